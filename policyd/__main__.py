@@ -1,0 +1,5 @@
+"""``python -m policyd``: the same as the command ``policyd``."""
+
+from policyd.cli import main
+
+main()

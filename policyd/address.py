@@ -1,0 +1,283 @@
+"""Addresses, domains, patterns and mailbox names: their one normal form, and what matches what.
+
+Everything that compares addresses goes through here: the command line, the importers and the daemon.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+import idna
+
+from policyd.errors import AddressError
+
+NULL_SENDER = "<>"
+
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_LITERAL = re.compile(r"\[[0-9a-z:.-]{2,60}\]")
+_DOMAIN_LIMIT = 253  # octets; RFC 1035 §2.3.4 less the root label
+_LOCAL_LIMIT = 1024  # characters; RFC 5321 §4.5.3.1.1 says 64, VERP and IMCEA take more
+_NAME_LIMIT = 256
+_UNSPLIT = frozenset({"postmaster", "mailer-daemon", "double-bounce"})
+_BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_IMCEA = re.compile(r"imcea([a-z0-9]{1,8})-(.*)", re.DOTALL)
+_IMCEA_PIECE = re.compile(r"(?:[a-z0-9=-]|\+[0-9a-f]{2})*")
+_IMCEA_OCTET = re.compile(rb"\+([0-9a-f]{2})")
+
+
+@dataclass(frozen=True, slots=True)
+class EmailAddress:
+    """An address in normal form.
+
+    A `local` of "" is a local part that no mailbox can have (empty, or not UTF-8); a `domain` of ""
+    is an address without a domain.
+    """
+
+    local: str
+    domain: str
+
+    def __str__(self) -> str:
+        return f"{self.local}@{self.domain}" if self.domain else self.local
+
+
+@dataclass(frozen=True, slots=True)
+class Encapsulated:
+    """What an IMCEA address holds: its type in lower case, and the text between the slashes.
+
+    No `pieces` at all means that the encoding is broken.
+    """
+
+    kind: str
+    pieces: tuple[str, ...]
+
+    @property
+    def common_name(self) -> str:
+        """The last CN of an Exchange distinguished name, "" where there is none."""
+        if self.kind != "ex" or self.pieces[:1] != ("",):
+            return ""
+        names = [value for key, _, value in (piece.partition("=") for piece in self.pieces) if key == "cn"]
+        return names[-1] if names else ""
+
+    @property
+    def smtp_address(self) -> str:
+        """The address inside an IMCEASMTP address, "" for other types."""
+        return "/".join(self.pieces) if self.kind == "smtp" else ""
+
+
+def fold(text: str) -> str:
+    """*text* as local parts and names are compared: Unicode NFC, case-folded.
+
+    Folds what is decomposed, so that folding twice changes nothing.
+    Source: The Unicode Standard §3.13, D145.
+    """
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
+
+
+def check_text(text: str, what: str) -> str:
+    """*text* in NFC, if it fits on one line of a log, a reply and a terminal.
+
+    Raises AddressError, naming it as *what*, for control characters, bidirectional controls, line
+    separators and bytes that are not UTF-8.
+    """
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _BIDI_CONTROLS:
+            shown = ascii(text if len(text) < 80 else text[:80] + "…")
+            raise AddressError(f"{what} {shown} holds a control character; type it without")
+    return unicodedata.normalize("NFC", text)
+
+
+def normal_domain(text: str) -> str:
+    """A domain in lower case, as A-labels, without a trailing dot; an address literal as it is.
+
+    Raises AddressError for what can't be a domain in an address.
+    Source: RFC 5321 §4.1.2 and §4.1.3; RFC 5891; UTS 46, without transitional processing.
+    """
+    shown = ascii(text[:100])
+    if len(text) > 2 * _DOMAIN_LIMIT:
+        raise AddressError(f"{shown}… is too long for a domain; a domain has at most {_DOMAIN_LIMIT} characters")
+    try:
+        mapped = text.lower() if text.isascii() else idna.uts46_remap(text, std3_rules=False)
+        if _LITERAL.fullmatch(mapped):
+            return mapped
+        labels = mapped.removesuffix(".").split(".")
+        domain = ".".join(label if label.isascii() else idna.alabel(label).decode("ascii") for label in labels)
+    except (idna.IDNAError, UnicodeError) as error:
+        raise AddressError(f"{shown} is not a domain: {error}") from error
+    if len(domain) > _DOMAIN_LIMIT or not all(_LABEL.fullmatch(label) for label in domain.split(".")):
+        raise AddressError(f"{shown} is not a domain; a domain looks like example.com")
+    return domain
+
+
+def split_address(text: str, origin: str = "") -> EmailAddress:
+    """An address as Postfix sends it (internal form, unquoted) in normal form. Never raises.
+
+    *origin* is added where there is no domain. A domain that has no normal form is kept as it came:
+    no managed domain and no pattern can equal it.
+    """
+    local, at, domain = text.rpartition("@")
+    if not at:
+        local, domain = domain, ""
+    local = fold(local) if _is_utf8(local) else ""
+    if not domain:
+        return EmailAddress(local, origin)
+    try:
+        return EmailAddress(local, normal_domain(domain))
+    except AddressError:
+        return EmailAddress(local, domain.encode("utf-8", "replace").decode("utf-8").lower())
+
+
+def parse_address(text: str) -> EmailAddress:
+    """An address as a person types it, quoted (RFC 5321 §4.1.2) or not, in normal form.
+
+    Raises AddressError, saying how an address looks.
+    """
+    local, at, domain = text.rpartition("@")
+    if not at or not local or not domain:
+        raise AddressError(f"{text[:100]!a} is not an address; an address looks like alice@example.com")
+    return EmailAddress(_typed_local(local), normal_domain(domain))
+
+
+def is_pattern(text: str) -> bool:
+    """Whether *text* is meant as a pattern (or address), rather than a mailbox's name."""
+    return "@" in text or text == NULL_SENDER
+
+
+def normal_pattern(text: str) -> str:
+    """A pattern in normal form: `user@domain`, `@domain`, `@.domain`, `user@` or `<>`.
+
+    Raises AddressError for anything else, and for a pattern that nothing can match.
+    """
+    if text == NULL_SENDER:
+        return text
+    local, at, domain = text.rpartition("@")
+    if not at or not (local or domain):
+        raise AddressError(
+            f"{text[:100]!a} is not a pattern; a pattern is user@example.com, @example.com, @.example.com, user@ or <>"
+        )
+    if not domain:
+        return f"{_typed_local(local)}@"
+    if local:
+        return str(parse_address(text))
+    if domain.startswith("."):
+        name = normal_domain(domain[1:])
+        if name.startswith("["):
+            raise AddressError(f"{text}: an address literal has no subdomains; for the literal itself: @{name}")
+        return f"@.{name}"
+    return f"@{normal_domain(domain)}"
+
+
+def pattern_domain(pattern: str) -> str:
+    """The one domain that a pattern's matches are all in, "" where they can be in several."""
+    domain = pattern.rpartition("@")[2]
+    return "" if pattern == NULL_SENDER or domain.startswith(".") else domain
+
+
+def pattern_rank(pattern: str) -> tuple[int, int]:
+    """How specific a pattern is; the smaller, the more: address, `user@`, `@domain`, `@.domain` (longest first)."""
+    local, _, domain = pattern.rpartition("@")
+    if pattern == NULL_SENDER or (local and domain):
+        return (0, 0)
+    if local:
+        return (1, 0)
+    return (3, -len(domain)) if domain.startswith(".") else (2, 0)
+
+
+def split_extension(local_part: str, delimiters: str) -> tuple[str, str | None]:
+    """Split a local part, in normal form, at its first recipient delimiter.
+
+    Returns the part before it and the extension, or None where there is none.
+    Names that Postfix itself owns stay whole, and where `-` delimits, those of mailing-list software.
+    Source: postconf(5), recipient_delimiter and owner_request_special.
+    """
+    if local_part in _UNSPLIT:
+        return local_part, None
+    listish = local_part.startswith("owner-") or (local_part.endswith("-request") and local_part != "-request")
+    if "-" in delimiters and listish:
+        return local_part, None
+    found = [at for at in map(local_part.find, delimiters) if at >= 0]
+    if not found or min(found) == 0:
+        return local_part, None
+    return local_part[: min(found)], local_part[min(found) + 1 :]
+
+
+def local_forms(local_part: str, delimiters: str) -> tuple[str, ...]:
+    """The local parts under which an address is looked up, in this order: with its extension, and without."""
+    if not local_part:
+        return ()
+    base, extension = split_extension(local_part, delimiters)
+    return (local_part,) if extension is None else (local_part, base)
+
+
+def matching_patterns(address: EmailAddress, delimiters: str) -> tuple[str, ...]:
+    """Every pattern that matches *address*, in normal form; none for an address without a domain.
+
+    Source: README, *Patterns*; the forms are those of access(5).
+    """
+    if not address.domain:
+        return ()
+    forms = local_forms(address.local, delimiters)
+    patterns = [f"{local}@{address.domain}" for local in forms] + [f"{local}@" for local in forms]
+    if len(address.domain) <= _DOMAIN_LIMIT:
+        patterns.append(f"@{address.domain}")
+        labels = [] if address.domain.startswith("[") else address.domain.split(".")
+        patterns += ["@." + ".".join(labels[first:]) for first in range(1, len(labels))]
+    return tuple(patterns)
+
+
+def decode_imcea(local_part: str) -> Encapsulated | None:
+    """What a local part in normal form encapsulates, or None if it isn't of the form `imcea<type>-…`.
+
+    Source: MS-OXCMAIL §2.1.3.1.10; Q271575. An encoded `_` or `/` stays inside its piece.
+    """
+    match = _IMCEA.fullmatch(local_part)
+    if not match:
+        return None
+    pieces = match[2].split("_")
+    try:
+        return Encapsulated(match[1], tuple(_decode_piece(piece) for piece in pieces))
+    except ValueError:
+        return Encapsulated(match[1], ())
+
+
+def normal_name(text: str) -> str:
+    """A mailbox's name, as it is kept and shown: NFC, in the case it was typed in.
+
+    Raises AddressError for what can't name a mailbox.
+    """
+    name = check_text(text, "the mailbox name")
+    if is_pattern(name):
+        raise AddressError(f"{name} is an address or a pattern, not a mailbox name; a name has no @ and isn't <>")
+    if not name.strip() or name != name.strip() or len(name) > _NAME_LIMIT:
+        raise AddressError(
+            f"{name[:100]!a} can't name a mailbox; a name has 1 to {_NAME_LIMIT} characters, no blank at an end"
+        )
+    if fold(name) in ("outside", "anyone"):
+        raise AddressError(f"{name} can't name a mailbox; --to {fold(name)} has a meaning of its own")
+    return name
+
+
+def _typed_local(text: str) -> str:
+    """The local part that a person typed, quoted or not, in normal form; raises AddressError."""
+    local = text
+    if len(text) > 1 and text.startswith('"') and text.endswith('"'):
+        local = re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+    if not local or len(local) > _LOCAL_LIMIT:
+        raise AddressError(f"{text[:100]!a} is not the local part of an address; it has 1 to {_LOCAL_LIMIT} characters")
+    return fold(check_text(local, "the local part"))
+
+
+def _decode_piece(piece: str) -> str:
+    if not _IMCEA_PIECE.fullmatch(piece):
+        raise ValueError(piece)
+    octets = _IMCEA_OCTET.sub(lambda match: bytes.fromhex(match[1].decode("ascii")), piece.encode("ascii"))
+    return fold(octets.decode("utf-8"))
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,165 @@
+"""The audit: one function per event worth a line. No value from the network can forge a field or a line.
+
+The fields are the README's, section *The audit*.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+
+from policyd.model import Change, Decision, Request
+from policyd.settings import AuditSettings, Decisions, Format
+from policyd.syslog import INFO, NOTICE, WARNING, NoSink, Sink, StderrSink, open_sink
+
+_VALUE_LIMIT = 512  # characters of one value; what is cut off ends in …
+_PLAIN = re.compile(r"[!#-+\--;=?-\[\]-~]*")  # ASCII but blanks, quotes, commas, backslashes and angle brackets
+
+Field = str | int | float | None
+
+
+class AuditLog:
+    """Writes lines to *sink*, and counts those that it does not take; that it takes none is said to *alarm*.
+
+    *echo* gets what concerns the daemon itself a second time, for somebody who watches.
+    """
+
+    def __init__(
+        self, settings: AuditSettings, sink: Sink, alarm: Sink | None = None, echo: Sink | None = None
+    ) -> None:
+        self._settings = settings
+        self._sink = sink
+        self._alarm = alarm or NoSink()
+        self._echo = echo or NoSink()
+        self._dropped = 0
+
+    def decided(self, request: Request, decision: Decision, milliseconds: float) -> None:
+        """A request was answered."""
+        wanted = self._settings.decisions
+        if wanted is Decisions.NONE or (wanted is Decisions.REJECTS and not decision.is_refused):
+            return
+        would = {"would": "REJECT"} if decision.is_refused and decision.action != "REJECT" else {}
+        self._write(
+            INFO,
+            {
+                "action": decision.action,
+                **would,
+                "rule": decision.rule,
+                "entry": decision.entry,
+                "state": request.protocol_state,
+                "queue_id": request.queue_id,
+                "instance": request.instance,
+                "client": f"{request.client_name}[{request.client_address}]",
+                "sender": f"<{request.sender}>",
+                "recipient": f"<{request.recipient}>",
+                "login": request.sasl_username,
+                "context": request.policy_context,
+                "reason": decision.reason,
+                "text": decision.text,
+                "ms": round(milliseconds, 2),
+            },
+        )
+
+    def changed(self, change: Change) -> bool:
+        """The tables were changed; whether the line could be logged."""
+        return self._write(
+            NOTICE,
+            {
+                "change": change.id,
+                "actor": change.actor,
+                "operation": change.operation,
+                "object": change.object,
+                "changeset": change.changeset,
+                "before": change.before,
+                "after": change.after,
+            },
+        )
+
+    def noticed(self, event: str, **fields: Field) -> None:
+        """Something about the daemon itself that is as it should be: *event*, and facts about it."""
+        self._tell(NOTICE, {"event": event, **fields})
+
+    def warned(self, problem: str, **fields: Field) -> None:
+        """Something that the administrator should look at."""
+        self._tell(WARNING, {"warning": problem, **fields})
+
+    def close(self) -> None:
+        """Say how many lines are missing, if any, and let go of the sink."""
+        if self._dropped:
+            self._report_dropped()
+        self._sink.close()
+
+    def _tell(self, severity: int, fields: Mapping[str, Field]) -> None:
+        self._write(severity, fields)
+        self._echo.send(severity, f"policyd: {self._line(fields)}")
+
+    def _write(self, severity: int, fields: Mapping[str, Field]) -> bool:
+        """Whether the line went out. Those that did not are counted, and the count is the next line that goes."""
+        if self._dropped and not self._report_dropped():
+            self._dropped += 1
+            return False
+        if self._sink.send(severity, self._line(fields)):
+            return True
+        self._alarm.send(WARNING, "policyd: warning: syslog takes no lines; they are dropped and counted")
+        self._dropped += 1
+        return False
+
+    def _report_dropped(self) -> bool:
+        fields: dict[str, Field] = {"warning": "syslog took no lines for a while", "dropped": self._dropped}
+        if not self._sink.send(WARNING, self._line(fields)):
+            return False
+        self._dropped = 0
+        return True
+
+    def _line(self, fields: Mapping[str, Field]) -> str:
+        if self._settings.format is Format.JSON:
+            return json.dumps(
+                {name: _cut(value) if isinstance(value, str) else value for name, value in fields.items()}
+            )
+        return ", ".join([f"{name}={_shown(value)}" for name, value in fields.items()])
+
+
+def open_audit(settings: AuditSettings) -> AuditLog:
+    """The daemon's audit. Without a syslog, its own events go to stderr, and so they do where a person sits there."""
+    sink = open_sink(settings)
+    if isinstance(sink, StderrSink):
+        return AuditLog(settings, sink)
+    needs_echo = isinstance(sink, NoSink) or sys.stderr.isatty()
+    return AuditLog(settings, sink, alarm=StderrSink(), echo=StderrSink() if needs_echo else None)
+
+
+def escape(value: str) -> str:
+    """*value* in double quotes, on one line, and without `, `, so that not even a careless reader sees two fields.
+
+    Characters that don't print, or change the direction of what follows, stand as `\\xHH`, `\\uHHHH` or
+    `\\UHHHHHHHH`; octets that are not UTF-8 as `\\xHH`.
+    """
+    text = value.replace("\\", "\\\\").replace('"', '\\"').replace(", ", "\\x2c ")
+    if not text.isprintable():
+        text = "".join(each if each.isprintable() else _code(each) for each in text)
+    return f'"{text}"'
+
+
+def _shown(value: Field) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return str(value)
+    if _PLAIN.fullmatch(value):
+        return value if len(value) <= _VALUE_LIMIT else escape(_cut(value))
+    if value.startswith("<") and value.endswith(">") and _PLAIN.fullmatch(value[1:-1]) and len(value) <= _VALUE_LIMIT:
+        return value
+    return escape(_cut(value))
+
+
+def _cut(value: str) -> str:
+    return value if len(value) <= _VALUE_LIMIT else value[:_VALUE_LIMIT] + "…"
+
+
+def _code(character: str) -> str:
+    number = ord(character)
+    if 0xDC80 <= number <= 0xDCFF:  # an octet that is not UTF-8, as surrogateescape decodes it
+        return f"\\x{number - 0xDC00:02x}"
+    if number < 0x100:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"

@@ -1,0 +1,85 @@
+"""The command `policyd`: words -> calls -> lines. Each noun is a file, imported when it is used."""
+
+import importlib
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from policyd.cli.command import Group
+from policyd.errors import PolicydError
+
+_NOUNS = {
+    "serve": ("policyd.cli.serve", "Answer Postfix, in the foreground, until SIGTERM."),
+    "check": ("policyd.cli.check", "Say what the answer to a request is, and why."),
+    "domain": ("policyd.cli.domain", "The domains that policyd has an opinion on."),
+    "mailbox": ("policyd.cli.mailbox", "Mailboxes, and who may send to them."),
+    "address": ("policyd.cli.address", "The addresses of mailboxes."),
+    "sender": ("policyd.cli.sender", "Who may not send, and to whom."),
+    "history": ("policyd.cli.history", "Who changed what, and when."),
+    "database": ("policyd.cli.database", "The database file."),
+}
+
+
+class Nouns(Group):
+    """The top of the command line; its help imports none of the commands."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The nouns, in the order of the README."""
+        return [*_NOUNS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command *cmd_name*, imported now."""
+        if cmd_name not in _NOUNS:
+            return None
+        command: click.Command = importlib.import_module(_NOUNS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the nouns with a sentence each."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(noun, sentence) for noun, (_, sentence) in _NOUNS.items()])
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run a command; end with its exit status, and for every error with one line on stderr."""
+        kwargs |= {"standalone_mode": False, "prog_name": "policyd"}
+        try:
+            result = super().main(*args, **kwargs)
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            sys.exit(2)
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else "policyd"
+            _fail(f"{' '.join(error.format_message().split())} See: {path} --help", 2)
+        except click.ClickException as error:
+            _fail(error.format_message(), error.exit_code)
+        except PolicydError as error:
+            _fail(str(error), error.exit_status)
+        except (click.Abort, KeyboardInterrupt):
+            _fail("stopped; nothing was changed", 130)
+        except BrokenPipeError:
+            sys.stderr.close()
+            sys.exit(141)
+        except OSError as error:
+            _fail(f"{error.filename or 'input or output'}: {error.strerror}", 74)
+        except Exception as error:  # noqa: BLE001 - a defect of ours; no traceback reaches a user
+            _fail(f"internal error: {type(error).__name__}: {error}; nothing was changed; please report it", 70)
+        sys.exit(result if isinstance(result, int) else 0)
+
+
+@click.group(
+    cls=Nouns,
+    name="policyd",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+def main() -> None:
+    """Say, for Postfix, who may receive mail from the Internet and who may send mail to it.
+
+    \b
+    Example: policyd mailbox restrict alice --reason "internal mailbox"
+    """
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    click.echo(f"policyd: {' '.join(message.splitlines())}", err=True)
+    sys.exit(status)

@@ -1,0 +1,80 @@
+"""`policyd address`: the addresses of mailboxes."""
+
+import click
+
+from policyd.cli.command import Group, invocation
+from policyd.cli.output import print_list, print_object
+from policyd.cli.types import ADDRESS, DOMAIN, NAME
+from policyd.decide import Decider
+from policyd.errors import NotManagedError, RefusedError
+from policyd.store import read
+from policyd.store.edit import need_managed
+from policyd.store.journal import snapshot
+from policyd.store.lookup import Lookup
+
+
+@click.group("address", cls=Group)
+def command() -> None:
+    """The addresses of mailboxes."""
+
+
+@command.command("add")
+@click.argument("mailbox", type=NAME)
+@click.argument("addresses", metavar="ADDRESS...", type=ADDRESS, nargs=-1, required=True)
+def add(mailbox: str, addresses: tuple[str, ...]) -> None:
+    """Give a mailbox addresses.
+
+    \b
+    Example: policyd address add alice a.smith@example.com
+    """
+    with invocation().changing() as changes:
+        for address in dict.fromkeys(addresses):
+            changes.edit.add_address(mailbox, address)
+
+
+@command.command("remove")
+@click.argument("addresses", metavar="ADDRESS...", type=ADDRESS, nargs=-1, required=True)
+def remove(addresses: tuple[str, ...]) -> None:
+    """Take addresses from their mailboxes: mail from outside reaches them no more.
+
+    \b
+    Example: policyd address remove alice@example.com
+    """
+    with invocation().changing() as changes:
+        for address in dict.fromkeys(addresses):
+            changes.edit.remove_address(address)
+
+
+@command.command("find")
+@click.argument("address", type=ADDRESS)
+def find(address: str) -> None:
+    """Say which mailbox an address leads to, and how: exact, extension or IMCEA.
+
+    \b
+    Example: policyd address find alice+news@example.com
+    """
+    call = invocation()
+    lookup = Lookup(call.database_path)
+    lookup.has_moved()
+    party = Decider(call.settings, lookup).find_recipient(address)
+    lookup.close()
+    if party.domain is None and party.address is not None:
+        raise NotManagedError(address, party.address.domain)
+    if party.mailbox is None:
+        raise RefusedError(f"{address} leads to no mailbox; to give it to one: policyd address add MAILBOX {address}")
+    print_object(call, {"address": address, "mailbox": party.mailbox.name, "how": party.how})
+
+
+@command.command("list")
+@click.option("--domain", type=DOMAIN, default="", help="Only the addresses in this domain.")
+def list_(domain: str) -> None:
+    """List the addresses: address, mailbox, is_primary.
+
+    \b
+    Example: policyd address list --domain example.com
+    """
+    with invocation().reading() as connection:
+        if domain:
+            need_managed(connection, "no addresses", domain)
+        rows = map(snapshot, read.addresses(connection, domain=domain))
+        print_list(invocation(), rows, ("address", "mailbox", "is_primary"))

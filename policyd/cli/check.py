@@ -1,0 +1,140 @@
+"""`policyd check`: the daemon's answer, and why."""
+
+import json
+import socket
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from policyd.address import NULL_SENDER, parse_address, split_address
+from policyd.cli.command import Command, Invocation, invocation
+from policyd.decide import Decider
+from policyd.endpoint import default_listen
+from policyd.errors import AddressError, PolicydError
+from policyd.model import Decision, Request
+from policyd.store.lookup import Lookup
+from policyd.wire import RequestReader, render_request
+
+_DAEMON_SECONDS = 10
+
+
+@click.command("check", cls=Command)
+@click.argument("stdin", metavar="[-]", required=False, type=click.Choice(["-"]))
+@click.option("--recipient", metavar="R", help="The recipient's address.")
+@click.option("--sender", metavar="S", default="", help="The envelope sender; without it, or as <>, the null sender.")
+@click.option("--login", metavar="L", default="", help="The SASL login; without it, the client is not logged in.")
+@click.option("--client-address", metavar="IP", default="", help="The client's; without it, an outsider's.")
+@click.option("--context", metavar="C", default="", help="The policy_context of the service that asks.")
+@click.option("--daemon", is_flag=True, help="Ask the running daemon, over its first socket, instead of the tables.")
+def command(stdin: str | None, recipient: str | None, daemon: bool, **given: str) -> None:
+    """Say what the answer to a request is, and why; `-` reads a raw request from stdin.
+
+    Ends with 0 if the mail would be permitted, with 1 if it would be refused.
+
+    \b
+    Example: policyd check --sender joe@example.net --recipient alice@example.com
+    """
+    if (stdin is None) is (recipient is None):
+        raise click.UsageError("Give either --recipient or - for a raw request on stdin.")
+    request = _read_request() if stdin else _made_request(recipient or "", given)
+    call = invocation()
+    if daemon:
+        _print_reply(call, _ask_daemon(call, request))
+        return
+    trace: list[str] = []
+    lookup = Lookup(call.database_path)
+    decider = Decider(call.settings, lookup)
+    decision = decider.decide(request, int(time.time()), lambda step, *values: trace.append(step.format(*values)))
+    lookup.close()
+    _print_decision(call, request, decision, trace)
+    click.get_current_context().exit(1 if decision.action == "REJECT" else 0)
+
+
+def _made_request(recipient: str, given: dict[str, str]) -> Request:
+    """A request at RCPT, from addresses as a person types them."""
+    sender = "" if given["sender"] == NULL_SENDER else _internal(given["sender"])
+    return Request(
+        protocol_state="RCPT",
+        sender=sender,
+        recipient=_internal(recipient),
+        sasl_username=given["login"],
+        client_address=given["client_address"],
+        client_name="unknown" if given["client_address"] else "",
+        policy_context=given["context"],
+    )
+
+
+def _internal(typed: str) -> str:
+    """The form in which Postfix sends an address: unquoted."""
+    if typed.startswith('"'):
+        try:
+            return str(parse_address(typed))
+        except AddressError as error:
+            raise click.UsageError(str(error)) from error
+    return typed
+
+
+def _read_request() -> Request:
+    reader = RequestReader()
+    reader.feed(sys.stdin.buffer.read())
+    request = reader.next_request()
+    if request is None:
+        raise PolicydError("the request on stdin has no end; a request ends with an empty line")
+    return request
+
+
+def _ask_daemon(call: Invocation, request: Request) -> str:
+    """The daemon's own reply, without `action=`."""
+    endpoint = (call.settings.listen or default_listen())[0]
+    family = socket.AF_UNIX if endpoint.path else socket.AF_INET6 if ":" in endpoint.interface else socket.AF_INET
+    try:
+        with socket.socket(family) as connection:
+            connection.settimeout(_DAEMON_SECONDS)
+            connection.connect(endpoint.path or (endpoint.interface or "127.0.0.1", endpoint.port))
+            connection.sendall(render_request(request))
+            reply = b""
+            while not reply.endswith(b"\n\n") and (received := connection.recv(4096)):
+                reply += received
+    except OSError as error:
+        raise PolicydError(f"no daemon answers on {endpoint.text}: {error.strerror or error}") from error
+    if not reply.endswith(b"\n\n"):
+        raise PolicydError(f"the daemon on {endpoint.text} hung up without an answer; its log says why")
+    return reply.decode("ascii", "replace").strip().removeprefix("action=")
+
+
+def _print_reply(call: Invocation, reply: str) -> None:
+    action, _, text = reply.partition(" ")
+    click.echo(json.dumps({"action": action, "text": text}) if call.json else reply)
+    click.get_current_context().exit(1 if action == "REJECT" else 0)
+
+
+def _print_decision(call: Invocation, request: Request, decision: Decision, trace: list[str]) -> None:
+    if call.json:
+        click.echo(json.dumps(_explained(request, decision, trace, call.settings.origin), ensure_ascii=False, indent=1))
+        return
+    click.echo(f"{decision.action} {decision.text}".rstrip() if decision.action == "REJECT" else decision.action)
+    for step in trace:
+        click.echo(f"  {step}")
+
+
+def _explained(request: Request, decision: Decision, trace: list[str], origin: str) -> dict[str, Any]:
+    addresses = {
+        name: str(split_address(value, origin)) if value else ""
+        for name, value in asdict(request).items()
+        if name in ("recipient", "sender")
+    }
+    return {
+        "action": decision.action,
+        "text": decision.text,
+        "rule": decision.rule,
+        "entry": decision.entry,
+        "recipient": addresses["recipient"],
+        "mailbox": decision.mailbox or None,
+        "sender": addresses["sender"],
+        "login": request.sasl_username,
+        "insider": decision.is_insider,
+        "trace": trace,
+    }

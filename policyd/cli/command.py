@@ -1,0 +1,188 @@
+"""What every command has: its options for settings and output, and the way to the tables."""
+
+import os
+import pwd
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from policyd import __version__
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from policyd.settings import Settings
+    from policyd.store.block import BlockEditor
+    from policyd.store.edit import Editor
+
+
+@dataclass
+class Invocation:
+    """One call of the command line. An option counts wherever it stands; the last one wins."""
+
+    config: Path | None = None
+    database: str | None = None
+    json: bool = False
+    verbose: bool = False
+    listen: tuple[str, ...] = field(default=())
+
+    def load_settings(self) -> "Settings":
+        """The settings as they are now: option, then environment, then file, then default."""
+        from policyd.settings import load_settings
+
+        file = self.config or (Path(name) if (name := os.environ.get("POLICYD_CONFIG")) else None)
+        database = self.database or os.environ.get("POLICYD_DATABASE") or None
+        return load_settings(file, database=database, listen=self.listen)
+
+    @cached_property
+    def settings(self) -> "Settings":
+        """The settings of this call."""
+        return self.load_settings()
+
+    @property
+    def database_path(self) -> Path:
+        """The database file."""
+        from policyd.store.connect import database_path
+
+        return database_path(self.settings.database)
+
+    @contextmanager
+    def reading(self) -> "Iterator[Connection]":
+        """One state of the tables."""
+        from policyd.store.connect import reading
+
+        with reading(self.database_path) as connection:
+            yield connection
+
+    @contextmanager
+    def changing(self) -> "Iterator[Changes]":
+        """A transaction; when it has ended well, its changes are logged and told."""
+        from policyd.cli.output import tell_changes
+        from policyd.store.block import BlockEditor
+        from policyd.store.connect import changing
+        from policyd.store.edit import Editor
+        from policyd.store.journal import Journal
+
+        with changing(self.database_path) as connection:
+            journal = Journal(connection, actor(os.environ), int(time.time()))
+            yield Changes(connection, Editor(connection, journal), BlockEditor(connection, journal))
+        tell_changes(self, journal.changes)
+
+    def say(self, line: str) -> None:
+        """Tell a person what was done; scripts hear nothing unless they ask with -v."""
+        if self.verbose or sys.stderr.isatty():
+            click.echo(line, err=True)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The ways to change the tables within one transaction."""
+
+    connection: "Connection"
+    edit: "Editor"
+    block: "BlockEditor"
+
+
+def actor(environ: Mapping[str, str]) -> str:
+    """Who changes the tables: the user, and who that was before sudo or doas, as `root(sudo:bob)`."""
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        user = str(os.geteuid())
+    for tool in ("sudo", "doas"):
+        before = re.sub(r"[^\w.@+-]", "?", environ.get(f"{tool.upper()}_USER", ""))
+        if before and before != user:
+            return f"{user}({tool}:{before})"
+    return user
+
+
+def need_consent(question: str, *, is_given: bool) -> None:
+    """Go on only if --yes was given, or a person at the terminal says yes."""
+    if is_given:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{question} Add --yes.")
+    click.confirm(question, abort=True, err=True)
+
+
+def invocation() -> Invocation:
+    """The call that is running."""
+    return click.get_current_context().ensure_object(Invocation)
+
+
+def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value:
+        setattr(ctx.ensure_object(Invocation), str(param.name), value)
+
+
+def _common_options() -> list[click.Parameter]:
+    return [
+        click.Option(
+            ["--config"],
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            callback=_keep,
+            expose_value=False,
+            help="The settings file.  [env: POLICYD_CONFIG; default: /etc/policyd/policyd.toml]",
+        ),
+        click.Option(
+            ["--database"],
+            metavar="URL",
+            callback=_keep,
+            expose_value=False,
+            help="The database, as sqlite:////path or a path.  [env: POLICYD_DATABASE]",
+        ),
+        click.Option(["--json"], is_flag=True, callback=_keep, expose_value=False, help="Print JSON, for scripts."),
+        click.Option(
+            ["-v", "--verbose"],
+            is_flag=True,
+            callback=_keep,
+            expose_value=False,
+            help="Say what was done, also where stderr is no terminal.",
+        ),
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            callback=_print_version,
+            expose_value=False,
+            help="Print the version and exit.",
+        ),
+    ]
+
+
+def _print_version(ctx: click.Context, _param: click.Parameter, value: Any) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(f"policyd {__version__}")
+        ctx.exit()
+
+
+class Command(click.Command):
+    """A command that takes the common options."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += _common_options()
+
+
+class Group(click.Group):
+    """A noun, whose commands and itself take the common options."""
+
+    command_class = Command
+    group_class = type
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += _common_options()
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands, in the order in which they are defined."""
+        return [*self.commands]

@@ -1,0 +1,72 @@
+"""`policyd domain`: the managed domains."""
+
+import click
+
+from policyd.cli.command import Group, invocation, need_consent
+from policyd.cli.output import print_list
+from policyd.cli.types import DOMAIN
+from policyd.model import Domain, Unlisted
+from policyd.store import read
+from policyd.store.journal import snapshot
+
+_UNLISTED = click.Choice([*Unlisted])
+
+
+@click.group("domain", cls=Group)
+def command() -> None:
+    """The domains that policyd has an opinion on."""
+
+
+@command.command("add")
+@click.argument("name", type=DOMAIN)
+@click.option(
+    "--unlisted", type=_UNLISTED, default=Unlisted.REJECT, show_default=True, help="Recipients of no mailbox."
+)
+def add(name: str, unlisted: str) -> None:
+    """Manage a domain: from now on, mail from outside reaches listed addresses in it only.
+
+    \b
+    Example: policyd domain add example.com
+    """
+    with invocation().changing() as changes:
+        changes.edit.add_domain(Domain(name, Unlisted(unlisted)))
+
+
+@command.command("set")
+@click.argument("name", type=DOMAIN)
+@click.option("--unlisted", type=_UNLISTED, required=True, help="What happens to recipients that are no mailbox's.")
+def set_(name: str, unlisted: str) -> None:
+    """Change what happens to recipients in a managed domain that are no mailbox's.
+
+    \b
+    Example: policyd domain set example.com --unlisted accept
+    """
+    with invocation().changing() as changes:
+        changes.edit.set_domain(name, Unlisted(unlisted))
+
+
+@command.command("remove")
+@click.argument("name", type=DOMAIN)
+@click.option("--yes", is_flag=True, help="Also where the domain has addresses, which go with it.")
+def remove(name: str, yes: bool) -> None:
+    """Manage a domain no more: policyd then has no opinion on recipients in it.
+
+    \b
+    Example: policyd domain remove example.com
+    """
+    with invocation().changing() as changes:
+        count = sum(1 for _ in read.addresses(changes.connection, domain=name))
+        if count:
+            need_consent(f"{name} has {count} addresses, which would be removed with it.", is_given=yes)
+        changes.edit.remove_domain(name)
+
+
+@command.command("list")
+def list_() -> None:
+    """List the managed domains: name, unlisted.
+
+    \b
+    Example: policyd domain list --json
+    """
+    with invocation().reading() as connection:
+        print_list(invocation(), map(snapshot, read.domains(connection)), ("name", "unlisted"))

@@ -1,0 +1,44 @@
+"""`policyd history`: the journal, read by people."""
+
+import json
+
+import click
+
+from policyd.cli.command import Command, invocation
+from policyd.cli.output import as_object, difference, print_list
+from policyd.cli.types import SINCE
+from policyd.store import read
+
+_COLUMNS = ("id", "at", "actor", "operation", "object", "change")
+
+
+@click.command("history", cls=Command)
+@click.option(
+    "--object",
+    "of_object",
+    metavar="O",
+    default="",
+    help="Only changes to this mailbox, address, domain or sender.",
+)
+@click.option("--since", metavar="WHEN", type=SINCE, default=0, help="Only changes since then: a date, -30d, -12h.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Only the last N changes.")
+def command(of_object: str, since: int, limit: int | None) -> None:
+    """Say who changed what and when, oldest first: id, at, actor, operation, object, change.
+
+    \b
+    Example: policyd history --object alice --since -7d
+    """
+    call = invocation()
+    with call.reading() as connection:
+        changes = read.changes(connection, of_object=of_object, since=since, limit=limit)
+    if call.json:
+        print_list(call, map(as_object, changes), _COLUMNS)
+        return
+    rows = (
+        {
+            **as_object(change),
+            "change": difference(json.loads(change.before or "{}"), json.loads(change.after or "{}")),
+        }
+        for change in changes
+    )
+    print_list(call, rows, _COLUMNS)

@@ -1,0 +1,188 @@
+"""`policyd mailbox`: mailboxes, and who may send to them."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+
+from policyd.cli.command import Group, invocation, need_consent
+from policyd.cli.output import print_list, print_object
+from policyd.cli.types import ADDRESS, NAME, PATTERN, TEXT, UNTIL
+from policyd.model import Address, Mailbox, Receive
+from policyd.store import read
+from policyd.store.edit import need_mailbox
+from policyd.store.journal import snapshot
+
+_COLUMNS = ("name", "receive", "until", "addresses", "accept", "reason")
+
+
+@click.group("mailbox", cls=Group)
+def command() -> None:
+    """Mailboxes, and who may send to them."""
+
+
+@command.command("add")
+@click.argument("name", type=NAME)
+@click.argument("addresses", metavar="[ADDRESS]...", type=ADDRESS, nargs=-1)
+@click.option("--comment", type=TEXT, default="", help="A note for administrators.")
+def add(name: str, addresses: tuple[str, ...], comment: str) -> None:
+    """Add a mailbox, with its addresses; the first is the primary one.
+
+    \b
+    Example: policyd mailbox add alice alice@example.com a.smith@example.com
+    """
+    with invocation().changing() as changes:
+        changes.edit.add_mailbox(name, dict.fromkeys(addresses), comment)
+
+
+@command.command("remove")
+@click.argument("name", type=NAME)
+@click.option("--yes", is_flag=True, help="Also where several addresses or blocks go with it.")
+def remove(name: str, yes: bool) -> None:
+    """Remove a mailbox, its addresses, and its entries among the blocked senders.
+
+    \b
+    Example: policyd mailbox remove alice
+    """
+    with invocation().changing() as changes:
+        mailbox = need_mailbox(changes.connection, name)
+        addresses = sum(1 for _ in read.addresses(changes.connection, mailbox_id=mailbox.id))
+        blocks = len(read.entries_of(changes.connection, name) + read.entries_to(changes.connection, mailbox.id))
+        if addresses + blocks > 1:
+            what = f"{addresses} addresses and {blocks} blocked senders would be removed with {mailbox.name}."
+            need_consent(what, is_given=yes)
+        changes.edit.remove_mailbox(name)
+
+
+@command.command("rename")
+@click.argument("name", type=NAME)
+@click.argument("new", type=NAME)
+def rename(name: str, new: str) -> None:
+    """Give a mailbox another name; addresses, restriction and blocks stay.
+
+    \b
+    Example: policyd mailbox rename alice alice.smith
+    """
+    with invocation().changing() as changes:
+        changes.edit.rename_mailbox(name, new)
+
+
+@command.command("show")
+@click.argument("name", type=NAME)
+def show(name: str) -> None:
+    """Show a mailbox: its addresses, who may send to it, and its blocks.
+
+    \b
+    Example: policyd mailbox show alice
+    """
+    call = invocation()
+    with call.reading() as connection:
+        mailbox = need_mailbox(connection, name)
+        shown = _shown(mailbox, read.addresses(connection, mailbox_id=mailbox.id))
+        blocked = [snapshot(entry) for entry in read.entries_of(connection, name)]
+        kept_out = [snapshot(entry) for entry in read.entries_to(connection, mailbox.id)]
+    if call.json:
+        print_object(call, {**shown, "blocked": blocked, "blocked_to_it": kept_out})
+        return
+    print_object(call, shown)
+    for entry in blocked:
+        click.echo(f"blocked: may not send to {entry['to']}{_because(entry)}")
+    for entry in kept_out:
+        click.echo(f"blocked: {entry['sender']} may not send to it{_because(entry)}")
+
+
+@command.command("list")
+def list_() -> None:
+    """List the mailboxes: name, receive, until, addresses, accept, reason.
+
+    \b
+    Example: policyd mailbox list | cut -f 1
+    """
+    with invocation().reading() as connection:
+        held = defaultdict(list)
+        for address in read.addresses(connection):
+            held[address.mailbox].append(address)
+        print_list(invocation(), (_shown(each, held[each.name]) for each in read.mailboxes(connection)), _COLUMNS)
+
+
+@command.command("restrict")
+@click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True)
+@click.option(
+    "--receive",
+    type=click.Choice([Receive.INSIDERS, Receive.NOBODY]),
+    help="Who may still send to it.  [default: insiders, or as it is]",
+)
+@click.option("--accept", "accepted", metavar="PATTERN", type=PATTERN, multiple=True, help="Who may all the same.")
+@click.option("--reason", type=TEXT, help="For the sender to read in the bounce.")
+@click.option("--until", metavar="WHEN", type=UNTIL, help="When it ends: a date, +30d, never.")
+def restrict(
+    names: tuple[str, ...],
+    receive: str | None,
+    accepted: tuple[str, ...],
+    reason: str | None,
+    until: int | None,
+) -> None:
+    """Let only insiders, or nobody, send to mailboxes. Done again, it changes what is given.
+
+    \b
+    Example: policyd mailbox restrict alice --accept @partner.example --reason "internal mailbox"
+    """
+    with invocation().changing() as changes:
+        for name in names:
+            changes.edit.restrict_mailbox(
+                name,
+                receive=Receive(receive) if receive else None,
+                accepted=accepted or None,
+                reason=reason,
+                until=until,
+            )
+
+
+@command.command("lift")
+@click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True)
+def lift(names: tuple[str, ...]) -> None:
+    """Let anyone send to mailboxes again; reason, end and accepted senders go too.
+
+    \b
+    Example: policyd mailbox lift alice
+    """
+    with invocation().changing() as changes:
+        for name in names:
+            changes.edit.lift_mailbox(name)
+
+
+@command.command("accept")
+@click.argument("name", type=NAME)
+@click.argument("patterns", metavar="PATTERN...", type=PATTERN, nargs=-1, required=True)
+def accept(name: str, patterns: tuple[str, ...]) -> None:
+    """Let some senders send to a restricted mailbox all the same.
+
+    \b
+    Example: policyd mailbox accept alice @partner.example
+    """
+    with invocation().changing() as changes:
+        changes.edit.accept_senders(name, patterns)
+
+
+@command.command("unaccept")
+@click.argument("name", type=NAME)
+@click.argument("patterns", metavar="PATTERN...", type=PATTERN, nargs=-1, required=True)
+def unaccept(name: str, patterns: tuple[str, ...]) -> None:
+    """Take senders from those that a restricted mailbox accepts.
+
+    \b
+    Example: policyd mailbox unaccept alice @partner.example
+    """
+    with invocation().changing() as changes:
+        changes.edit.unaccept_senders(name, patterns)
+
+
+def _shown(mailbox: Mailbox, addresses: Iterable[Address]) -> Mapping[str, Any]:
+    """A mailbox with its addresses, the primary one first."""
+    ordered = sorted(addresses, key=lambda each: (not each.is_primary, each.address))
+    return {**snapshot(mailbox), "addresses": [each.address for each in ordered]}
+
+
+def _because(entry: Mapping[str, Any]) -> str:
+    return f" (entry {entry['id']}{': ' if entry['reason'] else ''}{entry['reason']})"

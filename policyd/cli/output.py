@@ -1,0 +1,131 @@
+"""Lists, single objects and changes, for people and for scripts."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+
+from policyd.audit import AuditLog
+from policyd.cli.command import Invocation
+from policyd.model import Change
+from policyd.syslog import open_sink
+
+_TIMES = frozenset({"until", "at", "created_at"})
+_NOUNS = {"sender": "blocked sender"}
+_NOT_NEWS = frozenset({"id", "name", "address", "sender", "created_at", "created_by"})
+
+
+def print_list(call: Invocation, objects: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Print *columns* of *objects*: a table for people, tab-separated lines for scripts, whole as JSON."""
+    if call.json:
+        click.echo(json.dumps(list(objects), ensure_ascii=False, indent=1))
+        return
+    rows = ([cell(name, each[name]) for name in columns] for each in objects)
+    if sys.stdout.isatty():
+        _print_table(rows, columns)
+        return
+    for row in rows:
+        click.echo("\t".join(row))
+
+
+def print_object(call: Invocation, value: Mapping[str, Any]) -> None:
+    """Print one object: a line a field, or JSON."""
+    if call.json:
+        click.echo(json.dumps(value, ensure_ascii=False, indent=1))
+        return
+    for name, each in value.items():
+        click.echo(f"{name}: {cell(name, each)}".rstrip())
+
+
+def tell_changes(call: Invocation, changes: Sequence[Change]) -> None:
+    """Log each change of a command that has succeeded, and tell whoever called."""
+    audit = AuditLog(call.settings.audit, open_sink(call.settings.audit))
+    logged = [audit.changed(change) for change in changes]
+    audit.close()
+    if not all(logged):
+        call.say(f"policyd: warning: {call.settings.audit.syslog} took no line; the journal has the change")
+    if call.json:
+        changeset = changes[0].changeset if changes else None
+        click.echo(json.dumps({"changeset": changeset, "changes": [*map(as_object, changes)]}, ensure_ascii=False))
+        return
+    for change in changes:
+        call.say(describe(change))
+    if not changes:
+        call.say("nothing to change: it stands so already")
+
+
+def as_object(change: Change) -> dict[str, Any]:
+    """A journal row for `--json`: `before` and `after` are objects, or null."""
+    return {
+        "id": change.id,
+        "at": change.at,
+        "actor": change.actor,
+        "changeset": change.changeset,
+        "operation": change.operation,
+        "object": change.object,
+        "before": change.before and json.loads(change.before),
+        "after": change.after and json.loads(change.after),
+        "digest": change.digest,
+    }
+
+
+def describe(change: Change) -> str:
+    """A journal row in words: what it was done to, and what is different now."""
+    noun = change.operation.partition(".")[0]
+    before = json.loads(change.before) if change.before else {}
+    after = json.loads(change.after) if change.after else {}
+    return f"{_NOUNS.get(noun, noun)} {change.object}{_to(before or after)}: {difference(before, after)}"
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """What is different in *after*: `added`, `removed`, or each field's old and new value."""
+    if not after:
+        return "removed"
+    if not before:
+        facts = [
+            f"{key} {_quoted(key, value)}" for key, value in after.items() if value and key not in _NOT_NEWS | {"to"}
+        ]
+        return f"added{': ' if facts else ''}{', '.join(facts)}"
+    changed = [key for key in after if after[key] != before.get(key)]
+    return ", ".join(f"{key} {_quoted(key, before.get(key))} -> {_quoted(key, after[key])}" for key in changed)
+
+
+def cell(name: str, value: Any) -> str:
+    """A value as text, without tabs and line breaks: times in local ISO form, lists with blanks between."""
+    if value is None or value == "":
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name in _TIMES:
+        return datetime.fromtimestamp(value).astimezone().isoformat(sep=" ", timespec="seconds")
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value))
+    return str(value)
+
+
+def _to(entry: Mapping[str, Any]) -> str:
+    return f" to {entry['to']}" if "to" in entry else ""
+
+
+def _quoted(name: str, value: Any) -> str:
+    text = cell(name, value)
+    if name in _TIMES:
+        return text or "never"
+    return f'"{text}"' if not text or " " in text else text
+
+
+def _print_table(rows: Iterable[Sequence[str]], columns: Sequence[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for column in table.columns:
+        column.overflow = "fold"
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console(no_color="NO_COLOR" in os.environ, highlight=False).print(table)

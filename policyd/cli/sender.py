@@ -1,0 +1,135 @@
+"""`policyd sender`: who may not send, and to whom."""
+
+import time
+
+import click
+
+from policyd.address import is_pattern
+from policyd.cli.command import Group, invocation
+from policyd.cli.output import print_list, print_object
+from policyd.cli.types import PATTERN, RECIPIENTS, SENDER, TEXT, UNTIL
+from policyd.errors import RefusedError
+from policyd.rules import is_past
+from policyd.store import read
+from policyd.store.block import Terms
+from policyd.store.edit import need_mailbox
+from policyd.store.journal import snapshot
+
+_COLUMNS = ("id", "sender", "to", "until", "except", "reason", "comment")
+
+
+@click.group("sender", cls=Group)
+def command() -> None:
+    """Who may not send, and to whom."""
+
+
+@command.command("block")
+@click.argument("senders", metavar="SENDER...", type=SENDER, nargs=-1, required=True)
+@click.option(
+    "--to",
+    type=RECIPIENTS,
+    help="To whom not.  [default: outside for a mailbox or a pattern in a managed domain, else anyone]",
+)
+@click.option("--except", "allowed", metavar="PATTERN", type=PATTERN, multiple=True, help="Recipients left alone.")
+@click.option("--reason", type=TEXT, help="For the sender to read in the bounce.")
+@click.option("--until", metavar="WHEN", type=UNTIL, help="When it ends: a date, +30d, never.")
+@click.option("--comment", type=TEXT, help="A note for administrators.")
+def block(
+    senders: tuple[str, ...],
+    to: str | None,
+    allowed: tuple[str, ...],
+    reason: str | None,
+    until: int | None,
+    comment: str | None,
+) -> None:
+    """Keep mailboxes or patterns from sending. Done again, it changes what is given.
+
+    \b
+    Example: policyd sender block alice --except @partner.example --reason "left the company"
+    """
+    terms = Terms(frozenset(allowed) if allowed else None, reason, until, comment)
+    call = invocation()
+    with call.changing() as changes:
+        entries = [changes.block.block_sender(sender, to or "", terms) for sender in senders]
+    if not to:
+        for entry in entries:
+            call.say(f"{entry.sender} is blocked to {entry.to}, since --to was not given")
+
+
+@command.command("unblock")
+@click.argument("senders", metavar="SENDER...", type=SENDER, nargs=-1, required=True)
+@click.option("--to", type=RECIPIENTS, help="Only the entry for these recipients.  [default: every entry]")
+def unblock(senders: tuple[str, ...], to: str | None) -> None:
+    """Let senders send again.
+
+    \b
+    Example: policyd sender unblock alice
+    """
+    with invocation().changing() as changes:
+        for sender in senders:
+            changes.block.unblock_sender(sender, to or "")
+
+
+@command.command("except")
+@click.argument("sender", type=SENDER)
+@click.argument("patterns", metavar="PATTERN...", type=PATTERN, nargs=-1, required=True)
+@click.option("--to", type=RECIPIENTS, help="Only the entry for these recipients.  [default: every entry]")
+def except_(sender: str, patterns: tuple[str, ...], to: str | None) -> None:
+    """Let a blocked sender send to some recipients all the same.
+
+    \b
+    Example: policyd sender except alice @partner.example
+    """
+    with invocation().changing() as changes:
+        changes.block.except_recipients(sender, to or "", patterns)
+
+
+@command.command("unexcept")
+@click.argument("sender", type=SENDER)
+@click.argument("patterns", metavar="PATTERN...", type=PATTERN, nargs=-1, required=True)
+@click.option("--to", type=RECIPIENTS, help="Only the entry for these recipients.  [default: every entry]")
+def unexcept(sender: str, patterns: tuple[str, ...], to: str | None) -> None:
+    """Take recipients from the exceptions of a blocked sender.
+
+    \b
+    Example: policyd sender unexcept alice @partner.example
+    """
+    with invocation().changing() as changes:
+        changes.block.unexcept_recipients(sender, to or "", patterns)
+
+
+@command.command("list")
+@click.option("--expired", is_flag=True, help="Those that have ended, instead of those in force.")
+def list_(expired: bool) -> None:
+    """List the blocked senders: id, sender, to, until, except, reason, comment.
+
+    \b
+    Example: policyd sender list --expired
+    """
+    now = int(time.time())
+    with invocation().reading() as connection:
+        entries = (each for each in read.blocked_senders(connection) if is_past(each.until, now) is expired)
+        print_list(invocation(), map(snapshot, entries), _COLUMNS)
+
+
+@command.command("show")
+@click.argument("sender", type=SENDER)
+def show(sender: str) -> None:
+    """Show every entry of a blocked sender, expired or not.
+
+    \b
+    Example: policyd sender show alice
+    """
+    call = invocation()
+    with call.reading() as connection:
+        if not is_pattern(sender):
+            need_mailbox(connection, sender)
+        entries = [snapshot(entry) for entry in read.entries_of(connection, sender)]
+    if not entries:
+        raise RefusedError(f"{sender} is not blocked; see: policyd sender list")
+    if call.json:
+        print_list(call, entries, _COLUMNS)
+        return
+    for number, entry in enumerate(entries):
+        click.echo("", nl=number > 0)
+        print_object(call, entry)

@@ -1,0 +1,95 @@
+"""Parameter types: what is typed -> good values in normal form, or one line that says how it is typed."""
+
+import re
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+import click
+
+from policyd.address import (
+    check_text,
+    is_pattern,
+    normal_domain,
+    normal_name,
+    normal_pattern,
+    parse_address,
+)
+from policyd.errors import AddressError
+
+_SPAN = re.compile(r"([+-])(\d{1,6})([mhdw])")
+_SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+class _Parsed(click.ParamType[str]):
+    """A type whose values a function of ours makes, or refuses with AddressError."""
+
+    def __init__(self, name: str, parse: Callable[[str], str]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The value in normal form."""
+        try:
+            return self._parse(value)
+        except AddressError as error:
+            self.fail(str(error), param, ctx)
+
+
+class When(click.ParamType[int]):
+    """A time in Unix seconds, from an ISO date or date-time (local unless it says) or a span like +30d.
+
+    Only times to come if *is_future*, and then also `never`, which is 0; else only times that have been.
+    """
+
+    name = "when"
+
+    def __init__(self, *, is_future: bool) -> None:
+        self._is_future = is_future
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The time in Unix seconds."""
+        if isinstance(value, int):
+            return value
+        if self._is_future and value == "never":
+            return 0
+        now = time.time()
+        moment = self._moment(value, now)
+        if moment is None:
+            example = "+30d, +12h or never" if self._is_future else "-30d or -12h"
+            self.fail(f"{value!r} is not a time; type 2026-12-31, '2026-12-31 18:00', {example}", param, ctx)
+        if self._is_future is (moment <= now):
+            self.fail(f"{value!r} is {'past' if self._is_future else 'still to come'}", param, ctx)
+        return moment
+
+    def _moment(self, text: str, now: float) -> int | None:
+        span = _SPAN.fullmatch(text)
+        try:
+            if span:
+                return int(now) + int(f"{span[1]}{span[2]}") * _SECONDS[span[3]]
+            return int(datetime.fromisoformat(text).timestamp())
+        except (ValueError, OverflowError):
+            return None
+
+
+def _sender(text: str) -> str:
+    return normal_pattern(text) if is_pattern(text) else normal_name(text)
+
+
+def _recipients(text: str) -> str:
+    return text if text in ("outside", "anyone") else normal_name(text)
+
+
+def _remark(text: str) -> str:
+    return check_text(text, "the text").strip()
+
+
+ADDRESS = _Parsed("address", lambda text: str(parse_address(text)))
+DOMAIN = _Parsed("domain", normal_domain)
+NAME = _Parsed("name", normal_name)
+PATTERN = _Parsed("pattern", normal_pattern)
+SENDER = _Parsed("sender", _sender)
+RECIPIENTS = _Parsed("outside|anyone|mailbox", _recipients)
+TEXT = _Parsed("text", _remark)
+UNTIL = When(is_future=True)
+SINCE = When(is_future=False)

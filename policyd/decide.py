@@ -1,0 +1,250 @@
+"""A request -> the facts about it from the tables -> the rules -> a decision."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Protocol
+
+from policyd.address import (
+    NULL_SENDER,
+    EmailAddress,
+    Encapsulated,
+    decode_imcea,
+    fold,
+    local_forms,
+    matching_patterns,
+    split_address,
+)
+from policyd.model import Action, BlockedSender, Decision, Domain, Mailbox, Mode, Request, Rule
+from policyd.reply import render_text
+from policyd.rules import Note, Party, Policy, Question, Verdict, judge, silent
+from policyd.settings import Settings
+
+if TYPE_CHECKING:
+    from functools import _lru_cache_wrapper
+
+_BEFORE_MAIL = frozenset({"", "CONNECT", "HELO", "EHLO"})
+_UNJUDGED = frozenset({"VRFY", "ETRN"})
+_CACHED_PARTIES = 4096
+_CACHED_LENGTH = 320  # characters; a longer address is looked up each time
+_DUNNO = Decision(Action.DUNNO, Rule.DEFAULT)
+
+
+class Tables(Protocol):
+    """What a decision needs of the tables; each call may raise StoreError."""
+
+    def has_moved(self) -> bool:
+        """Whether anything may have changed since this was last asked."""
+
+    def domain(self, name: str) -> Domain | None:
+        """The managed domain *name*, in normal form."""
+
+    def mailbox_with(self, address: str) -> Mailbox | None:
+        """The mailbox that has *address*, in normal form."""
+
+    def mailbox_named(self, folded_name: str) -> Mailbox | None:
+        """The mailbox whose name folds to this."""
+
+    def entries_for(self, mailbox_id: int, patterns: Iterable[str]) -> tuple[BlockedSender, ...]:
+        """The blocked senders that are this mailbox (0 for none) or one of *patterns*."""
+
+
+class Decider:
+    """Decides requests by *settings*, from *tables* as they are at the moment of each request."""
+
+    def __init__(self, settings: Settings, tables: Tables) -> None:
+        self._settings = settings
+        self._tables = tables
+        self._policy = Policy(frozenset(map(fold, settings.always_accept)), settings.recipient_delimiter)
+        self._has_read = False
+        self._recipient = lru_cache(_CACHED_PARTIES)(self.find_recipient)
+        self._sender = lru_cache(_CACHED_PARTIES)(self._find_sender)
+        self._login = lru_cache(_CACHED_PARTIES)(self._find_login)
+        self._null_entries = lru_cache(1)(self._find_null_entries)
+        self._is_inside = lru_cache(_CACHED_PARTIES)(self._find_inside)
+
+    def decide(self, request: Request, now: int, note: Note = silent) -> Decision:
+        """The answer to *request* at *now*, in Unix seconds; *note* is told each step.
+
+        Raises StoreError where the tables can't be read: then there is no answer to give.
+        """
+        if request.protocol_state in _UNJUDGED:
+            note("state {}: not judged", request.protocol_state)
+            return _DUNNO
+        question = self._ask(request, note)
+        return self._decision(request, question, judge(question, self._policy, now, note), note)
+
+    def find_recipient(self, text: str) -> Party:
+        """What the tables know about an address: its managed domain, and the mailbox it leads to.
+
+        Raises StoreError.
+        """
+        self._has_read = True
+        address = split_address(text, self._settings.origin)
+        domain = self._tables.domain(address.domain) if address.domain else None
+        mailbox, how = self._find_mailbox(address) if domain else (None, "")
+        return Party(text, address, domain, mailbox, how)
+
+    def _ask(self, request: Request, note: Note) -> Question:
+        """The question as the tables stand; put together anew where they moved meanwhile."""
+        while True:
+            if self._tables.has_moved():
+                self._forget()
+            self._has_read = False
+            login = _recall(self._login, request.sasl_username)
+            sender = _recall(self._sender, request.sender)
+            recipient = _recall(self._recipient, request.recipient)
+            is_null = not request.sender and bool(request.recipient or request.protocol_state not in _BEFORE_MAIL)
+            found = (
+                login.entries if login else (),
+                sender.entries if sender else (),
+                self._null_entries() if is_null else (),
+            )
+            if not (self._has_read and self._tables.has_moved()):
+                break
+            self._forget()
+        question = Question(recipient, sender, is_null, self._is_insider(request), _merge(found))
+        if note is not silent:
+            _explain(question, login, request, note)
+        return question
+
+    def _forget(self) -> None:
+        for cached in (self._recipient, self._sender, self._login, self._null_entries):
+            cached.cache_clear()
+
+    def _find_sender(self, text: str) -> Party:
+        """What the tables know about an address that mail may come from."""
+        self._has_read = True
+        address = split_address(text, self._settings.origin)
+        mailbox, how = self._find_mailbox(address)
+        patterns = matching_patterns(address, self._settings.recipient_delimiter)
+        entries = self._tables.entries_for(mailbox.id if mailbox else 0, patterns)
+        return Party(text, address, None, mailbox, how, entries)
+
+    def _find_login(self, text: str) -> Party:
+        """What the tables know about a login: an address, or without `@` a mailbox's name."""
+        if "@" in text:
+            return self._find_sender(text)
+        self._has_read = True
+        name = split_address(text).local
+        mailbox = self._tables.mailbox_named(name) if name else None
+        if mailbox is None:
+            return Party(text)
+        return Party(text, mailbox=mailbox, how="name", entries=self._tables.entries_for(mailbox.id, ()))
+
+    def _find_null_entries(self) -> tuple[BlockedSender, ...]:
+        self._has_read = True
+        return self._tables.entries_for(0, (NULL_SENDER,))
+
+    def _find_mailbox(self, address: EmailAddress) -> tuple[Mailbox | None, str]:
+        """The mailbox that has *address*, and how it was found.
+
+        As it stands first, then as an IMCEA address, then without its extension.
+        """
+        mailbox = self._mailbox_with(address.local, address.domain)
+        if mailbox is not None:
+            return mailbox, "exact"
+        encapsulated = decode_imcea(address.local)
+        if encapsulated is not None:
+            mailbox = self._find_encapsulated(encapsulated) if self._tables.domain(address.domain) else None
+            return mailbox, "IMCEA" if mailbox else ""
+        for base in local_forms(address.local, self._settings.recipient_delimiter)[1:]:
+            mailbox = self._mailbox_with(base, address.domain)
+        return mailbox, "extension" if mailbox else ""
+
+    def _find_encapsulated(self, encapsulated: Encapsulated) -> Mailbox | None:
+        """The mailbox that an IMCEA address leads to; an IMCEA address inside it leads nowhere."""
+        if encapsulated.common_name:
+            return self._tables.mailbox_named(encapsulated.common_name)
+        inside = split_address(encapsulated.smtp_address)
+        for local in local_forms(inside.local, self._settings.recipient_delimiter):
+            mailbox = self._mailbox_with(local, inside.domain)
+            if mailbox is not None:
+                return mailbox
+        return None
+
+    def _mailbox_with(self, local: str, domain: str) -> Mailbox | None:
+        return self._tables.mailbox_with(f"{local}@{domain}") if local and domain else None
+
+    def _is_insider(self, request: Request) -> bool:
+        return bool(
+            request.sasl_username
+            or request.policy_context in self._settings.insider_contexts
+            or self._is_inside(request.client_address)
+        )
+
+    def _find_inside(self, client_address: str) -> bool:
+        try:
+            address = ip_address(client_address)
+        except ValueError:  # "unknown", or a client on a unix socket
+            return False
+        return any(address in network for network in self._settings.insider_networks)
+
+    def _decision(self, request: Request, question: Question, verdict: Verdict, note: Note) -> Decision:
+        mailbox = question.recipient.mailbox if question.recipient else None
+        name = mailbox.name if mailbox else ""
+        note("rule: {}", verdict.rule)
+        if not verdict.is_refused:
+            return Decision(Action.DUNNO, verdict.rule, mailbox=name, is_insider=question.is_insider)
+        reason = verdict.entry.reason if verdict.entry else ""
+        if mailbox and verdict.rule is Rule.RESTRICTED_RECIPIENT:
+            reason = mailbox.reason
+        text = render_text(
+            verdict.rule,
+            self._settings.reply[verdict.rule],
+            recipient=request.recipient,
+            sender=request.sender,
+            mailbox=name,
+            reason=reason,
+        )
+        is_enforced = self._settings.mode is Mode.ENFORCE
+        if not is_enforced:
+            note("mode monitor: would be REJECT")
+        return Decision(
+            Action.REJECT if is_enforced else Action.DUNNO,
+            verdict.rule,
+            text,
+            reason,
+            verdict.entry.id if verdict.entry else None,
+            name,
+            question.is_insider,
+            is_refused=True,
+        )
+
+
+def _recall(find: "_lru_cache_wrapper[Party]", text: str) -> Party | None:
+    """What *find* finds for *text*, None for an empty one; long texts, which may be hostile, aren't kept."""
+    if not text:
+        return None
+    return find(text) if len(text) <= _CACHED_LENGTH else find.__wrapped__(text)
+
+
+def _merge(found: Iterable[tuple[BlockedSender, ...]]) -> tuple[BlockedSender, ...]:
+    """The entries that match any identity, each once."""
+    kept = [entries for entries in found if entries]
+    return tuple({entry.id: entry for entries in kept for entry in entries}.values()) if kept else ()
+
+
+def _explain(question: Question, login: Party | None, request: Request, note: Note) -> None:
+    """Tell *note* who asks, and about whom."""
+    if login is not None:
+        note("login {}: {}", login.text, _found(login, "no mailbox"))
+    if question.sender is not None:
+        note("sender {}: {}", question.sender.text, _found(question.sender, "no mailbox"))
+    else:
+        note("sender: {}", "the null sender <>" if question.is_null_sender else "none yet")
+    client = request.client_address or "not given"
+    note("client {}: {}", client, "an insider" if question.is_insider else "not an insider")
+    recipient = question.recipient
+    if recipient is None:
+        note("recipient: none yet")
+    elif recipient.is_outside:
+        note("recipient {}: outside, its domain is not managed", recipient.text)
+    elif recipient.domain is None:
+        note("recipient {}: no domain, neither managed nor outside", recipient.text)
+    else:
+        note("recipient {}: {}", recipient.text, _found(recipient, f"unlisted in {recipient.domain.name}"))
+
+
+def _found(party: Party, nothing: str) -> str:
+    return f"mailbox {party.mailbox.name} ({party.how})" if party.mailbox else nothing

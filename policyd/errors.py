@@ -1,0 +1,70 @@
+"""The errors of policyd, each named for who must act; ``str()`` is one line for a log or a terminal."""
+
+import errno
+
+
+class PolicydError(Exception):
+    """What went wrong and what to do, in one line; `exit_status` is what a command ends with."""
+
+    exit_status = 1
+
+
+class ProtocolError(PolicydError):
+    """The peer broke the policy delegation protocol: hang up, without a reply."""
+
+    exit_status = 65  # EX_DATAERR
+
+
+class AddressError(PolicydError):
+    """A text that is not the address, domain, pattern or name it was given as: type it differently."""
+
+
+class RefusedError(PolicydError):
+    """The change or question makes no sense for the tables as they are: nothing was changed."""
+
+
+class NotManagedError(RefusedError):
+    """A domain that policyd does not manage: the message names the command that would add it."""
+
+    def __init__(self, what: str, domain: str) -> None:
+        super().__init__(f"{what}: the domain {domain} is not managed; add it with: policyd domain add {domain}")
+        self.domain = domain
+
+
+class StoreError(PolicydError):
+    """The database can't be reached or read: wait, or mend it."""
+
+    exit_status = 69  # EX_UNAVAILABLE
+
+
+class StoreMissingError(StoreError):
+    """There is no database where the settings say."""
+
+
+class StoreWriteError(StoreError):
+    """The database can't be written; what was to be changed is as it was."""
+
+    exit_status = 74  # EX_IOERR
+
+
+class StoreCreateError(StoreError):
+    """The database can't be made."""
+
+    exit_status = 73  # EX_CANTCREAT
+
+
+class SettingsError(PolicydError):
+    """A setting the administrator must mend; the message names the file and the key."""
+
+    exit_status = 78  # EX_CONFIG
+
+
+class ListenError(PolicydError):
+    """An endpoint that can't be listened on."""
+
+    exit_status = 69  # EX_UNAVAILABLE
+
+
+def reason_of(error: OSError) -> str:
+    """The operating system's own words for *error*, without the path and number around them."""
+    return error.strerror or errno.errorcode.get(error.errno or 0, str(error))

@@ -1,0 +1,170 @@
+"""The things policyd speaks of: requests, mailboxes, blocked senders, decisions. Data only."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Unlisted(StrEnum):
+    """What happens to a recipient in a managed domain that is no mailbox's address."""
+
+    REJECT = "reject"
+    ACCEPT = "accept"
+
+
+class Receive(StrEnum):
+    """Who may send to a mailbox."""
+
+    ANYONE = "anyone"
+    INSIDERS = "insiders"
+    NOBODY = "nobody"
+
+
+class Recipients(StrEnum):
+    """To whom a blocked sender may not send."""
+
+    OUTSIDE = "outside"  # recipients with a domain that is not managed
+    ANYONE = "anyone"
+    MAILBOX = "mailbox"  # one mailbox, named beside it
+
+
+class Rule(StrEnum):
+    """What decided a request; the names are stable, for logs, counters and scripts."""
+
+    ALWAYS_ACCEPTED = "always-accepted"
+    BLOCKED_SENDER = "blocked-sender"
+    UNLISTED_RECIPIENT = "unlisted-recipient"
+    ACCEPTED_SENDER = "accepted-sender"
+    RESTRICTED_RECIPIENT = "restricted-recipient"
+    DEFAULT = "default"
+
+
+class Action(StrEnum):
+    """What Postfix is told: no objection, or no."""
+
+    DUNNO = "DUNNO"
+    REJECT = "REJECT"
+
+
+class Mode(StrEnum):
+    """Whether a refusal is spoken, or only logged."""
+
+    ENFORCE = "enforce"
+    MONITOR = "monitor"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question from Postfix, under Postfix's own attribute names.
+
+    An attribute that Postfix did not send is "". Bytes that are not UTF-8 stand as lone surrogates.
+    Source: SMTPD_POLICY_README.
+    """
+
+    protocol_state: str = ""
+    queue_id: str = ""
+    instance: str = ""
+    client_name: str = ""
+    client_address: str = ""
+    sender: str = ""  # "" is the null sender <>
+    recipient: str = ""  # "" before RCPT, and at DATA for several recipients
+    sasl_username: str = ""
+    policy_context: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """A managed domain, in normal form."""
+
+    name: str
+    unlisted: Unlisted = Unlisted.REJECT
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """A named holder of addresses, and who may send to it.
+
+    `until` is in Unix seconds: from then on the restriction is off. `accepted` are patterns of
+    envelope senders who may send to it all the same. An `id` of 0 is a mailbox not yet stored.
+    """
+
+    name: str
+    receive: Receive = Receive.ANYONE
+    reason: str = ""
+    until: int | None = None
+    comment: str = ""
+    accepted: frozenset[str] = frozenset()
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address of a mailbox; the primary one is the mailbox's own sender address."""
+
+    address: str
+    mailbox: str
+    is_primary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedSender:
+    """An entry of the table of blocked senders.
+
+    `mailbox` (a name) or `pattern` says who, the other one is "". `to_mailbox` is the name where
+    `recipients` is `Recipients.MAILBOX`. `allowed` are patterns of recipients the entry leaves alone.
+    Times are Unix seconds. An `id` of 0 is an entry not yet stored.
+    """
+
+    mailbox: str = ""
+    pattern: str = ""
+    recipients: Recipients = Recipients.OUTSIDE
+    to_mailbox: str = ""
+    reason: str = ""
+    until: int | None = None
+    comment: str = ""
+    allowed: frozenset[str] = frozenset()
+    created_at: int = 0
+    created_by: str = ""
+    id: int = 0
+
+    @property
+    def sender(self) -> str:
+        """The mailbox's name, or the pattern."""
+        return self.mailbox or self.pattern
+
+    @property
+    def to(self) -> str:
+        """`outside`, `anyone`, or the name of the one mailbox."""
+        return self.to_mailbox or self.recipients.value
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer to a request, and why.
+
+    `text` is the refusal as Postfix gets it, "" for DUNNO. `is_refused` tells a refusal also in
+    monitor mode, where `action` is DUNNO. `mailbox` is the recipient's, `entry` the blocked sender's id.
+    """
+
+    action: Action
+    rule: Rule
+    text: str = ""
+    reason: str = ""
+    entry: int | None = None
+    mailbox: str = ""
+    is_insider: bool = False
+    is_refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A row of the journal: one object as it was and as it is, as JSON; None where there was or is none."""
+
+    id: int
+    at: int
+    actor: str
+    changeset: int
+    operation: str
+    object: str
+    before: str | None
+    after: str | None
+    digest: str = field(default="", compare=False)

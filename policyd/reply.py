@@ -1,0 +1,57 @@
+"""Reply texts: a template from the settings -> the printable ASCII that Postfix sends to the client. Pure."""
+
+import re
+import unicodedata
+
+from anyascii import anyascii
+
+from policyd.model import Rule
+
+TEXT_LIMIT = 200  # characters; RFC 5321 §4.5.3.1.5 leaves 512 octets for the whole line
+FIELDS = ("recipient", "sender", "mailbox", "reason")
+STATUS = {Rule.BLOCKED_SENDER: "5.7.1", Rule.UNLISTED_RECIPIENT: "5.1.1", Rule.RESTRICTED_RECIPIENT: "5.7.1"}
+DEFAULT_TEXTS = {
+    Rule.BLOCKED_SENDER: "This sender may not write to this recipient: {reason}",
+    Rule.UNLISTED_RECIPIENT: "This address does not receive mail",
+    Rule.RESTRICTED_RECIPIENT: "This mailbox does not take mail from this sender: {reason}",
+}
+
+_FIELD = re.compile(r"\{(\w*)\}")
+_STATUS = re.compile(r"(\d\.\d{1,3}\.\d{1,3})(?:\s|$)")
+_GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"})
+
+
+def check_template(template: str) -> str:
+    """What is wrong with a reply text from the settings, "" where nothing is."""
+    unknown = [name for name in _FIELD.findall(template) if name not in FIELDS]
+    if unknown or "{" in _FIELD.sub("", template) or "}" in _FIELD.sub("", template):
+        return "may hold {recipient}, {sender}, {mailbox} and {reason}, and no other braces"
+    status = _STATUS.match(template)
+    if status and not status[1].startswith("5."):
+        return "may start with an enhanced status code 5.x.x only, since the reply is permanent"
+    if not to_ascii(template):
+        return "must not be empty"
+    return ""
+
+
+def render_text(rule: Rule, template: str, **fields: str) -> str:
+    """The text of a refusal by *rule*: status code, then *template* with *fields* filled in.
+
+    At most `TEXT_LIMIT` printable ASCII characters on one line. Where a field is empty, the
+    punctuation that led up to it at the end goes too.
+    """
+    text = to_ascii(_FIELD.sub(lambda match: fields.get(match[1], ""), template)).rstrip(" :;,-(")
+    if not _STATUS.match(text):
+        text = f"{STATUS[rule]} {text}".rstrip()
+    return text if len(text) <= TEXT_LIMIT else f"{text[: TEXT_LIMIT - 3]}..."
+
+
+def to_ascii(text: str) -> str:
+    """*text* in printable ASCII, other scripts transliterated, runs of white space as one blank.
+
+    Umlauts become ae, oe and ue. Source: ICAO Doc 9303 part 3 §6.
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode("utf-8"))
+        text = anyascii(text.translate(_GERMAN))
+    return " ".join(re.sub(r"[^ -~]+", " ", text).split())

@@ -1,0 +1,178 @@
+"""The rules: what the tables know about a request, and the time -> a verdict. Pure.
+
+The order is the README's, section *The rules*; the first rule that decides ends it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from policyd.address import EmailAddress, local_forms, matching_patterns, pattern_rank
+from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Rule, Unlisted
+
+Note = Callable[..., None]  # a format string, and what goes into it: for the trace of `policyd check`
+
+
+def silent(_step: str, *_values: object) -> None:
+    """The `Note` of those who need no trace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """An address or a login, and what the tables know about it.
+
+    `domain` is None where it is not managed; `how` tells how `mailbox` was found: exact, extension,
+    IMCEA or name. `address` is None for a login without a domain. `entries` are the blocked senders
+    that match it, where it is the login or the envelope sender.
+    """
+
+    text: str
+    address: EmailAddress | None = None
+    domain: Domain | None = None
+    mailbox: Mailbox | None = None
+    how: str = ""
+    entries: tuple[BlockedSender, ...] = ()
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether this has a domain, and one that is not managed."""
+        return self.address is not None and self.address.domain != "" and self.domain is None
+
+    def matched(self, patterns: frozenset[str], delimiters: str) -> str:
+        """The most specific of *patterns* that matches this, "" where none does."""
+        if not patterns or self.address is None:
+            return ""
+        return next((each for each in matching_patterns(self.address, delimiters) if each in patterns), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the settings say to the rules: local parts in normal form, and a set of characters."""
+
+    always_accept: frozenset[str]
+    delimiters: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request as the rules see it.
+
+    `recipient` is None without one; `sender` is None for the null sender and before MAIL, which
+    `is_null_sender` tells apart. `entries` are the blocked senders that match an identity of the client.
+    """
+
+    recipient: Party | None
+    sender: Party | None
+    is_null_sender: bool
+    is_insider: bool
+    entries: tuple[BlockedSender, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was decided, by which rule, and for `Rule.BLOCKED_SENDER` by which entry."""
+
+    is_refused: bool
+    rule: Rule
+    entry: BlockedSender | None = None
+
+
+def judge(question: Question, policy: Policy, now: int, note: Note = silent) -> Verdict:
+    """The verdict on *question* at *now*, in Unix seconds."""
+    recipient = question.recipient
+    if recipient is not None and is_always_accepted(recipient, policy):
+        note("recipient: {} is always accepted", recipient.text)
+        return Verdict(False, Rule.ALWAYS_ACCEPTED)
+    entry = blocking_entry(question, policy, now, note)
+    if entry is not None:
+        return Verdict(True, Rule.BLOCKED_SENDER, entry)
+    if recipient is None or recipient.domain is None:
+        return Verdict(False, Rule.DEFAULT)
+    if recipient.mailbox is None:
+        return _judge_unlisted(question, recipient.domain, note)
+    return _judge_mailbox(question, recipient.mailbox, policy, now, note)
+
+
+def is_always_accepted(recipient: Party, policy: Policy) -> bool:
+    """Whether nobody may be kept from writing to *recipient*, as to postmaster.
+
+    Source: RFC 5321 §4.5.1.
+    """
+    if recipient.address is None or recipient.is_outside:
+        return False
+    forms = local_forms(recipient.address.local, policy.delimiters)
+    return bool(forms) and forms[-1] in policy.always_accept
+
+
+def blocking_entry(question: Question, policy: Policy, now: int, note: Note = silent) -> BlockedSender | None:
+    """The most specific entry that refuses *question*, of equals the oldest; None where none does."""
+    blocking = []
+    for entry in question.entries:
+        idle = why_idle(entry, question.recipient, policy, now)
+        note("entry {}: {} may not send to {}: {}", entry.id, entry.sender, entry.to, idle or "applies")
+        if not idle:
+            blocking.append(entry)
+    return min(blocking, key=specificity, default=None)
+
+
+def why_idle(entry: BlockedSender, recipient: Party | None, policy: Policy, now: int) -> str:
+    """Why *entry*, which matches the client, does not apply to *recipient*; "" where it applies.
+
+    An entry with exceptions waits for the recipient: without one, nobody can say that it is not excepted.
+    """
+    if is_past(entry.until, now):
+        return "expired"
+    if recipient is None:
+        if entry.recipients is not Recipients.ANYONE:
+            return "there is no recipient yet"
+        return "it has exceptions, and there is no recipient yet" if entry.allowed else ""
+    if entry.recipients is Recipients.OUTSIDE and not recipient.is_outside:
+        return "the recipient is not outside"
+    if entry.recipients is Recipients.MAILBOX:
+        mailbox = recipient.mailbox
+        if mailbox is None or mailbox.name != entry.to_mailbox:
+            return "the recipient is another"
+    excepted = recipient.matched(entry.allowed, policy.delimiters)
+    return f"except {excepted}" if excepted else ""
+
+
+def specificity(entry: BlockedSender) -> tuple[int, int, int, int]:
+    """A key that sorts the most specific entry first, and of equals the oldest."""
+    rank, length = (-1, 0) if entry.mailbox else pattern_rank(entry.pattern)
+    return rank, length, entry.created_at, entry.id
+
+
+def is_past(until: int | None, now: int) -> bool:
+    """Whether what is in force until *until* is over at *now*."""
+    return until is not None and until <= now
+
+
+def _judge_unlisted(question: Question, domain: Domain, note: Note) -> Verdict:
+    if question.is_insider:
+        note("recipient: unlisted, which an insider may try")
+    elif domain.unlisted is Unlisted.ACCEPT:
+        note("recipient: unlisted, which {} accepts", domain.name)
+    else:
+        note("recipient: unlisted, which {} rejects", domain.name)
+        return Verdict(True, Rule.UNLISTED_RECIPIENT)
+    return Verdict(False, Rule.DEFAULT)
+
+
+def _judge_mailbox(question: Question, mailbox: Mailbox, policy: Policy, now: int, note: Note) -> Verdict:
+    if mailbox.receive is Receive.ANYONE or is_past(mailbox.until, now):
+        expired = "" if mailbox.receive is Receive.ANYONE else ": the restriction has expired"
+        note("mailbox {}: receives from anyone{}", mailbox.name, expired)
+        return Verdict(False, Rule.DEFAULT)
+    note("mailbox {}: receives from {}", mailbox.name, mailbox.receive)
+    if mailbox.receive is Receive.INSIDERS and question.is_insider:
+        return Verdict(False, Rule.DEFAULT)
+    accepted = _accepted_pattern(question, mailbox, policy)
+    if accepted:
+        note("mailbox {}: accepts {}", mailbox.name, accepted)
+        return Verdict(False, Rule.ACCEPTED_SENDER)
+    return Verdict(True, Rule.RESTRICTED_RECIPIENT)
+
+
+def _accepted_pattern(question: Question, mailbox: Mailbox, policy: Policy) -> str:
+    if question.is_null_sender:
+        return "<>" if "<>" in mailbox.accepted else ""
+    return question.sender.matched(mailbox.accepted, policy.delimiters) if question.sender else ""

@@ -1,0 +1,163 @@
+"""The Twisted side of the protocol: bytes <-> decide(request), in order, one answer each, or a hang-up."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.protocols.policies import TimeoutMixin
+from twisted.python.failure import Failure
+
+from policyd.audit import AuditLog
+from policyd.errors import ProtocolError, StoreError
+from policyd.model import Decision, Request
+from policyd.wire import RequestReader, render_action
+
+IDLE_SECONDS = 600  # Postfix keeps an idle connection for 300 s; it must be Postfix that closes it
+DRAIN_SECONDS = 5  # for requests that are on their way when the daemon stops
+
+Decide = Callable[[Request, int], Decision]
+
+
+class PolicyProtocol(TimeoutMixin, Protocol):
+    """One connection from Postfix. Nothing but answers is ever written to it."""
+
+    factory: "PolicyFactory"
+    transport: Any  # a streaming one: TCP, unix or stdio
+
+    def __init__(self, clock: Any, peer: str) -> None:
+        self.callLater = clock.callLater  # type: ignore[method-assign]  # TimeoutMixin's hook for a Clock
+        self._peer = peer
+        self._reader = RequestReader()
+        self._is_paused = False
+
+    def connectionMade(self) -> None:
+        """Postfix connected."""
+        self.factory.connections.add(self)
+        self.setTimeout(IDLE_SECONDS)
+        self.transport.registerProducer(self, True)
+
+    def dataReceived(self, received: bytes) -> None:
+        """Answer every request that is whole now."""
+        self.resetTimeout()
+        self._reader.feed(received)
+        self._answer_all()
+
+    def timeoutConnection(self) -> None:
+        """Nothing came for longer than Postfix keeps a connection."""
+        if self._reader.is_mid_request:
+            self.hang_up("no end of a request in time")
+        else:
+            self.finish()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone, whoever closed it."""
+        self.setTimeout(None)
+        self.factory.lost(self)
+
+    def pauseProducing(self) -> None:
+        """The peer does not read its answers: read no more of its requests."""
+        self._is_paused = True
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The peer reads again."""
+        self._is_paused = False
+        self.transport.resumeProducing()
+        self._answer_all()
+
+    def stopProducing(self) -> None:
+        """The transport is closing."""
+
+    def finish(self) -> None:
+        """Close once the request that is on its way, if any, is answered."""
+        if not self._reader.is_mid_request:
+            self._close()
+
+    def hang_up(self, problem: str) -> None:
+        """Close without an answer, which makes Postfix try again and then take its default_action."""
+        self.factory.audit.warned(f"hung up: {problem}", peer=self._peer)
+        self._close()
+
+    def _answer_all(self) -> None:
+        try:
+            while not self._is_paused and not self.transport.disconnecting:
+                request = self._reader.next_request()
+                if request is None:
+                    break
+                self.transport.write(self.factory.answer(request))
+        except (ProtocolError, StoreError) as error:
+            self.hang_up(str(error))
+        except Exception as error:  # noqa: BLE001 - a defect of ours: this connection ends, the others go on
+            Logger().failure("no answer")
+            self.hang_up(f"internal error: {error!r}; please report it")
+        if self.factory.is_stopping:
+            self.finish()
+
+    def _close(self) -> None:
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+
+class PolicyFactory(Factory):
+    """The connections, and the one way to an answer; *decide* may be replaced at any time."""
+
+    noisy = False
+
+    def __init__(self, decide: Decide, audit: AuditLog, clock: Any) -> None:
+        self.decide = decide
+        self.audit = audit
+        self.connections: set[PolicyProtocol] = set()
+        self.is_stopping = False
+        self.when_empty: Callable[[], None] = lambda: None  # called when the last connection has ended
+        self._clock = clock
+
+    def buildProtocol(self, addr: IAddress | None) -> PolicyProtocol:  # type: ignore[override]
+        """A protocol for the connection from *addr*."""
+        host, port = getattr(addr, "host", None), getattr(addr, "port", None)
+        protocol = PolicyProtocol(self._clock, f"{host}:{port}" if host else "unix")
+        protocol.factory = self
+        return protocol
+
+    def answer(self, request: Request) -> bytes:
+        """The reply to *request*, which is on record when this returns. Raises StoreError."""
+        started = time.perf_counter()
+        decision = self.decide(request, int(time.time()))
+        spoken = decision.text if decision.action == "REJECT" else ""
+        self.audit.decided(request, decision, (time.perf_counter() - started) * 1000)
+        return render_action(decision.action, spoken)
+
+    def lost(self, connection: PolicyProtocol) -> None:
+        """A connection has ended."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self.when_empty()
+
+    def drain(self) -> Deferred[None]:
+        """Answer what is on its way, close every connection; fires when that is done, after `DRAIN_SECONDS` at most."""
+        self.is_stopping = True
+        if not self.connections:
+            return succeed(None)
+        drained: Deferred[None] = Deferred()
+        self.when_empty = lambda: drained.callback(None)
+        # what was sent before the stop is in our sockets' buffers: one turn to read it, then close
+        first = self._clock.callLater(0.05, self._finish_all)
+        last = self._clock.callLater(DRAIN_SECONDS, self._abort_all)
+
+        def settle(result: None) -> None:
+            for call in (first, last):
+                if call.active():
+                    call.cancel()
+
+        return drained.addCallback(settle)
+
+    def _finish_all(self) -> None:
+        for connection in list(self.connections):
+            connection.finish()
+
+    def _abort_all(self) -> None:
+        for connection in list(self.connections):
+            connection.transport.abortConnection()

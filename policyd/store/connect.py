@@ -1,0 +1,175 @@
+"""Opening the database file: made whole or not at all, read-only for readers, one writer at a time."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from policyd.errors import StoreCreateError, StoreError, StoreMissingError, StoreWriteError
+from policyd.store.schema import APPLICATION_ID, VERSION, metadata
+
+_WRITER_WAIT_SECONDS = 60.0  # for other writers, each of which needs milliseconds
+_READER_WAIT_SECONDS = 1.0  # WAL makes a reader wait only while the file is recovered or first opened
+_FILE_MODE = 0o640
+
+
+def database_path(url: str) -> Path:
+    """The file of a `sqlite:///` URL."""
+    return Path(url.removeprefix("sqlite:///"))
+
+
+def connect_reading(path: Path) -> sqlite3.Connection:
+    """A read-only DBAPI connection to the tables. Raises StoreError."""
+    return _connect(path, "ro", _READER_WAIT_SECONDS)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Connection]:
+    """A connection that sees one state of the tables. Raises StoreError."""
+    with _transaction(path, "ro", _READER_WAIT_SECONDS, "BEGIN") as connection:
+        yield connection
+
+
+@contextmanager
+def changing(path: Path) -> Iterator[Connection]:
+    """The one connection that may change the tables, in one transaction, kept if the block ends well.
+
+    Makes the database if there is none. Raises StoreError, with the tables as they were.
+    """
+    if not path.exists():
+        create_database(path, exist_ok=True)
+    with _transaction(path, "rw", _WRITER_WAIT_SECONDS, "BEGIN IMMEDIATE") as connection:
+        yield connection
+    _empty_log(path)
+
+
+def create_database(path: Path, *, exist_ok: bool = False) -> None:
+    """Make the database: the whole file appears at once, owned as the folder it is in.
+
+    Raises StoreCreateError, also if there is one already, unless *exist_ok*.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, _FILE_MODE))
+        try:
+            _write_tables(draft)
+            os.link(draft, path)
+        finally:
+            draft.unlink()
+    except FileExistsError as error:
+        if not exist_ok:
+            raise StoreCreateError(f"{path}: there is a file by that name already; it was left as it is") from error
+    except FileNotFoundError as error:
+        raise StoreCreateError(
+            f"{path}: there is no folder {path.parent}; make it with: install -d {path.parent}"
+        ) from error
+    except (OSError, sqlite3.Error, DBAPIError) as error:
+        reason = error.strerror if isinstance(error, OSError) else _sqlite_error(error)
+        raise StoreCreateError(f"{path}: the database can't be made: {reason}") from error
+
+
+def store_error(path: Path, error: sqlite3.Error | DBAPIError) -> StoreError:
+    """What the administrator must know of an error of the database at *path*."""
+    cause = _sqlite_error(error)
+    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_CANTOPEN and not path.exists():
+        return StoreMissingError(f"{path}: there is no database; make it with: policyd database create")
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return StoreWriteError(f"{path}: can't be written, nothing was changed: {cause}; make room on the disk")
+    if code == sqlite3.SQLITE_READONLY or "permission" in str(cause):
+        return StoreWriteError(f"{path}: can't be written, nothing was changed: {cause}; become its owner, or root")
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreError(f"{path}: another command is changing the tables and does not end; try again")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StoreError(f"{path}: not a policyd database, or damaged: {cause}; restore it from a backup")
+    return StoreError(f"{path}: the database can't be read: {cause}")
+
+
+@contextmanager
+def _transaction(path: Path, mode: str, wait_seconds: float, begin: str) -> Iterator[Connection]:
+    engine = create_engine("sqlite://", creator=lambda: _connect(path, mode, wait_seconds), poolclass=NullPool)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except (DBAPIError, sqlite3.Error) as error:
+        raise store_error(path, error) from error
+
+
+def _connect(path: Path, mode: str, wait_seconds: float) -> sqlite3.Connection:
+    """A DBAPI connection in autocommit, to a database of this version. *mode* is SQLite's: ro or rw."""
+    uri = f"file:{quote(str(path))}?mode={mode}"
+    try:
+        connection = sqlite3.connect(uri, uri=True, timeout=wait_seconds, isolation_level=None)
+    except sqlite3.Error as error:
+        raise store_error(path, error) from error
+    try:
+        _check_version(path, connection)
+        connection.execute("PRAGMA foreign_keys = ON")
+        if mode == "rw":
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+    except sqlite3.Error as error:
+        connection.close()
+        raise store_error(path, error) from error
+    except StoreError:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_version(path: Path, connection: sqlite3.Connection) -> None:
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application_id != APPLICATION_ID:
+        raise StoreError(f"{path}: not a policyd database; say where yours is with --database")
+    if version > VERSION:
+        raise StoreError(
+            f"{path}: made by a newer policyd (tables version {version}, this one knows {VERSION}); "
+            "install that policyd, or restore a backup"
+        )
+
+
+def _write_tables(draft: Path) -> None:
+    """Make every table in the empty file *draft*, and leave nothing beside it."""
+    engine = create_engine(f"sqlite:///{draft}", poolclass=NullPool)
+    with engine.begin() as connection:
+        metadata.create_all(connection)
+    with sqlite3.connect(draft) as plain:
+        plain.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        plain.execute(f"PRAGMA user_version = {VERSION}")
+        plain.execute("PRAGMA journal_mode = WAL")
+    plain.close()
+    if os.geteuid() == 0:
+        folder = draft.parent.stat()
+        os.chown(draft, folder.st_uid, folder.st_gid)
+    with draft.open("rb") as written:
+        os.fsync(written.fileno())
+
+
+def _empty_log(path: Path) -> None:
+    """Move what was committed from the write-ahead log into the file, so that the file alone is the database.
+
+    A file that somebody moves to *path* then finds no old log to take for its own. Best effort: where
+    another connection is in the way, its end does the same.
+    """
+    try:
+        connection = _connect(path, "rw", 0)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
+    except (StoreError, sqlite3.Error):
+        pass
+
+
+def _sqlite_error(error: sqlite3.Error | DBAPIError) -> BaseException:
+    return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error

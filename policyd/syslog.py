@@ -1,0 +1,112 @@
+"""Where lines go: a syslog datagram socket or stderr, never blocking; what can't go at once is refused."""
+
+import os
+import select
+import socket
+import sys
+import time
+from typing import Protocol
+
+from policyd.settings import FACILITIES, AuditSettings
+
+WARNING, NOTICE, INFO = 4, 5, 6  # RFC 5424 §6.2.1
+
+_LINE_LIMIT = 8000  # octets; rsyslog and journald cut at 8 KiB and 48 KiB
+_PIPE_LIMIT = 4096  # octets that a writable pipe takes without blocking: POSIX's PIPE_BUF on Linux
+
+
+class Sink(Protocol):
+    """Takes lines without line breaks."""
+
+    def send(self, severity: int, line: str) -> bool:
+        """Whether *line* was taken; it never blocks, and never raises."""
+
+    def close(self) -> None:
+        """Let go of what is open."""
+
+
+def open_sink(settings: AuditSettings) -> Sink:
+    """The sink that the setting `syslog` names; a socket that isn't there yet is tried again at each line."""
+    if settings.syslog == "none":
+        return NoSink()
+    if settings.syslog == "stderr":
+        return StderrSink()
+    facility = FACILITIES[settings.facility]
+    if settings.syslog.startswith("unix:"):
+        return SyslogSink(socket.AF_UNIX, settings.syslog.removeprefix("unix:"), facility)
+    host, _, port = settings.syslog.removeprefix("udp:").rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return SyslogSink(family, (host, int(port)), facility)
+
+
+class SyslogSink:
+    """A datagram socket to a syslog daemon, in the form that syslog(3) writes.
+
+    Connects again, once a line, where the daemon went away.
+    """
+
+    def __init__(self, family: socket.AddressFamily, address: str | tuple[str, int], facility: int) -> None:
+        self._family = family
+        self._address = address
+        self._facility = facility
+        self._host = "" if family == socket.AF_UNIX else f"{socket.gethostname()} "
+        self._socket: socket.socket | None = None
+        self._second = 0
+        self._stamp = ""
+
+    def send(self, severity: int, line: str) -> bool:
+        """Whether the socket took *line*; a full queue or a missing daemon takes nothing."""
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._stamp = second, time.strftime("%b %e %H:%M:%S", time.localtime(second))
+        head = f"<{self._facility * 8 + severity}>{self._stamp} {self._host}policyd[{os.getpid()}]: "
+        datagram = (head + line).encode("utf-8", "backslashreplace")[:_LINE_LIMIT]
+        return self._try(datagram) or (self._socket is None and self._try(datagram))
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _try(self, datagram: bytes) -> bool:
+        """Whether *datagram* went; afterwards there is no socket if the one there was is of no use."""
+        try:
+            if self._socket is None:
+                self._socket = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+                self._socket.connect(self._address)
+            self._socket.send(datagram)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self.close()
+            return False
+        return True
+
+
+class StderrSink:
+    """Standard error, for the foreground and for containers."""
+
+    def send(self, _severity: int, line: str) -> bool:
+        """Whether stderr took *line*; a pipe that nobody empties takes nothing."""
+        octets = line.encode("utf-8", "backslashreplace")[: _PIPE_LIMIT - 1] + b"\n"
+        try:
+            _, writable, _ = select.select([], [sys.stderr.fileno()], [], 0)
+            return bool(writable) and os.write(sys.stderr.fileno(), octets) > 0
+        except (OSError, ValueError):
+            return False
+
+    def close(self) -> None:
+        """Stderr stays open."""
+
+
+class NoSink:
+    """Takes every line, and keeps none."""
+
+    def send(self, _severity: int, _line: str) -> bool:
+        """Always true: there is nobody to miss the line."""
+        return True
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,72 @@
+"""What policyd is, what it needs, and the command it installs."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+README = HERE / "README.rst"
+
+
+def read_version() -> str:
+    """Read the version from the package without importing it: its dependencies come later than this file."""
+    source = (HERE / "policyd" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"$', source, re.MULTILINE)
+    if found is None:
+        raise SystemExit('policyd/__init__.py has no line of the form: __version__ = "1.2.3"')
+    return found[1]
+
+
+setup(
+    name="policyd",
+    version=read_version(),
+    description="Postfix policy server: who may receive mail from the Internet, and who may send mail to it",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/x-rst",
+    author="The policyd developers",
+    license="MIT",
+    license_files=["LICENSE"],
+    keywords=["postfix", "policy", "mail", "smtp", "access control"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Environment :: No Input/Output (Daemon)",
+        "Framework :: Twisted",
+        "Intended Audience :: System Administrators",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
+        "Topic :: Communications :: Email :: Mail Transport Agents",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.11",
+    packages=find_packages(include=["policyd", "policyd.*"]),
+    include_package_data=False,
+    install_requires=[
+        "Twisted>=26.10",
+        "SQLAlchemy>=2.1",
+        "click>=8.4",
+        "rich>=14.0",
+        "idna>=3.10",
+        "attrs>=25.1",
+        "cattrs>=25.1",
+        "anyascii>=0.3.2",
+    ],
+    extras_require={
+        "test": [
+            "pytest~=9.0",
+            "pytest-cov~=7.0",
+            "hypothesis~=6.150",
+            # To the last digit: each release brings new complaints about old code.
+            "ruff==0.17.6",
+            "mypy==2.4.1",
+        ],
+    },
+    entry_points={"console_scripts": ["policyd = policyd.cli:main"]},
+    zip_safe=False,
+)
