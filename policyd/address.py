@@ -17,6 +17,7 @@ _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _LITERAL = re.compile(r"\[[0-9a-z:.-]{2,60}\]")
 _DOMAIN_LIMIT = 253  # octets; RFC 1035 §2.3.4 less the root label
 _LOCAL_LIMIT = 1024  # characters; RFC 5321 §4.5.3.1.1 says 64, VERP and IMCEA take more
+_LINE_LIMIT = 2048  # characters; Postfix takes no longer line: postconf(5), line_length_limit
 _NAME_LIMIT = 256
 _UNSPLIT = frozenset({"postmaster", "mailer-daemon", "double-bounce"})
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -29,15 +30,15 @@ _IMCEA_OCTET = re.compile(rb"\+([0-9a-f]{2})")
 class EmailAddress:
     """An address in normal form.
 
-    A `local` of "" is a local part that no mailbox can have (empty, or not UTF-8); a `domain` of ""
-    is an address without a domain.
+    A `local` of "" is a local part that no mailbox can have (empty, not UTF-8, or longer than SMTP has it);
+    a `domain` of "" is an address without a domain.
     """
 
     local: str
     domain: str
 
     def __str__(self) -> str:
-        return f"{self.local}@{self.domain}" if self.domain else self.local
+        return f"{self.local}@{self.domain}" if self.domain or "@" in self.local else self.local
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +115,12 @@ def split_address(text: str, origin: str = "") -> EmailAddress:
     """An address as Postfix sends it (internal form, unquoted) in normal form. Never raises.
 
     *origin* is added where there is no domain. A domain that has no normal form is kept as it came:
-    no managed domain and no pattern can equal it.
+    it is no managed domain.
     """
     local, at, domain = text.rpartition("@")
     if not at:
         local, domain = domain, ""
-    local = fold(local) if _is_utf8(local) else ""
+    local = fold(local) if len(local) <= _LINE_LIMIT and _is_utf8(local) else ""
     if not domain:
         return EmailAddress(local, origin)
     try:
@@ -263,9 +264,10 @@ def _typed_local(text: str) -> str:
     local = text
     if len(text) > 1 and text.startswith('"') and text.endswith('"'):
         local = re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+    local = fold(check_text(local, "the local part"))
     if not local or len(local) > _LOCAL_LIMIT:
         raise AddressError(f"{text[:100]!a} is not the local part of an address; it has 1 to {_LOCAL_LIMIT} characters")
-    return fold(check_text(local, "the local part"))
+    return local
 
 
 def _decode_piece(piece: str) -> str:

@@ -26,7 +26,7 @@ def check_template(template: str) -> str:
     unknown = [name for name in _FIELD.findall(template) if name not in FIELDS]
     if unknown or "{" in _FIELD.sub("", template) or "}" in _FIELD.sub("", template):
         return "may hold {recipient}, {sender}, {mailbox} and {reason}, and no other braces"
-    status = _STATUS.match(template)
+    status = _STATUS.match(to_ascii(template))
     if status and not status[1].startswith("5."):
         return "may start with an enhanced status code 5.x.x only, since the reply is permanent"
     if not to_ascii(template):
@@ -41,7 +41,7 @@ def render_text(rule: Rule, template: str, **fields: str) -> str:
     punctuation that led up to it at the end goes too.
     """
     text = to_ascii(_FIELD.sub(lambda match: fields.get(match[1], ""), template)).rstrip(" :;,-(")
-    if not _STATUS.match(text):
+    if not _STATUS.match(to_ascii(template)):  # a status in a field is the peer's words, not ours
         text = f"{STATUS[rule]} {text}".rstrip()
     return text if len(text) <= TEXT_LIMIT else f"{text[: TEXT_LIMIT - 3]}..."
 

@@ -97,7 +97,7 @@ def is_always_accepted(recipient: Party, policy: Policy) -> bool:
 
     Source: RFC 5321 §4.5.1.
     """
-    if recipient.address is None or recipient.is_outside:
+    if recipient.address is None or (recipient.is_outside and "@" in recipient.text):
         return False
     forms = local_forms(recipient.address.local, policy.delimiters)
     return bool(forms) and forms[-1] in policy.always_accept

@@ -1,0 +1,727 @@
+"""The one normal form of addresses, domains, patterns and names, and what matches what."""
+
+import re
+import unicodedata
+from functools import partial
+
+import idna
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from policyd.address import (
+    NULL_SENDER,
+    EmailAddress,
+    Encapsulated,
+    check_text,
+    decode_imcea,
+    fold,
+    is_pattern,
+    local_forms,
+    matching_patterns,
+    normal_domain,
+    normal_name,
+    normal_pattern,
+    parse_address,
+    pattern_domain,
+    pattern_rank,
+    split_address,
+    split_extension,
+)
+from policyd.errors import AddressError
+
+SHARP_S = r"\xdf"  # as an error shows it
+NAME = "a name has 1 to 256 characters, no blank at an end"
+PATTERN = "is not a pattern; a pattern is user@example.com, @example.com, @.example.com, user@ or <>"
+
+# Any text that a decoder can hand over: lone surrogates stand for octets that are not UTF-8.
+octets = st.binary(max_size=40).map(lambda each: each.decode("utf-8", "surrogateescape"))
+ingredients = st.sampled_from(
+    [
+        *(
+            "@",
+            ".",
+            "+",
+            "-",
+            '"',
+            "\\",
+            "<>",
+            "[",
+            "]",
+            "xn--",
+            "ü",
+            "ß",
+            "İ",
+            "Σ",
+            "ſ",
+            "\u0345",
+            "\u0301",
+            "。",
+            "ŉ",
+        ),
+        *("example.com", "BÜCHER.example", "alice", "IMCEAEX-_CN=", "IMCEASMTP-a+40b", "\udcff", "\0", "\u202e", "א"),
+    ]
+)
+texts = st.one_of(st.text(max_size=30), octets, st.lists(ingredients, max_size=8).map("".join))
+labels = st.text("abcdefghijklmnopqrstuvwxyz0123456789äöüßéñ中文дом", min_size=1, max_size=12)
+domains = st.lists(labels, min_size=1, max_size=4).map(".".join)
+
+
+def raised_by(call, *arguments):
+    """The line that a person reads."""
+    with pytest.raises(AddressError) as caught:
+        call(*arguments)
+    return str(caught.value)
+
+
+def taken(call, text):
+    """What *call* makes of *text*, or None where it says in one harmless line why it won't take it."""
+    try:
+        return call(text)
+    except AddressError as error:
+        problem = str(error)
+    assert problem.isprintable()
+    return None
+
+
+# --- Local parts and names, as they are compared
+
+
+@pytest.mark.parametrize(
+    ("text", "folded"),
+    [
+        pytest.param("Alice", "alice", id="upper case"),
+        pytest.param("STRASSE", "strasse", id="double s"),
+        pytest.param("straße", "strasse", id="sharp s is double s"),
+        pytest.param("Mu\u0308ller", "müller", id="a decomposed umlaut is the composed one"),
+        pytest.param("ΣΊΣΥΦΟΣ", "σίσυφοσ", id="a final sigma is a sigma"),
+        pytest.param("\u212b", "å", id="the angstrom sign is the letter"),
+        pytest.param("", "", id="nothing"),
+    ],
+)
+def test_local_parts_are_compared_without_case_and_composition(text, folded):
+    """Whoever types Müller on another keyboard means the same mailbox."""
+    assert fold(text) == folded
+
+
+@given(st.text())
+@example("\u0345\u0301")
+@example("ŉ\u0345")
+@example("İ")
+def test_folding_twice_changes_nothing(text):
+    """What is stored folded is found folded."""
+    assert fold(fold(text)) == fold(text)
+    assert unicodedata.is_normalized("NFC", fold(text))
+
+
+@given(st.text())
+@example("α\u0345\u0301")  # the iota subscript folds to a letter of its own, and so must be put in order first
+def test_canonically_equal_texts_fold_to_one(text):
+    """A mailer that decomposes letters reaches the same mailbox."""
+    assert fold(unicodedata.normalize("NFD", text)) == fold(unicodedata.normalize("NFC", text)) == fold(text)
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_ascii_folds_as_other_text_does(text):
+    """The short way for ASCII is only shorter."""
+    assert fold(text) == fold(text + "é")[:-1]
+
+
+# --- Domains
+
+
+@pytest.mark.parametrize(
+    ("typed", "normal"),
+    [
+        pytest.param("example.com", "example.com", id="as it is"),
+        pytest.param("EXAMPLE.Com", "example.com", id="upper case"),
+        pytest.param("example.com.", "example.com", id="a trailing dot"),
+        pytest.param("bücher.example", "xn--bcher-kva.example", id="a U-label"),
+        pytest.param("BÜCHER.EXAMPLE", "xn--bcher-kva.example", id="a U-label in upper case"),
+        pytest.param("bu\u0308cher.example", "xn--bcher-kva.example", id="a decomposed U-label"),
+        pytest.param("XN--BCHER-KVA.example", "xn--bcher-kva.example", id="an A-label in upper case"),
+        pytest.param("straße.example", "xn--strae-oqa.example", id="sharp s is a letter of its own"),
+        pytest.param("example。com。", "example.com", id="ideographic full stops"),
+        pytest.param("ｅｘａｍｐｌｅ.com", "example.com", id="full-width letters"),
+        pytest.param("a_b.example", "a_b.example", id="an underscore"),
+        pytest.param("localhost", "localhost", id="a single label"),
+        pytest.param("[192.0.2.1]", "[192.0.2.1]", id="an address literal"),
+        pytest.param("[IPv6:2001:DB8::1]", "[ipv6:2001:db8::1]", id="an IPv6 literal"),
+        pytest.param("a" * 63 + ".b", "a" * 63 + ".b", id="a label of 63 octets"),
+        pytest.param("a." * 126 + "b", "a." * 126 + "b", id="a domain of 253 octets"),
+    ],
+)
+def test_one_domain_has_one_form(typed, normal):
+    """However a domain is written, the administrator's entry for it counts."""
+    assert normal_domain(typed) == normal
+    assert split_address(f"x@{typed}") == EmailAddress("x", normal)
+
+
+@pytest.mark.parametrize(
+    ("typed", "problem"),
+    [
+        pytest.param("", "'' is not a domain; a domain looks like example.com", id="nothing"),
+        pytest.param(".", "'.' is not a domain; a domain looks like example.com", id="the root"),
+        pytest.param("a..b", "'a..b' is not a domain; a domain looks like example.com", id="an empty label"),
+        pytest.param("a.b..", "'a.b..' is not a domain; a domain looks like example.com", id="two trailing dots"),
+        pytest.param("a b", "'a b' is not a domain; a domain looks like example.com", id="a blank"),
+        pytest.param("a\n.b", r"'a\n.b' is not a domain; a domain looks like example.com", id="a line break"),
+        pytest.param("-a.b", "'-a.b' is not a domain; a domain looks like example.com", id="a hyphen in front"),
+        pytest.param("a-.b", "'a-.b' is not a domain; a domain looks like example.com", id="a hyphen behind"),
+        pytest.param(
+            "[192.0.2.1", "'[192.0.2.1' is not a domain; a domain looks like example.com", id="half a literal"
+        ),
+        pytest.param("\xad.b", r"'\xad.b' is not a domain; a domain looks like example.com", id="a label of nothing"),
+        pytest.param(
+            "a" * 64, f"'{'a' * 64}' is not a domain; a domain looks like example.com", id="a label of 64 octets"
+        ),
+        pytest.param(
+            "a." * 126 + "bc",
+            f"'{'a.' * 50}' is not a domain; a domain looks like example.com",
+            id="more than 253 octets",
+        ),
+        pytest.param(
+            "a" * 507,
+            f"'{'a' * 100}'… is too long for a domain; a domain has at most 253 characters",
+            id="too long to look at",
+        ),
+    ],
+)
+def test_what_is_no_domain_is_refused_with_an_example(typed, problem):
+    """A mistyped domain is told at once, not found out by mail that gets through."""
+    assert raised_by(normal_domain, typed) == problem
+
+
+@pytest.mark.parametrize("typed", ["♥.example", "ü" * 60 + ".example", "א1a.example", "xn--ü.example"])
+def test_what_idna_forbids_is_refused_with_the_reason(typed):
+    """The administrator learns which character it is."""
+    assert raised_by(normal_domain, typed).startswith(f"{typed!a} is not a domain: ")
+
+
+@given(domains)
+def test_u_label_and_a_label_meet(domain):
+    """A domain blocked as Bücher.example is blocked when the client writes xn--bcher-kva.example."""
+    a_labels = taken(normal_domain, domain)
+    assume(a_labels is not None)
+    u_labels = ".".join(idna.ulabel(label) for label in a_labels.split("."))
+    assert normal_domain(u_labels) == normal_domain(a_labels.upper()) == a_labels
+
+
+@given(st.one_of(domains, texts))
+@example("İ.example")
+@example("a" * 506)
+@example("ẞ" * 300)
+def test_normalising_a_domain_twice_changes_nothing_and_only_one_error_is_raised(text):
+    """What policyd printed can be typed again; what it can't take, it says in one line."""
+    normal = taken(normal_domain, text)
+    if normal is not None:
+        assert normal_domain(normal) == normal
+        assert normal.isascii()
+
+
+# --- Addresses from Postfix
+
+
+@pytest.mark.parametrize(
+    ("sent", "local", "domain"),
+    [
+        pytest.param("Alice@Example.COM", "alice", "example.com", id="case"),
+        pytest.param("alice@example.com.", "alice", "example.com", id="a trailing dot"),
+        pytest.param("a@b@example.com", "a@b", "example.com", id="split at the last at sign"),
+        pytest.param("john doe@example.com", "john doe", "example.com", id="a blank"),
+        pytest.param('"a"@example.com', '"a"', "example.com", id="quotes are part of the internal form"),
+        pytest.param("prvs=12=a@example.com", "prvs=12=a", "example.com", id="equals signs"),
+        pytest.param("alice", "alice", "", id="no domain"),
+        pytest.param("alice@", "alice", "", id="an empty domain"),
+        pytest.param("@example.com", "", "example.com", id="no local part"),
+        pytest.param("@", "", "", id="an at sign alone"),
+        pytest.param("", "", "", id="nothing"),
+        pytest.param("\udcff@example.com", "", "example.com", id="a local part that is not UTF-8"),
+        pytest.param("\udcff", "", "", id="not UTF-8 and no domain"),
+        pytest.param("a@\udcff.Example", "a", "?.example", id="a domain that is not UTF-8"),
+        pytest.param("a@-X-.example", "a", "-x-.example", id="a domain that can't be"),
+        pytest.param("a@[192.0.2.1]", "a", "[192.0.2.1]", id="an address literal"),
+    ],
+)
+def test_address_from_postfix_is_split_and_normal(sent, local, domain):
+    """Case, IDN and odd local parts are no way around an entry."""
+    assert split_address(sent) == EmailAddress(local, domain)
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        pytest.param("alice", "alice@example.org", id="no domain"),
+        pytest.param("alice@", "alice@example.org", id="an empty domain"),
+        pytest.param("alice@example.com", "alice@example.com", id="a domain of its own"),
+        pytest.param("a@b@", "a@b@example.org", id="an at sign in the local part"),
+    ],
+)
+def test_origin_stands_for_a_missing_domain_only(sent, expected):
+    """Mail to `alice` goes where Postfix would send it."""
+    assert str(split_address(sent, "example.org")) == expected
+
+
+@given(texts)
+@example("a@b@")
+@example("x@" + "Σ" * 600)
+def test_no_address_from_the_network_raises_and_normalising_twice_changes_nothing(text):
+    """No sender can stop the daemon, and what is shown of an address is the address."""
+    address = split_address(text)
+    assert split_address(str(address)) == address
+    str(address).encode()  # holds no lone surrogate: any log and terminal can take it
+
+
+@given(texts)
+def test_an_impossible_domain_equals_no_possible_one(text):
+    """A domain that can't be entered can't be taken for one that was."""
+    assume(text and "@" not in text)
+    if taken(normal_domain, text) is None:
+        assert taken(normal_domain, split_address(f"x@{text}").domain) is None
+
+
+# --- Addresses from people
+
+
+@pytest.mark.parametrize(
+    ("typed", "local", "domain"),
+    [
+        pytest.param("Alice@Example.com", "alice", "example.com", id="plain"),
+        pytest.param('"john doe"@example.com', "john doe", "example.com", id="quoted"),
+        pytest.param("john doe@example.com", "john doe", "example.com", id="unquoted with a blank"),
+        pytest.param('"a@b"@example.com', "a@b", "example.com", id="a quoted at sign"),
+        pytest.param(r'"a\"b\\c"@example.com', r'a"b\c', "example.com", id="quoted pairs"),
+        pytest.param(r"a\b@example.com", r"a\b", "example.com", id="a backslash outside quotes"),
+        pytest.param('"@example.com', '"', "example.com", id="a lone quote"),
+        pytest.param(r'"\"a\""@example.com', '"a"', "example.com", id="quotes inside quotes"),
+        pytest.param("a" * 1024 + "@example.com", "a" * 1024, "example.com", id="1024 characters"),
+        pytest.param("alice@[192.0.2.1]", "alice", "[192.0.2.1]", id="an address literal"),
+    ],
+)
+def test_typed_address_is_the_one_that_postfix_sends(typed, local, domain):
+    """The administrator may quote as in a mail header, or not."""
+    assert parse_address(typed) == EmailAddress(local, domain) == split_address(str(EmailAddress(local, domain)))
+
+
+@pytest.mark.parametrize(
+    ("typed", "problem"),
+    [
+        pytest.param("alice", "'alice' is not an address; an address looks like alice@example.com", id="a name"),
+        pytest.param("alice@", "'alice@' is not an address; an address looks like alice@example.com", id="no domain"),
+        pytest.param("@a.b", "'@a.b' is not an address; an address looks like alice@example.com", id="no local part"),
+        pytest.param(
+            '""@a.b', "'\"\"' is not the local part of an address; it has 1 to 1024 characters", id="empty quotes"
+        ),
+        pytest.param(
+            "a" * 1025 + "@a.b",
+            f"'{'a' * 100}' is not the local part of an address; it has 1 to 1024 characters",
+            id="1025 characters",
+        ),
+        pytest.param(
+            "ß" * 513 + "@a.b",
+            f"'{SHARP_S * 100}' is not the local part of an address; it has 1 to 1024 characters",
+            id="1026 characters once it is folded",
+        ),
+        pytest.param("a\tb@a.b", r"the local part 'a\tb' holds a control character; type it without", id="a tab"),
+        pytest.param(
+            "a\udcff@a.b", r"the local part 'a\udcff' holds a control character; type it without", id="not UTF-8"
+        ),
+        pytest.param("a@b c", "'b c' is not a domain; a domain looks like example.com", id="no domain name"),
+    ],
+)
+def test_what_is_no_address_is_refused_with_an_example(typed, problem):
+    """An entry that could never match is refused, not stored."""
+    assert raised_by(parse_address, typed) == problem
+
+
+@given(texts)
+@example("ß" * 1024 + "@a.b")
+@example("ŉ" * 1024 + "@a.b")
+def test_normalising_a_typed_address_twice_changes_nothing_and_only_one_error_is_raised(text):
+    """What `address list` prints can be given to `address remove`.
+
+    But for a local part that has quotes around it as a part of itself: that has to be quoted again.
+    """
+    address = taken(parse_address, text)
+    if address is not None:
+        assert split_address(str(address)) == address
+        if not re.fullmatch(r'".*"', address.local):
+            assert parse_address(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a\nb", "a\x1b[31m", "a\x7f", "a\x85", "a\u2028b", "a\u2029b", "a\u202eb", "a\u2066b", "a\u061cb", "\udc80"],
+    ids=ascii,
+)
+def test_text_that_could_forge_a_line_is_refused(text):
+    """No reason or name breaks a log line, a reply or a terminal."""
+    assert raised_by(check_text, text, "the reason") == (
+        f"the reason {text!a} holds a control character; type it without"
+    )
+
+
+def test_long_forbidden_text_is_shown_in_part():
+    """The error stays one readable line."""
+    assert raised_by(check_text, "\n" + "x" * 90, "the reason") == (
+        rf"the reason '\n{'x' * 79}\u2026' holds a control character; type it without"
+    )
+
+
+@given(texts)
+def test_checked_text_is_printable_anywhere_and_stays_as_it_is(text):
+    """Umlauts and every script stay; checking twice changes nothing."""
+    checked = taken(partial(check_text, what="the reason"), text)
+    if checked is not None:
+        assert check_text(checked, "the reason") == checked == unicodedata.normalize("NFC", text)
+
+
+# --- Patterns
+
+
+@pytest.mark.parametrize(
+    ("typed", "normal"),
+    [
+        pytest.param("Alice@Example.com", "alice@example.com", id="an address"),
+        pytest.param('"John Doe"@example.com', "john doe@example.com", id="a quoted address"),
+        pytest.param("@BÜCHER.example.", "@xn--bcher-kva.example", id="a domain"),
+        pytest.param("@.BÜCHER.example", "@.xn--bcher-kva.example", id="the subdomains of a domain"),
+        pytest.param("@.com", "@.com", id="a top-level domain's subdomains"),
+        pytest.param("Alice@", "alice@", id="a local part"),
+        pytest.param('"a@b"@', "a@b@", id="a local part with an at sign"),
+        pytest.param("@[192.0.2.1]", "@[192.0.2.1]", id="an address literal"),
+        pytest.param("<>", "<>", id="the null sender"),
+    ],
+)
+def test_pattern_has_one_form(typed, normal):
+    """An entry is found again however it is typed."""
+    assert normal_pattern(typed) == normal
+    assert normal_pattern(normal) == normal
+    assert is_pattern(typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "problem"),
+    [
+        pytest.param("alice", f"'alice' {PATTERN}", id="a name"),
+        pytest.param("", f"'' {PATTERN}", id="nothing"),
+        pytest.param("@", f"'@' {PATTERN}", id="an at sign alone"),
+        pytest.param("<>@", "", id="angle brackets are a local part like others"),
+        pytest.param("@.", "'' is not a domain; a domain looks like example.com", id="subdomains of nothing"),
+        pytest.param("@..com", "'.com' is not a domain; a domain looks like example.com", id="two dots"),
+        pytest.param(
+            "@.[192.0.2.1]",
+            "@.[192.0.2.1]: an address literal has no subdomains; for the literal itself: @[192.0.2.1]",
+            id="subdomains of a literal",
+        ),
+        pytest.param(
+            '""@', "'\"\"' is not the local part of an address; it has 1 to 1024 characters", id="an empty local part"
+        ),
+        pytest.param("*@example.com", "", id="an asterisk is a character like others"),
+    ],
+)
+def test_pattern_that_nothing_can_match_is_refused(typed, problem):
+    """An entry that would silently do nothing is told at once."""
+    if problem:
+        assert raised_by(normal_pattern, typed) == problem
+    else:
+        assert normal_pattern(typed) == typed
+
+
+@given(texts)
+def test_normalising_a_pattern_twice_changes_nothing_and_only_one_error_is_raised(text):
+    """What `sender list` prints can be given to `sender unblock`."""
+    pattern = taken(normal_pattern, text)
+    if pattern is not None:
+        assert is_pattern(pattern)
+        if not re.fullmatch(r'".*"', pattern.rpartition("@")[0]):
+            assert normal_pattern(pattern) == pattern
+
+
+@pytest.mark.parametrize(
+    ("address", "patterns"),
+    [
+        pytest.param(
+            "Alice@mail.example.com",
+            ["alice@mail.example.com", "alice@", "@mail.example.com", "@.example.com", "@.com"],
+            id="an address, its local part, its domain, the domains above",
+        ),
+        pytest.param(
+            "alice+news@example.com",
+            ["alice+news@example.com", "alice@example.com", "alice+news@", "alice@", "@example.com", "@.com"],
+            id="with the extension first, then without",
+        ),
+        pytest.param("alice", [], id="no domain"),
+        pytest.param("", [], id="nothing"),
+        pytest.param("@example.com", ["@example.com", "@.com"], id="no local part"),
+        pytest.param("\udcff@example.com", ["@example.com", "@.com"], id="a local part that is not UTF-8"),
+        pytest.param("a@[192.0.2.1]", ["a@[192.0.2.1]", "a@", "@[192.0.2.1]"], id="a literal has no subdomains"),
+        pytest.param("a@com", ["a@com", "a@", "@com"], id="a top-level domain is in none"),
+        pytest.param("a@b@c", ["a@b@c", "a@b@", "@c"], id="an at sign in the local part"),
+    ],
+)
+def test_address_is_matched_by_these_patterns_the_most_specific_first(address, patterns):
+    """An administrator can tell from the table in the README what an entry hits."""
+    assert list(matching_patterns(split_address(address), "+")) == patterns
+
+
+@pytest.mark.parametrize(
+    ("pattern", "address", "matches"),
+    [
+        pytest.param("bob@x.example", "jimbob@x.example", False, id="the end of another local part"),
+        pytest.param("bob@x.example", "bob@x.example.org", False, id="the beginning of another domain"),
+        pytest.param("bob+a@x.example", "bob@x.example", False, id="an extension that is not there"),
+        pytest.param("bob+a@x.example", "bob+a@x.example", True, id="an extension that is there"),
+        pytest.param("bob+a@x.example", "bob+a+b@x.example", False, id="an extension that begins so"),
+        pytest.param("@x.example", "bob@mail.x.example", False, id="a domain is not its subdomains"),
+        pytest.param("@.x.example", "bob@x.example", False, id="subdomains are not the domain"),
+        pytest.param("@.x.example", "bob@a.b.x.example", True, id="subdomains at any depth"),
+        pytest.param("@.x.example", "bob@mailx.example", False, id="a domain that ends so without a dot"),
+        pytest.param("bob@", "bob+a@any.example", True, id="a local part with its extensions in any domain"),
+        pytest.param("<>", "<>@x.example", False, id="the null sender is no local part"),
+    ],
+)
+def test_pattern_matches_no_more_than_it_says(pattern, address, matches):
+    """A near miss must neither stop mail nor let it through."""
+    assert (pattern in matching_patterns(split_address(address), "+")) is matches
+
+
+@given(texts, st.sampled_from(["", "+", "+-", "-_="]))
+def test_matching_patterns_never_raise_and_are_few(text, delimiters):
+    """No sender makes a request dear: there are as many patterns as a domain has labels, and some."""
+    address = split_address(text)
+    patterns = matching_patterns(address, delimiters)
+    assert len(patterns) <= 5 + min(address.domain.count("."), 253)
+    assert bool(patterns) == bool(address.domain)
+
+
+@given(st.text("abc+@ ", min_size=1, max_size=8), domains, st.sampled_from(["", "+"]))
+def test_every_pattern_that_matches_can_be_entered_as_it_is(local, domain, delimiters):
+    """Whatever hits an address can be typed, and is stored in just that form."""
+    normal = taken(normal_domain, domain)
+    assume(normal is not None)
+    for pattern in matching_patterns(EmailAddress(fold(local), normal), delimiters):
+        assert normal_pattern(pattern) == pattern
+
+
+def test_an_endless_domain_has_no_endless_patterns():
+    """A hostile domain of thousands of labels is looked up as one."""
+    domain = "a." * 5000 + "b"
+    assert matching_patterns(split_address(f"x@{domain}"), "+") == (f"x@{domain}", "x@")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "domain"),
+    [("a@b.c", "b.c"), ("@b.c", "b.c"), ("@.b.c", ""), ("a@", ""), ("<>", ""), ("a@b@", "")],
+)
+def test_domain_of_a_pattern_is_known_where_there_is_one(pattern, domain):
+    """A pattern in a domain that is not managed can be refused where it would do nothing."""
+    assert pattern_domain(pattern) == domain
+
+
+def test_patterns_rank_from_the_narrowest_to_the_widest():
+    """Of several entries the refusal names the one that means this sender most."""
+    ordered = ["alice@b.example.com", "alice@", "@b.example.com", "@.b.example.com", "@.example.com", "@.com"]
+    widest_first = ordered[::-1]
+    assert sorted(widest_first, key=pattern_rank) == ordered
+    assert pattern_rank(NULL_SENDER) == pattern_rank("a@b") == pattern_rank("a@b@c") == (0, 0)
+    assert pattern_rank("a@b@") == pattern_rank("a@")
+
+
+@pytest.mark.parametrize(("text", "is_one"), [("a@b", True), ("@b", True), ("<>", True), ("alice", False), ("", False)])
+def test_pattern_and_mailbox_name_cant_be_confused(text, is_one):
+    """`sender block NAME` means the mailbox, `sender block x@y` the address."""
+    assert is_pattern(text) is is_one
+
+
+# --- Extensions
+
+
+@pytest.mark.parametrize(
+    ("local", "delimiters", "base", "extension"),
+    [
+        pytest.param("alice+news", "+", "alice", "news", id="an extension"),
+        pytest.param("alice", "+", "alice", None, id="no delimiter"),
+        pytest.param("alice+", "+", "alice", "", id="an empty extension"),
+        pytest.param("alice+a+b", "+", "alice", "a+b", id="the first delimiter splits"),
+        pytest.param("alice-a+b", "+-", "alice", "a+b", id="the first of a set, in the address"),
+        pytest.param("alice+a-b", "-+", "alice", "a-b", id="the first in the address, not in the set"),
+        pytest.param("alice+news", "", "alice+news", None, id="no delimiter is set"),
+        pytest.param("alice+news", "-", "alice+news", None, id="another delimiter is set"),
+        pytest.param("+news", "+", "+news", None, id="not at the beginning"),
+        pytest.param("+a+b", "+", "+a+b", None, id="not later either if one is at the beginning"),
+        pytest.param("-a+b", "+-", "-a+b", None, id="not later if another is at the beginning"),
+        pytest.param("postmaster", "p", "postmaster", None, id="postmaster stays whole"),
+        pytest.param("mailer-daemon", "-", "mailer-daemon", None, id="mailer-daemon stays whole"),
+        pytest.param("double-bounce", "-", "double-bounce", None, id="double-bounce stays whole"),
+        pytest.param("postmaster+x", "+", "postmaster", "x", id="postmaster with an extension"),
+        pytest.param("double-bounce-x", "-", "double", "bounce-x", id="only the whole name is Postfix's"),
+        pytest.param("owner-list", "-", "owner-list", None, id="a list's owner stays whole"),
+        pytest.param("list-request", "-", "list-request", None, id="a list's request address stays whole"),
+        pytest.param("owner-list+x", "+-", "owner-list+x", None, id="whole, also at another delimiter"),
+        pytest.param("owner-list+x", "+", "owner-list", "x", id="without - in the set an owner is like others"),
+        pytest.param("a+b-request", "+", "a", "b-request", id="without - in the set a request is like others"),
+        pytest.param("-request", "-", "-request", None, id="a request of no list"),
+        pytest.param("a-requests", "-", "a", "requests", id="almost a request address"),
+        pytest.param("owners-a", "-", "owners", "a", id="almost an owner"),
+        pytest.param("", "+", "", None, id="nothing"),
+    ],
+)
+def test_extension_is_split_as_postfix_does(local, delimiters, base, extension):
+    """policyd and Postfix must mean the same mailbox."""
+    assert split_extension(local, delimiters) == (base, extension)
+
+
+@given(texts, st.text("+-_=!", max_size=3))
+def test_no_part_of_an_address_gets_lost_at_the_delimiter(text, delimiters):
+    """Nothing is split but at one delimiter, and never to an empty name."""
+    base, extension = split_extension(text, delimiters)
+    if extension is None:
+        assert base == text
+        assert local_forms(text, delimiters) == ((text,) if text else ())
+    else:
+        assert base
+        assert text in {f"{base}{each}{extension}" for each in delimiters}
+        assert not set(base) & set(delimiters)
+        assert local_forms(text, delimiters) == (text, base)
+
+
+# --- IMCEA
+
+
+@pytest.mark.parametrize(
+    ("local", "name"),
+    [
+        pytest.param("IMCEAEX-_O=ORG_OU=SITE_CN=RECIPIENTS_CN=JDOE", "jdoe", id="a distinguished name"),
+        pytest.param("imceaex-_o=org_ou=site_cn=recipients_cn=jdoe", "jdoe", id="lower case"),
+        pytest.param("IMCEAEX-_CN=JDOE", "jdoe", id="one CN"),
+        pytest.param("IMCEAEX-_CN=JDOE_OU=X", "jdoe", id="the last CN, though not the last of all"),
+        pytest.param("IMCEAEX-_CN=J+2EDOE", "j.doe", id="an encoded dot"),
+        pytest.param("IMCEAEX-_CN=J+5fDOE", "j_doe", id="an encoded underscore is part of the name"),
+        pytest.param("IMCEAEX-_CN=J+2FCN+3DX", "j/cn=x", id="an encoded slash begins no new component"),
+        pytest.param("IMCEAEX-_CN=J+20DOE", "j doe", id="an encoded blank"),
+        pytest.param("IMCEAEX-_CN=M+C3+9CLLER", "müller", id="encoded UTF-8, compared without case"),
+        pytest.param("IMCEAEX-_CN=A=B", "a=b", id="an equals sign in the name"),
+        pytest.param("IMCEAEX-_CN=A_CN=", "", id="an empty last CN"),
+        pytest.param("IMCEAEX-_O=ORG", "", id="no CN"),
+        pytest.param("IMCEAEX-CN=JDOE", "", id="no slash in front"),
+        pytest.param("IMCEAEX-x_CN=JDOE", "", id="something before the slash"),
+        pytest.param("IMCEAEX-", "", id="nothing encoded"),
+        pytest.param("IMCEAEX-_CN=J+2", "", id="half an octet"),
+        pytest.param("IMCEAEX-_CN=J+GG", "", id="no hexadecimal octet"),
+        pytest.param("IMCEAEX-_CN=J.DOE", "", id="a dot that had to be encoded"),
+        pytest.param("IMCEAEX-_CN=JÜ", "", id="a letter that had to be encoded"),
+        pytest.param("IMCEAEX-_CN=J+FF", "", id="octets that are not UTF-8"),
+        pytest.param("IMCEAEX-_CN=JDOE@inner", "", id="an at sign that had to be encoded"),
+        pytest.param("IMCEAEX-_CN=JDOE\n", "", id="a line break at the end"),
+        pytest.param("IMCEASMTP-_CN=JDOE", "", id="a name in another type"),
+        pytest.param("IMCEAX400-_CN=JDOE", "", id="a type that names nobody"),
+    ],
+)
+def test_exchange_name_is_the_last_cn(local, name):
+    """The old back door to a restricted mailbox leads to the mailbox, and so to its restriction."""
+    encapsulated = decode_imcea(fold(local))
+    assert encapsulated is not None
+    assert encapsulated.common_name == name
+
+
+@pytest.mark.parametrize(
+    ("local", "address"),
+    [
+        pytest.param("IMCEASMTP-user+40dom+2Ecom", "user@dom.com", id="an address"),
+        pytest.param("IMCEASMTP-a+2Bb+40dom+2Ecom", "a+b@dom.com", id="with an extension"),
+        pytest.param("IMCEASMTP-a_b+40dom+2Ecom", "a/b@dom.com", id="an underscore is a slash"),
+        pytest.param("IMCEASMTP-a+5Fb+40dom+2Ecom", "a_b@dom.com", id="an encoded underscore"),
+        pytest.param("IMCEASMTP-user", "user", id="no domain inside"),
+        pytest.param("IMCEASMTP-", "", id="nothing inside"),
+        pytest.param("IMCEASMTP-user+4", "", id="half an octet"),
+        pytest.param("IMCEASMTP-user@dom", "", id="an at sign that had to be encoded"),
+        pytest.param("IMCEAEX-_CN=user+40dom+2Ecom", "", id="an address in another type"),
+    ],
+)
+def test_encapsulated_address_is_the_one_inside(local, address):
+    """Wrapping an address does not take it out of its mailbox's rule."""
+    encapsulated = decode_imcea(fold(local))
+    assert encapsulated is not None
+    assert encapsulated.smtp_address == address
+
+
+@pytest.mark.parametrize(
+    "local",
+    ["", "alice", "imcea", "imcea-x", "imceaex", "imceaninechars-x", "ximceaex-_cn=a", "imceaé-x", "imceaex+_cn=a"],
+)
+def test_other_local_parts_encapsulate_nothing(local):
+    """A mailbox whose name begins alike is a mailbox."""
+    assert decode_imcea(local) is None
+
+
+@given(st.lists(st.text(max_size=8), min_size=1, max_size=4))
+def test_encoded_pieces_are_decoded_to_what_they_were(pieces):
+    """Whatever Exchange can name, policyd can tell."""
+    encoded = "_".join("".join(f"+{octet:02X}" for octet in piece.encode()) for piece in pieces)
+    assert decode_imcea(fold(f"IMCEAX400-{encoded}")) == Encapsulated("x400", tuple(map(fold, pieces)))
+
+
+@given(st.one_of(texts, texts.map("imceaex-_cn={}".format), st.text("_+=4feg-", max_size=20).map("imceasmtp-".__add__)))
+def test_no_local_part_breaks_the_decoder(text):
+    """A malformed encapsulation is an unlisted address, not a broken daemon."""
+    encapsulated = decode_imcea(text)
+    if encapsulated is not None:
+        assert encapsulated.common_name == fold(encapsulated.common_name)
+        assert not (encapsulated.common_name and encapsulated.smtp_address)
+
+
+# --- Names of mailboxes
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        pytest.param("Alice", "Alice", id="kept as it was typed"),
+        pytest.param("Mu\u0308ller", "Müller", id="composed"),
+        pytest.param("a" * 256, "a" * 256, id="256 characters"),
+        pytest.param("Doe, John (sales)", "Doe, John (sales)", id="punctuation"),
+        pytest.param("<", "<", id="half a null sender"),
+    ],
+)
+def test_mailbox_name_is_kept_as_it_was_typed(typed, name):
+    """Lists show the name as the administrator writes it."""
+    assert normal_name(typed) == name
+
+
+@pytest.mark.parametrize(
+    ("typed", "problem"),
+    [
+        pytest.param("", f"'' can't name a mailbox; {NAME}", id="nothing"),
+        pytest.param(" ", f"' ' can't name a mailbox; {NAME}", id="a blank"),
+        pytest.param("a ", f"'a ' can't name a mailbox; {NAME}", id="a blank behind"),
+        pytest.param("a" * 257, f"'{'a' * 100}' can't name a mailbox; {NAME}", id="257 characters"),
+        pytest.param("a\n", r"the mailbox name 'a\n' holds a control character; type it without", id="a line break"),
+        pytest.param(
+            "a@b",
+            "a@b is an address or a pattern, not a mailbox name; a name has no @ and isn't <>",
+            id="an at sign",
+        ),
+        pytest.param(
+            "<>",
+            "<> is an address or a pattern, not a mailbox name; a name has no @ and isn't <>",
+            id="the null sender",
+        ),
+        pytest.param(
+            "Outside", "Outside can't name a mailbox; --to outside has a meaning of its own", id="a word of --to"
+        ),
+        pytest.param("ANYONE", "ANYONE can't name a mailbox; --to anyone has a meaning of its own", id="the other"),
+    ],
+)
+def test_what_cant_name_a_mailbox_is_refused_with_the_rule(typed, problem):
+    """A name must not be taken for a pattern, nor for `--to outside`."""
+    assert raised_by(normal_name, typed) == problem
+
+
+@given(texts)
+def test_normalising_a_name_twice_changes_nothing_and_only_one_error_is_raised(text):
+    """What `mailbox list` prints can be given to any command."""
+    name = taken(normal_name, text)
+    if name is not None:
+        assert normal_name(name) == name
+        assert not is_pattern(name)
