@@ -1,0 +1,80 @@
+"""A client of Postfix that says what it is told to say, and returns what it is told."""
+
+import smtplib
+import ssl
+from types import TracebackType
+
+from .replies import ACCEPTED
+
+OUTSIDE = "192.0.2.7"  # in nobody's networks
+
+
+class Session:
+    """One SMTP connection, past EHLO. Replies are strings: code, enhanced code, text."""
+
+    def __init__(self, port: int, tls: str = "") -> None:
+        """Connect to *port* on loopback; *tls* is "starttls", "wrapped" or "" for none."""
+        self._smtp: smtplib.SMTP
+        if tls == "wrapped":
+            self._smtp = smtplib.SMTP_SSL("127.0.0.1", port, timeout=30, context=_anonymous_tls())
+        else:
+            self._smtp = smtplib.SMTP("127.0.0.1", port, timeout=30)
+        self._smtp.command_encoding = "utf-8"
+        self.command("EHLO client.example.net")
+        if tls == "starttls":
+            self._smtp.starttls(context=_anonymous_tls())
+            self.command("EHLO client.example.net")
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._smtp.__exit__(kind, error, trace)  # says QUIT if there still is anybody to hear it
+
+    def command(self, line: str) -> str:
+        """Say *line*; the server's reply, its lines joined by line feeds."""
+        code, text = self._smtp.docmd(line)
+        return f"{code} {text.decode('utf-8')}"
+
+    def pretend(self, address: str, name: str, login: str = "") -> None:
+        """Be another client, and another user, to the rest of this session (Postfix's XCLIENT)."""
+        assert self.command(f"XCLIENT NAME={name} ADDR={address} LOGIN={login or '[UNAVAILABLE]'}")[:3] == "220"
+        assert self.command("EHLO client.example.net")[:3] == "250"
+
+    def log_in(self, user: str) -> None:
+        """AUTH as *user*, whose password is always right."""
+        self._smtp.login(user, "password")
+
+    def mail(self, sender: str, *options: str) -> str:
+        """MAIL FROM; "" is the null sender."""
+        return self.command(" ".join([f"MAIL FROM:<{sender}>", *options]))
+
+    def rcpt(self, recipient: str) -> str:
+        """RCPT TO."""
+        return self.command(f"RCPT TO:<{recipient}>")
+
+    def ask(self, recipient: str, sender: str = "carol@outside.example", *options: str) -> str:
+        """The reply to a RCPT of *recipient* in a transaction of its own, which then is dropped."""
+        self.command("RSET")
+        assert self.mail(sender, *options) == "250 2.1.0 Ok"
+        return self.rcpt(recipient)
+
+    def accepts(self, recipient: str, sender: str = "carol@outside.example", *options: str) -> bool:
+        """Whether the reply to such a RCPT is "Ok"."""
+        return self.ask(recipient, sender, *options) == ACCEPTED
+
+    def data(self, text: str = "Subject: greetings\n\nHello.\n") -> str:
+        """Send *text* as the message; the queue id under which Postfix took it."""
+        code, reply = self._smtp.data(text)
+        assert code == 250, reply
+        return reply.decode().rpartition(" ")[2]
+
+
+def _anonymous_tls() -> ssl.SSLContext:
+    """TLS without certificates, so without a key: Postfix offers it with smtpd_tls_cert_file = none."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("aNULL:@SECLEVEL=0")
+    return context
