@@ -62,6 +62,7 @@ setup(
             "pytest~=9.0",
             "pytest-cov~=7.0",
             "hypothesis~=6.150",
+            "docutils~=0.22",
             # To the last digit: each release brings new complaints about old code.
             "ruff==0.17.6",
             "mypy==2.4.1",
