@@ -12,7 +12,9 @@ from policyd.model import Change, Decision, Request
 from policyd.settings import AuditSettings, Decisions, Format
 from policyd.syslog import INFO, NOTICE, WARNING, NoSink, Sink, StderrSink, open_sink
 
-_VALUE_LIMIT = 512  # characters of one value; what is cut off ends in …
+_LINE_LIMIT = 3900  # octets; with syslog's head less than any sink takes at once
+_VALUE_LIMITS = (512, 128, 24)  # characters of one value, the first with which the line fits; what is cut ends in …
+_LONE = re.compile("[\ud800-\udfff]")
 _PLAIN = re.compile(r"[!#-+\--;=?-\[\]-~]*")  # ASCII but blanks, quotes, commas, backslashes and angle brackets
 
 Field = str | int | float | None
@@ -85,8 +87,8 @@ class AuditLog:
 
     def close(self) -> None:
         """Say how many lines are missing, if any, and let go of the sink."""
-        if self._dropped:
-            self._report_dropped()
+        if self._dropped and not self._report_dropped():
+            self._alarm.send(WARNING, f"policyd: warning: syslog took no lines to the end, dropped={self._dropped}")
         self._sink.close()
 
     def _tell(self, severity: int, fields: Mapping[str, Field]) -> None:
@@ -112,11 +114,16 @@ class AuditLog:
         return True
 
     def _line(self, fields: Mapping[str, Field]) -> str:
-        if self._settings.format is Format.JSON:
-            return json.dumps(
-                {name: _cut(value) if isinstance(value, str) else value for name, value in fields.items()}
-            )
-        return ", ".join([f"{name}={_shown(value)}" for name, value in fields.items()])
+        line = ""
+        for limit in _VALUE_LIMITS:
+            short = {name: _cut(value, limit) if isinstance(value, str) else value for name, value in fields.items()}
+            if self._settings.format is Format.JSON:
+                line = json.dumps({n: _whole(value) if isinstance(value, str) else value for n, value in short.items()})
+            else:
+                line = ", ".join([f"{name}={_shown(value)}" for name, value in short.items()])
+            if len(line) <= _LINE_LIMIT and len(line.encode()) <= _LINE_LIMIT:
+                break
+        return line
 
 
 def open_audit(settings: AuditSettings) -> AuditLog:
@@ -146,20 +153,25 @@ def _shown(value: Field) -> str:
     if not isinstance(value, str):
         return str(value)
     if _PLAIN.fullmatch(value):
-        return value if len(value) <= _VALUE_LIMIT else escape(_cut(value))
-    if value.startswith("<") and value.endswith(">") and _PLAIN.fullmatch(value[1:-1]) and len(value) <= _VALUE_LIMIT:
         return value
-    return escape(_cut(value))
+    if value.startswith("<") and value.endswith(">") and _PLAIN.fullmatch(value[1:-1]):
+        return value
+    return escape(value)
 
 
-def _cut(value: str) -> str:
-    return value if len(value) <= _VALUE_LIMIT else value[:_VALUE_LIMIT] + "…"
+def _cut(value: str, limit: int) -> str:
+    return value if len(value) <= limit else value[:limit] + "…"
+
+
+def _whole(value: str) -> str:
+    """*value* with octets that are not UTF-8 as `\\xHH`: strict readers of JSON refuse the lone surrogates."""
+    return _LONE.sub(lambda lone: _code(lone[0]), value)
 
 
 def _code(character: str) -> str:
     number = ord(character)
     if 0xDC80 <= number <= 0xDCFF:  # an octet that is not UTF-8, as surrogateescape decodes it
         return f"\\x{number - 0xDC00:02x}"
-    if number < 0x100:
+    if number < 0x80:
         return f"\\x{number:02x}"
     return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"

@@ -51,6 +51,8 @@ def parse_endpoint(text: str) -> Endpoint:
         raise ValueError(allowed)
     try:
         backlog = int(named.pop("backlog", "512"))
+        if backlog < 1 or "\0" in text:
+            raise ValueError(text)
         if kind == "unix":
             path = plain[0] if plain else named.pop("address")
             mode = int(named.pop("mode", "660"), 8)

@@ -59,6 +59,12 @@ class SettingsError(PolicydError):
     exit_status = 78  # EX_CONFIG
 
 
+class DaemonError(PolicydError):
+    """The running daemon can't be asked: start it, or see its log."""
+
+    exit_status = 69  # EX_UNAVAILABLE
+
+
 class ListenError(PolicydError):
     """An endpoint that can't be listened on."""
 

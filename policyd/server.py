@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
+from zope.interface import implementer  # type: ignore[import-untyped]
 
 from policyd.audit import AuditLog
 from policyd.errors import ProtocolError, StoreError
@@ -22,6 +23,7 @@ DRAIN_SECONDS = 5  # for requests that are on their way when the daemon stops
 Decide = Callable[[Request, int], Decision]
 
 
+@implementer(IHalfCloseableProtocol)
 class PolicyProtocol(TimeoutMixin, Protocol):
     """One connection from Postfix. Nothing but answers is ever written to it."""
 
@@ -33,6 +35,7 @@ class PolicyProtocol(TimeoutMixin, Protocol):
         self._peer = peer
         self._reader = RequestReader()
         self._is_paused = False
+        self._has_ended = False  # no more requests will come
 
     def connectionMade(self) -> None:
         """Postfix connected."""
@@ -47,11 +50,22 @@ class PolicyProtocol(TimeoutMixin, Protocol):
         self._answer_all()
 
     def timeoutConnection(self) -> None:
-        """Nothing came for longer than Postfix keeps a connection."""
-        if self._reader.is_mid_request:
+        """Nothing came for longer than Postfix keeps a connection; what is still unsent, nobody reads."""
+        if self._is_paused:
+            self.hang_up("answers not read in time")
+        elif self._reader.is_mid_request:
             self.hang_up("no end of a request in time")
-        else:
-            self.finish()
+        self.abort()
+
+    def readConnectionLost(self) -> None:
+        """The peer sends no more; it may still be waiting for its answers."""
+        self._has_ended = True
+        if not self._is_paused:
+            self._close()
+
+    def writeConnectionLost(self) -> None:
+        """The peer reads no more."""
+        self._close()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone, whoever closed it."""
@@ -68,6 +82,8 @@ class PolicyProtocol(TimeoutMixin, Protocol):
         self._is_paused = False
         self.transport.resumeProducing()
         self._answer_all()
+        if self._has_ended and not self._is_paused:
+            self._close()
 
     def stopProducing(self) -> None:
         """The transport is closing."""
@@ -81,6 +97,10 @@ class PolicyProtocol(TimeoutMixin, Protocol):
         """Close without an answer, which makes Postfix try again and then take its default_action."""
         self.factory.audit.warned(f"hung up: {problem}", peer=self._peer)
         self._close()
+
+    def abort(self) -> None:
+        """Close at once, whatever is unsent."""
+        getattr(self.transport, "abortConnection", self.transport.loseConnection)()  # stdio has no abort
 
     def _answer_all(self) -> None:
         try:
@@ -142,7 +162,7 @@ class PolicyFactory(Factory):
         if not self.connections:
             return succeed(None)
         drained: Deferred[None] = Deferred()
-        self.when_empty = lambda: drained.callback(None)
+        self.when_empty = lambda: None if drained.called else drained.callback(None)
         # what was sent before the stop is in our sockets' buffers: one turn to read it, then close
         first = self._clock.callLater(0.05, self._finish_all)
         last = self._clock.callLater(DRAIN_SECONDS, self._abort_all)
@@ -160,4 +180,5 @@ class PolicyFactory(Factory):
 
     def _abort_all(self) -> None:
         for connection in list(self.connections):
-            connection.transport.abortConnection()
+            connection.abort()
+        self.when_empty()

@@ -46,8 +46,10 @@ class PolicyService(Service):
                 self._ports.append(_listen(endpoint, self.factory, self._reactor))
                 self.audit.noticed("listening", on=endpoint.text)
         except ListenError:
-            for port in self._ports:
+            for port, endpoint in zip(self._ports, self._endpoints, strict=False):  # as many as there are ports
                 port.stopListening()
+                if endpoint.path:
+                    os.unlink(endpoint.path)  # Twisted would do it in a reactor that never runs now
             raise
         super().startService()
         self.announce("started")
@@ -61,6 +63,7 @@ class PolicyService(Service):
         try:
             settings = self._load()
             lookup = Lookup(database_path(settings.database))
+            self._lookup.close()  # one connection to a file at a time; where it stays, it opens again by itself
             lookup.has_moved()
         except (SettingsError, StoreError) as error:
             self.audit.warned(f"the settings stay as they were: {error}")

@@ -86,10 +86,13 @@ def load_settings(file: Path | None = None, *, database: str | None = None, list
     try:
         if database is not None:
             settings = attrs.evolve(settings, database=_database(database))
+    except ValueError as error:
+        raise SettingsError(f"database: {error}") from error
+    try:
         if listen:
             settings = attrs.evolve(settings, listen=tuple(map(parse_endpoint, listen)))
     except ValueError as error:
-        raise SettingsError(str(error)) from error
+        raise SettingsError(f"listen: {error}") from error
     remote = [endpoint.text for endpoint in settings.listen if not endpoint.is_local]
     if remote and not settings.allow_remote:
         raise SettingsError(
@@ -162,7 +165,7 @@ def _database(value: object) -> str:
     text = _text(value)
     path = text.removeprefix("sqlite:///")
     if not path or "://" in path or path.startswith(":memory:") or "\0" in path:
-        raise ValueError(f"database: {text!r}: must be sqlite:////absolute/path.db, or a path")
+        raise ValueError(f"{text!r}: must be sqlite:////absolute/path.db, or a path")
     return f"sqlite:///{Path(path).absolute()}"
 
 
@@ -185,7 +188,11 @@ def _origin(value: object) -> str:
 
 
 def _networks(value: object) -> tuple[IPv4Network | IPv6Network, ...]:
-    return tuple(ip_network(each) for each in _texts(value))
+    texts = _texts(value)
+    try:
+        return tuple(map(ip_network, texts))
+    except ValueError as error:
+        raise ValueError(f"{error}; must be networks such as 192.0.2.0/24 and 2001:db8::/32") from error
 
 
 def _contexts(value: object) -> frozenset[str]:
@@ -205,13 +212,15 @@ def _local_parts(value: object) -> frozenset[str]:
 
 def _syslog(value: object) -> str:
     text = _text(value)
-    if text not in ("stderr", "none") and not re.fullmatch(r"unix:/.+|udp:.+:\d{1,5}", text):
+    port = re.fullmatch(r"udp:.+:(\d{1,5})", text)
+    is_unix = re.fullmatch(r"unix:/[^\0]+", text)
+    if not (text in ("stderr", "none") or is_unix or (port and 0 < int(port[1]) < 65536)):
         raise ValueError(f"{text!r}: allowed are unix:/path, udp:HOST:PORT, stderr and none")
     return text
 
 
 def _facility(value: object) -> str:
-    if value not in FACILITIES:
+    if not isinstance(value, str) or value not in FACILITIES:
         raise ValueError(f"{value!r}: allowed are {', '.join(FACILITIES)}")
     return str(value)
 
@@ -229,13 +238,19 @@ def _audit(value: object) -> AuditSettings:
 def _reply(value: object) -> Mapping[Rule, str]:
     if not isinstance(value, dict):
         raise ValueError(f"{value!r}: must be a table, [reply]")
-    for key, template in value.items():
-        if key not in DEFAULT_TEXTS:
-            raise ValueError(f"unknown key {key}; allowed are {', '.join(DEFAULT_TEXTS)}")
-        problem = check_template(_text(template))
-        if problem:
-            raise ValueError(f"{key}: {template!r} {problem}")
+    mistakes = [mistake for key, template in value.items() if (mistake := _reply_mistake(key, template))]
+    if mistakes:
+        raise ValueError("; ".join(mistakes))
     return DEFAULT_TEXTS | {Rule(key): template for key, template in value.items()}
+
+
+def _reply_mistake(key: str, template: object) -> str:
+    if key not in DEFAULT_TEXTS:
+        return f"unknown key {key}; allowed are {', '.join(DEFAULT_TEXTS)}"
+    if not isinstance(template, str):
+        return f"{key}: {template!r}: must be a text in quotes"
+    problem = check_template(template)
+    return f"{key}: {template!r} {problem}" if problem else ""
 
 
 _AUDIT = {

@@ -5,7 +5,7 @@ import select
 import socket
 import sys
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 from policyd.settings import FACILITIES, AuditSettings
 
@@ -35,9 +35,11 @@ def open_sink(settings: AuditSettings) -> Sink:
     if settings.syslog.startswith("unix:"):
         return SyslogSink(socket.AF_UNIX, settings.syslog.removeprefix("unix:"), facility)
     host, _, port = settings.syslog.removeprefix("udp:").rpartition(":")
-    host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return SyslogSink(family, (host, int(port)), facility)
+    try:  # now, since to ask for a name may take long
+        family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
+    except (OSError, UnicodeError):
+        return LostSink()
+    return SyslogSink(family, address, facility)
 
 
 class SyslogSink:
@@ -46,7 +48,7 @@ class SyslogSink:
     Connects again, once a line, where the daemon went away.
     """
 
-    def __init__(self, family: socket.AddressFamily, address: str | tuple[str, int], facility: int) -> None:
+    def __init__(self, family: socket.AddressFamily, address: str | tuple[Any, ...], facility: int) -> None:
         self._family = family
         self._address = address
         self._facility = facility
@@ -99,6 +101,17 @@ class StderrSink:
 
     def close(self) -> None:
         """Stderr stays open."""
+
+
+class LostSink:
+    """Takes nothing: the syslog's host has no address, until the settings are read again."""
+
+    def send(self, _severity: int, _line: str) -> bool:
+        """Always false."""
+        return False
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class NoSink:

@@ -1,7 +1,9 @@
 """The command `policyd`: words -> calls -> lines. Each noun is a file, imported when it is used."""
 
 import importlib
+import os
 import sys
+from io import TextIOWrapper
 from typing import Any, NoReturn
 
 import click
@@ -40,8 +42,20 @@ class Nouns(Group):
         with formatter.section("Commands"):
             formatter.write_dl([(noun, sentence) for noun, (_, sentence) in _NOUNS.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; where nobody reads on, as after `| head -1`, end as SIGPIPE would have it."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # here, since click would end with 1
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for stream in (sys.stdout, sys.stderr):
+                os.dup2(nowhere, stream.fileno())  # what is still to be flushed
+            sys.exit(141)
+
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run a command; end with its exit status, and for every error with one line on stderr."""
+        if isinstance(sys.stdout, TextIOWrapper):  # no text, whatever a request held, may fail to print
+            sys.stdout.reconfigure(errors="backslashreplace")
         kwargs |= {"standalone_mode": False, "prog_name": "policyd"}
         try:
             result = super().main(*args, **kwargs)
@@ -50,16 +64,14 @@ class Nouns(Group):
             sys.exit(2)
         except click.UsageError as error:
             path = error.ctx.command_path if error.ctx else "policyd"
-            _fail(f"{' '.join(error.format_message().split())} See: {path} --help", 2)
+            message = " ".join(error.format_message().split())
+            _fail(f"{message}{'' if message.endswith(('.', '?')) else '.'} See: {path} --help", 2)
         except click.ClickException as error:
             _fail(error.format_message(), error.exit_code)
         except PolicydError as error:
             _fail(str(error), error.exit_status)
         except (click.Abort, KeyboardInterrupt):
             _fail("stopped; nothing was changed", 130)
-        except BrokenPipeError:
-            sys.stderr.close()
-            sys.exit(141)
         except OSError as error:
             _fail(f"{error.filename or 'input or output'}: {error.strerror}", 74)
         except Exception as error:  # noqa: BLE001 - a defect of ours; no traceback reaches a user

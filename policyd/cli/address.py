@@ -1,5 +1,7 @@
 """`policyd address`: the addresses of mailboxes."""
 
+from shlex import quote
+
 import click
 
 from policyd.cli.command import Group, invocation
@@ -61,13 +63,15 @@ def find(address: str) -> None:
     if party.domain is None and party.address is not None:
         raise NotManagedError(address, party.address.domain)
     if party.mailbox is None:
-        raise RefusedError(f"{address} leads to no mailbox; to give it to one: policyd address add MAILBOX {address}")
+        raise RefusedError(
+            f"{address} leads to no mailbox; to give it to one: policyd address add MAILBOX {quote(address)}"
+        )
     print_object(call, {"address": address, "mailbox": party.mailbox.name, "how": party.how})
 
 
 @command.command("list")
-@click.option("--domain", type=DOMAIN, default="", help="Only the addresses in this domain.")
-def list_(domain: str) -> None:
+@click.option("--domain", type=DOMAIN, help="Only the addresses in this domain.")
+def list_(domain: str | None) -> None:
     """List the addresses: address, mailbox, is_primary.
 
     \b
@@ -76,5 +80,5 @@ def list_(domain: str) -> None:
     with invocation().reading() as connection:
         if domain:
             need_managed(connection, "no addresses", domain)
-        rows = map(snapshot, read.addresses(connection, domain=domain))
+        rows = map(snapshot, read.addresses(connection, domain=domain or ""))
         print_list(invocation(), rows, ("address", "mailbox", "is_primary"))

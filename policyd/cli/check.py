@@ -11,9 +11,10 @@ import click
 
 from policyd.address import NULL_SENDER, parse_address, split_address
 from policyd.cli.command import Command, Invocation, invocation
+from policyd.cli.types import CLIENT
 from policyd.decide import Decider
 from policyd.endpoint import default_listen
-from policyd.errors import AddressError, PolicydError
+from policyd.errors import AddressError, DaemonError, ProtocolError
 from policyd.model import Decision, Request
 from policyd.store.lookup import Lookup
 from policyd.wire import RequestReader, render_request
@@ -26,7 +27,9 @@ _DAEMON_SECONDS = 10
 @click.option("--recipient", metavar="R", help="The recipient's address.")
 @click.option("--sender", metavar="S", default="", help="The envelope sender; without it, or as <>, the null sender.")
 @click.option("--login", metavar="L", default="", help="The SASL login; without it, the client is not logged in.")
-@click.option("--client-address", metavar="IP", default="", help="The client's; without it, an outsider's.")
+@click.option(
+    "--client-address", metavar="IP", type=CLIENT, default="", help="The client's; without it, an outsider's."
+)
 @click.option("--context", metavar="C", default="", help="The policy_context of the service that asks.")
 @click.option("--daemon", is_flag=True, help="Ask the running daemon, over its first socket, instead of the tables.")
 def command(stdin: str | None, recipient: str | None, daemon: bool, **given: str) -> None:
@@ -82,7 +85,7 @@ def _read_request() -> Request:
     reader.feed(sys.stdin.buffer.read())
     request = reader.next_request()
     if request is None:
-        raise PolicydError("the request on stdin has no end; a request ends with an empty line")
+        raise ProtocolError("the request on stdin has no end; a request ends with an empty line")
     return request
 
 
@@ -99,9 +102,9 @@ def _ask_daemon(call: Invocation, request: Request) -> str:
             while not reply.endswith(b"\n\n") and (received := connection.recv(4096)):
                 reply += received
     except OSError as error:
-        raise PolicydError(f"no daemon answers on {endpoint.text}: {error.strerror or error}") from error
+        raise DaemonError(f"no daemon answers on {endpoint.text}: {error.strerror or error}") from error
     if not reply.endswith(b"\n\n"):
-        raise PolicydError(f"the daemon on {endpoint.text} hung up without an answer; its log says why")
+        raise DaemonError(f"the daemon on {endpoint.text} hung up without an answer; its log says why")
     return reply.decode("ascii", "replace").strip().removeprefix("action=")
 
 
@@ -117,7 +120,12 @@ def _print_decision(call: Invocation, request: Request, decision: Decision, trac
         return
     click.echo(f"{decision.action} {decision.text}".rstrip() if decision.action == "REJECT" else decision.action)
     for step in trace:
-        click.echo(f"  {step}")
+        click.echo(f"  {_printable(step)}")
+
+
+def _printable(text: str) -> str:
+    """*text* without what a terminal obeys: a raw request may hold anything."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def _explained(request: Request, decision: Decision, trace: list[str], origin: str) -> dict[str, Any]:

@@ -17,10 +17,9 @@ import click
 from policyd import __version__
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from policyd.settings import Settings
     from policyd.store.block import BlockEditor
+    from policyd.store.connect import Connection
     from policyd.store.edit import Editor
 
 
@@ -39,7 +38,7 @@ class Invocation:
         from policyd.settings import load_settings
 
         file = self.config or (Path(name) if (name := os.environ.get("POLICYD_CONFIG")) else None)
-        database = self.database or os.environ.get("POLICYD_DATABASE") or None
+        database = self.database if self.database is not None else os.environ.get("POLICYD_DATABASE") or None
         return load_settings(file, database=database, listen=self.listen)
 
     @cached_property
@@ -78,7 +77,7 @@ class Invocation:
 
     def say(self, line: str) -> None:
         """Tell a person what was done; scripts hear nothing unless they ask with -v."""
-        if self.verbose or sys.stderr.isatty():
+        if self.verbose or (sys.stderr and sys.stderr.isatty()):
             click.echo(line, err=True)
 
 
@@ -108,7 +107,7 @@ def need_consent(question: str, *, is_given: bool) -> None:
     """Go on only if --yes was given, or a person at the terminal says yes."""
     if is_given:
         return
-    if not sys.stdin.isatty():
+    if not (sys.stdin and sys.stdin.isatty()):
         raise click.UsageError(f"{question} Add --yes.")
     click.confirm(question, abort=True, err=True)
 
@@ -119,7 +118,7 @@ def invocation() -> Invocation:
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    if value:
+    if value is not None and value is not False:
         setattr(ctx.ensure_object(Invocation), str(param.name), value)
 
 
@@ -171,6 +170,14 @@ class Command(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params += _common_options()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """What is left of *args*; of a mistake in them, this command's help tells more."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
 
 
 class Group(click.Group):

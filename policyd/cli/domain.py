@@ -9,7 +9,7 @@ from policyd.model import Domain, Unlisted
 from policyd.store import read
 from policyd.store.journal import snapshot
 
-_UNLISTED = click.Choice([*Unlisted])
+_UNLISTED = click.Choice([each.value for each in Unlisted])
 
 
 @click.group("domain", cls=Group)
@@ -20,7 +20,7 @@ def command() -> None:
 @command.command("add")
 @click.argument("name", type=DOMAIN)
 @click.option(
-    "--unlisted", type=_UNLISTED, default=Unlisted.REJECT, show_default=True, help="Recipients of no mailbox."
+    "--unlisted", type=_UNLISTED, default=Unlisted.REJECT.value, show_default=True, help="Recipients of no mailbox."
 )
 def add(name: str, unlisted: str) -> None:
     """Manage a domain: from now on, mail from outside reaches listed addresses in it only.
@@ -54,10 +54,12 @@ def remove(name: str, yes: bool) -> None:
     \b
     Example: policyd domain remove example.com
     """
-    with invocation().changing() as changes:
-        count = sum(1 for _ in read.addresses(changes.connection, domain=name))
-        if count:
-            need_consent(f"{name} has {count} addresses, which would be removed with it.", is_given=yes)
+    call = invocation()
+    with call.reading() as connection:
+        count = sum(1 for _ in read.addresses(connection, domain=name))
+    if count:
+        need_consent(f"{name} has {count} addresses, which would be removed with it.", is_given=yes)
+    with call.changing() as changes:
         changes.edit.remove_domain(name)
 
 

@@ -6,7 +6,7 @@ import click
 
 from policyd.cli.command import Command, invocation
 from policyd.cli.output import as_object, difference, print_list
-from policyd.cli.types import SINCE
+from policyd.cli.types import SENDER, SINCE
 from policyd.store import read
 
 _COLUMNS = ("id", "at", "actor", "operation", "object", "change")
@@ -17,12 +17,12 @@ _COLUMNS = ("id", "at", "actor", "operation", "object", "change")
     "--object",
     "of_object",
     metavar="O",
-    default="",
+    type=SENDER,
     help="Only changes to this mailbox, address, domain or sender.",
 )
 @click.option("--since", metavar="WHEN", type=SINCE, default=0, help="Only changes since then: a date, -30d, -12h.")
-@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Only the last N changes.")
-def command(of_object: str, since: int, limit: int | None) -> None:
+@click.option("--limit", metavar="N", type=click.IntRange(1, 2**31), help="Only the last N changes.")
+def command(of_object: str | None, since: int, limit: int | None) -> None:
     """Say who changed what and when, oldest first: id, at, actor, operation, object, change.
 
     \b
@@ -30,7 +30,7 @@ def command(of_object: str, since: int, limit: int | None) -> None:
     """
     call = invocation()
     with call.reading() as connection:
-        changes = read.changes(connection, of_object=of_object, since=since, limit=limit)
+        changes = read.changes(connection, of_object=of_object or "", since=since, limit=limit)
     if call.json:
         print_list(call, map(as_object, changes), _COLUMNS)
         return

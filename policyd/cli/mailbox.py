@@ -45,13 +45,16 @@ def remove(name: str, yes: bool) -> None:
     \b
     Example: policyd mailbox remove alice
     """
-    with invocation().changing() as changes:
-        mailbox = need_mailbox(changes.connection, name)
-        addresses = sum(1 for _ in read.addresses(changes.connection, mailbox_id=mailbox.id))
-        blocks = len(read.entries_of(changes.connection, name) + read.entries_to(changes.connection, mailbox.id))
-        if addresses + blocks > 1:
-            what = f"{addresses} addresses and {blocks} blocked senders would be removed with {mailbox.name}."
-            need_consent(what, is_given=yes)
+    call = invocation()
+    with call.reading() as connection:
+        mailbox = need_mailbox(connection, name)
+        addresses = sum(1 for _ in read.addresses(connection, mailbox_id=mailbox.id))
+        entries = read.entries_of(connection, name) + read.entries_to(connection, mailbox.id)
+    blocks = len({entry.id for entry in entries})
+    if addresses + blocks > 1:
+        what = f"{addresses} addresses and {blocks} blocked senders would be removed with {mailbox.name}."
+        need_consent(what, is_given=yes)
+    with call.changing() as changes:
         changes.edit.remove_mailbox(name)
 
 
@@ -110,7 +113,7 @@ def list_() -> None:
 @click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True)
 @click.option(
     "--receive",
-    type=click.Choice([Receive.INSIDERS, Receive.NOBODY]),
+    type=click.Choice([Receive.INSIDERS.value, Receive.NOBODY.value]),
     help="Who may still send to it.  [default: insiders, or as it is]",
 )
 @click.option("--accept", "accepted", metavar="PATTERN", type=PATTERN, multiple=True, help="Who may all the same.")

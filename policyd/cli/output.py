@@ -5,13 +5,13 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
 from policyd.audit import AuditLog
-from policyd.cli.command import Invocation
 from policyd.model import Change
+from policyd.settings import Settings
 from policyd.syslog import open_sink
 
 _TIMES = frozenset({"until", "at", "created_at"})
@@ -19,20 +19,33 @@ _NOUNS = {"sender": "blocked sender"}
 _NOT_NEWS = frozenset({"id", "name", "address", "sender", "created_at", "created_by"})
 
 
-def print_list(call: Invocation, objects: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+class Call(Protocol):
+    """What output has to know of the call that makes it: `policyd.cli.command.Invocation`."""
+
+    json: bool
+
+    @property
+    def settings(self) -> Settings:
+        """Where the audit goes."""
+
+    def say(self, line: str) -> None:
+        """Tell a person."""
+
+
+def print_list(call: Call, objects: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Print *columns* of *objects*: a table for people, tab-separated lines for scripts, whole as JSON."""
     if call.json:
         click.echo(json.dumps(list(objects), ensure_ascii=False, indent=1))
         return
     rows = ([cell(name, each[name]) for name in columns] for each in objects)
-    if sys.stdout.isatty():
+    if sys.stdout and sys.stdout.isatty():
         _print_table(rows, columns)
         return
     for row in rows:
         click.echo("\t".join(row))
 
 
-def print_object(call: Invocation, value: Mapping[str, Any]) -> None:
+def print_object(call: Call, value: Mapping[str, Any]) -> None:
     """Print one object: a line a field, or JSON."""
     if call.json:
         click.echo(json.dumps(value, ensure_ascii=False, indent=1))
@@ -41,7 +54,7 @@ def print_object(call: Invocation, value: Mapping[str, Any]) -> None:
         click.echo(f"{name}: {cell(name, each)}".rstrip())
 
 
-def tell_changes(call: Invocation, changes: Sequence[Change]) -> None:
+def tell_changes(call: Call, changes: Sequence[Change]) -> None:
     """Log each change of a command that has succeeded, and tell whoever called."""
     audit = AuditLog(call.settings.audit, open_sink(call.settings.audit))
     logged = [audit.changed(change) for change in changes]

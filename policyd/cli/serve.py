@@ -76,8 +76,8 @@ def _reactor() -> Any:
 
 def _serve(service: Any, reactor: Any) -> None:
     _log_twisted(service)
-    service.startService()
     signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(service.reload))
+    service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()
 

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import datetime
+from ipaddress import ip_address
 
 import click
 
@@ -18,6 +19,7 @@ from policyd.address import (
 from policyd.errors import AddressError
 
 _SPAN = re.compile(r"([+-])(\d{1,6})([mhdw])")
+_LAST = 253_370_764_800  # the year 9999, which is the last that can be written down
 _SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -66,10 +68,12 @@ class When(click.ParamType[int]):
         span = _SPAN.fullmatch(text)
         try:
             if span:
-                return int(now) + int(f"{span[1]}{span[2]}") * _SECONDS[span[3]]
-            return int(datetime.fromisoformat(text).timestamp())
+                moment = int(now) + int(f"{span[1]}{span[2]}") * _SECONDS[span[3]]
+            else:
+                moment = int(datetime.fromisoformat(text).timestamp())
         except (ValueError, OverflowError):
             return None
+        return moment if moment < _LAST else None
 
 
 def _sender(text: str) -> str:
@@ -80,11 +84,22 @@ def _recipients(text: str) -> str:
     return text if text in ("outside", "anyone") else normal_name(text)
 
 
+def _client(text: str) -> str:
+    """An IP address, or `unknown`, which Postfix says of a client on a unix socket."""
+    try:
+        return text if text in ("", "unknown") else str(ip_address(text))
+    except ValueError as error:
+        raise AddressError(
+            f"{text!a} is not an IP address; an IP address looks like 192.0.2.7 or 2001:db8::1"
+        ) from error
+
+
 def _remark(text: str) -> str:
     return check_text(text, "the text").strip()
 
 
 ADDRESS = _Parsed("address", lambda text: str(parse_address(text)))
+CLIENT = _Parsed("IP address", _client)
 DOMAIN = _Parsed("domain", normal_domain)
 NAME = _Parsed("name", normal_name)
 PATTERN = _Parsed("pattern", normal_pattern)

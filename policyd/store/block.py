@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from shlex import quote
 
 from sqlalchemy import Connection, delete, insert, update
 
@@ -75,7 +76,9 @@ class BlockEditor:
         gone = frozenset(patterns)
         entries = self._need_entries(sender, to)
         if missing := sorted(gone.difference(*(entry.allowed for entry in entries))):
-            raise RefusedError(f"{', '.join(missing)}: no exception of {sender}; see: policyd sender show {sender!r}")
+            raise RefusedError(
+                f"{', '.join(missing)}: no exception of {sender}; see: policyd sender show {quote(sender)}"
+            )
         for entry in entries:
             self._store("sender.unexcept", entry, replace(entry, allowed=entry.allowed - gone))
 

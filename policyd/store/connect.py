@@ -2,21 +2,25 @@
 
 import os
 import sqlite3
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection as Connection  # what `reading` and `changing` give
+from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from policyd.errors import StoreCreateError, StoreError, StoreMissingError, StoreWriteError
+from policyd.errors import StoreCreateError, StoreError, StoreMissingError, StoreWriteError, reason_of
 from policyd.store.schema import APPLICATION_ID, VERSION, metadata
 
 _WRITER_WAIT_SECONDS = 60.0  # for other writers, each of which needs milliseconds
 _READER_WAIT_SECONDS = 1.0  # WAL makes a reader wait only while the file is recovered or first opened
 _FILE_MODE = 0o640
+_INDEX_HEADER_SIZE = 96  # octets of both copies
 
 
 def database_path(url: str) -> Path:
@@ -54,10 +58,12 @@ def create_database(path: Path, *, exist_ok: bool = False) -> None:
 
     Raises StoreCreateError, also if there is one already, unless *exist_ok*.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, _FILE_MODE))
+        descriptor, name = tempfile.mkstemp(".new", f".{path.name}.", path.parent)
+        draft = Path(name)
         try:
+            os.fchmod(descriptor, _FILE_MODE)
+            os.close(descriptor)
             _write_tables(draft)
             os.link(draft, path)
         finally:
@@ -77,10 +83,12 @@ def create_database(path: Path, *, exist_ok: bool = False) -> None:
 def store_error(path: Path, error: sqlite3.Error | DBAPIError) -> StoreError:
     """What the administrator must know of an error of the database at *path*."""
     cause = _sqlite_error(error)
-    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+    extended_code = getattr(cause, "sqlite_errorcode", 0)
+    code = extended_code & 0xFF
     if code == sqlite3.SQLITE_CANTOPEN and not path.exists():
-        return StoreMissingError(f"{path}: there is no database; make it with: policyd database create")
-    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return missing_error(path, FileNotFoundError())
+    is_read = extended_code in (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR) and not is_read:
         return StoreWriteError(f"{path}: can't be written, nothing was changed: {cause}; make room on the disk")
     if code == sqlite3.SQLITE_READONLY or "permission" in str(cause):
         return StoreWriteError(f"{path}: can't be written, nothing was changed: {cause}; become its owner, or root")
@@ -89,6 +97,13 @@ def store_error(path: Path, error: sqlite3.Error | DBAPIError) -> StoreError:
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StoreError(f"{path}: not a policyd database, or damaged: {cause}; restore it from a backup")
     return StoreError(f"{path}: the database can't be read: {cause}")
+
+
+def missing_error(path: Path, error: OSError) -> StoreError:
+    """What the administrator must know where the file at *path* can't be looked at."""
+    if isinstance(error, FileNotFoundError):
+        return StoreMissingError(f"{path}: there is no database; make it with: policyd database create")
+    return StoreError(f"{path}: the database can't be read: {reason_of(error)}")
 
 
 @contextmanager
@@ -108,7 +123,8 @@ def _transaction(path: Path, mode: str, wait_seconds: float, begin: str) -> Iter
 
 def _connect(path: Path, mode: str, wait_seconds: float) -> sqlite3.Connection:
     """A DBAPI connection in autocommit, to a database of this version. *mode* is SQLite's: ro or rw."""
-    uri = f"file:{quote(str(path))}?mode={mode}"
+    _clear_old_index(path)
+    uri = f"file:{quote(os.fsencode(path))}?mode={mode}"
     try:
         connection = sqlite3.connect(uri, uri=True, timeout=wait_seconds, isolation_level=None)
     except sqlite3.Error as error:
@@ -128,6 +144,30 @@ def _connect(path: Path, mode: str, wait_seconds: float) -> sqlite3.Connection:
     return connection
 
 
+def _clear_old_index(path: Path) -> None:
+    """Have SQLite make the log's index anew if it describes a file that was at *path* before.
+
+    SQLite knows the index by name only. Beside another file it makes a bigger one look damaged, and a smaller
+    one grow until no log can be moved into it. While the log is empty, the index must have the file's own size;
+    one that begins with zeros is rebuilt, under SQLite's own locks, so that clearing it is never wrong.
+    This process must have no connection to the file: to close the index would let go of its locks.
+    Source: sqlite.org/walformat.html §2, the WAL-index header.
+    """
+    log, index = (Path(f"{path}{suffix}") for suffix in ("-wal", "-shm"))
+    try:
+        with index.open("r+b", buffering=0) as opened:
+            header = opened.read(_INDEX_HEADER_SIZE)
+            page_size = int.from_bytes(header[14:16], sys.byteorder)
+            pages = int.from_bytes(header[20:24], sys.byteorder)
+            size = pages * (65536 if page_size == 1 else page_size)
+            is_log_empty = not (log.exists() and log.stat().st_size)
+            if pages and is_log_empty and size != path.stat().st_size:
+                opened.seek(0)
+                opened.write(bytes(_INDEX_HEADER_SIZE))
+    except OSError:
+        pass  # there is none, or it is not ours to write
+
+
 def _check_version(path: Path, connection: sqlite3.Connection) -> None:
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -142,7 +182,7 @@ def _check_version(path: Path, connection: sqlite3.Connection) -> None:
 
 def _write_tables(draft: Path) -> None:
     """Make every table in the empty file *draft*, and leave nothing beside it."""
-    engine = create_engine(f"sqlite:///{draft}", poolclass=NullPool)
+    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(draft), poolclass=NullPool)
     with engine.begin() as connection:
         metadata.create_all(connection)
     with sqlite3.connect(draft) as plain:
@@ -164,7 +204,7 @@ def _empty_log(path: Path) -> None:
     another connection is in the way, its end does the same.
     """
     try:
-        connection = _connect(path, "rw", 0)
+        connection = _connect(path, "rw", _READER_WAIT_SECONDS)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.close()
     except (StoreError, sqlite3.Error):

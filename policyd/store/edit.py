@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from shlex import quote
 
 from sqlalchemy import Connection, Table, delete, insert, update
 
@@ -79,7 +80,7 @@ class Editor:
         """Make a mailbox that receives from anyone, with *addresses*, of which the first is the primary one."""
         if read.find_mailbox(self._connection, name):
             raise RefusedError(
-                f"there is a mailbox {name} already; to give it an address: policyd address add {name!r} ADDRESS"
+                f"there is a mailbox {name} already; to give it an address: policyd address add {quote(name)} ADDRESS"
             )
         values = {
             "name": name,
@@ -156,7 +157,7 @@ class Editor:
         if before.receive is Receive.ANYONE:
             raise RefusedError(
                 f"{before.name} receives from anyone, so this would do nothing; "
-                f"to restrict it: policyd mailbox restrict {before.name!r} --accept PATTERN"
+                f"to restrict it: policyd mailbox restrict {quote(before.name)} --accept PATTERN"
             )
         self._store_mailbox("mailbox.accept", before, replace(before, accepted=before.accepted | {*patterns}))
 
@@ -165,7 +166,9 @@ class Editor:
         before = need_mailbox(self._connection, name)
         gone = frozenset(patterns)
         if missing := sorted(gone - before.accepted):
-            raise RefusedError(f"{before.name} does not accept {', '.join(missing)}; see: policyd mailbox show")
+            raise RefusedError(
+                f"{before.name} does not accept {', '.join(missing)}; see: policyd mailbox show {quote(before.name)}"
+            )
         self._store_mailbox("mailbox.unaccept", before, replace(before, accepted=before.accepted - gone))
 
     def add_address(self, name: str, address: str) -> None:
@@ -175,7 +178,8 @@ class Editor:
         owner = read.find_address(self._connection, address)
         if owner is not None:
             raise RefusedError(
-                f"{address} is an address of {owner.mailbox} already; to take it away: policyd address remove {address}"
+                f"{address} is an address of {owner.mailbox} already; "
+                f"to take it away: policyd address remove {quote(address)}"
             )
         is_primary = not any(read.addresses(self._connection, mailbox_id=mailbox.id))
         self._connection.execute(

@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import Select, bindparam, func, select, union_all
 from sqlalchemy.dialects import sqlite
 
-from policyd.errors import StoreError, StoreMissingError
+from policyd.errors import StoreError
 from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted
 from policyd.store import schema
-from policyd.store.connect import connect_reading, store_error
+from policyd.store.connect import connect_reading, missing_error, store_error
 
 _DOMAINS_KEPT = 1024
 
@@ -108,7 +108,7 @@ class Lookup:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None  # device and inode of the open file
+        self._file: tuple[int, ...] | None = None  # the open file: device, inode, size, time of its last change
         self._version = 0
         self._domain = lru_cache(_DOMAINS_KEPT)(self._read_domain)
 
@@ -118,9 +118,10 @@ class Lookup:
             status = os.stat(self._path)
         except OSError as error:
             self.close()
-            raise StoreMissingError(f"{self._path}: the database is gone: {error.strerror}") from error
-        if self._connection is None or (status.st_dev, status.st_ino) != self._file:
-            self._open((status.st_dev, status.st_ino))
+            raise missing_error(self._path, error) from error
+        file = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if self._connection is None or file != self._file:
+            self._open(file)
             return True
         ((version,),) = self._rows("PRAGMA data_version")
         if version == self._version:
@@ -171,7 +172,7 @@ class Lookup:
             self.close()
             raise store_error(self._path, error) from error
 
-    def _open(self, file: tuple[int, int]) -> None:
+    def _open(self, file: tuple[int, ...]) -> None:
         """Open the file by that name, which was *file* a moment ago."""
         self.close()
         self._connection = connect_reading(self._path)

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, func, select
 
-from policyd.address import fold, is_pattern
+from policyd.address import fold, is_pattern, normal_domain
+from policyd.errors import AddressError
 from policyd.model import Address, BlockedSender, Change, Domain, Mailbox, Unlisted
 from policyd.store import schema
 from policyd.store.lookup import SELECT_BLOCKED, SELECT_MAILBOX, to_blocked, to_mailbox
@@ -87,13 +88,19 @@ def changes(connection: Connection, *, of_object: str = "", since: int = 0, limi
     """The journal, oldest first: the last *limit* rows of those from *since* on, in Unix seconds."""
     statement = select(schema.change).order_by(schema.change.c.id.desc()).limit(limit)
     if of_object:
-        forms = {of_object, fold(of_object)}
-        statement = statement.where(
-            schema.change.c.object.in_(forms) | (func.lower(schema.change.c.object) == fold(of_object))
-        )
+        connection.connection.create_function("fold", 1, fold, deterministic=True)
+        statement = statement.where(func.fold(schema.change.c.object).in_(_forms(of_object)))
     if since:
         statement = statement.where(schema.change.c.at >= since)
     return [Change(*row) for row in reversed(connection.execute(statement).all())]
+
+
+def _forms(name: str) -> set[str]:
+    """What *name*, which may be a domain's in Unicode, folds to in the journal."""
+    try:
+        return {fold(name), normal_domain(name)}
+    except AddressError:
+        return {fold(name)}
 
 
 def counts(connection: Connection) -> dict[str, int]:

@@ -1,0 +1,107 @@
+"""The command line for tests: in this process, or as a process of its own, each on a database of its own."""
+
+import json
+import os
+import shlex
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+from policyd.cli import main
+
+LIMIT_SECONDS = 30
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # where a durable commit doesn't wait for a disk
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+
+class CommandLine:
+    """Commands as an administrator types them, on a database in *folder*, with settings that log nowhere."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.settings = folder / "policyd.toml"
+        self.settings.write_text('[audit]\nsyslog = "none"\n')
+        self.database = folder / "policyd.db"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells a command which settings and database are meant."""
+        return {"POLICYD_CONFIG": str(self.settings), "POLICYD_DATABASE": str(self.database)}
+
+    def ends(self, line: str, *, stdin: str | bytes | None = None, **environment: str | None) -> Ended:
+        """How the command ends, with whatever status; never with one that means a defect of ours."""
+        runner = CliRunner(env={**self.environment, **environment})
+        result = runner.invoke(main, shlex.split(line), input=stdin)
+        assert result.exit_code != 70, result.stderr
+        assert isinstance(result.exception, SystemExit | None)
+        return Ended(result.exit_code, result.stdout, result.stderr)
+
+    def run(self, line: str) -> str:
+        """What the command prints on stdout; it must succeed."""
+        ended = self.ends(line)
+        assert ended.status == 0, ended
+        return ended.out
+
+    def says(self, line: str) -> list[str]:
+        """The lines that the command tells a person; it must succeed."""
+        ended = self.ends(f"-v {line}")
+        assert (ended.status, ended.out) == (0, ""), ended
+        return ended.err.splitlines()
+
+    def refuses(self, line: str, status: int = 1) -> str:
+        """The one line on stderr that the command ends with, with *status*."""
+        ended = self.ends(line)
+        assert (ended.status, ended.out) == (status, ""), ended
+        (message,) = ended.err.splitlines()
+        return message
+
+    def json(self, line: str) -> Any:
+        """What the command prints with --json."""
+        return json.loads(self.run(f"--json {line}"))
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """The rows of one SQL statement, past everything of ours."""
+        connection = sqlite3.connect(self.database, isolation_level=None)
+        found = connection.execute(statement).fetchall()
+        connection.close()
+        return found
+
+    def journal(self) -> list[tuple[str, str]]:
+        """Operation and object of each change so far."""
+        return self.rows("SELECT operation, object FROM change ORDER BY id")
+
+    def start(self, words: Sequence[str], **options: Any) -> "subprocess.Popen[str]":
+        """The command as a process, with pipes where *options* don't say otherwise."""
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        environment = {**os.environ, **self.environment, **options.pop("environment", {})}
+        command = [sys.executable, "-W", "error", "-m", "policyd", *words]
+        return subprocess.Popen(command, env=environment, text=True, **options)
+
+    def process(self, line: str, **options: Any) -> Ended:
+        """How the command ends as a process."""
+        with self.start(shlex.split(line), **options) as started:
+            out, err = started.communicate(timeout=LIMIT_SECONDS)
+        return Ended(started.returncode, out or "", err or "")
+
+
+@contextmanager
+def command_line() -> Iterator[CommandLine]:
+    """Commands in a new folder, which goes with everything in it."""
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        yield CommandLine(Path(folder))

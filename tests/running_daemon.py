@@ -1,0 +1,178 @@
+"""The daemon as a real process, with the syslog it writes to, in a folder of its own."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from click.testing import CliRunner
+
+from policyd.cli import main
+from tests.fake_smtpd import FakeSmtpd
+
+LIMIT_SECONDS = 15
+T = TypeVar("T")
+
+
+def until(probe: Callable[[], T], what: str) -> T:
+    """The first true answer of *probe*, asked again and again for a bounded time."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not (answer := probe()):
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.01)
+    return answer
+
+
+def free_port() -> int:
+    """A TCP port on loopback where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Syslog:
+    """A syslog socket that keeps every line, as it comes: the kernel's queue is short."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        path.chmod(0o666)
+        self._lines: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def lines(self) -> list[str]:
+        """All lines so far, without what every syslog line begins with."""
+        return list(self._lines)
+
+    def matching(self, part: str) -> list[str]:
+        """The lines so far that hold *part*."""
+        return [line for line in self.lines() if part in line]
+
+    def wait_for(self, part: str) -> str:
+        """The first line that holds *part*."""
+        return until(lambda: self.matching(part), f"a line with {part!r}")[0]
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.shutdown(socket.SHUT_RD)
+        self._reader.join()
+        self._socket.close()
+
+    def _read(self) -> None:
+        while datagram := self._socket.recv(65536):
+            self._lines.append(re.sub(r"^<\d+>\w{3} [ \d]\d \d\d:\d\d:\d\d policyd\[\d+\]: ", "", datagram.decode()))
+
+
+class Daemon:
+    """policyd in *folder*: settings, database, unix socket and syslog are there. Stopped at the end of its block."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.socket = folder / "policy.sock"
+        self.config = folder / "policyd.toml"
+        self.database = folder / "policyd.db"
+        self.syslog = Syslog(folder / "log")
+        self.port = 0  # for those who listen on TCP, too
+        self.process: subprocess.Popen[bytes] | None = None
+        self.write_settings()
+
+    def __enter__(self) -> "Daemon":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            if self.process.stderr is not None:
+                self.process.stderr.close()
+        self.syslog.close()
+
+    def write_settings(self, *lines: str, listen: Sequence[str] = (), decisions: str = "all") -> None:
+        """Write the settings file: *lines* at the top level, what is logged, and where everything is."""
+        endpoints = ", ".join(f'"{each}"' for each in listen or [f"unix:{self.socket}"])
+        text = [f'database = "sqlite:///{self.database}"', f"listen = [{endpoints}]", *lines]
+        text += ["[audit]", f'decisions = "{decisions}"', f'syslog = "unix:{self.folder / "log"}"', ""]
+        self.config.write_text("\n".join(text))
+
+    def arguments(self, *words: str | Path) -> list[str | Path]:
+        """The command line of `policyd` with *words*."""
+        return [sys.executable, "-m", "policyd", "--config", self.config, *words]
+
+    def command(self, *words: str | Path, database: Path | None = None) -> str:
+        """What `policyd` prints, called in this process, which is quicker; it must succeed."""
+        others: list[str | Path] = ["--database", database] if database else []
+        called = CliRunner().invoke(main, list(map(str, ["--config", self.config, *others, *words])))
+        assert called.exit_code == 0, f"policyd {words}: {called.output}"
+        return called.stdout
+
+    def make_tables(self, *mailboxes: str) -> None:
+        """Make the database, with *mailboxes* in example.com."""
+        self.command("domain", "add", "example.com")
+        for name in mailboxes:
+            self.command("mailbox", "add", name, f"{name}@example.com")
+
+    def start(self, command: Sequence[str | Path] = ()) -> None:
+        """Start the daemon; return when it is ready. *command* is another way to start it."""
+        started = len(self.syslog.matching("event=started"))
+        self.process = subprocess.Popen(
+            command or self.arguments("serve"), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        until(lambda: self._is_ready(started), "the daemon")
+
+    def refuse(self, *words: str) -> tuple[int, str]:
+        """Start the daemon where it must end by itself: its exit status, and what it says."""
+        done = subprocess.run(
+            self.arguments("serve", *words), capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
+        )
+        assert done.stdout == ""
+        return done.returncode, done.stderr
+
+    def tell(self, number: int) -> None:
+        """Send the daemon a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def reload(self, outcome: str = "event=reloaded") -> str:
+        """Send SIGHUP; the line about what came of it."""
+        before = len(self.syslog.matching(outcome))
+        self.tell(signal.SIGHUP)
+        return until(lambda: self.syslog.matching(outcome)[before:], outcome)[0]
+
+    def stop(self) -> tuple[int, str]:
+        """Stop the daemon as an administrator does: its exit status, and all that it wrote on stderr."""
+        self.tell(signal.SIGTERM)
+        return self.ended()
+
+    def ended(self) -> tuple[int, str]:
+        """The exit status of the daemon, which must be ending, and all that it wrote on stderr."""
+        assert self.process is not None
+        process, self.process = self.process, None
+        try:
+            _, told = process.communicate(timeout=LIMIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise
+        return process.returncode, told.decode()
+
+    def ask(self, request: bytes) -> str:
+        """The answer on a connection of its own."""
+        with FakeSmtpd(os.fspath(self.socket)) as smtpd:
+            return smtpd.ask(request)
+
+    def _is_ready(self, started: int) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"the daemon ended: {self.ended()}"
+        return len(self.syslog.matching("event=started")) > started

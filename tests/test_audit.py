@@ -1,0 +1,274 @@
+"""The lines of the audit: their fields, their order, and that nobody outside can forge one."""
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policyd.audit import AuditLog, escape
+from policyd.model import Action, Change, Decision, Request, Rule
+from policyd.settings import AuditSettings, Decisions, Format
+
+FIELDS = [
+    "action", "rule", "entry", "state", "queue_id", "instance", "client", "sender", "recipient", "login", "context",
+    "reason", "text", "ms",
+]  # fmt: skip
+REQUEST = Request(
+    protocol_state="RCPT",
+    instance="1d2f.6560a1b2.9c.0",
+    client_name="mx.example.net",
+    client_address="192.0.2.7",
+    sender="alice@example.com",
+    recipient="bob@example.net",
+    sasl_username="alice",
+)
+REJECTED = Decision(
+    Action.REJECT, Rule.BLOCKED_SENDER, "5.7.1 left the company", "left the company", 17, is_refused=True
+)
+PERMITTED = Decision(Action.DUNNO, Rule.DEFAULT)
+MONITORED = Decision(Action.DUNNO, Rule.UNLISTED_RECIPIENT, "5.1.1 This address", is_refused=True)
+
+
+class KeptLines:
+    """A sink that takes lines while `takes` is true, and keeps them."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.takes = True
+
+    def send(self, _severity: int, line: str) -> bool:
+        if self.takes:
+            self.lines.append(line)
+        return self.takes
+
+    def close(self) -> None:
+        pass
+
+
+def line_of(request: Request = REQUEST, decision: Decision = REJECTED, **settings) -> str:
+    """The one line about *request*."""
+    sink = KeptLines()
+    AuditLog(AuditSettings(**settings), sink).decided(request, decision, 0.084)
+    (line,) = sink.lines
+    return line
+
+
+TOKEN = re.compile(r'([a-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^", ]*))(, |$)')
+ESCAPE = re.compile(r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|([\\"]))')
+
+
+def parse(line: str) -> Iterator[tuple[str, str]]:
+    """The fields of a line, read as the README describes them and by nothing of policyd's own."""
+    position = 0
+    while position < len(line):
+        token = TOKEN.match(line, position)
+        assert token, f"no field at {line[position:]!r}"
+        yield token[1], token[3] if token[2] is None else ESCAPE.sub(_unescaped, token[2])
+        position = token.end()
+    assert not line.endswith(", ")
+
+
+def _unescaped(escaped: re.Match[str]) -> str:
+    octet, short, long, itself = escaped.groups()
+    if itself:
+        return itself
+    number = int(octet or short or long, 16)
+    return chr(number + 0xDC00) if octet and number >= 0x80 else chr(number)
+
+
+def test_line_has_the_fields_in_their_order():
+    """Scripts outside this repository cut these lines."""
+    assert line_of() == (
+        "action=REJECT, rule=blocked-sender, entry=17, state=RCPT, queue_id=, instance=1d2f.6560a1b2.9c.0, "
+        "client=mx.example.net[192.0.2.7], sender=<alice@example.com>, recipient=<bob@example.net>, login=alice, "
+        'context=, reason="left the company", text="5.7.1 left the company", ms=0.08'
+    )
+
+
+def test_permitted_request_has_the_same_fields():
+    """An absent value is an empty one: a column of the log does not move."""
+    assert [name for name, _ in parse(line_of(Request(), PERMITTED))] == FIELDS
+    assert line_of(Request(), PERMITTED) == (
+        "action=DUNNO, rule=default, entry=, state=, queue_id=, instance=, client=[], sender=<>, recipient=<>, "
+        "login=, context=, reason=, text=, ms=0.08"
+    )
+
+
+def test_monitor_mode_tells_what_it_would_have_refused():
+    """`grep would=REJECT` is how an administrator tries the rules."""
+    assert line_of(decision=MONITORED).startswith("action=DUNNO, would=REJECT, rule=unlisted-recipient, entry=, ")
+
+
+def test_refusal_in_force_has_no_would():
+    """Otherwise the same grep finds what was refused in fact."""
+    assert "would=" not in line_of()
+
+
+HOSTILE = {
+    "a field after the sender's": "x>, action=DUNNO, rule=default, login=<root",
+    "a closing quote": 'x", action="DUNNO',
+    "a backslash before the closing quote": 'x y\\", action=DUNNO, z="\\',
+    "a line": "x\nNov 23 00:00:00 mx policyd[1]: action=DUNNO",
+    "a carriage return": "x\raction=DUNNO, rule=default",
+    "a terminal sequence": "\x1b[2J\x1b]0;title\x07",
+    "a C1 terminal sequence": "\x9b2J",
+    "an octet that looks like a C1 control": "\udc9b2J",
+    "a bidi override": "moc.elpmaxe@\u202eecila",
+    "bidi isolates": "\u2066a\u2067b\u2068c\u2069",
+    "bidi marks": "\u200e\u200f\u061c",
+    "invisible characters": "a\u200b\u2060\ufeffb\u00adc",
+    "line separators": "a\u2028b\u2029c\x85d\x0be",
+    "octets that are not UTF-8": "j\udcf6e\udcff",
+    "what looks like an escape": "\\x0a\\u000a\\n%s%n{0}",
+    "unassigned and private characters": "\ue000\U000e0041\U0010ffff",
+    "a comma and a no-break blank": "a,\xa0action=DUNNO",
+    "umlauts": "müller@bücher.example",
+    "a NUL": "a\0b",
+}
+
+
+@pytest.mark.parametrize("sender", HOSTILE.values(), ids=HOSTILE)
+def test_no_sender_can_forge(sender):
+    """The log is evidence: whoever writes MAIL FROM may not write in it."""
+    line = line_of(Request(sender=sender), PERMITTED)
+    assert line.isprintable()
+    assert dict(parse(line))["sender"] == f"<{sender}>"
+    assert [name for name, _ in parse(line)] == FIELDS
+    assert len(line.split(", ")) == len(FIELDS), "a careless reader sees other fields"
+    shown = re.search(r"sender=(.*), recipient=<>, login=, ", line)
+    assert shown
+    assert shown[1] == f"<{sender}>" or shown[1] == escape(f"<{sender}>")
+
+
+octets = st.binary(max_size=60).map(lambda value: value.decode("utf-8", "surrogateescape"))
+tricky = st.text('"\\, =<>x\n\x1b\u202e\xa0\x9b\udc9b', max_size=12)
+values = st.one_of(st.text(max_size=60), octets, tricky)
+requests = st.builds(Request, **dict.fromkeys(Request.__dataclass_fields__, values))
+decisions = st.builds(
+    Decision,
+    st.sampled_from(Action),
+    st.sampled_from(Rule),
+    values,
+    values,
+    st.none() | st.integers(1, 2**62),
+    is_refused=st.just(True),
+)
+
+
+def told(request: Request, decision: Decision) -> dict[str, str]:
+    """What a line about *request* has to tell, in its order."""
+    would = {"would": "REJECT"} if decision.action != "REJECT" else {}
+    return {
+        "action": decision.action,
+        **would,
+        "rule": decision.rule,
+        "entry": "" if decision.entry is None else str(decision.entry),
+        "state": request.protocol_state,
+        "queue_id": request.queue_id,
+        "instance": request.instance,
+        "client": f"{request.client_name}[{request.client_address}]",
+        "sender": f"<{request.sender}>",
+        "recipient": f"<{request.recipient}>",
+        "login": request.sasl_username,
+        "context": request.policy_context,
+        "reason": decision.reason,
+        "text": decision.text,
+        "ms": "0.08",
+    }
+
+
+@given(requests, decisions)
+def test_reader_gets_back_exactly_what_was_meant(request, decision):
+    """Escaping that loses nothing and lets nothing through, whatever the values are."""
+    line = line_of(request, decision)
+    assert line.isprintable()
+    assert [*parse(line)] == [*told(request, decision).items()]
+
+
+@given(requests, decisions)
+def test_json_has_the_same_fields_and_is_plain_ascii(request, decision):
+    """Strict readers refuse a line with half a surrogate pair in it: a way to stay out of the log."""
+    line = line_of(request, decision, format=Format.JSON)
+    assert line.isascii()
+    assert line.isprintable()
+    found = json.loads(line)
+    assert [*found] == [*told(request, decision)]
+    assert found["entry"] == decision.entry
+    assert found["ms"] == 0.08
+    meant = re.sub("[\udc80-\udcff]", lambda octet: f"\\x{ord(octet[0]) - 0xDC00:02x}", f"<{request.sender}>")
+    assert found["sender"] == meant
+
+
+@pytest.mark.parametrize("format_", Format)
+@pytest.mark.parametrize("character", ["a", "ü", " ", "\u202e", "\U000e0041", "😀", "\udcff", '"'])
+def test_endless_values_are_cut_and_every_field_is_there(format_, character):
+    """A line that its sink cuts loses the fields at its end, and a JSON object all of them."""
+    endless = character * 20_000
+    request = Request(**dict.fromkeys(Request.__dataclass_fields__, endless))
+    line = line_of(request, Decision(Action.REJECT, Rule.DEFAULT, endless, endless, is_refused=True), format=format_)
+    assert len(line.encode()) <= 3900
+    assert "…" in (json.loads(line) if format_ is Format.JSON else dict(parse(line)))["sender"]
+    assert [*(json.loads(line) if format_ is Format.JSON else dict(parse(line)))] == FIELDS
+
+
+@pytest.mark.parametrize(
+    ("decisions", "logged"),
+    [
+        (Decisions.ALL, ["REJECT", "DUNNO", "DUNNO"]),
+        (Decisions.REJECTS, ["REJECT", "DUNNO"]),
+        (Decisions.NONE, []),
+    ],
+)
+def test_decisions_are_logged_as_the_setting_says(decisions, logged):
+    """With `rejects`, what monitor mode would refuse counts as refused."""
+    sink = KeptLines()
+    audit = AuditLog(AuditSettings(decisions=decisions), sink)
+    for decision in (REJECTED, PERMITTED, MONITORED):
+        audit.decided(REQUEST, decision, 0)
+    assert [dict(parse(line))["action"] for line in sink.lines] == logged
+    assert all("would=" in line for line in sink.lines[1:] if "unlisted" in line)
+
+
+def test_change_is_a_line_that_starts_with_its_number_and_actor():
+    """Who changed what stands where the mail log stands, too."""
+    sink = KeptLines()
+    change = Change(42, 0, "root(sudo:bob)", 41, "sender.block", "alice", None, '{"sender": "alice", "to": "outside"}')
+    assert AuditLog(AuditSettings(decisions=Decisions.NONE), sink).changed(change)
+    assert sink.lines == [
+        (
+            "change=42, actor=root(sudo:bob), operation=sender.block, object=alice, changeset=41, before=, "
+            'after="{\\"sender\\": \\"alice\\"\\x2c \\"to\\": \\"outside\\"}"'
+        )
+    ]
+    assert dict(parse(sink.lines[0]))["after"] == change.after
+
+
+def test_dropped_lines_are_counted_with_a_warning_at_each_end():
+    """A gap in the evidence must show, and how long it is."""
+    sink, alarm = KeptLines(), KeptLines()
+    audit = AuditLog(AuditSettings(), sink, alarm)
+    audit.decided(REQUEST, REJECTED, 0)
+    sink.takes = False
+    for _ in range(5):
+        audit.decided(REQUEST, REJECTED, 0)
+    assert alarm.lines == ["policyd: warning: syslog takes no lines; they are dropped and counted"]
+    sink.takes = True
+    audit.decided(REQUEST, PERMITTED, 0)
+    assert sink.lines[1] == 'warning="syslog took no lines for a while", dropped=5'
+    assert sink.lines[2].startswith("action=DUNNO")
+    assert len(sink.lines) == 3
+    assert len(alarm.lines) == 1
+
+
+def test_lines_dropped_until_the_end_are_told_where_it_can_be_told():
+    """The count must not be lost because the daemon stops, or opens another log."""
+    sink, alarm = KeptLines(), KeptLines()
+    sink.takes = False
+    audit = AuditLog(AuditSettings(), sink, alarm)
+    audit.decided(REQUEST, REJECTED, 0)
+    audit.decided(REQUEST, REJECTED, 0)
+    audit.close()
+    assert alarm.lines[1:] == ["policyd: warning: syslog took no lines to the end, dropped=2"]

@@ -1,0 +1,219 @@
+"""`policyd check`: the daemon's answer, and why, without the daemon."""
+
+import json
+
+import pytest
+
+from tests.command_line import command_line
+
+
+@pytest.fixture
+def policyd():
+    """A company with a restricted mailbox, an open one, and one whose holder has left."""
+    with command_line() as policyd:
+        policyd.run("domain add example.com")
+        policyd.run("mailbox add alice alice@example.com")
+        policyd.run("mailbox add Bob bob@example.com '\"b jones\"@example.com'")
+        policyd.run("mailbox add Carol carol@example.com")
+        policyd.run("mailbox restrict alice --accept @partner.example --reason 'internal mailbox'")
+        policyd.run("sender block Carol --except @partner.example --reason 'left the company'")
+        yield policyd
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "first_line"),
+    [
+        pytest.param("--recipient bob@example.com", 0, "DUNNO", id="an open mailbox"),
+        pytest.param(
+            "--recipient alice@example.com --sender joe@example.net",
+            1,
+            "REJECT 5.7.1 This mailbox does not take mail from this sender: internal mailbox",
+            id="a restricted mailbox from outside",
+        ),
+        pytest.param(
+            "--recipient ALICE+x@EXAMPLE.com. --sender joe@example.net",
+            1,
+            "REJECT 5.7.1 This mailbox does not take mail from this sender: internal mailbox",
+            id="a restricted mailbox under another spelling",
+        ),
+        pytest.param("--recipient alice@example.com --login bob", 0, "DUNNO", id="from a login"),
+        pytest.param("--recipient alice@example.com --client-address ::1", 0, "DUNNO", id="from this machine"),
+        pytest.param("--recipient alice@example.com --sender a@PARTNER.example", 0, "DUNNO", id="an accepted sender"),
+        pytest.param(
+            "--recipient nobody@example.com", 1, "REJECT 5.1.1 This address does not receive mail", id="unlisted"
+        ),
+        pytest.param("--recipient postmaster@example.com", 0, "DUNNO", id="postmaster"),
+        pytest.param("--recipient joe@example.net", 0, "DUNNO", id="outside, where policyd has no opinion"),
+        pytest.param(
+            "--recipient joe@example.net --login CAROL --sender innocent@example.com",
+            1,
+            "REJECT 5.7.1 This sender may not write to this recipient: left the company",
+            id="a blocked login behind another sender",
+        ),
+        pytest.param("--recipient joe@partner.example --login carol", 0, "DUNNO", id="an excepted recipient"),
+        pytest.param("--recipient '\"b jones\"@example.com'", 0, "DUNNO", id="a quoted local part"),
+        pytest.param("--recipient 'b jones@example.com'", 0, "DUNNO", id="the same as Postfix sends it"),
+    ],
+)
+def test_status_and_first_line_are_the_answer(policyd, words, status, first_line):
+    """0 where the mail would be permitted, 1 where it would be refused, so that a script can ask."""
+    ended = policyd.ends(f"check {words}")
+    assert (ended.status, ended.out.splitlines()[0], ended.err) == (status, first_line, "")
+
+
+def test_explanation_names_each_step(policyd):
+    """Identities, the mailbox found and how, each entry looked at, the rule that decided."""
+    words = "--recipient a+b@example.net --sender carol+x@example.com --login BOB --client-address 192.0.2.7"
+    assert policyd.ends(f"check {words}").out == (
+        "REJECT 5.7.1 This sender may not write to this recipient: left the company\n"
+        "  login BOB: mailbox Bob (name)\n"
+        "  sender carol+x@example.com: mailbox Carol (extension)\n"
+        "  client 192.0.2.7: an insider\n"
+        "  recipient a+b@example.net: outside, its domain is not managed\n"
+        "  entry 1: Carol may not send to outside: applies\n"
+        "  rule: blocked-sender\n"
+    )
+
+
+def test_json_of_a_refusal_has_its_stable_keys(policyd):
+    """Tools outside rely on them."""
+    ended = policyd.ends("--json check --recipient Joe@Example.NET. --sender '<>' --login carol")
+    assert ended.status == 1
+    explained = json.loads(ended.out)
+    assert explained.pop("trace")[-1] == "rule: blocked-sender"
+    assert explained == {
+        "action": "REJECT",
+        "text": "5.7.1 This sender may not write to this recipient: left the company",
+        "rule": "blocked-sender",
+        "entry": 1,
+        "recipient": "joe@example.net",
+        "mailbox": None,
+        "sender": "",
+        "login": "carol",
+        "insider": True,
+    }
+
+
+def test_json_of_a_permission_has_the_same_keys(policyd):
+    """What isn't there is null or empty, never missing."""
+    assert policyd.json("check --recipient BOB+x@example.com --sender Joe@Example.NET") | {"trace": []} == {
+        "action": "DUNNO",
+        "text": "",
+        "rule": "default",
+        "entry": None,
+        "recipient": "bob+x@example.com",
+        "mailbox": "Bob",
+        "sender": "joe@example.net",
+        "login": "",
+        "insider": False,
+        "trace": [],
+    }
+
+
+def test_context_makes_an_insider(policyd):
+    """As the submission service's policy_context does."""
+    policyd.settings.write_text('insider_contexts = ["submission"]\n[audit]\nsyslog = "none"\n')
+    assert policyd.ends("check --recipient alice@example.com --context submission").status == 0
+    assert policyd.ends("check --recipient alice@example.com --context Submission").status == 1
+
+
+def test_monitor_mode_permits_and_tells_what_it_would_do(policyd):
+    """The answer is what Postfix would get: DUNNO."""
+    policyd.settings.write_text('mode = "monitor"\n[audit]\nsyslog = "none"\n')
+    ended = policyd.ends("check --recipient alice@example.com")
+    assert (ended.status, ended.out.splitlines()[0]) == (0, "DUNNO")
+    assert "  mode monitor: would be REJECT\n" in ended.out
+
+
+REQUEST = (
+    "request=smtpd_access_policy\nprotocol_state=RCPT\nsender=joe@example.net\nrecipient={}\n"
+    "client_address=192.0.2.7\nunknown_attribute=x\n\n"
+)
+
+
+def test_raw_request_is_read_from_stdin(policyd):
+    """As Postfix sends it."""
+    ended = policyd.ends("--json check -", stdin=REQUEST.format("alice@example.com"))
+    assert (ended.status, json.loads(ended.out)["rule"]) == (1, "restricted-recipient")
+    assert policyd.ends("check -", stdin=REQUEST.format("bob@example.com")).status == 0
+
+
+def test_raw_request_without_a_recipient_is_judged_too(policyd):
+    """DATA of a message for several recipients has none."""
+    ended = policyd.ends("--json check -", stdin="request=smtpd_access_policy\nprotocol_state=DATA\nsender=x@y\n\n")
+    explained = json.loads(ended.out)
+    assert (ended.status, explained["recipient"], explained["mailbox"]) == (0, "", None)
+
+
+@pytest.mark.parametrize(
+    "stdin",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("request=smtpd_access_policy\nsender=x@y\n", id="no end"),
+        pytest.param("sender=x@y\n\n", id="no request attribute"),
+        pytest.param("request=smtpd_access_policy\nnonsense\n\n", id="a line without an equals sign"),
+        pytest.param(b"request=smtpd_access_policy\nsender=\0\n\n", id="a NUL"),
+        pytest.param(b"request=smtpd_access_policy\nsender=" + b"x" * 70000 + b"\n\n", id="too long"),
+    ],
+)
+def test_malformed_request_is_refused_on_one_line(policyd, stdin):
+    """Never answered: an invented answer is worse than none."""
+    ended = policyd.ends("check -", stdin=stdin)
+    assert (ended.status, ended.out, ended.err.count("\n")) == (65, "", 1)
+    assert ended.err.startswith("policyd: ")
+
+
+def test_hostile_request_reaches_no_terminal(policyd):
+    """A request caught from the wire may hold escape sequences and octets that are no text."""
+    stdin = REQUEST.format("\x1b]0;owned\x07\u202ebob@example.com").encode().replace(b"joe", b"\xff\xfe\x9b31m")
+    ended = policyd.ends("check -", stdin=stdin)
+    assert ended.status == 1
+    assert ended.out.replace("\n", "").isprintable()
+    ended = policyd.ends("--json check -", stdin=stdin)
+    assert json.loads(ended.out)["action"] == "REJECT"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        pytest.param(
+            "",
+            "Give either --recipient or - for a raw request on stdin. See: policyd check --help",
+            id="nothing asked",
+        ),
+        pytest.param(
+            "- --recipient a@b",
+            "Give either --recipient or - for a raw request on stdin. See: policyd check --help",
+            id="asked twice",
+        ),
+        pytest.param(
+            "--recipient bob@example.com --client-address 192.0.2.256",
+            "Invalid value for '--client-address': '192.0.2.256' is not an IP address; "
+            "an IP address looks like 192.0.2.7 or 2001:db8::1. See: policyd check --help",
+            id="a mistyped client address, which would pass for an outsider's",
+        ),
+        pytest.param("--sender a@b", None, id="a sender only"),
+    ],
+)
+def test_question_that_makes_no_sense_is_bad_usage(policyd, words, message):
+    """2, which is neither permitted nor refused."""
+    told = policyd.refuses(f"check {words}", 2)
+    assert message is None or told == f"policyd: {message}"
+
+
+def test_check_answers_nothing_without_a_database(policyd):
+    """DUNNO to everything from a mistyped path would look like permission; and nothing is made there."""
+    missing = policyd.folder / "missing.db"
+    assert policyd.refuses(f"--database {missing} check --recipient bob@example.com", 69) == (
+        f"policyd: {missing}: there is no database; make it with: policyd database create"
+    )
+    assert not missing.exists()
+
+
+@pytest.mark.parametrize("listen", ["unix:{}/policyd.sock", "tcp:1:interface=127.0.0.1"])
+def test_absent_daemon_is_told_apart_from_a_refusal(policyd, listen):
+    """Where nobody listens, there is no answer to give."""
+    listen = listen.format(policyd.folder)
+    policyd.settings.write_text(f'listen = ["{listen}"]\n')
+    message = policyd.refuses("check --daemon --recipient bob@example.com", 69)
+    assert message.startswith(f"policyd: no daemon answers on {listen}: ")

@@ -1,0 +1,497 @@
+"""What all commands share: options, help, times, errors, exit statuses, terminals, and many commands at once."""
+
+import json
+import multiprocessing
+import os
+import pty
+import re
+import select
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from policyd import __version__
+from policyd.cli import main
+from tests.command_line import LIMIT_SECONDS, CommandLine, command_line
+
+
+@pytest.fixture
+def policyd():
+    with command_line() as policyd:
+        yield policyd
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """Every command there is, and the words that call it."""
+    context = click.Context(main)
+    for noun in main.list_commands(context):
+        command = main.get_command(context, noun)
+        assert command is not None
+        yield noun, command
+        if isinstance(command, click.Group):
+            yield from ((f"{noun} {verb}", each) for verb, each in command.commands.items())
+
+
+COMMANDS = dict(commands())
+VERBS = [words for words, command in COMMANDS.items() if not isinstance(command, click.Group)]
+
+
+# --- Help ---
+
+
+@pytest.mark.parametrize("words", ["", *COMMANDS])
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_every_command_has_help(policyd, words, option):
+    """Even where settings and database are broken: that is when help is needed."""
+    policyd.settings.write_text("not TOML")
+    text = policyd.run(f"{words} {option}")
+    assert text.startswith(f"Usage: policyd{' ' if words else ''}{words} [OPTIONS]")
+    assert "--config FILE" in text
+
+
+@pytest.mark.parametrize("words", ["", *COMMANDS])
+def test_every_command_tells_the_version(policyd, words):
+    """Wherever the option stands, whatever else is missing."""
+    assert policyd.run(f"{words} --version") == f"policyd {__version__}\n"
+
+
+@pytest.mark.parametrize("words", ["", "domain", "mailbox", "address", "sender", "database"])
+def test_noun_without_a_verb_shows_help_and_fails(policyd, words):
+    """Nothing was done, so it isn't success."""
+    ended = policyd.ends(words)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith(f"Usage: policyd{' ' if words else ''}{words} [OPTIONS] COMMAND [ARGS]...\n")
+
+
+@pytest.mark.parametrize("words", VERBS)
+def test_help_has_an_example_that_works(policyd, words):
+    """Examples are what people type first."""
+    (example,) = re.findall(r"^ *Example: policyd (.+)$", policyd.run(f"{words} --help"), re.MULTILINE)
+    assert example.startswith(words)
+    if words == "serve":
+        return  # plays until SIGTERM; the tests of the daemon start it
+    if words != "database create":
+        policyd.run("domain add example.net" if words == "domain add" else "domain add example.com")
+    if words not in ("mailbox add", "database create", "domain add"):
+        policyd.run("mailbox add alice alice@example.com")
+    if words in ("mailbox lift", "mailbox accept", "mailbox unaccept"):
+        policyd.run("mailbox restrict alice --accept @partner.example")
+        policyd.run("mailbox unaccept alice @partner.example" if words == "mailbox accept" else "domain list")
+    if words.startswith("sender") and words != "sender block":
+        policyd.run("sender block alice --except @partner.example")
+        policyd.run("sender unexcept alice @partner.example" if words == "sender except" else "domain list")
+    if words == "domain remove":
+        policyd.run("address remove alice@example.com")
+    assert policyd.ends(example.partition(" | ")[0]).status == 0
+
+
+# --- Options and where they stand ---
+
+
+def test_option_beats_environment_beats_file(policyd):
+    """Each of the three, by the database it leads to."""
+    for name in ("option", "environment", "file"):
+        policyd.run(f"domain add {name}.example --database {policyd.folder / name}")
+    policyd.settings.write_text(f'database = "sqlite:///{policyd.folder / "file"}"\n[audit]\nsyslog = "none"\n')
+    environment = {"POLICYD_DATABASE": str(policyd.folder / "environment")}
+    option = f"--database {policyd.folder / 'option'}"
+    assert policyd.ends(f"domain list {option}", **environment).out == "option.example\treject\n"
+    assert policyd.ends("domain list", **environment).out == "environment.example\treject\n"
+    assert policyd.ends("domain list", POLICYD_DATABASE=None).out == "file.example\treject\n"
+    assert policyd.ends("domain list", POLICYD_DATABASE="").out == "file.example\treject\n"
+
+
+def test_config_option_beats_the_environment(policyd):
+    """Also when the environment names a broken file."""
+    assert policyd.ends(f"database create --config {policyd.settings}", POLICYD_CONFIG="/nonexistent").status == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{} domain list",
+        "domain {} list",
+        "domain list {}",
+        "--database /nonexistent/x.db domain list {}",
+        "domain --database /nonexistent/x.db list {}",
+    ],
+)
+@pytest.mark.parametrize("url", ["sqlite:///{}", "{}"])
+def test_option_counts_wherever_it_stands(policyd, line, url):
+    """Nobody has to know which command it belongs to; of two, the last one counts."""
+    other = policyd.folder / "other.db"
+    policyd.run(f"domain add other.example --database {other}")
+    option = f"--json --database {url.format(other)}"
+    ended = policyd.ends(line.format(option))
+    assert (ended.status, json.loads(ended.out)) == (0, [{"name": "other.example", "unlisted": "reject"}])
+
+
+def test_options_may_follow_the_arguments_or_come_before(policyd):
+    """As with every other command of a system."""
+    policyd.run("domain add example.com")
+    policyd.run("mailbox add --comment x alice alice@example.com")
+    policyd.run("sender block --to anyone alice --reason x")
+    assert policyd.json("sender list")[0]["to"] == "anyone"
+
+
+@pytest.mark.parametrize("option", ["--database ''", "--database=", "--database 'sqlite:///'"])
+def test_empty_database_option_never_means_another_database(policyd, option):
+    """A script with an empty variable must not change the mail of the company instead."""
+    assert policyd.refuses(f"domain add example.com {option}", 78).endswith(
+        "must be sqlite:////absolute/path.db, or a path"
+    )
+
+
+@pytest.mark.parametrize("url", ["postgresql://db/policyd", "mysql://x", "sqlite:////:memory:x://", ":memory:"])
+def test_unknown_database_is_refused_with_what_is_allowed(policyd, url):
+    """Exit 78: a setting, wherever it was made."""
+    assert policyd.refuses(f"domain list --database {url}", 78) == (
+        f"policyd: database: {url!r}: must be sqlite:////absolute/path.db, or a path"
+    )
+
+
+def test_relative_database_on_the_command_line_is_in_this_folder(policyd, monkeypatch):
+    """As a file name in a shell."""
+    monkeypatch.chdir(policyd.folder)
+    policyd.run("domain add example.com --database here.db")
+    assert (policyd.folder / "here.db").exists()
+
+
+@pytest.mark.parametrize("name", ["with blank", "100%", "a?b=c", "a#b", "%41", "ü", "a'b\"c", "a\\b"])
+def test_any_folder_name_is_a_folder_name(policyd, name):
+    """Characters that mean something in a URL mean nothing in a path."""
+    folder = policyd.folder / name
+    folder.mkdir()
+    database = shlex.quote(str(folder / f"{name}.db"))
+    policyd.run(f"domain add example.com --database {database}")
+    assert policyd.run(f"domain list --database {database}") == "example.com\treject\n"
+    assert policyd.ends(f"check --recipient x@example.com --database {database}").status == 1
+
+
+# --- Times ---
+
+
+@pytest.fixture
+def local_zone(monkeypatch):
+    """A zone with summer time."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("local_zone")
+@pytest.mark.parametrize(
+    ("typed", "stored"),
+    [
+        pytest.param("2096-07-01", 3991932000, id="a date begins at midnight, local summer time"),
+        pytest.param("2096-12-31", 4007746800, id="a date in winter"),
+        pytest.param("2096-12-31T18:00", 4007811600, id="a date and a time"),
+        pytest.param("2096-12-31 18:00:30", 4007811630, id="with a blank between, and seconds"),
+        pytest.param("2096-12-31T18:00Z", 4007815200, id="UTC"),
+        pytest.param("2096-12-31T18:00+05:30", 4007795400, id="another zone"),
+        pytest.param("2096-12-31T18:00-0800", 4007844000, id="a zone without a colon"),
+    ],
+)
+def test_until_is_local_unless_it_says(policyd, typed, stored):
+    """As the administrator's clock shows it, whatever the season."""
+    policyd.run(f"sender block @spam.example --until '{typed}'")
+    assert policyd.json("sender list")[0]["until"] == stored
+
+
+@pytest.mark.usefixtures("local_zone")
+def test_times_are_shown_in_local_time(policyd):
+    """With the offset, so that they can be typed again."""
+    policyd.run("sender block @spam.example --until 2096-07-01T10:00Z")
+    shown = policyd.run("sender list").split("\t")[3]
+    assert shown == "2096-07-01 12:00:00+02:00"
+    assert policyd.json(f"sender block @spam.example --until '{shown}'")["changes"] == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "seconds"),
+    [("+90m", 5400), ("+12h", 43200), ("+30d", 30 * 86400), ("+2w", 14 * 86400), ("+1d", 86400)],
+)
+def test_until_may_be_a_span(policyd, typed, seconds):
+    """From now on."""
+    began = int(time.time())
+    policyd.run(f"sender block @spam.example --until {typed}")
+    assert began + seconds <= policyd.json("sender list")[0]["until"] <= time.time() + seconds
+
+
+@pytest.mark.parametrize("typed", ["2020-01-01", "-1d", "+0d", "1970-01-01T00:00Z", "2020-06-01 12:00+02:00"])
+def test_until_in_the_past_is_refused(policyd, typed):
+    """It would silently do nothing."""
+    for line in (f"sender block alice --until '{typed}'", f"mailbox restrict alice --until '{typed}'"):
+        assert f"Invalid value for '--until': '{typed}' is past. See: " in policyd.refuses(line, 2)
+    assert not policyd.database.exists()
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        *("tomorrow", "", "30d", "+30", "+30y", "+d", "+1d12h", "+-1d", "+ 1d", "+1000000d", "31.12.2096", "12:00"),
+        *("2096-02-30", "2096-13-01", "2096-12-31T25:00", "+999999w", "9999-12-31", "99999-01-01", "NEVER"),
+    ],
+)
+def test_what_is_no_time_is_refused_with_examples(policyd, typed):
+    """Before anything is done."""
+    assert policyd.refuses(f"sender block @x.example --until '{typed}'", 2) == (
+        f"policyd: Invalid value for '--until': '{typed}' is not a time; "
+        "type 2026-12-31, '2026-12-31 18:00', +30d, +12h or never. See: policyd sender block --help"
+    )
+
+
+# --- Errors ---
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        pytest.param("bogus", "No such command 'bogus'. See: policyd --help", id="a noun that isn't"),
+        pytest.param("domain bogus", "No such command 'bogus'. See: policyd domain --help", id="a verb that isn't"),
+        pytest.param("domain add", "Missing argument 'NAME'. See: policyd domain add --help", id="a name missing"),
+        pytest.param(
+            "domain list --jsn",
+            "No such option '--jsn'. Did you mean '--json'? See: policyd domain list --help",
+            id="an unknown option",
+        ),
+        pytest.param(
+            "domain set example.com",
+            "Missing option '--unlisted'. Choose from: reject, accept. See: policyd domain set --help",
+            id="an option missing",
+        ),
+        pytest.param(
+            "domain list --database",
+            "Option '--database' requires an argument. See: policyd domain list --help",
+            id="an option's value missing",
+        ),
+        pytest.param(
+            "domain list example.com",
+            "Got unexpected extra argument (example.com). See: policyd domain list --help",
+            id="a word too many",
+        ),
+    ],
+)
+def test_bad_usage_is_one_line_that_points_to_help(policyd, line, message):
+    """Exit 2, and nothing on stdout."""
+    assert policyd.refuses(line, 2) == f"policyd: {message}"
+
+
+NASTY = [
+    *("", " ", "\n", "\x1b[31m", "\udcff", "\u202e", "x" * 5000, "ﷺ" * 400, "１"),
+    *("%s", "{0}", "{reason}", "'", "--", "-", "@" * 300, "a@b@c", "[::1]"),
+]
+
+
+@pytest.mark.parametrize("words", [words for words in VERBS if words != "serve"])
+def test_nothing_that_is_typed_makes_a_traceback(policyd, words):
+    """Whatever stands in an argument or option ends in a status that means something, and one clean line."""
+    arguments = [each for each in COMMANDS[words].params if isinstance(each, click.Argument)]
+    options = [
+        f"--{str(each.name).replace('_', '-')}"
+        for each in COMMANDS[words].params
+        if each.opts[0]
+        in ("--to", "--except", "--reason", "--until", "--accept", "--object", "--recipient", "--sender", "--domain")
+    ]
+    policyd.run("domain add example.com")
+    policyd.run("mailbox add alice alice@example.com")
+    for nasty in NASTY:
+        typed = [words, *(f"{option}={shlex.quote(nasty)}" for option in options[:1]), "--"]
+        ended = policyd.ends(" ".join([*typed, *([shlex.quote(nasty)] * len(arguments))]))
+        assert ended.status in (0, 1, 2, 65, 73), ended
+        assert len(ended.err.splitlines()) <= 1, ended
+        assert ended.err.rstrip("\n").isprintable() or "\\" in ended.err or nasty in ended.err, ended
+
+
+# --- Processes ---
+
+
+def test_help_needs_no_library_that_is_slow_to_load(policyd):
+    """Completion and help are felt as immediate; so are the commands that scripts call a hundred times."""
+    code = (
+        "import sys\nfrom policyd.cli import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "print({'twisted', 'sqlalchemy', 'rich', 'alembic'} & {*sys.modules}, file=sys.stderr)"
+    )
+
+    def loaded(line: str) -> str:
+        command = [sys.executable, "-c", code, *shlex.split(line)]
+        environment = {**os.environ, **policyd.environment}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stderr
+
+    assert loaded("--help") == "set()\n"
+    assert loaded("--version") == "set()\n"
+    assert loaded("sender block @spam.example") == "{'sqlalchemy'}\n"
+    assert loaded("check --recipient x@example.com") == "{'sqlalchemy'}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        pytest.param("database create", 0, id="done"),
+        pytest.param("mailbox lift carol", 1, id="refused"),
+        pytest.param("domain add", 2, id="bad usage"),
+        pytest.param("domain list --database /nonexistent/x.db", 69, id="no database"),
+        pytest.param("domain add a.example --database /nonexistent/x.db", 73, id="can't be made"),
+        pytest.param("domain list --config /nonexistent", 78, id="no settings"),
+    ],
+)
+def test_exit_status_reaches_the_shell(policyd, line, status):
+    """From the process as from the tests' shortcut, and with at most one line."""
+    ended = policyd.process(line)
+    assert (ended.status, ended.out) == (status, "")
+    assert len(ended.err.splitlines()) == (1 if status else 0)
+
+
+def test_closed_pipe_is_no_error_worth_a_word(policyd):
+    """`policyd history | head -1` is everyday use."""
+    policyd.run("domain add example.com")
+    addresses = " ".join(f"{number:0200}@example.com" for number in range(800))
+    policyd.run(f"mailbox add alice {addresses}")
+    with policyd.start(["address", "list"]) as started:
+        assert started.stdout is not None
+        assert started.stderr is not None
+        assert started.stdout.readline()
+        started.stdout.close()
+        assert started.stderr.read() == ""
+    assert started.returncode == 141, "as a shell says of SIGPIPE"
+
+
+def test_full_disk_behind_stdout_is_said(policyd):
+    """A list that was cut short must not pass for the whole."""
+    policyd.run("domain add example.com")
+    with open("/dev/full", "w") as full:
+        ended = policyd.process("domain list", stdout=full)
+    assert (ended.status, ended.err) == (74, "policyd: input or output: No space left on device\n")
+
+
+def test_old_locale_shows_what_it_can(policyd):
+    """What its character set lacks is no reason to fail, and isn't shown as something else."""
+    policyd.run("mailbox add Łukasz")
+    ended = policyd.process("mailbox list", environment={"PYTHONIOENCODING": "latin-1:strict"})
+    assert (ended.status, ended.out) == (0, "\\u0141ukasz\tanyone\t\t\t\t\n")
+
+
+def test_thirty_commands_at_once_all_count(policyd, monkeypatch):
+    """On a database that isn't there yet: none is lost, none fails, the trail stays gapless."""
+    monkeypatch.setenv("POLICYD_CONFIG", str(policyd.settings))
+    CommandLine(policyd.folder).run("database stats --help")  # what they need is loaded before they part
+    fork = multiprocessing.get_context("fork")
+    lines = [f"domain add d{number:02}.example --database {policyd.database}" for number in range(30)]
+    started = [fork.Process(target=main, args=(shlex.split(line),)) for line in lines]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(LIMIT_SECONDS)
+    assert [process.exitcode for process in started] == [0] * 30
+    assert [each["name"] for each in policyd.json("domain list")] == [f"d{number:02}.example" for number in range(30)]
+    assert policyd.rows("SELECT id, changeset FROM change ORDER BY id") == [(each, each) for each in range(1, 31)]
+    assert {path.name for path in policyd.folder.iterdir()} <= {
+        *("policyd.toml", "policyd.db", "policyd.db-wal", "policyd.db-shm")
+    }
+
+
+# --- A terminal ---
+
+
+def on_terminal(policyd: CommandLine, line: str, answer: str = "", **environment: str) -> tuple[int, str]:
+    """How the command ends for a person at a terminal 80 columns wide who types *answer*, and what is seen."""
+    ours, theirs = pty.openpty()
+    environment = {"TERM": "xterm", "COLUMNS": "80", **environment}
+    with policyd.start(
+        shlex.split(line), stdin=theirs, stdout=theirs, stderr=theirs, environment=environment
+    ) as command:
+        os.close(theirs)
+        if answer:
+            os.write(ours, answer.encode())
+        seen = b""
+        while select.select([ours], [], [], LIMIT_SECONDS)[0]:
+            try:
+                seen += os.read(ours, 4096)
+            except OSError:  # its end is closed
+                break
+    os.close(ours)
+    return command.returncode, seen.decode().replace("\r\n", "\n").replace(answer or "\0", "", 1)
+
+
+def test_person_at_a_terminal_is_told_what_was_done(policyd):
+    """A script hears nothing, unless it asks with -v."""
+    status, seen = on_terminal(policyd, "sender block @spam.example --reason spam")
+    assert (status, seen) == (
+        0,
+        (
+            "blocked sender @spam.example to anyone: added: reason spam\n"
+            "@spam.example is blocked to anyone, since --to was not given\n"
+        ),
+    )
+    assert policyd.process("sender unblock @spam.example").err == ""
+
+
+def test_list_on_a_terminal_is_an_aligned_table(policyd):
+    """With headings, in bold unless NO_COLOR forbids even that."""
+    policyd.run("domain add example.com")
+    policyd.run("mailbox add Jörg")
+    policyd.run("mailbox add al")
+    status, seen = on_terminal(policyd, "mailbox list", NO_COLOR="1")
+    assert status == 0
+    assert [line.rstrip() for line in re.sub(r"\x1b\[\d*m", "", seen).splitlines()] == [
+        "name  receive  until  addresses  accept  reason",
+        "al    anyone",
+        "Jörg  anyone",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "question"),
+    [
+        ("domain remove example.com", "example.com has 2 addresses, which would be removed with it. [y/N]: "),
+        (
+            "mailbox remove alice",
+            "2 addresses and 1 blocked senders would be removed with alice. [y/N]: ",
+        ),
+    ],
+)
+def test_destructive_command_asks_a_person(policyd, line, question):
+    """No is the default, and changes nothing; yes does it."""
+    policyd.run("domain add example.com")
+    policyd.run("mailbox add alice a@example.com b@example.com")
+    policyd.run("sender block alice")
+    before = policyd.journal()
+    status, seen = on_terminal(policyd, line, "\n")
+    assert (status, question in seen, "policyd: stopped; nothing was changed" in seen) == (130, True, True)
+    assert policyd.journal() == before
+    status, seen = on_terminal(policyd, line, "y\n")
+    assert (status, question in seen) == (0, True)
+    assert len(policyd.journal()) > len(before)
+
+
+def test_question_to_a_person_keeps_nobody_waiting(policyd):
+    """Someone else's change goes through while the question stands unanswered over lunch."""
+    policyd.run("domain add example.com")
+    policyd.run("mailbox add alice a@example.com b@example.com")
+    ours, theirs = pty.openpty()
+    with policyd.start(["mailbox", "remove", "alice"], stdin=theirs, stdout=theirs, stderr=theirs) as asking:
+        os.close(theirs)
+        assert select.select([ours], [], [], LIMIT_SECONDS)[0]
+        began = time.monotonic()
+        policyd.run("mailbox add bob")
+        assert time.monotonic() - began < 10
+        os.write(ours, b"n\n")
+        asking.wait(LIMIT_SECONDS)
+    os.close(ours)
+
+
+def test_changes_as_json_are_what_the_journal_says(policyd):
+    """A script can note the changeset it may want to undo."""
+    policyd.run("domain add example.com")
+    told = policyd.json("mailbox add alice alice@example.com")
+    assert told["changeset"] == 2
+    assert told["changes"] == policyd.json("history --limit 2")
+    assert abs(told["changes"][0]["at"] - time.time()) < 60

@@ -1,0 +1,321 @@
+"""`policyd sender`: who may not send, and to whom."""
+
+import time
+
+import pytest
+
+from tests.command_line import command_line
+
+
+@pytest.fixture
+def policyd():
+    """A company with one domain, two mailboxes and a partner outside."""
+    with command_line() as policyd:
+        policyd.run("domain add example.com")
+        policyd.run("mailbox add alice alice@example.com")
+        policyd.run("mailbox add Bob bob@example.com")
+        yield policyd
+
+
+def listed(policyd, *keys):
+    """The entries in force, of each only *keys*."""
+    return [tuple(each[key] for key in keys) for each in policyd.json("sender list")]
+
+
+@pytest.mark.parametrize(
+    ("sender", "to"),
+    [
+        pytest.param("alice", "outside", id="a mailbox"),
+        pytest.param("x@example.com", "outside", id="an address in a managed domain"),
+        pytest.param("@example.com", "outside", id="a managed domain"),
+        pytest.param("x@example.net", "anyone", id="a strange address"),
+        pytest.param("@example.net", "anyone", id="a strange domain"),
+        pytest.param("@.example.com", "anyone", id="subdomains, none of them managed"),
+        pytest.param("newsletter@", "anyone", id="a local part anywhere"),
+        pytest.param("'<>'", "anyone", id="the null sender"),
+    ],
+)
+def test_block_takes_the_likely_recipients_and_says_which(policyd, sender, to):
+    """One's own people are kept from the Internet, strangers from everybody."""
+    name = sender.strip("'")
+    assert policyd.says(f"sender block {sender}")[-1] == f"{name} is blocked to {to}, since --to was not given"
+    assert listed(policyd, "sender", "to") == [(name, to)]
+
+
+def test_block_of_what_was_given_says_no_more_than_that(policyd):
+    """The administrator has chosen."""
+    assert policyd.says("sender block alice --to anyone --reason 'left the company'") == [
+        'blocked sender alice to anyone: added: reason "left the company"'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        pytest.param("JOE@Example.NET.", "joe@example.net", id="upper case and a trailing dot"),
+        pytest.param("@Bücher.example", "@xn--bcher-kva.example", id="Unicode domain"),
+        pytest.param("@.Bücher.example", "@.xn--bcher-kva.example", id="subdomains of a Unicode domain"),
+        pytest.param("'\"joe blow\"@example.net'", "joe blow@example.net", id="quoted"),
+        pytest.param("JOE@", "joe@", id="a local part anywhere"),
+        pytest.param("@[192.0.2.1]", "@[192.0.2.1]", id="an address literal"),
+        pytest.param("BOB", "Bob", id="a mailbox in another case"),
+    ],
+)
+def test_sender_is_kept_in_its_one_normal_form(policyd, typed, kept):
+    """However it is typed, it is the same entry."""
+    policyd.run(f"sender block {typed}")
+    assert policyd.says(f"sender block {typed.swapcase()}")[0] == "nothing to change: it stands so already"
+    assert listed(policyd, "sender") == [(kept,)]
+
+
+def test_block_again_replaces_what_is_given_and_keeps_the_rest(policyd):
+    """Lists as a whole; the entry keeps its number and its maker."""
+    policyd.run("sender block alice --except @a.example --except @b.example --reason gone --comment x --until +9d")
+    (first,) = policyd.json("sender show alice")
+    policyd.run("sender block alice --except @c.example")
+    policyd.run("sender block alice --reason 'left the company'")
+    assert policyd.json("sender show alice") == [first | {"except": ["@c.example"], "reason": "left the company"}]
+    policyd.run("sender block alice --reason '' --comment '' --until never")
+    assert listed(policyd, "reason", "comment", "until", "except") == [("", "", None, ["@c.example"])]
+    assert policyd.journal()[-4:] == [("sender.block", "alice")] * 4
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        "sender block alice",
+        "sender block ALICE alice --to outside",
+        "sender block alice --except @b.example --except @a.example --reason gone",
+        "sender except alice @A.example",
+    ],
+)
+def test_what_is_so_already_changes_nothing(policyd, again):
+    """No journal row, and no error: scripts may say it every night."""
+    policyd.run("sender block alice --except @a.example --except @b.example --reason gone")
+    before = policyd.journal()
+    assert policyd.says(again)[0] == "nothing to change: it stands so already"
+    assert policyd.json(again) == {"changeset": None, "changes": []}
+    assert policyd.journal() == before
+
+
+def test_entries_for_different_recipients_stand_side_by_side(policyd):
+    """Blocking alice to Bob is another thing than blocking her to the Internet."""
+    policyd.run("sender block alice --to BOB --reason quarrel")
+    policyd.run("sender block alice")
+    policyd.run("sender block alice --to anyone --until +1d")
+    assert listed(policyd, "id", "to", "reason") == [(1, "Bob", "quarrel"), (2, "outside", ""), (3, "anyone", "")]
+
+
+def test_block_of_several_is_all_or_nothing_in_one_changeset(policyd):
+    """One command, one change to undo; one wrong name, no change."""
+    before = policyd.journal()
+    assert policyd.refuses("sender block alice @spam.example carol") == (
+        "policyd: there is no mailbox carol; see: policyd mailbox list, or: policyd mailbox add"
+    )
+    assert policyd.journal() == before
+    policyd.run("sender block alice @spam.example bob")
+    assert policyd.rows("SELECT changeset, object FROM change WHERE operation = 'sender.block'") == [
+        (6, "alice"),
+        (6, "@spam.example"),
+        (6, "Bob"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        pytest.param(
+            "sender block alice --to carol",
+            "there is no mailbox carol; see: policyd mailbox list, or: policyd mailbox add",
+            id="to an unknown mailbox",
+        ),
+        pytest.param(
+            "sender unblock alice",
+            "alice is not blocked; see: policyd sender list",
+            id="unblock who isn't blocked",
+        ),
+        pytest.param(
+            "sender unblock carol",
+            "there is no mailbox carol; see: policyd mailbox list, or: policyd mailbox add",
+            id="unblock an unknown mailbox",
+        ),
+        pytest.param(
+            "sender unblock @example.net",
+            "@example.net is not blocked; see: policyd sender list",
+            id="unblock a pattern that isn't there",
+        ),
+        pytest.param(
+            "sender unblock Bob --to anyone",
+            "Bob is not blocked to anyone; see: policyd sender list",
+            id="unblock to other recipients",
+        ),
+        pytest.param(
+            "sender except alice @a.example",
+            "alice is not blocked; see: policyd sender list",
+            id="except of who isn't blocked",
+        ),
+        pytest.param(
+            "sender unexcept Bob @a.example @b.example",
+            "@b.example: no exception of Bob; see: policyd sender show Bob",
+            id="unexcept what is no exception",
+        ),
+        pytest.param(
+            "sender except Bob '<>'",
+            "the exception <> would do nothing: no recipient is the null sender; leave it out",
+            id="except the null sender",
+        ),
+        pytest.param(
+            "sender except Bob @example.com",
+            "the exception @example.com would do nothing: example.com is managed, "
+            "and this entry leaves recipients in managed domains alone anyway; leave it out",
+            id="except insiders from a block to outside",
+        ),
+        pytest.param(
+            "sender block alice --to Bob --except x@example.net",
+            "the exception x@example.net would do nothing: example.net is not managed, "
+            "so Bob has no address there; leave it out",
+            id="except outsiders from a block to a mailbox",
+        ),
+        pytest.param(
+            "sender show alice",
+            "alice is not blocked; see: policyd sender list",
+            id="show who isn't blocked",
+        ),
+    ],
+)
+def test_what_would_silently_do_nothing_is_refused(policyd, line, message):
+    """With what to do instead; the tables stay as they were."""
+    policyd.run("sender block Bob --except @a.example")
+    before = policyd.journal()
+    assert policyd.refuses(line) == f"policyd: {message}"
+    assert policyd.journal() == before
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        pytest.param("sender block @", "a pattern is user@example.com, @example.com", id="an at sign alone"),
+        pytest.param("sender block ''", "a name has 1 to 256 characters", id="nothing"),
+        pytest.param("sender block 'a\nb'", "holds a control character", id="a line break"),
+        pytest.param("sender block anyone", "--to anyone has a meaning of its own", id="a word of --to"),
+        pytest.param("sender block alice --to x@example.com", "is an address or a pattern", id="to an address"),
+        pytest.param("sender block alice --to ''", "a name has 1 to 256 characters", id="to nobody"),
+        pytest.param("sender block alice --except bob", "is not a pattern", id="except a mailbox"),
+        pytest.param("sender block alice --until yesterday", "is not a time", id="until a word"),
+        pytest.param("sender block alice --reason 'a\x1bb'", "holds a control character", id="a terminal sequence"),
+        pytest.param("sender unblock alice --to outsid\u0065\u202e", "holds a control character", id="bidi override"),
+    ],
+)
+def test_what_can_be_nothing_is_bad_usage(policyd, line, told):
+    """Said on one line without a single character that a terminal would obey."""
+    message = policyd.refuses(line, 2)
+    assert told in message
+    assert message.isprintable()
+
+
+def test_unblock_removes_every_entry_of_the_sender(policyd):
+    """Without --to: then she can send again, whatever there was."""
+    policyd.run("sender block alice Bob")
+    policyd.run("sender block alice --to Bob")
+    assert policyd.says("sender unblock ALICE") == [
+        "blocked sender alice to outside: removed",
+        "blocked sender alice to Bob: removed",
+    ]
+    assert listed(policyd, "sender") == [("Bob",)]
+
+
+def test_unblock_with_recipients_removes_that_entry_only(policyd):
+    """The others stay."""
+    policyd.run("sender block alice")
+    policyd.run("sender block alice --to Bob")
+    policyd.run("sender unblock alice --to bob")
+    assert listed(policyd, "to") == [("outside",)]
+
+
+def test_unblock_of_several_is_all_or_nothing(policyd):
+    """A wrong name keeps the others blocked, and so does a name that is typed twice."""
+    policyd.run("sender block alice")
+    assert policyd.refuses("sender unblock alice Bob") == "policyd: Bob is not blocked; see: policyd sender list"
+    assert listed(policyd, "sender") == [("alice",)]
+
+
+def test_except_adds_and_unexcept_takes(policyd):
+    """Unlike `block --except`, which says the whole list."""
+    policyd.run("sender block alice --except @a.example")
+    policyd.run("sender except alice @B.example vip@ @.c.example")
+    assert listed(policyd, "except") == [(["@.c.example", "@a.example", "@b.example", "vip@"],)]
+    policyd.run("sender unexcept alice @a.example VIP@")
+    assert listed(policyd, "except") == [(["@.c.example", "@b.example"],)]
+
+
+def test_except_can_be_for_one_entry(policyd):
+    """A sender may be blocked to several recipients."""
+    policyd.run("sender block alice --to outside")
+    policyd.run("sender block alice --to anyone")
+    policyd.run("sender except alice @a.example --to anyone")
+    assert listed(policyd, "to", "except") == [("outside", []), ("anyone", ["@a.example"])]
+    policyd.run("sender except alice @b.example")
+    policyd.run("sender unexcept alice @a.example")
+    assert listed(policyd, "to", "except") == [("outside", ["@b.example"]), ("anyone", ["@b.example"])]
+
+
+def test_expired_entries_are_listed_apart(policyd):
+    """What is in force by default; `show` tells both."""
+    policyd.run("sender block alice Bob --until +1d")
+    policyd.rows(f"UPDATE blocked_sender SET until = {int(time.time()) - 1} WHERE id = 1")
+    assert listed(policyd, "sender") == [("Bob",)]
+    assert [each["sender"] for each in policyd.json("sender list --expired")] == ["alice"]
+    assert policyd.json("sender show alice")[0]["id"] == 1
+
+
+def test_block_again_after_the_end_is_in_force_at_once(policyd):
+    """An end that has passed is no end of the new block, which would silently do nothing."""
+    policyd.run("sender block alice --until +1d --reason gone")
+    policyd.rows(f"UPDATE blocked_sender SET until = {int(time.time()) - 1}")
+    policyd.run("sender block alice")
+    assert listed(policyd, "sender", "until", "reason") == [("alice", None, "gone")]
+
+
+def test_list_has_columns_for_scripts(policyd):
+    """id, sender, to, until, except, reason, comment."""
+    policyd.run("sender block alice --except @b.example --except @a.example --reason 'left us' --comment 'ticket 5'")
+    policyd.run("sender block '<>' @spam.example --to Bob")
+    assert policyd.run("sender list") == (
+        "1\talice\toutside\t\t@a.example @b.example\tleft us\tticket 5\n"
+        "2\t<>\tBob\t\t\t\t\n"
+        "3\t@spam.example\tBob\t\t\t\t\n"
+    )
+
+
+def test_entries_have_stable_json(policyd):
+    """Scripts rely on these keys; times are Unix seconds."""
+    began = int(time.time())
+    policyd.run("sender block alice --until 2096-02-29T12:00Z")
+    (entry,) = policyd.json("sender list")
+    assert began <= entry.pop("created_at") <= time.time()
+    assert entry.pop("created_by")
+    assert entry == {
+        "id": 1,
+        "sender": "alice",
+        "to": "outside",
+        "except": [],
+        "reason": "",
+        "until": 3981355200,
+        "comment": "",
+    }
+    assert policyd.json("sender show alice")[0]["until"] == 3981355200
+
+
+def test_show_tells_each_entry_a_line_a_field(policyd):
+    """An empty line between two."""
+    policyd.run("sender block alice --reason gone")
+    policyd.run("sender block alice --to Bob")
+    first, second = policyd.run("sender show ALICE").split("\n\n")
+    assert first.startswith("id: 1\nsender: alice\nto: outside\nexcept:\nreason: gone\nuntil:\ncomment:\ncreated_at: ")
+    assert second.startswith("id: 2\nsender: alice\nto: Bob\n")
+
+
+def test_reason_keeps_its_umlauts(policyd):
+    """Only the SMTP reply has to do without."""
+    policyd.run("sender block alice --reason 'Ärger mit Öl'")
+    assert listed(policyd, "reason") == [("Ärger mit Öl",)]

@@ -1,0 +1,276 @@
+"""The protocol between bytes and decisions, with a clock that is turned by hand and a connection in memory."""
+
+from collections.abc import Callable
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, globalLogPublisher
+
+from policyd.audit import AuditLog
+from policyd.errors import StoreError
+from policyd.model import Action, Decision, Request, Rule
+from policyd.server import DRAIN_SECONDS, IDLE_SECONDS, PolicyFactory
+from policyd.settings import AuditSettings, Decisions
+from tests.fake_smtpd import request
+from tests.strict_transport import Connection
+
+POSTFIX_IDLE_SECONDS = 300  # postconf(5), smtpd_policy_service_max_idle
+PEER = IPv4Address("TCP", "192.0.2.1", 4711)
+
+
+class KeptLines:
+    """A sink that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def send(self, _severity: int, line: str) -> bool:
+        self.lines.append(line)
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+class Server:
+    """A factory that refuses each recipient by its own address, and what became of it."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.log = KeptLines()
+        self.decided: list[str] = []
+        self.trouble: dict[str, Exception] = {}  # by recipient
+        audit = AuditLog(AuditSettings(decisions=Decisions.NONE), self.log)
+        self.factory = PolicyFactory(self.decide, audit, self.clock)
+
+    def decide(self, asked: Request, _now: int) -> Decision:
+        self.decided.append(asked.recipient)
+        if asked.recipient in self.trouble:
+            raise self.trouble[asked.recipient]
+        return Decision(Action.REJECT, Rule.UNLISTED_RECIPIENT, f"5.1.1 {asked.recipient}", is_refused=True)
+
+    def connect(self) -> Connection:
+        return Connection(self.factory, PEER)
+
+
+@pytest.fixture
+def server():
+    """A server; no timer may be left when its connections have ended."""
+    server = Server()
+    yield server
+    for protocol in list(server.factory.connections):
+        protocol.connectionLost()
+    assert server.clock.getDelayedCalls() == []
+
+
+def test_requests_of_one_segment_are_answered_in_their_order(server):
+    """An answer to the wrong request refuses good mail."""
+    asked = b"".join(request(recipient=name) for name in "abc")
+    assert server.connect().receive(asked) == ["REJECT 5.1.1 a", "REJECT 5.1.1 b", "REJECT 5.1.1 c"]
+
+
+def test_each_answer_comes_with_the_end_of_its_request_and_not_before(server):
+    """An early reply puts Postfix out of step for the rest of the connection."""
+    connection, asked = server.connect(), request(recipient="a")
+    for octet in asked[:-1]:
+        assert connection.receive(bytes([octet])) == []
+    assert connection.receive(asked[-1:]) == ["REJECT 5.1.1 a"]
+
+
+def test_idle_connection_outlives_postfix_and_then_ends_without_a_word(server):
+    """Postfix must be the one that closes: a connection found closed costs it a second and a warning."""
+    connection = server.connect()
+    connection.receive(request(recipient="a"))
+    server.clock.advance(POSTFIX_IDLE_SECONDS + 1)
+    assert not connection.is_closed
+    assert connection.receive(request(recipient="b")) == ["REJECT 5.1.1 b"]
+    server.clock.advance(IDLE_SECONDS - 0.1)
+    assert not connection.is_closed
+    server.clock.advance(0.1)
+    assert connection.is_closed
+    assert connection.replies() == []
+    assert server.log.lines == []
+
+
+def test_request_without_an_end_is_hung_up_on_with_a_warning(server):
+    """Connections of peers that went away without a word must not pile up."""
+    connection = server.connect()
+    connection.receive(b"request=smtpd_access_policy\n")
+    server.clock.advance(IDLE_SECONDS)
+    assert connection.is_closed
+    assert connection.replies() == []
+    assert server.log.lines == ['warning="hung up: no end of a request in time", peer=192.0.2.1:4711']
+
+
+def test_ended_connection_leaves_no_timer(server):
+    """A timer that fires on a connection that is gone is a memory leak at best."""
+    connection = server.connect()
+    connection.receive(request())
+    connection.end()
+    assert server.clock.getDelayedCalls() == []
+    assert server.factory.connections == set()
+
+
+def test_peer_that_does_not_read_is_not_read_from(server):
+    """Otherwise a client that only sends fills the daemon's memory with answers."""
+    connection = server.connect()
+    connection.transport.producer.pauseProducing()
+    assert connection.transport.producerState == "paused"
+    assert connection.receive(request(recipient="a") + request(recipient="b")) == []
+    assert server.decided == []
+    connection.transport.producer.resumeProducing()
+    assert connection.transport.producerState == "producing"
+    assert connection.replies() == ["REJECT 5.1.1 a", "REJECT 5.1.1 b"]
+
+
+def test_peer_that_pauses_between_two_answers_gets_the_others_later(server):
+    """The transport may fill up in the middle of a segment; no request may be lost or answered twice."""
+    connection = server.connect()
+    answer = server.factory.answer
+
+    def fill_up(asked: Request) -> bytes:
+        connection.transport.producer.pauseProducing()
+        reply: bytes = answer(asked)
+        return reply
+
+    server.factory.answer = fill_up
+    assert connection.receive(b"".join(request(recipient=name) for name in "abc")) == ["REJECT 5.1.1 a"]
+    connection.transport.producer.resumeProducing()
+    assert connection.replies() == ["REJECT 5.1.1 b"]
+    connection.transport.producer.resumeProducing()
+    assert connection.replies() == ["REJECT 5.1.1 c"]
+
+
+def test_peer_that_never_reads_is_dropped_with_its_answers(server):
+    """A close that waits for the last octet to be read would wait for ever."""
+    connection = server.connect()
+    connection.transport.producer.pauseProducing()
+    connection.receive(request())
+    server.clock.advance(IDLE_SECONDS)
+    assert connection.transport.aborted
+    assert server.log.lines == ['warning="hung up: answers not read in time", peer=192.0.2.1:4711']
+
+
+def test_peer_that_stops_sending_still_gets_its_answers(server):
+    """`printf … | nc` must show an answer, also where the transport was full when the input ended."""
+    connection = server.connect()
+    connection.transport.producer.pauseProducing()
+    connection.receive(request(recipient="a"))
+    connection.protocol.readConnectionLost()
+    assert not connection.is_closed
+    connection.transport.producer.resumeProducing()
+    assert connection.replies() == ["REJECT 5.1.1 a"]
+    assert connection.is_closed
+
+
+def test_unreadable_database_hangs_up_on_the_one_who_asks_and_on_nobody_else(server):
+    """No answer is made up: Postfix tries again, and takes the default_action that the administrator chose."""
+    asking, other = server.connect(), server.connect()
+    server.trouble["b"] = StoreError("/var/lib/policyd/policyd.db: damaged")
+    asked = b"".join(request(recipient=name) for name in "abc")
+    assert asking.receive(asked) == ["REJECT 5.1.1 a"]
+    assert asking.is_closed
+    assert server.decided == ["a", "b"]
+    assert server.log.lines == ['warning="hung up: /var/lib/policyd/policyd.db: damaged", peer=192.0.2.1:4711']
+    assert other.receive(request(recipient="c")) == ["REJECT 5.1.1 c"]
+    assert not other.is_closed
+
+
+def test_defect_of_ours_ends_one_connection_and_asks_to_be_reported(server):
+    """Answering DUNNO after an exception is how other policy servers opened the door."""
+    asking, other = server.connect(), server.connect()
+    server.trouble["a"] = ZeroDivisionError("oh")
+    told: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        told.append(event["log_failure"].type.__name__)
+
+    globalLogPublisher.addObserver(observe)  # type: ignore[arg-type]  # any callable is one
+    try:
+        assert asking.receive(request(recipient="a")) == []
+    finally:
+        globalLogPublisher.removeObserver(observe)  # type: ignore[arg-type]
+    assert asking.is_closed
+    assert told == ["ZeroDivisionError"]  # with its traceback, in Twisted's log
+    assert server.log.lines == [
+        "warning=\"hung up: internal error: ZeroDivisionError('oh'); please report it\", peer=192.0.2.1:4711"
+    ]
+    assert other.receive(request(recipient="b")) == ["REJECT 5.1.1 b"]
+
+
+def test_nothing_is_answered_after_a_malformed_request(server):
+    """Once out of step, what looks like a request may be the middle of one."""
+    connection = server.connect()
+    assert connection.receive(request(recipient="a") + b"junk\n\n" + request(recipient="b")) == ["REJECT 5.1.1 a"]
+    assert connection.is_closed
+    assert connection.receive(request(recipient="c")) == []
+    assert server.decided == ["a"]
+
+
+def test_decide_may_be_replaced_while_connections_stand(server):
+    """SIGHUP must not make Postfix connect again."""
+    connection = server.connect()
+    connection.receive(request(recipient="a"))
+    server.factory.decide = lambda _asked, _now: Decision(Action.DUNNO, Rule.DEFAULT)
+    assert connection.receive(request(recipient="a")) == ["DUNNO"]
+
+
+def draining(server: Server) -> list[None]:
+    """Stop the server; what is returned is empty until it is done."""
+    done: list[None] = []
+    server.factory.drain().addCallback(done.append)
+    return done
+
+
+def test_stop_with_no_connections_is_immediate(server):
+    """A daemon that nobody uses must not make a restart wait."""
+    assert draining(server) == [None]
+
+
+def test_stop_closes_idle_connections_and_answers_requests_on_their_way(server):
+    """A restart must not cost a mail that was being asked about."""
+    idle, asking = server.connect(), server.connect()
+    asked = request(recipient="a")
+    asking.receive(asked[:20])
+    done = draining(server)
+    server.clock.advance(0.1)
+    assert idle.is_closed
+    assert not asking.is_closed
+    idle.end()
+    assert done == []
+    assert asking.receive(asked[20:]) == ["REJECT 5.1.1 a"]
+    assert asking.is_closed
+    asking.end()
+    assert done == [None]
+
+
+def test_stop_does_not_wait_for_ever(server):
+    """An administrator who stops the daemon wants it to stop."""
+    stuck = server.connect()
+    stuck.receive(b"request=")
+    done = draining(server)
+    server.clock.advance(DRAIN_SECONDS - 0.1)
+    assert done == []
+    assert not stuck.is_closed
+    server.clock.advance(0.1)
+    assert stuck.transport.aborted
+    assert done == [None]
+    stuck.end()  # the reactor tells a turn later
+
+
+@pytest.mark.parametrize(
+    ("close", "what"),
+    [
+        (lambda connection: connection.receive(b"junk\n\n"), "hung up on"),
+        (lambda connection: connection.protocol.readConnectionLost(), "ended by the peer"),
+        (lambda connection: connection.protocol.writeConnectionLost(), "no longer read by the peer"),
+    ],
+)
+def test_closing_connection_that_lingers_is_aborted_in_the_end(server, close: Callable[[Connection], object], what):
+    """A close waits until the peer has read everything; the idle limit holds for that, too."""
+    connection = server.connect()
+    close(connection)
+    assert connection.is_closed, what
+    server.clock.advance(IDLE_SECONDS)
+    assert connection.transport.aborted
