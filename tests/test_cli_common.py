@@ -332,11 +332,23 @@ def test_help_needs_no_library_that_is_slow_to_load(policyd):
     assert loaded("check --recipient x@example.com") == "{'sqlalchemy'}\n"
 
 
+@pytest.mark.parametrize("line", ["mailbox restrict alice", "sender unblock alice", "address remove a@example.com"])
+def test_a_mistyped_path_makes_no_database(policyd, tmp_path, line):
+    """An empty database where none was meant to be would let `serve` say DUNNO to everything."""
+    elsewhere = tmp_path / "typo.db"
+    ended = policyd.ends(f"{line} --database {elsewhere}")
+    assert (ended.status, ended.err) == (
+        69,
+        f"policyd: {elsewhere}: there is no database; make it with: policyd database create\n",
+    )
+    assert list(tmp_path.glob("*typo*")) == []
+
+
 @pytest.mark.parametrize(
     ("line", "status"),
     [
         pytest.param("database create", 0, id="done"),
-        pytest.param("mailbox lift carol", 1, id="refused"),
+        pytest.param("mailbox add carol carol@example.net", 1, id="refused"),
         pytest.param("domain add", 2, id="bad usage"),
         pytest.param("domain list --database /nonexistent/x.db", 69, id="no database"),
         pytest.param("domain add a.example --database /nonexistent/x.db", 73, id="can't be made"),

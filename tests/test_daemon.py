@@ -366,11 +366,11 @@ def test_unreadable_database_gives_no_answers_until_it_is_mended(serving, spoil,
     assert serving.stop() == (0, "")
 
 
-def spawned(daemon: Daemon, octets: bytes) -> tuple[int, bytes]:
+def spawned(daemon: Daemon, octets: bytes, *options: str) -> tuple[int, bytes]:
     """What comes back over the one socket that spawn(8) makes of stdin, stdout and stderr."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        arguments = daemon.arguments("serve", "--stdio")
+        arguments = daemon.arguments("serve", "--stdio", *options)
         with subprocess.Popen(
             arguments, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=theirs.fileno()
         ) as process:
@@ -405,6 +405,12 @@ def test_spawned_daemon_says_nothing_on_the_wire_when_it_is_asked_junk(daemon):
     daemon.make_tables("alice")
     assert spawned(daemon, ask_for("alice") + b"junk\n\n") == (0, b"action=DUNNO\n\n")
     assert daemon.syslog.wait_for("warning=") == "warning=\"hung up: a line without '=': 'junk'\", peer=unix"
+
+
+def test_spawned_daemon_with_a_mistyped_option_says_nothing_on_the_wire(daemon):
+    """A slip in master.cf must not put usage text where Postfix expects an answer."""
+    daemon.make_tables("alice")
+    assert spawned(daemon, ask_for("alice"), "--workes", "2") == (2, b"")
 
 
 def test_spawned_daemon_without_a_database_says_nothing_on_the_wire(daemon):

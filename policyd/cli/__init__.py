@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import stat
 import sys
 from io import TextIOWrapper
 from typing import Any, NoReturn
@@ -54,6 +55,8 @@ class Nouns(Group):
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run a command; end with its exit status, and for every error with one line on stderr."""
+        if "--stdio" in (args[0] if args else sys.argv):
+            _keep_stderr_from_the_peer()
         if isinstance(sys.stdout, TextIOWrapper):  # no text, whatever a request held, may fail to print
             sys.stdout.reconfigure(errors="backslashreplace")
         kwargs |= {"standalone_mode": False, "prog_name": "policyd"}
@@ -75,7 +78,7 @@ class Nouns(Group):
         except OSError as error:
             _fail(f"{error.filename or 'input or output'}: {error.strerror}", 74)
         except Exception as error:  # noqa: BLE001 - a defect of ours; no traceback reaches a user
-            _fail(f"internal error: {type(error).__name__}: {error}; nothing was changed; please report it", 70)
+            _fail(f"internal error: {type(error).__name__}: {error}; please report it", 70)
         sys.exit(result if isinstance(result, int) else 0)
 
 
@@ -95,3 +98,13 @@ def main() -> None:
 def _fail(message: str, status: int) -> NoReturn:
     click.echo(f"policyd: {' '.join(message.splitlines())}", err=True)
     sys.exit(status)
+
+
+def _keep_stderr_from_the_peer() -> None:
+    """spawn(8) connects stderr to Postfix too, which would take a line there for an answer."""
+    try:
+        is_socket = stat.S_ISSOCK(os.fstat(sys.stderr.fileno()).st_mode)
+    except (OSError, ValueError):
+        is_socket = True
+    if is_socket:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

@@ -62,14 +62,19 @@ class Invocation:
             yield connection
 
     @contextmanager
-    def changing(self) -> "Iterator[Changes]":
-        """A transaction; when it has ended well, its changes are logged and told."""
+    def changing(self, *, may_create: bool = False) -> "Iterator[Changes]":
+        """A transaction; when it has ended well, its changes are logged and told.
+
+        A command that can be the first one of all *may_create* the database.
+        """
         from policyd.cli.output import tell_changes
         from policyd.store.block import BlockEditor
-        from policyd.store.connect import changing
+        from policyd.store.connect import changing, create_database
         from policyd.store.edit import Editor
         from policyd.store.journal import Journal
 
+        if may_create and not self.database_path.exists():
+            create_database(self.database_path, exist_ok=True)
         with changing(self.database_path) as connection:
             journal = Journal(connection, actor(os.environ), int(time.time()))
             yield Changes(connection, Editor(connection, journal), BlockEditor(connection, journal))

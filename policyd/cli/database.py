@@ -23,6 +23,8 @@ def create() -> None:
     call = invocation()
     create_database(call.database_path)
     call.say(f"made {call.database_path}")
+    if call.json:
+        print_object(call, {"database": str(call.database_path)})
 
 
 @command.command("stats")

@@ -28,7 +28,7 @@ def add(name: str, unlisted: str) -> None:
     \b
     Example: policyd domain add example.com
     """
-    with invocation().changing() as changes:
+    with invocation().changing(may_create=True) as changes:
         changes.edit.add_domain(Domain(name, Unlisted(unlisted)))
 
 

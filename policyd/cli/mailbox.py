@@ -32,7 +32,7 @@ def add(name: str, addresses: tuple[str, ...], comment: str) -> None:
     \b
     Example: policyd mailbox add alice alice@example.com a.smith@example.com
     """
-    with invocation().changing() as changes:
+    with invocation().changing(may_create=True) as changes:
         changes.edit.add_mailbox(name, dict.fromkeys(addresses), comment)
 
 

@@ -49,7 +49,7 @@ def block(
     """
     terms = Terms(frozenset(allowed) if allowed else None, reason, until, comment)
     call = invocation()
-    with call.changing() as changes:
+    with call.changing(may_create=True) as changes:
         entries = [changes.block.block_sender(sender, to or "", terms) for sender in senders]
     if not to:
         for entry in entries:

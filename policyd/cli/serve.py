@@ -1,9 +1,6 @@
 """`policyd serve`: the daemon."""
 
-import os
 import signal
-import stat
-import sys
 from typing import Any
 
 import click
@@ -35,7 +32,6 @@ def command(listen: tuple[str, ...], stdio: bool) -> None:
     if not stdio:
         _run(call)
         return
-    _keep_stderr_from_the_peer()
     try:
         _run_on_stdio(call)
     except PolicydError as error:
@@ -86,13 +82,3 @@ def _log_twisted(service: Any) -> None:
     from twisted.logger import globalLogBeginner
 
     globalLogBeginner.beginLoggingTo([service.observe], redirectStandardIO=False, discardBuffer=True)
-
-
-def _keep_stderr_from_the_peer() -> None:
-    """spawn(8) connects stderr to Postfix too, which would take a line there for an answer."""
-    try:
-        is_socket = stat.S_ISSOCK(os.fstat(sys.stderr.fileno()).st_mode)
-    except (OSError, ValueError):
-        is_socket = True
-    if is_socket:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

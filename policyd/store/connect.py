@@ -44,10 +44,8 @@ def reading(path: Path) -> Iterator[Connection]:
 def changing(path: Path) -> Iterator[Connection]:
     """The one connection that may change the tables, in one transaction, kept if the block ends well.
 
-    Makes the database if there is none. Raises StoreError, with the tables as they were.
+    Raises StoreError, with the tables as they were.
     """
-    if not path.exists():
-        create_database(path, exist_ok=True)
     with _transaction(path, "rw", _WRITER_WAIT_SECONDS, "BEGIN IMMEDIATE") as connection:
         yield connection
     _empty_log(path)
