@@ -8,7 +8,7 @@ import pytest
 from policyd.errors import StoreError
 from policyd.model import Domain, Receive, Unlisted
 from policyd.store.block import BlockEditor, Terms
-from policyd.store.connect import changing
+from policyd.store.connect import changing, create_database
 from policyd.store.edit import Editor
 from policyd.store.journal import Journal
 from policyd.store.lookup import Lookup
@@ -34,6 +34,7 @@ def in_memory():
 
 def in_a_database(path):
     """The same company, in a database."""
+    create_database(path)
     with changing(path) as connection:
         journal = Journal(connection, "root", NOW)
         editor, blocks = Editor(connection, journal), BlockEditor(connection, journal)

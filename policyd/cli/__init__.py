@@ -46,12 +46,13 @@ class Nouns(Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; where nobody reads on, as after `| head -1`, end as SIGPIPE would have it."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            if sys.stdout:
+                sys.stdout.flush()  # now, while an error can still be told
         except BrokenPipeError:  # here, since click would end with 1
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            for stream in (sys.stdout, sys.stderr):
-                os.dup2(nowhere, stream.fileno())  # what is still to be flushed
+            _discard(sys.stdout, sys.stderr)
             sys.exit(141)
+        return result
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run a command; end with its exit status, and for every error with one line on stderr."""
@@ -76,6 +77,7 @@ class Nouns(Group):
         except (click.Abort, KeyboardInterrupt):
             _fail("stopped; nothing was changed", 130)
         except OSError as error:
+            _discard(sys.stdout)
             _fail(f"{error.filename or 'input or output'}: {error.strerror}", 74)
         except Exception as error:  # noqa: BLE001 - a defect of ours; no traceback reaches a user
             _fail(f"internal error: {type(error).__name__}: {error}; please report it", 70)
@@ -98,6 +100,14 @@ def main() -> None:
 def _fail(message: str, status: int) -> NoReturn:
     click.echo(f"policyd: {' '.join(message.splitlines())}", err=True)
     sys.exit(status)
+
+
+def _discard(*streams: Any) -> None:
+    """Have what *streams* still hold go nowhere, where the end of the process would flush it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        if isinstance(stream, TextIOWrapper):
+            os.dup2(nowhere, stream.fileno())
 
 
 def _keep_stderr_from_the_peer() -> None:
