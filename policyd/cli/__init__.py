@@ -4,6 +4,7 @@ import importlib
 import os
 import stat
 import sys
+from contextlib import suppress
 from io import TextIOWrapper
 from typing import Any, NoReturn
 
@@ -106,7 +107,7 @@ def _discard(*streams: Any) -> None:
     """Have what *streams* still hold go nowhere, where the end of the process would flush it."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in streams:
-        if isinstance(stream, TextIOWrapper):
+        with suppress(OSError, ValueError, AttributeError):  # what has no descriptor is not flushed anywhere
             os.dup2(nowhere, stream.fileno())
 
 

@@ -83,8 +83,11 @@ def store_error(path: Path, error: sqlite3.Error | DBAPIError) -> StoreError:
     cause = _sqlite_error(error)
     extended_code = getattr(cause, "sqlite_errorcode", 0)
     code = extended_code & 0xFF
-    if code == sqlite3.SQLITE_CANTOPEN and not path.exists():
-        return missing_error(path, FileNotFoundError())
+    if code == sqlite3.SQLITE_CANTOPEN:
+        try:
+            path.stat()
+        except OSError as why:
+            return missing_error(path, why)
     is_read = extended_code in (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR) and not is_read:
         return StoreWriteError(f"{path}: can't be written, nothing was changed: {cause}; make room on the disk")
