@@ -6,6 +6,7 @@ Everything that compares addresses goes through here: the command line, the impo
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 import idna
 
@@ -82,6 +83,8 @@ def check_text(text: str, what: str) -> str:
     Raises AddressError, naming it as *what*, for control characters, bidirectional controls, line
     separators and bytes that are not UTF-8.
     """
+    if text.isascii() and text.isprintable():
+        return text
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _BIDI_CONTROLS:
             shown = ascii(text if len(text) < 80 else text[:80] + "…")
@@ -89,6 +92,7 @@ def check_text(text: str, what: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+@lru_cache(maxsize=4096)  # a million addresses are in few domains
 def normal_domain(text: str) -> str:
     """A domain in lower case, as A-labels, without a trailing dot; an address literal as it is.
 
@@ -257,6 +261,20 @@ def normal_name(text: str) -> str:
     if fold(name) in ("outside", "anyone"):
         raise AddressError(f"{name} can't name a mailbox; --to {fold(name)} has a meaning of its own")
     return name
+
+
+def name_after(address: str, *, has_domain: bool = False) -> str:
+    """The name for a mailbox that is only known by *address*, in normal form: its local part.
+
+    With the domain behind it where that is no name, or if it *has_domain*.
+    """
+    local, _, domain = address.rpartition("@")
+    try:
+        if not has_domain:
+            return normal_name(local)
+    except AddressError:  # a word with a meaning of its own, or with an `@` in it, or one that is too long
+        pass
+    return f"{local.replace('@', ' ').strip()[:200]} ({domain})"[:_NAME_LIMIT].strip()
 
 
 def _typed_local(text: str) -> str:

@@ -17,10 +17,9 @@ from policyd.errors import StoreCreateError, StoreError, StoreMissingError, Stor
 from policyd.model import Domain
 from policyd.store import read
 from policyd.store.connect import changing, create_database, reading
-from policyd.store.edit import Editor
-from policyd.store.journal import Journal
 from policyd.store.schema import VERSION
 from tests.command_line import LIMIT_SECONDS, MEMORY, CommandLine, Ended
+from tests.writing import editors_on
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
@@ -272,7 +271,7 @@ def test_failure_in_mid_command_leaves_neither_change_nor_journal(policyd):
 
     def stop_in_the_middle() -> None:
         with changing(policyd.database) as connection:
-            editor = Editor(connection, Journal(connection, "root", 1))
+            editor, _ = editors_on(connection)
             editor.add_domain(Domain("example.net"))
             editor.remove_domain("example.com")
             raise KeyboardInterrupt
@@ -290,7 +289,7 @@ def test_full_database_is_told_and_nothing_half_written(policyd):
         with changing(policyd.database) as connection:
             ((pages,),) = connection.exec_driver_sql("PRAGMA page_count").fetchall()
             connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}").close()
-            editor = Editor(connection, Journal(connection, "root", 1))
+            editor, _ = editors_on(connection)
             for number in range(5000):
                 editor.add_domain(Domain(f"d{number}.example"))
 
@@ -370,7 +369,8 @@ def test_second_writer_waits_for_the_first(policyd):
         waiting = policyd.start(["-v", "domain", "add", "second.example"])
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(1.5)
-        Editor(connection, Journal(connection, "root", 1)).add_domain(Domain("first.example"))
+        editor, _ = editors_on(connection)
+        editor.add_domain(Domain("first.example"))
     assert waiting.communicate(timeout=LIMIT_SECONDS) == ("", "domain second.example: added: unlisted reject\n")
     assert policyd.journal()[1:] == [("domain.add", "first.example"), ("domain.add", "second.example")]
 

@@ -2,15 +2,16 @@
 
 import hashlib
 import json
+import sqlite3
 
 import pytest
-from sqlalchemy.exc import IntegrityError
 
 from policyd.errors import StoreError
 from policyd.model import Domain
-from policyd.store.connect import changing
+from policyd.store.connect import changing, driver_connection
 from policyd.store.edit import Editor
 from policyd.store.journal import Journal
+from policyd.store.write import Writer
 from tests.command_line import command_line
 
 LINES = [
@@ -71,7 +72,7 @@ def test_digests_chain_as_the_documentation_says(busy):
     )
     assert len(rows) > len(LINES)
     for *columns, digest in rows:
-        text = json.dumps([previous, *columns], ensure_ascii=False, separators=(",", ":"))
+        text = "\0".join("" if column is None else str(column) for column in (previous, *columns))
         assert digest == hashlib.sha256(text.encode("utf-8")).hexdigest()
         previous = digest
 
@@ -98,12 +99,13 @@ def test_change_and_journal_row_fail_together(policyd):
 
     def change_by_nobody() -> None:
         with changing(policyd.database) as connection:
-            journal = Journal(connection, None, 1)  # type: ignore[arg-type]
-            Editor(connection, journal).add_domain(Domain("example.net"))
+            driver = driver_connection(connection)
+            journal = Journal(driver, None, 1)  # type: ignore[arg-type]
+            Editor(connection, Writer(driver, journal), 1).add_domain(Domain("example.net"))
 
     with pytest.raises(StoreError) as caught:
         change_by_nobody()
-    assert isinstance(caught.value.__cause__, IntegrityError)
+    assert isinstance(caught.value.__cause__, sqlite3.IntegrityError)
     assert policyd.run("domain list") == "example.com\treject\n"
     assert policyd.journal() == [("domain.add", "example.com")]
 

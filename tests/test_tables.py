@@ -7,12 +7,11 @@ import pytest
 
 from policyd.errors import StoreError
 from policyd.model import Domain, Receive, Unlisted
-from policyd.store.block import BlockEditor, Terms
+from policyd.store.block import Terms
 from policyd.store.connect import changing, create_database
-from policyd.store.edit import Editor
-from policyd.store.journal import Journal
 from policyd.store.lookup import Lookup
 from tests.tables import MemoryTables
+from tests.writing import editors_on
 
 NOW = 1_700_000_000
 
@@ -36,8 +35,7 @@ def in_a_database(path):
     """The same company, in a database."""
     create_database(path)
     with changing(path) as connection:
-        journal = Journal(connection, "root", NOW)
-        editor, blocks = Editor(connection, journal), BlockEditor(connection, journal)
+        editor, blocks = editors_on(connection, NOW)
         editor.add_domain(Domain("example.com"))
         editor.add_domain(Domain("example.org", Unlisted.ACCEPT))
         editor.add_mailbox("Alice", ["alice@example.com", "a b@example.org"], "")
@@ -102,7 +100,8 @@ def test_both_tables_tell_once_that_they_moved(stores, tmp_path):
     assert [tables.has_moved() for tables in stores] == [False, False]
     memory.manage("example.net")
     with changing(tmp_path / "policyd.db") as connection:
-        Editor(connection, Journal(connection, "root", NOW)).add_domain(Domain("example.net"))
+        editor, _ = editors_on(connection, NOW)
+        editor.add_domain(Domain("example.net"))
     assert [tables.has_moved() for tables in stores] == [True, True]
     assert memory.domain("example.net") == database.domain("example.net") == Domain("example.net")
 

@@ -68,17 +68,21 @@ class Invocation:
         A command that can be the first one of all *may_create* the database.
         """
         from policyd.cli.output import tell_changes
+        from policyd.model import Change
         from policyd.store.block import BlockEditor
-        from policyd.store.connect import changing, create_database
+        from policyd.store.connect import changing, create_database, driver_connection
         from policyd.store.edit import Editor
         from policyd.store.journal import Journal
+        from policyd.store.write import Writer
 
         if may_create and not self.database_path.exists():
             create_database(self.database_path, exist_ok=True)
         with changing(self.database_path) as connection:
-            journal = Journal(connection, actor(os.environ), int(time.time()))
-            yield Changes(connection, Editor(connection, journal), BlockEditor(connection, journal))
-        tell_changes(self, journal.changes)
+            who, now, told = actor(os.environ), int(time.time()), list[Change]()
+            driver = driver_connection(connection)
+            writer = Writer(driver, Journal(driver, who, now, tell=told.append))
+            yield Changes(connection, Editor(connection, writer, now), BlockEditor(connection, writer, who, now))
+        tell_changes(self, told)
 
     def say(self, line: str) -> None:
         """Tell a person what was done; scripts hear nothing unless they ask with -v."""

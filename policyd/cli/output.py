@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
@@ -56,11 +57,7 @@ def print_object(call: Call, value: Mapping[str, Any]) -> None:
 
 def tell_changes(call: Call, changes: Sequence[Change]) -> None:
     """Log each change of a command that has succeeded, and tell whoever called."""
-    audit = AuditLog(call.settings.audit, open_sink(call.settings.audit))
-    logged = [audit.changed(change) for change in changes]
-    audit.close()
-    if not all(logged):
-        call.say(f"policyd: warning: {call.settings.audit.syslog} took no line; the journal has the change")
+    _log(call, changes)
     if call.json:
         changeset = changes[0].changeset if changes else None
         click.echo(json.dumps({"changeset": changeset, "changes": [*map(as_object, changes)]}, ensure_ascii=False))
@@ -69,6 +66,12 @@ def tell_changes(call: Call, changes: Sequence[Change]) -> None:
         call.say(describe(change))
     if not changes:
         call.say("nothing to change: it stands so already")
+
+
+def log_changes(call: Call, who: str, changeset: int, operation: str, about: str, count: int) -> None:
+    """Log a changeset that is too large for a line a change as one line."""
+    after = json.dumps({"changes": count})
+    _log(call, [Change(changeset, int(time.time()), who, changeset, operation, about, None, after)])
 
 
 def as_object(change: Change) -> dict[str, Any]:
@@ -118,6 +121,14 @@ def cell(name: str, value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return " ".join(map(str, value))
     return str(value)
+
+
+def _log(call: Call, changes: Iterable[Change]) -> None:
+    audit = AuditLog(call.settings.audit, open_sink(call.settings.audit))
+    logged = [audit.changed(change) for change in changes]
+    audit.close()
+    if not all(logged):
+        call.say(f"policyd: warning: {call.settings.audit.syslog} took no line; the journal has the change")
 
 
 def _to(entry: Mapping[str, Any]) -> str:

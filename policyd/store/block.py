@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from shlex import quote
 
-from sqlalchemy import Connection, delete, insert, update
+from sqlalchemy import Connection
 
 from policyd.address import NULL_SENDER, is_pattern, pattern_domain
 from policyd.errors import RefusedError
 from policyd.model import BlockedSender, Recipients
-from policyd.store import read, schema
-from policyd.store.edit import need_mailbox, new_until, store_patterns
-from policyd.store.journal import Journal
+from policyd.store import read
+from policyd.store.edit import need_mailbox, new_until
+from policyd.store.write import Writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +25,17 @@ class Terms:
 
 
 class BlockEditor:
-    """Changes the blocked senders over *connection* and writes each change to *journal*.
+    """Changes the blocked senders, which it reads over *connection*, by *writer*; *now* is in Unix seconds.
 
     A *sender* is a mailbox's name or a pattern in normal form; *to* is `outside`, `anyone`, a mailbox's
     name, or "" where the command did not say.
     """
 
-    def __init__(self, connection: Connection, journal: Journal) -> None:
+    def __init__(self, connection: Connection, writer: Writer, actor: str, now: int) -> None:
         self._connection = connection
-        self._journal = journal
+        self._writer = writer
+        self._actor = actor
+        self._now = now
 
     def block_sender(self, sender: str, to: str, terms: Terms) -> BlockedSender:
         """Make the entry for *sender* and *to* stand as *terms* say, new or changed; return it.
@@ -42,26 +44,22 @@ class BlockEditor:
         """
         wanted = self._wanted(sender, to or self._default_to(sender))
         before = next((each for each in read.entries_of(self._connection, sender) if each.to == wanted.to), None)
-        current = before or replace(wanted, created_at=self._journal.now, created_by=self._journal.actor)
+        current = before or replace(wanted, created_at=self._now, created_by=self._actor)
         after = replace(
             current,
             allowed=current.allowed if terms.allowed is None else terms.allowed,
             reason=current.reason if terms.reason is None else terms.reason,
-            until=new_until(terms.until, current.until, self._journal.now),
+            until=new_until(terms.until, current.until, self._now),
             comment=current.comment if terms.comment is None else terms.comment,
         )
         for pattern in sorted(after.allowed - current.allowed):
             self._check_exception(after, pattern)
-        if before is None:
-            after = self._insert(after)
-        self._store("sender.block", before, after)
-        return after
+        return self._writer.put_blocked("sender.block", before, after) or after
 
     def unblock_sender(self, sender: str, to: str) -> None:
         """Remove the entry for *sender* and *to*, or all of that sender's."""
         for entry in self._need_entries(sender, to):
-            self._connection.execute(delete(schema.blocked_sender).where(schema.blocked_sender.c.id == entry.id))
-            self._journal.record("sender.unblock", entry, None)
+            self._writer.put_blocked("sender.unblock", entry, None)
 
     def except_recipients(self, sender: str, to: str, patterns: Iterable[str]) -> None:
         """Let *sender* send to recipients that match *patterns* all the same."""
@@ -69,7 +67,7 @@ class BlockEditor:
         for entry in self._need_entries(sender, to):
             for pattern in sorted(added - entry.allowed):
                 self._check_exception(entry, pattern)
-            self._store("sender.except", entry, replace(entry, allowed=entry.allowed | added))
+            self._writer.put_blocked("sender.except", entry, replace(entry, allowed=entry.allowed | added))
 
     def unexcept_recipients(self, sender: str, to: str, patterns: Iterable[str]) -> None:
         """Take *patterns*, each of which must be there, from the exceptions of *sender*."""
@@ -80,7 +78,7 @@ class BlockEditor:
                 f"{', '.join(missing)}: no exception of {sender}; see: policyd sender show {quote(sender)}"
             )
         for entry in entries:
-            self._store("sender.unexcept", entry, replace(entry, allowed=entry.allowed - gone))
+            self._writer.put_blocked("sender.unexcept", entry, replace(entry, allowed=entry.allowed - gone))
 
     def _wanted(self, sender: str, to: str) -> BlockedSender:
         recipients, target = Recipients.MAILBOX, ""
@@ -124,35 +122,3 @@ class BlockEditor:
             problem = f"{domain} is not managed, so {entry.to} has no address there"
         if problem:
             raise RefusedError(f"the exception {pattern} would do nothing: {problem}; leave it out")
-
-    def _insert(self, entry: BlockedSender) -> BlockedSender:
-        """The new entry as it is stored, with its number."""
-        holder = need_mailbox(self._connection, entry.mailbox).id if entry.mailbox else None
-        target = need_mailbox(self._connection, entry.to_mailbox).id if entry.to_mailbox else None
-        values = {
-            "mailbox_id": holder,
-            "pattern": entry.pattern or None,
-            "recipients": None if target else entry.recipients,
-            "recipient_mailbox_id": target,
-            "reason": entry.reason,
-            "until": entry.until,
-            "comment": entry.comment,
-            "created_at": entry.created_at,
-            "created_by": entry.created_by,
-        }
-        row = self._connection.execute(
-            insert(schema.blocked_sender).values(values).returning(schema.blocked_sender.c.id)
-        )
-        return replace(entry, id=row.scalar_one())
-
-    def _store(self, operation: str, before: BlockedSender | None, after: BlockedSender) -> None:
-        if before == after:
-            return
-        self._connection.execute(
-            update(schema.blocked_sender)
-            .where(schema.blocked_sender.c.id == after.id)
-            .values(reason=after.reason, until=after.until, comment=after.comment)
-        )
-        allowed = before.allowed if before else frozenset()
-        store_patterns(self._connection, schema.allowed_recipient, after.id, allowed, after.allowed)
-        self._journal.record(operation, before, after)

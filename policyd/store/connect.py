@@ -41,14 +41,22 @@ def reading(path: Path) -> Iterator[Connection]:
 
 
 @contextmanager
-def changing(path: Path) -> Iterator[Connection]:
+def changing(path: Path, *, cache_mebibytes: int = 2) -> Iterator[Connection]:
     """The one connection that may change the tables, in one transaction, kept if the block ends well.
 
-    Raises StoreError, with the tables as they were.
+    Raises StoreError, with the tables as they were. Of the file, *cache_mebibytes* are kept in memory.
     """
     with _transaction(path, "rw", _WRITER_WAIT_SECONDS, "BEGIN IMMEDIATE") as connection:
+        driver_connection(connection).execute(f"PRAGMA cache_size = {-1024 * cache_mebibytes}")
         yield connection
     _empty_log(path)
+
+
+def driver_connection(connection: Connection) -> sqlite3.Connection:
+    """The DBAPI connection beneath *connection*, in the same transaction."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
 
 
 def create_database(path: Path, *, exist_ok: bool = False) -> None:
@@ -131,7 +139,7 @@ def _connect(path: Path, mode: str, wait_seconds: float) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise store_error(path, error) from error
     try:
-        _check_version(path, connection)
+        check_version(path, connection)
         connection.execute("PRAGMA foreign_keys = ON")
         if mode == "rw":
             connection.execute("PRAGMA journal_mode = WAL")
@@ -169,7 +177,8 @@ def _clear_old_index(path: Path) -> None:
         pass  # there is none, or it is not ours to write
 
 
-def _check_version(path: Path, connection: sqlite3.Connection) -> None:
+def check_version(path: Path, connection: sqlite3.Connection) -> None:
+    """Raises StoreError unless the tables are policyd's and no newer than it."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application_id != APPLICATION_ID:

@@ -4,14 +4,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from shlex import quote
 
-from sqlalchemy import Connection, Table, delete, insert, update
+from sqlalchemy import Connection
 
-from policyd.address import fold, parse_address
 from policyd.errors import NotManagedError, RefusedError
 from policyd.model import Address, Domain, Mailbox, Receive, Unlisted
 from policyd.rules import is_past
-from policyd.store import read, schema
-from policyd.store.journal import Journal
+from policyd.store import read
+from policyd.store.write import Writer
 
 NO_END = 0  # as an `until`: takes an end away
 
@@ -37,44 +36,33 @@ def new_until(given: int | None, current: int | None, now: int) -> int | None:
     return None if given == NO_END else given
 
 
-def store_patterns(
-    connection: Connection, table: Table, owner_id: int, before: frozenset[str], after: frozenset[str]
-) -> None:
-    """Make *after* of the patterns *before* that *table* holds for its owner."""
-    owner, pattern = table.c
-    for gone in sorted(before - after):
-        connection.execute(delete(table).where(owner == owner_id, pattern == gone))
-    for new in sorted(after - before):
-        connection.execute(insert(table).values({owner.name: owner_id, pattern.name: new}))
-
-
 class Editor:
-    """Changes the tables over *connection* and writes each change to *journal*."""
+    """Changes the tables, which it reads over *connection*, by *writer*; *now* is in Unix seconds."""
 
-    def __init__(self, connection: Connection, journal: Journal) -> None:
+    def __init__(self, connection: Connection, writer: Writer, now: int) -> None:
         self._connection = connection
-        self._journal = journal
+        self._writer = writer
+        self._now = now
 
     def add_domain(self, domain: Domain) -> None:
         """Manage *domain*, which must not be managed yet."""
         if read.find_domain(self._connection, domain.name):
             raise RefusedError(f"{domain.name} is managed already; to change it: policyd domain set {domain.name}")
-        self._connection.execute(insert(schema.domain).values(name=domain.name, unlisted=domain.unlisted))
-        self._journal.record("domain.add", None, domain)
+        self._writer.put_domain("domain.add", None, domain)
 
     def set_domain(self, name: str, unlisted: Unlisted) -> None:
         """Make the managed domain *name* treat unlisted recipients so."""
-        before = self._need_domain(name)
-        self._connection.execute(update(schema.domain).where(schema.domain.c.name == name).values(unlisted=unlisted))
-        self._journal.record("domain.set", before, Domain(name, unlisted))
+        self._writer.put_domain("domain.set", self._need_domain(name), Domain(name, unlisted))
 
     def remove_domain(self, name: str) -> None:
         """Manage *name* no more, and take the addresses in it away."""
         before = self._need_domain(name)
-        for address in list(read.addresses(self._connection, domain=name)):
-            self.remove_address(address.address)
-        self._connection.execute(delete(schema.domain).where(schema.domain.c.name == name))
-        self._journal.record("domain.remove", before, None)
+        gone = list(read.addresses(self._connection, domain=name))
+        for address in gone:
+            self._writer.put_address("address.remove", address, None)
+        for mailbox in dict.fromkeys(address.mailbox for address in gone if address.is_primary):
+            self._promote(mailbox)
+        self._writer.put_domain("domain.remove", before, None)
 
     def add_mailbox(self, name: str, addresses: Iterable[str], comment: str) -> None:
         """Make a mailbox that receives from anyone, with *addresses*, of which the first is the primary one."""
@@ -82,29 +70,19 @@ class Editor:
             raise RefusedError(
                 f"there is a mailbox {name} already; to give it an address: policyd address add {quote(name)} ADDRESS"
             )
-        values = {
-            "name": name,
-            "folded_name": fold(name),
-            "receive": Receive.ANYONE,
-            "reason": "",
-            "comment": comment,
-        }
-        self._connection.execute(insert(schema.mailbox).values(values))
-        mailbox = need_mailbox(self._connection, name)
-        self._journal.record("mailbox.add", None, mailbox)
+        self._writer.put_mailbox("mailbox.add", None, Mailbox(name, comment=comment))
         for address in addresses:
             self.add_address(name, address)
 
     def remove_mailbox(self, name: str) -> None:
         """Take the mailbox away, with its addresses and every blocked sender that is it or that it is kept from."""
         before = need_mailbox(self._connection, name)
-        for address in read.addresses(self._connection, mailbox_id=before.id):
-            self._journal.record("address.remove", address, None)
+        for address in list(read.addresses(self._connection, mailbox_id=before.id)):
+            self._writer.put_address("address.remove", address, None)
         entries = read.entries_of(self._connection, before.name) + read.entries_to(self._connection, before.id)
         for entry in {entry.id: entry for entry in entries}.values():
-            self._journal.record("sender.unblock", entry, None)
-        self._connection.execute(delete(schema.mailbox).where(schema.mailbox.c.id == before.id))
-        self._journal.record("mailbox.remove", before, None)
+            self._writer.put_blocked("sender.unblock", entry, None)
+        self._writer.put_mailbox("mailbox.remove", before, None)
 
     def rename_mailbox(self, name: str, new_name: str) -> None:
         """Call the mailbox *new_name*; its addresses and blocks stay its own."""
@@ -112,12 +90,7 @@ class Editor:
         other = read.find_mailbox(self._connection, new_name)
         if other is not None and other.id != before.id:
             raise RefusedError(f"there is a mailbox {other.name} already; choose another name")
-        self._connection.execute(
-            update(schema.mailbox)
-            .where(schema.mailbox.c.id == before.id)
-            .values(name=new_name, folded_name=fold(new_name))
-        )
-        self._journal.record("mailbox.rename", before, replace(before, name=new_name))
+        self._writer.put_mailbox("mailbox.rename", before, replace(before, name=new_name))
 
     def restrict_mailbox(
         self,
@@ -139,9 +112,9 @@ class Editor:
             receive=receive or current,
             accepted=before.accepted if accepted is None else frozenset(accepted),
             reason=before.reason if reason is None else reason,
-            until=new_until(until, before.until, self._journal.now),
+            until=new_until(until, before.until, self._now),
         )
-        self._store_mailbox("mailbox.restrict", before, after)
+        self._writer.put_mailbox("mailbox.restrict", before, after)
 
     def lift_mailbox(self, name: str) -> None:
         """Let the mailbox receive from anyone again; reason, end and accepted senders go with the restriction."""
@@ -149,7 +122,7 @@ class Editor:
         if before.receive is Receive.ANYONE:
             raise RefusedError(f"{before.name} is not restricted; nothing to lift")
         after = replace(before, receive=Receive.ANYONE, accepted=frozenset(), reason="", until=None)
-        self._store_mailbox("mailbox.lift", before, after)
+        self._writer.put_mailbox("mailbox.lift", before, after)
 
     def accept_senders(self, name: str, patterns: Iterable[str]) -> None:
         """Let senders that match *patterns* send to the restricted mailbox all the same."""
@@ -159,7 +132,7 @@ class Editor:
                 f"{before.name} receives from anyone, so this would do nothing; "
                 f"to restrict it: policyd mailbox restrict {quote(before.name)} --accept PATTERN"
             )
-        self._store_mailbox("mailbox.accept", before, replace(before, accepted=before.accepted | {*patterns}))
+        self._writer.put_mailbox("mailbox.accept", before, replace(before, accepted=before.accepted | {*patterns}))
 
     def unaccept_senders(self, name: str, patterns: Iterable[str]) -> None:
         """Take *patterns*, each of which must be there, from the senders that the mailbox accepts."""
@@ -169,12 +142,12 @@ class Editor:
             raise RefusedError(
                 f"{before.name} does not accept {', '.join(missing)}; see: policyd mailbox show {quote(before.name)}"
             )
-        self._store_mailbox("mailbox.unaccept", before, replace(before, accepted=before.accepted - gone))
+        self._writer.put_mailbox("mailbox.unaccept", before, replace(before, accepted=before.accepted - gone))
 
     def add_address(self, name: str, address: str) -> None:
         """Give the mailbox an address, in normal form, that no mailbox has yet; its first is the primary one."""
         mailbox = need_mailbox(self._connection, name)
-        need_managed(self._connection, address, parse_address(address).domain)
+        need_managed(self._connection, address, address.rpartition("@")[2])
         owner = read.find_address(self._connection, address)
         if owner is not None:
             raise RefusedError(
@@ -182,39 +155,25 @@ class Editor:
                 f"to take it away: policyd address remove {quote(address)}"
             )
         is_primary = not any(read.addresses(self._connection, mailbox_id=mailbox.id))
-        self._connection.execute(
-            insert(schema.address).values(address=address, mailbox_id=mailbox.id, is_primary=int(is_primary))
-        )
-        self._journal.record("address.add", None, Address(address, mailbox.name, is_primary))
+        self._writer.put_address("address.add", None, Address(address, mailbox.name, is_primary))
 
     def remove_address(self, address: str) -> None:
         """Take the address from its mailbox; of those left, the first becomes primary if this one was."""
         before = read.find_address(self._connection, address)
         if before is None:
             raise RefusedError(f"{address} is no mailbox's address; see: policyd address list")
-        self._connection.execute(delete(schema.address).where(schema.address.c.address == address))
-        self._journal.record("address.remove", before, None)
+        self._writer.put_address("address.remove", before, None)
         if before.is_primary:
-            mailbox = need_mailbox(self._connection, before.mailbox)
-            for left in list(read.addresses(self._connection, mailbox_id=mailbox.id))[:1]:
-                self._connection.execute(
-                    update(schema.address).where(schema.address.c.address == left.address).values(is_primary=1)
-                )
-                self._journal.record("address.promote", left, replace(left, is_primary=True))
+            self._promote(before.mailbox)
+
+    def _promote(self, mailbox: str) -> None:
+        """Make the first address that is left to the mailbox its primary one."""
+        held = read.addresses(self._connection, mailbox_id=need_mailbox(self._connection, mailbox).id)
+        for first in list(held)[:1]:
+            self._writer.put_address("address.promote", first, replace(first, is_primary=True))
 
     def _need_domain(self, name: str) -> Domain:
         domain = read.find_domain(self._connection, name)
         if domain is None:
             raise RefusedError(f"the domain {name} is not managed; see: policyd domain list")
         return domain
-
-    def _store_mailbox(self, operation: str, before: Mailbox, after: Mailbox) -> None:
-        if before == after:
-            return
-        self._connection.execute(
-            update(schema.mailbox)
-            .where(schema.mailbox.c.id == before.id)
-            .values(receive=after.receive, reason=after.reason, until=after.until)
-        )
-        store_patterns(self._connection, schema.accepted_sender, before.id, before.accepted, after.accepted)
-        self._journal.record(operation, before, after)

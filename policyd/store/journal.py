@@ -2,60 +2,88 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import func, insert, select
 
-from policyd.model import Address, BlockedSender, Change, Domain, Mailbox
+from policyd.model import Address, BlockedSender, Change, Domain, Mailbox, Receive, Recipients, Unlisted
+from policyd.store.point import compiled
 from policyd.store.schema import change
 
 Kept = Domain | Mailbox | Address | BlockedSender
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+_INSERT = compiled(insert(change))
+_LAST = compiled(
+    select(change.c.id, change.c.digest).where(change.c.id == select(func.max(change.c.id)).scalar_subquery())
+)
+
 
 class Journal:
-    """The rows that one command adds, all of one changeset; *now* is in Unix seconds."""
+    """The rows that one command adds, all of one changeset; *now* is in Unix seconds.
 
-    def __init__(self, connection: Connection, actor: str, now: int) -> None:
+    *verb*, if given, is what every operation is called by, whichever way it was made: import, undo.
+    Each row goes to *tell* too.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        actor: str,
+        now: int,
+        *,
+        verb: str = "",
+        tell: Callable[[Change], None] | None = None,
+    ) -> None:
         self._connection = connection
+        self._verb = verb
+        self._tell = tell
+        last: tuple[int, str] | None = connection.execute(_LAST, ()).fetchone()
+        self._last, self._digest = last or (0, "")
         self.actor = actor
         self.now = now
-        self.changes: list[Change] = []
+        self.changeset = self._last + 1
+        self.count = 0
+
+    def mark(self) -> tuple[int, str, int]:
+        """Where the journal stands, for `reset` after a rollback to a savepoint."""
+        return self._last, self._digest, self.count
+
+    def reset(self, mark: tuple[int, str, int]) -> None:
+        """Go on from where the journal stood."""
+        self._last, self._digest, self.count = mark
 
     def record(self, operation: str, before: Kept | None, after: Kept | None) -> None:
-        """Write down that *before* became *after*; nothing where they are the same."""
-        if before == after:
-            return
-        last_id, last_digest = self._last()
-        number = last_id + 1
-        row = Change(
+        """Write down that *before* became *after*."""
+        kept = after if before is None else before
+        assert kept is not None
+        number = self._last + 1
+        row = (
             number,
             self.now,
             self.actor,
-            self.changes[0].id if self.changes else number,
-            operation,
-            _name(before or after),
-            _as_json(before),
-            _as_json(after),
+            self.changeset,
+            f"{operation.partition('.')[0]}.{self._verb}" if self._verb else operation,
+            object_name(kept),
+            as_json(before),
+            as_json(after),
         )
-        row = Change(**{**_fields(row), "digest": chain_digest(last_digest, row)})
-        self._connection.execute(insert(change).values(**_fields(row)))
-        self.changes.append(row)
-
-    def _last(self) -> tuple[int, str]:
-        if self.changes:
-            return self.changes[-1].id, self.changes[-1].digest
-        last = self._connection.execute(select(change.c.id, change.c.digest).order_by(change.c.id.desc()).limit(1))
-        return next(((row.id, row.digest) for row in last), (0, ""))
+        digest = chain_digest(self._digest, row)
+        self._connection.execute(_INSERT, (*row, digest))
+        self._last, self._digest = number, digest
+        self.count += 1
+        if self._tell is not None:
+            self._tell(Change(*row, digest))
 
 
-def chain_digest(previous: str, row: Change) -> str:
-    """The digest of *row* after a row with the digest *previous* ("" before the first): SHA-256 in hexadecimal.
+def chain_digest(previous: str, row: tuple[int | str | None, ...]) -> str:
+    """The digest of a row after one with the digest *previous* ("" before the first): SHA-256 in hexadecimal.
 
-    Over the JSON array of *previous* and the row's columns in the table's order, without blanks, as UTF-8.
+    Over *previous* and the row's other columns in the table's order, as UTF-8 text with a NUL between; NULL is empty.
     """
-    columns = [row.id, row.at, row.actor, row.changeset, row.operation, row.object, row.before, row.after]
-    text = json.dumps([previous, *columns], ensure_ascii=False, separators=(",", ":"))
+    text = "\0".join([previous, *["" if column is None else str(column) for column in row]])
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
@@ -83,20 +111,39 @@ def snapshot(kept: Kept) -> Mapping[str, Any]:
             "until": kept.until,
             "comment": kept.comment,
         }
-    return _fields(kept)
+    if isinstance(kept, Address):
+        return {"address": kept.address, "mailbox": kept.mailbox, "is_primary": kept.is_primary}
+    return {"name": kept.name, "unlisted": kept.unlisted}
 
 
-def _as_json(kept: Kept | None) -> str | None:
-    return None if kept is None else json.dumps(snapshot(kept), ensure_ascii=False)
+def from_snapshot(noun: str, taken: Mapping[str, Any]) -> Kept:
+    """The object that a `snapshot` was taken of; *noun* is the first word of the journal's operation."""
+    values = dict(taken)
+    if noun == "sender":
+        sender, to = values.pop("sender"), values.pop("to")
+        is_fixed = to in (Recipients.OUTSIDE, Recipients.ANYONE)
+        return BlockedSender(
+            mailbox="" if "@" in sender or sender == "<>" else sender,
+            pattern=sender if "@" in sender or sender == "<>" else "",
+            recipients=Recipients(to) if is_fixed else Recipients.MAILBOX,
+            to_mailbox="" if is_fixed else to,
+            allowed=frozenset(values.pop("except")),
+            **values,
+        )
+    if noun == "mailbox":
+        return Mailbox(accepted=frozenset(values.pop("accept")), receive=Receive(values.pop("receive")), **values)
+    if noun == "address":
+        return Address(**values)
+    return Domain(values["name"], Unlisted(values["unlisted"]))
 
 
-def _name(kept: Kept | None) -> str:
+def object_name(kept: Kept) -> str:
+    """What the journal calls *kept*: its name, address, or the sender."""
     if isinstance(kept, BlockedSender):
         return kept.sender
-    if isinstance(kept, Address):
-        return kept.address
-    return kept.name if kept else ""
+    return kept.address if isinstance(kept, Address) else kept.name
 
 
-def _fields(row: Change | Domain | Address) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in row.__dataclass_fields__}
+def as_json(kept: Kept | None) -> str | None:
+    """The snapshot of *kept* as the journal holds it."""
+    return None if kept is None else _encode(snapshot(kept))

@@ -1,101 +1,20 @@
 """The daemon's reads: one object at a time, from the tables as they are at this moment."""
 
-import json
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+import time
+from collections.abc import Iterable
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, select, union_all
-from sqlalchemy.dialects import sqlite
-
 from policyd.errors import StoreError
-from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted
-from policyd.store import schema
-from policyd.store.connect import connect_reading, missing_error, store_error
+from policyd.model import BlockedSender, Domain, Mailbox
+from policyd.store import point
+from policyd.store.connect import check_version, connect_reading, missing_error, store_error
 
 _DOMAINS_KEPT = 1024
-
-_holder = schema.mailbox.alias("holder")
-_target = schema.mailbox.alias("target")
-
-SELECT_MAILBOX = select(
-    schema.mailbox.c.name,
-    schema.mailbox.c.receive,
-    schema.mailbox.c.reason,
-    schema.mailbox.c.until,
-    schema.mailbox.c.comment,
-    schema.mailbox.c.id,
-)
-SELECT_BLOCKED = (
-    select(
-        _holder.c.name,
-        schema.blocked_sender.c.pattern,
-        schema.blocked_sender.c.recipients,
-        _target.c.name,
-        schema.blocked_sender.c.reason,
-        schema.blocked_sender.c.until,
-        schema.blocked_sender.c.comment,
-        schema.blocked_sender.c.created_at,
-        schema.blocked_sender.c.created_by,
-        schema.blocked_sender.c.id,
-    )
-    .outerjoin(_holder, _holder.c.id == schema.blocked_sender.c.mailbox_id)
-    .outerjoin(_target, _target.c.id == schema.blocked_sender.c.recipient_mailbox_id)
-)
-
-
-def to_mailbox(row: Sequence[Any], accepted: Iterable[str]) -> Mailbox:
-    """The mailbox in a row of `SELECT_MAILBOX`."""
-    name, receive, reason, until, comment, number = row
-    return Mailbox(name, Receive(receive), reason, until, comment, frozenset(accepted), number)
-
-
-def to_blocked(row: Sequence[Any], allowed: Iterable[str]) -> BlockedSender:
-    """The blocked sender in a row of `SELECT_BLOCKED`."""
-    holder, pattern, recipients, target, reason, until, comment, created_at, created_by, number = row
-    return BlockedSender(
-        holder or "",
-        pattern or "",
-        Recipients(recipients or Recipients.MAILBOX),
-        target or "",
-        reason,
-        until,
-        comment,
-        frozenset(allowed),
-        created_at,
-        created_by,
-        number,
-    )
-
-
-def _compiled(statement: Any) -> str:
-    return str(statement.compile(dialect=sqlite.dialect(paramstyle="qmark")))
-
-
-def _of_patterns() -> Select[Any]:
-    patterns = func.json_each(bindparam("patterns")).table_valued("value")
-    return SELECT_BLOCKED.where(schema.blocked_sender.c.pattern.in_(select(patterns.c.value)))
-
-
-_DOMAIN = _compiled(select(schema.domain.c.unlisted).where(schema.domain.c.name == bindparam("name")))
-_BY_ADDRESS = _compiled(
-    SELECT_MAILBOX.join(schema.address, schema.address.c.mailbox_id == schema.mailbox.c.id).where(
-        schema.address.c.address == bindparam("address")
-    )
-)
-_BY_NAME = _compiled(SELECT_MAILBOX.where(schema.mailbox.c.folded_name == bindparam("name")))
-_ACCEPTED = _compiled(
-    select(schema.accepted_sender.c.pattern).where(schema.accepted_sender.c.mailbox_id == bindparam("id"))
-)
-_ENTRIES = _compiled(
-    union_all(SELECT_BLOCKED.where(schema.blocked_sender.c.mailbox_id == bindparam("mailbox")), _of_patterns())
-)
-_ALLOWED = _compiled(
-    select(schema.allowed_recipient.c.pattern).where(schema.allowed_recipient.c.blocked_sender_id == bindparam("id"))
-)
+_REOPEN_SECONDS = 1.0
 
 
 class Lookup:
@@ -108,9 +27,11 @@ class Lookup:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = None
-        self._file: tuple[int, ...] | None = None  # the open file: device, inode, size, time of its last change
+        self._file: tuple[int, int] | None = None  # the open file: device and inode
+        self._written: tuple[int, int] | None = None  # its size, and when it was last written, in nanoseconds
+        self._opened_at = 0.0
         self._version = 0
-        self._domain = lru_cache(_DOMAINS_KEPT)(self._read_domain)
+        self._domain = lru_cache(_DOMAINS_KEPT)(partial(point.domain, self._rows))
 
     def has_moved(self) -> bool:
         """Whether anything may have changed since this was last asked: a commit, or another file by that name."""
@@ -119,13 +40,20 @@ class Lookup:
         except OSError as error:
             self.close()
             raise missing_error(self._path, error) from error
-        file = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-        if self._connection is None or file != self._file:
-            self._open(file)
+        if self._connection is None or (status.st_dev, status.st_ino) != self._file or self._is_overwritten(status):
+            self._open(status)
             return True
         ((version,),) = self._rows("PRAGMA data_version")
         if version == self._version:
             return False
+        try:
+            check_version(self._path, self._connection)
+        except sqlite3.Error as error:
+            self.close()
+            raise store_error(self._path, error) from error
+        except StoreError:
+            self.close()
+            raise
         self._version = version
         self._domain.cache_clear()
         return True
@@ -142,26 +70,15 @@ class Lookup:
 
     def mailbox_with(self, address: str) -> Mailbox | None:
         """The mailbox that has *address*, in normal form."""
-        return self._mailbox(_BY_ADDRESS, address)
+        return point.mailbox_with(self._rows, address)
 
     def mailbox_named(self, folded_name: str) -> Mailbox | None:
         """The mailbox whose name folds to this."""
-        return self._mailbox(_BY_NAME, folded_name)
+        return point.mailbox_named(self._rows, folded_name)
 
     def entries_for(self, mailbox_id: int, patterns: Iterable[str]) -> tuple[BlockedSender, ...]:
         """The blocked senders that are this mailbox (0 for none) or one of *patterns*."""
-        rows = self._rows(_ENTRIES, mailbox_id, json.dumps(list(patterns)))
-        return tuple(to_blocked(row, (pattern for (pattern,) in self._rows(_ALLOWED, row[-1]))) for row in rows)
-
-    def _read_domain(self, name: str) -> Domain | None:
-        rows = self._rows(_DOMAIN, name)
-        return Domain(name, Unlisted(rows[0][0])) if rows else None
-
-    def _mailbox(self, statement: str, key: str) -> Mailbox | None:
-        rows = self._rows(statement, key)
-        if not rows:
-            return None
-        return to_mailbox(rows[0], (pattern for (pattern,) in self._rows(_ACCEPTED, rows[0][-1])))
+        return point.entries_for(self._rows, mailbox_id, patterns)
 
     def _rows(self, statement: str, *values: str | int) -> list[tuple[Any, ...]]:
         if self._connection is None:
@@ -172,10 +89,20 @@ class Lookup:
             self.close()
             raise store_error(self._path, error) from error
 
-    def _open(self, file: tuple[int, ...]) -> None:
-        """Open the file by that name, which was *file* a moment ago."""
+    def _is_overwritten(self, status: os.stat_result) -> bool:
+        """Whether the file was written since it was opened: by SQLite itself after a commit, or by a copy over it.
+
+        To open it again is right in both cases, and dear: so once in `_REOPEN_SECONDS` at most.
+        """
+        written = (status.st_size, status.st_mtime_ns)
+        return written != self._written and time.monotonic() - self._opened_at > _REOPEN_SECONDS
+
+    def _open(self, status: os.stat_result) -> None:
+        """Open the file by that name, whose *status* was this a moment ago."""
         self.close()
         self._connection = connect_reading(self._path)
-        self._file = file
+        self._file = (status.st_dev, status.st_ino)
+        self._written = (status.st_size, status.st_mtime_ns)
+        self._opened_at = time.monotonic()
         ((self._version,),) = self._rows("PRAGMA data_version")
         self._domain.cache_clear()

@@ -102,6 +102,7 @@ blocked_sender = Table(
     CheckConstraint("recipients IN ('outside', 'anyone')", name="blocked_sender_recipients"),
     comment="who may not send, and to whom (Exchange: Reject Messages From)",
     sqlite_strict=True,
+    sqlite_autoincrement=True,  # a number in an old log must not become somebody else's
 )
 Index("blocked_sender_mailbox", blocked_sender.c.mailbox_id)
 Index("blocked_sender_pattern", blocked_sender.c.pattern)
