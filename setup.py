@@ -56,6 +56,7 @@ setup(
         "attrs>=25.1",
         "cattrs>=25.1",
         "anyascii>=0.3.2",
+        "ldif>=4.3",
     ],
     extras_require={
         "test": [

@@ -59,6 +59,12 @@ class SettingsError(PolicydError):
     exit_status = 78  # EX_CONFIG
 
 
+class TransferError(PolicydError):
+    """A file that can't be imported, as a whole: mend it, or say how it is to be read."""
+
+    exit_status = 65  # EX_DATAERR
+
+
 class DaemonError(PolicydError):
     """The running daemon can't be asked: start it, or see its log."""
 

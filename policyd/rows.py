@@ -1,0 +1,138 @@
+"""What a file to import says, whatever its format: rows about objects, or problems, each with its place.
+
+A reader yields `Record`s, in the file's order; nobody changes them. Names, addresses, domains and patterns in them
+are in normal form.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from policyd.model import Receive, Unlisted
+
+
+class Mode(StrEnum):
+    """What a row wants of its object. Source: Q155414, the column Mode."""
+
+    CREATE = "create"  # must not be there
+    MODIFY = "modify"  # must be there
+    UPDATE = "update"  # made if missing, else changed
+    DELETE = "delete"  # must be there, and goes
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """The type of KEEP: what a row leaves as it is."""
+
+
+KEEP = Keep()
+
+
+@dataclass(slots=True)  # not frozen: that costs five times the time, and files have millions
+class ListEdit:
+    """What a row says of a list: empty it or not, take away, then add, in this order.
+
+    Of addresses added to a list that was emptied, the first is the primary one.
+    `remove` of values that aren't there does nothing.
+    """
+
+    clear: bool = False
+    remove: tuple[str, ...] = ()
+    add: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DomainRow:
+    """A managed domain."""
+
+    name: str
+    mode: Mode = Mode.UPDATE
+    unlisted: Unlisted | Keep = KEEP
+
+
+@dataclass(slots=True)  # not frozen: that costs five times the time, and files have millions
+class MailboxRow:
+    """A mailbox.
+
+    `addresses` are addresses. `accepted` are senders that may send to it though it is restricted:
+    patterns, or names of mailboxes, which stand for their addresses. `rejected` are senders, patterns or names of
+    mailboxes, that may not send to it: blocked senders with this mailbox as their `to`.
+    `until` is in Unix seconds, None for no end. Where `is_named_by_address`, the file gave no name, and the mailbox is
+    the one that has the first of the addresses it adds; a new one is called `name`, the local part, or `name (domain)`
+    where that is another's name.
+    """
+
+    name: str
+    mode: Mode = Mode.UPDATE
+    addresses: ListEdit | Keep = KEEP
+    receive: Receive | Keep = KEEP
+    reason: str | Keep = KEEP
+    until: int | Keep | None = KEEP
+    comment: str | Keep = KEEP
+    accepted: ListEdit | Keep = KEEP
+    rejected: ListEdit | Keep = KEEP
+    is_named_by_address: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRow:
+    """An address that is to lead to the mailbox that has the address `target`, or is named so (virtual(5))."""
+
+    address: str
+    target: str
+    mode: Mode = Mode.UPDATE
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRow:
+    """A blocked sender.
+
+    `sender` is a pattern or a mailbox's name; `to` is outside, anyone or a mailbox's name, "" where the file does
+    not say (then as `policyd sender block` without --to). `created_at` (Unix seconds) and `created_by` are KEEP where
+    the file does not carry them.
+    """
+
+    sender: str
+    to: str = ""
+    mode: Mode = Mode.UPDATE
+    allowed: ListEdit | Keep = KEEP
+    reason: str | Keep = KEEP
+    until: int | Keep | None = KEEP
+    comment: str | Keep = KEEP
+    created_at: int | Keep = KEEP
+    created_by: str | Keep = KEEP
+
+
+Row = DomainRow | MailboxRow | AddressRow | BlockRow
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with a record: the column by its name ("" for the whole), the article's event number or 0."""
+
+    message: str
+    column: str = ""
+    event: int = 0
+
+
+@dataclass(slots=True)  # not frozen: that costs five times the time, and files have millions
+class Record:
+    """One record of a file: applied whole or not at all.
+
+    `line` is the number of its first line, from 1; `source` is its text as it stands in the file, without
+    the last line break, for the file of rejected rows ("" where it is too long to keep). `skipped` names what was left
+    out on purpose, one word a value (such as X400).
+    """
+
+    line: int
+    source: str
+    rows: tuple[Row, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something to tell once about the file itself: an unknown column, a column that is there twice."""
+
+    line: int
+    message: str

@@ -1,0 +1,118 @@
+"""The header of an Exchange directory file: which column holds what, under all the names a column goes by."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum, auto
+
+from policyd.errors import TransferError
+from policyd.transfer.exchange_cells import unescape
+
+
+class Column(IntEnum):  # hashes as fast as a number
+    """What a column holds that policyd reads."""
+
+    OBJ_CLASS = auto()
+    MODE = auto()
+    DIRECTORY_NAME = auto()
+    COMMON_NAME = auto()
+    OBJ_DIST_NAME = auto()
+    ALIAS = auto()
+    PROXIES = auto()
+    SECONDARY_PROXIES = auto()
+    ACCEPT = auto()
+    ACCEPT_DL = auto()
+    REJECT = auto()
+    REJECT_DL = auto()
+    MEMBERS = auto()
+
+
+# Where the Directory Name is looked for. The alias comes last: it may differ from the name, the others don't.
+NAMING = (Column.DIRECTORY_NAME, Column.COMMON_NAME, Column.OBJ_DIST_NAME, Column.ALIAS)
+
+_COLUMNS = {
+    "obj class": Column.OBJ_CLASS,
+    "directory name": Column.DIRECTORY_NAME,
+    "common name": Column.COMMON_NAME,
+    "obj dist name": Column.OBJ_DIST_NAME,
+    "alias name": Column.ALIAS,
+    "mail nickname": Column.ALIAS,
+    "e mail addresses": Column.PROXIES,
+    "secondary proxy addresses": Column.SECONDARY_PROXIES,
+    "accept messages from": Column.ACCEPT,
+    "auth orig": Column.ACCEPT,
+    "accept messages from dl": Column.ACCEPT_DL,
+    "dl mem submit perms": Column.ACCEPT_DL,
+    "reject messages from": Column.REJECT,
+    "unauth orig": Column.REJECT,
+    "reject messages from dl": Column.REJECT_DL,
+    "dl mem reject perms": Column.REJECT_DL,
+    "members": Column.MEMBERS,
+}
+# What every Exchange file has and policyd has no use for: not worth a word.
+_UNUSED = frozenset(
+    {
+        "first name",
+        "last name",
+        "display name",
+        "primary windows nt account",
+        "home server",
+        "e mail address",  # a remote object's target, not an address of ours
+        "obj container",
+        "hide from ab",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The names of the columns as the file has them, and where each column is that policyd reads."""
+
+    names: tuple[str, ...]
+    places: Mapping[Column, int]
+
+    def name(self, column: Column) -> str:
+        """The name of *column* in this file, or "" where it has none."""
+        place = self.places.get(column)
+        return "" if place is None else self.names[place]
+
+    def read(self, cells: Sequence[str]) -> dict[Column, str]:
+        """What stands in the columns, without blanks around it; empty cells and missing columns say nothing."""
+        return {column: text for column, place in self.places.items() if (text := cells[place].strip())}
+
+
+def read_header(cells: Sequence[str], separator: str) -> tuple[Header, tuple[str, ...]]:
+    """The header that *cells* are, and what is to be told of it: columns that are there twice or unknown.
+
+    Raises TransferError where they are no header of such a file.
+    """
+    names = tuple(unescape(cell, separator).strip() for cell in cells)
+    if _key(names[0]) != "obj class":
+        raise TransferError(
+            f"the first column is {names[0][:100]!a}, not Obj-Class: this is not an Exchange directory file, "
+            "or its columns are separated by another character (--column-separator)"
+        )
+    places: dict[Column, int] = {}
+    notices, unknown = [], []
+    for place, name in enumerate(names):
+        column = Column.MODE if place == 1 and _key(name) == "mode" else _COLUMNS.get(_key(name))
+        if column is None and _key(name) == "mode":
+            notices.append("the column Mode counts only as the second one: ignored")
+        elif column is None and _key(name) not in _UNUSED:
+            unknown.append(_shown(name))
+        elif column in places:
+            notices.append(f"the column {_shown(name)} says the same as {_shown(names[places[column]])}: ignored")
+        elif column is not None:
+            places[column] = place
+    if unknown:
+        notices.append(f"columns that policyd does not know, ignored: {', '.join(dict.fromkeys(unknown))}")
+    if not any(column in places for column in NAMING):
+        raise TransferError("no column is called Directory Name, so no row says what it is about")
+    return Header(names, places), tuple(notices)
+
+
+def _key(name: str) -> str:
+    return " ".join(name.lower().replace("-", " ").split())
+
+
+def _shown(name: str) -> str:
+    return name[:100] if name.isprintable() and name else ascii(name[:100])

@@ -1,0 +1,119 @@
+"""jsonl: a JSON object a line, with the keys of `--json`, and `kind`: domain, mailbox, blocked or address.
+
+Without a `kind`, the keys tell: an element of `policyd … list --json` on a line of its own can be read as it is.
+A key that is missing leaves its field as it is, null empties it. `mode` is create, modify, update or delete. An `id` is
+not read: it belongs to the database it comes from.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO
+
+from policyd.address import normal_pattern
+from policyd.model import BlockedSender, Mailbox
+from policyd.rows import Notice, Problem, Record
+from policyd.transfer.formats import ReadOptions, Tables
+from policyd.transfer.objects import KEYS, read_object
+from policyd.transfer.text import LINE_LIMIT, Line, find_encoding, read_lines
+from policyd.transfer.values import CellError, typed
+
+_TELLING = (("sender", "blocked"), ("mailbox", "address"), ("unlisted", "domain"))
+_HINT = "; of an array, put each element on a line of its own: jq -c '.[]'"
+
+
+def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
+    """The records of *stream*; empty lines are none."""
+    for line in read_lines(stream, find_encoding(stream)):
+        if line.is_too_long:
+            yield Record(line.number, "", problems=(Problem(f"this line has more than {LINE_LIMIT} characters"),))
+        elif not line.text.isspace() and line.text:
+            yield _read_line(line, options.domain)
+
+
+def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
+    """The file, a line a piece; nothing is lost."""
+    del lost
+    for shown in _objects(tables):
+        yield json.dumps(shown, ensure_ascii=False) + "\n"
+
+
+def _read_line(line: Line, domain: str) -> Record:
+    try:
+        said = _load(line.text)
+        kind = _kind_of(said)
+    except CellError as error:
+        return Record(line.number, line.text, problems=(Problem(str(error)),))
+    rows, problems = read_object(kind, said, domain)
+    return Record(line.number, line.text, rows, problems)
+
+
+def _load(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse)
+    except json.JSONDecodeError as error:
+        hint = _HINT if text.strip() in ("[", "]") else ""
+        raise CellError(f"not a JSON object: {error.msg} at character {error.pos + 1}{hint}") from error
+    except RecursionError as error:
+        raise CellError("not an object of policyd's: nested too deeply") from error
+    except ValueError as error:  # a number of more digits than Python converts
+        raise CellError("not an object of policyd's: a number is too long") from error
+    if not isinstance(value, dict):
+        raise CellError(f"this is not a JSON object{_HINT if isinstance(value, list) else ''}")
+    return value
+
+
+def _distinct(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise CellError(f"the key {key[:100]!a} is there twice")
+        found[key] = value
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise CellError(f"{constant} is not JSON")
+
+
+def _kind_of(said: dict[str, Any]) -> str:
+    """The kind of object that *said* is about; takes the key `kind` away."""
+    if "kind" not in said:
+        return next((kind for key, kind in _TELLING if key in said), "mailbox")
+    kind = said.pop("kind")
+    if not isinstance(kind, str) or kind not in KEYS:
+        raise CellError(f"kind is none of {', '.join(KEYS)}")
+    return kind
+
+
+def _objects(tables: Tables) -> Iterator[Mapping[str, Any]]:
+    for domain in tables.domains():
+        yield {"kind": "domain", "name": domain.name, "unlisted": domain.unlisted}
+    for mailbox, addresses in tables.mailboxes():
+        yield {
+            "kind": "mailbox",
+            "name": mailbox.name,
+            "addresses": [*map(_shown, addresses)],
+            "receive": mailbox.receive,
+            "accept": [*map(_shown, sorted(mailbox.accepted))],
+            **_remarks(mailbox),
+        }
+    for entry in tables.blocked_senders():
+        yield {
+            "kind": "blocked",
+            "sender": _shown(entry.pattern) if entry.pattern else entry.mailbox,
+            "to": entry.to,
+            "except": [*map(_shown, sorted(entry.allowed))],
+            **_remarks(entry),
+            "created_at": entry.created_at,
+            "created_by": entry.created_by,
+        }
+
+
+def _remarks(kept: Mailbox | BlockedSender) -> Mapping[str, Any]:
+    return {"reason": kept.reason, "until": kept.until, "comment": kept.comment}
+
+
+def _shown(pattern: str) -> str:
+    """An address or pattern as `--json` shows it; quoted only where it would be read as another."""
+    return pattern if normal_pattern(pattern) == pattern else typed(pattern)

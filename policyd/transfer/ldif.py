@@ -1,0 +1,225 @@
+"""LDIF, as directories export it: entries and changes -> rows.
+
+An entry with addresses or a mailNickname is a mailbox, named by its mailNickname, uid or cn. A group with an address
+is one too; in a restriction it stands for its members. A modify or delete has only the entry's dn: it is about the
+mailbox that has the value in the dn's first part for a name. Source: RFC 2849, RFC 2798; Active Directory's schema.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from policyd.errors import AddressError
+from policyd.model import Receive
+from policyd.rows import KEEP, Keep, ListEdit, MailboxRow, Mode, Notice, Problem, Record
+from policyd.transfer.formats import ReadOptions
+from policyd.transfer.ldif_entries import ACCEPTED, NAMES, REJECTED, Edit, Entry, read_entries
+from policyd.transfer.ldif_people import (
+    People,
+    entry_addresses,
+    find_people,
+    is_mailbox,
+    kind_of,
+    mailbox_name,
+    name_in,
+    read_addresses,
+)
+from policyd.transfer.ldif_write import write
+
+__all__ = ["read", "write"]
+
+_ADDRESSES = ("mail", "proxyaddresses")
+_SIGN_IN = "msexchrequireauthtosendto"
+_CONTAINERS = frozenset({"ou", "dc", "o", "c", "l", "st"})
+_SPELLED = {
+    "proxyaddresses": "proxyAddresses",
+    "authorig": "authOrig",
+    "dlmemsubmitperms": "dLMemSubmitPerms",
+    "unauthorig": "unauthOrig",
+    "dlmemrejectperms": "dLMemRejectPerms",
+    "mailnickname": "mailNickname",
+    _SIGN_IN: "msExchRequireAuthToSendTo",
+}
+
+
+def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
+    """The mailboxes that a directory's entries and changes are about; other entries are skipped and counted.
+
+    *stream* is read from its start, and more than once. Raises TransferError for what isn't LDIF.
+    """
+    people = find_people(stream, options)
+    for entry in read_entries(stream):
+        yield entry if isinstance(entry, Notice) else _read_entry(entry, people, options)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What an entry is read with, and what is to be told of it."""
+
+    people: People
+    options: ReadOptions
+    problems: list[Problem] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def senders(self, attribute: str, names: Iterable[str]) -> tuple[str, ...]:
+        """Whom the values of a restriction stand for."""
+        found: list[str] = []
+        for name in names:
+            try:
+                found += self.people.find(name)
+            except AddressError as error:
+                self.problems.append(Problem(str(error), _SPELLED[attribute]))
+        return tuple(dict.fromkeys(found))
+
+    def must_sign_in(self, values: list[str]) -> bool | None:
+        """Whether only insiders may send to the mailbox; None where that isn't said."""
+        if values and values[0].upper() not in ("TRUE", "FALSE"):
+            self.problems.append(Problem(f"{values[0][:40]!a} is neither TRUE nor FALSE", _SPELLED[_SIGN_IN]))
+        return values[0].upper() == "TRUE" if values else None
+
+
+def _read_entry(entry: Entry, people: People, options: ReadOptions) -> Record:
+    reading = _Reading(people, options, list(entry.problems))
+    row = None
+    if not entry.problems:
+        try:
+            row = _read_row(entry, reading)
+        except AddressError as error:
+            reading.problems.append(Problem(str(error)))
+    is_good = row and not reading.problems
+    rows = (row,) if row and is_good else ()
+    return Record(entry.line, entry.source, rows, tuple(reading.problems), tuple(reading.skipped))
+
+
+def _read_row(entry: Entry, reading: _Reading) -> MailboxRow | None:
+    """What a record says of a mailbox, if it is about one. Raises AddressError where there is no name to give it."""
+    if entry.change in ("", "add"):
+        return _read_content(entry, reading)
+    if entry.change not in ("modify", "delete"):
+        raise AddressError(
+            f"changetype: {entry.change[:40]!a} can't be imported; to rename a mailbox: policyd mailbox rename"
+        )
+    if entry.name and entry.name[0][0] in _CONTAINERS:
+        reading.skipped.append(entry.name[0][0])
+        return None
+    if entry.change == "delete":
+        return MailboxRow(name_in(entry.name), Mode.DELETE)
+    if not entry.edits:
+        reading.skipped.append("modify")
+        return None
+    return _read_modify(entry, reading)
+
+
+def _read_content(entry: Entry, reading: _Reading) -> MailboxRow | None:
+    """An entry as it stands in the directory. What isn't there is left as it is: an export seldom has every attribute.
+
+    So is an added one: an export of ldifde says changetype: add of each, and can be imported again.
+    """
+    addresses = entry_addresses(entry.values, reading.options)
+    reading.problems.extend(addresses.problems)
+    if not is_mailbox(entry.values, addresses) and not addresses.problems:
+        reading.skipped.append(kind_of(entry.values))
+        return None
+    reading.skipped.extend(addresses.skipped)
+    accepted = _read_senders(entry, ACCEPTED, reading)
+    must_sign_in = reading.must_sign_in(entry.values.get(_SIGN_IN, []))
+    is_said = any(attribute in entry.values for attribute in _ADDRESSES)
+    return MailboxRow(
+        mailbox_name(entry.values),
+        addresses=ListEdit(not reading.options.is_append, add=addresses.all) if is_said else KEEP,
+        receive=_receive(must_sign_in, isinstance(accepted, ListEdit)),
+        accepted=accepted,
+        rejected=_read_senders(entry, REJECTED, reading),
+    )
+
+
+def _receive(must_sign_in: bool | None, has_accepted: bool) -> Receive | Keep:
+    """Who may send, by whether senders must sign in, and whether it is only some."""
+    if must_sign_in:
+        return Receive.INSIDERS
+    if has_accepted:
+        return Receive.NOBODY
+    return KEEP if must_sign_in is None else Receive.ANYONE
+
+
+def _read_senders(entry: Entry, attributes: tuple[str, ...], reading: _Reading) -> ListEdit | Keep:
+    if not any(attribute in entry.values for attribute in attributes):
+        return KEEP
+    found = [reading.senders(attribute, entry.values.get(attribute, ())) for attribute in attributes]
+    return ListEdit(not reading.options.is_append, add=tuple(dict.fromkeys(sum(found, ()))))
+
+
+def _read_modify(entry: Entry, reading: _Reading) -> MailboxRow:
+    """The changes to an entry. `mail` and `proxyAddresses` are one list here: who replaces one replaces all."""
+    for attribute in (edit.attribute for edit in entry.edits if edit.attribute in NAMES):
+        message = "a name can't be changed by an import; use: policyd mailbox rename"
+        reading.problems.append(Problem(message, _SPELLED.get(attribute, attribute)))
+    accepted = _edit_senders(entry.edits, ACCEPTED, reading)
+    receive = _edited_receive(entry.edits, accepted, reading)
+    return MailboxRow(
+        name_in(entry.name),
+        Mode.MODIFY,
+        addresses=_edit_addresses(entry.edits, reading),
+        receive=receive,
+        accepted=accepted,
+        rejected=_edit_senders(entry.edits, REJECTED, reading),
+    )
+
+
+def _edited_receive(edits: tuple[Edit, ...], accepted: ListEdit | Keep, reading: _Reading) -> Receive | Keep:
+    """Who may send after the changes, KEEP if that stays as it is."""
+    must_sign_in = None
+    for edit in edits:
+        if edit.attribute == _SIGN_IN:
+            said = reading.must_sign_in(list(edit.values))
+            must_sign_in = bool(said) and edit.operation != "delete"
+    if must_sign_in is None and isinstance(accepted, ListEdit) and accepted.clear and not accepted.add:
+        message = "the last restriction to some senders goes: say with msExchRequireAuthToSendTo who may send now"
+        reading.problems.append(Problem(message, _SPELLED["authorig"]))
+    return _receive(must_sign_in, isinstance(accepted, ListEdit) and bool(accepted.add))
+
+
+def _edit_senders(edits: tuple[Edit, ...], attributes: tuple[str, ...], reading: _Reading) -> ListEdit | Keep:
+    parts = [
+        (edit, reading.senders(edit.attribute, edit.values))
+        for attribute in attributes
+        for edit in edits
+        if edit.attribute == attribute
+    ]
+    return _combine([_apply([part for part in parts if part[0].attribute == one]) for one in attributes])
+
+
+def _edit_addresses(edits: tuple[Edit, ...], reading: _Reading) -> ListEdit | Keep:
+    parts, has_primary = [], False
+    for edit in edits:
+        if edit.attribute in _ADDRESSES:
+            mail, proxies = (edit.values if edit.attribute == one else () for one in _ADDRESSES)
+            found = read_addresses(mail, proxies, reading.options)
+            reading.problems.extend(found.problems)
+            reading.skipped.extend(found.skipped)
+            has_primary |= bool(found.primary)
+            parts.append((edit, found.all))
+    order = reversed(_ADDRESSES) if has_primary else _ADDRESSES
+    return _combine([_apply([part for part in parts if part[0].attribute == one]) for one in order])
+
+
+def _apply(parts: list[tuple[Edit, tuple[str, ...]]]) -> ListEdit:
+    """One attribute's changes, made one after the other. Beside each its values, without those of no interest here."""
+    is_cleared, removed, added = False, dict[str, None](), dict[str, None]()
+    for edit, values in parts:
+        if edit.operation == "replace" or not edit.values:
+            is_cleared, removed, added = True, {}, {}
+        if edit.operation == "delete":
+            removed.update(dict.fromkeys(values))
+            added = {value: None for value in added if value not in removed}
+        else:
+            added.update(dict.fromkeys(values))
+    return ListEdit(is_cleared, tuple(removed), tuple(added))
+
+
+def _combine(lists: list[ListEdit]) -> ListEdit | Keep:
+    """Changes to attributes that are one list here, as changes to that."""
+    clear = any(one.clear for one in lists)
+    removed = () if clear else tuple(dict.fromkeys(value for one in lists for value in one.remove))
+    added = tuple(dict.fromkeys(value for one in lists for value in one.add))
+    return ListEdit(clear, removed, added) if clear or removed or added else KEEP

@@ -1,0 +1,210 @@
+"""Who an entry of a directory is: its mailbox's name, its addresses, and whom a distinguished name stands for."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import BinaryIO
+
+from policyd.address import normal_name, parse_address
+from policyd.errors import AddressError, TransferError
+from policyd.rows import Problem
+from policyd.transfer.distinguished import Name, name_key, parse_name
+from policyd.transfer.formats import ReadOptions
+from policyd.transfer.ldif_entries import ACCEPTED, MEMBERS, NAMES, REJECTED, Block, Entry, read_entries
+
+_GROUPS = frozenset({"group", "groupofnames", "groupofuniquenames", "groupofmembers"})
+_TYPED = re.compile(r"([A-Za-z0-9]{1,16}):\s*(.*)", re.DOTALL)
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,39}")
+_PEOPLE_LIMIT = 500_000  # names that restrictions and their groups may mention: some 100 MB
+_NESTING_LIMIT = 16  # groups in groups; each level reads the file once more
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """The addresses in an entry's values, in normal form; `skipped` are the types of the others."""
+
+    primary: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Each once, the primary one first."""
+        return tuple(dict.fromkeys(self.primary + self.others))
+
+
+def read_addresses(mail: Iterable[str], proxies: Iterable[str], options: ReadOptions) -> Addresses:
+    """The addresses in the values of `mail` and `proxyAddresses`.
+
+    `SMTP:` marks the primary one, else it is the first `mail`.
+    """
+    primary: list[str] = []
+    middle: list[str] = []
+    others: list[str] = []
+    skipped, problems = [], []
+    texts = [("mail", "", text) for text in mail]
+    for text in proxies:
+        typed = _TYPED.fullmatch(text)
+        texts.append(("proxyAddresses", typed[1] if typed else "", typed[2] if typed else text))
+    for column, kind, text in texts:
+        if kind.upper() not in ("", "SMTP"):
+            skipped.append(kind.upper())
+            continue
+        try:
+            address = str(parse_address(text if "@" in text or not options.domain else f"{text}@{options.domain}"))
+        except AddressError as error:
+            problems.append(Problem(str(error), column))
+            continue
+        (primary if kind == "SMTP" else middle if column == "mail" else others).append(address)
+    return Addresses(tuple(primary), tuple(middle + others), tuple(skipped), tuple(problems))
+
+
+def entry_addresses(values: dict[str, list[str]], options: ReadOptions) -> Addresses:
+    """An entry's own addresses, without the one elsewhere that it is only a pointer to (`targetAddress`)."""
+    found = read_addresses(values.get("mail", ()), values.get("proxyaddresses", ()), options)
+    target = read_addresses((), values.get("targetaddress", ()), options).all
+    primary, others = (tuple(one for one in some if one not in target) for some in (found.primary, found.others))
+    return Addresses(primary, others, found.skipped, found.problems)
+
+
+def is_mailbox(values: dict[str, list[str]], addresses: Addresses) -> bool:
+    """Whether an entry is a mailbox: it has addresses of its own, or had (Active Directory leaves its mailNickname)."""
+    return bool(addresses.all) or ("mailnickname" in values and "targetaddress" not in values)
+
+
+def mailbox_name(values: dict[str, list[str]]) -> str:
+    """The first of mailNickname, uid and cn that can name a mailbox. Raises AddressError if none can."""
+    problem = AddressError("the entry has neither mailNickname nor uid nor cn to name the mailbox")
+    for text in (text for attribute in NAMES for text in values.get(attribute, ())):
+        try:
+            return normal_name(text)
+        except AddressError as error:
+            problem = error
+    raise problem
+
+
+def name_in(name: Name) -> str:
+    """The mailbox's name in the name of an entry: the value of its first part. Raises AddressError."""
+    if not name or name[0][0] not in NAMES:
+        raise AddressError("the record has only the entry's dn, and that begins with neither cn= nor uid=")
+    return normal_name(name[0][1])
+
+
+def is_group(values: dict[str, list[str]]) -> bool:
+    """Whether an entry stands for its members."""
+    classes = {text.lower() for text in values.get("objectclass", ())}
+    return bool(classes & _GROUPS) or any(attribute in values for attribute in MEMBERS)
+
+
+def kind_of(values: dict[str, list[str]]) -> str:
+    """One word for what an entry is that is no mailbox."""
+    if is_group(values):
+        return "group"
+    word = values.get("objectclass", [""])[-1]
+    return word if _WORD.fullmatch(word) else "entry"
+
+
+@dataclass(slots=True)
+class People:
+    """Whom the names in the file's restrictions stand for; nobody else is remembered."""
+
+    senders: dict[bytes, str] = field(default_factory=dict)
+    groups: dict[bytes, tuple[bytes, ...]] = field(default_factory=dict)
+
+    def find(self, text: str) -> tuple[str, ...]:
+        """The mailboxes' names and addresses behind a distinguished name, members for a group.
+
+        Raises AddressError for who isn't in the file.
+        """
+        found, seen = [], set()
+        waiting = [_key(text)]
+        while waiting:
+            key = waiting.pop()
+            if key in seen:
+                continue
+            seen.add(key)
+            if key in self.senders:
+                found.append(self.senders[key])
+            elif key in self.groups:
+                waiting += reversed(self.groups[key])
+            else:
+                who = f"{text[:200]!a} is" if len(seen) == 1 else f"a member of {text[:200]!a} is"
+                raise AddressError(f"{who} neither a mailbox nor a group in this file")
+        return tuple(dict.fromkeys(found))
+
+    def add(self, key: bytes, entry: Entry, options: ReadOptions) -> None:
+        """Remember *entry*, if it can send. One without any address stands for nobody, as an empty group."""
+        try:
+            if entry.change in ("modify", "delete"):
+                self.senders.setdefault(key, name_in(entry.name))
+            elif is_group(entry.values):
+                members = (text for attribute in MEMBERS for text in entry.values.get(attribute, ()) if text)
+                self.groups[key] = tuple(map(_key, members))
+            elif is_mailbox(entry.values, entry_addresses(entry.values, options)):
+                self.senders[key] = mailbox_name(entry.values)
+            elif target := read_addresses((), entry.values.get("targetaddress", ()), options).all:
+                self.senders[key] = target[0]
+            else:
+                self.groups[key] = ()
+        except AddressError:
+            return  # whoever mentions it is told that it is not there
+
+
+def find_people(stream: BinaryIO, options: ReadOptions) -> People:
+    """Whom the restrictions in the file mention. Reads it once, and once more for each level of groups.
+
+    Raises TransferError where there are too many to remember.
+    """
+    people = People()
+    asked: set[bytes] = set()
+    restricted = _good_entries(stream, lambda block: block.mentions(ACCEPTED + REJECTED))
+    missing = _more((key for entry in restricted for key in _mentioned(entry)), asked)
+    for _ in range(_NESTING_LIMIT):
+        if not missing:
+            break
+        for entry in _good_entries(stream, partial(_is_about, missing)):
+            people.add(name_key(entry.name), entry, options)
+        missing = _more((key for group in missing for key in people.groups.get(group, ())), asked)
+    return people
+
+
+def _more(keys: Iterable[bytes], asked: set[bytes]) -> set[bytes]:
+    """Those of *keys* that were not asked for yet, and now are."""
+    new = set()
+    for key in keys:
+        if key not in asked:
+            asked.add(key)
+            new.add(key)
+            if len(asked) > _PEOPLE_LIMIT:
+                raise TransferError(
+                    f"the restrictions name more than {_PEOPLE_LIMIT} senders; import the file in parts"
+                )
+    return new
+
+
+def _is_about(keys: set[bytes], block: Block) -> bool:
+    return name_key(block.name) in keys
+
+
+def _good_entries(stream: BinaryIO, is_wanted: Callable[[Block], bool]) -> Iterator[Entry]:
+    return (entry for entry in read_entries(stream, is_wanted) if isinstance(entry, Entry) and not entry.problems)
+
+
+def _mentioned(entry: Entry) -> Iterator[bytes]:
+    """The keys of the names in an entry's restrictions; what is no name is told later, by its record."""
+    texts = [text for attribute in ACCEPTED + REJECTED for text in entry.values.get(attribute, ())]
+    texts += [text for edit in entry.edits if edit.attribute in ACCEPTED + REJECTED for text in edit.values]
+    for text in texts:
+        try:
+            yield _key(text)
+        except AddressError:
+            continue
+
+
+def _key(text: str) -> bytes:
+    try:
+        return name_key(parse_name(text))
+    except ValueError as error:
+        raise AddressError(str(error)) from error

@@ -1,0 +1,128 @@
+"""The tables -> LDIF: entries that a directory takes where its schema has the attributes, and that `read` takes back.
+
+A sender who is no mailbox is a contact below the mailbox that accepts or refuses it. A mailbox that accepts nobody
+accepts the members of a group that has none. Source: RFC 2849, RFC 2798 (inetOrgPerson), RFC 4519.
+"""
+
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from ldif import LDIFWriter  # type: ignore[import-untyped]  # it has no annotations
+
+from policyd.address import is_pattern
+from policyd.model import Mailbox, Receive, Recipients, Unlisted
+from policyd.transfer.distinguished import escape_value
+from policyd.transfer.formats import Tables
+
+_BASE = "ou=policyd"
+_NOBODY = f"cn=accepted by nobody,{_BASE}"
+_DOT_STRING = re.compile(r"[^\s\"(),:;<>@\[\\\]\x00-\x1f.]+(?:\.[^\s\"(),:;<>@\[\\\]\x00-\x1f.]+)*")
+
+_Values = dict[str, list[str]]
+
+
+def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
+    """The mailboxes as entries, one a piece of text, and who may send to them.
+
+    Counts in *lost*, by a word each, what can't be said. Holds the senders that are blocked to a single mailbox.
+    """
+    for domain in tables.domains():
+        lost["domain"] += 1
+        lost["unlisted"] += domain.unlisted is not Unlisted.REJECT
+    rejected = _rejected(tables, lost)
+    yield "version: 1\n\n"
+    yield _entry(_BASE, {"objectClass": ["organizationalUnit"], "ou": ["policyd"]})
+    # An empty name as its one member: the schema wants one.
+    yield _entry(_NOBODY, {"objectClass": ["groupOfNames"], "cn": ["accepted by nobody"], "member": [""]})
+    for mailbox, addresses in tables.mailboxes():
+        yield from _mailbox(mailbox, addresses, rejected.get(mailbox.name, []), lost)
+    for word in [word for word in lost if not lost[word]]:
+        del lost[word]
+
+
+def _rejected(tables: Tables, lost: Counter[str]) -> dict[str, list[str]]:
+    """The senders that are blocked to a single mailbox, by its name."""
+    rejected: dict[str, list[str]] = {}
+    for entry in tables.blocked_senders():
+        if entry.recipients is not Recipients.MAILBOX or not _can_name(entry.sender):
+            lost["blocked-sender"] += 1
+            continue
+        lost["reason"] += bool(entry.reason)
+        lost["until"] += entry.until is not None
+        lost["comment"] += bool(entry.comment)
+        lost["except"] += bool(entry.allowed)
+        lost["created"] += bool(entry.created_at or entry.created_by)
+        rejected.setdefault(entry.to_mailbox, []).append(entry.sender)
+    return rejected
+
+
+def _mailbox(mailbox: Mailbox, addresses: tuple[str, ...], rejected: list[str], lost: Counter[str]) -> Iterator[str]:
+    """The entry of a mailbox, and those of the senders below it."""
+    lost["reason"] += bool(mailbox.reason)
+    lost["until"] += mailbox.until is not None
+    lost["comment"] += bool(mailbox.comment)
+    name = f"uid={escape_value(mailbox.name)},{_BASE}"
+    accepted = sorted(pattern for pattern in mailbox.accepted if _can_name(pattern))
+    is_restricted = mailbox.receive is not Receive.ANYONE
+    lost["accepted-sender"] += len(mailbox.accepted) - len(accepted) * is_restricted
+    values = {
+        "objectClass": ["inetOrgPerson"],
+        "uid": [mailbox.name],
+        "cn": [mailbox.name],
+        "sn": [mailbox.name],
+        "mailNickname": [] if addresses else [mailbox.name],
+        **_addresses(addresses),
+        "authOrig": [_sender_name(pattern, name) for pattern in accepted if is_restricted],
+        "unauthOrig": [_sender_name(sender, name) for sender in rejected],
+    }
+    if mailbox.receive is Receive.INSIDERS:
+        values["msExchRequireAuthToSendTo"] = ["TRUE"]
+    elif is_restricted and not accepted:
+        values["dLMemSubmitPerms"] = [_NOBODY]
+    yield _entry(name, values)
+    below = {*(accepted if is_restricted else ()), *filter(is_pattern, rejected)}
+    for address in sorted(below):
+        contact = {"objectClass": ["contact"], "cn": [address], "targetAddress": [f"SMTP:{_typed(address)}"]}
+        yield _entry(_sender_name(address, name), contact)
+
+
+def _addresses(addresses: tuple[str, ...]) -> _Values:
+    """The attributes that hold *addresses*, in their order. `mail` is ASCII only. Source: RFC 4524 §2.16."""
+    typed = [_typed(address) for address in addresses]
+    if all(map(str.isascii, typed)):
+        return {"mail": typed}
+    proxies = [f"{'smtp' if number else 'SMTP'}:{address}" for number, address in enumerate(typed)]
+    return {"mail": typed[:1] if typed[0].isascii() else [], "proxyAddresses": proxies}
+
+
+def _can_name(sender: str) -> bool:
+    """Whether an entry can stand for *sender*: a mailbox or a single address."""
+    local, at, domain = sender.rpartition("@")
+    return not is_pattern(sender) or bool(at and local and domain)
+
+
+def _sender_name(sender: str, mailbox: str) -> str:
+    """The name of the entry for a sender: a mailbox's own, or a contact's below the entry *mailbox*."""
+    if is_pattern(sender):
+        return f"cn={escape_value(sender)},{mailbox}"
+    return f"uid={escape_value(sender)},{_BASE}"
+
+
+def _typed(address: str) -> str:
+    """An address in normal form as it is typed, its local part quoted where it must be. Source: RFC 5321 §4.1.2."""
+    local, _, domain = address.rpartition("@")
+    if _DOT_STRING.fullmatch(local):
+        return address
+    escaped = local.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"@{domain}'
+
+
+def _entry(name: str, values: _Values) -> str:
+    """A record with its empty line; what has no plain form is base64."""
+    stream = io.BytesIO()
+    # The library knows no rule for a blank at an end: as octets a value always becomes base64.
+    record = {key: [one.encode() if one.endswith(" ") else one for one in some] for key, some in values.items()}
+    LDIFWriter(stream).unparse(name, record)
+    return stream.getvalue().decode("ascii")

@@ -1,0 +1,158 @@
+"""The objects of our own formats, csv and jsonl: which columns or keys each kind has, and the row they make.
+
+Both formats have the same words for the same things, those of `--json`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from policyd.address import name_after, normal_pattern
+from policyd.errors import AddressError
+from policyd.rows import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, Problem, Row
+from policyd.transfer import values
+from policyd.transfer.values import CellError
+
+Parse = Callable[[Any, str], Any]  # a value of JSON's types, and the domain that completes addresses
+
+
+def _alone(parse: Callable[[Any], Any]) -> Parse:
+    return lambda value, _domain: parse(value)
+
+
+def _addresses(value: Any, domain: str) -> ListEdit:
+    texts = values.strings(value)
+    if len(texts) == 1:
+        return ListEdit(True, (), (values.address(texts[0], domain),))
+    return values.whole_list(values.address(each, domain) for each in texts)
+
+
+def _one_address(value: Any, domain: str) -> ListEdit:
+    return ListEdit(add=(values.address(values.string(value), domain),))
+
+
+def _senders(value: Any, _domain: str) -> ListEdit:
+    return values.whole_list(values.sender(each) for each in values.strings(value))
+
+
+def _patterns(value: Any, domain: str) -> ListEdit:
+    return values.whole_list(normal_pattern(values.completed(each, domain)) for each in values.strings(value))
+
+
+def _number(value: Any, _domain: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise CellError("this is not a number")
+
+
+def _flag(value: Any, _domain: str) -> None:
+    if not isinstance(value, bool):
+        raise CellError("this is neither true nor false")
+
+
+_MODE = {"mode": ("mode", _alone(values.mode)), "id": ("", _number)}
+_REMARKS: dict[str, tuple[str, Parse]] = {
+    "reason": ("reason", _alone(values.remark)),
+    "until": ("until", _alone(values.end)),
+    "comment": ("comment", _alone(values.remark)),
+}
+
+# Of each kind, its keys: the attribute of the row ("" where the row has none), and how the value is read.
+KEYS: Mapping[str, Mapping[str, tuple[str, Parse]]] = {
+    "domain": {
+        **_MODE,
+        "name": ("name", _alone(values.domain_name)),
+        "unlisted": ("unlisted", _alone(values.unlisted)),
+    },
+    "mailbox": {
+        **_MODE,
+        **_REMARKS,
+        "name": ("name", _alone(values.mailbox_name)),
+        "addresses": ("addresses", _addresses),
+        "address": ("addresses", _one_address),
+        "receive": ("receive", _alone(values.receive)),
+        "accept": ("accepted", _senders),
+    },
+    "blocked": {
+        **_MODE,
+        **_REMARKS,
+        "sender": ("sender", _alone(values.sender)),  # without a domain, a mailbox's name: not completed
+        "to": ("to", _alone(values.recipients)),
+        "except": ("allowed", _patterns),
+        "created_at": ("created_at", _alone(values.moment)),
+        "created_by": ("created_by", _alone(values.remark)),
+    },
+    "address": {
+        **_MODE,
+        "address": ("address", lambda value, domain: values.address(values.string(value), domain)),
+        "mailbox": ("target", _alone(values.mailbox_name)),
+        "is_primary": ("", _flag),
+    },
+}
+BOTH = "address and addresses can't both be given"
+LISTS = frozenset({"addresses", "accept", "except"})
+_NEEDED = {"domain": ("name",), "mailbox": (), "blocked": ("sender",), "address": ("address", "target")}
+_CALLED = {"name": "a name", "sender": "a sender", "address": "an address", "target": "a mailbox"}
+_NOUNS = {"domain": "a domain", "blocked": "a blocked sender", "address": "an address"}
+_MAKE: Mapping[str, Callable[..., Row]] = {
+    "domain": DomainRow,
+    "mailbox": MailboxRow,
+    "blocked": BlockRow,
+    "address": AddressRow,
+}
+
+
+def refuse(_value: Any, _domain: str) -> None:
+    """What reads the keys that a kind hasn't got: raises CellError."""
+    raise CellError("an object of this kind has no such field")
+
+
+def read_object(kind: str, said: Mapping[str, Any], domain: str) -> tuple[tuple[Row, ...], tuple[Problem, ...]]:
+    """The row about an object of *kind* of which a file says *said*, by key; or everything that is wrong with it.
+
+    Of the values, None empties what it stands for.
+    """
+    keys = KEYS[kind]
+    found: dict[str, Any] = {}
+    problems = []
+    for key, value in said.items():
+        attribute, parse = keys.get(key, ("", refuse))
+        try:
+            if attribute and attribute in found:
+                raise CellError(BOTH)
+            found[attribute] = parse(value, domain)
+        except (AddressError, CellError) as error:
+            problems.append(Problem(str(error), ascii(key[:100])[1:-1]))
+    found.pop("", None)
+    return make_row(kind, found, problems)
+
+
+def make_row(
+    kind: str, found: dict[str, Any], problems: Sequence[Problem]
+) -> tuple[tuple[Row, ...], tuple[Problem, ...]]:
+    """The row of *kind* with the attributes *found*; or the *problems* there were, or there are with those."""
+    if problems:
+        return (), tuple(problems)
+    try:
+        if kind == "mailbox" and "name" in found:
+            return (MailboxRow(**found),), ()
+        return (_make(kind, found),), ()
+    except (AddressError, CellError) as error:
+        return (), (Problem(str(error)),)
+
+
+def mailbox_of(address: str, **said: Any) -> MailboxRow:
+    """The mailbox of *address*, in normal form, named after its local part, as far as that can be a name."""
+    return MailboxRow(name_after(address), **said, is_named_by_address=True)
+
+
+def _make(kind: str, found: dict[str, Any]) -> Row:
+    missing = [each for each in _NEEDED[kind] if each not in found]
+    if missing:
+        raise CellError(
+            f"{_NOUNS[kind]} needs {'an' if missing[0] == 'address' else 'a'} {missing[0].replace('target', 'mailbox')}"
+        )
+    if kind == "mailbox":
+        edit = found.get("addresses")
+        if edit is None or not edit.add:
+            raise CellError("a mailbox needs a name, or an address to be named after")
+        return mailbox_of(edit.add[0], **found)
+    return _MAKE[kind](**found)

@@ -1,0 +1,105 @@
+"""list: an address or a pattern a line, for mailboxes to be made or senders to be blocked (also a mailbox's name).
+
+What follows a `#` at the start of a line or behind a blank is a comment; in front of it, quotes may hold blanks and
+`#`: `"john doe"@example.com`. With --domain, a line without an `@` is completed. The comments `# into: mailboxes` and
+`# into: blocked`, as in an export, say what the lines after them are, before --into does.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from policyd.address import fold, name_after, pattern_domain
+from policyd.errors import AddressError, TransferError
+from policyd.model import BlockedSender, Mailbox, Receive, Recipients
+from policyd.rows import BlockRow, ListEdit, Notice, Problem, Record, Row
+from policyd.transfer import values
+from policyd.transfer.formats import ReadOptions, Tables
+from policyd.transfer.objects import mailbox_of
+from policyd.transfer.text import LINE_LIMIT, find_encoding, read_lines
+
+_ENTRY = re.compile(r'("(?:[^"\\]|\\.)*+"\S*+|(?!#)\S++(?:\s++(?!#)\S++)*+)?+\s*+(?:#.*)?')
+MARK = "# into: "
+_KINDS = ("mailboxes", "blocked")
+
+
+def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
+    """The records of *stream*. Raises TransferError where nothing says what the lines are."""
+    into = options.into
+    for line in read_lines(stream, find_encoding(stream)):
+        if line.text.startswith(MARK) and line.text.removeprefix(MARK) in _KINDS:
+            into = line.text.removeprefix(MARK)
+        match = _ENTRY.fullmatch(line.text.strip())
+        if match and not match[1]:
+            continue
+        if into not in _KINDS:
+            break
+        if line.is_too_long:
+            yield Record(line.number, "", problems=(Problem(f"this line has more than {LINE_LIMIT} characters"),))
+            continue
+        try:
+            row = _read_entry(match[1] if match else line.text.strip(), into, options.domain)
+            yield Record(line.number, line.text, (row,))
+        except (AddressError, values.CellError) as error:
+            yield Record(line.number, line.text, problems=(Problem(str(error)),))
+    if into not in _KINDS:
+        raise TransferError("say what the lines of the list are: --into mailboxes, or --into blocked")
+
+
+def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
+    """The addresses of the mailboxes, then the blocked senders; what a list can't say is counted in *lost*."""
+    managed = {domain.name for domain in tables.domains()}
+    lost["domain"] += len(managed)
+    # Of the mailboxes that are blocked, whether the first address that will be called so is theirs.
+    own = dict.fromkeys({fold(entry.mailbox) for entry in tables.blocked_senders()} - {""}, False)
+    free = set(own)
+    yield f"{MARK}mailboxes\n"
+    for mailbox, addresses in tables.mailboxes():
+        _count_mailbox(mailbox, addresses, lost)
+        for name in free.intersection(fold(name_after(address)) for address in addresses):
+            own[name] = name == fold(mailbox.name)
+            free.remove(name)
+        yield from (f"{values.typed(address)}\n" for address in addresses)
+    yield f"{MARK}blocked\n"
+    for entry in tables.blocked_senders():
+        sender = values.typed(entry.pattern) if entry.pattern else entry.mailbox
+        match = _ENTRY.fullmatch(sender)
+        is_named = not entry.mailbox or own[fold(entry.mailbox)]
+        if match is None or match[1] != sender or not is_named:
+            lost["blocked sender"] += 1
+            continue
+        _count_block(entry, managed, lost)
+        yield f"{sender}\n"
+
+
+def count_remarks(kept: Mailbox | BlockedSender, lost: Counter[str], *, is_reason_kept: bool = False) -> None:
+    """Count in *lost* the reason, end and comment of *kept*, where it has them."""
+    lost["reason"] += bool(kept.reason) and not is_reason_kept
+    lost["until"] += kept.until is not None
+    lost["comment"] += bool(kept.comment)
+
+
+def _read_entry(text: str, into: str, domain: str) -> Row:
+    if into == "blocked":
+        return BlockRow(values.sender(text, domain))
+    address = values.address(text, domain)
+    return mailbox_of(address, addresses=ListEdit(add=(address,)))
+
+
+def _count_mailbox(mailbox: Mailbox, addresses: tuple[str, ...], lost: Counter[str]) -> None:
+    local = addresses[0].rpartition("@")[0] if addresses else mailbox.name
+    lost["mailbox name"] += local != mailbox.name
+    lost["mailbox"] += not addresses
+    lost["several addresses"] += len(addresses) > 1
+    lost["receive"] += mailbox.receive is not Receive.ANYONE
+    lost["accept"] += bool(mailbox.accepted)
+    count_remarks(mailbox, lost)
+
+
+def _count_block(entry: BlockedSender, managed: set[str], lost: Counter[str]) -> None:
+    is_inside = not entry.pattern or pattern_domain(entry.pattern) in managed
+    lost["to"] += entry.to != (Recipients.OUTSIDE if is_inside else Recipients.ANYONE)
+    lost["except"] += bool(entry.allowed)
+    lost["created_at"] += 1
+    count_remarks(entry, lost)

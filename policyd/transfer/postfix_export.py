@@ -1,0 +1,180 @@
+"""The tables as Postfix's own maps: access(5) and virtual(5) that give the same answers, as far as they can."""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from policyd.model import BlockedSender, Mailbox, Receive, Recipients, Rule, Unlisted
+from policyd.reply import DEFAULT_TEXTS, render_text, to_ascii
+from policyd.rules import is_past
+from policyd.transfer.formats import Tables
+from policyd.transfer.plain import count_remarks
+from policyd.transfer.values import typed
+
+RECIPIENTS, VIRTUAL, SENDERS, OUTSIDERS, LOGINS, REGEXPS = PARTS = (
+    "recipient_access",
+    "virtual",
+    "sender_access",  # to anyone
+    "sender_outside",
+    "login_access",  # what the two before say, of logins
+    "outside_recipients",
+)
+INSIDERS = "policyd_insiders"
+UNLISTED = "policyd_unlisted"
+OUTSIDE = "policyd_outside"
+ALWAYS = "DUNNO always accepted"  # to Postfix, what follows the word is a remark
+UNOWNED = f"{ALWAYS}, no mailbox"
+MARK = "# policyd file: "
+DEFAULTS = {rule: render_text(rule, text) for rule, text in DEFAULT_TEXTS.items()}
+
+_POSTMASTER = "postmaster"
+_TABLE = "$default_database_type:/etc/postfix/policyd"
+_INSIDERS_OR = "permit_mynetworks, permit_sasl_authenticated, check_recipient_access"
+_HEAD = f"""\
+# Maps for Postfix 3.0 and newer, written by policyd. Each part belongs into the file that the line above it names,
+# parts of one name into one file. To make the files:
+#
+#   mkdir -p /etc/postfix/policyd && cd /etc/postfix/policyd
+#   awk '/^# policyd file: / {{ file = $4 }} file {{ print > file }}' THIS_FILE
+#   postmap {" ".join(part for part in PARTS if part != REGEXPS)}
+#
+# In main.cf, where "(what is there)" is what you have, without policyd:
+#
+#   smtpd_restriction_classes = (what is there), {INSIDERS}, {UNLISTED}, {OUTSIDE}
+#   {INSIDERS} = {_INSIDERS_OR} static:{{REJECT {DEFAULTS[Rule.RESTRICTED_RECIPIENT]}}}
+#   {UNLISTED} = {_INSIDERS_OR} static:{{REJECT {DEFAULTS[Rule.UNLISTED_RECIPIENT]}}}
+#   {OUTSIDE} = check_recipient_access regexp:/etc/postfix/policyd/{REGEXPS}
+#   smtpd_sender_restrictions = check_sasl_access {_TABLE}/{LOGINS}, check_sender_access {_TABLE}/{SENDERS}, \
+check_sender_access {_TABLE}/{OUTSIDERS}, (what is there)
+#   smtpd_recipient_restrictions = check_recipient_access {_TABLE}/{RECIPIENTS}, (what is there)
+#   virtual_alias_maps = (what is there), {_TABLE}/{VIRTUAL}
+#   parent_domain_matches_subdomains = (what is there, without smtpd_access_maps)
+#   smtpd_delay_reject = yes
+#
+# The checks come first in their lists: a permit_mynetworks before them would let insiders past. Those two classes
+# permit insiders and nobody else; relay control has to stand in smtpd_relay_restrictions.
+#
+# The answers are those of policyd with insider_networks as mynetworks, no insider_contexts, and always_accept and
+# reply texts as they are by default; but
+# - of a login, only a mailbox's name and whole addresses are known, not patterns such as @example.com;
+# - who is blocked to anyone does not reach the postmaster either;
+# - where several entries block a sender, the text may be another one's;
+# - IMCEA addresses are unlisted ones; a domain's IDNA form (xn--) is the only one known;
+# - nothing ends by itself any more. What had ended when this was written is left out.
+"""
+
+
+def write(tables: Tables, lost: Counter[str], now: int = 0) -> Iterator[str]:
+    """The maps, in parts with a comment above each that names its file; what they can't say is counted in *lost*.
+
+    What has ended at *now*, in Unix seconds (0: this moment), is left out.
+    """
+    now = now or int(time.time())
+    yield f"{_HEAD}\n{MARK}{RECIPIENTS}\n"
+    for domain in tables.domains():
+        yield f"{domain.name}\t{'DUNNO' if domain.unlisted is Unlisted.ACCEPT else UNLISTED}\n"
+    owned: set[str] = set()
+    for mailbox, addresses in tables.mailboxes():
+        _count_mailbox(mailbox, addresses, lost)
+        owned.update(address for address in addresses if _is_always_accepted(address))
+        yield from (f"{typed(address)}\t{_answer(mailbox, address, now)}\n" for address in addresses[:1])
+    yield from (
+        f"{_POSTMASTER}@{domain.name}\t{UNOWNED}\n"
+        for domain in tables.domains()
+        if f"{_POSTMASTER}@{domain.name}" not in owned
+    )
+    yield f"\n{MARK}{VIRTUAL}\n"
+    for _, addresses in tables.mailboxes():
+        yield from (f"{typed(address)}\t{typed(addresses[0])}\n" for address in addresses[1:])
+    yield f"\n{MARK}{RECIPIENTS}\n"
+    for mailbox, addresses in tables.mailboxes():
+        yield from (f"{typed(address)}\t{_answer(mailbox, address, now)}\n" for address in addresses[1:])
+    yield from _sender_parts(tables, lost, now)
+    yield f"\n{MARK}{REGEXPS}\n"
+    for domain in tables.domains():
+        yield f"/@{_escaped(domain.name)}$/\tDUNNO\n"
+    yield f"/./\tREJECT {DEFAULTS[Rule.BLOCKED_SENDER]}\n"
+
+
+def _answer(mailbox: Mailbox, address: str, now: int) -> str:
+    if _is_always_accepted(address):
+        return ALWAYS
+    if mailbox.receive is Receive.ANYONE or is_past(mailbox.until, now):
+        return "DUNNO"
+    return INSIDERS if mailbox.receive is Receive.INSIDERS else _reject(mailbox.reason, Rule.RESTRICTED_RECIPIENT)
+
+
+def _is_always_accepted(address: str) -> bool:
+    return address.rpartition("@")[0].partition("+")[0] == _POSTMASTER
+
+
+def _reject(reason: str, rule: Rule) -> str:
+    """A refusal with *reason*, in ASCII as SMTP has it, else with the text of *rule*."""
+    text = to_ascii(reason)
+    return f"REJECT 5.7.1 {text}" if text else f"REJECT {DEFAULTS[rule]}"
+
+
+def _sender_parts(tables: Tables, lost: Counter[str], now: int) -> Iterator[str]:
+    """What becomes of senders; of several entries for one key, the mailbox's counts, then the oldest."""
+    names = {entry.mailbox for entry in tables.blocked_senders()} - {""}
+    held = {mailbox.name: addresses for mailbox, addresses in tables.mailboxes() if mailbox.name in names}
+    senders: dict[str, str] = {}
+    outsiders: dict[str, str] = {}
+    logins: dict[str, str] = {}
+    for entry in _most_specific_first(tables):
+        patterns = held[entry.mailbox] if entry.mailbox else (entry.pattern,)
+        is_left_out = entry.recipients is Recipients.MAILBOX or is_past(entry.until, now)
+        _count_block(entry, lost)
+        lost["blocked sender"] += is_left_out or not patterns
+        if is_left_out:
+            continue
+        is_outside = entry.recipients is Recipients.OUTSIDE
+        answer = OUTSIDE if is_outside else _reject(entry.reason, Rule.BLOCKED_SENDER)
+        for key in map(_key, patterns):
+            lost["blocked sender"] += key in (outsiders if is_outside else senders)
+            (outsiders if is_outside else senders).setdefault(key, answer)
+        for login in _logins(entry, patterns):
+            if logins.get(login, OUTSIDE) == OUTSIDE:
+                logins[login] = answer
+    for part, answers in ((SENDERS, senders), (OUTSIDERS, outsiders), (LOGINS, logins)):
+        yield f"\n{MARK}{part}\n"
+        yield from (f"{key}\t{answer}\n" for key, answer in answers.items())
+
+
+def _most_specific_first(tables: Tables) -> Iterator[BlockedSender]:
+    yield from (entry for entry in tables.blocked_senders() if entry.mailbox)
+    yield from (entry for entry in tables.blocked_senders() if not entry.mailbox)
+
+
+def _logins(entry: BlockedSender, patterns: Iterable[str]) -> Iterator[str]:
+    """The logins that are *entry* and that a key can stand for."""
+    if entry.mailbox and re.fullmatch(r"[^\s\"#@][^\s\"@]*", entry.mailbox):
+        yield entry.mailbox.lower()
+    yield from (
+        typed(pattern) for pattern in patterns if not pattern.startswith("@") and not pattern.endswith(("@", ">"))
+    )
+
+
+def _key(pattern: str) -> str:
+    """The key of access(5) for a pattern."""
+    return pattern[1:] if pattern.startswith("@") else typed(pattern)
+
+
+def _escaped(domain: str) -> str:
+    """A regular expression for *domain*."""
+    return re.sub(r"[.\[\]]", r"\\\g<0>", domain)
+
+
+def _count_mailbox(mailbox: Mailbox, addresses: tuple[str, ...], lost: Counter[str]) -> None:
+    lost["mailbox"] += not addresses
+    lost["mailbox name"] += mailbox.name != (addresses[0].rpartition("@")[0] if addresses else mailbox.name)
+    lost["accept"] += bool(mailbox.accepted)
+    count_remarks(mailbox, lost, is_reason_kept=mailbox.receive is Receive.NOBODY)
+
+
+def _count_block(entry: BlockedSender, lost: Counter[str]) -> None:
+    lost["blocked mailbox"] += bool(entry.mailbox)
+    lost["except"] += bool(entry.allowed)
+    lost["created_at"] += 1
+    count_remarks(entry, lost, is_reason_kept=entry.recipients is Recipients.ANYONE)

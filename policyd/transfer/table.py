@@ -1,0 +1,239 @@
+"""csv: our own columns, with a header, as `policyd export` writes them and people make them in a spreadsheet.
+
+The columns, in any order and case, each optional: `kind` (domain, mailbox, blocked), `mode` (create, modify, update,
+delete), `name`, `addresses`, `receive`, `accept`, `reason`, `until`, `comment`, `unlisted`, `sender`, `to`, `except`,
+`created_at`, `created_by`. Without a `kind`, a row that has a `sender` (in a file without the column `kind`: each row,
+if there is the column `sender`) is about a blocked sender, any other about a mailbox. `address` is one address, added
+to those there are, where `addresses` are all of them.
+
+- An empty cell leaves its field as it is, `-` empties it. (A text that is a `-` is written `\\-`.)
+- Lists have blanks between; what has a blank itself is quoted: `"john doe"@example.com`.
+- Times are ISO 8601, local unless they say, or Unix seconds.
+- Columns are separated by comma, semicolon or tab, whichever the header has.
+"""
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, BinaryIO
+
+from policyd.errors import AddressError, TransferError
+from policyd.model import BlockedSender, Mailbox
+from policyd.rows import Notice, Problem, Record
+from policyd.transfer.delimited import Fields, read_records
+from policyd.transfer.formats import ReadOptions, Tables
+from policyd.transfer.objects import BOTH, KEYS, LISTS, Parse, make_row, refuse
+from policyd.transfer.text import Line, find_encoding, read_lines
+from policyd.transfer.values import CellError, show_moment, split_list, typed
+
+KINDS = ("domain", "mailbox", "blocked")
+COLUMNS = (
+    "kind",
+    "name",
+    "mode",
+    "addresses",
+    "receive",
+    "accept",
+    "reason",
+    "until",
+    "comment",
+    "unlisted",
+    "sender",
+    "to",
+    "except",
+    "created_at",
+    "created_by",
+)
+NAMING = frozenset({"name", "address", "addresses", "sender"})  # one of these a file must have
+EMPTIED = "-"
+
+_WRITTEN = tuple(each for each in COLUMNS if each != "mode")
+_QUOTE = '"'
+_ESCAPED = re.compile(r"\\+-")  # a text of nothing but this is written with one backslash more
+_CHUNK = 64 * 1024  # characters
+
+
+def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
+    """The records of *stream*, after notices about its header. Raises TransferError where that isn't ours."""
+    lines = read_lines(stream, find_encoding(stream))
+    first = next((line for line in lines if line.text), Line(1, ""))
+    records = read_records(chain((first,), lines), separator_of(first.text), _QUOTE)
+    header = _read_header(next(records, Fields(1, "", ())))
+    yield from header.notices
+    for fields in records:
+        if fields.problem:
+            yield Record(fields.line, fields.source, problems=(Problem(f"this row {fields.problem}"),))
+        elif any(fields.cells):
+            yield _read_row(fields, header, options.domain)
+
+
+def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
+    """The file, in pieces; nothing is lost."""
+    del lost
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_WRITTEN)
+    for row in _rows(tables):
+        writer.writerow([row.get(column, "") for column in _WRITTEN])
+        if text.tell() > _CHUNK:
+            yield text.getvalue()
+            text.seek(0)
+            text.truncate()
+    yield text.getvalue()
+
+
+def separator_of(header: str) -> str:
+    """What separates the columns that *header* names."""
+    return next((each for each in ",;\t" if each in header), ",")
+
+
+def read_columns(cells: Sequence[str]) -> tuple[str, ...]:
+    """The names of columns in a header's cells, as they are compared."""
+    return tuple(cell.strip().lower() for cell in cells)
+
+
+_Column = tuple[int, str, str, Parse]  # its index, its name, the attribute of the row, what reads its cells
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What the header says: the columns, for each kind of row; and what is to tell of those left out.
+
+    `kind_at` is the index of the column `kind`, or -1; `sender_at` likewise. `width` is the number of all columns.
+    """
+
+    columns: Mapping[str, tuple[_Column, ...]]
+    kind_at: int
+    sender_at: int
+    width: int
+    notices: tuple[Notice, ...]
+
+    def kind_of(self, cells: Sequence[str]) -> str:
+        """The kind of the row with *cells*. Raises CellError where it isn't one."""
+        if self.kind_at < 0:
+            return "mailbox" if self.sender_at < 0 else "blocked"
+        kind = cells[self.kind_at].strip().lower()
+        if not kind:
+            return "blocked" if self.sender_at >= 0 and cells[self.sender_at].strip() else "mailbox"
+        if kind not in KINDS:
+            raise CellError(f"{kind[:100]!a} is none of {', '.join(KINDS)}")
+        return kind
+
+
+def _read_header(fields: Fields) -> _Header:
+    names = read_columns(fields.cells)
+    if fields.problem or NAMING.isdisjoint(names):
+        raise TransferError(
+            "the first line does not name the columns of policyd's own csv, of which name, addresses, address or sender"
+            " must be there; if the file is another format, say which with --format"
+        )
+    used, notices = [], []
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            notices.append(Notice(fields.line, f"the column {name[:100]!a} is there twice; the first counts"))
+        elif name in COLUMNS or name == "address":
+            used.append(index)
+        elif name:
+            notices.append(Notice(fields.line, f"the column {name[:100]!a} is unknown and left out"))
+    return _Header(
+        {kind: tuple(_column(kind, index, names[index]) for index in used if names[index] != "kind") for kind in KINDS},
+        names.index("kind") if "kind" in names else -1,
+        names.index("sender") if "sender" in names else -1,
+        len(names),
+        tuple(notices),
+    )
+
+
+def _column(kind: str, index: int, name: str) -> _Column:
+    attribute, parse = KEYS[kind].get(name, ("", refuse))
+    if parse is not refuse:
+        parse = _of_cell(name, parse)
+    return index, name, attribute, parse
+
+
+def _of_cell(name: str, parse: Parse) -> Parse:
+    """What reads a cell of the column *name* that isn't empty, where *parse* reads its value.
+
+    Such a value is a text or a list, or None where the cell empties its field.
+    """
+    if name in LISTS:
+        return lambda cell, domain: parse(None if cell == EMPTIED else split_list(cell), domain)
+    if name in ("reason", "comment", "created_by"):
+        return lambda cell, domain: parse(
+            None if cell == EMPTIED else cell[1:] if _ESCAPED.fullmatch(cell) else cell, domain
+        )
+    if name == "until":
+        return lambda cell, domain: parse(None if cell == EMPTIED else cell, domain)
+    return parse
+
+
+def _read_row(fields: Fields, header: _Header, domain: str) -> Record:
+    cells = fields.cells
+    if len(cells) != header.width:
+        if any(cells[header.width :]):
+            problem = f"this row has {len(cells)} cells, the header {header.width}"
+            return Record(fields.line, fields.source, (), (Problem(problem),))
+        cells += ("",) * (header.width - len(cells))
+    try:
+        kind = header.kind_of(cells)
+    except CellError as error:
+        return Record(fields.line, fields.source, (), (Problem(str(error), "kind"),))
+    found: dict[str, Any] = {}
+    problems = []
+    for index, name, attribute, parse in header.columns[kind]:
+        cell = cells[index].strip()
+        if cell:
+            try:
+                if attribute in found:
+                    raise CellError(BOTH)
+                found[attribute] = parse(cell, domain)
+            except (AddressError, CellError) as error:
+                problems.append(Problem(str(error), name))
+    rows, wrong = make_row(kind, found, problems)
+    return Record(fields.line, fields.source, rows, wrong)
+
+
+def _rows(tables: Tables) -> Iterator[dict[str, str]]:
+    for domain in tables.domains():
+        yield {"kind": "domain", "name": domain.name, "unlisted": domain.unlisted}
+    for mailbox, addresses in tables.mailboxes():
+        yield {
+            "kind": "mailbox",
+            "name": mailbox.name,
+            "addresses": _list_cell(addresses),
+            "receive": mailbox.receive,
+            "accept": _list_cell(sorted(mailbox.accepted)),
+            **_remarks(mailbox),
+        }
+    for entry in tables.blocked_senders():
+        yield {
+            "kind": "blocked",
+            "sender": typed(entry.sender) if entry.pattern else entry.sender,
+            "to": entry.to,
+            "except": _list_cell(sorted(entry.allowed)),
+            "created_at": show_moment(entry.created_at),
+            "created_by": _text_cell(entry.created_by),
+            **_remarks(entry),
+        }
+
+
+def _remarks(kept: Mailbox | BlockedSender) -> dict[str, str]:
+    return {
+        "reason": _text_cell(kept.reason),
+        "until": EMPTIED if kept.until is None else show_moment(kept.until),
+        "comment": _text_cell(kept.comment),
+    }
+
+
+def _text_cell(text: str) -> str:
+    if text == EMPTIED or _ESCAPED.fullmatch(text):
+        return f"\\{text}"
+    return text or EMPTIED
+
+
+def _list_cell(values: Sequence[str]) -> str:
+    return " ".join(map(typed, values)) or EMPTIED

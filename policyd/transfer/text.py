@@ -1,0 +1,68 @@
+"""Octets -> lines of text: the encoding found, every line bounded, nothing lost that can't be decoded."""
+
+import codecs
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+LINE_LIMIT = 1024 * 1024  # characters of one line, or of one record over several lines
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_SCAN = 1024 * 1024  # octets at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line and its number, from 1, without its line break; of one that is too long only the beginning."""
+
+    number: int
+    text: str
+    is_too_long: bool = False
+
+
+def find_encoding(stream: BinaryIO) -> str:
+    """The encoding of all of *stream*, which is left at its start: by its BOM, else UTF-8, else Windows-1252.
+
+    Source: Q261112.
+    """
+    stream.seek(0)
+    start = stream.read(3)
+    encoding = next((encoding for bom, encoding in _BOMS if start.startswith(bom)), "")
+    if not encoding:
+        stream.seek(0)
+        encoding = "utf-8" if _is_utf8(stream) else "cp1252"
+    stream.seek(0)
+    return encoding
+
+
+def read_lines(stream: BinaryIO, encoding: str) -> Iterator[Line]:
+    """The lines of *stream* from its start, ended by LF, CR LF or CR. Octets that don't decode stand as surrogates."""
+    stream.seek(0)
+    errors = "replace" if encoding == "utf-16" else "surrogateescape"
+    text = io.TextIOWrapper(stream, encoding=encoding, errors=errors, newline=None)
+    try:
+        number = 0
+        while chunk := text.readline(LINE_LIMIT):
+            number += 1
+            is_too_long = len(chunk) == LINE_LIMIT and not chunk.endswith("\n")
+            yield Line(number, chunk.removesuffix("\n"), is_too_long)
+            while is_too_long and chunk and not chunk.endswith("\n"):
+                chunk = text.readline(LINE_LIMIT)
+    finally:
+        text.detach()
+
+
+def _is_utf8(stream: BinaryIO) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        while octets := stream.read(_SCAN):
+            decoder.decode(octets)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,180 @@
+"""Texts and JSON values of a file -> values in normal form, and back.
+
+What is wrong is an AddressError or a CellError.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from policyd.address import check_text, is_pattern, normal_domain, normal_name, normal_pattern, parse_address
+from policyd.errors import PolicydError
+from policyd.model import Receive, Unlisted
+from policyd.rows import ListEdit, Mode
+
+LATEST = 253402300799  # the end of the year 9999, the last time that has an ISO date
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"\S*|\S+', re.DOTALL)
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_PLAIN_LOCAL = re.compile(r"""(?![#|/.{-])[^\s"(),:;<>@\[\]\\]+""")
+
+
+class CellError(PolicydError):
+    """A value that can't be what its column or key wants."""
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """The words of a list in a cell: separated by blanks, those with blanks of their own in double quotes.
+
+    A quoted local part keeps its quotes (`"john doe"@example.com`), a word that is quoted as a whole loses them.
+    """
+    if '"' not in text:
+        return tuple(text.split())
+    words = _TOKEN.findall(text)
+    for word in words:
+        if word.startswith('"') and not _QUOTED.match(word):
+            raise CellError(f"{word[:100]!a} begins with a quote that does not end")
+    return tuple(_unquoted(word) if _QUOTED.fullmatch(word) else word for word in words)
+
+
+def typed(value: str) -> str:
+    """An address or pattern in normal form as it is typed, its local part quoted where that is needed.
+
+    Source: RFC 5321 §4.1.2.
+    """
+    local, at, domain = value.rpartition("@")
+    if not local or _PLAIN_LOCAL.fullmatch(local):
+        return value
+    escaped = re.sub(r'(["\\])', r"\\\1", local)
+    return f'"{escaped}"{at}{domain}'
+
+
+def completed(text: str, domain: str) -> str:
+    """*text* with *domain*, if that is given and *text* has none."""
+    return f"{text}@{domain}" if domain and text and "@" not in text and text != "<>" else text
+
+
+def string(value: Any) -> str:
+    """*value*, which must be a text."""
+    if not isinstance(value, str):
+        raise CellError(f"{_shown(value)} is not a text")
+    return value
+
+
+def strings(value: Any) -> tuple[str, ...]:
+    """*value*, which must be a list of texts, or nothing."""
+    if isinstance(value, tuple):
+        return value  # of a cell
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise CellError(f"{_shown(value)} is not a list of texts")
+    return tuple(string(each) for each in value)
+
+
+def mode(value: Any) -> Mode:
+    """What a row wants, in any case."""
+    return Mode(_choice(value, Mode))
+
+
+def receive(value: Any) -> Receive:
+    """Who may send to a mailbox, in any case."""
+    return Receive(_choice(value, Receive))
+
+
+def unlisted(value: Any) -> Unlisted:
+    """What happens to unlisted recipients, in any case."""
+    return Unlisted(_choice(value, Unlisted))
+
+
+def remark(value: Any) -> str:
+    """A reason, a comment, a user: one line of text."""
+    return "" if value is None else check_text(string(value), "the text").strip()
+
+
+def address(text: str, domain: str) -> str:
+    """An address in normal form; one without a domain is in *domain*."""
+    parsed = parse_address(completed(text, domain) if domain else text)
+    return f"{parsed.local}@{parsed.domain}"
+
+
+def sender(value: Any, domain: str = "") -> str:
+    """A pattern in normal form, or a mailbox's name; what has no domain is in *domain*, if that is given."""
+    text = completed(string(value), domain)
+    return normal_pattern(text) if is_pattern(text) else normal_name(text)
+
+
+def recipients(value: Any) -> str:
+    """To whom a sender is blocked: outside, anyone, or a mailbox's name."""
+    text = string(value)
+    return text.lower() if text.lower() in ("outside", "anyone") else normal_name(text)
+
+
+def domain_name(value: Any) -> str:
+    """A domain in normal form."""
+    return normal_domain(string(value))
+
+
+def mailbox_name(value: Any) -> str:
+    """A mailbox's name."""
+    return normal_name(string(value))
+
+
+def whole_list(values: Iterable[str]) -> ListEdit:
+    """What makes a list hold *values* and nothing else."""
+    return ListEdit(clear=True, add=tuple(dict.fromkeys(values)))
+
+
+def end(value: Any) -> int | None:
+    """When something ends, in Unix seconds; None for never."""
+    return None if value is None else moment(value)
+
+
+def moment(value: Any) -> int:
+    """A time in Unix seconds, from those or from an ISO 8601 date or date-time, in local time unless it says.
+
+    Eight digits are a date (20261231), other digits are seconds.
+    """
+    seconds = value
+    if isinstance(value, str):
+        try:
+            is_count = value.isascii() and value.isdigit() and len(value) != len("20261231")
+            seconds = int(value) if is_count else int(datetime.fromisoformat(value).timestamp())
+        except (ValueError, OverflowError, OSError) as error:
+            raise CellError(f"{_shown(value)} is not a time; write 2026-12-31, or 2026-12-31T18:00+01:00") from error
+    if isinstance(seconds, bool) or not isinstance(seconds, int) or not 0 < seconds <= LATEST:
+        raise CellError(f"{_shown(value)} is not a time; write Unix seconds, or an ISO date such as 2026-12-31")
+    return seconds
+
+
+def show_moment(seconds: int) -> str:
+    """A time in Unix seconds as ISO 8601, UTC; as the number where that has no date."""
+    if not 0 < seconds <= LATEST:
+        return str(seconds)
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def _choice(value: Any, choices: Iterable[str]) -> str:
+    allowed = [str(each) for each in choices]
+    text = value.lower() if isinstance(value, str) else ""
+    if text not in allowed:
+        raise CellError(f"{_shown(value)} is none of {', '.join(allowed)}")
+    return text
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+
+
+def _shown(value: Any) -> str:
+    """*value* for a message: short, and harmless on a terminal."""
+    if isinstance(value, str):
+        return ascii(value[:100])
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10**30 else "this number"
+    return "a list" if isinstance(value, (list, tuple)) else "an object" if isinstance(value, dict) else "a fraction"

@@ -1,0 +1,92 @@
+"""Which format a file is in, told from its beginning."""
+
+import importlib
+import io
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policyd.errors import TransferError
+from policyd.transfer import jsonl, plain, postfix, table
+from policyd.transfer.guess import FORMATS, guess_format
+from tests.tables_strategies import FixedTables, tables
+from tests.transfer_reading import written
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        pytest.param("Obj-Class,Mode,Directory Name\nMailbox,,a\n", "exchange-csv", id="Exchange"),
+        pytest.param('"obj-class"\t"Directory Name"\n', "exchange-csv", id="Exchange, quoted, with tabs"),
+        pytest.param("version: 1\n\ndn: cn=a\n", "ldif", id="LDIF with its version"),
+        pytest.param("# extended LDIF\n#\n\ndn:: Y249YQ==\n", "ldif", id="ldapsearch"),
+        pytest.param("# extended LDIF\n# requesting: mail unauthOri\n g\n\ndn: cn=a\n", "ldif", id="folded comment"),
+        pytest.param("name,addresses\na,a@example.com\n", "csv", id="csv"),
+        pytest.param("address\na@example.com\n", "csv", id="csv of one column"),
+        pytest.param("\ufeffName;Reason;Phone\n", "csv", id="csv of a German Excel"),
+        pytest.param('{"kind": "domain"}\n', "jsonl", id="jsonl"),
+        pytest.param('\n{"kind": \n', "jsonl", id="jsonl with a broken first line"),
+        pytest.param("# ours\na@example.com # a\n\nb@example.com\n", "list", id="list"),
+        pytest.param('"john doe"@example.com\nalice\n', "list", id="list with a quoted address"),
+        pytest.param("<>\n", "list", id="list of the null sender"),
+        pytest.param("a@example.com REJECT\n", "postfix", id="access"),
+        pytest.param("spam.example\tREJECT\n  go away\n", "postfix", id="access with a continuation"),
+        pytest.param("top 550 no\n", "postfix", id="access of a top-level domain"),
+        pytest.param("<> REJECT\n", "postfix", id="access of the null sender"),
+        pytest.param("alias@example.com a\n", "postfix", id="virtual"),
+        pytest.param("example.com anything\nroot a@example.com\n", "postfix", id="virtual with a domain"),
+    ],
+)
+def test_content_tells_the_format(content, name):
+    """Nobody should have to know what a file is called."""
+    stream = io.BytesIO(content.encode())
+    assert guess_format(stream) == name
+    assert stream.tell() == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param("", "the file is empty", id="nothing"),
+        pytest.param("\n \n", "the file is empty", id="empty lines"),
+        pytest.param("# only\n", "can't be told", id="comments"),
+        pytest.param("alice\nbob\n", "can't be told", id="words"),
+        pytest.param("Dear all,\nhello\n", "can't be told", id="a letter"),
+        pytest.param("a@example.com\nb@example.com REJECT\n", "can't be told", id="a mixture"),
+        pytest.param("alice bob\n", "can't be told", id="two words"),
+        pytest.param("  a@example.com b\n", "can't be told", id="a continuation of nothing"),
+        pytest.param("a,b,name,c,d\n", "can't be told", id="columns of another program"),
+        pytest.param("[\n {}\n]", "jq -c", id="an array"),
+    ],
+)
+def test_what_cannot_be_told_must_be_said(content, message):
+    """A wrong guess would import nonsense; one line says what to type."""
+    with pytest.raises(TransferError, match=message) as caught:
+        guess_format(io.BytesIO(content.encode()))
+    assert "--format" in str(caught.value) or "jq" in str(caught.value)
+    assert caught.value.exit_status == 65
+
+
+@settings(max_examples=25)
+@given(tables().filter(lambda held: any(addresses for _, addresses in held.mailboxes())))
+def test_every_export_is_recognised(held: FixedTables):
+    """What we write, we read without being told what it is."""
+    for name, module in {"csv": table, "jsonl": jsonl, "list": plain, "postfix": postfix}.items():
+        assert guess_format(io.BytesIO(written(module, held)[0].encode())) == name
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_reads_and_writes(name):
+    """The table of formats names modules that are there."""
+    module = importlib.import_module(f"policyd.transfer.{FORMATS[name]}")
+    assert callable(module.read)
+    assert callable(module.write)
+
+
+@given(st.binary())
+def test_any_octets_are_a_format_or_one_clear_line(octets):
+    """A traceback would be the first thing a newcomer sees."""
+    with suppress(TransferError):
+        assert guess_format(io.BytesIO(octets)) in FORMATS

@@ -1,0 +1,160 @@
+"""list: an address or a pattern a line."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policyd.address import normal_name
+from policyd.errors import TransferError
+from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients
+from policyd.rows import BlockRow, ListEdit, MailboxRow
+from policyd.transfer import plain
+from policyd.transfer.text import LINE_LIMIT
+from tests.tables_strategies import FixedTables, patterns, tables
+from tests.transfer_reading import problem_of, read_all, rows_of, written
+
+
+def made_of(address: str, name: str) -> MailboxRow:
+    """The row of a mailbox that a line with its address makes."""
+    return MailboxRow(name, addresses=ListEdit(add=(address,)), is_named_by_address=True)
+
+
+def test_addresses_become_mailboxes():
+    """The fastest way to restrict what exists: the addresses, as the other system lists them."""
+    text = '# ours\nAlice@Example.com   # the boss\n\n"john doe"@example.com\n"a #b"@example.com#c\n  bob@example.com'
+    assert rows_of(plain, text.replace("#c", ""), into="mailboxes") == [
+        made_of("alice@example.com", "alice"),
+        made_of("john doe@example.com", "john doe"),
+        made_of("a #b@example.com", "a #b"),
+        made_of("bob@example.com", "bob"),
+    ]
+
+
+def test_patterns_become_blocked_senders():
+    """Block lists go around as plain text."""
+    assert rows_of(plain, "@Spam.example\n<>\nnews@ # all of them\nJohn Doe\n", into="blocked") == [
+        BlockRow("@spam.example"),
+        BlockRow("<>"),
+        BlockRow("news@"),
+        BlockRow("John Doe"),
+    ]
+
+
+def test_hash_inside_a_word_is_its_own():
+    """A `#` is a character of local parts; only behind a blank it begins a comment."""
+    assert rows_of(plain, "a#b@example.com", into="blocked") == [BlockRow("a#b@example.com")]
+
+
+def test_only_the_marks_of_an_export_are_marks():
+    """A comment that begins like one is still a comment."""
+    text = "# into: the wild\n@spam.example\n"
+    assert rows_of(plain, text, into="blocked") == [BlockRow("@spam.example")]
+
+
+def test_domain_completes_local_parts():
+    """Lists of users have no domain."""
+    assert rows_of(plain, "alice\n", into="mailboxes", domain="example.com") == [made_of("alice@example.com", "alice")]
+    assert rows_of(plain, "alice\n<>\n", into="blocked", domain="example.com") == [
+        BlockRow("alice@example.com"),
+        BlockRow("<>"),
+    ]
+
+
+@pytest.mark.parametrize("content", ["", "# nothing\n", "alice@example.com\n"])
+def test_list_must_be_said_what_it_is(content):
+    """Blocking the mailboxes that were to be made is the worst mistake there is."""
+    with pytest.raises(TransferError, match="--into mailboxes, or --into blocked"):
+        read_all(plain, content)
+
+
+def test_comment_of_an_export_says_what_follows():
+    """An export holds mailboxes and blocked senders, whatever --into is given with it."""
+    text = "# into: mailboxes\nalice@example.com\n# into: blocked\n@spam.example\n"
+    expected = [made_of("alice@example.com", "alice"), BlockRow("@spam.example")]
+    assert rows_of(plain, text) == rows_of(plain, text, into="blocked") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("alice", "is not an address", id="no domain"),
+        pytest.param("@example.com", "is not an address", id="a pattern as an address"),
+        pytest.param('"a b"@example.com c', "is not a domain", id="two words"),
+        pytest.param("a@b.c" * LINE_LIMIT, "has more than", id="a line that is too long"),
+    ],
+)
+def test_bad_line_says_what_is_wrong(text, message):
+    """Row errors are mended by people who have only the message."""
+    assert message in problem_of(plain, text, into="mailboxes")[1]
+
+
+@given(tables())
+def test_export_keeps_who_is_blocked_and_every_address(held):
+    """What a list can say, it must say exactly; the rest is counted."""
+    text, lost = written(plain, held)
+    mailboxes, blocked = text.removeprefix("# into: mailboxes\n").split("# into: blocked\n", 1)
+    found = [row for each in read_all(plain, mailboxes, into="mailboxes") for row in each.rows]
+    addresses = [address for _, own in held.mailboxes() for address in own]
+    assert [row.addresses.add[0] for row in found] == addresses
+    assert all(normal_name(row.name) == row.name for row in found)
+    senders = [row.sender for row in rows_of(plain, blocked, into="blocked")] if blocked else []
+    assert len(senders) == len(held.held_entries) - lost["blocked sender"]
+    assert set(senders) <= {entry.sender for entry in held.held_entries}
+
+
+def test_what_a_list_cannot_say_is_counted():
+    """Nobody should think of a list as a backup."""
+    held = FixedTables(
+        (Domain("example.com"),),
+        (
+            (Mailbox("Alice", Receive.NOBODY, "r", 1, "c", frozenset({"<>"})), ("alice@example.com", "a@example.com")),
+            (Mailbox("empty"), ()),
+        ),
+        (
+            BlockedSender(mailbox="Alice", reason="r", until=1, comment="c", allowed=frozenset({"a@"})),
+            BlockedSender(pattern="bob@example.com", recipients=Recipients.OUTSIDE),
+            BlockedSender(pattern="@spam.example", recipients=Recipients.OUTSIDE),
+            BlockedSender(mailbox="#1"),
+        ),
+    )
+    text, lost = written(plain, held)
+    assert text == (
+        "# into: mailboxes\nalice@example.com\na@example.com\n# into: blocked\nAlice\nbob@example.com\n@spam.example\n"
+    )
+    assert lost == {
+        "domain": 1,
+        "mailbox": 1,
+        "mailbox name": 1,
+        "several addresses": 1,
+        "receive": 1,
+        "accept": 1,
+        "reason": 2,
+        "until": 2,
+        "comment": 2,
+        "except": 1,
+        "to": 1,
+        "created_at": 3,
+        "blocked sender": 1,
+    }
+
+
+@given(st.lists(patterns))
+def test_any_pattern_stands_on_a_line(some):
+    """Local parts may hold blanks, quotes and `#`."""
+    held = FixedTables(held_entries=tuple(BlockedSender(pattern=pattern) for pattern in some))
+    assert [row.sender for row in rows_of(plain, written(plain, held)[0])] == some
+
+
+_WORDS = ['"', "#", " ", "a", "@", "\\", "\t", "b.c", "<>", "\u00a0", "\x00", "# into: blocked", "\n"]
+
+
+@given(st.lists(st.sampled_from(_WORDS)).map("".join), st.sampled_from(["mailboxes", "blocked"]))
+def test_damaged_lists_give_problems_only(text, into):
+    """A traceback in the middle of an import tells an administrator nothing."""
+    read_all(plain, text, into=into)
+
+
+@given(st.binary(), st.sampled_from(["mailboxes", "blocked"]))
+def test_any_octets_give_problems(octets, into):
+    """Somebody will import something else."""
+    read_all(plain, octets, into=into)

@@ -1,0 +1,357 @@
+"""postfix: hand-written access(5) and virtual(5) maps, and maps of an export."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted
+from policyd.rows import KEEP, AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow
+from policyd.transfer import postfix
+from policyd.transfer.text import LINE_LIMIT
+from tests.tables_strategies import FixedTables, tables
+from tests.transfer_reading import problem_of, read_all, rows_of, written
+
+
+def made_of(address: str, **said) -> MailboxRow:
+    """The row of a mailbox that is named after its address."""
+    name = address.rpartition("@")[0]
+    return MailboxRow(name, addresses=ListEdit(add=(address,)), **said, is_named_by_address=True)
+
+
+def blocked(*senders: str, reason=KEEP, to: str = "anyone") -> list[BlockRow]:
+    """The rows of blocked senders."""
+    return [BlockRow(sender, to, reason=reason) for sender in senders]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        pytest.param("Eve@Example.com REJECT", blocked("eve@example.com"), id="an address"),
+        pytest.param("eve@example.com\treject gone", blocked("eve@example.com", reason="gone"), id="a text"),
+        pytest.param("eve@ REJECT", blocked("eve@"), id="a local part"),
+        pytest.param("<> REJECT", blocked("<>"), id="the null sender"),
+        pytest.param("spam.example REJECT", blocked("@spam.example", "@.spam.example"), id="a domain and those in it"),
+        pytest.param("top REJECT", blocked("@top", "@.top"), id="a top-level domain"),
+        pytest.param(".spam.example REJECT", blocked("@.spam.example"), id="subdomains"),
+        pytest.param("@spam.example REJECT", blocked("@spam.example"), id="a domain with an at"),
+        pytest.param("[192.0.2.1] REJECT", blocked("@[192.0.2.1]"), id="an address literal"),
+        pytest.param('"john doe"@example.com REJECT', blocked("john doe@example.com"), id="a quoted address"),
+        pytest.param("a@b.c 550 5.7.1 no  way", blocked("a@b.c", reason="no  way"), id="codes in front of the text"),
+        pytest.param("a@b.c REJECT 5.1.1 no", blocked("a@b.c", reason="no"), id="an enhanced code"),
+        pytest.param("a@b.c 554", blocked("a@b.c"), id="a code alone"),
+        pytest.param("a@b.c REJECT 5 apples", blocked("a@b.c", reason="5 apples"), id="a number that is no code"),
+        pytest.param("a@b.c REJECT a\n\n# x\n\t b\n", blocked("a@b.c", reason="a b"), id="a continued line"),
+    ],
+)
+def test_refused_senders_are_blocked(text, rows):
+    """Who has restricted by hand so far moves over with one command."""
+    assert rows_of(postfix, text) == rows
+
+
+def test_dotted_keys_show_that_domains_stand_alone():
+    """With parent_domain_matches_subdomains changed, `domain` no longer means its subdomains."""
+    assert rows_of(postfix, "a.example REJECT\n.b.example REJECT\n") == blocked("@a.example", "@.b.example")
+
+
+def test_map_of_recipients_makes_closed_mailboxes():
+    """check_recipient_access with REJECT is what `receive = nobody` is."""
+    (row,) = rows_of(postfix, "list@example.com REJECT internal list", into="mailboxes")
+    assert row == made_of("list@example.com", receive=Receive.NOBODY, reason="internal list")
+
+
+@pytest.mark.parametrize("key", ["example.com", "a@", "<>", "@example.com"])
+def test_map_of_recipients_holds_addresses_only(key):
+    """A mailbox can't be a whole domain."""
+    assert "is not one recipient" in problem_of(postfix, f"{key} REJECT", into="mailboxes")[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("a@b.c OK", "ok"),
+        ("a@b.c ok", "ok"),
+        ("b.c 1234567", "ok"),
+        ("a@b.c DUNNO", "dunno"),
+        ("a@b.c PERMIT", "permit"),
+        ("b.c RELAY", "relay"),
+        ("a@b.c 450 later", "defer"),
+        ("a@b.c DEFER_IF_PERMIT later", "defer"),
+        ("a@b.c HOLD", "hold"),
+        ("a@b.c FILTER smtp:[127.0.0.1]", "filter"),
+        ("a@b.c reject_unverified_sender, permit", "restriction"),
+        ("192.0.2.1 REJECT", "client"),
+        ("192.0.2 REJECT", "client"),
+        ("192.0.2.0/24 REJECT", "client"),
+        ("2001:db8::/32 REJECT", "client"),
+        ("[2001:db8::]/32 REJECT", "client"),
+    ],
+)
+def test_what_policyd_does_not_do_is_counted(text, word):
+    """The map stays in use for these; the administrator is told how many."""
+    (record,) = read_all(postfix, text)
+    assert (record.rows, record.problems, record.skipped) == ((), (), (word,))
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        pytest.param("Info@example.com info", [AddressRow("info@example.com", "info")], id="a mailbox"),
+        pytest.param("a@example.com B@example.com", [AddressRow("a@example.com", "b@example.com")], id="an address"),
+        pytest.param("a@example.com A@Example.com", [made_of("a@example.com")], id="itself"),
+        pytest.param("Example.com anything", [DomainRow("example.com")], id="a domain"),
+        pytest.param('a@example.com "j d"@example.com', [AddressRow("a@example.com", "j d@example.com")], id="quoted"),
+    ],
+)
+def test_virtual_aliases_are_addresses(text, rows):
+    """Without its aliases, a mailbox would be refused its mail as unlisted."""
+    assert rows_of(postfix, text) == rows
+
+
+def test_bare_alias_is_in_the_domain_given():
+    """virtual(5) completes it with $myorigin, which a file does not hold."""
+    assert rows_of(postfix, "root alice", domain="example.com") == [AddressRow("root@example.com", "alice")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("a@example.com", "nothing stands right", id="a key alone"),
+        pytest.param('"a@example.com', "is no entry", id="an open quote"),
+        pytest.param("/^spam/ REJECT", "regular expression", id="a regular expression"),
+        pytest.param("endif", "nothing stands right", id="the end of a condition"),
+        pytest.param("if /x/", "regular expression", id="a condition"),
+        pytest.param("@example.com all@example.org", "policyd domain set example.com", id="a catch-all"),
+        pytest.param("a@example.com b, c", "leads to 2 targets", id="several targets"),
+        pytest.param("a@example.com ,", "leads to 0 targets", id="no target"),
+        pytest.param("example.com my_class", "restriction class", id="a restriction class"),
+        pytest.param("a@example.com |/bin/cat", "neither an address nor", id="a command"),
+        pytest.param("a@example.com example.com/a/", "neither an address nor", id="a folder"),
+        pytest.param("a@example.com @example.org", "neither an address nor", id="a domain as a target"),
+        pytest.param("a@example.com b@", "neither an address nor", id="a local part as a target"),
+        pytest.param("a@example.com <>", "neither an address nor", id="the null sender as a target"),
+        pytest.param("root: alice", "is not an address", id="aliases(5)"),
+        pytest.param("a..b REJECT", "is not a domain", id="a broken domain"),
+        pytest.param("a@b.c REJECT \x07", "control character", id="a control character"),
+        pytest.param("a@b.c REJECT " + "x" * LINE_LIMIT, "has more than", id="a line that is too long"),
+        pytest.param(
+            "a@b.c REJECT\n" + " xx xx\n" * (LINE_LIMIT // 6), "has more than", id="an entry that is too long"
+        ),
+    ],
+)
+def test_bad_entry_says_what_is_wrong(text, message):
+    """What can't move over must be told, or mail is refused that was welcome."""
+    assert message in problem_of(postfix, text)[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "exempted"),
+    [
+        pytest.param("spam.example REJECT\nEve@Spam.example OK", "spam.example", id="an address in a domain"),
+        pytest.param("spam.example\t550 no\ngood.a.spam.example OK", "spam.example", id="a subdomain"),
+        pytest.param(".Spam.example REJECT\ngood.spam.example DUNNO", ".spam.example", id="a subdomain, dotted"),
+        pytest.param("boss@ reject\nboss@example.com OK", "boss@", id="an address of a local part"),
+        pytest.param("spam.example REJECT\nx@a.spam.example 450 later", "spam.example", id="put off instead"),
+    ],
+)
+def test_exception_that_would_be_refused_is_a_problem(text, exempted):
+    """Counted among a hundred others, the one customer who is let through would be refused unnoticed."""
+    assert f"is an exception to '{exempted}'" in problem_of(postfix, text)[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(".spam.example REJECT\nx@spam.example OK", id="the domain is not refused"),
+        pytest.param("spam.example OK\nx@spam.example REJECT", id="the other way round"),
+        pytest.param("# spam.example REJECT\nx@spam.example OK", id="a comment"),
+        pytest.param("spam.example HOLD\nx@spam.example OK", id="not refused"),
+    ],
+)
+def test_what_is_let_through_anyway_is_skipped(text):
+    """Maps are full of these; they need no attention."""
+    assert not any(record.problems for record in read_all(postfix, text))
+
+
+def test_map_of_recipients_may_have_exceptions():
+    """There each address is a mailbox of its own."""
+    first, second = read_all(postfix, "x@example.com OK\nx@ REJECT", into="mailboxes")
+    assert (first.skipped, first.problems) == (("ok",), ())
+    assert second.problems
+
+
+def test_entries_keep_their_place_and_text():
+    """The rejected ones are written out to be mended."""
+    bad, good = read_all(postfix, "# x\n\na@b.c b,\n  c\n# y\nd@b.c REJECT\n")
+    assert (bad.line, bad.source) == (3, "a@b.c b,\n  c")
+    assert (good.line, good.rows) == (6, tuple(blocked("d@b.c")))
+
+
+def test_export_reads_back():
+    """Nobody is locked in, and nobody is locked out: what the maps can say comes back."""
+    held = FixedTables(
+        (Domain("example.com"), Domain("example.org", Unlisted.ACCEPT)),
+        (
+            (Mailbox("alice", Receive.INSIDERS), ("alice@example.com", "a@example.com")),
+            (Mailbox("bob"), ("bob@example.com",)),
+            (Mailbox("eve", Receive.NOBODY, "5.1.1 gone"), ("eve@example.com",)),
+        ),
+        (
+            BlockedSender(mailbox="alice"),
+            BlockedSender(pattern="@spam.example", recipients=Recipients.ANYONE, reason="spam"),
+            BlockedSender(pattern="@.spam.example", recipients=Recipients.ANYONE),
+        ),
+    )
+    text, _ = written(postfix, held)
+    assert rows_of(postfix, text) == [
+        DomainRow("example.com", unlisted=Unlisted.REJECT),
+        DomainRow("example.org", unlisted=Unlisted.ACCEPT),
+        made_of("alice@example.com", receive=Receive.INSIDERS),
+        made_of("bob@example.com", receive=Receive.ANYONE),
+        made_of("eve@example.com", receive=Receive.NOBODY, reason="5.1.1 gone"),
+        AddressRow("a@example.com", "alice@example.com"),
+        made_of("a@example.com", receive=Receive.INSIDERS),
+        *blocked("@spam.example", reason="spam"),
+        *blocked("@.spam.example"),
+        *blocked("alice@example.com", "a@example.com", to="outside"),
+    ]
+
+
+def test_postmaster_stays_open_in_an_export():
+    """RFC 5321 §4.5.1: whoever has the address, and whether anybody has it."""
+    closed = (Mailbox("pam", Receive.NOBODY), ("postmaster@example.com", "postmaster+x@example.com"))
+    held = FixedTables((Domain("example.com"), Domain("example.org")), (closed,))
+    text, _ = written(postfix, held)
+    lines = [line for line in text.splitlines() if line.startswith("postmaster")]
+    assert lines == [
+        "postmaster@example.com\tDUNNO always accepted",
+        "postmaster@example.org\tDUNNO always accepted, no mailbox",
+        "postmaster+x@example.com\tpostmaster@example.com",
+        "postmaster+x@example.com\tDUNNO always accepted",
+    ]
+    assert [row for row in rows_of(postfix, text) if isinstance(row, MailboxRow)] == [
+        made_of("postmaster@example.com", receive=KEEP),
+        made_of("postmaster+x@example.com", receive=KEEP),
+    ]
+
+
+def test_what_has_ended_stays_ended_in_an_export():
+    """Maps know no time: an entry of last year must not come back into force."""
+    ended = Mailbox("a", Receive.NOBODY, until=1000)
+    held = FixedTables(
+        (Domain("example.com"),),
+        ((ended, ("a@example.com",)),),
+        (BlockedSender(pattern="x@spam.example", recipients=Recipients.ANYONE, until=1000),),
+    )
+    assert "a@example.com\tDUNNO\n" in "".join(postfix.write(held, Counter(), now=1000))
+    lost: Counter[str] = Counter()
+    assert "x@spam.example" not in "".join(postfix.write(held, lost, now=1000))
+    assert lost["blocked sender"] == 1
+    text = "".join(postfix.write(held, Counter(), now=999))
+    assert "a@example.com\tREJECT 5.7.1 This mailbox does not take mail from this sender\n" in text
+    assert "x@spam.example\tREJECT 5.7.1 This sender may not write to this recipient\n" in text
+
+
+def test_logins_of_an_export_are_names_and_whole_addresses():
+    """A name with a blank or a mark of its own in it can't be a key; a pattern is no login."""
+    held = FixedTables(
+        (Domain("example.com"),),
+        (
+            (Mailbox("Alice"), ("alice@example.com",)),
+            (Mailbox("two words"), ("j d@example.com",)),
+            (Mailbox("#1"), ()),
+        ),
+        (
+            BlockedSender(mailbox="Alice"),
+            BlockedSender(mailbox="two words"),
+            BlockedSender(mailbox="#1"),
+            *(BlockedSender(pattern=pattern) for pattern in ("<>", "user@", "@a.example", "@.a.example")),
+            BlockedSender(mailbox="Alice", recipients=Recipients.ANYONE, reason="bösartig"),
+            BlockedSender(pattern="alice@example.com"),
+        ),
+    )
+    text, _ = written(postfix, held)
+    assert text.partition("file: login_access\n")[2].partition("\n\n")[0].splitlines() == [
+        "alice\tREJECT 5.7.1 boesartig",
+        "alice@example.com\tREJECT 5.7.1 boesartig",
+        '"j d"@example.com\tpolicyd_outside',
+    ]
+
+
+def test_what_maps_cannot_say_is_counted():
+    """An administrator who leaves must know what stays behind."""
+    held = FixedTables(
+        (),
+        (
+            (Mailbox("Alice", Receive.INSIDERS, "r", 1, "c", frozenset({"<>"})), ("a@example.com",)),
+            (Mailbox("empty"), ()),
+        ),
+        (
+            BlockedSender(mailbox="Alice", reason="r", until=1, comment="c", allowed=frozenset({"a@"})),
+            BlockedSender(mailbox="Alice", recipients=Recipients.ANYONE, reason="kept"),
+            BlockedSender(mailbox="empty"),
+            BlockedSender(pattern="<>", recipients=Recipients.MAILBOX, to_mailbox="Alice"),
+        ),
+    )
+    text, lost = written(postfix, held)
+    assert "sender_access\na@example.com\tREJECT 5.7.1 kept\n\n" in text
+    assert "sender_outside\n\n" in text
+    assert lost == {
+        "mailbox": 1,
+        "mailbox name": 1,
+        "accept": 1,
+        "reason": 2,
+        "until": 2,
+        "comment": 2,
+        "except": 1,
+        "created_at": 4,
+        "blocked mailbox": 3,
+        "blocked sender": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("part", "line", "message"),
+    [
+        ("recipient_access", "example.com REJECT", "a domain is DUNNO or policyd_unlisted"),
+        ("recipient_access", "a@example.com HOLD", "is DUNNO, policyd_insiders or REJECT"),
+        ("sender_access", "a@example.com HOLD", "a sender is REJECT"),
+        ("sender_outside", "a@example.com REJECT", "a sender is policyd_outside"),
+    ],
+)
+def test_export_that_was_changed_says_what_its_parts_hold(part, line, message):
+    """People edit what they get."""
+    assert message in problem_of(postfix, f"# policyd file: {part}\n{line}\n")[1]
+
+
+def test_unknown_part_is_a_comment():
+    """Only the marks of an export change how the rest is read."""
+    assert rows_of(postfix, "# policyd file: other\na@b.c REJECT\n") == blocked("a@b.c")
+
+
+@settings(max_examples=50)
+@given(tables())
+def test_every_export_reads_back_without_problems(held):
+    """Whatever people have called their mailboxes."""
+    found = rows_of(postfix, written(postfix, held)[0])
+    addresses = {
+        row.addresses.add[0] for row in found if isinstance(row, MailboxRow) and isinstance(row.addresses, ListEdit)
+    }
+    assert addresses == {address for _, own in held.mailboxes() for address in own}
+
+
+_WORDS = ["a@b.c", "b.c", "REJECT", "OK", "x", " ", "\t", "\n", "#", '"', "<>", "@", ".", "/", "550", ",", "\x00", "_"]
+
+
+@given(st.lists(st.sampled_from([*_WORDS, "# policyd file: sender_access\n"])).map("".join))
+def test_damaged_maps_give_problems_only(text):
+    """A traceback in the middle of an import tells an administrator nothing."""
+    read_all(postfix, text)
+    read_all(postfix, text, into="mailboxes", domain="example.com")
+
+
+@given(st.binary())
+def test_any_octets_give_problems(octets):
+    """Somebody will import the map that postmap made."""
+    read_all(postfix, octets)
