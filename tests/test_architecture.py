@@ -20,7 +20,9 @@ LAYERS = [
     [
         *("policyd.cli.serve", "policyd.cli.check", "policyd.cli.domain", "policyd.cli.mailbox"),
         *("policyd.cli.address", "policyd.cli.sender", "policyd.cli.history", "policyd.cli.database"),
+        *("policyd.cli.import_", "policyd.cli.export", "policyd.cli.undo"),
     ],
+    ["policyd.cli.progress", "policyd.cli.rejects"],
     ["policyd.cli.command"],
     ["policyd.cli.output"],
     ["policyd.cli.types"],
@@ -30,13 +32,34 @@ LAYERS = [
     ["policyd.syslog"],
     ["policyd.decide"],
     ["policyd.store"],
-    ["policyd.store.block"],
+    ["policyd.store.replace", "policyd.store.undo", "policyd.store.dump"],
+    ["policyd.store.bulk"],
+    ["policyd.store.row", "policyd.store.block"],
+    ["policyd.store.row_block"],
+    ["policyd.store.counted"],
     ["policyd.store.edit"],
+    ["policyd.store.write"],
     ["policyd.store.journal"],
-    ["policyd.store.read"],
-    ["policyd.store.lookup"],
+    ["policyd.store.read", "policyd.store.lookup"],
+    ["policyd.store.point"],
     ["policyd.store.connect"],
     ["policyd.store.schema"],
+    ["policyd.transfer"],
+    ["policyd.transfer.guess"],
+    ["policyd.transfer.exchange", "policyd.transfer.ldif", "policyd.transfer.postfix"],
+    ["policyd.transfer.table", "policyd.transfer.jsonl"],
+    ["policyd.transfer.exchange_row", "policyd.transfer.exchange_writer"],
+    ["policyd.transfer.exchange_header"],
+    ["policyd.transfer.exchange_cells"],
+    ["policyd.transfer.ldif_people", "policyd.transfer.ldif_write"],
+    ["policyd.transfer.ldif_entries"],
+    ["policyd.transfer.postfix_export"],
+    ["policyd.transfer.plain"],
+    ["policyd.transfer.objects"],
+    ["policyd.transfer.values", "policyd.transfer.distinguished"],
+    ["policyd.transfer.formats", "policyd.transfer.delimited"],
+    ["policyd.transfer.text"],
+    ["policyd.rows"],
     ["policyd.settings"],
     ["policyd.endpoint"],
     ["policyd.reply"],
@@ -50,10 +73,11 @@ RANKS = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 # What each library is for, and so where alone it is met.
 LIBRARIES = {
     "click": r"policyd\.cli(\..*)?",
-    "rich": r"policyd\.cli\.output",
+    "rich": r"policyd\.cli\.(output|progress)",
     "twisted": r"policyd\.(cli\.serve|service|server)",
     "sqlalchemy": r"policyd\.store\..*",
-    "sqlite3": r"policyd\.store\.(connect|lookup)",
+    "sqlite3": r"policyd\.store\..*",
+    "ldif": r"policyd\.transfer\.ldif_(entries|write)",
     "cattrs": r"policyd\.settings",
     "idna": r"policyd\.address",
     "anyascii": r"policyd\.reply",
@@ -105,6 +129,14 @@ def test_module_imports_only_what_stands_below_it(module: str) -> None:
     """So that what is pure stays pure, and each file can be read without those above it."""
     ours = {name for name in imports(module) if name in FILES}
     assert {name for name in ours if RANKS[name] <= RANKS[module]} == set()
+
+
+@pytest.mark.parametrize("module", [name for name in FILES if name.startswith(("policyd.store", "policyd.transfer"))])
+def test_formats_and_tables_know_nothing_of_each_other(module: str) -> None:
+    """A new format touches no table, and a new table no format: the command line joins them, by rows."""
+    met = {name.split(".")[1] for name in imports(module) if name in FILES}
+    assert not {"store", "transfer"} <= met | {module.split(".")[1]}
+    assert met <= {"store", "transfer", "rows", "rules", "reply", "address", "model", "errors"}
 
 
 @pytest.mark.parametrize("module", FILES)

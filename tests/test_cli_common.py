@@ -69,7 +69,7 @@ def test_noun_without_a_verb_shows_help_and_fails(policyd, words):
 
 
 @pytest.mark.parametrize("words", VERBS)
-def test_help_has_an_example_that_works(policyd, words):
+def test_help_has_an_example_that_works(policyd, words, monkeypatch):
     """Examples are what people type first."""
     (example,) = re.findall(r"^ *Example: policyd (.+)$", policyd.run(f"{words} --help"), re.MULTILINE)
     assert example.startswith(words)
@@ -87,6 +87,10 @@ def test_help_has_an_example_that_works(policyd, words):
         policyd.run("sender unexcept alice @partner.example" if words == "sender except" else "domain list")
     if words == "domain remove":
         policyd.run("address remove alice@example.com")
+    if words == "import":
+        (policyd.folder / "people.csv").write_text("name,addresses\nbob,bob@example.com\n")
+    example = example.replace("undo 42", "undo 2")  # there are no 42 changes
+    monkeypatch.chdir(policyd.folder)
     assert policyd.ends(example.partition(" | ")[0]).status == 0
 
 

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import shlex
+import socket
 import textwrap
 import tomllib
 from collections.abc import Iterator
@@ -24,6 +25,10 @@ from policyd.cli import main
 from policyd.model import Action, Change, Decision, Request, Rule
 from policyd.server import IDLE_SECONDS
 from policyd.settings import FACILITIES, AuditSettings, Format, Settings, load_settings
+from policyd.transfer.guess import FORMATS
+from policyd.transfer.ldif_entries import ACCEPTED, MEMBERS, NAMES, OTHERS, REJECTED
+from policyd.transfer.objects import KEYS
+from policyd.transfer.table import COLUMNS, KINDS
 from policyd.wire import REQUEST_LIMIT
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,8 +98,10 @@ COMMON = {"--config", "--database", "--json", "-v", "--verbose", "--version"}
 
 def options(command: click.Command) -> set[str]:
     """The options of a command, but for those that all have."""
-    spelled = {name for each in command.params if isinstance(each, click.Option) for name in each.opts}
-    return spelled - COMMON
+    spelled = [
+        name for each in command.params if isinstance(each, click.Option) for name in each.opts + each.secondary_opts
+    ]
+    return {*spelled} - COMMON
 
 
 def synopses() -> dict[str, str]:
@@ -128,8 +135,8 @@ def test_every_command_is_explained_in_the_order_of_the_help() -> None:
 def test_synopsis_has_the_options_and_arguments_of_the_command(name: str) -> None:
     """An option that is not in the README does not exist for most people."""
     synopsis = synopses()[name]
-    assert set(re.findall(r"--[a-z-]+", synopsis)) == options(COMMANDS[name])
-    outside_options = re.sub(r"\[--.*?\]|--\S+ \S+", "", synopsis.removeprefix(name))
+    assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", synopsis)) == options(COMMANDS[name])
+    outside_options = re.sub(r"\[-[a-z-].*?\]|--\S+ \S+", "", synopsis.removeprefix(name))
     arguments = [
         argument.make_metavar(click.Context(COMMANDS[name]))
         for argument in COMMANDS[name].params
@@ -143,6 +150,17 @@ def test_common_options_are_in_their_table() -> None:
     rows = table("Commands", "Option")
     explained = {word for row in rows for word in re.findall(r"(?<!\S)--?[a-z]+", row[FIRST])}
     assert explained == COMMON | {"-h", "--help"}
+
+
+def test_options_of_import_are_in_their_table() -> None:
+    """It has too many for a sentence each."""
+    rows = table("Commands", "Option of import")
+    explained = {word for row in rows for word in re.findall(r"(?<![\w-])--[a-z-]+", row[FIRST])}
+    assert explained == options(COMMANDS["import"])
+    defaults = {each.opts[0]: each.default for each in COMMANDS["import"].params if isinstance(each, click.Option)}
+    for row in rows:
+        told = re.search(r"default (\S+)$", row[LAST])
+        assert told is None or told[1] == str(defaults[row[FIRST].split()[0]])
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -166,9 +184,12 @@ def command_lines() -> list[str]:
 
 
 @pytest.mark.parametrize("line", command_lines())
-def test_command_line_parses(line: str) -> None:
+def test_command_line_parses(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the README says to type is understood."""
     _, *arguments = shlex.split(line)
+    monkeypatch.chdir(tmp_path)
+    if arguments[0] == "import":  # its file must be there
+        (tmp_path / arguments[1]).touch()
     context = click.Context(main)
     name, command, rest = main.resolve_command(context, arguments)
     while isinstance(command, click.Group):
@@ -248,6 +269,71 @@ def test_postfix_lines_are_those_of_contrib() -> None:
 
 def _without_comments(text: str) -> Iterator[str]:
     return (line.rstrip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#"))
+
+
+# Bulk files
+
+
+def bulk_steps() -> list[tuple[str, str]]:
+    """The files and the commands shown for bulk files, in order: a name or a command line, and the text under it."""
+    steps = []
+    for block in section("Moving in and out").findall(nodes.literal_block):
+        if "console" in block["classes"]:
+            for step in re.split(r"^# ", block.astext(), flags=re.MULTILINE)[1:]:
+                line, _, output = step.partition("\n")
+                steps.append((line, output.strip("\n")))
+        elif not block.astext().startswith("$ "):
+            paragraph = block.parent[block.parent.index(block) - 1]
+            steps.append(([*paragraph.findall(nodes.literal)][-1].astext(), block.astext() + "\n"))
+    return steps
+
+
+def test_bulk_files_do_what_is_shown(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A postmaster tries these examples before the real thing."""
+    monkeypatch.chdir(tmp_path)
+    steps = bulk_steps()
+    assert {"exchange.csv", "people.ldif", "virtual", "people.csv"} < {name for name, _ in steps}
+    for name, text in steps:
+        if not name.startswith("policyd "):
+            Path(name).write_text(text)
+            continue
+        result: Result = run(name.removeprefix("policyd ") + " -v")
+        assert result.output.strip("\n") == text, name
+        is_refused = re.search(r"can't be undone|would remove", text)
+        assert result.exit_code == (65 if "rows are wrong" in text else 1 if is_refused else 0), name
+
+
+def test_moved_out_is_moved_in_again(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README promises that jsonl and csv carry everything."""
+    test_bulk_files_do_what_is_shown(run, tmp_path, monkeypatch)
+    exported = run("export --format csv").stdout
+    for line in ["export -o all.jsonl", "export --format csv -o tables.csv"]:
+        assert run(line).exit_code == 0
+    for number, file in enumerate(["all.jsonl", "tables.csv"]):
+        monkeypatch.setenv("POLICYD_DATABASE", str(tmp_path / f"other{number}.db"))
+        assert run(f"import {file}").exit_code == 0
+        assert run("export --format csv").stdout == exported
+
+
+def test_formats_are_those_of_the_table() -> None:
+    """What can be read can be written, and the other way round."""
+    assert [row[FIRST] for row in table("Moving in and out", "Format")] == [*FORMATS]
+
+
+def test_columns_of_csv_are_those_of_the_table() -> None:
+    """Each column, which is a key of jsonl too, and the kinds of rows that have it."""
+    rows = table("Moving in and out", "Column or key")
+    assert {row[FIRST] for row in rows} == {*COLUMNS, "address"}
+    assert [names(row[LAST].partition(";")[0]) for row in rows[:1]] == [[*KINDS]]
+    for column, kinds, _ in rows:
+        wanted = [kind for kind in KINDS if column in KEYS[kind]] or ["all"]
+        assert names(kinds.replace("all", ", ".join(KINDS)) if len(wanted) == len(KINDS) else kinds) == wanted
+
+
+def test_attributes_of_directories_are_those_of_the_table() -> None:
+    """An attribute that isn't in the table is not read, and one that isn't read is not in the table."""
+    documented = {name.lower() for row in table("Moving in and out", "Attribute") for name in names(row[FIRST])}
+    assert documented == {*ACCEPTED, *REJECTED, *NAMES, *MEMBERS, *OTHERS} - {"objectclass"}
 
 
 # Settings
@@ -373,16 +459,22 @@ def test_list_has_the_columns_and_keys_of_the_table(filled: Any, command: str, c
 
 
 @pytest.mark.parametrize(("command", "keys"), table("Listing formats", "Command", "JSON keys"))
-def test_object_has_the_keys_of_the_table(filled: Any, command: str, keys: str) -> None:
+def test_object_has_the_keys_of_the_table(
+    filled: Any, command: str, keys: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Scripts rely on them, in this order."""
     examples = {
         "mailbox show": "mailbox show alice",
         "address find": "address find alice@example.com",
         "check": "check --recipient alice@example.com",
+        "import": "import rows.csv",
+        "undo --dry-run": "undo 5 --dry-run",
     }
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").write_text("name\nalice\n")
     line = examples.get(command, command)
     assert [*json.loads(filled(f"{line} --json").stdout)] == names(keys)
-    if command != "check":
+    if command not in ("check", "import", "undo --dry-run"):
         assert filled(line).stdout.startswith(f"{names(keys)[0]}: ")
 
 
@@ -447,7 +539,25 @@ def test_operations_are_those_of_the_table() -> None:
     """Each kind of row that the journal can have."""
     fields = dict(table("The audit", "Field", "Value", position=1))
     documented = {*re.findall(r"[a-z]+\.[a-z]+", fields["operation"])}
-    assert said("record", "_store", "_store_mailbox") == documented
+    undone = {f"{noun}.undo" for noun in ("domain", "mailbox", "address", "sender")}
+    assert said("put", "put_domain", "put_mailbox", "put_address", "put_blocked") - {"….undo"} | undone == documented
+
+
+def test_a_bulk_change_is_logged_as_it_is_shown(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million lines would drown the mail log: an import is one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "policyd.toml").write_text(f'[audit]\nsyslog = "unix:{tmp_path}/log"\n')
+    name, text = bulk_steps()[0]
+    Path(name).write_text(text)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
+        syslog.bind("log")
+        run(f"import {name} --add-domains")
+        syslog.settimeout(0)
+        logged = syslog.recv(8192).decode()
+        with pytest.raises(BlockingIOError):
+            syslog.recv(8192)
+    (shown,) = [block for block in blocks(section("The audit")) if "database.import" in block]
+    assert re.sub("actor=[^,]+", "actor=root", logged).endswith(f": {shown}")
 
 
 def test_escapes_are_those_of_the_table() -> None:

@@ -20,7 +20,10 @@ _NOUNS = {
     "mailbox": ("policyd.cli.mailbox", "Mailboxes, and who may send to them."),
     "address": ("policyd.cli.address", "The addresses of mailboxes."),
     "sender": ("policyd.cli.sender", "Who may not send, and to whom."),
+    "import": ("policyd.cli.import_", "A file into the tables, in bulk."),
+    "export": ("policyd.cli.export", "The tables as a file."),
     "history": ("policyd.cli.history", "Who changed what, and when."),
+    "undo": ("policyd.cli.undo", "Take back what one command changed."),
     "database": ("policyd.cli.database", "The database file."),
 }
 

@@ -9,7 +9,7 @@ from policyd.cli.output import as_object, difference, print_list
 from policyd.cli.types import SENDER, SINCE
 from policyd.store import read
 
-_COLUMNS = ("id", "at", "actor", "operation", "object", "change")
+_COLUMNS = ("id", "changeset", "at", "actor", "operation", "object", "change")
 
 
 @click.command("history", cls=Command)
@@ -23,7 +23,7 @@ _COLUMNS = ("id", "at", "actor", "operation", "object", "change")
 @click.option("--since", metavar="WHEN", type=SINCE, default=0, help="Only changes since then: a date, -30d, -12h.")
 @click.option("--limit", metavar="N", type=click.IntRange(1, 2**31), help="Only the last N changes.")
 def command(of_object: str | None, since: int, limit: int | None) -> None:
-    """Say who changed what and when, oldest first: id, at, actor, operation, object, change.
+    """Say who changed what and when, oldest first: id, changeset, at, actor, operation, object, change.
 
     \b
     Example: policyd history --object alice --since -7d

@@ -17,7 +17,7 @@ import pytest
 from .audit import Audit, listening_audit
 from .authentication import authentication
 from .daemon import Daemon, unprivileged_command
-from .instance import Postfix, missing_for_postfix
+from .instance import Postfix, make_contrib_postfix, missing_for_postfix
 from .smtp import OUTSIDE, Session
 
 SPAWN_USER = "nobody"
@@ -45,7 +45,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def postfix(folder: Path) -> Iterator[Postfix]:
     """A running Postfix with the snippets of contrib/postfix."""
-    instance = Postfix(folder, SPAWN_USER, folder / "spawned")
+    instance = make_contrib_postfix(folder, SPAWN_USER, folder / "spawned")
     endpoint = instance.queue / "policyd"
     endpoint.mkdir()
     shutil.chown(endpoint, group="postfix")

@@ -1,11 +1,11 @@
-"""A Postfix of its own on loopback, made from the very files of contrib/postfix."""
+"""A Postfix of its own on loopback; one that is made from the very files of contrib/postfix."""
 
 import os
 import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -72,19 +72,15 @@ postlog  unix-dgram n - n - 1 postlogd
 
 
 class Postfix:
-    """A running Postfix. `port` is the port of each door: a smtpd service with one of the snippets.
+    """A Postfix in a folder. `port` is the port of each door: a smtpd service."""
 
-    `mx` has main.cf and is chrooted, `submission` and `submissions` come from master.cf, `relay` has
-    main.cf.submission, and `spawn` main.cf.spawn with the service of master.cf.
-    """
-
-    def __init__(self, folder: Path, spawn_user: str, spawn_program: Path) -> None:
-        """Write the configuration into *folder*; spawn(8) shall start *spawn_program* as *spawn_user*."""
+    def __init__(self, folder: Path, doors: Sequence[str]) -> None:
+        """Make its folders in *folder*; before it can start it needs `write_main` and `write_master`."""
         self.folder = folder
         self.queue = folder / "queue"
         self.config = folder / "etc"
         self.log = folder / "postfix.log"
-        self.port = dict(zip(DOORS, _free_ports(len(DOORS)), strict=True))
+        self.port = dict(zip(doors, _free_ports(len(doors)), strict=True))
         self._master: subprocess.Popen[bytes] | None = None
         self.config.mkdir()
         self.queue.mkdir()
@@ -92,22 +88,20 @@ class Postfix:
         shutil.chown(folder / "data", "postfix")
         (self.queue / "private").mkdir(mode=0o700)
         shutil.chown(self.queue / "private", "postfix")
-        relay, spawn = _parameters("main.cf.submission"), _parameters("main.cf.spawn")
         self._daemons = _default("daemon_directory")
-        self._write(
-            "main.cf",
-            MAIN_CF.format(folder=folder, daemons=self._daemons),
-            _read("main.cf"),
-            *(line for line in _lines(spawn) if not line.startswith("smtpd_")),
-        )
-        self._write(
-            "master.cf",
-            MASTER_CF,
-            self._service("mx", "y"),
-            self._services(spawn_user, spawn_program),
-            self._service("relay", "n", *_lines(relay)),
-            self._service("spawn", "n", *(line for line in _lines(spawn) if line.startswith("smtpd_"))),
-        )
+
+    def write_main(self, *parts: str) -> None:
+        """Write main.cf: what a host has, then *parts*."""
+        self._write("main.cf", MAIN_CF.format(folder=self.folder, daemons=self._daemons), *parts)
+
+    def write_master(self, *services: str) -> None:
+        """Write master.cf: what stands behind every door, then *services*."""
+        self._write("master.cf", MASTER_CF, *services)
+
+    def service(self, door: str, chroot: str, *parameters: str) -> str:
+        """A line of master.cf: smtpd at *door*, with *parameters* of its own."""
+        options = "".join(f"\n  -o {{ {parameter} }}" for parameter in parameters)
+        return f"127.0.0.1:{self.port[door]} inet n - {chroot} - - smtpd{options}"
 
     def start(self) -> None:
         """Start, and return when every door answers."""
@@ -147,22 +141,36 @@ class Postfix:
     def _write(self, name: str, *parts: str) -> None:
         (self.config / name).write_text("\n".join(parts) + "\n")
 
-    def _service(self, door: str, chroot: str, *parameters: str) -> str:
-        """A line of master.cf: smtpd at *door*, with *parameters* of its own."""
-        options = "".join(f"\n  -o {{ {parameter} }}" for parameter in parameters)
-        return f"127.0.0.1:{self.port[door]} inet n - {chroot} - - smtpd{options}"
 
-    def _services(self, spawn_user: str, spawn_program: Path) -> str:
-        """contrib/postfix/master.cf with the ports, the user and the command that fit a test."""
-        text = _read("master.cf")
-        for pattern, instead in (
-            (r"^submission inet", f"127.0.0.1:{self.port['submission']} inet"),
-            (r"^submissions inet", f"127.0.0.1:{self.port['submissions']} inet"),
-            (r"user=policyd argv=/usr/bin/policyd ", f"user={spawn_user} argv={spawn_program} "),
-        ):
-            text, count = re.subn(pattern, lambda _: instead, text, flags=re.MULTILINE)  # noqa: B023
-            assert count == 1, f"{pattern} stands {count} times in {CONTRIB / 'master.cf'}"
-        return text
+def make_contrib_postfix(folder: Path, spawn_user: str, spawn_program: Path) -> Postfix:
+    """A Postfix with the snippets of contrib/postfix; spawn(8) shall start *spawn_program* as *spawn_user*.
+
+    Of its doors, `mx` has main.cf and is chrooted, `submission` and `submissions` come from master.cf, `relay` has
+    main.cf.submission, and `spawn` main.cf.spawn with the service of master.cf.
+    """
+    made = Postfix(folder, DOORS)
+    relay, spawn = _parameters("main.cf.submission"), _parameters("main.cf.spawn")
+    made.write_main(_read("main.cf"), *(line for line in _lines(spawn) if not line.startswith("smtpd_")))
+    made.write_master(
+        made.service("mx", "y"),
+        _services(made.port, spawn_user, spawn_program),
+        made.service("relay", "n", *_lines(relay)),
+        made.service("spawn", "n", *(line for line in _lines(spawn) if line.startswith("smtpd_"))),
+    )
+    return made
+
+
+def _services(port: Mapping[str, int], spawn_user: str, spawn_program: Path) -> str:
+    """contrib/postfix/master.cf with the ports, the user and the command that fit a test."""
+    text = _read("master.cf")
+    for pattern, instead in (
+        (r"^submission inet", f"127.0.0.1:{port['submission']} inet"),
+        (r"^submissions inet", f"127.0.0.1:{port['submissions']} inet"),
+        (r"user=policyd argv=/usr/bin/policyd ", f"user={spawn_user} argv={spawn_program} "),
+    ):
+        text, count = re.subn(pattern, lambda _: instead, text, flags=re.MULTILINE)  # noqa: B023
+        assert count == 1, f"{pattern} stands {count} times in {CONTRIB / 'master.cf'}"
+    return text
 
 
 def _read(name: str) -> str:

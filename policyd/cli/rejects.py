@@ -1,0 +1,76 @@
+"""The rows that an import rejected, as a file that can be mended and imported."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, BinaryIO
+
+from policyd.rows import Record
+from policyd.transfer.delimited import read_records
+from policyd.transfer.formats import ReadOptions
+from policyd.transfer.text import find_encoding, read_lines
+
+_WITH_HEADER = frozenset({"exchange-csv", "csv"})
+
+
+def read_header(stream: BinaryIO, format_: str, options: ReadOptions) -> str:
+    """The header of the file, with its line break; "" in formats that have none. Leaves *stream* at its start."""
+    header = ""
+    if format_ in _WITH_HEADER:
+        lines = read_lines(stream, find_encoding(stream))
+        records = read_records(lines, options.column_separator, options.quote)
+        header = next((f"{record.source}\n" for record in records), "")
+    stream.seek(0)
+    return header
+
+
+class Rejects:
+    """Collects rejected records of *file* below *header*, and leaves them in `path` at the end, if there are any.
+
+    *gap* is what follows each. Nothing is written where *is_kept* is false, or where the folder can't be written:
+    `is_written` tells.
+    """
+
+    def __init__(self, file: Path, header: str, *, is_kept: bool, gap: str = "\n") -> None:
+        self.file = file
+        self.path = Path("stdin.err") if str(file) == "-" else file.with_name(f"{file.name}.err")
+        self.is_written = False
+        self._header = header
+        self._is_kept = is_kept
+        self._gap = gap
+        self._draft: IO[str] | None = None
+
+    def __enter__(self) -> "Rejects":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._draft is None:
+            return
+        self._draft.close()
+        draft = Path(self._draft.name)
+        if error is None:
+            with suppress(OSError):  # what is imported is kept by now, and every row was told
+                draft.replace(self.path)
+                self.is_written = True
+        draft.unlink(missing_ok=True)
+
+    def keep(self, record: Record) -> None:
+        """Add the source of *record*, if it was short enough to be kept."""
+        if self._is_kept and record.source and self._draft is None:
+            self._draft = self._begin()
+        if self._draft is not None and record.source:
+            self._draft.write(f"{record.source}{self._gap}")
+
+    def _begin(self) -> IO[str] | None:
+        """The draft, with the header; None where it can't be written, which is tried once."""
+        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}.new")
+        try:
+            opened = draft.open("w", encoding="utf-8", errors="surrogateescape")
+        except OSError:
+            self._is_kept = False
+            return None
+        opened.write(self._header)
+        return opened

@@ -1,0 +1,246 @@
+"""`policyd export`: all tables as a file, in each format that `import` reads."""
+
+import csv
+import io
+import json
+import os
+import stat
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+
+from policyd.address import fold
+from policyd.model import Receive
+from policyd.rows import Record
+from policyd.store.connect import changing, create_database, driver_connection, reading
+from policyd.store.dump import Dump
+from tests.command_line import LIMIT_SECONDS, command_line
+from tests.tables_strategies import FixedTables, tables
+from tests.transfer_reading import rows_of_tables
+from tests.writing import bulk_on
+
+FORMATS = ("exchange-csv", "ldif", "csv", "jsonl", "list", "postfix")
+
+
+@pytest.fixture
+def policyd():
+    """A company with something of every kind."""
+    with command_line() as policyd:
+        policyd.run("domain add example.com")
+        policyd.run("domain add bücher.example --unlisted accept")
+        policyd.run("mailbox add Jörg jörg@example.com '\"a b\"@bücher.example' --comment 'Grüße, \"x\"'")
+        policyd.run("mailbox add Bob bob@example.com")
+        policyd.run("mailbox add Empty")
+        policyd.run("mailbox restrict Bob --receive nobody --accept jörg@example.com --reason quiet --until 2096-01-01")
+        policyd.run("sender block Bob --to Jörg --reason quarrel --except '\"a b\"@bücher.example'")
+        policyd.run("sender block Bob @spam.example '<>'")
+        yield policyd
+
+
+def contents(path):
+    """Everything in a database, by content: numbers are a database's own."""
+    with reading(path) as connection:
+        dump = Dump(driver_connection(connection))
+        return (
+            [*dump.domains()],
+            sorted(((replace(each, id=0), held) for each, held in dump.mailboxes()), key=repr),
+            sorted((replace(each, id=0) for each in dump.blocked_senders()), key=repr),
+        )
+
+
+@pytest.mark.parametrize("format_", ["csv", "jsonl"])
+def test_own_formats_carry_everything(policyd, format_):
+    """An export is a backup that can be read: an empty database becomes an equal one."""
+    file, other = policyd.folder / "out", policyd.folder / "other.db"
+    assert policyd.ends(f"export --format {format_} -o {file}").err == ""
+    policyd.run(f"import --strict {file} --database {other}")
+    assert contents(other) == contents(policyd.database)
+    ended = policyd.ends(f"-v import --format {format_} --replace {file} --database {other}")
+    assert ended.err.splitlines()[-1] == "nothing to change: it stands so already"
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_every_export_is_known_again_and_imported_without_an_error(policyd, format_):
+    """What a format can't carry is told at the export, not found missing later."""
+    file, other = policyd.folder / "out", policyd.folder / "other.db"
+    ended = policyd.ends(f"-v export --format {format_} -o {file}")
+    assert (ended.status, ended.out) == (0, "")
+    *lost, wrote = ended.err.splitlines()
+    assert wrote == f"wrote {file}"
+    assert bool(lost) is (format_ not in ("csv", "jsonl"))
+    assert all(line.startswith(f"policyd: {format_} can't carry everything; left out: ") for line in lost)
+    ended = policyd.ends(f"-v import --add-domains {file} --database {other}")
+    assert ended.status == 0, ended
+    assert ended.err.splitlines()[0] == f"{file}: read as {format_}; --format would say otherwise"
+    held = json.loads(policyd.run(f"--json address list --database {other}"))
+    assert [each["address"] for each in held] == ["a b@xn--bcher-kva.example", "bob@example.com", "jörg@example.com"]
+
+
+def test_jsonl_is_the_default_and_has_the_words_of_json(policyd):
+    """A line an object, for jq."""
+    kinds = [json.loads(line)["kind"] for line in policyd.run("export").splitlines()]
+    assert kinds == ["domain"] * 2 + ["mailbox"] * 3 + ["blocked"] * 4
+    jörg = next(line for line in policyd.run("export").splitlines() if "Grüße" in line)
+    assert json.loads(jörg) == {
+        "kind": "mailbox",
+        "name": "Jörg",
+        "addresses": ["jörg@example.com", "a b@xn--bcher-kva.example"],
+        "receive": "anyone",
+        "accept": [],
+        "reason": "",
+        "until": None,
+        "comment": 'Grüße, "x"',
+    }
+
+
+def test_csv_opens_in_a_spreadsheet(policyd):
+    """One header, every row as long as it."""
+    rows = [*csv.reader(io.StringIO(policyd.run("export --format csv")))]
+    assert rows[0][:4] == ["kind", "name", "addresses", "receive"]
+    assert {len(row) for row in rows} == {len(rows[0])}
+
+
+def test_empty_database_can_be_exported_in_every_format(policyd):
+    """Nothing is an answer too."""
+    empty = policyd.folder / "empty.db"
+    create_database(empty)
+    for format_ in FORMATS:
+        ended = policyd.ends(f"export --format {format_} --database {empty}")
+        assert (ended.status, ended.err) == (0, ""), format_
+
+
+def test_export_is_readable_by_its_owner_only_and_whole(policyd):
+    """It holds everybody's address; and who reads while it is written reads the old one."""
+    file = policyd.folder / "out"
+    file.write_text("old")
+    file.chmod(0o644)
+    policyd.run(f"export -o {file}")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert file.read_text() == policyd.run("export")
+    assert [each.name for each in policyd.folder.iterdir() if each.name.endswith(".new")] == []
+
+
+def test_export_is_utf_8_whatever_the_locale(policyd):
+    """Cron's is ASCII: a name must come out as it went in."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "policyd", "export"],
+        env={**os.environ, **policyd.environment, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=LIMIT_SECONDS,
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert "Jörg".encode() in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        pytest.param("none/out", "can't be written: No such file or directory", id="a folder that isn't there"),
+        pytest.param("policyd.toml/out", "can't be written: Not a directory", id="a file for a folder"),
+        pytest.param(".", "can't be written: Is a directory", id="a folder"),
+        pytest.param("/", "can't be written: Is a directory", id="the root"),
+        pytest.param("/dev/full", "can't be written: No space left on device", id="a full disk"),
+    ],
+)
+def test_place_that_cannot_be_written_ends_with_74(policyd, place, message, monkeypatch):
+    """One line, and nothing left behind."""
+    monkeypatch.chdir(policyd.folder)
+    assert policyd.refuses(f"export -o {place}", 74) == f"policyd: {place}: {message}"
+    assert {each.name.partition("-")[0] for each in policyd.folder.iterdir()} == {"policyd.db", "policyd.toml"}
+
+
+def test_device_is_written_to_and_stays_one(policyd):
+    """Root's `-o /dev/null` must not put a file in its place."""
+    policyd.run("export -o /dev/null")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_full_disk_behind_stdout_ends_with_74(policyd):
+    """A truncated backup must not look like success."""
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        ended = policyd.process("export", stdout=full)
+    assert (ended.status, ended.err) == (74, "policyd: input or output: No space left on device\n")
+
+
+def test_reader_that_goes_away_is_no_error_worth_a_word(policyd):
+    """As `| head -1`."""
+    started = policyd.start(["export"])
+    assert started.stdout is not None
+    started.stdout.close()
+    assert started.stderr is not None
+    assert started.stderr.read() == ""
+    started.stderr.close()
+    assert started.wait() in (0, 141)
+
+
+def test_missing_database_is_not_exported(policyd):
+    """Nor made."""
+    missing = policyd.folder / "none.db"
+    assert policyd.refuses(f"export --database {missing}", 69).endswith("make it with: policyd database create")
+    assert not missing.exists()
+
+
+def test_export_of_a_format_that_is_none_is_bad_usage(policyd):
+    """With the formats there are."""
+    assert "'exchange-csv', 'ldif', 'csv', 'jsonl', 'list', 'postfix'" in policyd.refuses("export --format x", 2)
+
+
+# --- Random databases ---
+
+
+def consistent(made: FixedTables) -> FixedTables:
+    """*made* as a database holds it: what is unrestricted has no terms, all domains of addresses are managed."""
+    boxes = []
+    for each, held in made.held_mailboxes:
+        free = replace(each, reason="", until=None, accepted=frozenset())
+        boxes.append((free if each.receive is Receive.ANYONE else each, held))
+    return FixedTables(made.held_domains, tuple(boxes), made.held_entries)
+
+
+def fill(path, made):
+    """Make a database that holds *made*."""
+    create_database(path)
+    with changing(path) as connection:
+        bulk = bulk_on(driver_connection(connection), add_domains=True)
+        for row in rows_of_tables(made):
+            assert bulk.apply(Record(1, "", (row,))) == ()
+        assert [problems for _, problems in bulk.finish() if problems] == []
+
+
+def exported_and_imported(policyd, format_, made):
+    """A database of *made*, and one into which its export was imported."""
+    file, other = policyd.folder / "out", policyd.folder / "other.db"
+    fill(policyd.database, made)
+    assert policyd.ends(f"export --format {format_} -o {file}").status == 0
+    ended = policyd.ends(f"import --strict --add-domains --format {format_} {file} --database {other}")
+    assert ended.status == 0, (ended, file.read_text())
+    return contents(policyd.database), contents(other)
+
+
+@settings(max_examples=40)
+@given(tables())
+@pytest.mark.parametrize("format_", ["csv", "jsonl"])
+def test_any_database_comes_back_equal(format_, made):
+    """Domains, mailboxes with addresses in order and terms, blocked senders with terms and age: to the last second."""
+    with command_line() as policyd:
+        before, after = exported_and_imported(policyd, format_, consistent(made))
+        assert after == before
+
+
+@settings(max_examples=30)
+@given(tables())
+@pytest.mark.parametrize("format_", ["exchange-csv", "ldif", "list", "postfix"])
+def test_other_formats_bring_back_what_they_can_say(format_, made):
+    """Every address of everybody; nobody who may not send, or may not be sent to, gains by the way."""
+    with command_line() as policyd:
+        (_, boxes, entries), (_, others, kept) = exported_and_imported(policyd, format_, consistent(made))
+        addresses = sorted(address for _, held in boxes for address in held)
+        assert sorted(address for _, held in others for address in held) == addresses
+        if format_ in ("exchange-csv", "ldif"):
+            again = {fold(each.name): (each.name, held) for each, held in others}
+            for each, held in boxes:
+                assert not held or again[fold(each.name)] == (each.name, held)
+            assert {(each.sender, each.to) for each in kept} <= {(each.sender, each.to) for each in entries}

@@ -1,0 +1,171 @@
+"""`policyd undo`: what one command changed, changed back by another, however much it was."""
+
+import json
+
+import pytest
+
+from policyd.store.connect import reading
+from policyd.store.read import counts
+from tests.command_line import command_line
+from tests.running_daemon import Syslog
+
+MANY = 3000
+
+
+@pytest.fixture
+def policyd():
+    """A company with one domain and two mailboxes."""
+    with command_line() as policyd:
+        policyd.run("domain add example.com")
+        policyd.run("mailbox add alice alice@example.com")
+        policyd.run("mailbox add bob bob@example.com")
+        yield policyd
+
+
+def sizes(policyd):
+    """The number of rows of each table but the journal."""
+    with reading(policyd.database) as connection:
+        return {name: count for name, count in counts(connection).items() if name != "change"}
+
+
+def large_import(policyd):
+    """Import several thousand mailboxes; the number of its changeset."""
+    file = policyd.folder / "people.csv"
+    rows = (f"p{number},p{number}@example.com q{number}@example.com,insiders,@x.example\n" for number in range(MANY))
+    file.write_text("name,addresses,receive,accept\n" + "".join(rows))
+    return json.loads(policyd.run(f"--json import {file}"))["changeset"]
+
+
+def test_undo_tells_each_change_and_is_a_changeset_itself(policyd):
+    """What was taken away is there again, and the history has both."""
+    policyd.run("sender block bob --reason gone")
+    policyd.run("mailbox remove bob --yes")
+    assert policyd.says("undo 7") == [
+        "mailbox bob: added: receive anyone",
+        "blocked sender bob to outside: added: reason gone",
+        "address bob@example.com: added: mailbox bob, is_primary yes",
+    ]
+    assert [each["operation"] for each in policyd.json("history --limit 3")] == [
+        "mailbox.undo",
+        "sender.undo",
+        "address.undo",
+    ]
+    assert {each["changeset"] for each in policyd.json("history --limit 3")} == {10}
+    policyd.run("undo 10")
+    assert [each["name"] for each in policyd.json("mailbox list")] == ["alice"]
+
+
+def test_daemon_answers_as_before_once_the_command_returns(policyd):
+    """Undoing a restriction is in force at once, too."""
+    question = "check --recipient bob@example.com --client-address 192.0.2.1"
+    policyd.run("mailbox restrict bob")
+    assert policyd.ends(question).status == 1
+    policyd.run("undo 6")
+    assert policyd.ends(question).status == 0
+
+
+def test_script_gets_the_changes_as_of_every_command(policyd):
+    """One object, with the changeset by which this can be undone again."""
+    policyd.run("domain add example.org")
+    told = policyd.json("undo 6")
+    assert (told["changeset"], [change["operation"] for change in told["changes"]]) == (7, ["domain.undo"])
+    assert policyd.ends("undo 7").err == ""
+
+
+def test_dry_run_shows_what_would_change_and_changes_nothing(policyd):
+    """With the number of changes; the same refusals."""
+    policyd.run("mailbox restrict bob --reason quiet")
+    before = policyd.journal()
+    assert policyd.run("undo 6 --dry-run").splitlines() == [
+        'mailbox bob: receive insiders -> anyone, reason quiet -> ""',
+        "1 changes; nothing was changed (--dry-run)",
+    ]
+    told = policyd.json("undo 6 --dry-run")
+    assert (told["changeset"], told["count"], len(told["changes"])) == (None, 1, 1)
+    assert policyd.journal() == before
+    policyd.run("mailbox lift bob")
+    assert "(mailbox.lift)" in policyd.refuses("undo 6 --dry-run")
+
+
+def test_later_change_is_named_and_nothing_undone(policyd):
+    """The whole changeset or nothing of it."""
+    policyd.run("mailbox add carol carol@example.com")
+    policyd.run("mailbox restrict carol")
+    before = policyd.journal()
+    assert policyd.refuses("undo 6") == (
+        "policyd: changeset 6 can't be undone, later changes build on it: carol: change 8 (mailbox.restrict)"
+    )
+    assert policyd.journal() == before
+    policyd.run("undo 8")
+    policyd.run("undo 6")
+    assert [each["name"] for each in policyd.json("mailbox list")] == ["alice", "bob"]
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "message"),
+    [
+        pytest.param("99", 1, "there is no changeset 99; see: policyd history", id="a number that is none's"),
+        pytest.param("3", 1, "change 3 is a part of changeset 2; type: policyd undo 2", id="a change inside of one"),
+        pytest.param("0", 2, "Invalid value for 'CHANGESET'", id="nought"),
+        pytest.param("x", 2, "Invalid value for 'CHANGESET'", id="a word"),
+        pytest.param("9" * 30, 2, "Invalid value for 'CHANGESET'", id="a number beyond all"),
+    ],
+)
+def test_what_is_no_changeset_is_refused(policyd, number, status, message):
+    """With the number that is meant, where that can be known."""
+    assert policyd.refuses(f"undo {number}", status).startswith(f"policyd: {message}")
+
+
+def test_missing_database_is_not_made(policyd):
+    """There is nothing in it to undo."""
+    missing = policyd.folder / "none.db"
+    policyd.refuses(f"undo 1 --database {missing}", 69)
+    assert not missing.exists()
+
+
+def test_import_of_thousands_is_undone_with_one_command(policyd):
+    """And imported again by undoing that."""
+    before = sizes(policyd)
+    changeset = large_import(policyd)
+    done = sizes(policyd)
+    assert done["address"] == before["address"] + 2 * MANY
+    shown = policyd.run(f"undo {changeset} --dry-run").splitlines()
+    assert shown[-1] == f"{3 * MANY} changes; nothing was changed (--dry-run)"
+    assert len(shown) == 1001
+    again = changeset + 3 * MANY
+    assert policyd.says(f"undo {changeset}") == [
+        f"changeset {changeset} is undone: {3 * MANY} changes; changeset {again}"
+    ]
+    assert sizes(policyd) == before
+    told = policyd.json(f"undo {again}")
+    assert (told["changeset"], told["count"], len(told["changes"])) == (again + 3 * MANY, 3 * MANY, 1000)
+    assert sizes(policyd) == done
+
+
+def test_large_import_with_a_later_change_lists_the_few_that_matter(policyd):
+    """Not thousands of lines."""
+    changeset = large_import(policyd)
+    policyd.run("mailbox restrict p7 --reason quiet")
+    policyd.run("address remove p9@example.com")
+    message = policyd.refuses(f"undo {changeset}")
+    assert "p7: change " in message
+    assert "p9@example.com: change " in message
+    assert len(message) < 500
+
+
+def test_audit_has_one_line_for_what_is_too_much_for_a_line_each(policyd):
+    """The log of mail is not flooded; the journal has each change."""
+    socket = policyd.folder / "log"
+    policyd.settings.write_text(f'[audit]\nsyslog = "unix:{socket}"\n')
+    syslog = Syslog(socket)
+    try:
+        changeset = large_import(policyd)
+        policyd.run(f"undo {changeset}")
+        imported = syslog.wait_for("operation=database.import")
+        undone = syslog.wait_for("operation=database.undo")
+        assert f"change={changeset}, " in imported
+        assert str(3 * MANY) in imported
+        assert str(3 * MANY) in undone
+        assert len(syslog.lines()) == 2
+    finally:
+        syslog.close()

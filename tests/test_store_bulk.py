@@ -1,0 +1,595 @@
+"""Rows of a file into the tables: what each says of its object, and that a record comes whole or not at all."""
+
+from contextlib import contextmanager
+
+import pytest
+
+from policyd.errors import RefusedError
+from policyd.model import Receive, Unlisted
+from policyd.rows import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, Mode, Problem, Record
+from policyd.store.connect import changing, driver_connection
+from policyd.store.dump import Dump
+from policyd.store.replace import Replacement
+from tests.command_line import command_line
+from tests.writing import NOW, bulk_on
+
+
+@pytest.fixture
+def policyd():
+    """A company with one domain and two mailboxes; Bob is restricted, and blocked to Alice."""
+    with command_line() as policyd:
+        policyd.run("domain add example.com")
+        policyd.run("mailbox add Alice alice@example.com a@example.com")
+        policyd.run("mailbox add Bob bob@example.com")
+        policyd.run("mailbox restrict Bob --accept @partner.example --reason quiet")
+        policyd.run("sender block Bob --to Alice --reason quarrel --except a@example.com")
+        yield policyd
+
+
+def imported(policyd, *rows, add_domains=False):
+    """The problems of an import of *rows*, each a record of its own if it isn't a tuple of rows; and its tally."""
+    with changing(policyd.database) as connection:
+        bulk = bulk_on(driver_connection(connection), add_domains=add_domains)
+        problems = []
+        for line, row in enumerate(rows, 1):
+            record = Record(line, f"line {line}", row if isinstance(row, tuple) else (row,))
+            problems += [(line, each.message) for each in bulk.apply(record)]
+        problems += [(record.line, each.message) for record, found in bulk.finish() for each in found]
+    return problems, dict(bulk.tally)
+
+
+def good(policyd, *rows, **options):
+    """The tally of an import of *rows*, all of them good."""
+    problems, tally = imported(policyd, *rows, **options)
+    assert problems == []
+    return tally
+
+
+def refused(policyd, *rows, **options):
+    """What is wrong with the last of *rows*, which left the tables as they were without it."""
+    if rows[:-1]:
+        good(policyd, *rows[:-1], **options)
+    before = contents(policyd)
+    (problem,), _ = imported(policyd, rows[-1], **options)
+    assert contents(policyd) == before
+    return problem[1]
+
+
+@contextmanager
+def dumped(policyd):
+    """All there is."""
+    with changing(policyd.database) as connection:
+        yield Dump(driver_connection(connection))
+
+
+def contents(policyd):
+    """Everything in the tables, and the journal's length."""
+    with dumped(policyd) as dump:
+        return [*dump.domains()], [*dump.mailboxes()], [*dump.blocked_senders()], len(policyd.journal())
+
+
+def mailbox(policyd, name):
+    """The mailbox and its addresses."""
+    with dumped(policyd) as dump:
+        return next((found, held) for found, held in dump.mailboxes() if found.name == name)
+
+
+def entries(policyd, *fields):
+    """Of each blocked sender these *fields*."""
+    with dumped(policyd) as dump:
+        return [tuple(getattr(entry, field) for field in fields) for entry in dump.blocked_senders()]
+
+
+add = ListEdit
+
+
+# --- Modes ---
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        pytest.param(
+            MailboxRow("ALICE", Mode.CREATE),
+            "the mailbox Alice is there already; the mode Create wants it not to be",
+            id="create a mailbox that is there",
+        ),
+        pytest.param(
+            MailboxRow("carol", Mode.MODIFY),
+            "the mailbox carol is not there; the mode Modify wants it to be",
+            id="modify a missing mailbox",
+        ),
+        pytest.param(
+            MailboxRow("carol", Mode.DELETE, rejected=add(add=("Bob",))),
+            "the mailbox carol is not there; the mode Delete wants it to be",
+            id="delete a missing mailbox",
+        ),
+        pytest.param(
+            DomainRow("example.com", Mode.CREATE),
+            "the domain example.com is there already; the mode Create wants it not to be",
+            id="create a domain that is there",
+        ),
+        pytest.param(
+            DomainRow("example.org", Mode.MODIFY),
+            "the domain example.org is not there; the mode Modify wants it to be",
+            id="modify a missing domain",
+        ),
+        pytest.param(
+            DomainRow("example.com", Mode.DELETE),
+            "example.com has addresses; remove them first",
+            id="delete a domain with addresses",
+        ),
+        pytest.param(
+            BlockRow("bob", "alice", Mode.CREATE),
+            "the blocked sender bob to Alice is there already; the mode Create wants it not to be",
+            id="create a block that is there",
+        ),
+        pytest.param(
+            BlockRow("bob", mode=Mode.DELETE),
+            "the blocked sender bob to outside is not there; the mode Delete wants it to be",
+            id="delete a block to others than there is",
+        ),
+        pytest.param(
+            AddressRow("a@example.com", "alice", Mode.CREATE),
+            "the address a@example.com of Alice is there already; the mode Create wants it not to be",
+            id="create an address that is there",
+        ),
+        pytest.param(
+            AddressRow("bob@example.com", "alice", Mode.DELETE),
+            "the address bob@example.com of Alice is not there; the mode Delete wants it to be",
+            id="delete another mailbox's address",
+        ),
+        pytest.param(
+            AddressRow("new@example.com", "carol", Mode.DELETE),
+            "there is no mailbox carol",
+            id="delete an address of nobody",
+        ),
+        pytest.param(
+            AddressRow("new@example.com", "carol@example.com", Mode.MODIFY),
+            "there is no mailbox carol@example.com",
+            id="modify an address of nobody",
+        ),
+    ],
+)
+def test_mode_that_does_not_fit_is_a_row_error(policyd, row, message):
+    """An import prepared for other tables must not be taken halfway."""
+    assert refused(policyd, row) == message
+
+
+def test_delete_takes_away_the_object_and_what_hangs_on_it(policyd):
+    """Each in the journal, so that it can come back."""
+    tally = good(policyd, MailboxRow("bob", Mode.DELETE))
+    assert tally == {("address", "removed"): 1, ("blocked sender", "removed"): 1, ("mailbox", "removed"): 1}
+    assert policyd.journal()[-3:] == [
+        ("address.import", "bob@example.com"),
+        ("sender.import", "Bob"),
+        ("mailbox.import", "Bob"),
+    ]
+    assert good(policyd, DomainRow("example.org"), DomainRow("example.org", Mode.DELETE)) == {
+        ("domain", "added"): 1,
+        ("domain", "removed"): 1,
+    }
+
+
+def test_delete_of_a_single_block_leaves_the_mailbox(policyd):
+    """It is the entry that goes."""
+    assert good(policyd, BlockRow("Bob", "Alice", Mode.DELETE)) == {("blocked sender", "removed"): 1}
+    assert entries(policyd, "sender") == []
+
+
+def test_delete_of_an_address_leaves_the_others(policyd):
+    """And makes the first of them the primary one."""
+    assert good(policyd, AddressRow("alice@example.com", "Alice", Mode.DELETE)) == {
+        ("address", "removed"): 1,
+        ("address", "changed"): 1,
+        ("mailbox", "unchanged"): 1,
+    }
+    assert policyd.json("address list")[0] == {"address": "a@example.com", "mailbox": "Alice", "is_primary": True}
+
+
+# --- What a row says ---
+
+
+def test_what_a_row_does_not_say_stays(policyd):
+    """A file with two columns must not empty the others."""
+    before = contents(policyd)
+    assert good(policyd, MailboxRow("Bob"), DomainRow("example.com"), BlockRow("Bob", "Alice")) == {
+        ("mailbox", "unchanged"): 1,
+        ("domain", "unchanged"): 1,
+        ("blocked sender", "unchanged"): 1,
+    }
+    assert contents(policyd) == before
+
+
+def test_what_a_row_says_replaces_field_by_field(policyd):
+    """Lists as a whole where they are emptied first."""
+    good(
+        policyd,
+        MailboxRow(
+            "bob",
+            addresses=add(clear=True, add=("b2@example.com", "b1@example.com")),
+            receive=Receive.NOBODY,
+            reason="r",
+            until=NOW + 9,
+            comment="c",
+            accepted=add(remove=("@partner.example",), add=("x@y.example",)),
+        ),
+        DomainRow("example.com", unlisted=Unlisted.ACCEPT),
+        BlockRow(
+            "bob", "ALICE", allowed=add(remove=("a@example.com",), add=("z@example.com",)), reason="", comment="c"
+        ),
+        BlockRow("@spam.example", until=NOW + 9, created_at=7, created_by="joe", allowed=add(True, (), ("a@",))),
+    )
+    bob, held = mailbox(policyd, "bob")
+    assert held == ("b2@example.com", "b1@example.com")
+    assert (bob.receive, bob.reason, bob.until, bob.comment) == (Receive.NOBODY, "r", NOW + 9, "c")
+    assert bob.accepted == {"x@y.example"}
+    assert policyd.run("domain list") == "example.com\taccept\n"
+    assert entries(policyd, "sender", "to", "allowed", "reason", "comment", "until", "created_at", "created_by") == [
+        ("bob", "Alice", {"z@example.com"}, "", "c", None, *entries(policyd, "created_at", "created_by")[0]),
+        ("@spam.example", "anyone", {"a@"}, "", "", NOW + 9, 7, "joe"),
+    ]
+
+
+def test_lifting_takes_the_terms_of_the_restriction_along(policyd):
+    """As `mailbox lift` does: no reason is left to come back with the next restriction."""
+    good(policyd, MailboxRow("Bob", receive=Receive.ANYONE))
+    bob, _ = mailbox(policyd, "Bob")
+    assert (bob.reason, bob.accepted) == ("", frozenset())
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        pytest.param(
+            MailboxRow("Alice", accepted=add(add=("x@y.example",))),
+            "Alice receives from anyone, so accepted senders would do nothing",
+            id="accept without a restriction",
+        ),
+        pytest.param(
+            MailboxRow("Alice", addresses=add(add=("bob@example.com",))),
+            "bob@example.com is an address of Bob already",
+            id="another mailbox's address",
+        ),
+        pytest.param(
+            MailboxRow("carol", addresses=add(add=("carol@example.org",))),
+            "carol@example.org: the domain example.org is not managed; add it with: policyd domain add example.org",
+            id="an address in a strange domain",
+        ),
+        pytest.param(BlockRow("carol"), "there is no mailbox carol", id="an unknown sender"),
+        pytest.param(BlockRow("@x.example", "carol"), "there is no mailbox carol", id="to an unknown mailbox"),
+    ],
+)
+def test_what_would_do_nothing_or_harm_is_a_row_error(policyd, row, message):
+    """The same refusals as on the command line."""
+    assert refused(policyd, row) == message
+
+
+def test_problems_of_the_reader_are_handed_through(policyd):
+    """A record that could not be read is not applied."""
+    problem = Problem("is wrong", "name", 291)
+    with changing(policyd.database) as connection:
+        bulk = bulk_on(driver_connection(connection))
+        assert bulk.apply(Record(1, "x", (MailboxRow("x"),), (problem,))) == (problem,)
+        assert [*bulk.finish()] == []
+    assert len(policyd.json("mailbox list")) == 2
+
+
+def test_record_without_rows_changes_nothing(policyd):
+    """Such as one that was skipped on purpose."""
+    assert good(policyd, ()) == {}
+
+
+# --- Whole or not at all ---
+
+
+def test_record_of_several_rows_comes_whole_or_not_at_all(policyd):
+    """The rejected row can be mended and imported again, without its half being there already."""
+    rows = (BlockRow("@a.example"), BlockRow("alice"), BlockRow("bob", "alice", Mode.CREATE))
+    assert "is there already" in refused(policyd, rows)
+    assert good(policyd, rows[:2]) == {("blocked sender", "added"): 2}
+
+
+def test_record_that_waits_comes_whole_or_not_at_all_too(policyd):
+    """Of a list with one unknown name, none is blocked; and the one problem is told once."""
+    rows = tuple(BlockRow(name, "outside") for name in ("alice", "carol", "dave"))
+    assert refused(policyd, rows) == "there is no mailbox carol"
+    assert good(policyd, rows, MailboxRow("carol"), MailboxRow("dave")) == {
+        ("blocked sender", "added"): 3,
+        ("mailbox", "added"): 2,
+    }
+
+
+def test_rejected_row_adds_no_domain_either(policyd):
+    """With domains to be added: none for an address that was refused."""
+    row = MailboxRow("carol", addresses=add(add=("c@new.example", "bob@example.com")))
+    assert refused(policyd, row, add_domains=True) == "bob@example.com is an address of Bob already"
+    row = MailboxRow("carol", addresses=add(add=("c@new.example", "c@two.example")))
+    assert good(policyd, row, add_domains=True) == {
+        ("domain", "added"): 2,
+        ("mailbox", "added"): 1,
+        ("address", "added"): 2,
+    }
+    assert [each["unlisted"] for each in policyd.json("domain list")] == ["reject"] * 3
+
+
+def test_journal_has_no_gap_after_rejected_records(policyd):
+    """What was rolled back leaves no number and no digest behind."""
+    imported(policyd, (BlockRow("@a.example"), BlockRow("bob", "alice", Mode.CREATE)), MailboxRow("carol"))
+    numbers = [number for (number,) in policyd.rows("SELECT id FROM change ORDER BY id")]
+    assert numbers == [*range(1, len(numbers) + 1)]
+    assert policyd.journal()[-1] == ("mailbox.import", "carol")
+
+
+# --- Mailboxes that are named before they are there ---
+
+
+def test_mailboxes_may_be_named_before_they_are_there(policyd):
+    """Files are sorted by name, not by who names whom."""
+    tally = good(
+        policyd,
+        MailboxRow("carol", receive=Receive.NOBODY, accepted=add(True, (), ("dave", "x@y.example"))),
+        MailboxRow("dave", addresses=add(add=("d@example.com", "d2@example.com")), rejected=add(add=("carol",))),
+        BlockRow("erin", "dave"),
+        MailboxRow("erin"),
+    )
+    assert tally == {("mailbox", "added"): 3, ("address", "added"): 2, ("blocked sender", "added"): 2}
+    carol, _ = mailbox(policyd, "carol")
+    assert carol.accepted == {"d@example.com", "d2@example.com", "x@y.example"}
+    assert entries(policyd, "sender", "to")[1:] == [("carol", "dave"), ("erin", "dave")]
+
+
+def test_two_mailboxes_may_name_each_other(policyd):
+    """In whichever order they stand."""
+    good(policyd, MailboxRow("c", rejected=add(add=("d",))), MailboxRow("d", rejected=add(add=("c",))))
+    assert entries(policyd, "sender", "to")[1:] == [("d", "c"), ("c", "d")]
+
+
+def test_mailbox_named_by_an_address_gets_its_own_senders(policyd):
+    """Not the mailbox that happens to have the local part for a name."""
+    row = MailboxRow(
+        "bob",
+        addresses=add(add=("a@example.com",)),
+        rejected=add(add=("Bob", "@x.example")),
+        is_named_by_address=True,
+    )
+    good(policyd, row)
+    assert entries(policyd, "sender", "to") == [("Bob", "Alice"), ("@x.example", "Alice")]
+
+
+def test_row_with_an_unknown_sender_says_that_the_mailbox_is_there(policyd):
+    """The rest of the file may build on it already, so it stays; its senders come as a whole or not at all."""
+    row = MailboxRow("carol", addresses=add(add=("c@example.com",)), rejected=add(add=("Bob", "nobody")))
+    problems, tally = imported(policyd, row)
+    assert problems == [(1, "there is no mailbox nobody; the mailbox itself is imported")]
+    assert tally == {("mailbox", "added"): 1, ("address", "added"): 1}
+    assert entries(policyd, "sender", "to") == [("Bob", "Alice")]
+
+
+def test_accepting_a_mailbox_without_address_is_refused(policyd):
+    """It would look like a permission and be none."""
+    problems, _ = imported(policyd, MailboxRow("c"), MailboxRow("Bob", accepted=add(add=("c",))))
+    assert problems == [(2, "c has no address, so accepting it would do nothing; the mailbox itself is imported")]
+
+
+def test_rejected_senders_are_replaced_or_edited(policyd):
+    """As the list says: emptied first, or taken from and added to."""
+    good(policyd, MailboxRow("Alice", rejected=add(add=("@x.example",))))
+    assert sorted(entries(policyd, "sender")) == [("@x.example",), ("Bob",)]
+    good(policyd, MailboxRow("Alice", rejected=add(remove=("bob", "nobody@here.example"), add=("@y.example",))))
+    assert sorted(entries(policyd, "sender")) == [("@x.example",), ("@y.example",)]
+    good(policyd, MailboxRow("Alice", rejected=add(clear=True, add=("@y.example", "Bob"))))
+    assert sorted(entries(policyd, "sender")) == [("@y.example",), ("Bob",)]
+
+
+def test_rejected_sender_that_stays_keeps_its_terms(policyd):
+    """The reason that somebody wrote on the command line outlives the nightly import."""
+    good(policyd, MailboxRow("Alice", rejected=add(clear=True, add=("BOB",))))
+    assert entries(policyd, "reason", "allowed") == [("quarrel", {"a@example.com"})]
+
+
+# --- Names and aliases ---
+
+
+def by_address(*addresses, **fields):
+    """A row that only has addresses."""
+    local = addresses[0].rpartition("@")[0]
+    return MailboxRow(local, addresses=add(add=addresses), is_named_by_address=True, **fields)
+
+
+def test_mailbox_is_found_by_the_address_that_names_it(policyd):
+    """A list of addresses that are there already makes no second mailbox."""
+    assert good(policyd, by_address("a@example.com", comment="x")) == {
+        ("mailbox", "changed"): 1,
+        ("address", "unchanged"): 2,
+    }
+    assert mailbox(policyd, "Alice")[0].comment == "x"
+
+
+def test_name_that_is_taken_gets_the_domain_behind(policyd):
+    """bob@example.org is somebody else than Bob."""
+    good(policyd, DomainRow("example.org"), by_address("bob@example.org"), by_address("bob@example.org"))
+    assert [each["name"] for each in policyd.json("mailbox list")] == ["Alice", "Bob", "bob (example.org)"]
+
+
+def test_name_that_is_taken_with_its_domain_too_is_a_row_error(policyd):
+    """One row that has to be named, not an import that fails as a whole."""
+    policyd.run("mailbox add 'bob (example.org)'")
+    assert refused(policyd, DomainRow("example.org"), by_address("bob@example.org")) == (
+        "there is a mailbox bob (example.org) already, and it does not have bob@example.org; give a name"
+    )
+
+
+def test_long_name_that_is_taken_stays_a_name(policyd):
+    """What is made can be exported and imported again."""
+    long = "x" * 250
+    good(policyd, DomainRow("example.org"), by_address(f"{long}@example.com"), by_address(f"{long}@example.org"))
+    assert f"{'x' * 200} (example.org)" in [each["name"] for each in policyd.json("mailbox list")]
+
+
+@pytest.mark.parametrize(
+    ("row", "name", "held"),
+    [
+        pytest.param(
+            AddressRow("x@example.com", "a@example.com"),
+            "Alice",
+            ("alice@example.com", "a@example.com", "x@example.com"),
+            id="to an address that is there",
+        ),
+        pytest.param(
+            AddressRow("x@example.com", "ALICE"),
+            "Alice",
+            ("alice@example.com", "a@example.com", "x@example.com"),
+            id="to a mailbox by its name",
+        ),
+        pytest.param(
+            AddressRow("x@example.com", "carol"), "carol", ("x@example.com",), id="to a mailbox that is not there"
+        ),
+        pytest.param(
+            AddressRow("x@example.com", "carol@example.com"),
+            "carol",
+            ("carol@example.com", "x@example.com"),
+            id="to an address that is nobody's yet",
+        ),
+        pytest.param(
+            AddressRow("x@example.com", "outside@example.com"),
+            "outside (example.com)",
+            ("outside@example.com", "x@example.com"),
+            id="to an address whose local part can't be a name",
+        ),
+        pytest.param(
+            AddressRow("x@example.com", "someone@elsewhere.example"), "x", ("x@example.com",), id="to somewhere else"
+        ),
+    ],
+)
+def test_alias_becomes_an_address_of_where_it_leads(policyd, row, name, held):
+    """So that somebody on virtual maps has mailboxes at once."""
+    good(policyd, row)
+    assert mailbox(policyd, name)[1] == held
+
+
+def test_alias_waits_for_the_mailbox_further_down(policyd):
+    """Virtual maps are in no order."""
+    good(policyd, AddressRow("x@example.com", "carol@example.com"), by_address("carol@example.com"))
+    assert mailbox(policyd, "carol")[1] == ("carol@example.com", "x@example.com")
+
+
+def test_case_of_a_name_follows_the_file(policyd):
+    """Names are the same in any case, and shown as they were last written."""
+    assert good(policyd, MailboxRow("ALICE")) == {("mailbox", "changed"): 1}
+    assert mailbox(policyd, "ALICE")[1] == ("alice@example.com", "a@example.com")
+
+
+# --- In place of what there is ---
+
+
+def replaced(policyd, *rows, max_percent=100, domains=()):
+    """The tally of an import of *rows* in place of what their domains hold."""
+    with changing(policyd.database) as connection:
+        driver = driver_connection(connection)
+        bulk = bulk_on(driver)
+        replacement = Replacement(driver, bulk, domains)
+        for row in rows:
+            assert bulk.apply(Record(1, "", (row,))) == ()
+        assert [problems for _, problems in bulk.finish() if problems] == []
+        replacement.remove_unseen(max_percent)
+    return dict(bulk.tally)
+
+
+def test_replacing_removes_what_the_file_does_not_name(policyd):
+    """The mailbox with all that hangs on it; other domains are not touched."""
+    policyd.run("domain add example.org")
+    policyd.run("mailbox add Other other@example.org")
+    policyd.run("mailbox add Empty")
+    tally = replaced(policyd, MailboxRow("Alice", addresses=add(clear=True, add=("alice@example.com",))))
+    assert tally == {
+        ("mailbox", "unchanged"): 1,
+        ("address", "unchanged"): 1,
+        ("address", "removed"): 2,
+        ("blocked sender", "removed"): 1,
+        ("mailbox", "removed"): 1,
+    }
+    assert [each["name"] for each in policyd.json("mailbox list")] == ["Alice", "Empty", "Other"]
+
+
+def test_mailbox_that_was_removed_comes_back_with_its_accepted_senders(policyd):
+    """The journal must have everything that goes."""
+    before = contents(policyd)[:3]
+    replaced(policyd, MailboxRow("Alice"))
+    policyd.run(f"undo {policyd.json('history --limit 1')[0]['changeset']}")
+    assert contents(policyd)[:3] == before
+
+
+def test_replacing_by_a_list_of_addresses_leaves_only_those(policyd):
+    """Also of a mailbox that keeps others of its addresses; the first that is left is the primary one."""
+    replaced(policyd, by_address("a@example.com"), by_address("bob@example.com"))
+    assert policyd.json("address list") == [
+        {"address": "a@example.com", "mailbox": "Alice", "is_primary": True},
+        {"address": "bob@example.com", "mailbox": "Bob", "is_primary": True},
+    ]
+
+
+def test_mailbox_in_several_domains_loses_only_the_addresses_in_the_files(policyd):
+    """The rest of it is not the file's to judge."""
+    policyd.run("domain add example.org")
+    policyd.run("address add Bob bob@example.org")
+    replaced(policyd, MailboxRow("Alice"))
+    assert policyd.json("address list")[2:] == [{"address": "bob@example.org", "mailbox": "Bob", "is_primary": True}]
+
+
+def test_file_without_addresses_replaces_the_domains_that_are_named(policyd):
+    """By option or by row: an empty directory leaves an empty domain."""
+    replaced(policyd, MailboxRow("Carol"), domains=["example.com"])
+    assert [each["name"] for each in policyd.json("mailbox list")] == ["Carol"]
+    policyd.run("address add Carol c@example.com")
+    replaced(policyd, DomainRow("example.com"))
+    assert policyd.json("mailbox list") == []
+
+
+def test_blocked_senders_are_replaced_where_the_file_has_any(policyd):
+    """A file of mailboxes alone says nothing of them; those of other domains stay."""
+    policyd.run("sender block @spam.example x@example.com Bob")
+    replaced(policyd, MailboxRow("Alice"), MailboxRow("Bob"))
+    assert len(entries(policyd, "sender")) == 4
+    replaced(policyd, MailboxRow("Alice"), MailboxRow("Bob"), BlockRow("Bob", "Alice"))
+    assert entries(policyd, "sender", "to") == [("Bob", "Alice"), ("@spam.example", "anyone")]
+
+
+@pytest.mark.parametrize(
+    ("percent", "message"),
+    [
+        pytest.param(
+            10,
+            "--replace would remove 1 of 3 addresses, and may remove 10 %; nothing was changed; "
+            "if the file is right, add --max-remove 34",
+            id="the default",
+        ),
+        pytest.param(
+            33.3,
+            "--replace would remove 1 of 3 addresses, and may remove 33.3 %; nothing was changed; "
+            "if the file is right, add --max-remove 34",
+            id="a little too few",
+        ),
+    ],
+)
+def test_too_much_is_not_removed(policyd, percent, message):
+    """A truncated file must not empty the domain, however many addresses it adds."""
+    new = MailboxRow("new", addresses=add(add=tuple(f"{number}@example.com" for number in range(100))))
+    before = contents(policyd)
+    with pytest.raises(RefusedError) as caught:
+        replaced(policyd, MailboxRow("Alice"), new, max_percent=percent)
+    assert str(caught.value) == message
+    assert contents(policyd) == before
+    replaced(policyd, MailboxRow("Alice"), new, max_percent=34)
+
+
+def test_too_many_blocked_senders_are_not_removed(policyd):
+    """Nor may half a file let everybody send again."""
+    policyd.run("sender block Alice Bob")
+    keep = MailboxRow("Alice"), MailboxRow("Bob"), BlockRow("Alice", "outside"), BlockRow("@new.example")
+    with pytest.raises(RefusedError) as caught:
+        replaced(policyd, *keep, max_percent=50)
+    assert str(caught.value) == (
+        "--replace would remove 2 of 3 blocked senders, and may remove 50 %; nothing was changed; "
+        "if the file is right, add --max-remove 67"
+    )
