@@ -15,7 +15,8 @@ from policyd.syslog import INFO, NOTICE, WARNING, NoSink, Sink, StderrSink, open
 _LINE_LIMIT = 3900  # octets; with syslog's head less than any sink takes at once
 _VALUE_LIMITS = (512, 128, 24)  # characters of one value, the first with which the line fits; what is cut ends in …
 _LONE = re.compile("[\ud800-\udfff]")
-_PLAIN = re.compile(r"[!#-+\--;=?-\[\]-~]*")  # ASCII but blanks, quotes, commas, backslashes and angle brackets
+_ATOM = r"[!#-+\--;=?-\[\]-~]*"  # ASCII but blanks, quotes, commas, backslashes and angle brackets
+_PLAIN = re.compile(f"{_ATOM}|<{_ATOM}>")
 
 Field = str | int | float | None
 
@@ -114,6 +115,10 @@ class AuditLog:
         return True
 
     def _line(self, fields: Mapping[str, Field]) -> str:
+        if self._settings.format is Format.TEXT:
+            line = ", ".join([f"{name}={_shown(value)}" for name, value in fields.items()])
+            if len(line) <= _VALUE_LIMITS[0]:  # so no value is longer
+                return line
         line = ""
         for limit in _VALUE_LIMITS:
             short = {name: _cut(value, limit) if isinstance(value, str) else value for name, value in fields.items()}
@@ -152,11 +157,7 @@ def _shown(value: Field) -> str:
         return ""
     if not isinstance(value, str):
         return str(value)
-    if _PLAIN.fullmatch(value):
-        return value
-    if value.startswith("<") and value.endswith(">") and _PLAIN.fullmatch(value[1:-1]):
-        return value
-    return escape(value)
+    return value if _PLAIN.fullmatch(value) else escape(value)
 
 
 def _cut(value: str, limit: int) -> str:

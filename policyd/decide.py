@@ -1,6 +1,6 @@
 """A request -> the facts about it from the tables -> the rules -> a decision."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Protocol
@@ -45,7 +45,7 @@ class Tables(Protocol):
     def mailbox_named(self, folded_name: str) -> Mailbox | None:
         """The mailbox whose name folds to this."""
 
-    def entries_for(self, mailbox_id: int, patterns: Iterable[str]) -> tuple[BlockedSender, ...]:
+    def entries_for(self, mailbox_id: int, patterns: Sequence[str]) -> tuple[BlockedSender, ...]:
         """The blocked senders that are this mailbox (0 for none) or one of *patterns*."""
 
 
@@ -116,7 +116,8 @@ class Decider:
         """What the tables know about an address that mail may come from."""
         self._has_read = True
         address = split_address(text, self._settings.origin)
-        mailbox, how = self._find_mailbox(address)
+        is_inside = address.domain and self._tables.domain(address.domain) is not None
+        mailbox, how = self._find_mailbox(address) if is_inside else (None, "")
         patterns = matching_patterns(address, self._settings.recipient_delimiter)
         entries = self._tables.entries_for(mailbox.id if mailbox else 0, patterns)
         return Party(text, address, None, mailbox, how, entries)
@@ -137,7 +138,7 @@ class Decider:
         return self._tables.entries_for(0, (NULL_SENDER,))
 
     def _find_mailbox(self, address: EmailAddress) -> tuple[Mailbox | None, str]:
-        """The mailbox that has *address*, and how it was found.
+        """The mailbox that has *address*, in a managed domain, and how it was found.
 
         As it stands first, then as an IMCEA address, then without its extension.
         """
@@ -146,7 +147,7 @@ class Decider:
             return mailbox, "exact"
         encapsulated = decode_imcea(address.local)
         if encapsulated is not None:
-            mailbox = self._find_encapsulated(encapsulated) if self._tables.domain(address.domain) else None
+            mailbox = self._find_encapsulated(encapsulated)
             return mailbox, "IMCEA" if mailbox else ""
         for base in local_forms(address.local, self._settings.recipient_delimiter)[1:]:
             mailbox = self._mailbox_with(base, address.domain)

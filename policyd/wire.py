@@ -10,8 +10,8 @@ from policyd.model import Action, Request
 REQUEST_LIMIT = 64 * 1024  # octets of one request, its empty line included
 
 _END = b"\n\n"
-_KIND = b"smtpd_access_policy"
-_NAMES = tuple((name, name.encode("ascii")) for name in Request.__dataclass_fields__)
+_KIND = "smtpd_access_policy"
+_NAMES = tuple(Request.__dataclass_fields__)
 
 
 class RequestReader:
@@ -60,18 +60,18 @@ def parse_request(block: bytes) -> Request:
     """
     if b"\0" in block:
         raise ProtocolError("a NUL octet in a request")
-    attributes = {}
-    for line in block.split(b"\n"):
-        name, equals, value = line.partition(b"=")
-        if not equals:
-            raise ProtocolError(f"a line without '=': {_shown(line)}")
-        if not name:
-            raise ProtocolError(f"a line without a name: {_shown(line)}")
-        attributes[name] = value
-    kind = attributes.get(b"request")
+    lines = block.decode("utf-8", "surrogateescape").split("\n")
+    try:
+        attributes = dict([line.split("=", 1) for line in lines])
+    except ValueError:
+        broken = next(line for line in lines if "=" not in line)
+        raise ProtocolError(f"a line without '=': {_shown(broken)}") from None
+    if "" in attributes:
+        raise ProtocolError(f"a line without a name: {_shown('=' + attributes[''])}")
+    kind = attributes.get("request")
     if kind != _KIND:
         raise ProtocolError("no request=smtpd_access_policy" if kind is None else f"request={_shown(kind)}")
-    return Request(**{text: _text(attributes[name]) for text, name in _NAMES if name in attributes})
+    return Request(*[attributes.get(name, "") for name in _NAMES])
 
 
 def render_action(action: Action, text: str = "") -> bytes:
@@ -82,7 +82,7 @@ def render_action(action: Action, text: str = "") -> bytes:
 def render_request(request: Request) -> bytes:
     """*request* as Postfix would send it, without the attributes that policyd doesn't read."""
     lines = ["request=smtpd_access_policy"]
-    for name, _ in _NAMES:
+    for name in _NAMES:
         value = getattr(request, name)
         if "\n" in value or "\0" in value:
             raise ProtocolError(f"{name} can't hold a line break or a NUL octet")
@@ -90,9 +90,6 @@ def render_request(request: Request) -> bytes:
     return "\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
 
 
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "surrogateescape")
-
-
-def _shown(octets: bytes) -> str:
+def _shown(text: str) -> str:
+    octets = text.encode("utf-8", "surrogateescape")
     return ascii(octets[:60].decode("latin-1")) + ("…" if len(octets) > 60 else "")

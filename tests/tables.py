@@ -4,7 +4,7 @@ What goes in must be in normal form and fit together; what is asked must be in n
 be read before it was asked whether the tables moved, nor after an error, until that is asked again.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -58,7 +58,7 @@ class MemoryTables:
         assert folded_name == fold(folded_name), f"{folded_name!r} is not folded"
         return self._answer(f"name {folded_name}", self._find(folded_name))
 
-    def entries_for(self, mailbox_id: int, patterns: Iterable[str]) -> tuple[BlockedSender, ...]:
+    def entries_for(self, mailbox_id: int, patterns: Sequence[str]) -> tuple[BlockedSender, ...]:
         """The blocked senders that are this mailbox (0 for none) or one of *patterns*."""
         wanted = list(patterns)
         assert all(map(is_pattern, wanted)), f"{wanted} are not all patterns"

@@ -597,7 +597,7 @@ def test_nothing_is_read_twice_while_the_tables_stand_still(tables):
     decider.decide(request, NOW)
     assert tables.reads == first
     decider.decide(replace(request, sender="x@y.example"), NOW)
-    assert tables.reads[len(first) :] == ["address x@y.example", "entries x@y.example x@ @y.example @.example"]
+    assert tables.reads[len(first) :] == ["domain y.example", "entries x@y.example x@ @y.example @.example"]
 
 
 def test_a_long_address_is_not_kept(tables):
@@ -606,7 +606,7 @@ def test_a_long_address_is_not_kept(tables):
     request = Request("RCPT", sender=f"{'x' * 400}@y.example", recipient="bob@example.com")
     for _ in range(2):
         decider.decide(request, NOW)
-    assert [read[:10] for read in tables.reads].count("address xx") == 2
+    assert [read[:10] for read in tables.reads].count("entries xx") == 2
 
 
 @pytest.mark.parametrize("reads", range(1, 6))

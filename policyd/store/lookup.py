@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ class Lookup:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._name = str(path)  # for stat, at each request
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # the open file: device and inode
         self._written: tuple[int, int] | None = None  # its size, and when it was last written, in nanoseconds
@@ -36,7 +37,7 @@ class Lookup:
     def has_moved(self) -> bool:
         """Whether anything may have changed since this was last asked: a commit, or another file by that name."""
         try:
-            status = os.stat(self._path)
+            status = os.stat(self._name)
         except OSError as error:
             self.close()
             raise missing_error(self._path, error) from error
@@ -76,7 +77,7 @@ class Lookup:
         """The mailbox whose name folds to this."""
         return point.mailbox_named(self._rows, folded_name)
 
-    def entries_for(self, mailbox_id: int, patterns: Iterable[str]) -> tuple[BlockedSender, ...]:
+    def entries_for(self, mailbox_id: int, patterns: Sequence[str]) -> tuple[BlockedSender, ...]:
         """The blocked senders that are this mailbox (0 for none) or one of *patterns*."""
         return point.entries_for(self._rows, mailbox_id, patterns)
 
