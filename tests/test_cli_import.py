@@ -545,7 +545,7 @@ LONG = 50_000_000
 @pytest.mark.parametrize(
     ("content", "status", "told"),
     [
-        pytest.param(b"", 65, "policyd: the file is empty; name it with --format", id="empty"),
+        pytest.param(b"", 65, "policyd: the file is empty", id="empty"),
         pytest.param(b"\n\n \n", 65, "policyd: the file is empty", id="blank lines alone"),
         pytest.param(bytes(range(256)) * 40, 65, "policyd: the format of the file can't be told", id="binary junk"),
         pytest.param(
@@ -661,6 +661,15 @@ def test_stdin_may_be_a_pipe_or_a_file(policyd):
     with write(policyd, PEOPLE).open("rb") as file:
         ended = policyd.process("-v import -", stdin=file)
     assert ended.err.splitlines()[-1] == "nothing to change: it stands so already"
+
+
+@pytest.mark.parametrize("content", ["foo bar baz\n", "\0\n" * 400], ids=["a line", "much that is no text"])
+def test_what_cannot_be_told_from_a_pipe_is_one_line(policyd, content):
+    """Nothing that is closed half-way may say so on its own."""
+    with policyd.start(["import", "-"], stdin=subprocess.PIPE) as started:
+        out, err = started.communicate(content, timeout=LIMIT_SECONDS)
+    assert (started.returncode, out, err.count("\n")) == (65, "", 1)
+    assert err.startswith("policyd: the format of the file can't be told from its content; name it with --format: ")
 
 
 def test_pipe_that_breaks_gives_what_came_through(policyd):

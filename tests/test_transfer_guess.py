@@ -46,11 +46,16 @@ def test_content_tells_the_format(content, name):
     assert stream.tell() == 0
 
 
+@pytest.mark.parametrize("content", [b"", b"\n \n"], ids=["nothing", "empty lines"])
+def test_empty_file_is_called_empty(content):
+    """No option would help."""
+    with pytest.raises(TransferError, match=r"^the file is empty$"):
+        guess_format(io.BytesIO(content))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param("", "the file is empty", id="nothing"),
-        pytest.param("\n \n", "the file is empty", id="empty lines"),
         pytest.param("# only\n", "can't be told", id="comments"),
         pytest.param("alice\nbob\n", "can't be told", id="words"),
         pytest.param("Dear all,\nhello\n", "can't be told", id="a letter"),

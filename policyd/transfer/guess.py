@@ -35,13 +35,13 @@ _ACTION = re.compile(
 def guess_format(stream: BinaryIO) -> str:
     """The name of the format that *stream* is in, which is left at its start.
 
-    Raises TransferError, naming --format, where it is empty or can't be told.
+    Raises TransferError where it is empty, and, naming --format, where it can't be told.
     """
     lines = (line.text for line in read_lines(stream, find_encoding(stream)) if line.text.strip())
     sample = list(islice(lines, _SAMPLE))
     stream.seek(0)
     if not sample:
-        raise TransferError(f"the file is empty{_NAMED}")
+        raise TransferError("the file is empty")
     said = [line for line in sample if not line.lstrip().startswith("#")]
     found = _by_marks(sample) or _by_header(sample[0]) or (_by_lines(said) if said else "")
     if not found:

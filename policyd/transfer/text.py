@@ -54,7 +54,8 @@ def read_lines(stream: BinaryIO, encoding: str) -> Iterator[Line]:
             while is_too_long and chunk and not chunk.endswith("\n"):
                 chunk = text.readline(LINE_LIMIT)
     finally:
-        text.detach()
+        if not stream.closed:  # as it is where nobody reads to the end
+            text.detach()
 
 
 def _is_utf8(stream: BinaryIO) -> bool:
