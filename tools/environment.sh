@@ -2,9 +2,10 @@
 #
 # Sourced by both as their first step; POSIX sh and no program that bare Debian lacks. Sourcing changes to
 # the checkout; `make_environment [test]` then leaves a usable .venv there, or ends with one sentence and 69.
+# A script in another folder sets checkout_as_typed first.
 # In the environment: PYTHON (which interpreter, default python3), and PIP_* for pip.
 
-checkout_as_typed=$(dirname -- "$0")
+checkout_as_typed=${checkout_as_typed:-$(dirname -- "$0")}
 started_in=$(pwd)
 CDPATH= cd -- "$checkout_as_typed"
 
