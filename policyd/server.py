@@ -108,7 +108,7 @@ class PolicyProtocol(TimeoutMixin, Protocol):
                 request = self._reader.next_request()
                 if request is None:
                     break
-                self.transport.write(self.factory.answer(request))
+                self._send(self.factory.answer(request))
         except (ProtocolError, StoreError) as error:
             self.hang_up(str(error))
         except Exception as error:  # noqa: BLE001 - a defect of ours: this connection ends, the others go on
@@ -116,6 +116,20 @@ class PolicyProtocol(TimeoutMixin, Protocol):
             self.hang_up(f"internal error: {error!r}; please report it")
         if self.factory.is_stopping:
             self.finish()
+
+    def _send(self, reply: bytes) -> None:
+        """Write *reply* now, in this turn of the reactor; what the socket doesn't take waits for it as usual.
+
+        Twisted's own write registers with epoll, and again to stop: a tenth of what a request costs.
+        """
+        send_now = getattr(self.transport, "writeSomeData", None)  # sockets have it, stdio hasn't
+        if send_now is not None and not (self.transport.dataBuffer or self.transport._tempDataBuffer):
+            sent = send_now(reply)
+            if sent == len(reply):
+                return
+            if isinstance(sent, int):  # else the connection is lost, which a write finds out for itself
+                reply = reply[sent:]
+        self.transport.write(reply)
 
     def _close(self) -> None:
         self.transport.unregisterProducer()

@@ -11,6 +11,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -468,6 +469,23 @@ def test_half_closed_connection_still_gets_its_answers(serving):
         smtpd.end_sending()
         assert [smtpd.read_reply(), smtpd.read_reply()] == ["DUNNO", UNLISTED]
         smtpd.must_hang_up()
+
+
+def test_peer_that_reads_late_gets_every_answer_once_and_in_order(serving):
+    """What its socket doesn't take at once must neither get lost nor overtake."""
+    names = ["alice", "joe", "joe"] * 5000
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(str(serving.socket))
+        peer.settimeout(LIMIT_SECONDS)
+        sender = threading.Thread(target=peer.sendall, args=(b"".join(map(ask_for, names)),))
+        sender.start()
+        sender.join(1)  # by then nobody reads, and the socket is full
+        expected = b"".join(f"action={'DUNNO' if name == 'alice' else UNLISTED}\n\n".encode() for name in names)
+        received = b""
+        while len(received) < len(expected) and (more := peer.recv(65536)):
+            received += more
+        sender.join(LIMIT_SECONDS)
+    assert received == expected
 
 
 def test_each_answer_is_on_record(serving):
