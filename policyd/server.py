@@ -147,6 +147,7 @@ class PolicyFactory(Factory):
         self.connections: set[PolicyProtocol] = set()
         self.is_stopping = False
         self.when_empty: Callable[[], None] = lambda: None  # called when the last connection has ended
+        self.when_lost: Callable[[], None] = lambda: None  # called when any connection has ended
         self._clock = clock
 
     def buildProtocol(self, addr: IAddress | None) -> PolicyProtocol:  # type: ignore[override]
@@ -167,6 +168,7 @@ class PolicyFactory(Factory):
     def lost(self, connection: PolicyProtocol) -> None:
         """A connection has ended."""
         self.connections.discard(connection)
+        self.when_lost()
         if not self.connections:
             self.when_empty()
 

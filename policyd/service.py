@@ -2,7 +2,6 @@
 
 import os
 import socket
-import stat
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,12 +10,14 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import CannotListenError
 from twisted.logger import LogEvent, LogLevel, formatEvent
+from twisted.python.failure import Failure
 
 from policyd import __version__
-from policyd.audit import open_audit
+from policyd.audit import AuditLog, open_audit
 from policyd.decide import Decider
 from policyd.endpoint import Endpoint
 from policyd.errors import ListenError, SettingsError, StoreError
+from policyd.listening import clear_stale_socket, listen_error
 from policyd.server import PolicyFactory
 from policyd.settings import Settings
 from policyd.store.connect import database_path
@@ -60,18 +61,11 @@ class PolicyService(Service):
 
     def reload(self) -> None:
         """Take the settings anew; those that can't be taken are reported, and the old ones stay."""
-        try:
-            settings = self._load()
-            lookup = Lookup(database_path(settings.database))
-            self._lookup.close()  # one connection to a file at a time; where it stays, it opens again by itself
-            lookup.has_moved()
-        except (SettingsError, StoreError) as error:
-            self.audit.warned(f"the settings stay as they were: {error}")
+        self._lookup.close()  # one connection to a file at a time; where it stays, it opens again by itself
+        settings = reread(self._load, self._settings, self.audit)
+        if settings is None:
             return
-        if settings.listen != self._settings.listen:
-            self.audit.warned("listen is as it was; to change it, restart")
-            settings = attrs.evolve(settings, listen=self._settings.listen)
-        self._lookup.close()
+        lookup = Lookup(database_path(settings.database))
         self.audit.close()
         self._settings, self._lookup, self.audit = settings, lookup, open_audit(settings.audit)
         self.factory.decide, self.factory.audit = Decider(settings, lookup).decide, self.audit
@@ -97,34 +91,101 @@ class PolicyService(Service):
         self._lookup.close()
 
 
+class HandedConnections:
+    """Reads *channel*, on which the parent of several workers hands over connections, and gives them to *factory*.
+
+    It is told how many were taken, and how many of them have ended. When it closes the channel, the reactor stops.
+    Source: unix(7), SCM_RIGHTS; `policyd.workers`.
+    """
+
+    def __init__(self, channel: socket.socket, factory: PolicyFactory, reactor: Any) -> None:
+        channel.setblocking(False)
+        self.fileno = channel.fileno
+        self._channel = channel
+        self._factory = factory
+        self._reactor = reactor
+        self._taken = self._ended = 0
+        factory.when_lost = self._end
+
+    def doRead(self) -> None:
+        """Take one connection."""
+        try:
+            octet, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
+        except BlockingIOError:
+            return
+        except ConnectionResetError:
+            octet, descriptors = b"", []
+        if not octet:
+            self._reactor.removeReader(self)
+            self._reactor.stop()
+            return
+        self._taken += 1
+        if descriptors:
+            self._adopt(descriptors[0])
+            self._tell()
+        else:  # this process has as many as it may
+            self._end()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor has ended."""
+
+    def logPrefix(self) -> str:
+        """What Twisted calls this."""
+        return "channel"
+
+    def _adopt(self, descriptor: int) -> None:
+        with socket.socket(fileno=descriptor) as connection:
+            try:
+                self._reactor.adoptStreamConnection(descriptor, connection.family, self._factory)
+            except OSError:  # it has gone away meanwhile
+                self._end()
+
+    def _end(self) -> None:
+        self._ended += 1
+        self._tell()
+
+    def _tell(self) -> None:
+        try:
+            self._channel.send(b"%d %d" % (self._taken, self._ended))
+        except BlockingIOError:  # the parent is busy
+            self._reactor.callLater(0.1, self._tell)
+        except OSError:
+            pass  # it is gone, as the end of the channel will tell
+
+
+def check_database(settings: Settings) -> None:
+    """Raises StoreError unless there is a database that can be read."""
+    lookup = Lookup(database_path(settings.database))
+    lookup.has_moved()
+    lookup.close()
+
+
+def reread(load: Callable[[], Settings], kept: Settings, audit: AuditLog) -> Settings | None:
+    """The settings anew, but for those that only a restart changes; None, and a warning, where they can't be taken.
+
+    This process must have no connection to the database.
+    """
+    try:
+        settings = load()
+        check_database(settings)
+    except (SettingsError, StoreError) as error:
+        audit.warned(f"the settings stay as they were: {error}")
+        return None
+    if settings.listen != kept.listen:
+        audit.warned("listen is as it was; to change it, restart")
+    if settings.workers != kept.workers:
+        audit.warned("workers is as it was; to change it, restart")
+    return attrs.evolve(settings, listen=kept.listen, workers=kept.workers)
+
+
 def _listen(endpoint: Endpoint, factory: PolicyFactory, reactor: Any) -> Any:
     try:
         if endpoint.path:
-            _clear_stale_socket(endpoint.path)
+            clear_stale_socket(endpoint.path)
             return reactor.listenUNIX(endpoint.path, factory, backlog=endpoint.backlog, mode=endpoint.mode)
         return reactor.listenTCP(endpoint.port, factory, backlog=endpoint.backlog, interface=endpoint.interface)
     except (CannotListenError, OSError) as error:
-        cause = getattr(error, "socketError", error)
-        reason = getattr(cause, "strerror", None) or str(cause)
-        raise ListenError(f"can't listen on {endpoint.text}: {reason}; see the setting listen") from error
-
-
-def _clear_stale_socket(path: str) -> None:
-    """Remove the socket file that a daemon which no longer runs has left. Raises ListenError if one runs."""
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise ListenError(f"can't listen on {path}: there is a file by that name that is no socket; remove it")
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.setblocking(False)
-            probe.connect(path)
-    except FileNotFoundError:
-        return
-    except ConnectionRefusedError:
-        os.unlink(path)
-        return
-    except BlockingIOError:
-        pass  # its backlog is full: it is alive
-    raise ListenError(f"can't listen on {path}: a server is listening there already; stop it first")
+        raise listen_error(endpoint, error) from error
 
 
 def _described(settings: Settings) -> dict[str, str]:

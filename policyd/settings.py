@@ -1,5 +1,6 @@
 """The settings file: TOML -> Settings, every mistake found at once and named by its key."""
 
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +20,7 @@ from policyd.model import Mode, Rule
 from policyd.reply import DEFAULT_TEXTS, check_template
 
 DEFAULT_FILE = Path("/etc/policyd/policyd.toml")
+WORKERS_LIMIT = 64
 FACILITIES = {
     name: number
     for number, name in enumerate(
@@ -61,6 +63,7 @@ class Settings:
 
     database: str = "sqlite:////var/lib/policyd/policyd.db"
     listen: tuple[Endpoint, ...] = ()
+    workers: int = 1
     allow_remote: bool = False
     recipient_delimiter: str = "+"
     origin: str = ""
@@ -75,24 +78,28 @@ class Settings:
     reply: Mapping[Rule, str] = attrs.field(factory=lambda: dict(DEFAULT_TEXTS))
 
 
-def load_settings(file: Path | None = None, *, database: str | None = None, listen: Iterable[str] = ()) -> Settings:
+def load_settings(
+    file: Path | None = None,
+    *,
+    database: str | None = None,
+    listen: Iterable[str] = (),
+    workers: str | None = None,
+) -> Settings:
     """The settings from *file*, or from the default one if it is there, or the defaults.
 
-    *database* and *listen*, from the command line or the environment, take precedence.
+    *database*, *listen* and *workers*, from the command line or the environment, take precedence.
     Raises SettingsError.
     """
     settings = _read(file or DEFAULT_FILE, must_exist=file is not None)
     listen_from = f"{file or DEFAULT_FILE}: listen" if settings.listen and not listen else "listen"
-    try:
-        if database is not None:
-            settings = attrs.evolve(settings, database=_database(database))
-    except ValueError as error:
-        raise SettingsError(f"database: {error}") from error
-    try:
-        if listen:
-            settings = attrs.evolve(settings, listen=tuple(map(parse_endpoint, listen)))
-    except ValueError as error:
-        raise SettingsError(f"listen: {error}") from error
+    options: dict[str, Any] = {}
+    if database is not None:
+        options |= _option("database", _database, database)
+    if listen:
+        options |= _option("listen", _listen, [*listen])
+    if workers is not None:
+        options |= _option("workers", lambda _: _workers(int(workers) if workers.isdecimal() else workers), workers)
+    settings = attrs.evolve(settings, **options)
     remote = [endpoint.text for endpoint in settings.listen if not endpoint.is_local]
     if remote and not settings.allow_remote:
         raise SettingsError(
@@ -100,6 +107,13 @@ def load_settings(file: Path | None = None, *, database: str | None = None, list
             "out who has a mailbox; add interface=127.0.0.1 to it, or say allow_remote = true in the settings file"
         )
     return settings
+
+
+def _option(key: str, parse: Callable[[object], object], typed: object) -> dict[str, object]:
+    try:
+        return {key: parse(typed)}
+    except ValueError as error:
+        raise SettingsError(f"{key}: {error}") from error
 
 
 def _read(file: Path, *, must_exist: bool) -> Settings:
@@ -229,6 +243,14 @@ def _listen(value: object) -> tuple[Endpoint, ...]:
     return tuple(map(parse_endpoint, _texts(value)))
 
 
+def _workers(value: object) -> int:
+    if value == "auto":
+        return min(WORKERS_LIMIT, len(os.sched_getaffinity(0)))
+    if type(value) is not int or not 1 <= value <= WORKERS_LIMIT:
+        raise ValueError(f'{value!r}: allowed are 1 to {WORKERS_LIMIT}, and "auto" for one each processor')
+    return value
+
+
 def _audit(value: object) -> AuditSettings:
     if not isinstance(value, dict):
         raise ValueError(f"{value!r}: must be a table, [audit]")
@@ -262,6 +284,7 @@ _AUDIT = {
 _TOP = {
     "database": _database_in_file,
     "listen": _listen,
+    "workers": _workers,
     "allow_remote": _flag,
     "recipient_delimiter": _delimiters,
     "origin": _origin,

@@ -62,6 +62,10 @@ class FakeSmtpd:
         if self._received or readable:
             raise OutOfStepError(f"between requests there came {self._received + self._receive()!r}")
 
+    def has_answer(self) -> bool:
+        """Whether there is anything to read."""
+        return bool(self._received or select.select([self._socket], [], [], 0)[0])
+
     def read_reply(self) -> str:
         """The action of the next reply; what follows it stays unread."""
         while b"\n\n" not in self._received:

@@ -343,6 +343,8 @@ def in_toml(value: object) -> str:
     """*value* as it would be written in the settings file."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
     if isinstance(value, str):
         return f'"{value}"'
     if isinstance(value, tuple | frozenset):
@@ -374,7 +376,7 @@ def test_default_is_the_one_in_the_table(key: str) -> None:
         assert "tcp:10040:interface=127.0.0.1" in default
         return
     assert default == in_toml(field.default)
-    kinds = {bool: "true or false", str: "text", tuple: "list of texts", frozenset: "list of texts"}
+    kinds = {bool: "true or false", int: "number", str: "text", tuple: "list of texts", frozenset: "list of texts"}
     assert allowed.startswith(next(word for kind, word in kinds.items() if isinstance(field.default, kind)))
     if isinstance(field.default, StrEnum):
         assert names(allowed.partition(":")[2]) == [*type(field.default)]

@@ -14,9 +14,10 @@ from tests.command_line import command_line
 
 KEYS = (
     "allow_remote, always_accept, audit, database, insider_contexts, insider_networks, listen, mode, origin, "
-    "recipient_delimiter, reply"
+    "recipient_delimiter, reply, workers"
 )
 ENDPOINTS = "allowed are unix:/path[:mode=660] and tcp:PORT[:interface=127.0.0.1], each with [:backlog=N]"
+WORKERS = 'allowed are 1 to 64, and "auto" for one each processor'
 FACILITIES = (
     "kern, user, mail, daemon, auth, syslog, lpr, news, uucp, cron, authpriv, ftp, "
     "local0, local1, local2, local3, local4, local5, local6, local7"
@@ -41,6 +42,7 @@ def test_empty_file_is_all_defaults(load):
     assert Settings() == Settings(
         database="sqlite:////var/lib/policyd/policyd.db",
         listen=(),
+        workers=1,
         allow_remote=False,
         recipient_delimiter="+",
         origin="",
@@ -59,6 +61,7 @@ def test_every_key_can_be_set(load):
         """
         database = "sqlite:////srv/policyd.db"
         listen = ["unix:/run/policyd.sock:mode=600", "tcp:10040"]
+        workers = 4
         allow_remote = true
         recipient_delimiter = "+-"
         origin = "Bücher.example"
@@ -81,6 +84,7 @@ def test_every_key_can_be_set(load):
             Endpoint("unix:/run/policyd.sock:mode=600", path="/run/policyd.sock", mode=0o600),
             Endpoint("tcp:10040", port=10040),
         ),
+        workers=4,
         allow_remote=True,
         recipient_delimiter="+-",
         origin="xn--bcher-kva.example",
@@ -105,6 +109,11 @@ def test_every_key_can_be_set(load):
         ("listen = 'tcp:1'", "listen: 'tcp:1': must be a list of texts in quotes"),
         ("listen = [1]", "listen: [1]: must be a list of texts in quotes"),
         ("listen = ['udp:1']", f"listen: 'udp:1': {ENDPOINTS}"),
+        ("workers = 0", f"workers: 0: {WORKERS}"),
+        ("workers = 65", f"workers: 65: {WORKERS}"),
+        ("workers = true", f"workers: True: {WORKERS}"),
+        ("workers = 'Auto'", f"workers: 'Auto': {WORKERS}"),
+        ("workers = '2'", f"workers: '2': {WORKERS}"),
         ("allow_remote = 'yes'", "allow_remote: 'yes': allowed are true and false"),
         ("allow_remote = 1", "allow_remote: 1: allowed are true and false"),
         ("recipient_delimiter = 5", "recipient_delimiter: 5: must be a text in quotes"),
@@ -340,3 +349,21 @@ def test_listening_to_the_world_must_be_asked_for(load, tmp_path, text):
 def test_option_listens_instead_of_the_setting(load):
     """Not besides it."""
     assert load("listen = ['tcp:10040']", listen=["unix:/p"]).listen == (parse_endpoint("unix:/p"),)
+
+
+# --- How many workers ---
+
+
+def test_option_gives_the_workers_instead_of_the_setting(load):
+    """As typed, which is a text."""
+    assert load("workers = 2", workers="3").workers == 3
+    assert load("workers = 2").workers == 2
+    assert load("workers = 2", workers="auto").workers == load("workers = 'auto'").workers
+    assert load("workers = 'auto'").workers == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize("typed", ["0", "65", "-1", "two", "1.5", "", "Auto"])
+def test_option_that_is_no_number_of_workers_is_refused(load, typed):
+    """With what is allowed."""
+    with pytest.raises(SettingsError, match=f"{WORKERS}$"):
+        load("", workers=typed)

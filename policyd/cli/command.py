@@ -32,6 +32,7 @@ class Invocation:
     json: bool = False
     verbose: bool = False
     listen: tuple[str, ...] = field(default=())
+    workers: str | None = None
 
     def load_settings(self) -> "Settings":
         """The settings as they are now: option, then environment, then file, then default."""
@@ -39,7 +40,7 @@ class Invocation:
 
         file = self.config or (Path(name) if (name := os.environ.get("POLICYD_CONFIG")) else None)
         database = self.database if self.database is not None else os.environ.get("POLICYD_DATABASE") or None
-        return load_settings(file, database=database, listen=self.listen)
+        return load_settings(file, database=database, listen=self.listen, workers=self.workers)
 
     @cached_property
     def settings(self) -> "Settings":

@@ -1,15 +1,18 @@
 """`policyd serve`: the daemon."""
 
 import signal
+import socket
+from functools import partial
 from typing import Any
 
+import attrs
 import click
 
 from policyd.audit import AuditLog
 from policyd.cli.command import Command, Invocation, invocation
 from policyd.endpoint import default_listen
 from policyd.errors import PolicydError
-from policyd.settings import AuditSettings
+from policyd.settings import AuditSettings, Settings
 from policyd.syslog import open_sink
 
 
@@ -20,18 +23,23 @@ from policyd.syslog import open_sink
     multiple=True,
     help="Where to listen, instead of the setting: unix:/path[:mode=660] or tcp:PORT:interface=127.0.0.1.",
 )
+@click.option(
+    "--workers", metavar="N|auto", help="How many processes answer, instead of the setting; auto is one each processor."
+)
 @click.option("--stdio", is_flag=True, help="Answer on stdin and stdout until they are closed, for Postfix's spawn(8).")
-def command(listen: tuple[str, ...], stdio: bool) -> None:
+def command(listen: tuple[str, ...], workers: str | None, stdio: bool) -> None:
     """Answer Postfix, in the foreground, until SIGTERM. SIGHUP reads the settings again.
 
     \b
     Example: policyd serve --listen tcp:10040:interface=127.0.0.1
     """
     call = invocation()
-    call.listen = listen
+    call.listen, call.workers = listen, workers
     if not stdio:
         _run(call)
         return
+    if workers is not None:
+        raise click.UsageError("--stdio serves one connection, with one process; leave --workers out.")
     try:
         _run_on_stdio(call)
     except PolicydError as error:
@@ -42,11 +50,30 @@ def command(listen: tuple[str, ...], stdio: bool) -> None:
 
 def _run(call: Invocation) -> None:
     """Listen, and serve until told to stop."""
+    settings = call.settings
+    endpoints = settings.listen or default_listen()
+    if settings.workers > 1:
+        from policyd.workers import Parent
+
+        Parent(settings, call.load_settings, partial(_work, call)).run(endpoints)
+        return
     from policyd.service import PolicyService
 
     reactor = _reactor()
-    settings = call.settings
-    _serve(PolicyService(settings, settings.listen or default_listen(), call.load_settings, reactor), reactor)
+    _serve(PolicyService(settings, endpoints, call.load_settings, reactor), reactor)
+
+
+def _work(call: Invocation, settings: Settings, channel: socket.socket) -> None:
+    """Serve the connections that come through *channel*, in a process of its own, until it is closed."""
+    from policyd.service import HandedConnections, PolicyService
+
+    def load() -> Settings:
+        return attrs.evolve(call.load_settings(), listen=settings.listen, workers=settings.workers)  # the parent's
+
+    reactor = _reactor()
+    service = PolicyService(settings, (), load, reactor)
+    reactor.addReader(HandedConnections(channel, service.factory, reactor))
+    _serve(service, reactor, stops_at_signals=False)
 
 
 def _run_on_stdio(call: Invocation) -> None:
@@ -70,12 +97,13 @@ def _reactor() -> Any:
     return reactor
 
 
-def _serve(service: Any, reactor: Any) -> None:
+def _serve(service: Any, reactor: Any, *, stops_at_signals: bool = True) -> None:
     _log_twisted(service)
     signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(service.reload))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # a worker has kept it back until now
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    reactor.run()
+    reactor.run(installSignalHandlers=stops_at_signals)
 
 
 def _log_twisted(service: Any) -> None:
