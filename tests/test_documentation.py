@@ -190,7 +190,7 @@ def test_command_line_parses(line: str, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     if arguments[0] == "import":  # its file must be there
         (tmp_path / arguments[1]).touch()
-    context = click.Context(main)
+    context = click.Context(main, **main.context_settings)
     name, command, rest = main.resolve_command(context, arguments)
     while isinstance(command, click.Group):
         name, command, rest = command.resolve_command(context, rest)
