@@ -19,6 +19,7 @@ from policyd.address import (
     is_pattern,
     local_forms,
     matching_patterns,
+    name_after,
     normal_domain,
     normal_name,
     normal_pattern,
@@ -725,3 +726,18 @@ def test_normalising_a_name_twice_changes_nothing_and_only_one_error_is_raised(t
     if name is not None:
         assert normal_name(name) == name
         assert not is_pattern(name)
+
+
+@pytest.mark.parametrize(
+    ("address", "has_domain", "name"),
+    [
+        pytest.param("alice@example.com", False, "alice", id="the local part"),
+        pytest.param("alice@example.com", True, "alice (example.com)", id="with the domain where that is taken"),
+        pytest.param("outside@example.com", False, "outside (example.com)", id="a word with a meaning of its own"),
+        pytest.param("a@b@example.com", False, "a b (example.com)", id="a local part that holds an @"),
+    ],
+)
+def test_mailbox_known_by_an_address_alone_gets_a_name(address, has_domain, name):
+    """Lists and maps have no names; what is made of them must still be typed and told apart."""
+    assert name_after(address, has_domain=has_domain) == name
+    assert normal_name(name) == name

@@ -3,6 +3,7 @@
 import csv
 import io
 import time
+from collections.abc import Generator
 
 import pytest
 from hypothesis import given
@@ -147,3 +148,13 @@ def test_time_grows_with_the_text_only(line):
     for _ in read_records(lines, ",", '"'):
         pass
     assert time.process_time() - start < 5
+
+
+def test_lines_may_be_left_half_read_after_the_file_is_closed():
+    """As where a format can't be told: closing twice must say nothing on its own."""
+    stream = io.BytesIO(b"one\ntwo\n")
+    lines = read_lines(stream, "utf-8")
+    assert next(lines).text == "one"
+    stream.close()
+    assert isinstance(lines, Generator)
+    lines.close()
