@@ -10,7 +10,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
-from zope.interface import implementer  # type: ignore[import-untyped]
+from zope.interface import implementer  # type: ignore[import-untyped]  # it has no annotations
 
 from policyd.audit import AuditLog
 from policyd.errors import ProtocolError, StoreError
@@ -150,7 +150,7 @@ class PolicyFactory(Factory):
         self.when_lost: Callable[[], None] = lambda: None  # called when any connection has ended
         self._clock = clock
 
-    def buildProtocol(self, addr: IAddress | None) -> PolicyProtocol:  # type: ignore[override]
+    def buildProtocol(self, addr: IAddress | None) -> PolicyProtocol:  # type: ignore[override]  # Twisted names a type variable
         """A protocol for the connection from *addr*."""
         host, port = getattr(addr, "host", None), getattr(addr, "port", None)
         protocol = PolicyProtocol(self._clock, f"{host}:{port}" if host else "unix")

@@ -60,7 +60,7 @@ class Writer:
             Mailbox: self.put_mailbox,
             Address: self.put_address,
             BlockedSender: self.put_blocked,
-        }[kind](operation, before, after)  # type: ignore[operator]
+        }[kind](operation, before, after)  # type: ignore[operator]  # both are of that kind
 
     def put_domain(self, operation: str, before: Domain | None, after: Domain | None) -> None:
         """Manage a domain, change it, or manage it no more."""

@@ -37,7 +37,7 @@ class Session:
         return f"{code} {text.decode('utf-8')}"
 
     def pretend(self, address: str, name: str, login: str = "") -> None:
-        """Be another client, and another user, to the rest of this session (Postfix's XCLIENT)."""
+        """Be another client, and another user, to the rest of the connection (Postfix's XCLIENT)."""
         assert self.command(f"XCLIENT NAME={name} ADDR={address} LOGIN={login or '[UNAVAILABLE]'}")[:3] == "220"
         assert self.command("EHLO client.example.net")[:3] == "250"
 
