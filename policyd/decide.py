@@ -1,6 +1,6 @@
 """A request -> the facts about it from the tables -> the rules -> a decision."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Protocol
@@ -31,10 +31,16 @@ _DUNNO = Decision(Action.DUNNO, Rule.DEFAULT)
 
 
 class Tables(Protocol):
-    """What a decision needs of the tables; each call may raise StoreError."""
+    """What a decision needs of the tables; each call may raise StoreError, which is an `end`, too."""
 
-    def has_moved(self) -> bool:
-        """Whether anything may have changed since this was last asked."""
+    def begin(self) -> bool:
+        """Look at one state of the tables, the newest, until `end`: whether it may be another than the last time.
+
+        False where it has begun already.
+        """
+
+    def end(self) -> None:
+        """Let go of the state of the tables that was looked at, if any."""
 
     def domain(self, name: str) -> Domain | None:
         """The managed domain *name*, in normal form."""
@@ -50,13 +56,15 @@ class Tables(Protocol):
 
 
 class Decider:
-    """Decides requests by *settings*, from *tables* as they are at the moment of each request."""
+    """Decides requests by *settings*, from *tables*.
+
+    What is decided until `end` is decided on one state of the tables, that of the first decision since the last `end`.
+    """
 
     def __init__(self, settings: Settings, tables: Tables) -> None:
         self._settings = settings
         self._tables = tables
         self._policy = Policy(frozenset(map(fold, settings.always_accept)), settings.recipient_delimiter)
-        self._has_read = False
         self._recipient = lru_cache(_CACHED_PARTIES)(self.find_recipient)
         self._sender = lru_cache(_CACHED_PARTIES)(self._find_sender)
         self._login = lru_cache(_CACHED_PARTIES)(self._find_login)
@@ -79,31 +87,28 @@ class Decider:
 
         Raises StoreError.
         """
-        self._has_read = True
         address = split_address(text, self._settings.origin)
         domain = self._tables.domain(address.domain) if address.domain else None
         mailbox, how = self._find_mailbox(address) if domain else (None, "")
-        return Party(text, address, domain, mailbox, how)
+        forms = local_forms(address.local, self._settings.recipient_delimiter)
+        return Party(text, address, domain, mailbox, how, base=forms[-1] if forms else "")
+
+    def end(self) -> None:
+        """Look at the tables anew for the next decision."""
+        self._tables.end()
 
     def _ask(self, request: Request, note: Note) -> Question:
-        """The question as the tables stand; put together anew where they moved meanwhile."""
-        while True:
-            if self._tables.has_moved():
-                self._forget()
-            self._has_read = False
-            login = _recall(self._login, request.sasl_username)
-            sender = _recall(self._sender, request.sender)
-            recipient = _recall(self._recipient, request.recipient)
-            is_null = not request.sender and bool(request.recipient or request.protocol_state not in _BEFORE_MAIL)
-            found = (
-                login.entries if login else (),
-                sender.entries if sender else (),
-                self._null_entries() if is_null else (),
-            )
-            if not (self._has_read and self._tables.has_moved()):
-                break
+        """The question as the tables stand."""
+        if self._tables.begin():
             self._forget()
-        question = Question(recipient, sender, is_null, self._is_insider(request), _merge(found))
+        login = _recall(self._login, request.sasl_username) if request.sasl_username else None
+        sender = _recall(self._sender, request.sender) if request.sender else None
+        recipient = _recall(self._recipient, request.recipient) if request.recipient else None
+        is_null = not request.sender and bool(request.recipient or request.protocol_state not in _BEFORE_MAIL)
+        entries = sender.entries if sender else self._null_entries() if is_null else ()
+        if login and login.entries:
+            entries = tuple({entry.id: entry for entry in login.entries + entries}.values())  # each once
+        question = Question(recipient, sender, is_null, self._is_insider(request), entries)
         if note is not silent:
             _explain(question, login, request, note)
         return question
@@ -114,19 +119,17 @@ class Decider:
 
     def _find_sender(self, text: str) -> Party:
         """What the tables know about an address that mail may come from."""
-        self._has_read = True
         address = split_address(text, self._settings.origin)
         is_inside = address.domain and self._tables.domain(address.domain) is not None
         mailbox, how = self._find_mailbox(address) if is_inside else (None, "")
         patterns = matching_patterns(address, self._settings.recipient_delimiter)
         entries = self._tables.entries_for(mailbox.id if mailbox else 0, patterns)
-        return Party(text, address, None, mailbox, how, entries)
+        return Party(text, address, None, mailbox, how, entries=entries)
 
     def _find_login(self, text: str) -> Party:
         """What the tables know about a login: an address, or without `@` a mailbox's name."""
         if "@" in text:
             return self._find_sender(text)
-        self._has_read = True
         name = split_address(text).local
         mailbox = self._tables.mailbox_named(name) if name else None
         if mailbox is None:
@@ -134,7 +137,6 @@ class Decider:
         return Party(text, mailbox=mailbox, how="name", entries=self._tables.entries_for(mailbox.id, ()))
 
     def _find_null_entries(self) -> tuple[BlockedSender, ...]:
-        self._has_read = True
         return self._tables.entries_for(0, (NULL_SENDER,))
 
     def _find_mailbox(self, address: EmailAddress) -> tuple[Mailbox | None, str]:
@@ -213,17 +215,9 @@ class Decider:
         )
 
 
-def _recall(find: "_lru_cache_wrapper[Party]", text: str) -> Party | None:
-    """What *find* finds for *text*, None for an empty one; long texts, which may be hostile, aren't kept."""
-    if not text:
-        return None
+def _recall(find: "_lru_cache_wrapper[Party]", text: str) -> Party:
+    """What *find* finds for *text*; long texts, which may be hostile, aren't kept."""
     return find(text) if len(text) <= _CACHED_LENGTH else find.__wrapped__(text)
-
-
-def _merge(found: Iterable[tuple[BlockedSender, ...]]) -> tuple[BlockedSender, ...]:
-    """The entries that match any identity, each once."""
-    kept = [entries for entries in found if entries]
-    return tuple({entry.id: entry for entries in kept for entry in entries}.values()) if kept else ()
 
 
 def _explain(question: Question, login: Party | None, request: Request, note: Note) -> None:

@@ -1,7 +1,11 @@
-"""The things policyd speaks of: requests, mailboxes, blocked senders, decisions. Data only."""
+"""The things policyd speaks of: requests, mailboxes, blocked senders, decisions. Data only.
+
+What is made anew for each request is a tuple with names: a frozen dataclass takes five times as long to make.
+"""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Unlisted(StrEnum):
@@ -52,8 +56,7 @@ class Mode(StrEnum):
     MONITOR = "monitor"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One question from Postfix, under Postfix's own attribute names.
 
     An attribute that Postfix did not send is "". Bytes that are not UTF-8 stand as lone surrogates.
@@ -137,8 +140,7 @@ class BlockedSender:
         return self.to_mailbox or self.recipients.value
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The answer to a request, and why.
 
     `text` is the refusal as Postfix gets it, "" for DUNNO. `is_refused` tells a refusal also in

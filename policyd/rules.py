@@ -5,8 +5,9 @@ The order is the README's, section *The rules*; the first rule that decides ends
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from policyd.address import EmailAddress, local_forms, matching_patterns, pattern_rank
+from policyd.address import EmailAddress, matching_patterns, pattern_rank
 from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Rule, Unlisted
 
 Note = Callable[..., None]  # a format string, and what goes into it: for the trace of `policyd check`
@@ -21,8 +22,8 @@ class Party:
     """An address or a login, and what the tables know about it.
 
     `domain` is None where it is not managed; `how` tells how `mailbox` was found: exact, extension,
-    IMCEA or name. `address` is None for a login without a domain. `entries` are the blocked senders
-    that match it, where it is the login or the envelope sender.
+    IMCEA or name. `address` is None for a login without a domain. `base` is a recipient's local part
+    without its extension. `entries` are the blocked senders that match a login or an envelope sender.
     """
 
     text: str
@@ -30,6 +31,7 @@ class Party:
     domain: Domain | None = None
     mailbox: Mailbox | None = None
     how: str = ""
+    base: str = ""
     entries: tuple[BlockedSender, ...] = ()
 
     @property
@@ -52,8 +54,7 @@ class Policy:
     delimiters: str
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """A request as the rules see it.
 
     `recipient` is None without one; `sender` is None for the null sender and before MAIL, which
@@ -67,8 +68,7 @@ class Question:
     entries: tuple[BlockedSender, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What was decided, by which rule, and for `Rule.BLOCKED_SENDER` by which entry."""
 
     is_refused: bool
@@ -82,7 +82,7 @@ def judge(question: Question, policy: Policy, now: int, note: Note = silent) -> 
     if recipient is not None and is_always_accepted(recipient, policy):
         note("recipient: {} is always accepted", recipient.text)
         return Verdict(False, Rule.ALWAYS_ACCEPTED)
-    entry = blocking_entry(question, policy, now, note)
+    entry = blocking_entry(question, policy, now, note) if question.entries else None
     if entry is not None:
         return Verdict(True, Rule.BLOCKED_SENDER, entry)
     if recipient is None or recipient.domain is None:
@@ -97,10 +97,9 @@ def is_always_accepted(recipient: Party, policy: Policy) -> bool:
 
     Source: RFC 5321 §4.5.1.
     """
-    if recipient.address is None or (recipient.is_outside and "@" in recipient.text):
+    if recipient.base not in policy.always_accept:
         return False
-    forms = local_forms(recipient.address.local, policy.delimiters)
-    return bool(forms) and forms[-1] in policy.always_accept
+    return not recipient.is_outside or "@" not in recipient.text
 
 
 def blocking_entry(question: Question, policy: Policy, now: int, note: Note = silent) -> BlockedSender | None:

@@ -1,6 +1,7 @@
 """The Twisted side of the protocol: bytes <-> decide(request), in order, one answer each, or a hang-up."""
 
 import time
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +16,20 @@ from zope.interface import implementer  # type: ignore[import-untyped]  # it has
 from policyd.audit import AuditLog
 from policyd.errors import ProtocolError, StoreError
 from policyd.model import Decision, Request
-from policyd.wire import RequestReader, render_action
+from policyd.wire import Layouts, RequestReader, render_action
 
 IDLE_SECONDS = 600  # Postfix keeps an idle connection for 300 s; it must be Postfix that closes it
 DRAIN_SECONDS = 5  # for requests that are on their way when the daemon stops
 
-Decide = Callable[[Request, int], Decision]
+
+class Decides(typing.Protocol):
+    """What the answers come from: `policyd.decide.Decider`."""
+
+    def decide(self, request: Request, now: int) -> Decision:
+        """The answer to *request* at *now*, in Unix seconds. May raise StoreError."""
+
+    def end(self) -> None:
+        """Look at the tables anew for the next decision."""
 
 
 @implementer(IHalfCloseableProtocol)
@@ -30,12 +39,15 @@ class PolicyProtocol(TimeoutMixin, Protocol):
     factory: "PolicyFactory"
     transport: Any  # a streaming one: TCP, unix or stdio
 
-    def __init__(self, clock: Any, peer: str) -> None:
+    def __init__(self, clock: Any, peer: str, layouts: Layouts) -> None:
         self.callLater = clock.callLater  # type: ignore[method-assign]  # TimeoutMixin's hook for a Clock
         self._peer = peer
-        self._reader = RequestReader()
+        self._reader = RequestReader(layouts)
+        self._replies: list[bytes] = []  # made in this turn of the reactor, and not sent yet
+        self._problem = ""  # with what came after the requests that they answer
         self._is_paused = False
         self._has_ended = False  # no more requests will come
+        self._is_lost = False
 
     def connectionMade(self) -> None:
         """Postfix connected."""
@@ -44,10 +56,10 @@ class PolicyProtocol(TimeoutMixin, Protocol):
         self.transport.registerProducer(self, True)
 
     def dataReceived(self, received: bytes) -> None:
-        """Answer every request that is whole now."""
+        """Something came from Postfix; whole requests are answered at the end of this turn of the reactor."""
         self.resetTimeout()
         self._reader.feed(received)
-        self._answer_all()
+        self.factory.wait_for_answers(self)
 
     def timeoutConnection(self) -> None:
         """Nothing came for longer than Postfix keeps a connection; what is still unsent, nobody reads."""
@@ -60,8 +72,7 @@ class PolicyProtocol(TimeoutMixin, Protocol):
     def readConnectionLost(self) -> None:
         """The peer sends no more; it may still be waiting for its answers."""
         self._has_ended = True
-        if not self._is_paused:
-            self._close()
+        self.factory.wait_for_answers(self)
 
     def writeConnectionLost(self) -> None:
         """The peer reads no more."""
@@ -69,6 +80,7 @@ class PolicyProtocol(TimeoutMixin, Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone, whoever closed it."""
+        self._is_lost = True
         self.setTimeout(None)
         self.factory.lost(self)
 
@@ -81,9 +93,7 @@ class PolicyProtocol(TimeoutMixin, Protocol):
         """The peer reads again."""
         self._is_paused = False
         self.transport.resumeProducing()
-        self._answer_all()
-        if self._has_ended and not self._is_paused:
-            self._close()
+        self.factory.wait_for_answers(self)
 
     def stopProducing(self) -> None:
         """The transport is closing."""
@@ -102,34 +112,47 @@ class PolicyProtocol(TimeoutMixin, Protocol):
         """Close at once, whatever is unsent."""
         getattr(self.transport, "abortConnection", self.transport.loseConnection)()  # stdio has no abort
 
-    def _answer_all(self) -> None:
+    def answer_requests(self) -> None:
+        """Make the replies to every request that is whole now."""
+        if self._is_paused or self._is_lost or self.transport.disconnecting:
+            return
         try:
-            while not self._is_paused and not self.transport.disconnecting:
-                request = self._reader.next_request()
-                if request is None:
-                    break
-                self._send(self.factory.answer(request))
+            while (request := self._reader.next_request()) is not None:
+                self._replies.append(self.factory.answer(request))
         except (ProtocolError, StoreError) as error:
-            self.hang_up(str(error))
+            self._problem = str(error)
         except Exception as error:  # noqa: BLE001 - a defect of ours: this connection ends, the others go on
             Logger().failure("no answer")
-            self.hang_up(f"internal error: {error!r}; please report it")
-        if self.factory.is_stopping:
+            self._problem = f"internal error: {error!r}; please report it"
+
+    def send_replies(self) -> None:
+        """Send what `answer_requests` has made, and close where there is nothing to wait for."""
+        if self._is_lost:
+            return
+        if self._replies:
+            self._send(b"".join(self._replies))
+            self._replies.clear()
+        if self._problem:
+            problem, self._problem = self._problem, ""
+            self.hang_up(problem)
+        elif self._has_ended and not self._is_paused:
+            self._close()
+        elif self.factory.is_stopping:
             self.finish()
 
-    def _send(self, reply: bytes) -> None:
-        """Write *reply* now, in this turn of the reactor; what the socket doesn't take waits for it as usual.
+    def _send(self, replies: bytes) -> None:
+        """Write *replies* now, in this turn of the reactor; what the socket doesn't take waits for it as usual.
 
         Twisted's own write registers with epoll, and again to stop: a tenth of what a request costs.
         """
         send_now = getattr(self.transport, "writeSomeData", None)  # sockets have it, stdio hasn't
         if send_now is not None and not (self.transport.dataBuffer or self.transport._tempDataBuffer):
-            sent = send_now(reply)
-            if sent == len(reply):
+            sent = send_now(replies)
+            if sent == len(replies):
                 return
             if isinstance(sent, int):  # else the connection is lost, which a write finds out for itself
-                reply = reply[sent:]
-        self.transport.write(reply)
+                replies = replies[sent:]
+        self.transport.write(replies)
 
     def _close(self) -> None:
         self.transport.unregisterProducer()
@@ -137,33 +160,53 @@ class PolicyProtocol(TimeoutMixin, Protocol):
 
 
 class PolicyFactory(Factory):
-    """The connections, and the one way to an answer; *decide* may be replaced at any time."""
+    """The connections, and the one way to an answer; *decider* and *audit* may be replaced at any time.
+
+    What has come in one turn of the reactor is answered at its end, on one state of the tables: that is as new as
+    any of the requests, and looked up once.
+    """
 
     noisy = False
 
-    def __init__(self, decide: Decide, audit: AuditLog, clock: Any) -> None:
-        self.decide = decide
+    def __init__(self, decider: Decides, audit: AuditLog, clock: Any) -> None:
+        self.decider = decider
         self.audit = audit
         self.connections: set[PolicyProtocol] = set()
         self.is_stopping = False
         self.when_empty: Callable[[], None] = lambda: None  # called when the last connection has ended
         self.when_lost: Callable[[], None] = lambda: None  # called when any connection has ended
         self._clock = clock
+        self._layouts = Layouts()
+        self._waiting: list[PolicyProtocol] = []  # those to which something came in this turn of the reactor
 
     def buildProtocol(self, addr: IAddress | None) -> PolicyProtocol:  # type: ignore[override]  # Twisted names a type variable
         """A protocol for the connection from *addr*."""
         host, port = getattr(addr, "host", None), getattr(addr, "port", None)
-        protocol = PolicyProtocol(self._clock, f"{host}:{port}" if host else "unix")
+        protocol = PolicyProtocol(self._clock, f"{host}:{port}" if host else "unix", self._layouts)
         protocol.factory = self
         return protocol
+
+    def wait_for_answers(self, connection: PolicyProtocol) -> None:
+        """Answer *connection* at the end of this turn of the reactor."""
+        if not self._waiting:
+            self._clock.callLater(0, self._answer_waiting)
+        self._waiting.append(connection)
 
     def answer(self, request: Request) -> bytes:
         """The reply to *request*, which is on record when this returns. Raises StoreError."""
         started = time.perf_counter()
-        decision = self.decide(request, int(time.time()))
+        decision = self.decider.decide(request, int(time.time()))
         spoken = decision.text if decision.action == "REJECT" else ""
         self.audit.decided(request, decision, (time.perf_counter() - started) * 1000)
         return render_action(decision.action, spoken)
+
+    def _answer_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for connection in waiting:
+            connection.answer_requests()
+        self.decider.end()
+        for connection in waiting:
+            connection.send_replies()
 
     def lost(self, connection: PolicyProtocol) -> None:
         """A connection has ended."""

@@ -37,11 +37,12 @@ class PolicyService(Service):
         self._settings = settings
         self._lookup = Lookup(database_path(settings.database))
         self.audit = open_audit(settings.audit)
-        self.factory = PolicyFactory(Decider(settings, self._lookup).decide, self.audit, reactor)
+        self.factory = PolicyFactory(Decider(settings, self._lookup), self.audit, reactor)
 
     def startService(self) -> None:
         """Open the database, then listen. Raises StoreError or ListenError, with nothing left listening."""
-        self._lookup.has_moved()
+        self._lookup.begin()
+        self._lookup.end()
         try:
             for endpoint in self._endpoints:
                 self._ports.append(_listen(endpoint, self.factory, self._reactor))
@@ -68,7 +69,7 @@ class PolicyService(Service):
         lookup = Lookup(database_path(settings.database))
         self.audit.close()
         self._settings, self._lookup, self.audit = settings, lookup, open_audit(settings.audit)
-        self.factory.decide, self.factory.audit = Decider(settings, lookup).decide, self.audit
+        self.factory.decider, self.factory.audit = Decider(settings, lookup), self.audit
         self.announce("reloaded")
 
     def stopService(self) -> Deferred[None]:
@@ -156,7 +157,7 @@ class HandedConnections:
 def check_database(settings: Settings) -> None:
     """Raises StoreError unless there is a database that can be read."""
     lookup = Lookup(database_path(settings.database))
-    lookup.has_moved()
+    lookup.begin()
     lookup.close()
 
 

@@ -1,10 +1,15 @@
 """A connection in memory that refuses what a real one, or Postfix at its other end, would not forgive."""
 
+import re
+
 from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from policyd.server import PolicyFactory, PolicyProtocol
+
+REPLIES = re.compile(rb"(action=[ -~]+\n\n)+")
 
 
 class StrictTransport(StringTransport):
@@ -16,13 +21,10 @@ class StrictTransport(StringTransport):
         self.is_full = False  # the peer does not read: what is written now stays here
 
     def write(self, data: bytes) -> None:
-        """Take one reply."""
+        """Take one reply or several."""
         assert self.connected, "written to a connection that is gone"
         assert not self.disconnecting, "written after the connection was closed"
-        assert data.startswith(b"action="), f"no reply: {data!r}"
-        assert data.endswith(b"\n\n"), f"no reply: {data!r}"
-        assert data.count(b"\n") == 2, f"not one reply: {data!r}"
-        assert data.isascii()
+        assert REPLIES.fullmatch(data), f"no replies: {data!r}"
         super().write(data)
 
     def unregisterProducer(self) -> None:  # noqa: N802 - Twisted's name
@@ -36,9 +38,10 @@ class StrictTransport(StringTransport):
 
 
 class Connection:
-    """A peer of *factory*'s, in memory."""
+    """A peer of *factory*'s, in memory; *clock* is the factory's."""
 
-    def __init__(self, factory: PolicyFactory, address: object = None) -> None:
+    def __init__(self, factory: PolicyFactory, clock: Clock, address: object = None) -> None:
+        self._clock = clock
         self.transport = StrictTransport()
         self.protocol: PolicyProtocol = factory.buildProtocol(address)  # type: ignore[arg-type]
         self.protocol.makeConnection(self.transport)
@@ -48,8 +51,14 @@ class Connection:
         self.protocol.dataReceived(octets)
         return self.replies()
 
+    def end_sending(self) -> None:
+        """Send no more, and go on reading."""
+        self.protocol.readConnectionLost()
+        self._clock.advance(0)
+
     def replies(self) -> list[str]:
-        """The replies that have come since this was last asked."""
+        """The replies that have come since this was last asked, at the end of this turn of the reactor."""
+        self._clock.advance(0)
         written = self.transport.value().decode("ascii")
         self.transport.clear()
         return [reply.removeprefix("action=") for reply in written.split("\n\n")[:-1]]

@@ -1,9 +1,10 @@
 """The tables in memory, for tests: what `Decider` reads, with the constraints and the temper of the real ones.
 
 What goes in must be in normal form and fit together; what is asked must be in normal form too. Nothing can
-be read before it was asked whether the tables moved, nor after an error, until that is asked again.
+be read before `begin`, nor after an error, and what changes before the `end` is not seen.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from policyd.errors import StoreError
 from policyd.model import BlockedSender, Domain, Mailbox, Recipients, Unlisted
 
 Found = TypeVar("Found")
-UNASKED = "the tables were read before it was asked whether they moved"
+UNASKED = "the tables were read before `begin`"
 
 
 class MemoryTables:
@@ -26,23 +27,32 @@ class MemoryTables:
         self._addresses: dict[str, int] = {}
         self._entries: dict[int, BlockedSender] = {}
         self._last_id = 0
-        self._is_open = False
+        self._seen: MemoryTables | None = None  # as things were at `begin`
         self._moved = True
         self._trouble: StoreError | None = None
         self._meanwhile: list[Callable[[], object]] = []
 
     # What the daemon asks.
 
-    def has_moved(self) -> bool:
-        """Whether anything may have changed since this was last asked."""
+    def begin(self) -> bool:
+        """Look at the tables as they are now, until `end`: whether they may differ from the last time."""
         self._raise_trouble()
-        moved, self._moved, self._is_open = self._moved or not self._is_open, False, True
+        if self._seen is not None:
+            return False
+        self._seen = copy.copy(self)
+        for name in ("_domains", "_mailboxes", "_addresses", "_entries"):
+            setattr(self._seen, name, dict(getattr(self, name)))
+        moved, self._moved = self._moved, False
         return moved
+
+    def end(self) -> None:
+        """Let go of what was looked at."""
+        self._seen = None
 
     def domain(self, name: str) -> Domain | None:
         """The managed domain *name*."""
         assert name, "no domain has an empty name"
-        return self._answer(f"domain {name}", self._domains.get(name))
+        return self._answer(f"domain {name}", lambda seen: seen._domains.get(name))
 
     def mailbox_with(self, address: str) -> Mailbox | None:
         """The mailbox that has *address*."""
@@ -50,25 +60,27 @@ class MemoryTables:
         assert local, f"{address!r} has no local part"
         assert domain, f"{address!r} has no domain"
         assert local == fold(local), f"{address!r} is not in normal form"
-        return self._answer(f"address {address}", self._mailboxes.get(self._addresses.get(address, 0)))
+        return self._answer(f"address {address}", lambda seen: seen._mailboxes.get(seen._addresses.get(address, 0)))
 
     def mailbox_named(self, folded_name: str) -> Mailbox | None:
         """The mailbox whose name folds to this."""
         assert folded_name, "no mailbox has an empty name"
         assert folded_name == fold(folded_name), f"{folded_name!r} is not folded"
-        return self._answer(f"name {folded_name}", self._find(folded_name))
+        return self._answer(f"name {folded_name}", lambda seen: seen._find(folded_name))
 
     def entries_for(self, mailbox_id: int, patterns: Sequence[str]) -> tuple[BlockedSender, ...]:
         """The blocked senders that are this mailbox (0 for none) or one of *patterns*."""
         wanted = list(patterns)
         assert all(map(is_pattern, wanted)), f"{wanted} are not all patterns"
         holder = self._mailboxes[mailbox_id].name if mailbox_id else ""
-        found = [
-            entry
-            for entry in self._entries.values()
-            if (entry.mailbox and entry.mailbox == holder) or entry.pattern in wanted
-        ]
-        return self._answer(f"entries {' '.join([holder, *wanted]).strip()}", tuple(found))
+        return self._answer(
+            f"entries {' '.join([holder, *wanted]).strip()}",
+            lambda seen: tuple(
+                entry
+                for entry in seen._entries.values()
+                if (entry.mailbox and entry.mailbox == holder) or entry.pattern in wanted
+            ),
+        )
 
     # What the administrator does.
 
@@ -145,18 +157,19 @@ class MemoryTables:
         """Make each of *changes* just after one of the next reads, as a command in another process would."""
         self._meanwhile += changes
 
-    def _answer(self, read: str, found: Found) -> Found:
+    def _answer(self, read: str, find: Callable[["MemoryTables"], Found]) -> Found:
         self._raise_trouble()
-        if not self._is_open:
+        if self._seen is None:
             raise StoreError(UNASKED)
         self.reads.append(read)
+        found = find(self._seen)
         if self._meanwhile:
             self._meanwhile.pop(0)()
         return found
 
     def _raise_trouble(self) -> None:
         if self._trouble is not None:
-            self._is_open = False
+            self._seen, self._moved = None, True
             raise self._trouble
 
     def _find(self, folded_name: str) -> Mailbox | None:

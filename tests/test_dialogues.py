@@ -111,8 +111,8 @@ def connection(daemon) -> Iterator[Connection]:
     """A connection in memory to the protocol, on the same tables."""
     lookup = Lookup(daemon.database)
     clock = Clock()
-    factory = PolicyFactory(Decider(Settings(), lookup).decide, AuditLog(AuditSettings(), NoSink()), clock)
-    connection = Connection(factory)
+    factory = PolicyFactory(Decider(Settings(), lookup), AuditLog(AuditSettings(), NoSink()), clock)
+    connection = Connection(factory, clock)
     yield connection
     connection.end()
     lookup.close()
@@ -164,9 +164,10 @@ def test_dialogue_survives_a_cut_at_every_place(daemon):
     """Two pieces, cut at each octet in turn: no place is special, least of all between the two line breaks."""
     (turn,) = DIALOGUES["several_requests_in_one_segment"]
     lookup = Lookup(daemon.database)
-    factory = PolicyFactory(Decider(Settings(), lookup).decide, AuditLog(AuditSettings(), NoSink()), Clock())
+    clock = Clock()
+    factory = PolicyFactory(Decider(Settings(), lookup), AuditLog(AuditSettings(), NoSink()), clock)
     for cut in range(1, len(turn.segment)):
-        connection = Connection(factory)
+        connection = Connection(factory, clock)
         assert connection.receive(turn.segment[:cut]) + connection.receive(turn.segment[cut:]) == turn.replies
         connection.end()
     lookup.close()

@@ -40,9 +40,10 @@ class Server:
         self.clock = Clock()
         self.log = KeptLines()
         self.decided: list[str] = []
+        self.turns = 0
         self.trouble: dict[str, Exception] = {}  # by recipient
         audit = AuditLog(AuditSettings(decisions=Decisions.NONE), self.log)
-        self.factory = PolicyFactory(self.decide, audit, self.clock)
+        self.factory = PolicyFactory(self, audit, self.clock)
 
     def decide(self, asked: Request, _now: int) -> Decision:
         self.decided.append(asked.recipient)
@@ -50,8 +51,21 @@ class Server:
             raise self.trouble[asked.recipient]
         return Decision(Action.REJECT, Rule.UNLISTED_RECIPIENT, f"5.1.1 {asked.recipient}", is_refused=True)
 
+    def end(self) -> None:
+        self.turns += 1
+
     def connect(self) -> Connection:
-        return Connection(self.factory, PEER)
+        return Connection(self.factory, self.clock, PEER)
+
+
+class Permissive:
+    """Decides for everybody."""
+
+    def decide(self, _asked: Request, _now: int) -> Decision:
+        return Decision(Action.DUNNO, Rule.DEFAULT)
+
+    def end(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -68,6 +82,28 @@ def test_requests_of_one_segment_are_answered_in_their_order(server):
     """An answer to the wrong request refuses good mail."""
     asked = b"".join(request(recipient=name) for name in "abc")
     assert server.connect().receive(asked) == ["REJECT 5.1.1 a", "REJECT 5.1.1 b", "REJECT 5.1.1 c"]
+
+
+def test_what_comes_in_one_turn_of_the_reactor_is_decided_on_one_state_of_the_tables(server):
+    """The tables are looked up once for all of it; what comes later must see what a command has done meanwhile."""
+    first, second = server.connect(), server.connect()
+    first.protocol.dataReceived(request(recipient="a") + request(recipient="b"))
+    second.protocol.dataReceived(request(recipient="c"))
+    assert (server.decided, server.turns) == ([], 0)
+    assert first.replies() + second.replies() == ["REJECT 5.1.1 a", "REJECT 5.1.1 b", "REJECT 5.1.1 c"]
+    assert server.turns == 1
+    assert first.receive(request(recipient="d")) == ["REJECT 5.1.1 d"]
+    assert server.turns == 2
+
+
+def test_peer_that_goes_before_its_turn_ends_gets_no_answer_and_harms_nobody(server):
+    """A connection may be reset while its question waits."""
+    gone, other = server.connect(), server.connect()
+    gone.protocol.dataReceived(request(recipient="a") + b"junk\n\n")
+    other.protocol.dataReceived(request(recipient="b"))
+    gone.end()
+    assert other.replies() == ["REJECT 5.1.1 b"]
+    assert (server.decided, server.log.lines) == (["b"], [])
 
 
 def test_each_answer_comes_with_the_end_of_its_request_and_not_before(server):
@@ -124,24 +160,6 @@ def test_peer_that_does_not_read_is_not_read_from(server):
     assert connection.replies() == ["REJECT 5.1.1 a", "REJECT 5.1.1 b"]
 
 
-def test_peer_that_pauses_between_two_answers_gets_the_others_later(server):
-    """The transport may fill up in the middle of a segment; no request may be lost or answered twice."""
-    connection = server.connect()
-    answer = server.factory.answer
-
-    def fill_up(asked: Request) -> bytes:
-        connection.transport.producer.pauseProducing()
-        reply: bytes = answer(asked)
-        return reply
-
-    server.factory.answer = fill_up
-    assert connection.receive(b"".join(request(recipient=name) for name in "abc")) == ["REJECT 5.1.1 a"]
-    connection.transport.producer.resumeProducing()
-    assert connection.replies() == ["REJECT 5.1.1 b"]
-    connection.transport.producer.resumeProducing()
-    assert connection.replies() == ["REJECT 5.1.1 c"]
-
-
 def test_peer_that_never_reads_is_dropped_with_its_answers(server):
     """A close that waits for the last octet to be read would wait for ever."""
     connection = server.connect()
@@ -157,7 +175,7 @@ def test_peer_that_stops_sending_still_gets_its_answers(server):
     connection = server.connect()
     connection.transport.producer.pauseProducing()
     connection.receive(request(recipient="a"))
-    connection.protocol.readConnectionLost()
+    connection.end_sending()
     assert not connection.is_closed
     connection.transport.producer.resumeProducing()
     assert connection.replies() == ["REJECT 5.1.1 a"]
@@ -212,7 +230,7 @@ def test_decide_may_be_replaced_while_connections_stand(server):
     """SIGHUP must not make Postfix connect again."""
     connection = server.connect()
     connection.receive(request(recipient="a"))
-    server.factory.decide = lambda _asked, _now: Decision(Action.DUNNO, Rule.DEFAULT)
+    server.factory.decider = Permissive()
     assert connection.receive(request(recipient="a")) == ["DUNNO"]
 
 
@@ -263,7 +281,7 @@ def test_stop_does_not_wait_for_ever(server):
     ("close", "what"),
     [
         (lambda connection: connection.receive(b"junk\n\n"), "hung up on"),
-        (lambda connection: connection.protocol.readConnectionLost(), "ended by the peer"),
+        (lambda connection: connection.end_sending(), "ended by the peer"),
         (lambda connection: connection.protocol.writeConnectionLost(), "no longer read by the peer"),
     ],
 )

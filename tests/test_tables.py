@@ -50,11 +50,17 @@ def in_a_database(path):
 
 @pytest.fixture
 def stores(tmp_path):
-    """The company twice; both have been asked whether they moved."""
+    """The company twice; both are looked at."""
     found = in_memory(), in_a_database(tmp_path / "policyd.db")
-    assert [tables.has_moved() for tables in found] == [True, True]
+    assert list(map(look, found)) == [True, True]
     yield found
     found[1].close()
+
+
+def look(tables):
+    """Whether *tables* may have changed, and from now on their newest state."""
+    tables.end()
+    return tables.begin()
 
 
 def unnumbered(found):
@@ -97,17 +103,31 @@ def test_both_tables_answer_the_same(stores, question):
 def test_both_tables_tell_once_that_they_moved(stores, tmp_path):
     """The daemon forgets what it knew when there is reason to, and only then."""
     memory, database = stores
-    assert [tables.has_moved() for tables in stores] == [False, False]
+    assert list(map(look, stores)) == [False, False]
     memory.manage("example.net")
     with changing(tmp_path / "policyd.db") as connection:
         editor, _ = editors_on(connection, NOW)
         editor.add_domain(Domain("example.net"))
-    assert [tables.has_moved() for tables in stores] == [True, True]
+    assert list(map(look, stores)) == [True, True]
     assert memory.domain("example.net") == database.domain("example.net") == Domain("example.net")
 
 
+def test_both_tables_stand_still_while_they_are_looked_at(stores, tmp_path):
+    """Requests that are decided together see one state, though a command ends in the middle of them."""
+    memory, _ = stores
+    memory.manage("example.net")
+    with changing(tmp_path / "policyd.db") as connection:
+        editor, _ = editors_on(connection, NOW)
+        editor.add_domain(Domain("example.net"))
+    for tables in stores:
+        assert not tables.begin()
+        assert tables.domain("example.net") is None
+        assert look(tables)
+        assert tables.domain("example.net") == Domain("example.net")
+
+
 def test_both_tables_are_not_read_before_they_are_open(tmp_path):
-    """What was never asked whether it moved could be of any age."""
+    """What was not looked at anew could be of any age."""
     for tables in (in_memory(), in_a_database(tmp_path / "policyd.db")):
         with pytest.raises(StoreError):
             tables.mailbox_named("alice")
@@ -120,9 +140,9 @@ def test_both_tables_count_as_moved_after_an_error(stores, tmp_path):
     (tmp_path / "policyd.db").rename(tmp_path / "away.db")
     for tables in stores:
         with pytest.raises(StoreError):
-            tables.has_moved()
+            look(tables)
         with pytest.raises(StoreError):
             tables.mailbox_named("alice")
     memory.mend()
     (tmp_path / "away.db").rename(tmp_path / "policyd.db")
-    assert [tables.has_moved() for tables in stores] == [True, True]
+    assert list(map(look, stores)) == [True, True]

@@ -57,7 +57,7 @@ def find(address: str) -> None:
     """
     call = invocation()
     lookup = Lookup(call.database_path)
-    lookup.has_moved()
+    lookup.begin()
     party = Decider(call.settings, lookup).find_recipient(address)
     lookup.close()
     if party.domain is None and party.address is not None:

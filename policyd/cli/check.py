@@ -4,7 +4,6 @@ import json
 import socket
 import sys
 import time
-from dataclasses import asdict
 from typing import Any
 
 import click
@@ -17,7 +16,7 @@ from policyd.endpoint import default_listen
 from policyd.errors import AddressError, DaemonError, ProtocolError
 from policyd.model import Decision, Request
 from policyd.store.lookup import Lookup
-from policyd.wire import RequestReader, render_request
+from policyd.wire import Layouts, RequestReader, render_request
 
 _DAEMON_SECONDS = 10
 
@@ -81,7 +80,7 @@ def _internal(typed: str) -> str:
 
 
 def _read_request() -> Request:
-    reader = RequestReader()
+    reader = RequestReader(Layouts())
     reader.feed(sys.stdin.buffer.read())
     request = reader.next_request()
     if request is None:
@@ -131,7 +130,7 @@ def _printable(text: str) -> str:
 def _explained(request: Request, decision: Decision, trace: list[str], origin: str) -> dict[str, Any]:
     addresses = {
         name: str(split_address(value, origin)) if value else ""
-        for name, value in asdict(request).items()
+        for name, value in request._asdict().items()
         if name in ("recipient", "sender")
     }
     return {

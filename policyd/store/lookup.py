@@ -15,6 +15,7 @@ from policyd.store.connect import check_version, connect_reading, missing_error,
 
 _DOMAINS_KEPT = 1024
 _REOPEN_SECONDS = 1.0
+_NO_VERSION = -1
 
 
 class Lookup:
@@ -31,11 +32,17 @@ class Lookup:
         self._file: tuple[int, int] | None = None  # the open file: device and inode
         self._written: tuple[int, int] | None = None  # its size, and when it was last written, in nanoseconds
         self._opened_at = 0.0
-        self._version = 0
+        self._version = _NO_VERSION  # of the state that was last looked at, as the connection counts
+        self._has_begun = False
         self._domain = lru_cache(_DOMAINS_KEPT)(partial(point.domain, self._rows))
 
-    def has_moved(self) -> bool:
-        """Whether anything may have changed since this was last asked: a commit, or another file by that name."""
+    def begin(self) -> bool:
+        """Look at one state of the tables, the newest, until `end`: whether it may be another than the last time.
+
+        False where it has begun already.
+        """
+        if self._has_begun:
+            return False
         try:
             status = os.stat(self._name)
         except OSError as error:
@@ -43,25 +50,26 @@ class Lookup:
             raise missing_error(self._path, error) from error
         if self._connection is None or (status.st_dev, status.st_ino) != self._file or self._is_overwritten(status):
             self._open(status)
-            return True
-        ((version,),) = self._rows("PRAGMA data_version")
+        self._rows("BEGIN")
+        ((version,),) = self._rows("PRAGMA data_version")  # which makes the state that it is of the one to read
+        self._has_begun = True
         if version == self._version:
             return False
-        try:
-            check_version(self._path, self._connection)
-        except sqlite3.Error as error:
-            self.close()
-            raise store_error(self._path, error) from error
-        except StoreError:
-            self.close()
-            raise
+        self._check_version()
         self._version = version
         self._domain.cache_clear()
         return True
 
+    def end(self) -> None:
+        """Let go of the state of the tables that was looked at, if any."""
+        if self._has_begun:
+            self._has_begun = False
+            self._rows("COMMIT")
+
     def close(self) -> None:
         """Let go of the file; the next call opens it again."""
         connection, self._connection = self._connection, None
+        self._has_begun = False
         if connection is not None:
             connection.close()
 
@@ -105,5 +113,15 @@ class Lookup:
         self._file = (status.st_dev, status.st_ino)
         self._written = (status.st_size, status.st_mtime_ns)
         self._opened_at = time.monotonic()
-        ((self._version,),) = self._rows("PRAGMA data_version")
-        self._domain.cache_clear()
+        self._version = _NO_VERSION
+
+    def _check_version(self) -> None:
+        assert self._connection is not None
+        try:
+            check_version(self._path, self._connection)
+        except sqlite3.Error as error:
+            self.close()
+            raise store_error(self._path, error) from error
+        except StoreError:
+            self.close()
+            raise

@@ -177,7 +177,10 @@ def deciding(policyd: Daemon) -> Iterator[Callable[[str, str, str, str], Decisio
             sender=sender.replace('"', ""),  # as Postfix would send it
             recipient=recipient.replace('"', ""),
         )
-        return decider.decide(request, now)
+        try:
+            return decider.decide(request, now)
+        finally:
+            decider.end()
 
     try:
         yield decide
