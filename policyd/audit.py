@@ -7,7 +7,9 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from typing import Any
 
+from policyd.backlog import Backlog
 from policyd.model import Change, Decision, Request
 from policyd.settings import AuditSettings, Decisions, Format
 from policyd.syslog import INFO, NOTICE, WARNING, NoSink, Sink, StderrSink, open_sink
@@ -22,16 +24,22 @@ Field = str | int | float | None
 
 
 class AuditLog:
-    """Writes lines to *sink*, and counts those that it does not take; that it takes none is said to *alarm*.
+    """Writes lines to *sink*. Those that it doesn't take wait; when too many do, further ones are counted.
 
-    *echo* gets what concerns the daemon itself a second time, for somebody who watches.
+    That lines are missing is said to *alarm*. *echo* gets what concerns the daemon itself a second time, for
+    somebody who watches. With Twisted's *reactor*, what waits leaves by itself.
     """
 
     def __init__(
-        self, settings: AuditSettings, sink: Sink, alarm: Sink | None = None, echo: Sink | None = None
+        self,
+        settings: AuditSettings,
+        sink: Sink,
+        alarm: Sink | None = None,
+        echo: Sink | None = None,
+        reactor: Any = None,
     ) -> None:
         self._settings = settings
-        self._sink = sink
+        self._lines = Backlog(sink, reactor)
         self._alarm = alarm or NoSink()
         self._echo = echo or NoSink()
         self._dropped = 0
@@ -63,9 +71,9 @@ class AuditLog:
             },
         )
 
-    def changed(self, change: Change) -> bool:
-        """The tables were changed; whether the line could be logged."""
-        return self._write(
+    def changed(self, change: Change) -> None:
+        """The tables were changed."""
+        self._write(
             NOTICE,
             {
                 "change": change.id,
@@ -86,30 +94,40 @@ class AuditLog:
         """Something that the administrator should look at."""
         self._tell(WARNING, {"warning": problem, **fields})
 
-    def close(self) -> None:
-        """Say how many lines are missing, if any, and let go of the sink."""
-        if self._dropped and not self._report_dropped():
+    def flush(self) -> bool:
+        """Send what waits and can go now; whether more waits. Only who has no reactor needs it."""
+        return self._lines.flush()
+
+    def close(self) -> int:
+        """Let go of the sink, a second later where lines wait; how many are missing, which *alarm* is told."""
+        self._lines.settle()
+        if self._dropped:
+            self._report_dropped()
+        self._dropped += self._lines.close()
+        if self._dropped:
             self._alarm.send(WARNING, f"policyd: warning: syslog took no lines to the end, dropped={self._dropped}")
-        self._sink.close()
+        return self._dropped
+
+    def take_over(self, former: "AuditLog") -> None:
+        """Go on where *former*, which is closed, leaves off: with what waits and what is missing."""
+        self._lines.take_over(former._lines)
+        self._dropped += former._dropped
 
     def _tell(self, severity: int, fields: Mapping[str, Field]) -> None:
         self._write(severity, fields)
         self._echo.send(severity, f"policyd: {self._line(fields)}")
 
-    def _write(self, severity: int, fields: Mapping[str, Field]) -> bool:
-        """Whether the line went out. Those that did not are counted, and the count is the next line that goes."""
+    def _write(self, severity: int, fields: Mapping[str, Field]) -> None:
+        """Lines for which there is no room are counted, and the count is the next line for which there is."""
         if self._dropped and not self._report_dropped():
             self._dropped += 1
-            return False
-        if self._sink.send(severity, self._line(fields)):
-            return True
-        self._alarm.send(WARNING, "policyd: warning: syslog takes no lines; they are dropped and counted")
-        self._dropped += 1
-        return False
+        elif not self._lines.send(severity, self._line(fields)):
+            self._alarm.send(WARNING, "policyd: warning: syslog takes no lines; they are dropped and counted")
+            self._dropped += 1
 
     def _report_dropped(self) -> bool:
         fields: dict[str, Field] = {"warning": "syslog took no lines for a while", "dropped": self._dropped}
-        if not self._sink.send(WARNING, self._line(fields)):
+        if not self._lines.send(WARNING, self._line(fields), worth=self._dropped):
             return False
         self._dropped = 0
         return True
@@ -131,13 +149,16 @@ class AuditLog:
         return line
 
 
-def open_audit(settings: AuditSettings) -> AuditLog:
-    """The daemon's audit. Without a syslog, its own events go to stderr, and so they do where a person sits there."""
+def open_audit(settings: AuditSettings, reactor: Any = None) -> AuditLog:
+    """The daemon's audit; *reactor* is Twisted's, where there is one.
+
+    Without a syslog, its own events go to stderr, and so they do where a person sits there.
+    """
     sink = open_sink(settings)
     if isinstance(sink, StderrSink):
-        return AuditLog(settings, sink)
-    needs_echo = isinstance(sink, NoSink) or sys.stderr.isatty()
-    return AuditLog(settings, sink, alarm=StderrSink(), echo=StderrSink() if needs_echo else None)
+        return AuditLog(settings, sink, reactor=reactor)
+    needs_echo = isinstance(sink, NoSink) or (sys.stderr is not None and sys.stderr.isatty())
+    return AuditLog(settings, sink, StderrSink(), StderrSink() if needs_echo else None, reactor)
 
 
 def escape(value: str) -> str:

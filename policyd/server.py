@@ -193,7 +193,7 @@ class PolicyFactory(Factory):
         self._waiting.append(connection)
 
     def answer(self, request: Request) -> bytes:
-        """The reply to *request*, which is on record when this returns. Raises StoreError."""
+        """The reply to *request*, which is on record, or waits for syslog, when this returns. Raises StoreError."""
         started = time.perf_counter()
         decision = self.decider.decide(request, int(time.time()))
         spoken = decision.text if decision.action == "REJECT" else ""

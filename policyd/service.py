@@ -36,7 +36,7 @@ class PolicyService(Service):
         self._ports: list[Any] = []
         self._settings = settings
         self._lookup = Lookup(database_path(settings.database))
-        self.audit = open_audit(settings.audit)
+        self.audit = open_audit(settings.audit, reactor)
         self.factory = PolicyFactory(Decider(settings, self._lookup), self.audit, reactor)
 
     def startService(self) -> None:
@@ -52,6 +52,7 @@ class PolicyService(Service):
                 port.stopListening()
                 if endpoint.path:
                     os.unlink(endpoint.path)  # Twisted would do it in a reactor that never runs now
+            self.audit.close()
             raise
         super().startService()
         self.announce("started")
@@ -67,8 +68,9 @@ class PolicyService(Service):
         if settings is None:
             return
         lookup = Lookup(database_path(settings.database))
-        self.audit.close()
-        self._settings, self._lookup, self.audit = settings, lookup, open_audit(settings.audit)
+        audit = open_audit(settings.audit, self._reactor)
+        audit.take_over(self.audit)
+        self._settings, self._lookup, self.audit = settings, lookup, audit
         self.factory.decider, self.factory.audit = Decider(settings, lookup), self.audit
         self.announce("reloaded")
 

@@ -18,8 +18,11 @@ _PIPE_LIMIT = 4096  # octets that a writable pipe takes without blocking: POSIX'
 class Sink(Protocol):
     """Takes lines without line breaks."""
 
-    def send(self, severity: int, line: str) -> bool:
-        """Whether *line* was taken; it never blocks, and never raises."""
+    def send(self, severity: int, line: str, said_at: float = 0.0) -> bool:
+        """Whether *line*, said now or at that time, was taken; it never blocks, and never raises."""
+
+    def fileno(self) -> int:
+        """What is writable when a line may be taken; -1 where there is nothing to wait for."""
 
     def close(self) -> None:
         """Let go of what is open."""
@@ -57,14 +60,18 @@ class SyslogSink:
         self._second = 0
         self._stamp = ""
 
-    def send(self, severity: int, line: str) -> bool:
+    def send(self, severity: int, line: str, said_at: float = 0.0) -> bool:
         """Whether the socket took *line*; a full queue or a missing daemon takes nothing."""
-        second = int(time.time())
+        second = int(said_at or time.time())
         if second != self._second:
             self._second, self._stamp = second, time.strftime("%b %e %H:%M:%S", time.localtime(second))
         head = f"<{self._facility * 8 + severity}>{self._stamp} {self._host}policyd[{os.getpid()}]: "
         datagram = (head + line).encode("utf-8", "backslashreplace")[:_LINE_LIMIT]
         return self._try(datagram) or (self._socket is None and self._try(datagram))
+
+    def fileno(self) -> int:
+        """The socket, where there is one."""
+        return -1 if self._socket is None else self._socket.fileno()
 
     def close(self) -> None:
         """Close the socket."""
@@ -90,14 +97,21 @@ class SyslogSink:
 class StderrSink:
     """Standard error, for the foreground and for containers."""
 
-    def send(self, _severity: int, line: str) -> bool:
+    def send(self, _severity: int, line: str, _said_at: float = 0.0) -> bool:
         """Whether stderr took *line*; a pipe that nobody empties takes nothing."""
         octets = line.encode("utf-8", "backslashreplace")[: _PIPE_LIMIT - 1] + b"\n"
         try:
-            _, writable, _ = select.select([], [sys.stderr.fileno()], [], 0)
-            return bool(writable) and os.write(sys.stderr.fileno(), octets) > 0
+            _, writable, _ = select.select([], [self.fileno()], [], 0)
+            return bool(writable) and os.write(self.fileno(), octets) > 0
         except (OSError, ValueError):
             return False
+
+    def fileno(self) -> int:
+        """Stderr, where there is one."""
+        try:
+            return sys.stderr.fileno()
+        except (OSError, ValueError, AttributeError):  # closed, perhaps before Python started
+            return -1
 
     def close(self) -> None:
         """Stderr stays open."""
@@ -106,9 +120,13 @@ class StderrSink:
 class LostSink:
     """Takes nothing: the syslog's host has no address, until the settings are read again."""
 
-    def send(self, _severity: int, _line: str) -> bool:
+    def send(self, _severity: int, _line: str, _said_at: float = 0.0) -> bool:
         """Always false."""
         return False
+
+    def fileno(self) -> int:
+        """Nothing is open."""
+        return -1
 
     def close(self) -> None:
         """Nothing is open."""
@@ -117,9 +135,13 @@ class LostSink:
 class NoSink:
     """Takes every line, and keeps none."""
 
-    def send(self, _severity: int, _line: str) -> bool:
+    def send(self, _severity: int, _line: str, _said_at: float = 0.0) -> bool:
         """Always true: there is nobody to miss the line."""
         return True
+
+    def fileno(self) -> int:
+        """Nothing is open."""
+        return -1
 
     def close(self) -> None:
         """Nothing is open."""

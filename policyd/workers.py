@@ -21,7 +21,8 @@ from policyd.service import check_database, reread
 from policyd.settings import Settings
 from policyd.worker import HANDLED, Worker
 
-STOP_SECONDS = 8  # for the workers to end by themselves; they give their connections 5
+STOP_SECONDS = 8  # for the workers to end by themselves; they give their connections 5, and the audit 1
+AUDIT_SECONDS = 0.1  # between two looks whether syslog takes what waits for it
 
 Work = Callable[[Settings, socket.socket], None]  # serves the connections from the channel until it is closed
 
@@ -53,13 +54,14 @@ class Parent:
                 self._audit.noticed("listening", on=endpoint.text)
         except ListenError:
             self._stop_listening()
+            self._audit.close()
             raise
         self._catch_signals()
         while not self._is_stopping:
             for worker in self._workers:
                 if not worker.pid and worker.due <= time.monotonic():
                     worker.start(self._live)
-            self._turn()
+            self._turn(AUDIT_SECONDS if self._audit.flush() else None)
         self._stop()
         self._audit.noticed("stopped", pid=os.getpid())
         self._audit.close()
@@ -81,7 +83,9 @@ class Parent:
             self._work(self._settings, channel)
         except Exception as error:  # noqa: BLE001 - the parent's stack is no place for it to go
             known = getattr(error, "exit_status", None)
-            self._audit.warned(f"a worker can't go on: {error if known else repr(error)}")
+            audit = open_audit(self._settings.audit)  # what waits in the parent's is the parent's
+            audit.warned(f"a worker can't go on: {error if known else repr(error)}")
+            audit.close()
             os._exit(known or 70)
         os._exit(0)
 
@@ -137,8 +141,9 @@ class Parent:
         settings = reread(self._load, self._settings, self._audit)
         if settings is None:
             return
-        self._audit.close()
-        self._settings, self._audit = settings, open_audit(settings.audit)
+        audit = open_audit(settings.audit)
+        audit.take_over(self._audit)
+        self._settings, self._audit = settings, audit
         for worker in self._workers:
             if worker.pid:
                 os.kill(worker.pid, signal.SIGHUP)

@@ -47,6 +47,8 @@ class Syslog:
         self._socket.bind(str(path))
         path.chmod(0o666)
         self._lines: list[str] = []
+        self._may_read = threading.Event()
+        self._may_read.set()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
@@ -62,8 +64,17 @@ class Syslog:
         """The first line that holds *part*."""
         return until(lambda: self.matching(part), f"a line with {part!r}")[0]
 
+    def stall(self) -> None:
+        """Read one more line at most, until `resume`."""
+        self._may_read.clear()
+
+    def resume(self) -> None:
+        """Read again."""
+        self._may_read.set()
+
     def close(self) -> None:
         """Close the socket."""
+        self.resume()
         self._socket.shutdown(socket.SHUT_RD)
         self._reader.join()
         self._socket.close()
@@ -71,6 +82,7 @@ class Syslog:
     def _read(self) -> None:
         while datagram := self._socket.recv(65536):
             self._lines.append(re.sub(r"^<\d+>\w{3} [ \d]\d \d\d:\d\d:\d\d policyd\[\d+\]: ", "", datagram.decode()))
+            self._may_read.wait()
 
 
 class Daemon:

@@ -32,6 +32,7 @@ LAYERS = [
     ["policyd.listening"],
     ["policyd.server"],
     ["policyd.audit"],
+    ["policyd.backlog"],
     ["policyd.syslog"],
     ["policyd.decide"],
     ["policyd.store"],

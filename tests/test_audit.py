@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyd.audit import AuditLog, escape
+from policyd.backlog import CHARACTERS, LINES
 from policyd.model import Action, Change, Decision, Request, Rule
 from policyd.settings import AuditSettings, Decisions, Format
 
@@ -39,10 +40,13 @@ class KeptLines:
         self.lines: list[str] = []
         self.takes = True
 
-    def send(self, _severity: int, line: str) -> bool:
+    def send(self, _severity: int, line: str, _said_at: float = 0.0) -> bool:
         if self.takes:
             self.lines.append(line)
         return self.takes
+
+    def fileno(self) -> int:
+        return -1
 
     def close(self) -> None:
         pass
@@ -236,7 +240,7 @@ def test_change_is_a_line_that_starts_with_its_number_and_actor():
     """Who changed what stands where the mail log stands, too."""
     sink = KeptLines()
     change = Change(42, 0, "root(sudo:bob)", 41, "sender.block", "alice", None, '{"sender": "alice", "to": "outside"}')
-    assert AuditLog(AuditSettings(decisions=Decisions.NONE), sink).changed(change)
+    AuditLog(AuditSettings(decisions=Decisions.NONE), sink).changed(change)
     assert sink.lines == [
         (
             "change=42, actor=root(sudo:bob), operation=sender.block, object=alice, changeset=41, before=, "
@@ -246,29 +250,100 @@ def test_change_is_a_line_that_starts_with_its_number_and_actor():
     assert dict(parse(sink.lines[0]))["after"] == change.after
 
 
-def test_dropped_lines_are_counted_with_a_warning_at_each_end():
-    """A gap in the evidence must show, and how long it is."""
+def test_lines_wait_in_order_while_the_sink_takes_none():
+    """A burst of mail, or a syslog that restarts, must cost no evidence."""
     sink, alarm = KeptLines(), KeptLines()
     audit = AuditLog(AuditSettings(), sink, alarm)
-    audit.decided(REQUEST, REJECTED, 0)
     sink.takes = False
-    for _ in range(5):
-        audit.decided(REQUEST, REJECTED, 0)
+    for number in range(LINES):
+        audit.warned(str(number))
+    assert sink.lines == []
+    sink.takes = True
+    assert audit.close() == 0
+    assert sink.lines == [f"warning={number}" for number in range(LINES)]
+    assert alarm.lines == []
+
+
+def test_long_lines_wait_only_as_far_as_memory_is_bounded():
+    """A peer that sends long values must not fill the memory."""
+    sink = KeptLines()
+    audit = AuditLog(AuditSettings(), sink)
+    sink.takes = False
+    for _ in range(LINES):
+        audit.warned("x" * 511, more="x" * 512, most="x" * 512)
+    sink.takes = True
+    lost = audit.close()
+    (missing,) = (line for line in sink.lines if "dropped=" in line)
+    *kept, last = sink.lines
+    assert CHARACTERS - len(kept[0]) < sum(map(len, kept)) <= CHARACTERS
+    assert (missing, lost) == (last, 0)
+    assert last.endswith(f"dropped={LINES - len(kept)}")
+
+
+def test_dropped_lines_are_counted_with_a_warning_at_each_end():
+    """A gap in the evidence must show, where it is, and how long it is."""
+    sink, alarm = KeptLines(), KeptLines()
+    audit = AuditLog(AuditSettings(), sink, alarm)
+    sink.takes = False
+    for number in range(LINES + 5):
+        audit.warned(str(number))
     assert alarm.lines == ["policyd: warning: syslog takes no lines; they are dropped and counted"]
     sink.takes = True
+    while audit.flush():
+        pass
     audit.decided(REQUEST, PERMITTED, 0)
-    assert sink.lines[1] == 'warning="syslog took no lines for a while", dropped=5'
-    assert sink.lines[2].startswith("action=DUNNO")
-    assert len(sink.lines) == 3
+    assert sink.lines[:LINES] == [f"warning={number}" for number in range(LINES)]
+    assert sink.lines[LINES] == 'warning="syslog took no lines for a while", dropped=5'
+    assert sink.lines[LINES + 1].startswith("action=DUNNO")
+    assert len(sink.lines) == LINES + 2
     assert len(alarm.lines) == 1
 
 
-def test_lines_dropped_until_the_end_are_told_where_it_can_be_told():
-    """The count must not be lost because the daemon stops, or opens another log."""
+def test_full_backlog_takes_lines_again_when_half_of_it_is_gone():
+    """With a line of room at a time, each line would bring two warnings."""
     sink, alarm = KeptLines(), KeptLines()
-    sink.takes = False
     audit = AuditLog(AuditSettings(), sink, alarm)
-    audit.decided(REQUEST, REJECTED, 0)
-    audit.decided(REQUEST, REJECTED, 0)
-    audit.close()
-    assert alarm.lines[1:] == ["policyd: warning: syslog took no lines to the end, dropped=2"]
+    sink.takes = False
+    for number in range(LINES + 1):
+        audit.warned(str(number))
+    sink.takes = True
+    audit.flush()
+    sink.takes = False
+    for number in range(100):
+        audit.warned(str(number))
+    assert len(alarm.lines) == 1
+    sink.takes = True
+    assert audit.close() == 0
+    assert sink.lines[LINES:] == ['warning="syslog took no lines for a while", dropped=101']
+
+
+def test_lines_lost_at_the_end_are_told_where_it_can_be_told():
+    """The count must not be lost because the daemon stops; a lost line about lost lines counts as those."""
+    sink, alarm = KeptLines(), KeptLines()
+    audit = AuditLog(AuditSettings(), sink, alarm)
+    sink.takes = False
+    for number in range(LINES + 1000):
+        audit.warned(str(number))
+    sink.takes = True
+    while len(sink.lines) < LINES // 2:
+        audit.flush()
+    sink.takes = False
+    audit.warned("one more, behind the count")
+    assert audit.close() == LINES + 1001 - len(sink.lines)
+    assert alarm.lines[1:] == [f"policyd: warning: syslog took no lines to the end, dropped={LINES // 2 + 1001}"]
+
+
+def test_next_audit_goes_on_where_the_last_one_left_off():
+    """SIGHUP opens another log, and what waits for the old one must not be lost, nor the count."""
+    old, new = KeptLines(), KeptLines()
+    former = AuditLog(AuditSettings(), old)
+    old.takes = False
+    for number in range(LINES + 5):
+        former.warned(str(number))
+    audit = AuditLog(AuditSettings(), new)
+    audit.take_over(former)
+    audit.warned("next")
+    assert audit.close() == 0
+    assert old.lines == []
+    assert new.lines[:LINES] == [f"warning={number}" for number in range(LINES)]
+    assert new.lines[LINES:] == ['warning="syslog took no lines for a while", dropped=6']

@@ -506,10 +506,14 @@ class Lines:
     def __init__(self) -> None:
         self.kept: list[dict[str, Any]] = []
 
-    def send(self, _severity: int, line: str) -> bool:
+    def send(self, _severity: int, line: str, _said_at: float = 0.0) -> bool:
         """Keep *line*."""
         self.kept.append(json.loads(line))
         return True
+
+    def fileno(self) -> int:
+        """Nothing is open."""
+        return -1
 
     def close(self) -> None:
         """Nothing is open."""

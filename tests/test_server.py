@@ -25,9 +25,12 @@ class KeptLines:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def send(self, _severity: int, line: str) -> bool:
+    def send(self, _severity: int, line: str, _said_at: float = 0.0) -> bool:
         self.lines.append(line)
         return True
+
+    def fileno(self) -> int:
+        return -1
 
     def close(self) -> None:
         pass

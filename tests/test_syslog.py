@@ -6,12 +6,14 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from policyd.audit import AuditLog
+from policyd.audit import AuditLog, open_audit
+from policyd.backlog import CLOSE_SECONDS, LINES
 from policyd.model import Action, Decision, Request, Rule
 from policyd.settings import AuditSettings
 from policyd.syslog import NOTICE, WARNING, SyslogSink, open_sink
@@ -72,20 +74,23 @@ def test_full_queue_takes_no_time_and_every_missing_line_is_counted(tmp_path, so
     """A syslog daemon that hangs must not make mail wait, nor lose lines without a trace."""
     log = listen(tmp_path / "log", sockets)
     audit = AuditLog(AuditSettings(), open_sink(AuditSettings(syslog=f"unix:{tmp_path}/log")))
+    count = 2 * LINES
     started = time.monotonic()
-    for _ in range(5000):
+    for _ in range(count):
         audit.decided(Request(), DECISION, 0)
     assert time.monotonic() - started < SOON_SECONDS
     came = read_all(log)
+    while audit.flush():
+        came += read_all(log)
     audit.decided(Request(), DECISION, 0)
-    warning, after = read_all(log)
-    assert 0 < len(came) < 5000
-    assert warning.endswith(f': warning="syslog took no lines for a while", dropped={5000 - len(came)}')
+    *rest, warning, after = came + read_all(log)
+    assert LINES < len(rest) < count
+    assert warning.endswith(f': warning="syslog took no lines for a while", dropped={count - len(rest)}')
     assert "action=DUNNO" in after
-    audit.close()
+    assert audit.close() == 0
 
 
-def test_syslog_daemon_that_restarts_misses_only_what_was_said_meanwhile(tmp_path, sockets):
+def test_syslog_daemon_that_restarts_misses_nothing(tmp_path, sockets):
     """Log rotation and upgrades restart syslogd; ours must not need a restart, too."""
     path = tmp_path / "log"
     log = listen(path, sockets)
@@ -94,15 +99,47 @@ def test_syslog_daemon_that_restarts_misses_only_what_was_said_meanwhile(tmp_pat
     assert len(read_all(log)) == 1
     log.close()
     for number in range(3):
-        audit.warned(f"lost {number}")
+        audit.warned(f"meanwhile {number}")
     path.unlink()
-    audit.warned("lost 3")
+    audit.warned("meanwhile 3")
     log = listen(path, sockets)
-    audit.warned("second")
-    missing, second = read_all(log)
-    assert missing.endswith("dropped=4")
-    assert second.endswith("warning=second")
-    audit.close()
+    assert audit.close() == 0
+    said = [line.partition("warning=")[2] for line in read_all(log)]
+    assert said == [f'"meanwhile {number}"' for number in range(4)]
+
+
+def test_line_that_waited_says_when_it_was_said(tmp_path, sockets):
+    """The hour of a refusal is the hour of the refusal."""
+    log = listen(tmp_path / "log", sockets)
+    sink = open_sink(AuditSettings(syslog=f"unix:{tmp_path}/log"))
+    assert sink.send(NOTICE, "x", 86400.0 * 365)
+    assert time.strftime("%b %e %H:%M:%S", time.localtime(86400 * 365)) in read_all(log)[0]
+    sink.close()
+
+
+def test_command_does_not_wait_for_a_syslog_that_is_not_there(tmp_path):
+    """A container without syslog must not make each command a second longer."""
+    audit = AuditLog(AuditSettings(), open_sink(AuditSettings(syslog=f"unix:{tmp_path}/log")))
+    audit.warned("x")
+    started = time.monotonic()
+    assert audit.close() == 1
+    assert time.monotonic() - started < CLOSE_SECONDS
+
+
+def test_lines_of_a_full_queue_go_out_at_the_end(tmp_path, sockets):
+    """A command that changes more objects than the queue has room for is on record all the same."""
+    log = listen(tmp_path / "log", sockets)
+    log.setblocking(True)
+    log.settimeout(SOON_SECONDS)
+    audit = AuditLog(AuditSettings(), open_sink(AuditSettings(syslog=f"unix:{tmp_path}/log")))
+    for number in range(1000):
+        audit.warned(str(number))
+    lines: list[str] = []
+    reader = threading.Thread(target=lambda: lines.extend(log.recv(65536).decode() for _ in range(1000)))
+    reader.start()
+    assert audit.close() == 0
+    reader.join()
+    assert [line.partition("warning=")[2] for line in lines] == [str(number) for number in range(1000)]
 
 
 def test_quick_restart_of_the_syslog_daemon_loses_nothing(tmp_path, sockets):
@@ -212,3 +249,11 @@ def test_stderr_that_nobody_reads_blocks_nothing_and_gets_whole_lines():
         lines = flood.stderr.read().decode().splitlines()
     assert 0 < taken < 3000
     assert lines == [f"{number} {'x' * 200}" for number in range(taken)]
+
+
+def test_stderr_that_was_closed_before_the_start_takes_no_lines_and_raises_nothing(monkeypatch):
+    """A daemon started with 2>&- must start."""
+    monkeypatch.setattr(sys, "stderr", None)
+    sink = open_sink(AuditSettings(syslog="stderr"))
+    assert not sink.send(NOTICE, "x")
+    open_audit(AuditSettings(syslog="none")).noticed("started")

@@ -125,9 +125,9 @@ def cell(name: str, value: Any) -> str:
 
 def _log(call: Call, changes: Iterable[Change]) -> None:
     audit = AuditLog(call.settings.audit, open_sink(call.settings.audit))
-    logged = [audit.changed(change) for change in changes]
-    audit.close()
-    if not all(logged):
+    for change in changes:
+        audit.changed(change)
+    if audit.close():
         call.say(f"policyd: warning: {call.settings.audit.syslog} took no line; the journal has the change")
 
 

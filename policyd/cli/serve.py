@@ -44,7 +44,9 @@ def command(listen: tuple[str, ...], workers: str | None, stdio: bool) -> None:
         _run_on_stdio(call)
     except PolicydError as error:
         audit = call.settings.audit if "settings" in vars(call) else AuditSettings()
-        AuditLog(audit, open_sink(audit)).warned(str(error))
+        log = AuditLog(audit, open_sink(audit))
+        log.warned(str(error))
+        log.close()
         raise
 
 
