@@ -631,13 +631,15 @@ def requirements() -> dict[str, list[str]]:
     tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
     (call,) = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "setup")
     given = {keyword.arg: keyword.value for keyword in call.keywords}
+    extras = ast.literal_eval(given["extras_require"])
     return {
         "Package": ast.literal_eval(given["install_requires"]),
-        "For tests": ast.literal_eval(given["extras_require"])["test"],
+        "For tests": extras["test"],
+        "For fuzzing": extras["fuzz"],
     }
 
 
-@pytest.mark.parametrize("heading", ["Package", "For tests"])
+@pytest.mark.parametrize("heading", ["Package", "For tests", "For fuzzing"])
 def test_every_dependency_has_its_reason(heading: str) -> None:
     """What is needed is said in setup.py; why, in CONTRIBUTING.rst."""
     needed = sorted(re.split(r"[<>=~]", requirement)[0] for requirement in requirements()[heading])

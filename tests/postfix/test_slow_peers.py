@@ -1,0 +1,80 @@
+"""A thousand connections that hold policyd's socket beside Postfix, and send next to nothing."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import attrs
+import pytest
+
+from policyd.settings import Settings
+from tests.fake_smtpd import request
+
+from .conftest import Connect
+from .daemon import Daemon
+from .instance import Postfix
+from .replies import ACCEPTED, refused
+
+pytestmark = [pytest.mark.postfix, pytest.mark.full]
+
+COUNT = 1000
+LIMITS = {"max_connections": 2 * COUNT} if "max_connections" in attrs.fields_dict(Settings) else {}
+NORMAL_SECONDS = 0.5  # a policy server that hangs up, or does not answer in time, costs a second at least
+REFUSED = refused("unlisted-recipient", "nosuch@example.com")
+
+
+@pytest.fixture(params=[1, 2], ids=["one worker", "two workers"])
+def slow_peers(request: pytest.FixtureRequest, daemon: Daemon) -> Iterator[None]:
+    """Half of them are silent, half send an octet of a request now and then."""
+    daemon.stop()
+    daemon.write_settings(workers=request.param, **LIMITS)
+    daemon.start()
+    if "hugo" not in daemon.command("mailbox", "list"):
+        daemon.command("mailbox", "add", "hugo", "hugo@example.com")
+    ended = threading.Event()
+    with ExitStack() as stack:
+        peers = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(COUNT)]
+        for peer in peers:
+            peer.connect(str(daemon.endpoint))
+        trickling = threading.Thread(target=trickle, args=(peers[::2], ended))
+        trickling.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            trickling.join(10)
+
+
+def trickle(peers: list[socket.socket], ended: threading.Event) -> None:
+    """Send each of *peers* an octet, and again, until it has *ended*."""
+    for octet in request_octets():
+        for peer in peers:
+            with contextlib.suppress(OSError):  # hung up on, as it may be
+                peer.send(octet)
+        if ended.wait(0.05):
+            return
+
+
+def request_octets() -> Iterator[bytes]:
+    """A request without its end, octet by octet."""
+    for octet in request()[:-1]:
+        yield bytes([octet])
+
+
+@pytest.mark.usefixtures("slow_peers")
+def test_thousand_slow_peers_beside_a_working_postfix(connect: Connect, postfix: Postfix) -> None:
+    """Mail is accepted, refused and delivered as ever, on sessions from before and new ones, and at once."""
+    times = []
+    ids = []
+    for _ in range(10):
+        session = connect()
+        for recipient, expected in (("nosuch@example.com", REFUSED), ("hugo@example.com", ACCEPTED)):
+            started = time.perf_counter()
+            assert session.ask(recipient) == expected
+            times.append(time.perf_counter() - started)
+        ids.append(session.data())
+    assert max(times) < NORMAL_SECONDS
+    assert [postfix.deliveries(each) for each in ids] == [["hugo@example.com"]] * len(ids)
