@@ -7,6 +7,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import idna
 
@@ -27,8 +28,7 @@ _IMCEA_PIECE = re.compile(r"(?:[a-z0-9=-]|\+[0-9a-f]{2})*")
 _IMCEA_OCTET = re.compile(rb"\+([0-9a-f]{2})")
 
 
-@dataclass(frozen=True, slots=True)
-class EmailAddress:
+class EmailAddress(NamedTuple):
     """An address in normal form.
 
     A `local` of "" is a local part that no mailbox can have (empty, not UTF-8, or longer than SMTP has it);
@@ -225,10 +225,14 @@ def matching_patterns(address: EmailAddress, delimiters: str) -> tuple[str, ...]
     forms = local_forms(address.local, delimiters)
     patterns = [f"{local}@{address.domain}" for local in forms] + [f"{local}@" for local in forms]
     if len(address.domain) <= _DOMAIN_LIMIT:
-        patterns.append(f"@{address.domain}")
-        labels = [] if address.domain.startswith("[") else address.domain.split(".")
-        patterns += ["@." + ".".join(labels[first:]) for first in range(1, len(labels))]
+        patterns += _patterns_of_domain(address.domain)
     return tuple(patterns)
+
+
+@lru_cache(maxsize=1024)
+def _patterns_of_domain(domain: str) -> tuple[str, ...]:
+    labels = [] if domain.startswith("[") else domain.split(".")
+    return (f"@{domain}", *["@." + ".".join(labels[first:]) for first in range(1, len(labels))])
 
 
 def decode_imcea(local_part: str) -> Encapsulated | None:
@@ -296,6 +300,8 @@ def _decode_piece(piece: str) -> str:
 
 
 def _is_utf8(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

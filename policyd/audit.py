@@ -20,6 +20,12 @@ _LONE = re.compile("[\ud800-\udfff]")
 _ATOM = r"[!#-+\--;=?-\[\]-~]*"  # ASCII but blanks, quotes, commas, backslashes and angle brackets
 _PLAIN = re.compile(f"{_ATOM}|<{_ATOM}>")
 
+# A line of `_permitted_line` whose values are all plain; so each of them is where it was put.
+_PERMITTED = re.compile(
+    f"action={_ATOM}, rule={_ATOM}, entry=, state={_ATOM}, queue_id={_ATOM}, instance={_ATOM}, client={_ATOM}, "
+    f"sender=<{_ATOM}>, recipient=<{_ATOM}>, login={_ATOM}, context={_ATOM}, reason=, text=, ms=[0-9.]+"
+)
+
 Field = str | int | float | None
 
 
@@ -49,6 +55,13 @@ class AuditLog:
         wanted = self._settings.decisions
         if wanted is Decisions.NONE or (wanted is Decisions.REJECTS and not decision.is_refused):
             return
+        if self._settings.format is Format.TEXT and not (
+            decision.is_refused or decision.entry or decision.reason or decision.text
+        ):
+            line = _permitted_line(request, decision, milliseconds)
+            if len(line) <= _VALUE_LIMITS[0] and _PERMITTED.fullmatch(line):
+                self._send(INFO, line)
+                return
         would = {"would": "REJECT"} if decision.is_refused and decision.action != "REJECT" else {}
         self._write(
             INFO,
@@ -118,10 +131,13 @@ class AuditLog:
         self._echo.send(severity, f"policyd: {self._line(fields)}")
 
     def _write(self, severity: int, fields: Mapping[str, Field]) -> None:
+        self._send(severity, self._line(fields))
+
+    def _send(self, severity: int, line: str) -> None:
         """Lines for which there is no room are counted, and the count is the next line for which there is."""
         if self._dropped and not self._report_dropped():
             self._dropped += 1
-        elif not self._lines.send(severity, self._line(fields)):
+        elif not self._lines.send(severity, line):
             self._alarm.send(WARNING, "policyd: warning: syslog takes no lines; they are dropped and counted")
             self._dropped += 1
 
@@ -159,6 +175,17 @@ def open_audit(settings: AuditSettings, reactor: Any = None) -> AuditLog:
         return AuditLog(settings, sink, reactor=reactor)
     needs_echo = isinstance(sink, NoSink) or (sys.stderr is not None and sys.stderr.isatty())
     return AuditLog(settings, sink, StderrSink(), StderrSink() if needs_echo else None, reactor)
+
+
+def _permitted_line(request: Request, decision: Decision, milliseconds: float) -> str:
+    """The line about most requests, whose values need no escapes: the fields of `AuditLog.decided`, in one piece."""
+    return (
+        f"action={decision.action}, rule={decision.rule}, entry=, state={request.protocol_state}, "
+        f"queue_id={request.queue_id}, instance={request.instance}, "
+        f"client={request.client_name}[{request.client_address}], sender=<{request.sender}>, "
+        f"recipient=<{request.recipient}>, login={request.sasl_username}, context={request.policy_context}, "
+        f"reason=, text=, ms={round(milliseconds, 2)}"
+    )
 
 
 def escape(value: str) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _BEFORE_MAIL = frozenset({"", "CONNECT", "HELO", "EHLO"})
 _UNJUDGED = frozenset({"VRFY", "ETRN"})
 _CACHED_PARTIES = 4096
+_CACHED_SENDERS = 12_288  # a day's correspondents of a large site; half a kilobyte each
 _CACHED_LENGTH = 320  # characters; a longer address is looked up each time
 _DUNNO = Decision(Action.DUNNO, Rule.DEFAULT)
 
@@ -66,7 +67,7 @@ class Decider:
         self._tables = tables
         self._policy = Policy(frozenset(map(fold, settings.always_accept)), settings.recipient_delimiter)
         self._recipient = lru_cache(_CACHED_PARTIES)(self.find_recipient)
-        self._sender = lru_cache(_CACHED_PARTIES)(self._find_sender)
+        self._sender = lru_cache(_CACHED_SENDERS)(self._find_sender)
         self._login = lru_cache(_CACHED_PARTIES)(self._find_login)
         self._null_entries = lru_cache(1)(self._find_null_entries)
         self._is_inside = lru_cache(_CACHED_PARTIES)(self._find_inside)

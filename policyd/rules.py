@@ -17,8 +17,7 @@ def silent(_step: str, *_values: object) -> None:
     """The `Note` of those who need no trace."""
 
 
-@dataclass(frozen=True, slots=True)
-class Party:
+class Party(NamedTuple):
     """An address or a login, and what the tables know about it.
 
     `domain` is None where it is not managed; `how` tells how `mailbox` was found: exact, extension,

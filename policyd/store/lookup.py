@@ -29,6 +29,7 @@ class Lookup:
         self._path = path
         self._name = str(path)  # for stat, at each request
         self._connection: sqlite3.Connection | None = None
+        self._cursor: sqlite3.Cursor | None = None  # one for all: to make one takes as long as to find a row
         self._file: tuple[int, int] | None = None  # the open file: device and inode
         self._written: tuple[int, int] | None = None  # its size, and when it was last written, in nanoseconds
         self._opened_at = 0.0
@@ -68,7 +69,7 @@ class Lookup:
 
     def close(self) -> None:
         """Let go of the file; the next call opens it again."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._cursor = self._connection, None, None
         self._has_begun = False
         if connection is not None:
             connection.close()
@@ -90,10 +91,10 @@ class Lookup:
         return point.entries_for(self._rows, mailbox_id, patterns)
 
     def _rows(self, statement: str, *values: str | int) -> list[tuple[Any, ...]]:
-        if self._connection is None:
+        if self._cursor is None:
             raise StoreError(f"{self._path}: the database is not open")
         try:
-            return self._connection.execute(statement, values).fetchall()
+            return self._cursor.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             self.close()
             raise store_error(self._path, error) from error
@@ -110,6 +111,7 @@ class Lookup:
         """Open the file by that name, whose *status* was this a moment ago."""
         self.close()
         self._connection = connect_reading(self._path)
+        self._cursor = self._connection.cursor()
         self._file = (status.st_dev, status.st_ino)
         self._written = (status.st_size, status.st_mtime_ns)
         self._opened_at = time.monotonic()
