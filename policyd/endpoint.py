@@ -17,7 +17,8 @@ _UNESCAPED_COLON = re.compile(r"(?<!\\):")
 class Endpoint:
     """Where to listen: a unix socket at `path`, or a TCP `port` on `interface` ("" is every one).
 
-    `mode` is the socket's, `backlog` how many connections may wait to be accepted.
+    `mode` is the socket's, `backlog` how many connections may wait to be accepted. `descriptor` is a socket that
+    listens there already, and belongs to whoever opened it; -1 is none.
     """
 
     text: str
@@ -26,6 +27,7 @@ class Endpoint:
     port: int = 0
     interface: str = ""
     backlog: int = 512
+    descriptor: int = -1
 
     @property
     def is_local(self) -> bool:

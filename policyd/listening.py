@@ -1,20 +1,66 @@
 """Sockets to listen on: a stale file is cleared away, and what is in the way is named in one line."""
 
+import contextlib
 import os
 import socket
 import stat
+from collections.abc import Sequence
 
+from policyd.audit import AuditLog
 from policyd.endpoint import Endpoint
-from policyd.errors import ListenError
+from policyd.errors import ListenError, reason_of
 
 
-def open_listener(endpoint: Endpoint) -> socket.socket:
-    """A socket that listens on *endpoint*, and does not block. Raises ListenError."""
+class Listener:
+    """A socket that listens on *endpoint*, and does not block. Raises ListenError.
+
+    One that was opened before, by systemd, is taken as it is: its file, the file's mode and the queue of those who
+    wait to be accepted stay when it is closed here.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._socket = _open(endpoint) if endpoint.descriptor < 0 else socket.socket(fileno=endpoint.descriptor)
+        self._socket.setblocking(False)
+        self.fileno = self._socket.fileno
+
+    def accept(self) -> socket.socket:
+        """The next who waits. Raises BlockingIOError if nobody does, and other kinds of OSError."""
+        return self._socket.accept()[0]
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self.endpoint.path and self.endpoint.descriptor < 0:
+            with contextlib.suppress(OSError):  # somebody has removed it, or the right to
+                os.unlink(self.endpoint.path)  # before the end: later it may be that of the next daemon
+        self._socket.close()
+
+    def leave(self) -> None:
+        """Let another process, which has it too, do the listening."""
+        self._socket.close()
+
+
+def listen_on(endpoints: Sequence[Endpoint], audit: AuditLog) -> list[Listener]:
+    """A listener for each of *endpoints*. Raises ListenError, with nothing left listening."""
+    listeners: list[Listener] = []
+    try:
+        for endpoint in endpoints:
+            listeners.append(Listener(endpoint))
+            given = {} if endpoint.descriptor < 0 else {"from": "systemd"}
+            audit.noticed("listening", on=endpoint.text, **given)
+    except ListenError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def _open(endpoint: Endpoint) -> socket.socket:
     family = socket.AF_UNIX if endpoint.path else socket.AF_INET6 if ":" in endpoint.interface else socket.AF_INET
     listener = socket.socket(family)
     try:
         if endpoint.path:
-            clear_stale_socket(endpoint.path)
+            _clear_stale_socket(endpoint.path)
             listener.bind(endpoint.path)
             os.chmod(endpoint.path, endpoint.mode)
         else:
@@ -23,22 +69,14 @@ def open_listener(endpoint: Endpoint) -> socket.socket:
         listener.listen(endpoint.backlog)
     except OSError as error:
         listener.close()
-        raise listen_error(endpoint, error) from error
+        raise ListenError(f"can't listen on {endpoint.text}: {reason_of(error)}; see the setting listen") from error
     except ListenError:
         listener.close()
         raise
-    listener.setblocking(False)
     return listener
 
 
-def listen_error(endpoint: Endpoint, error: BaseException) -> ListenError:
-    """The one line about *error*, which is the operating system's, or Twisted's around that."""
-    cause = getattr(error, "socketError", error)
-    reason = getattr(cause, "strerror", None) or str(cause)
-    return ListenError(f"can't listen on {endpoint.text}: {reason}; see the setting listen")
-
-
-def clear_stale_socket(path: str) -> None:
+def _clear_stale_socket(path: str) -> None:
     """Remove the socket file that a daemon which no longer runs has left. Raises ListenError if one runs."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):

@@ -7,33 +7,45 @@ from typing import Any
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.error import CannotListenError
+from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, LogLevel, formatEvent
 from twisted.python.failure import Failure
 
 from policyd import __version__
+from policyd.acceptor import Acceptor
 from policyd.audit import AuditLog, open_audit
 from policyd.decide import Decider
 from policyd.endpoint import Endpoint
 from policyd.errors import ListenError, SettingsError, StoreError
-from policyd.listening import clear_stale_socket, listen_error
+from policyd.listening import listen_on
 from policyd.server import PolicyFactory
 from policyd.settings import Settings
 from policyd.store.connect import database_path
 from policyd.store.lookup import Lookup
+from policyd.systemd import Supervisor
+
+_HEARTBEAT_SECONDS = 5.0  # between two signs of life of a worker, at most
 
 
 class PolicyService(Service):
-    """The daemon, on *endpoints*. *load* gives the settings anew, for SIGHUP; *reactor* is Twisted's."""
+    """The daemon, on *endpoints*. *load* gives the settings anew, for SIGHUP; *reactor* is Twisted's.
+
+    *supervisor* hears how it is: nobody does unless one is given.
+    """
 
     def __init__(
-        self, settings: Settings, endpoints: Sequence[Endpoint], load: Callable[[], Settings], reactor: Any
+        self,
+        settings: Settings,
+        endpoints: Sequence[Endpoint],
+        load: Callable[[], Settings],
+        reactor: Any,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self._endpoints = endpoints
         self._load = load
         self._reactor = reactor
-        self._ports: list[Any] = []
+        self._supervisor = supervisor or Supervisor()
+        self._acceptors: list[Acceptor] = []
         self._settings = settings
         self._lookup = Lookup(database_path(settings.database))
         self.audit = open_audit(settings.audit, reactor)
@@ -44,18 +56,16 @@ class PolicyService(Service):
         self._lookup.begin()
         self._lookup.end()
         try:
-            for endpoint in self._endpoints:
-                self._ports.append(_listen(endpoint, self.factory, self._reactor))
-                self.audit.noticed("listening", on=endpoint.text)
+            listeners = listen_on(self._endpoints, self.audit)
         except ListenError:
-            for port, endpoint in zip(self._ports, self._endpoints, strict=False):  # as many as there are ports
-                port.stopListening()
-                if endpoint.path:
-                    os.unlink(endpoint.path)  # Twisted would do it in a reactor that never runs now
             self.audit.close()
             raise
+        self._acceptors = [Acceptor(listener, self.factory, self._reactor) for listener in listeners]
         super().startService()
         self.announce("started")
+        self._reactor.callWhenRunning(self._tell_ready)
+        if self._supervisor.beat_seconds:
+            self._reactor.callWhenRunning(self._beat)
 
     def announce(self, event: str) -> None:
         """Log every effective setting."""
@@ -63,6 +73,11 @@ class PolicyService(Service):
 
     def reload(self) -> None:
         """Take the settings anew; those that can't be taken are reported, and the old ones stay."""
+        self._supervisor.tell_reloading()
+        self._take_settings()
+        self._tell_ready()
+
+    def _take_settings(self) -> None:
         self._lookup.close()  # one connection to a file at a time; where it stays, it opens again by itself
         settings = reread(self._load, self._settings, self.audit)
         if settings is None:
@@ -77,9 +92,10 @@ class PolicyService(Service):
     def stopService(self) -> Deferred[None]:
         """Take no more connections, answer what is on its way, close."""
         super().stopService()
-        stopped = [port.stopListening() for port in self._ports]
-        done = DeferredList([each for each in (*stopped, self.factory.drain()) if each is not None])
-        return done.addCallback(lambda _: self._close())
+        self._supervisor.tell_stopping()
+        for acceptor in self._acceptors:
+            acceptor.close()
+        return self.factory.drain().addCallback(lambda _: self._close())
 
     def observe(self, event: LogEvent) -> None:
         """Twisted's own log: what is worth a warning goes to ours."""
@@ -87,6 +103,14 @@ class PolicyService(Service):
             failure = event.get("log_failure")
             problem = failure.getTraceback() if failure else ""
             self.audit.warned(f"{formatEvent(event)} {problem}".strip())
+
+    def _tell_ready(self) -> None:
+        where = " and ".join(endpoint.text for endpoint in self._endpoints)
+        self._supervisor.tell_ready(f"answering on {where}")
+
+    def _beat(self) -> None:
+        self._supervisor.tell_alive()
+        self._reactor.callLater(self._supervisor.beat_seconds, self._beat)
 
     def _close(self) -> None:
         self.audit.noticed("stopped", pid=os.getpid())
@@ -97,18 +121,21 @@ class PolicyService(Service):
 class HandedConnections:
     """Reads *channel*, on which the parent of several workers hands over connections, and gives them to *factory*.
 
-    It is told how many were taken, and how many of them have ended. When it closes the channel, the reactor stops.
+    It is told how many were taken, and how many of them have ended, also every *beat_seconds*, as a sign of life. When
+    it closes the channel, the reactor stops.
     Source: unix(7), SCM_RIGHTS; `policyd.workers`.
     """
 
-    def __init__(self, channel: socket.socket, factory: PolicyFactory, reactor: Any) -> None:
+    def __init__(self, channel: socket.socket, factory: PolicyFactory, reactor: Any, beat_seconds: float) -> None:
         channel.setblocking(False)
         self.fileno = channel.fileno
         self._channel = channel
         self._factory = factory
         self._reactor = reactor
+        self._beat_seconds = beat_seconds
         self._taken = self._ended = 0
         factory.when_lost = self._end
+        reactor.callWhenRunning(self._beat)
 
     def doRead(self) -> None:
         """Take one connection."""
@@ -143,6 +170,10 @@ class HandedConnections:
             except OSError:  # it has gone away meanwhile
                 self._end()
 
+    def _beat(self) -> None:
+        self._tell()
+        self._reactor.callLater(self._beat_seconds, self._beat)
+
     def _end(self) -> None:
         self._ended += 1
         self._tell()
@@ -154,6 +185,11 @@ class HandedConnections:
             self._reactor.callLater(0.1, self._tell)
         except OSError:
             pass  # it is gone, as the end of the channel will tell
+
+
+def heartbeat_seconds(supervisor: Supervisor) -> float:
+    """How often a worker gives its parent a sign of life."""
+    return min(supervisor.beat_seconds or _HEARTBEAT_SECONDS, _HEARTBEAT_SECONDS)
 
 
 def check_database(settings: Settings) -> None:
@@ -179,16 +215,6 @@ def reread(load: Callable[[], Settings], kept: Settings, audit: AuditLog) -> Set
     if settings.workers != kept.workers:
         audit.warned("workers is as it was; to change it, restart")
     return attrs.evolve(settings, listen=kept.listen, workers=kept.workers)
-
-
-def _listen(endpoint: Endpoint, factory: PolicyFactory, reactor: Any) -> Any:
-    try:
-        if endpoint.path:
-            clear_stale_socket(endpoint.path)
-            return reactor.listenUNIX(endpoint.path, factory, backlog=endpoint.backlog, mode=endpoint.mode)
-        return reactor.listenTCP(endpoint.port, factory, backlog=endpoint.backlog, interface=endpoint.interface)
-    except (CannotListenError, OSError) as error:
-        raise listen_error(endpoint, error) from error
 
 
 def _described(settings: Settings) -> dict[str, str]:

@@ -84,27 +84,31 @@ def load_settings(
     database: str | None = None,
     listen: Iterable[str] = (),
     workers: str | None = None,
+    given: tuple[Endpoint, ...] = (),
 ) -> Settings:
     """The settings from *file*, or from the default one if it is there, or the defaults.
 
-    *database*, *listen* and *workers*, from the command line or the environment, take precedence.
-    Raises SettingsError.
+    *database*, *listen* and *workers*, from the command line or the environment, take precedence; and before these,
+    the endpoints that systemd has *given*. Raises SettingsError.
     """
     settings = _read(file or DEFAULT_FILE, must_exist=file is not None)
     listen_from = f"{file or DEFAULT_FILE}: listen" if settings.listen and not listen else "listen"
     options: dict[str, Any] = {}
     if database is not None:
         options |= _option("database", _database, database)
-    if listen:
+    if given:
+        options["listen"], listen_from = given, "from systemd"
+    elif listen:
         options |= _option("listen", _listen, [*listen])
     if workers is not None:
         options |= _option("workers", lambda _: _workers(int(workers) if workers.isdecimal() else workers), workers)
     settings = attrs.evolve(settings, **options)
     remote = [endpoint.text for endpoint in settings.listen if not endpoint.is_local]
     if remote and not settings.allow_remote:
+        mend = "make it ListenStream=127.0.0.1:PORT" if given else "add interface=127.0.0.1 to it"
         raise SettingsError(
             f"{listen_from}: {remote[0]} can be reached from other machines, and anybody who reaches it can find "
-            "out who has a mailbox; add interface=127.0.0.1 to it, or say allow_remote = true in the settings file"
+            f"out who has a mailbox; {mend}, or say allow_remote = true in the settings file"
         )
     return settings
 

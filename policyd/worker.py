@@ -24,6 +24,8 @@ class Worker:
         self.channel: socket.socket | None = None
         self.due = 0.0  # as time.monotonic() counts
         self.wait = 0.0  # seconds between the last end and `due`
+        self.has_told = False  # anything: it serves
+        self.beats_unheard = 0  # of the parent's, since it told something
         self._taken = self._ended = 0
         self._handed: deque[socket.socket] = deque()  # not taken yet
         self._started_at = 0.0
@@ -42,6 +44,7 @@ class Worker:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel.setblocking(False)
         self._taken = self._ended = 0
+        self.has_told, self.beats_unheard = False, 0
         self._started_at = time.monotonic()
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
         self.pid = os.fork()
@@ -81,6 +84,7 @@ class Worker:
                 continue
             if not told:
                 return self.close()
+            self.has_told, self.beats_unheard = True, 0
             taken, self._ended = map(int, told.split())
             for _ in range(taken - self._taken):
                 self._handed.popleft().close()

@@ -16,13 +16,15 @@ from collections.abc import Callable, Sequence
 from policyd.audit import open_audit
 from policyd.endpoint import Endpoint
 from policyd.errors import ListenError
-from policyd.listening import open_listener
-from policyd.service import check_database, reread
+from policyd.listening import Listener, listen_on
+from policyd.service import check_database, heartbeat_seconds, reread
 from policyd.settings import Settings
+from policyd.systemd import Supervisor
 from policyd.worker import HANDLED, Worker
 
-STOP_SECONDS = 8  # for the workers to end by themselves; they give their connections 5, and the audit 1
 AUDIT_SECONDS = 0.1  # between two looks whether syslog takes what waits for it
+HUNG_SECONDS = 30  # for a worker that tells nothing, where no watchdog says otherwise
+STOP_SECONDS = 8  # for the workers to end by themselves; they give their connections 5, and the audit 1
 
 Work = Callable[[Settings, socket.socket], None]  # serves the connections from the channel until it is closed
 
@@ -30,30 +32,32 @@ Work = Callable[[Settings, socket.socket], None]  # serves the connections from 
 class Parent:
     """The process that the administrator sees: `settings.workers` workers, each of which runs *work*.
 
-    *load* gives the settings anew, for SIGHUP.
+    *load* gives the settings anew, for SIGHUP. *supervisor* hears that all is well when every worker serves.
     """
 
-    def __init__(self, settings: Settings, load: Callable[[], Settings], work: Work) -> None:
+    def __init__(self, settings: Settings, load: Callable[[], Settings], work: Work, supervisor: Supervisor) -> None:
         self._settings = settings
         self._load = load
         self._work = work
+        self._supervisor = supervisor
         self._audit = open_audit(settings.audit)
-        self._listeners: list[socket.socket] = []
+        self._listeners: list[Listener] = []
         self._workers = [Worker() for _ in range(settings.workers)]
         self._waiting: list[socket.socket] = []  # accepted, and with no worker yet
         self._ended = 0
+        self._is_ready = False  # until every worker has served once
         self._is_stopping = False
+        self._beat_seconds = heartbeat_seconds(supervisor)
+        self._hung_seconds = supervisor.watchdog_seconds or HUNG_SECONDS
+        self._next_beat = 0.0  # as time.monotonic() counts
         self._signals, self._signal_sink = socket.socketpair()  # a signal is an octet here, its number
 
     def run(self, endpoints: Sequence[Endpoint]) -> None:
         """Serve until SIGTERM. Raises StoreError or ListenError, with nothing left listening."""
         check_database(self._settings)
         try:
-            for endpoint in endpoints:
-                self._listeners.append(open_listener(endpoint))
-                self._audit.noticed("listening", on=endpoint.text)
+            self._listeners = listen_on(endpoints, self._audit)
         except ListenError:
-            self._stop_listening()
             self._audit.close()
             raise
         self._catch_signals()
@@ -61,7 +65,10 @@ class Parent:
             for worker in self._workers:
                 if not worker.pid and worker.due <= time.monotonic():
                     worker.start(self._live)
-            self._turn(AUDIT_SECONDS if self._audit.flush() else None)
+            self._turn()
+            if not self._is_ready and all(worker.has_told for worker in self._workers):
+                self._is_ready = True
+                self._tell_ready()
         self._stop()
         self._audit.noticed("stopped", pid=os.getpid())
         self._audit.close()
@@ -75,8 +82,10 @@ class Parent:
 
     def _live(self, channel: socket.socket) -> None:
         """What a worker does, with nothing left open that is the parent's."""
-        for each in (self._signals, self._signal_sink, *self._listeners):
-            each.close()
+        for listener in self._listeners:
+            listener.leave()
+        self._signals.close()
+        self._signal_sink.close()
         for connection in [*self._waiting, *(each for worker in self._workers for each in worker.close())]:
             connection.close()
         try:
@@ -94,8 +103,11 @@ class Parent:
         channels = {worker.channel: worker for worker in self._workers if worker.channel}
         _, free, _ = select.select([], channels, [], 0)
         self._hand_on([channels[each] for each in free])
-        if timeout is None and (dues := [worker.due for worker in self._workers if not worker.pid]):
-            timeout = max(0.0, min(dues) - time.monotonic())
+        if timeout is None:
+            dues = [worker.due for worker in self._workers if not worker.pid]
+            timeout = max(0.0, min([*dues, self._next_beat]) - time.monotonic())
+            if self._audit.flush():
+                timeout = min(timeout, AUDIT_SECONDS)
         sources = [self._signals, *channels, *(self._listeners if free else ())]
         readable, _, _ = select.select(sources, [] if free else channels, [], timeout)
         for source in readable:
@@ -105,10 +117,12 @@ class Parent:
                 self._waiting += channels[source].listen()
             else:
                 self._accept(source)
+        if time.monotonic() >= self._next_beat:
+            self._beat()
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: Listener) -> None:
         try:
-            self._waiting.append(listener.accept()[0])
+            self._waiting.append(listener.accept())
         except (BlockingIOError, ConnectionAbortedError):
             pass
         except OSError:
@@ -136,8 +150,32 @@ class Parent:
                     self._ended += 1
                     self._audit.warned(f"a worker ended: {how}", pid=pid, ended=self._ended, restart_in=worker.wait)
 
+    def _tell_ready(self) -> None:
+        where = " and ".join(listener.endpoint.text for listener in self._listeners)
+        self._supervisor.tell_ready(f"{len(self._workers)} workers answer on {where}")
+
+    def _beat(self) -> None:
+        """Tell that this process lives, and kill the workers that have not told so for long.
+
+        Beats are counted, not seconds: if this process slept, as in a machine that was halted, so did they.
+        """
+        self._next_beat = time.monotonic() + self._beat_seconds
+        self._supervisor.tell_alive()
+        for worker in self._workers:
+            worker.beats_unheard += bool(worker.pid)
+            if worker.beats_unheard * self._beat_seconds > self._hung_seconds and not self._is_stopping:
+                worker.beats_unheard = 0
+                self._audit.warned("a worker hung and was killed", pid=worker.pid)
+                os.kill(worker.pid, signal.SIGKILL)
+
     def _reload(self) -> None:
         """Take the settings anew, and have the workers do so; they hear nothing of settings that can't be taken."""
+        self._supervisor.tell_reloading()
+        self._take_settings()
+        if self._is_ready:
+            self._tell_ready()
+
+    def _take_settings(self) -> None:
         settings = reread(self._load, self._settings, self._audit)
         if settings is None:
             return
@@ -148,17 +186,12 @@ class Parent:
             if worker.pid:
                 os.kill(worker.pid, signal.SIGHUP)
 
-    def _stop_listening(self) -> None:
-        for listener in self._listeners:
-            path = listener.getsockname() if listener.family == socket.AF_UNIX else ""
-            listener.close()
-            if path:
-                os.unlink(path)
-        self._listeners.clear()
-
     def _stop(self) -> None:
         """Have the workers answer what is on its way; kill those that don't end."""
-        self._stop_listening()
+        self._supervisor.tell_stopping()
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
         self._hand_on(self._workers)
         for worker in self._workers:
             if worker.channel:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -135,11 +135,23 @@ class Daemon:
         for name in mailboxes:
             self.command("mailbox", "add", name, f"{name}@example.com")
 
-    def start(self, command: Sequence[str | Path] = ()) -> None:
-        """Start the daemon; return when it is ready. *command* is another way to start it."""
+    def start(
+        self,
+        command: Sequence[str | Path] = (),
+        descriptors: Sequence[int] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start the daemon; return when it is ready.
+
+        *command* is another way to start it; it inherits *descriptors*, and gets *variables* in its environment.
+        """
         started = len(self.syslog.matching("event=started"))
         self.process = subprocess.Popen(
-            command or self.arguments("serve"), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+            command or self.arguments("serve"),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=descriptors,
+            env=os.environ | (variables or {}),
         )
         until(lambda: self._is_ready(started), "the daemon")
 

@@ -32,7 +32,12 @@ from policyd.transfer.table import COLUMNS, KINDS
 from policyd.wire import REQUEST_LIMIT
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ["README.rst", "CHANGES.rst", "CONTRIBUTING.rst", "contrib/postfix/README.rst"]
+DOCUMENTS = [
+    "README.rst",
+    "CHANGES.rst",
+    "CONTRIBUTING.rst",
+    *(f"contrib/{each}/README.rst" for each in ("postfix", "systemd", "fail2ban")),
+]
 USAGE, DEFECT, INTERRUPTED, NO_READER = 2, 70, 130, 141  # the statuses that the group itself gives
 FIRST, LAST = 0, -1  # columns of a row
 DROPPED = "syslog took no lines for a while"  # the one warning that has no call of its own

@@ -17,6 +17,7 @@ import click
 from policyd import __version__
 
 if TYPE_CHECKING:
+    from policyd.endpoint import Endpoint
     from policyd.settings import Settings
     from policyd.store.block import BlockEditor
     from policyd.store.connect import Connection
@@ -33,6 +34,7 @@ class Invocation:
     verbose: bool = False
     listen: tuple[str, ...] = field(default=())
     workers: str | None = None
+    given: "tuple[Endpoint, ...]" = ()  # by systemd
 
     def load_settings(self) -> "Settings":
         """The settings as they are now: option, then environment, then file, then default."""
@@ -40,7 +42,7 @@ class Invocation:
 
         file = self.config or (Path(name) if (name := os.environ.get("POLICYD_CONFIG")) else None)
         database = self.database if self.database is not None else os.environ.get("POLICYD_DATABASE") or None
-        return load_settings(file, database=database, listen=self.listen, workers=self.workers)
+        return load_settings(file, database=database, listen=self.listen, workers=self.workers, given=self.given)
 
     @cached_property
     def settings(self) -> "Settings":

@@ -1,5 +1,6 @@
 """`policyd serve`: the daemon."""
 
+import os
 import signal
 import socket
 from functools import partial
@@ -14,6 +15,7 @@ from policyd.endpoint import default_listen
 from policyd.errors import PolicydError
 from policyd.settings import AuditSettings, Settings
 from policyd.syslog import open_sink
+from policyd.systemd import Supervisor, find_supervisor, take_endpoints
 
 
 @click.command("serve", cls=Command)
@@ -52,29 +54,31 @@ def command(listen: tuple[str, ...], workers: str | None, stdio: bool) -> None:
 
 def _run(call: Invocation) -> None:
     """Listen, and serve until told to stop."""
+    call.given = take_endpoints(os.environ)
+    supervisor = find_supervisor(os.environ)
     settings = call.settings
     endpoints = settings.listen or default_listen()
     if settings.workers > 1:
         from policyd.workers import Parent
 
-        Parent(settings, call.load_settings, partial(_work, call)).run(endpoints)
+        Parent(settings, call.load_settings, partial(_work, call, supervisor), supervisor).run(endpoints)
         return
     from policyd.service import PolicyService
 
     reactor = _reactor()
-    _serve(PolicyService(settings, endpoints, call.load_settings, reactor), reactor)
+    _serve(PolicyService(settings, endpoints, call.load_settings, reactor, supervisor), reactor)
 
 
-def _work(call: Invocation, settings: Settings, channel: socket.socket) -> None:
+def _work(call: Invocation, supervisor: Supervisor, settings: Settings, channel: socket.socket) -> None:
     """Serve the connections that come through *channel*, in a process of its own, until it is closed."""
-    from policyd.service import HandedConnections, PolicyService
+    from policyd.service import HandedConnections, PolicyService, heartbeat_seconds
 
     def load() -> Settings:
         return attrs.evolve(call.load_settings(), listen=settings.listen, workers=settings.workers)  # the parent's
 
     reactor = _reactor()
     service = PolicyService(settings, (), load, reactor)
-    reactor.addReader(HandedConnections(channel, service.factory, reactor))
+    reactor.addReader(HandedConnections(channel, service.factory, reactor, heartbeat_seconds(supervisor)))
     _serve(service, reactor, stops_at_signals=False)
 
 

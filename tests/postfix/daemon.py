@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.activated import activated
+
 from .waiting import until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -54,15 +56,17 @@ class Daemon:
         assert done.returncode == status, f"policyd {words}: status {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
 
-    def start(self) -> None:
-        """Start the daemon, and return when it takes connections."""
+    def start(self, *held: socket.socket) -> None:
+        """Start the daemon, as systemd would with the sockets *held*, and return when connections are taken."""
+        command = [sys.executable, "-m", "policyd", "--config", str(self.config), "serve"]
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "policyd", "--config", self.config, "serve"],
+                activated(command, *held) if held else command,
                 cwd=CHECKOUT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                pass_fds=[each.fileno() for each in held],
             )
         until(self._takes_connections, "policyd to listen")
 

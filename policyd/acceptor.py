@@ -1,0 +1,73 @@
+"""A listening socket in Twisted's reactor: takes those who wait, while there are descriptors for them."""
+
+import errno
+import socket
+from typing import Any
+
+from policyd.listening import Listener
+
+_AT_ONCE = 64  # connections accepted before others get their turn
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_PAUSE_SECONDS = 0.1  # where there is no descriptor for one more connection
+
+
+class Acceptor:
+    """Gives *factory* each connection that *listener* takes.
+
+    Where there is no descriptor left, those who wait go on waiting; to ask again at once would be a spin. Twisted's
+    own port is not for sockets of others: it changes the mode of the file, removes it, and ends the listening for all.
+    """
+
+    def __init__(self, listener: Listener, factory: Any, reactor: Any) -> None:
+        self.fileno = listener.fileno
+        self._listener = listener
+        self._factory = factory
+        self._reactor = reactor
+        self._accepted: socket.socket | None = None  # and not Twisted's yet, for want of a descriptor
+        self._is_closed = False
+        self._resume()
+
+    def close(self) -> None:
+        """Take no more."""
+        self._is_closed = True
+        self._reactor.removeReader(self)
+        self._listener.close()
+        self._let_go()
+
+    def doRead(self) -> None:
+        """Take those who wait."""
+        for _ in range(_AT_ONCE):
+            try:
+                self._accepted = self._accepted or self._listener.accept()
+                self._accepted.setblocking(False)
+                self._reactor.adoptStreamConnection(self._accepted.fileno(), self._accepted.family, self._factory)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._reactor.removeReader(self)
+                    self._reactor.callLater(_PAUSE_SECONDS, self._resume)
+                    return
+                # else it has gone away meanwhile
+            self._let_go()
+
+    def connectionLost(self, reason: object) -> None:
+        """The reactor ends, or dropped this for an error that it has logged: the next in line is served yet."""
+        self._let_go()
+        if not self._is_closed:
+            self._reactor.callLater(_PAUSE_SECONDS, self._resume)
+
+    def logPrefix(self) -> str:
+        """What Twisted calls this."""
+        return "listener"
+
+    def _resume(self) -> None:
+        if not self._is_closed:
+            self._reactor.addReader(self)
+            if self._accepted:
+                self.doRead()
+
+    def _let_go(self) -> None:
+        if self._accepted:
+            self._accepted.close()  # Twisted has a descriptor of its own
+            self._accepted = None
