@@ -5,6 +5,7 @@ default, which takes a few minutes. Each figure comes from this one run; compare
 """
 
 import os
+import pwd
 import random
 import socket
 import sqlite3
@@ -122,7 +123,9 @@ class Prober(threading.Thread):
 def start_daemon(database: Path, path: Path) -> "subprocess.Popen[bytes]":
     """A daemon on a unix socket at *path*, ready."""
     settings = database.with_suffix(".toml")
-    settings.write_text(f'listen = ["unix:{path}"]\n[audit]\nsyslog = "none"\n')
+    settings.write_text(
+        f'user = "{pwd.getpwuid(os.geteuid()).pw_name}"\nlisten = ["unix:{path}"]\n[audit]\nsyslog = "none"\n'
+    )
     daemon = subprocess.Popen(policyd("--config", str(settings), "serve", database=database), stderr=subprocess.DEVNULL)
     for _ in range(200):
         if path.exists():

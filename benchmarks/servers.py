@@ -4,6 +4,8 @@ All of it listens on loopback or in the folder, and ends with `Bench.close`, or 
 """
 
 import contextlib
+import os
+import pwd
 import shutil
 import socket
 import sqlite3
@@ -153,6 +155,7 @@ class Bench:
         file = self.folder / "policyd.toml"
         file.write_text(
             f'database = "sqlite:///{self.make_tables(rows)}"\n'
+            f'user = "{pwd.getpwuid(os.geteuid()).pw_name}"\n'
             f'listen = ["tcp:{port}:interface=127.0.0.1"]\n'
             f'[audit]\ndecisions = "{audit}"\nsyslog = "unix:{self.folder / "log"}"\n'
         )

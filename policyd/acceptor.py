@@ -1,10 +1,12 @@
-"""A listening socket in Twisted's reactor: takes those who wait, while there are descriptors for them."""
+"""Connections of a daemon that is one process: accepted from the sockets it listens on, as many as may be."""
 
 import errno
 import socket
 from typing import Any
 
+from policyd.limits import QUIET_SECONDS, Admission
 from policyd.listening import Listener
+from policyd.server import PolicyFactory
 
 _AT_ONCE = 64  # connections accepted before others get their turn
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -12,24 +14,28 @@ _PAUSE_SECONDS = 0.1  # where there is no descriptor for one more connection
 
 
 class Acceptor:
-    """Gives *factory* each connection that *listener* takes.
+    """Gives *factory* the connections of *listener* that *admission* lets in, and closes the others.
 
     Where there is no descriptor left, those who wait go on waiting; to ask again at once would be a spin. Twisted's
     own port is not for sockets of others: it changes the mode of the file, removes it, and ends the listening for all.
     """
 
-    def __init__(self, listener: Listener, factory: Any, reactor: Any) -> None:
+    def __init__(self, listener: Listener, factory: PolicyFactory, admission: Admission, reactor: Any) -> None:
         self.fileno = listener.fileno
         self._listener = listener
         self._factory = factory
+        self._admission = admission
         self._reactor = reactor
         self._accepted: socket.socket | None = None  # and not Twisted's yet, for want of a descriptor
+        self._watch: Any = None  # the next look at whether what is logged is over
         self._is_closed = False
         self._resume()
 
     def close(self) -> None:
         """Take no more."""
         self._is_closed = True
+        if self._watch is not None and self._watch.active():
+            self._watch.cancel()
         self._reactor.removeReader(self)
         self._listener.close()
         self._let_go()
@@ -39,14 +45,16 @@ class Acceptor:
         for _ in range(_AT_ONCE):
             try:
                 self._accepted = self._accepted or self._listener.accept()
-                self._accepted.setblocking(False)
-                self._reactor.adoptStreamConnection(self._accepted.fileno(), self._accepted.family, self._factory)
+                if self._admission.admits(len(self._factory.connections)):
+                    self._accepted.setblocking(False)
+                    self._reactor.adoptStreamConnection(self._accepted.fileno(), self._accepted.family, self._factory)
+                else:
+                    self._keep_watch()
             except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
-                    self._reactor.removeReader(self)
-                    self._reactor.callLater(_PAUSE_SECONDS, self._resume)
+                    self._pause(error)
                     return
                 # else it has gone away meanwhile
             self._let_go()
@@ -61,6 +69,12 @@ class Acceptor:
         """What Twisted calls this."""
         return "listener"
 
+    def _pause(self, error: OSError) -> None:
+        self._admission.ran_short(error)
+        self._keep_watch()
+        self._reactor.removeReader(self)
+        self._reactor.callLater(_PAUSE_SECONDS, self._resume)
+
     def _resume(self) -> None:
         if not self._is_closed:
             self._reactor.addReader(self)
@@ -71,3 +85,11 @@ class Acceptor:
         if self._accepted:
             self._accepted.close()  # Twisted has a descriptor of its own
             self._accepted = None
+
+    def _keep_watch(self) -> None:
+        if self._watch is None or not self._watch.active():
+            self._watch = self._reactor.callLater(QUIET_SECONDS, self._settle)
+
+    def _settle(self) -> None:
+        if not self._admission.settle():
+            self._keep_watch()

@@ -32,12 +32,16 @@ class Endpoint:
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach it."""
-        if self.path or self.interface == "localhost":
-            return True
-        try:
-            return ip_address(self.interface).is_loopback
-        except ValueError:
-            return False
+        return bool(self.path) or is_loopback(self.interface)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host* is a loopback address, of IPv4, IPv6, or IPv4 within IPv6; no name is one."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def parse_endpoint(text: str) -> Endpoint:

@@ -1,6 +1,7 @@
 """Reply texts: a template from the settings -> the printable ASCII that Postfix sends to the client. Pure."""
 
 import re
+import sys
 import unicodedata
 
 from anyascii import anyascii
@@ -19,6 +20,11 @@ DEFAULT_TEXTS = {
 _FIELD = re.compile(r"\{(\w*)\}")
 _STATUS = re.compile(r"(\d\.\d{1,3}\.\d{1,3})(?:\s|$)")
 _GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"})
+
+
+def read_ahead() -> None:
+    """Read what `to_ascii` needs for any script now, since later it may be out of reach: 640 small files, 7 MB."""
+    anyascii("".join(map(chr, range(0x80, sys.maxunicode, 0x100))))
 
 
 def check_template(template: str) -> str:

@@ -15,10 +15,11 @@ from policyd import __version__
 from policyd.acceptor import Acceptor
 from policyd.audit import AuditLog, open_audit
 from policyd.decide import Decider
-from policyd.endpoint import Endpoint
-from policyd.errors import ListenError, SettingsError, StoreError
-from policyd.listening import listen_on
-from policyd.server import PolicyFactory
+from policyd.errors import SettingsError, StoreError
+from policyd.limits import Admission
+from policyd.listening import Listener, tell_of
+from policyd.permissions import check_database as check_permissions
+from policyd.server import Patience, PolicyFactory
 from policyd.settings import Settings
 from policyd.store.connect import database_path
 from policyd.store.lookup import Lookup
@@ -28,7 +29,7 @@ _HEARTBEAT_SECONDS = 5.0  # between two signs of life of a worker, at most
 
 
 class PolicyService(Service):
-    """The daemon, on *endpoints*. *load* gives the settings anew, for SIGHUP; *reactor* is Twisted's.
+    """The daemon, on *listeners*. *load* gives the settings anew, for SIGHUP; *reactor* is Twisted's.
 
     *supervisor* hears how it is: nobody does unless one is given.
     """
@@ -36,31 +37,31 @@ class PolicyService(Service):
     def __init__(
         self,
         settings: Settings,
-        endpoints: Sequence[Endpoint],
+        listeners: Sequence[Listener],
         load: Callable[[], Settings],
         reactor: Any,
         supervisor: Supervisor | None = None,
     ) -> None:
-        self._endpoints = endpoints
+        self._listeners = listeners
         self._load = load
         self._reactor = reactor
         self._supervisor = supervisor or Supervisor()
         self._acceptors: list[Acceptor] = []
+        self._admission: Admission | None = None  # where there are no listeners, others admit
         self._settings = settings
         self._lookup = Lookup(database_path(settings.database))
         self.audit = open_audit(settings.audit, reactor)
-        self.factory = PolicyFactory(Decider(settings, self._lookup), self.audit, reactor)
+        self.factory = PolicyFactory(Decider(settings, self._lookup), self.audit, reactor, _patience(settings))
 
     def startService(self) -> None:
-        """Open the database, then listen. Raises StoreError or ListenError, with nothing left listening."""
+        """Open the database, then take connections. Raises StoreError."""
+        check_permissions(database_path(self._settings.database))
         self._lookup.begin()
         self._lookup.end()
-        try:
-            listeners = listen_on(self._endpoints, self.audit)
-        except ListenError:
-            self.audit.close()
-            raise
-        self._acceptors = [Acceptor(listener, self.factory, self._reactor) for listener in listeners]
+        if self._listeners:
+            self._admission = Admission(self._settings.max_connections, 0, self.audit)
+            self._acceptors = [Acceptor(each, self.factory, self._admission, self._reactor) for each in self._listeners]
+            tell_of(self._listeners, self.audit)
         super().startService()
         self.announce("started")
         self._reactor.callWhenRunning(self._tell_ready)
@@ -87,6 +88,10 @@ class PolicyService(Service):
         audit.take_over(self.audit)
         self._settings, self._lookup, self.audit = settings, lookup, audit
         self.factory.decider, self.factory.audit = Decider(settings, lookup), self.audit
+        self.factory.patience = _patience(settings)
+        if self._admission is not None:
+            self._admission.audit = self.audit
+            self._admission.set_limit(settings.max_connections)
         self.announce("reloaded")
 
     def stopService(self) -> Deferred[None]:
@@ -105,7 +110,7 @@ class PolicyService(Service):
             self.audit.warned(f"{formatEvent(event)} {problem}".strip())
 
     def _tell_ready(self) -> None:
-        where = " and ".join(endpoint.text for endpoint in self._endpoints)
+        where = " and ".join(each.endpoint.text for each in self._listeners)
         self._supervisor.tell_ready(f"answering on {where}")
 
     def _beat(self) -> None:
@@ -113,6 +118,8 @@ class PolicyService(Service):
         self._reactor.callLater(self._supervisor.beat_seconds, self._beat)
 
     def _close(self) -> None:
+        if self._admission is not None:
+            self._admission.end()
         self.audit.noticed("stopped", pid=os.getpid())
         self.audit.close()
         self._lookup.close()
@@ -193,7 +200,8 @@ def heartbeat_seconds(supervisor: Supervisor) -> float:
 
 
 def check_database(settings: Settings) -> None:
-    """Raises StoreError unless there is a database that can be read."""
+    """Raises StoreError unless there is a database that can be read, and that not everybody can write."""
+    check_permissions(database_path(settings.database))
     lookup = Lookup(database_path(settings.database))
     lookup.begin()
     lookup.close()
@@ -214,7 +222,15 @@ def reread(load: Callable[[], Settings], kept: Settings, audit: AuditLog) -> Set
         audit.warned("listen is as it was; to change it, restart")
     if settings.workers != kept.workers:
         audit.warned("workers is as it was; to change it, restart")
-    return attrs.evolve(settings, listen=kept.listen, workers=kept.workers)
+    if settings.user != kept.user:
+        audit.warned("user is as it was; to change it, restart")
+    if settings.group != kept.group:
+        audit.warned("group is as it was; to change it, restart")
+    return attrs.evolve(settings, listen=kept.listen, workers=kept.workers, user=kept.user, group=kept.group)
+
+
+def _patience(settings: Settings) -> Patience:
+    return Patience(settings.idle_seconds, settings.request_seconds)
 
 
 def _described(settings: Settings) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """The settings file: TOML -> Settings, every mistake found at once and named by its key."""
 
-import os
-import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
@@ -13,14 +11,14 @@ import attrs
 import cattrs
 from cattrs.gen import make_dict_structure_fn, override
 
-from policyd.address import check_text, normal_domain
-from policyd.endpoint import Endpoint, parse_endpoint
+from policyd import setting
+from policyd.endpoint import Endpoint
 from policyd.errors import SettingsError
 from policyd.model import Mode, Rule
+from policyd.permissions import check_settings_file
 from policyd.reply import DEFAULT_TEXTS, check_template
 
 DEFAULT_FILE = Path("/etc/policyd/policyd.toml")
-WORKERS_LIMIT = 64
 FACILITIES = {
     name: number
     for number, name in enumerate(
@@ -65,6 +63,11 @@ class Settings:
     listen: tuple[Endpoint, ...] = ()
     workers: int = 1
     allow_remote: bool = False
+    user: str = ""  # as whom to run; "" is who starts it
+    group: str = ""  # "" is the user's own
+    max_connections: int = 1000  # Postfix has 100 processes of a kind by default
+    idle_seconds: int = 600  # Postfix keeps an idle connection for 300 s; it must be Postfix that closes it
+    request_seconds: int = 30  # Postfix sends a request in one piece, and reads the answer at once
     recipient_delimiter: str = "+"
     origin: str = ""
     insider_networks: tuple[IPv4Network | IPv6Network, ...] = (
@@ -95,13 +98,13 @@ def load_settings(
     listen_from = f"{file or DEFAULT_FILE}: listen" if settings.listen and not listen else "listen"
     options: dict[str, Any] = {}
     if database is not None:
-        options |= _option("database", _database, database)
+        options |= _option("database", setting.database, database)
     if given:
         options["listen"], listen_from = given, "from systemd"
     elif listen:
-        options |= _option("listen", _listen, [*listen])
+        options |= _option("listen", setting.listen, [*listen])
     if workers is not None:
-        options |= _option("workers", lambda _: _workers(int(workers) if workers.isdecimal() else workers), workers)
+        options |= _option("workers", setting.workers, int(workers) if workers.isdecimal() else workers)
     settings = attrs.evolve(settings, **options)
     remote = [endpoint.text for endpoint in settings.listen if not endpoint.is_local]
     if remote and not settings.allow_remote:
@@ -121,6 +124,7 @@ def _option(key: str, parse: Callable[[object], object], typed: object) -> dict[
 
 
 def _read(file: Path, *, must_exist: bool) -> Settings:
+    check_settings_file(file)
     try:
         loaded = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -152,107 +156,10 @@ def _with_key_first(mistake: str) -> str:
     return f"{key}: {what}" if key else what
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r}: must be a text in quotes")
-    return value
-
-
-def _texts(value: object) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise ValueError(f"{value!r}: must be a list of texts in quotes")
-    return value
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{value!r}: allowed are true and false")
-    return value
-
-
-def _choice(kind: type[StrEnum]) -> Callable[[object], StrEnum]:
-    def choose(value: object) -> StrEnum:
-        if not isinstance(value, str) or value not in [*kind]:
-            raise ValueError(f"{value!r}: allowed are {', '.join(kind)}")
-        return kind(value)
-
-    return choose
-
-
-def _database(value: object) -> str:
-    text = _text(value)
-    path = text.removeprefix("sqlite:///")
-    if not path or "://" in path or path.startswith(":memory:") or "\0" in path:
-        raise ValueError(f"{text!r}: must be sqlite:////absolute/path.db, or a path")
-    return f"sqlite:///{Path(path).absolute()}"
-
-
-def _database_in_file(value: object) -> str:
-    text = _text(value)
-    if not text.removeprefix("sqlite:///").startswith("/"):
-        raise ValueError(f"{text!r}: must be sqlite:////absolute/path.db")
-    return _database(text)
-
-
-def _delimiters(value: object) -> str:
-    text = _text(value)
-    if any(each.isalnum() or each == "@" or not each.isprintable() or each == " " for each in text):
-        raise ValueError(f"{text!r}: must be a set of punctuation characters, as Postfix's recipient_delimiter")
-    return text
-
-
-def _origin(value: object) -> str:
-    return normal_domain(text) if (text := _text(value)) else ""
-
-
-def _networks(value: object) -> tuple[IPv4Network | IPv6Network, ...]:
-    texts = _texts(value)
-    try:
-        return tuple(map(ip_network, texts))
-    except ValueError as error:
-        raise ValueError(f"{error}; must be networks such as 192.0.2.0/24 and 2001:db8::/32") from error
-
-
-def _contexts(value: object) -> frozenset[str]:
-    texts = _texts(value)
-    if "" in texts:
-        raise ValueError('"" would make everybody an insider; name the policy_context that you set in master.cf')
-    return frozenset(texts)
-
-
-def _local_parts(value: object) -> frozenset[str]:
-    for each in _texts(value):
-        if not each or "@" in each:
-            raise ValueError(f"{each!r}: must be local parts, without @ and domain")
-        check_text(each, "the local part")
-    return frozenset(_texts(value))
-
-
-def _syslog(value: object) -> str:
-    text = _text(value)
-    port = re.fullmatch(r"udp:.+:(\d{1,5})", text)
-    is_unix = re.fullmatch(r"unix:/[^\0]+", text)
-    if not (text in ("stderr", "none") or is_unix or (port and 0 < int(port[1]) < 65536)):
-        raise ValueError(f"{text!r}: allowed are unix:/path, udp:HOST:PORT, stderr and none")
-    return text
-
-
 def _facility(value: object) -> str:
     if not isinstance(value, str) or value not in FACILITIES:
         raise ValueError(f"{value!r}: allowed are {', '.join(FACILITIES)}")
     return str(value)
-
-
-def _listen(value: object) -> tuple[Endpoint, ...]:
-    return tuple(map(parse_endpoint, _texts(value)))
-
-
-def _workers(value: object) -> int:
-    if value == "auto":
-        return min(WORKERS_LIMIT, len(os.sched_getaffinity(0)))
-    if type(value) is not int or not 1 <= value <= WORKERS_LIMIT:
-        raise ValueError(f'{value!r}: allowed are 1 to {WORKERS_LIMIT}, and "auto" for one each processor')
-    return value
 
 
 def _audit(value: object) -> AuditSettings:
@@ -280,22 +187,27 @@ def _reply_mistake(key: str, template: object) -> str:
 
 
 _AUDIT = {
-    "decisions": _choice(Decisions),
-    "syslog": _syslog,
+    "decisions": setting.choice(Decisions),
+    "syslog": setting.syslog,
     "facility": _facility,
-    "format": _choice(Format),
+    "format": setting.choice(Format),
 }
 _TOP = {
-    "database": _database_in_file,
-    "listen": _listen,
-    "workers": _workers,
-    "allow_remote": _flag,
-    "recipient_delimiter": _delimiters,
-    "origin": _origin,
-    "insider_networks": _networks,
-    "insider_contexts": _contexts,
-    "always_accept": _local_parts,
-    "mode": _choice(Mode),
+    "database": setting.database_in_file,
+    "listen": setting.listen,
+    "workers": setting.workers,
+    "allow_remote": setting.flag,
+    "user": setting.account,
+    "group": setting.account,
+    "max_connections": setting.number(1, 65536),
+    "idle_seconds": setting.number(1, 86400),
+    "request_seconds": setting.number(1, 3600),
+    "recipient_delimiter": setting.delimiters,
+    "origin": setting.origin,
+    "insider_networks": setting.networks,
+    "insider_contexts": setting.contexts,
+    "always_accept": setting.local_parts,
+    "mode": setting.choice(Mode),
     "audit": _audit,
     "reply": _reply,
 }

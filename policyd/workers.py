@@ -6,6 +6,7 @@ each one. It decides nothing, and sees no octet of a request. When it closes a w
 dying, that worker stops.
 """
 
+import math
 import os
 import select
 import signal
@@ -14,9 +15,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from policyd.audit import open_audit
-from policyd.endpoint import Endpoint
-from policyd.errors import ListenError
-from policyd.listening import Listener, listen_on
+from policyd.errors import reason_of
+from policyd.limits import QUIET_SECONDS, Admission
+from policyd.listening import Listener, tell_of
 from policyd.service import check_database, heartbeat_seconds, reread
 from policyd.settings import Settings
 from policyd.systemd import Supervisor
@@ -26,6 +27,7 @@ AUDIT_SECONDS = 0.1  # between two looks whether syslog takes what waits for it
 HUNG_SECONDS = 30  # for a worker that tells nothing, where no watchdog says otherwise
 STOP_SECONDS = 8  # for the workers to end by themselves; they give their connections 5, and the audit 1
 
+Source = socket.socket | Listener
 Work = Callable[[Settings, socket.socket], None]  # serves the connections from the channel until it is closed
 
 
@@ -41,7 +43,8 @@ class Parent:
         self._work = work
         self._supervisor = supervisor
         self._audit = open_audit(settings.audit)
-        self._listeners: list[Listener] = []
+        self._listeners: Sequence[Listener] = ()
+        self._admission = Admission(settings.max_connections, settings.workers, self._audit)
         self._workers = [Worker() for _ in range(settings.workers)]
         self._waiting: list[socket.socket] = []  # accepted, and with no worker yet
         self._ended = 0
@@ -52,19 +55,16 @@ class Parent:
         self._next_beat = 0.0  # as time.monotonic() counts
         self._signals, self._signal_sink = socket.socketpair()  # a signal is an octet here, its number
 
-    def run(self, endpoints: Sequence[Endpoint]) -> None:
-        """Serve until SIGTERM. Raises StoreError or ListenError, with nothing left listening."""
+    def run(self, listeners: Sequence[Listener]) -> None:
+        """Serve on *listeners* until SIGTERM, and close them. Raises StoreError."""
         check_database(self._settings)
-        try:
-            self._listeners = listen_on(endpoints, self._audit)
-        except ListenError:
-            self._audit.close()
-            raise
+        self._listeners = listeners
+        tell_of(listeners, self._audit)
         self._catch_signals()
         while not self._is_stopping:
             for worker in self._workers:
                 if not worker.pid and worker.due <= time.monotonic():
-                    worker.start(self._live)
+                    self._start(worker)
             self._turn()
             if not self._is_ready and all(worker.has_told for worker in self._workers):
                 self._is_ready = True
@@ -79,6 +79,13 @@ class Parent:
         signal.set_wakeup_fd(self._signal_sink.fileno())
         for number in HANDLED:
             signal.signal(number, lambda *_: None)
+
+    def _start(self, worker: Worker) -> None:
+        try:
+            worker.start(self._live)
+        except OSError as error:  # no descriptors, no memory: the others go on
+            worker.due = time.monotonic() + 1
+            self._audit.warned(f"a worker can't be started: {reason_of(error)}")
 
     def _live(self, channel: socket.socket) -> None:
         """What a worker does, with nothing left open that is the parent's."""
@@ -98,35 +105,46 @@ class Parent:
             os._exit(known or 70)
         os._exit(0)
 
-    def _turn(self, timeout: float | None = None) -> None:
-        """Wait until something happens, and see to it."""
+    def _turn(self, most: float = math.inf) -> None:
+        """Wait until something happens, *most* seconds at most, and see to it."""
         channels = {worker.channel: worker for worker in self._workers if worker.channel}
-        _, free, _ = select.select([], channels, [], 0)
+        _, free = _wait([], [*channels], 0)
         self._hand_on([channels[each] for each in free])
-        if timeout is None:
-            dues = [worker.due for worker in self._workers if not worker.pid]
-            timeout = max(0.0, min([*dues, self._next_beat]) - time.monotonic())
-            if self._audit.flush():
-                timeout = min(timeout, AUDIT_SECONDS)
-        sources = [self._signals, *channels, *(self._listeners if free else ())]
-        readable, _, _ = select.select(sources, [] if free else channels, [], timeout)
+        doors = self._listeners if free else ()
+        readable, _ = _wait([self._signals, *channels, *doors], [] if free else [*channels], self._timeout(most))
         for source in readable:
-            if source is self._signals:
-                self._see_to_signals()
-            elif source in channels:
-                self._waiting += channels[source].listen()
-            else:
+            if isinstance(source, Listener):
                 self._accept(source)
+            elif source is self._signals:
+                self._see_to_signals()
+            else:
+                self._waiting += channels[source].listen()
         if time.monotonic() >= self._next_beat:
             self._beat()
 
+    def _timeout(self, most: float) -> float:
+        """How long nothing need be done, *most* at most."""
+        dues = [worker.due for worker in self._workers if not worker.pid and not self._is_stopping]
+        timeout = min([*dues, self._next_beat]) - time.monotonic()
+        if not self._admission.settle():
+            timeout = min(timeout, QUIET_SECONDS)
+        if self._audit.flush():
+            timeout = min(timeout, AUDIT_SECONDS)
+        return max(0.0, min(most, timeout))
+
     def _accept(self, listener: Listener) -> None:
         try:
-            self._waiting.append(listener.accept())
+            connection = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
-            pass
-        except OSError:
-            time.sleep(0.05)  # no descriptors left in the system: it is no use to ask at once
+            return
+        except OSError as error:
+            self._admission.ran_short(error)
+            time.sleep(0.05)  # to ask again at once would be all that it does
+            return
+        if self._admission.admits(len(self._waiting) + sum(worker.connections for worker in self._workers)):
+            self._waiting.append(connection)
+        else:
+            connection.close()
 
     def _hand_on(self, workers: list[Worker]) -> None:
         """Give each connection that waits to that one of *workers* with the fewest; what none takes goes on waiting."""
@@ -182,6 +200,8 @@ class Parent:
         audit = open_audit(settings.audit)
         audit.take_over(self._audit)
         self._settings, self._audit = settings, audit
+        self._admission.audit = self._audit
+        self._admission.set_limit(settings.max_connections)
         for worker in self._workers:
             if worker.pid:
                 os.kill(worker.pid, signal.SIGHUP)
@@ -191,7 +211,8 @@ class Parent:
         self._supervisor.tell_stopping()
         for listener in self._listeners:
             listener.close()
-        self._listeners.clear()
+        self._listeners = ()
+        self._admission.end()
         self._hand_on(self._workers)
         for worker in self._workers:
             if worker.channel:
@@ -204,3 +225,16 @@ class Parent:
                 self._audit.warned("a worker did not stop and was killed", pid=worker.pid)
                 os.kill(worker.pid, signal.SIGKILL)
                 worker.bury(0)
+
+
+def _wait(
+    readers: Sequence[Source], writers: Sequence[socket.socket], timeout: float
+) -> tuple[list[Source], list[socket.socket]]:
+    """Those of *readers* that can be read and of *writers* that can be written; select(2) ends at descriptor 1023."""
+    poll = select.poll()
+    for each in {*readers, *writers}:
+        poll.register(each, (each in readers and select.POLLIN) | (each in writers and select.POLLOUT))
+    happened = dict(poll.poll(math.ceil(timeout * 1000)))
+    ends = select.POLLHUP | select.POLLERR
+    readable = [each for each in readers if happened.get(each.fileno(), 0) & (select.POLLIN | ends)]
+    return readable, [each for each in writers if happened.get(each.fileno(), 0) & (select.POLLOUT | ends)]

@@ -19,6 +19,7 @@ from policyd.cli import main
 from tests.fake_smtpd import FakeSmtpd
 
 LIMIT_SECONDS = 15
+IS_ROOT = os.geteuid() == 0
 T = TypeVar("T")
 
 
@@ -86,9 +87,13 @@ class Syslog:
 
 
 class Daemon:
-    """policyd in *folder*: settings, database, unix socket and syslog are there. Stopped at the end of its block."""
+    """policyd in *folder*: settings, database, unix socket and syslog are there. Stopped at the end of its block.
 
-    def __init__(self, folder: Path) -> None:
+    Root may have it become *user*; nobody else may reach the folders that pytest makes.
+    """
+
+    def __init__(self, folder: Path, user: str = "root") -> None:
+        self.user = user
         self.folder = folder
         self.socket = folder / "policy.sock"
         self.config = folder / "policyd.toml"
@@ -115,6 +120,7 @@ class Daemon:
         """Write the settings file: *lines* at the top level, what is logged, and where everything is."""
         endpoints = ", ".join(f'"{each}"' for each in listen or [f"unix:{self.socket}"])
         text = [f'database = "sqlite:///{self.database}"', f"listen = [{endpoints}]", *lines]
+        text += [f'user = "{self.user}"'] if IS_ROOT else []
         text += ["[audit]", f'decisions = "{decisions}"', f'syslog = "unix:{self.folder / "log"}"', ""]
         self.config.write_text("\n".join(text))
 

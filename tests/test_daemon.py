@@ -10,7 +10,6 @@ import socket
 import sqlite3
 import stat
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -513,16 +512,6 @@ def test_syslog_that_nobody_reads_stops_no_answer(daemon):
     assert told.startswith("policyd: warning: syslog took no lines to the end, dropped=9")
 
 
-AS_ANOTHER_USER = """
-import os, sys
-import encodings.idna, policyd.cli.serve, policyd.service, twisted.internet.reactor, twisted.internet.unix
-sys.path[:] = [each for each in sys.path if os.path.isdir(each)]
-os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[2]))
-from policyd.cli import main
-main(args=sys.argv[3:])
-"""
-
-
 def test_daemon_of_another_user_and_commands_of_root_share_the_database(tmp_path):
     """The daemon runs as its own user, the administrator types as root: neither may lock the other out."""
     if not IS_ROOT:
@@ -531,11 +520,10 @@ def test_daemon_of_another_user_and_commands_of_root_share_the_database(tmp_path
     folder = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())  # one that others can reach
     try:
         os.chown(folder, user.pw_uid, user.pw_gid)
-        with Daemon(folder) as daemon:
+        with Daemon(folder, user.pw_name) as daemon:
             daemon.make_tables("alice")
             assert (daemon.database.stat().st_uid, stat.S_IMODE(daemon.database.stat().st_mode)) == (user.pw_uid, 0o640)
-            words = [str(word) for word in daemon.arguments("serve")[3:]]
-            daemon.start([sys.executable, "-c", AS_ANOTHER_USER, str(user.pw_gid), str(user.pw_uid), *words])
+            daemon.start()
             with FakeSmtpd(str(daemon.socket)) as smtpd:
                 for number in range(3):
                     assert smtpd.ask(ask_for("alice")) == "DUNNO"

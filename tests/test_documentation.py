@@ -23,7 +23,7 @@ from policyd import errors, reply
 from policyd.audit import AuditLog, escape
 from policyd.cli import main
 from policyd.model import Action, Change, Decision, Request, Rule
-from policyd.server import IDLE_SECONDS
+from policyd.server import Patience
 from policyd.settings import FACILITIES, AuditSettings, Format, Settings, load_settings
 from policyd.transfer.guess import FORMATS
 from policyd.transfer.ldif_entries import ACCEPTED, MEMBERS, NAMES, OTHERS, REJECTED
@@ -435,7 +435,7 @@ def test_limits_are_those_of_the_readme() -> None:
     """An administrator compares them with Postfix's own."""
     text = words(section("When something fails"))
     assert f"{REQUEST_LIMIT // 1024} KiB" in text
-    assert f"{IDLE_SECONDS} s" in text
+    assert f"{Patience().idle_seconds} s" in text
     assert f"at most {reply.TEXT_LIMIT} characters" in words(section("The rules"))
 
 

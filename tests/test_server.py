@@ -10,11 +10,12 @@ from twisted.logger import LogEvent, globalLogPublisher
 from policyd.audit import AuditLog
 from policyd.errors import StoreError
 from policyd.model import Action, Decision, Request, Rule
-from policyd.server import DRAIN_SECONDS, IDLE_SECONDS, PolicyFactory
+from policyd.server import DRAIN_SECONDS, Patience, PolicyFactory
 from policyd.settings import AuditSettings, Decisions
 from tests.fake_smtpd import request
 from tests.strict_transport import Connection
 
+IDLE_SECONDS, REQUEST_SECONDS = Patience().idle_seconds, Patience().request_seconds
 POSTFIX_IDLE_SECONDS = 300  # postconf(5), smtpd_policy_service_max_idle
 PEER = IPv4Address("TCP", "192.0.2.1", 4711)
 
@@ -56,6 +57,10 @@ class Server:
 
     def end(self) -> None:
         self.turns += 1
+
+    def wait(self, seconds: float) -> None:
+        """Let that time pass, bit by bit, as it does."""
+        self.clock.pump([0.5] * round(seconds * 2))
 
     def connect(self) -> Connection:
         return Connection(self.factory, self.clock, PEER)
@@ -121,12 +126,12 @@ def test_idle_connection_outlives_postfix_and_then_ends_without_a_word(server):
     """Postfix must be the one that closes: a connection found closed costs it a second and a warning."""
     connection = server.connect()
     connection.receive(request(recipient="a"))
-    server.clock.advance(POSTFIX_IDLE_SECONDS + 1)
+    server.wait(POSTFIX_IDLE_SECONDS + 1)
     assert not connection.is_closed
     assert connection.receive(request(recipient="b")) == ["REJECT 5.1.1 b"]
-    server.clock.advance(IDLE_SECONDS - 0.1)
+    server.wait(IDLE_SECONDS)
     assert not connection.is_closed
-    server.clock.advance(0.1)
+    server.wait(1)
     assert connection.is_closed
     assert connection.replies() == []
     assert server.log.lines == []
@@ -136,10 +141,74 @@ def test_request_without_an_end_is_hung_up_on_with_a_warning(server):
     """Connections of peers that went away without a word must not pile up."""
     connection = server.connect()
     connection.receive(b"request=smtpd_access_policy\n")
-    server.clock.advance(IDLE_SECONDS)
-    assert connection.is_closed
+    server.wait(REQUEST_SECONDS)
+    assert not connection.is_closed
+    server.wait(2)
+    assert connection.transport.aborted
     assert connection.replies() == []
     assert server.log.lines == ['warning="hung up: no end of a request in time", peer=192.0.2.1:4711']
+
+
+def test_slow_sender_is_hung_up_on_however_often_it_sends(server):
+    """An octet now and then keeps a connection from being idle, and a thousand such would be all there may be."""
+    connection, asked = server.connect(), request(recipient="a")
+    for octet in asked[: REQUEST_SECONDS + 2]:
+        assert not connection.is_closed
+        connection.receive(bytes([octet]))
+        server.wait(1)
+    assert connection.transport.aborted
+    assert server.log.lines == ['warning="hung up: no end of a request in time", peer=192.0.2.1:4711']
+
+
+def test_each_request_has_the_whole_time_of_its_own(server):
+    """A client far away that sends one slow request after the other is slow, and no attacker."""
+    connection, asked = server.connect(), request(recipient="a")
+    for _ in range(5):
+        connection.receive(asked[:-9])
+        server.wait(REQUEST_SECONDS - 1)
+        assert connection.receive(asked[-9:] + asked[:9]) == ["REJECT 5.1.1 a"]
+        server.wait(REQUEST_SECONDS - 1)
+        assert connection.receive(asked[9:]) == ["REJECT 5.1.1 a"]
+        server.wait(REQUEST_SECONDS * 2)
+    assert not connection.is_closed
+
+
+def test_request_after_a_long_silence_has_the_whole_time(server):
+    """Postfix may ask again a moment before the connection would have been closed as idle."""
+    connection, asked = server.connect(), request(recipient="a")
+    server.wait(IDLE_SECONDS - 1)
+    connection.receive(asked[:9])
+    server.wait(REQUEST_SECONDS - 1)
+    assert connection.receive(asked[9:]) == ["REJECT 5.1.1 a"]
+
+
+def test_clock_that_is_set_hangs_up_on_nobody(server):
+    """At boot, or in a virtual machine that slept, the time of day may jump by hours."""
+    connections = [server.connect() for _ in range(3)]
+    connections[0].receive(b"request=")
+    server.clock.advance(100 * IDLE_SECONDS)
+    assert not any(each.is_closed for each in connections)
+
+
+def test_new_limits_hold_for_standing_connections(server):
+    """SIGHUP must not make Postfix connect again, nor wait until it does."""
+    connection = server.connect()
+    server.factory.patience = Patience(5, 2)
+    server.wait(5)
+    assert not connection.is_closed
+    server.wait(1)
+    assert connection.transport.aborted
+
+
+def test_one_timer_serves_all_connections(server):
+    """A timer each would cost more, at each request, than to decide."""
+    connections = [server.connect() for _ in range(100)]
+    assert len(server.clock.getDelayedCalls()) == 1
+    server.wait(10)
+    assert len(server.clock.getDelayedCalls()) == 1
+    for each in connections:
+        each.end()
+    assert server.clock.getDelayedCalls() == []
 
 
 def test_ended_connection_leaves_no_timer(server):
@@ -168,9 +237,22 @@ def test_peer_that_never_reads_is_dropped_with_its_answers(server):
     connection = server.connect()
     connection.transport.producer.pauseProducing()
     connection.receive(request())
-    server.clock.advance(IDLE_SECONDS)
+    server.wait(REQUEST_SECONDS)
+    assert not connection.is_closed
+    server.wait(1)
     assert connection.transport.aborted
     assert server.log.lines == ['warning="hung up: answers not read in time", peer=192.0.2.1:4711']
+
+
+def test_peer_that_reads_now_and_then_is_kept(server):
+    """It is slow; every time it reads it has the whole time again."""
+    connection = server.connect()
+    for _ in range(5):
+        connection.transport.producer.pauseProducing()
+        server.wait(REQUEST_SECONDS - 1)
+        connection.transport.producer.resumeProducing()
+        server.wait(0.5)
+    assert not connection.is_closed
 
 
 def test_peer_that_stops_sending_still_gets_its_answers(server):
@@ -289,9 +371,9 @@ def test_stop_does_not_wait_for_ever(server):
     ],
 )
 def test_closing_connection_that_lingers_is_aborted_in_the_end(server, close: Callable[[Connection], object], what):
-    """A close waits until the peer has read everything; the idle limit holds for that, too."""
+    """A close waits until the peer has read everything; that has its limit, too."""
     connection = server.connect()
     close(connection)
     assert connection.is_closed, what
-    server.clock.advance(IDLE_SECONDS)
+    server.wait(REQUEST_SECONDS + 1)
     assert connection.transport.aborted

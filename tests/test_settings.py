@@ -13,8 +13,8 @@ from policyd.settings import AuditSettings, Decisions, Format, Settings, load_se
 from tests.command_line import command_line
 
 KEYS = (
-    "allow_remote, always_accept, audit, database, insider_contexts, insider_networks, listen, mode, origin, "
-    "recipient_delimiter, reply, workers"
+    "allow_remote, always_accept, audit, database, group, idle_seconds, insider_contexts, insider_networks, listen, "
+    "max_connections, mode, origin, recipient_delimiter, reply, request_seconds, user, workers"
 )
 ENDPOINTS = "allowed are unix:/path[:mode=660] and tcp:PORT[:interface=127.0.0.1], each with [:backlog=N]"
 WORKERS = 'allowed are 1 to 64, and "auto" for one each processor'
@@ -44,6 +44,11 @@ def test_empty_file_is_all_defaults(load):
         listen=(),
         workers=1,
         allow_remote=False,
+        user="",
+        group="",
+        max_connections=1000,
+        idle_seconds=600,
+        request_seconds=30,
         recipient_delimiter="+",
         origin="",
         insider_networks=(ip_network("127.0.0.0/8"), ip_network("::1/128")),
@@ -63,6 +68,11 @@ def test_every_key_can_be_set(load):
         listen = ["unix:/run/policyd.sock:mode=600", "tcp:10040"]
         workers = 4
         allow_remote = true
+        user = "policyd"
+        group = "postfix"
+        max_connections = 5000
+        idle_seconds = 1200
+        request_seconds = 10
         recipient_delimiter = "+-"
         origin = "Bücher.example"
         insider_networks = ["192.0.2.0/24", "2001:db8::/32", "198.51.100.7"]
@@ -86,6 +96,11 @@ def test_every_key_can_be_set(load):
         ),
         workers=4,
         allow_remote=True,
+        user="policyd",
+        group="postfix",
+        max_connections=5000,
+        idle_seconds=1200,
+        request_seconds=10,
         recipient_delimiter="+-",
         origin="xn--bcher-kva.example",
         insider_networks=tuple(map(ip_network, ("192.0.2.0/24", "2001:db8::/32", "198.51.100.7"))),
@@ -116,6 +131,15 @@ def test_every_key_can_be_set(load):
         ("workers = '2'", f"workers: '2': {WORKERS}"),
         ("allow_remote = 'yes'", "allow_remote: 'yes': allowed are true and false"),
         ("allow_remote = 1", "allow_remote: 1: allowed are true and false"),
+        ("user = 65534", "user: 65534: must be a text in quotes"),
+        ("user = 'a b'", "user: 'a b': must be a name, as in /etc/passwd or /etc/group"),
+        ("group = 'a:b'", "group: 'a:b': must be a name, as in /etc/passwd or /etc/group"),
+        ("max_connections = 0", "max_connections: 0: allowed are 1 to 65536"),
+        ("max_connections = true", "max_connections: True: allowed are 1 to 65536"),
+        ("max_connections = '100'", "max_connections: '100': allowed are 1 to 65536"),
+        ("idle_seconds = 0", "idle_seconds: 0: allowed are 1 to 86400"),
+        ("idle_seconds = 86401", "idle_seconds: 86401: allowed are 1 to 86400"),
+        ("request_seconds = 1.5", "request_seconds: 1.5: allowed are 1 to 3600"),
         ("recipient_delimiter = 5", "recipient_delimiter: 5: must be a text in quotes"),
         (
             "recipient_delimiter = 'a'",
@@ -289,6 +313,14 @@ def test_unreadable_file_is_no_missing_file(load, tmp_path):
         ("tcp:10040:interface=0.0.0.0", {"port": 10040, "interface": "0.0.0.0"}, False),
         ("tcp:10040:interface=192.0.2.7", {"port": 10040, "interface": "192.0.2.7"}, False),
         ("tcp:0:interface=127.0.0.1", {"port": 0, "interface": "127.0.0.1"}, True),
+        ("tcp6:1:interface=127.0.0.1", {"port": 1, "interface": "127.0.0.1"}, True),
+        ("tcp6:1:interface=", {"port": 1, "interface": ""}, False),
+        ("tcp:1:interface=", {"port": 1, "interface": ""}, False),
+        ("tcp:1:interface=\\:\\:", {"port": 1, "interface": "::"}, False),
+        ("tcp:1:interface=\\:\\:ffff\\:127.0.0.1", {"port": 1, "interface": "::ffff:127.0.0.1"}, True),
+        ("tcp:1:interface=\\:\\:ffff\\:192.0.2.7", {"port": 1, "interface": "::ffff:192.0.2.7"}, False),
+        ("tcp:1:interface=\\:\\:ffff\\:0.0.0.0", {"port": 1, "interface": "::ffff:0.0.0.0"}, False),
+        ("tcp:1:interface=fe80\\:\\:1%lo", {"port": 1, "interface": "fe80::1%lo"}, False),
     ],
 )
 def test_endpoint_is_read_as_twisted_reads_it(text, endpoint, is_local):

@@ -335,8 +335,10 @@ def test_run_makes_an_example_once_and_serves(machine):
     assert machine.log() == [f"policyd --config {machine.checkout}/var/policyd.toml serve --workers 2"]
 
 
-def test_settings_of_run_survive_any_path(machine):
-    """TOML has its own ideas of quotes and backslashes."""
+@pytest.mark.parametrize(("uid", "user"), [(0, {"user": "root"}), (1000, {})], ids=["root", "a user"])
+def test_settings_of_run_survive_any_path_and_suit_who_runs_it(machine, uid, user):
+    """TOML has its own ideas of quotes and backslashes; root's checkout may be closed to every other user."""
+    machine.is_used_by(uid)
     machine.checkout = machine.checkout.rename(machine.folder / "a\\b \"c\" 'd' ü")
     machine.call("./run")
     settings = tomllib.loads((machine.checkout / "var/policyd.toml").read_text(encoding="utf-8"))
@@ -344,6 +346,7 @@ def test_settings_of_run_survive_any_path(machine):
         "database": f"sqlite:///{machine.checkout}/var/policyd.db",
         "listen": ["tcp:10040:interface=127.0.0.1"],
         "audit": {"syslog": "stderr"},
+        **user,
     }
 
 

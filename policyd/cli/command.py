@@ -51,10 +51,13 @@ class Invocation:
 
     @property
     def database_path(self) -> Path:
-        """The database file."""
+        """The database file. Raises StoreError where everybody can write it."""
+        from policyd.permissions import check_database
         from policyd.store.connect import database_path
 
-        return database_path(self.settings.database)
+        path = database_path(self.settings.database)
+        check_database(path)
+        return path
 
     @contextmanager
     def reading(self) -> "Iterator[Connection]":

@@ -1,21 +1,33 @@
 """`policyd serve`: the daemon."""
 
+import importlib
 import os
 import signal
 import socket
+import sys
+from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
+from policyd.address import normal_domain
 from policyd.audit import AuditLog
 from policyd.cli.command import Command, Invocation, invocation
 from policyd.endpoint import default_listen
 from policyd.errors import PolicydError
+from policyd.limits import raise_descriptor_limit
+from policyd.listening import Listener, listen_on
+from policyd.privileges import UMASK, Identity, become, identity_to_become
+from policyd.reply import read_ahead
+from policyd.setting import WORKERS_LIMIT
 from policyd.settings import AuditSettings, Settings
 from policyd.syslog import open_sink
 from policyd.systemd import Supervisor, find_supervisor, take_endpoints
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @click.command("serve", cls=Command)
@@ -53,20 +65,38 @@ def command(listen: tuple[str, ...], workers: str | None, stdio: bool) -> None:
 
 
 def _run(call: Invocation) -> None:
-    """Listen, and serve until told to stop."""
+    """Listen, be the user that the settings name, and serve until told to stop."""
     call.given = take_endpoints(os.environ)
     supervisor = find_supervisor(os.environ)
     settings = call.settings
-    endpoints = settings.listen or default_listen()
-    if settings.workers > 1:
-        from policyd.workers import Parent
+    identity = identity_to_become(settings.user, settings.group)
+    _import_ahead(identity)
+    from policyd.service import check_database
 
-        Parent(settings, call.load_settings, partial(_work, call, supervisor), supervisor).run(endpoints)
-        return
+    os.umask(UMASK)
+    raise_descriptor_limit(settings.max_connections + 2 * WORKERS_LIMIT)  # root may raise the hard one, too
+    with identity.acting() if identity else nullcontext():
+        check_database(settings)  # before anything listens
+    listeners = listen_on(settings.listen or default_listen(), identity, allow_remote=settings.allow_remote)
+    try:
+        if identity is not None:
+            become(identity)
+        _serve_on(listeners, call, supervisor)
+    except PolicydError:
+        for listener in listeners:
+            listener.close()
+        raise
+
+
+def _serve_on(listeners: "Sequence[Listener]", call: Invocation, supervisor: Supervisor) -> None:
     from policyd.service import PolicyService
+    from policyd.workers import Parent
 
+    if call.settings.workers > 1:
+        Parent(call.settings, call.load_settings, partial(_work, call, supervisor), supervisor).run(listeners)
+        return
     reactor = _reactor()
-    _serve(PolicyService(settings, endpoints, call.load_settings, reactor, supervisor), reactor)
+    _serve(PolicyService(call.settings, listeners, call.load_settings, reactor, supervisor), reactor)
 
 
 def _work(call: Invocation, supervisor: Supervisor, settings: Settings, channel: socket.socket) -> None:
@@ -74,7 +104,8 @@ def _work(call: Invocation, supervisor: Supervisor, settings: Settings, channel:
     from policyd.service import HandedConnections, PolicyService, heartbeat_seconds
 
     def load() -> Settings:
-        return attrs.evolve(call.load_settings(), listen=settings.listen, workers=settings.workers)  # the parent's
+        kept = {key: getattr(settings, key) for key in ("listen", "workers", "user", "group")}  # the parent's
+        return attrs.evolve(call.load_settings(), **kept)
 
     reactor = _reactor()
     service = PolicyService(settings, (), load, reactor)
@@ -96,11 +127,25 @@ def _run_on_stdio(call: Invocation) -> None:
     _serve(service, reactor)
 
 
-def _reactor() -> Any:
-    """Twisted's, installed as it is imported."""
-    from twisted.internet import reactor
+def _import_ahead(identity: Identity | None) -> None:
+    """Import what is needed later: *identity* need not be able to read where policyd is installed.
 
-    return reactor
+    The reactor itself is not made here, since processes can't share one.
+    """
+    for name in ("encodings.idna", "twisted.internet.default", "twisted.internet.unix", "policyd.workers"):
+        importlib.import_module(name)
+    normal_domain("bücher.example")  # idna imports its tables for the first such domain
+    if identity is not None:
+        read_ahead()
+
+
+def _reactor() -> Any:
+    """Twisted's, made now if there is none: as an import would, but from what is imported already."""
+    from twisted.internet import default
+
+    if "twisted.internet.reactor" not in sys.modules:
+        default.install()
+    return sys.modules["twisted.internet.reactor"]
 
 
 def _serve(service: Any, reactor: Any, *, stops_at_signals: bool = True) -> None:

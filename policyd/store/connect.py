@@ -93,7 +93,7 @@ def store_error(path: Path, error: sqlite3.Error | DBAPIError) -> StoreError:
     code = extended_code & 0xFF
     if code == sqlite3.SQLITE_CANTOPEN:
         try:
-            path.stat()
+            path.open("rb").close()
         except OSError as why:
             return missing_error(path, why)
     is_read = extended_code in (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)

@@ -16,11 +16,10 @@ import pytest
 
 from .audit import Audit, listening_audit
 from .authentication import authentication
-from .daemon import Daemon, unprivileged_command
+from .daemon import USER, Daemon, unprivileged_command
 from .instance import Postfix, make_contrib_postfix, missing_for_postfix
 from .smtp import OUTSIDE, Session
 
-SPAWN_USER = "nobody"
 Connect = Callable[..., Session]
 
 
@@ -45,10 +44,10 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def postfix(folder: Path) -> Iterator[Postfix]:
     """A running Postfix with the snippets of contrib/postfix."""
-    instance = make_contrib_postfix(folder, SPAWN_USER, folder / "spawned")
+    instance = make_contrib_postfix(folder, USER, folder / "spawned")
     endpoint = instance.queue / "policyd"
     endpoint.mkdir()
-    shutil.chown(endpoint, group="postfix")
+    shutil.chown(endpoint, USER, "postfix")
     endpoint.chmod(0o2750)  # as contrib/postfix/README.rst has it
     with authentication(instance.queue / "private" / "auth"):
         try:
@@ -63,7 +62,7 @@ def site(folder: Path) -> Path:
     """The folder of policyd's settings and database; it belongs to the user that spawn(8) runs policyd as."""
     path = folder / "site"
     path.mkdir()
-    shutil.chown(path, SPAWN_USER)
+    shutil.chown(path, USER)
     return path
 
 
@@ -106,9 +105,9 @@ def policyd(daemon: Daemon) -> Callable[..., str]:
 @pytest.fixture(scope="session")
 def spawned(folder: Path, site: Path) -> None:
     """Let spawn(8) start policyd."""
-    command = unprivileged_command(SPAWN_USER, folder / "lib")
+    command = unprivileged_command(USER, folder / "lib")
     if not command:
-        _give_up(f"{SPAWN_USER} may run no Python that has what policyd needs")
+        _give_up(f"{USER} may run no Python that has what policyd needs")
     words = [*command, "--config", str(site / "policyd.toml")]
     script = folder / "spawned"
     script.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')

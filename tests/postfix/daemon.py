@@ -15,6 +15,7 @@ from tests.activated import activated
 from .waiting import until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+USER = "nobody"  # whom the daemon becomes, and spawn(8) runs it as
 Settings = dict[str, object]
 
 
@@ -34,6 +35,7 @@ class Daemon:
             "listen": [f"unix:{endpoint}:mode=660"],
             "origin": "example.com",
             "insider_networks": ["127.0.0.0/8", "10.0.0.0/8"],
+            "user": USER,
             **settings,
             "audit": {"decisions": "all", "syslog": f"unix:{folder / 'log'}"},
         }

@@ -1,0 +1,105 @@
+"""How many connections there may be at a time, and the file descriptors for them; what is too many is logged once."""
+
+import resource
+import time
+from collections.abc import Callable
+
+from policyd.audit import AuditLog
+from policyd.errors import reason_of
+
+QUIET_SECONDS = 5.0  # without another one, what went on is over
+_OTHER_DESCRIPTORS = 48  # the database, the log, listening sockets, and what comes and goes
+
+
+class Episode:
+    """Something that happens again and again: told when it begins, and with how often it happened when it is over."""
+
+    def __init__(self, over: Callable[[int], None]) -> None:
+        self._over = over
+        self._count = 0
+        self._last = 0.0
+
+    def happened(self, now: float) -> bool:
+        """It happened; whether that is the first time."""
+        self._count += 1
+        self._last = now
+        return self._count == 1
+
+    def settle(self, now: float) -> bool:
+        """Whether it is over; then that is told, if there was anything."""
+        if self._count and now - self._last < QUIET_SECONDS:
+            return False
+        self.end()
+        return True
+
+    def end(self) -> None:
+        """It is over."""
+        count, self._count = self._count, 0
+        if count:
+            self._over(count)
+
+
+class Admission:
+    """Lets in *limit* connections at a time, fewer where there are no descriptors for them.
+
+    `audit` may be replaced at any time. With *workers*, each has a channel. Time is as *now* counts.
+    """
+
+    def __init__(self, limit: int, workers: int, audit: AuditLog, now: Callable[[], float] = time.monotonic) -> None:
+        self.audit = audit
+        self._others = _OTHER_DESCRIPTORS + workers
+        self._now = now
+        self._turned_away = Episode(lambda count: self.audit.warned("connections were turned away", count=count))
+        self._short = Episode(lambda _: self.audit.warned("connections are accepted again"))
+        self.set_limit(limit)
+
+    def set_limit(self, limit: int) -> None:
+        """Let in *limit* from now on, or as many as there can be descriptors for, with a warning."""
+        descriptors = raise_descriptor_limit(limit + self._others)
+        self.limit = min(limit, max(1, descriptors - self._others))
+        if self.limit < limit:
+            self.audit.warned(
+                "too few file descriptors for max_connections",
+                max_connections=limit,
+                descriptors=descriptors,
+                taken=self.limit,
+            )
+
+    def admits(self, connections: int) -> bool:
+        """Whether there may be one more than *connections*."""
+        if connections < self.limit:
+            return True
+        if self._turned_away.happened(self._now()):
+            self.audit.warned("too many connections; others are turned away", limit=self.limit)
+        return False
+
+    def ran_short(self, error: OSError) -> None:
+        """A connection could not be accepted, for lack of descriptors or memory; it waits."""
+        if self._short.happened(self._now()):
+            self.audit.warned(f"connections wait, they can't be accepted: {reason_of(error)}")
+
+    def settle(self) -> bool:
+        """Say of what is over that it is; whether everything is."""
+        now = self._now()
+        return all([self._turned_away.settle(now), self._short.settle(now)])
+
+    def end(self) -> None:
+        """Say what must be said before the daemon stops."""
+        self._turned_away.end()
+        self._short.end()
+
+
+def raise_descriptor_limit(wanted: int) -> int:
+    """Have this process and its children open *wanted* files at a time, or as many as may be; how many that is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for limits in ((wanted, max(wanted, hard)), (hard, hard)):  # the first needs root where it raises the hard one
+        if soft == resource.RLIM_INFINITY or soft >= wanted:
+            break
+        if hard == resource.RLIM_INFINITY:
+            limits = (wanted, hard)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        except (ValueError, OSError):
+            continue
+        soft = limits[0]
+    return wanted if soft == resource.RLIM_INFINITY else soft

@@ -1,0 +1,116 @@
+"""What is said of too many connections, and when; which sockets other machines can reach."""
+
+import os
+import socket
+from contextlib import closing
+
+import attrs
+import pytest
+
+from policyd.audit import AuditLog
+from policyd.endpoint import Endpoint
+from policyd.errors import SettingsError
+from policyd.limits import QUIET_SECONDS, Admission
+from policyd.listening import listen_on
+from policyd.settings import AuditSettings
+
+
+class Door:
+    """An admission of two, with a clock that is turned by hand, and what it says."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.now = 0.0
+        self.admission = Admission(2, 1, AuditLog(AuditSettings(), self), lambda: self.now)
+
+    def send(self, _severity: int, line: str, _said_at: float = 0.0) -> bool:
+        self.lines.append(line)
+        return True
+
+    def fileno(self) -> int:
+        return -1
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def door():
+    return Door()
+
+
+AWAY = 'warning="too many connections; others are turned away", limit=2'
+
+
+def test_flood_is_two_lines_in_the_log(door):
+    """One when it begins; one when for a while nobody was turned away, with how many were."""
+    assert [door.admission.admits(connections) for connections in (0, 1, 2)] == [True, True, False]
+    assert door.lines == [AWAY]
+    for second in range(100):
+        door.now = float(second)
+        door.admission.admits(second % 3)  # now and then somebody ends, and another one gets in
+        assert not door.admission.settle()
+    assert door.lines == [AWAY]
+    door.now += QUIET_SECONDS
+    assert door.admission.settle()
+    assert door.lines == [AWAY, 'warning="connections were turned away", count=34']
+    assert door.admission.settle()
+    assert len(door.lines) == 2
+    assert not door.admission.admits(2)
+    assert door.lines[2] == AWAY
+
+
+def test_stop_tells_how_many_there_were(door):
+    """A restart is what people do first."""
+    door.admission.admits(2)
+    door.admission.end()
+    assert door.lines == [AWAY, 'warning="connections were turned away", count=1']
+
+
+def test_lack_of_descriptors_is_told_once(door):
+    """Five attempts a second would fill the disk, too."""
+    for _ in range(100):
+        door.admission.ran_short(OSError(24, "Too many open files"))
+    door.now += QUIET_SECONDS
+    assert door.admission.settle()
+    assert door.lines == [
+        'warning="connections wait\\x2c they can\'t be accepted: Too many open files"',
+        'warning="connections are accepted again"',
+    ]
+
+
+def bound(family: socket.AddressFamily, address: tuple[str, int] | str) -> socket.socket:
+    """A socket at that address; for IPv6, IPv4 gets in as well."""
+    made = socket.socket(family)
+    if family == socket.AF_INET6:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    made.bind(address)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "local"),
+    [
+        (socket.AF_INET, ("127.0.0.1", 0), True),
+        (socket.AF_INET, ("127.1.2.3", 0), True),
+        (socket.AF_INET, ("", 0), False),
+        (socket.AF_INET6, ("::1", 0), True),
+        (socket.AF_INET6, ("::", 0), False),
+        (socket.AF_INET6, ("::ffff:127.0.0.1", 0), True),
+        (socket.AF_INET6, ("::ffff:0.0.0.0", 0), False),
+        (socket.AF_UNIX, "\0policyd test", True),
+    ],
+)
+def test_whoever_has_bound_a_socket_it_is_known_who_reaches_it(family, address, local):
+    """A supervisor that hands over a socket may have bound it anywhere."""
+    if family == socket.AF_INET6 and not socket.has_ipv6:
+        pytest.skip("this machine has no IPv6")
+    with closing(bound(family, address)) as made:
+        endpoint = Endpoint("what was handed over", descriptor=made.fileno())
+        (listener,) = listen_on([endpoint], None, allow_remote=True)
+        assert listener.is_local is local
+        if not local:
+            with pytest.raises(SettingsError, match="what was handed over: can be reached from other machines"):
+                listen_on([attrs.evolve(endpoint, descriptor=os.dup(made.fileno()))], None, allow_remote=False)
+        made.detach()  # it was handed over
+        listener.close()
