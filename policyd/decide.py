@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from functools import _lru_cache_wrapper
 
 _BEFORE_MAIL = frozenset({"", "CONNECT", "HELO", "EHLO"})
-_UNJUDGED = frozenset({"VRFY", "ETRN"})
+UNJUDGED = frozenset({"VRFY", "ETRN"})  # states in which the tables are not asked
 _CACHED_PARTIES = 4096
 _CACHED_SENDERS = 12_288  # a day's correspondents of a large site; half a kilobyte each
 _CACHED_LENGTH = 320  # characters; a longer address is looked up each time
@@ -32,7 +32,7 @@ _DUNNO = Decision(Action.DUNNO, Rule.DEFAULT)
 
 
 class Tables(Protocol):
-    """What a decision needs of the tables; each call may raise StoreError, which is an `end`, too."""
+    """What a decision needs of the tables; each call but `end` may raise StoreError, which is an `end`, too."""
 
     def begin(self) -> bool:
         """Look at one state of the tables, the newest, until `end`: whether it may be another than the last time.
@@ -77,7 +77,7 @@ class Decider:
 
         Raises StoreError where the tables can't be read: then there is no answer to give.
         """
-        if request.protocol_state in _UNJUDGED:
+        if request.protocol_state in UNJUDGED:
             note("state {}: not judged", request.protocol_state)
             return _DUNNO
         question = self._ask(request, note)

@@ -53,6 +53,12 @@ class StoreCreateError(StoreError):
     exit_status = 73  # EX_CANTCREAT
 
 
+class StoreUnsoundError(StoreError):
+    """The database can be read, and is not as it should be; what is wrong with it has been told."""
+
+    exit_status = 1
+
+
 class SettingsError(PolicydError):
     """A setting the administrator must mend; the message names the file and the key."""
 

@@ -158,6 +158,20 @@ class Decision(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong with the database: the table ("" for the whole file), the row, what is wrong, what to do."""
+
+    table: str
+    row: str
+    problem: str
+    advice: str
+
+    def __str__(self) -> str:
+        place = f"{self.table} {self.row}".strip()
+        return f"{place}: {self.problem}; {self.advice}" if place else f"{self.problem}; {self.advice}"
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """A row of the journal: one object as it was and as it is, as JSON; None where there was or is none."""
 

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer  # type: ignore[import-untyped]  # it has no annotations
 
 from policyd.audit import AuditLog
+from policyd.decide import UNJUDGED
 from policyd.errors import ProtocolError, StoreError
 from policyd.model import Decision, Request
 from policyd.settings import Settings
@@ -60,7 +61,7 @@ class PolicyProtocol(Protocol):
         self._begun = tick  # when its request was first seen unfinished; of no meaning unless after `_moved`
         self._reader = RequestReader(layouts)
         self._replies: list[bytes] = []  # made in this turn of the reactor, and not sent yet
-        self._problem = ""  # with what came after the requests that they answer
+        self._trouble: Exception | None = None  # with what came after the requests that they answer
         self._is_paused = False
         self._has_ended = False  # no more requests will come
         self._is_lost = False
@@ -148,10 +149,10 @@ class PolicyProtocol(Protocol):
             while (request := self._reader.next_request()) is not None:
                 self._replies.append(self.factory.answer(request))
         except (ProtocolError, StoreError) as error:
-            self._problem = str(error)
+            self._trouble = error
         except Exception as error:  # noqa: BLE001 - a defect of ours: this connection ends, the others go on
             Logger().failure("no answer")
-            self._problem = f"internal error: {error!r}; please report it"
+            self._trouble = error
 
     def send_replies(self) -> None:
         """Send what `answer_requests` has made, and close where there is nothing to wait for."""
@@ -161,13 +162,21 @@ class PolicyProtocol(Protocol):
             self._moved = self.factory.tick
             self._send(b"".join(self._replies))
             self._replies.clear()
-        if self._problem:
-            problem, self._problem = self._problem, ""
-            self.hang_up(problem)
+        if self._trouble is not None:
+            trouble, self._trouble = self._trouble, None
+            self._hang_up_for(trouble)
         elif self._has_ended and not self._is_paused:
             self._close()
         elif self.factory.is_stopping:
             self.finish()
+
+    def _hang_up_for(self, trouble: Exception) -> None:
+        if isinstance(trouble, StoreError):
+            self.factory.could_not_answer(trouble, self._peer)
+            self._close()
+        else:
+            is_known = isinstance(trouble, ProtocolError)
+            self.hang_up(str(trouble) if is_known else f"internal error: {trouble!r}; please report it")
 
     def _send(self, replies: bytes) -> None:
         """Write *replies* now, in this turn of the reactor; what the socket doesn't take waits for it as usual.
@@ -211,6 +220,8 @@ class PolicyFactory(Factory):
         self._layouts = Layouts()
         self._next_sweep: Any = None  # there is one while there are connections
         self._waiting: list[PolicyProtocol] = []  # those to which something came in this turn of the reactor
+        self._troubles: set[str] = set()  # what kept us from answering, since that began
+        self._unanswered = 0
 
     def buildProtocol(self, addr: IAddress | None) -> PolicyProtocol:  # type: ignore[override]  # Twisted names a type variable
         """A protocol for the connection from *addr*."""
@@ -229,9 +240,19 @@ class PolicyFactory(Factory):
         """The reply to *request*, which is on record, or waits for syslog, when this returns. Raises StoreError."""
         started = time.perf_counter()
         decision = self.decider.decide(request, int(time.time()))
+        if self._unanswered and request.protocol_state not in UNJUDGED:
+            self.audit.noticed("recovered", unanswered=self._unanswered)
+            self._troubles, self._unanswered = set(), 0
         spoken = decision.text if decision.action == "REJECT" else ""
         self.audit.decided(request, decision, (time.perf_counter() - started) * 1000)
         return render_action(decision.action, spoken)
+
+    def could_not_answer(self, error: StoreError, peer: str) -> None:
+        """A connection is closed without an answer. Of many in a row the first tells why: Postfix asks and asks."""
+        self._unanswered += 1
+        if str(error) not in self._troubles:
+            self._troubles.add(str(error))
+            self.audit.warned(f"hung up: {error}", peer=peer)
 
     def _answer_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []

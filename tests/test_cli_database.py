@@ -1,6 +1,8 @@
 """`policyd database`: the database file."""
 
+import json
 import os
+import sqlite3
 import stat
 
 import pytest
@@ -77,3 +79,130 @@ def test_stats_count_the_rows_of_each_table(policyd):
         "allowed_recipient": 2,
     }
     assert "address: 2\n" in policyd.run("database stats")
+
+
+# --- Looking at it, and copying it ---
+
+
+@pytest.fixture
+def company(policyd):
+    """A bit of everything, with what a rename, quotes and other scripts make of it."""
+    for line in (
+        "domain add example.com",
+        "mailbox add Jörg jörg@example.com '\"j b\"@example.com'",
+        "mailbox add bob bob@example.com",
+        "mailbox restrict Jörg --accept '\"x y\"@b.example' --accept '<>' --until +3d --reason 'ab — cd'",
+        "sender block Jörg @spam.example user@ @.a.example --to anyone --except @b.example --reason ☠",
+        "sender block bob --to Jörg",
+        "mailbox rename Jörg George",
+        "mailbox remove bob",
+        "undo 15",
+    ):
+        policyd.ends(line)
+    return policyd
+
+
+def test_sound_database_is_silence_for_scripts_and_a_line_for_people(company):
+    """Monitoring wants a status, a person a word; both get the end of the journal to keep elsewhere."""
+    assert company.run("database check") == ""
+    found = company.json("database check")
+    last = company.rows("SELECT id, digest FROM change ORDER BY id DESC LIMIT 1")
+    assert [(found["change"], found["digest"])] == last
+    assert (found["is_sound"], found["count"], found["findings"]) == (True, 0, [])
+    (line,) = company.says("database check")
+    assert line == (
+        f"{company.database} is sound: {found['rows']} rows; "
+        f"its last change is {found['change']}, digest {found['digest']}"
+    )
+
+
+ODD_ROWS = {
+    "UPDATE domain SET name = 'EXAMPLE.com'": "domain EXAMPLE.com: it is not in normal form",
+    "INSERT INTO address VALUES ('x@other.example', 1, 0)": "address x@other.example: other.example is not managed",
+    "INSERT INTO address VALUES ('X@example.com', 1, 0)": "address X@example.com: it is not in normal form",
+    "UPDATE mailbox SET folded_name = 'x' WHERE id = 1": "mailbox George: it is found as 'x', not by its name",
+    "UPDATE mailbox SET reason = 'a' || char(27, 10) || 'b'": "mailbox George: the text 'a\\x1b\\nb' is not one line",
+    "UPDATE mailbox SET name = 'a' || char(27), folded_name = 'a' || char(27) WHERE id = 1": "mailbox a\\x1b: its name",
+    "UPDATE mailbox SET name = CAST(x'ff' AS TEXT) WHERE id = 1": "mailbox \\udcff: its name is not in normal form",
+    "UPDATE mailbox SET until = -1": "mailbox George: until is -1, which is no time",
+    "UPDATE accepted_sender SET pattern = 'x' WHERE pattern = '<>'": "accepted_sender George: the pattern 'x' is not",
+    "UPDATE blocked_sender SET pattern = '@A.example' WHERE pattern = '@spam.example'": "blocked_sender 2: the pattern",
+    "UPDATE address SET is_primary = 0": "mailbox George: it has 0 primary addresses, not one",
+    "PRAGMA foreign_keys = 0; DELETE FROM mailbox WHERE id = 1": "address in a row: it names a mailbox",
+    "DROP INDEX address_mailbox": "index address_mailbox is missing or altered; restore a backup",
+    "ALTER TABLE domain ADD COLUMN x TEXT": "table domain is not policyd's",
+    "DROP TABLE allowed_recipient": "foreign key of allowed_recipient is missing or altered",
+    "CREATE TRIGGER t AFTER INSERT ON domain BEGIN DELETE FROM blocked_sender; END": "trigger t is not policyd's",
+    "UPDATE change SET after = 'rubbish' WHERE id = 2": "change 2: it doesn't say what was changed",
+}
+
+
+@pytest.mark.parametrize(("statements", "finding"), ODD_ROWS.items())
+def test_what_policyd_would_never_write_is_found(company, statements, finding):
+    """Each is a promise that silently isn't kept; the line says what to do, and can't steer a terminal."""
+    for statement in statements.split("; ") if "TRIGGER" not in statements else [statements]:
+        connection = sqlite3.connect(company.database, isolation_level=None)
+        connection.execute(statement)
+        connection.close()
+    ended = company.ends("database check")
+    assert ended.status == 1
+    assert any(line.startswith(finding) for line in ended.out.splitlines()), ended.out
+    assert ended.out.replace("\n", "").isprintable()
+    assert ended.err.count("\n") == 1
+    found = json.loads(company.ends("database check --json").out)
+    assert found["count"] == len(found["findings"]) >= 1
+
+
+def test_many_findings_are_counted(company):
+    """Twenty lines tell what kind of thing happened."""
+    company.rows(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50) "
+        "INSERT INTO domain SELECT 'd' || i || '.example', 'reject' FROM n"
+    )
+    ended = company.ends("database check")
+    assert (ended.status, ended.out.count("\n")) == (1, 20)
+    assert ended.err == (
+        f"policyd: {company.database}: 50 things are wrong, the first 20 of which were told; "
+        "do for each what its line says\n"
+    )
+
+
+def test_backup_is_the_database_in_one_file(company):
+    """Nothing beside it, and nothing lost."""
+    copy = company.folder / "copy.db"
+    assert company.says(f"database backup {copy}")[0].startswith(f"wrote {copy}: ")
+    assert {path.name for path in company.folder.glob("*copy*")} == {"copy.db"}
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o640
+    assert company.run(f"export --database {copy}") == company.run("export")
+
+
+def test_backup_overwrites_nothing(company):
+    """Yesterday's may be the last good one."""
+    copy = company.folder / "copy.db"
+    copy.write_text("precious")
+    assert company.refuses(f"database backup {copy}", 73) == (
+        f"policyd: {copy}: there is a file by that name already; it was left as it is"
+    )
+    assert copy.read_text() == "precious"
+    assert company.refuses("database backup /none/such.db", 73) == (
+        "policyd: /none/such.db: there is no folder /none; make it with: install -d /none"
+    )
+    assert "not a stream" in company.refuses("database backup -", 2)
+
+
+def test_backup_of_an_unsound_database_is_kept_and_told(company):
+    """It may be all there is; but who watches must hear of it."""
+    company.rows("DELETE FROM blocked_sender")
+    copy = company.folder / "copy.db"
+    ended = company.ends(f"database backup {copy}")
+    assert ended.status == 1
+    assert ended.err.startswith(f"policyd: {copy} is written, but the database is not sound: ")
+    assert company.run(f"domain list --database {copy}") == company.run("domain list")
+
+
+def test_backup_of_nothing_makes_nothing(policyd):
+    """Neither the database nor the copy."""
+    assert policyd.refuses(f"database backup {policyd.folder}/copy.db", 69) == (
+        f"policyd: {policyd.database}: there is no database; make it with: policyd database create"
+    )
+    assert {path.name for path in policyd.folder.iterdir()} == {"policyd.toml"}

@@ -1,11 +1,21 @@
 """`policyd database`: the database file."""
 
+from dataclasses import asdict
+from pathlib import Path
+
 import click
 
-from policyd.cli.command import Group, invocation
+from policyd.cli.command import Group, Invocation, invocation
 from policyd.cli.output import print_object
+from policyd.cli.progress import Progress
+from policyd.errors import StoreUnsoundError
+from policyd.model import Finding
 from policyd.store import read
-from policyd.store.connect import create_database
+from policyd.store.backup import back_up
+from policyd.store.check import Check, Checked
+from policyd.store.connect import create_database, driver_connection
+
+_SHOWN = 20  # findings
 
 
 @click.group("database", cls=Group)
@@ -27,6 +37,58 @@ def create() -> None:
         print_object(call, {"database": str(call.database_path)})
 
 
+@command.command("check")
+def check() -> None:
+    """Look at the file, the tables, each row and the journal, and tell what is wrong, a line each.
+
+    It reads only, and holds nobody up. The status is 0 where all is sound, 1 where something is wrong, and 69 where
+    the database can't be read.
+
+    \b
+    Example: policyd database check
+    """
+    call = invocation()
+    findings = _Findings(call)
+    with call.reading() as connection:
+        checked = findings.of(Check(driver_connection(connection)))
+    path = call.database_path
+    if call.json:
+        print_object(call, {"database": str(path), **findings.outcome(checked)})
+    findings.must_be_none(f"{path}")
+    call.say(f"{path} is sound: {checked.rows} rows; its last change is {checked.change}, digest {checked.digest}")
+
+
+@command.command("backup")
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+def backup(file: Path) -> None:
+    """Copy the database to a new file, while everything goes on, and check the copy as `database check` does.
+
+    The status is 0 where it is there and sound, 1 where it is there and something is wrong with it; 69, 73 and 74
+    where there is none, since the database can't be read, the file can't be made, or not be written.
+
+    \b
+    Example: policyd database backup /var/backups/policyd-$(date +%F).db
+    """
+    call = invocation()
+    if str(file) == "-":
+        raise click.UsageError("A backup is a file with a name, not a stream; to write to stdout: policyd export.")
+    findings = _Findings(call)
+    checked = Checked(0, 0, "")
+
+    def verify(check: Check) -> None:
+        nonlocal checked
+        progress.stop()
+        checked = findings.of(check)
+
+    with Progress(unit="pages") as progress:
+        back_up(call.database_path, file, progress.reach, verify)
+    octets = file.stat().st_size
+    if call.json:
+        print_object(call, {"backup": str(file), "octets": octets, **findings.outcome(checked)})
+    findings.must_be_none(f"{file} is written, but the database is not sound")
+    call.say(f"wrote {file}: {octets} octets, {checked.rows} rows, checked; its last change is {checked.change}")
+
+
 @command.command("stats")
 def stats() -> None:
     """Count the rows of each table.
@@ -39,3 +101,40 @@ def stats() -> None:
     with call.reading() as connection:
         counted = read.counts(connection)
     print_object(call, {"database": str(path), "octets": path.stat().st_size, **counted})
+
+
+class _Findings:
+    """Tells the first findings as they come, and counts them all."""
+
+    def __init__(self, call: Invocation) -> None:
+        self._call = call
+        self._first: list[Finding] = []
+        self._count = 0
+
+    def of(self, check: Check) -> Checked:
+        """What *check* has looked at; what it finds is told."""
+        with Progress(total=check.count()) as progress:
+            return check.run(self._tell, progress.advance)
+
+    def _tell(self, finding: Finding) -> None:
+        self._count += 1
+        if self._count <= _SHOWN:
+            self._first.append(finding)
+            if not self._call.json:
+                click.echo("".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(finding)))
+
+    def outcome(self, checked: Checked) -> dict[str, object]:
+        """What came of it, for `--json`."""
+        return {
+            "is_sound": not self._count,
+            **asdict(checked),
+            "count": self._count,
+            "findings": [asdict(finding) for finding in self._first],
+        }
+
+    def must_be_none(self, what: str) -> None:
+        """Raises StoreUnsoundError, about *what*, where there were findings."""
+        if self._count:
+            more = f", the first {_SHOWN} of which were told" if self._count > _SHOWN else ""
+            things = "1 thing is" if self._count == 1 else f"{self._count} things are"
+            raise StoreUnsoundError(f"{what}: {things} wrong{more}; do for each what its line says")

@@ -1,4 +1,4 @@
-"""Long work, shown: a bar on a terminal, a line each 100 000 rows otherwise."""
+"""Long work, shown: a bar on a terminal; of a stream, a line each 100 000 rows otherwise."""
 
 import os
 import sys
@@ -13,11 +13,17 @@ _BAR_EACH = 1_000
 
 
 class Progress:
-    """How far reading *stream* is, with the rate; on stderr. Without a stream, only rows are counted."""
+    """How far reading *stream* is, or how many of *total* are done, with the rate; on stderr.
 
-    def __init__(self, stream: BinaryIO | None = None) -> None:
+    *unit* is what is counted.
+    """
+
+    def __init__(self, stream: BinaryIO | None = None, *, total: int | None = None, unit: str = "rows") -> None:
         self._stream = stream
-        self._rows = 0
+        self._total = total
+        self._unit = unit
+        self._count = 0
+        self._shown = 0
         self._started = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
@@ -29,31 +35,42 @@ class Progress:
 
             columns = (
                 BarColumn(),
-                TextColumn("{task.fields[rows]} rows, {task.fields[rate]}/s"),
+                TextColumn(f"{{task.fields[count]}} {self._unit}, {{task.fields[rate]}}/s"),
                 TimeRemainingColumn(),
             )
             console = Console(stderr=True, no_color="NO_COLOR" in os.environ)
             self._bar = Progress(*columns, console=console, transient=True)
-            total = os.fstat(self._stream.fileno()).st_size if self._stream else None
-            self._task = self._bar.add_task("", total=total, rows=0, rate=0)
+            total = os.fstat(self._stream.fileno()).st_size if self._stream else self._total
+            self._task = self._bar.add_task("", total=total, count=0, rate=0)
             self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the bar away."""
         if self._bar is not None:
             self._bar.stop()
 
-    def advance(self) -> None:
-        """One more row is done."""
-        self._rows += 1
-        if self._bar is not None and self._rows % _BAR_EACH == 0:
+    def reach(self, count: int, total: int) -> None:
+        """So many of *total* are done now."""
+        self._count = count
+        if self._bar is not None:
+            self._bar.update(self._task, completed=count, total=total, count=count, rate=self._rate())
+
+    def advance(self, count: int = 1) -> None:
+        """So many more are done."""
+        self._count += count
+        if self._bar is not None and self._count - self._shown >= _BAR_EACH:
             # the descriptor's own position: the stream is in a reader's hands
-            done = os.lseek(self._stream.fileno(), 0, os.SEEK_CUR) if self._stream else self._rows
-            self._bar.update(self._task, completed=done, rows=self._rows, rate=self._rate())
-        elif self._bar is None and self._rows % _LINE_EACH == 0:
-            click.echo(f"policyd: {self._rows} rows, {self._rate()}/s", err=True)
+            done = os.lseek(self._stream.fileno(), 0, os.SEEK_CUR) if self._stream else self._count
+            self._bar.update(self._task, completed=done, count=self._count, rate=self._rate())
+            self._shown = self._count
+        elif self._bar is None and self._stream is not None and self._count % _LINE_EACH == 0:
+            click.echo(f"policyd: {self._count} {self._unit}, {self._rate()}/s", err=True)
 
     def _rate(self) -> int:
-        return round(self._rows / max(time.monotonic() - self._started, 0.001))
+        return round(self._count / max(time.monotonic() - self._started, 0.001))

@@ -151,7 +151,9 @@ def _reactor() -> Any:
 def _serve(service: Any, reactor: Any, *, stops_at_signals: bool = True) -> None:
     _log_twisted(service)
     signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(service.reload))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # a worker has kept it back until now
+    kept_back = {signal.SIGHUP, signal.SIGTERM, signal.SIGINT}  # until the reactor runs, and has its handlers
+    signal.pthread_sigmask(signal.SIG_BLOCK, kept_back)
+    reactor.callLater(0, signal.pthread_sigmask, signal.SIG_UNBLOCK, kept_back)
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run(installSignalHandlers=stops_at_signals)

@@ -3,7 +3,6 @@
 import os
 import sqlite3
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +14,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from policyd.errors import StoreCreateError, StoreError, StoreMissingError, StoreWriteError, reason_of
+from policyd.store.draft import drafting
 from policyd.store.schema import APPLICATION_ID, VERSION, metadata
 
-_WRITER_WAIT_SECONDS = 60.0  # for other writers, each of which needs milliseconds
+_WRITER_WAIT_SECONDS = 600.0  # for an import of a million rows, or for two hundred others on a busy machine
 _READER_WAIT_SECONDS = 1.0  # WAL makes a reader wait only while the file is recovered or first opened
-_FILE_MODE = 0o640
+_LOG_WAIT_SECONDS = 0.1  # for the daemon, which reads for microseconds
 _INDEX_HEADER_SIZE = 96  # octets of both copies
 
 
@@ -65,15 +65,8 @@ def create_database(path: Path, *, exist_ok: bool = False) -> None:
     Raises StoreCreateError, also if there is one already, unless *exist_ok*.
     """
     try:
-        descriptor, name = tempfile.mkstemp(".new", f".{path.name}.", path.parent)
-        draft = Path(name)
-        try:
-            os.fchmod(descriptor, _FILE_MODE)
-            os.close(descriptor)
+        with drafting(path) as draft:
             _write_tables(draft)
-            os.link(draft, path)
-        finally:
-            draft.unlink()
     except FileExistsError as error:
         if not exist_ok:
             raise StoreCreateError(f"{path}: there is a file by that name already; it was left as it is") from error
@@ -134,6 +127,10 @@ def _connect(path: Path, mode: str, wait_seconds: float) -> sqlite3.Connection:
     """A DBAPI connection in autocommit, to a database of this version. *mode* is SQLite's: ro or rw."""
     _clear_old_index(path)
     uri = f"file:{quote(os.fsencode(path))}?mode={mode}"
+    if mode == "rw" and _is_read_only(path):
+        raise StoreWriteError(f"{path}: can't be written, nothing was changed: its disk is read-only; remount it")
+    if mode == "ro" and is_unchanging(path):
+        uri += "&immutable=1"  # else SQLite wants to write its index of the log, which is empty
     try:
         connection = sqlite3.connect(uri, uri=True, timeout=wait_seconds, isolation_level=None)
     except sqlite3.Error as error:
@@ -177,8 +174,24 @@ def _clear_old_index(path: Path) -> None:
         pass  # there is none, or it is not ours to write
 
 
+def is_unchanging(path: Path) -> bool:
+    """Whether the file at *path* is on a read-only disk, and all that was committed is in it."""
+    log = Path(f"{path}-wal")
+    try:
+        return _is_read_only(path) and not (log.exists() and log.stat().st_size)
+    except OSError:
+        return False
+
+
+def _is_read_only(path: Path) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
 def check_version(path: Path, connection: sqlite3.Connection) -> None:
-    """Raises StoreError unless the tables are policyd's and no newer than it."""
+    """Raises StoreError unless the tables are policyd's, and of its own version."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application_id != APPLICATION_ID:
@@ -187,6 +200,11 @@ def check_version(path: Path, connection: sqlite3.Connection) -> None:
         raise StoreError(
             f"{path}: made by a newer policyd (tables version {version}, this one knows {VERSION}); "
             "install that policyd, or restore a backup"
+        )
+    if version < VERSION:
+        raise StoreError(
+            f"{path}: has tables of version {version}, which this policyd can't upgrade (it needs {VERSION}); "
+            "restore a backup"
         )
 
 
@@ -203,19 +221,20 @@ def _write_tables(draft: Path) -> None:
     if os.geteuid() == 0:
         folder = draft.parent.stat()
         os.chown(draft, folder.st_uid, folder.st_gid)
-    with draft.open("rb") as written:
-        os.fsync(written.fileno())
 
 
 def _empty_log(path: Path) -> None:
     """Move what was committed from the write-ahead log into the file, so that the file alone is the database.
 
-    A file that somebody moves to *path* then finds no old log to take for its own. Best effort: where
-    another connection is in the way, its end does the same.
+    A file that somebody moves to *path* then finds no old log to take for its own. Best effort: where another
+    writer is in the way, its end does the same. Where a reader is, who may stay for minutes, the log stays too:
+    to wait for it would keep every other writer from writing.
     """
     try:
-        connection = _connect(path, "rw", _READER_WAIT_SECONDS)
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection = _connect(path, "rw", _LOG_WAIT_SECONDS)
+        _, frames, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if frames == moved:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.close()
     except (StoreError, sqlite3.Error):
         pass

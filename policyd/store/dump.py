@@ -47,11 +47,11 @@ class Dump:
         for row in self._connection.execute(_BLOCKED):
             yield to_blocked(row, allowed.of(row[-1]))
 
-    def _grouped(self, statement: str) -> "_Grouped":
-        return _Grouped(self._connection.execute(statement))
+    def _grouped(self, statement: str) -> "Grouped":
+        return Grouped(self._connection.execute(statement))
 
 
-class _Grouped:
+class Grouped:
     """The second column of *rows*, grouped by the first, an id: asked for in rising order of ids."""
 
     def __init__(self, rows: Iterator[Any]) -> None:

@@ -84,7 +84,7 @@ def chain_digest(previous: str, row: tuple[int | str | None, ...]) -> str:
     Over *previous* and the row's other columns in the table's order, as UTF-8 text with a NUL between; NULL is empty.
     """
     text = "\0".join([previous, *["" if column is None else str(column) for column in row]])
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def snapshot(kept: Kept) -> Mapping[str, Any]:

@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import time
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -11,10 +10,9 @@ from typing import Any
 from policyd.errors import StoreError
 from policyd.model import BlockedSender, Domain, Mailbox
 from policyd.store import point
-from policyd.store.connect import check_version, connect_reading, missing_error, store_error
+from policyd.store.connect import check_version, connect_reading, is_unchanging, missing_error, store_error
 
 _DOMAINS_KEPT = 1024
-_REOPEN_SECONDS = 1.0
 _NO_VERSION = -1
 
 
@@ -32,7 +30,7 @@ class Lookup:
         self._cursor: sqlite3.Cursor | None = None  # one for all: to make one takes as long as to find a row
         self._file: tuple[int, int] | None = None  # the open file: device and inode
         self._written: tuple[int, int] | None = None  # its size, and when it was last written, in nanoseconds
-        self._opened_at = 0.0
+        self._is_fixed = False  # opened as a file that can't change
         self._version = _NO_VERSION  # of the state that was last looked at, as the connection counts
         self._has_begun = False
         self._domain = lru_cache(_DOMAINS_KEPT)(partial(point.domain, self._rows))
@@ -49,7 +47,7 @@ class Lookup:
         except OSError as error:
             self.close()
             raise missing_error(self._path, error) from error
-        if self._connection is None or (status.st_dev, status.st_ino) != self._file or self._is_overwritten(status):
+        if self._connection is None or self._is_another(status):
             self._open(status)
         self._rows("BEGIN")
         ((version,),) = self._rows("PRAGMA data_version")  # which makes the state that it is of the one to read
@@ -62,10 +60,13 @@ class Lookup:
         return True
 
     def end(self) -> None:
-        """Let go of the state of the tables that was looked at, if any."""
-        if self._has_begun:
+        """Let go of the state of the tables that was looked at, if any. Never raises."""
+        if self._has_begun and self._cursor is not None:
             self._has_begun = False
-            self._rows("COMMIT")
+            try:
+                self._cursor.execute("COMMIT")
+            except sqlite3.Error:  # all that was read is read
+                self.close()
 
     def close(self) -> None:
         """Let go of the file; the next call opens it again."""
@@ -99,22 +100,24 @@ class Lookup:
             self.close()
             raise store_error(self._path, error) from error
 
-    def _is_overwritten(self, status: os.stat_result) -> bool:
-        """Whether the file was written since it was opened: by SQLite itself after a commit, or by a copy over it.
+    def _is_another(self, status: os.stat_result) -> bool:
+        """Whether it isn't the file that was opened, or was written since: by SQLite itself, or by a copy over it.
 
-        To open it again is right in both cases, and dear: so once in `_REOPEN_SECONDS` at most.
+        To open it again takes as long as ten answers, and is right in each case. What SQLite knows of the file
+        before a copy, read together with the file after it, could look like tables without the row that was asked for.
         """
-        written = (status.st_size, status.st_mtime_ns)
-        return written != self._written and time.monotonic() - self._opened_at > _REOPEN_SECONDS
+        if (status.st_dev, status.st_ino) != self._file or (status.st_size, status.st_mtime_ns) != self._written:
+            return True
+        return self._is_fixed and not is_unchanging(self._path)
 
     def _open(self, status: os.stat_result) -> None:
         """Open the file by that name, whose *status* was this a moment ago."""
         self.close()
+        self._is_fixed = is_unchanging(self._path)
         self._connection = connect_reading(self._path)
         self._cursor = self._connection.cursor()
         self._file = (status.st_dev, status.st_ino)
         self._written = (status.st_size, status.st_mtime_ns)
-        self._opened_at = time.monotonic()
         self._version = _NO_VERSION
 
     def _check_version(self) -> None:

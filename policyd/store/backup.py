@@ -1,0 +1,72 @@
+"""A copy of the whole database as one file, made while everything goes on."""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+from policyd.errors import StoreCreateError, StoreError, StoreWriteError
+from policyd.store.check import Check
+from policyd.store.connect import driver_connection, reading, store_error
+from policyd.store.draft import drafting
+
+_PAGES = 1024  # copied in one step
+
+Tell = Callable[[int, int], None]  # pages done, pages in all
+Verify = Callable[[Check], None]
+
+
+def back_up(path: Path, target: Path, tell: Tell, verify: Verify) -> None:
+    """Copy one state of the database at *path* to *target*, which appears whole, after *verify* has read it.
+
+    Raises StoreError where *path* can't be read, StoreCreateError where *target* can't be made or is there already,
+    StoreWriteError where it can't be written.
+    """
+    if os.path.lexists(target):
+        raise _exists(target)
+    try:
+        with drafting(target) as draft:
+            with reading(path) as connection:
+                _copy(driver_connection(connection), draft, target, tell)
+            with closing(_open_again(draft)) as copy:
+                try:
+                    verify(Check(copy))
+                except sqlite3.Error as error:
+                    raise store_error(target, error) from error
+    except FileExistsError as error:
+        raise _exists(target) from error
+    except FileNotFoundError as error:
+        folder = target.parent
+        raise StoreCreateError(f"{target}: there is no folder {folder}; make it with: install -d {folder}") from error
+    except OSError as error:
+        raise StoreCreateError(f"{target}: the backup can't be made: {error.strerror}") from error
+
+
+def _exists(target: Path) -> StoreError:
+    return StoreCreateError(f"{target}: there is a file by that name already; it was left as it is")
+
+
+def _copy(source: sqlite3.Connection, draft: Path, target: Path, tell: Tell) -> None:
+    """Copy the state that *source*'s transaction sees, however often others write meanwhile."""
+    with closing(sqlite3.connect(draft, isolation_level=None)) as copy:
+        copy.execute("PRAGMA journal_mode = OFF")  # a copy that isn't whole is thrown away
+        copy.execute("PRAGMA synchronous = OFF")  # it is synced as a whole
+        try:
+            source.backup(copy, pages=_PAGES, progress=lambda _status, left, total: tell(total - left, total))
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+                raise StoreWriteError(f"{target}: can't be written: {error}; make room on the disk") from error
+            raise
+
+
+def _open_again(draft: Path) -> sqlite3.Connection:
+    """The copy as the disk has it, opened so that nothing is made beside it."""
+    descriptor = os.open(draft, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+    return sqlite3.connect(f"file:{quote(os.fsencode(draft))}?mode=ro&immutable=1", uri=True, isolation_level=None)

@@ -1,0 +1,241 @@
+"""Is the database as policyd makes it: the file, the tables, each row, and the journal that tells how they came."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import create_engine, func, literal_column, select
+
+from policyd.address import check_text, fold, normal_domain, normal_name, normal_pattern, parse_address
+from policyd.errors import AddressError
+from policyd.model import Finding
+from policyd.store import point, schema
+from policyd.store.dump import Grouped
+from policyd.store.point import compiled
+from policyd.store.replay import Replay
+
+_RESTORE = "restore a backup"
+_AGAIN = "take it away, and add it again with policyd"
+_END_OF_TIME = 253_370_764_800  # the year 9999, the last that can be shown
+_SHOWN = 20  # of SQLite's own complaints
+
+_TABLES = """
+    SELECT 'table ' || t.name, c.name, c.type, c."notnull", c.pk
+    FROM pragma_table_list AS t, pragma_table_xinfo(t.name) AS c
+    WHERE t.schema = 'main' AND t.name NOT LIKE 'sqlite%' AND t.type = 'table'
+    UNION ALL
+    SELECT 'index ' || s.name, c.name, s.tbl_name, i."unique", c.seqno
+    FROM sqlite_schema AS s, pragma_index_list(s.tbl_name) AS i, pragma_index_xinfo(s.name) AS c
+    WHERE s.type = 'index' AND s.name = i.name AND c.key AND s.name NOT LIKE 'sqlite%'
+    UNION ALL
+    SELECT 'foreign key of ' || t.name, f."from", f."table", f."to", f.on_delete
+    FROM pragma_table_list AS t, pragma_foreign_key_list(t.name) AS f
+    WHERE t.schema = 'main'
+    UNION ALL
+    SELECT type || ' ' || name, tbl_name, '', '', '' FROM sqlite_schema WHERE type IN ('view', 'trigger')
+"""  # SQLAlchemy has no words for these
+_DOMAINS = compiled(select(schema.domain).order_by(schema.domain.c.name))
+_MAILBOXES = compiled(select(schema.mailbox).order_by(schema.mailbox.c.id))
+_ADDRESSES = compiled(select(schema.address).order_by(schema.address.c.address))
+_ACCEPTED = compiled(select(schema.accepted_sender).order_by(*schema.accepted_sender.c))
+_BLOCKED = compiled(select(schema.blocked_sender).order_by(schema.blocked_sender.c.id))
+_ALLOWED = compiled(select(schema.allowed_recipient).order_by(*schema.allowed_recipient.c))
+_COUNTS = [
+    compiled(select(func.count()).select_from(table))
+    for table in (schema.domain, schema.mailbox, schema.address, schema.blocked_sender, schema.change)
+]
+_NOT_ONE_PRIMARY = compiled(
+    select(schema.mailbox.c.name, func.sum(schema.address.c.is_primary))
+    .join(schema.address, schema.address.c.mailbox_id == schema.mailbox.c.id)
+    .group_by(schema.address.c.mailbox_id)
+    .having(func.sum(schema.address.c.is_primary) != literal_column("1"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """How many rows were looked at, and how the journal ends: who has kept that can tell whether it was cut off."""
+
+    rows: int
+    change: int
+    digest: str
+
+
+class Check:
+    """Looks at all there is over *connection*, in whose transaction it is of one moment. It writes nothing there.
+
+    Memory does not grow with the tables.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        connection.text_factory = lambda octets: octets.decode("utf-8", "surrogateescape")
+        self._connection = connection
+        self._tell: Callable[[Finding], None] = lambda _: None
+        self._advance: Callable[[], None] = lambda: None
+        self._rows = 0
+        self._replay = Replay(connection)
+        self._is_managed = lru_cache(1024)(lambda name: point.domain(point.rows_of(connection), name) is not None)
+
+    def count(self) -> int | None:
+        """How many rows there are to look at; None where the file is too damaged to tell."""
+        try:
+            return sum(int(self._connection.execute(statement).fetchone()[0]) for statement in _COUNTS)
+        except sqlite3.DatabaseError:
+            return None
+
+    def run(self, tell: Callable[[Finding], None], advance: Callable[[], None]) -> Checked:
+        """Look at everything. Each finding goes to *tell*; *advance* is called for each row.
+
+        Raises sqlite3.Error where there is no looking, but not for a damaged file.
+        """
+        self._tell, self._advance = tell, advance
+        try:
+            if self._check_file():
+                self._check_rows()
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CORRUPT:
+                raise
+            self._find("", "", f"the file is damaged: {error}", _RESTORE)
+        return Checked(self._rows, self._replay.last, self._replay.digest)
+
+    def _check_file(self) -> bool:
+        """SQLite's own opinion, and whether the tables are the schema's; false where their rows can't be read."""
+        for (told,) in self._connection.execute(f"PRAGMA integrity_check({_SHOWN})"):
+            for line in told.splitlines():
+                if line != "ok" and not line.startswith("***"):
+                    self._find("", "", f"SQLite says: {line}", _RESTORE)
+        has, wants = _tables(self._connection), _wanted_tables()
+        for what, missing in (("missing or altered", wants - has), ("not policyd's", has - wants)):
+            for name in sorted({each[0] for each in missing}):
+                self._find("", "", f"{name} is {what}", _RESTORE)
+        for table, number, parent, _ in self._connection.execute("PRAGMA foreign_key_check"):
+            row = f"in row {number}" if number is not None else "in a row"
+            self._find(table, row, f"it names a {parent} that isn't there", _RESTORE)
+        return not any(each[0].startswith("table") for each in wants - has)
+
+    def _check_rows(self) -> None:
+        for finding in self._replay.chain(self._count_one):
+            self._tell(finding)
+        for noun, key, name, values in self._objects():
+            self._count_one()
+            wrong = self._replay.take(noun, key, name, values)
+            if wrong is not None:
+                self._tell(wrong)
+        for finding in self._replay.left():
+            self._tell(finding)
+        for name, count in self._connection.execute(_NOT_ONE_PRIMARY):
+            advice = "take one of its addresses away, and add it again with policyd"
+            self._find("mailbox", name, f"it has {count} primary addresses, not one", advice)
+
+    def _objects(self) -> Iterator[tuple[str, int | str, str, dict[str, Any]]]:
+        """Every object: noun, key, name, and its snapshot with mailboxes named by their numbers."""
+        for name, unlisted in self._connection.execute(_DOMAINS):
+            self._check_domain(name)
+            yield "domain", name, name, {"name": name, "unlisted": unlisted}
+        accepted = Grouped(self._connection.execute(_ACCEPTED))
+        for number, name, folded_name, receive, reason, until, comment in self._connection.execute(_MAILBOXES):
+            patterns = accepted.of(number)
+            self._check_mailbox(name, folded_name)
+            self._check_remarks("mailbox", name, until, reason, comment)
+            self._check_patterns("accepted_sender", name, patterns)
+            values = {"id": number, "name": name, "receive": receive, "accept": sorted(patterns)}
+            yield "mailbox", number, name, values | {"reason": reason, "until": until, "comment": comment}
+        for address, mailbox_id, is_primary in self._connection.execute(_ADDRESSES):
+            self._check_address(address)
+            values = {"address": address, "mailbox": mailbox_id, "is_primary": bool(is_primary)}
+            yield "address", address, address, values
+        yield from self._entries()
+
+    def _entries(self) -> Iterator[tuple[str, int | str, str, dict[str, Any]]]:
+        """Every blocked sender, as `_objects`."""
+        allowed = Grouped(self._connection.execute(_ALLOWED))
+        for number, holder, pattern, recipients, target, *terms in self._connection.execute(_BLOCKED):
+            reason, until, comment, created_at, created_by = terms
+            patterns = allowed.of(number)
+            self._check_remarks("blocked_sender", f"{number}", until, reason, comment, created_by)
+            self._check_patterns("blocked_sender", f"{number}", [pattern] if pattern is not None else [])
+            self._check_patterns("allowed_recipient", f"{number}", patterns)
+            yield (
+                "sender",
+                number,
+                pattern or str(number),
+                {
+                    "id": number,
+                    "sender": pattern if holder is None else holder,
+                    "to": recipients if target is None else target,
+                    "except": sorted(patterns),
+                    "reason": reason,
+                    "until": until,
+                    "comment": comment,
+                    "created_at": created_at,
+                    "created_by": created_by,
+                },
+            )
+
+    def _check_domain(self, name: str) -> None:
+        if not _is_normal(normal_domain, name):
+            self._find("domain", name, "it is not in normal form, so no recipient is in it", _AGAIN)
+
+    def _check_mailbox(self, name: str, folded_name: str) -> None:
+        if not _is_normal(normal_name, name):
+            self._find("mailbox", name, "its name is not in normal form", _AGAIN)
+        if folded_name != fold(name):
+            self._find("mailbox", name, f"it is found as {folded_name!a}, not by its name", _AGAIN)
+
+    def _check_address(self, address: str) -> None:
+        domain = address.rpartition("@")[2]
+        if not _is_normal(lambda text: str(parse_address(_typed(text))), address):
+            self._find("address", address, "it is not in normal form, so it gets no mail", _AGAIN)
+        elif not self._is_managed(domain):
+            self._find("address", address, f"{domain} is not managed", f"type: policyd domain add {domain}")
+
+    def _check_patterns(self, table: str, name: str, patterns: list[str]) -> None:
+        for pattern in patterns:
+            if not _is_normal(lambda text: normal_pattern(_typed(text)), pattern):
+                self._find(table, name, f"the pattern {pattern!a} is not in normal form, so it matches nobody", _AGAIN)
+
+    def _check_remarks(self, table: str, name: str, until: int | None, *texts: str) -> None:
+        if until is not None and not 0 < until < _END_OF_TIME:
+            self._find(table, name, f"until is {until}, which is no time", _AGAIN)
+        for text in texts:
+            if not _is_normal(lambda text: check_text(text, "it"), text):
+                self._find(table, name, f"the text {text[:100]!a} is not one line of plain text", _AGAIN)
+
+    def _find(self, table: str, row: str, problem: str, advice: str) -> None:
+        self._tell(Finding(table, row, problem, advice))
+
+    def _count_one(self) -> None:
+        self._rows += 1
+        self._advance()
+
+
+def _tables(connection: sqlite3.Connection) -> set[tuple[Any, ...]]:
+    """Every column of every table and index, and each foreign key, trigger and view."""
+    return set(connection.execute(_TABLES))
+
+
+def _wanted_tables() -> set[tuple[Any, ...]]:
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection:
+        schema.metadata.create_all(connection)
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        return _tables(driver)
+
+
+def _is_normal(normal: Callable[[str], str], text: str) -> bool:
+    try:
+        return normal(text) == text
+    except AddressError:
+        return False
+
+
+def _typed(text: str) -> str:
+    """An address or pattern as it is kept, in the form in which it could be typed: with its local part quoted."""
+    local, at, domain = text.rpartition("@")
+    if not at or not local:
+        return text
+    escaped = local.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"@{domain}'

@@ -1,0 +1,132 @@
+"""The journal, read again from its first row: is the chain whole, and what did it leave of each object."""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, Text, bindparam, delete, insert, select
+from sqlalchemy.schema import CreateTable
+
+from policyd.address import fold, is_pattern
+from policyd.model import Change, Finding, Recipients
+from policyd.store.journal import chain_digest
+from policyd.store.point import compiled
+from policyd.store.schema import change
+
+_CACHE_KIBIBYTES = 32768
+_ALTERED = "somebody altered the journal; compare it with a backup and with the mail log"
+_BEHIND = "somebody changed the tables past policyd; see: policyd history --object"
+_FIXED = (Recipients.OUTSIDE, Recipients.ANYONE)
+_KEYS = {"domain": "name", "mailbox": "id", "address": "address", "sender": "id"}
+TABLES = {"domain": "domain", "mailbox": "mailbox", "address": "address", "sender": "blocked_sender"}
+
+_replayed = MetaData()
+_name = Table(
+    "replayed_name",
+    _replayed,
+    Column("folded", Text, primary_key=True),
+    Column("mailbox", Integer, nullable=False),
+    prefixes=["TEMPORARY"],
+    sqlite_with_rowid=False,
+)
+_state = Table(
+    "replayed_state",
+    _replayed,
+    Column("noun", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("state", LargeBinary, nullable=False),
+    Column("object", Text, nullable=False),
+    Column("change", Integer, nullable=False),
+    prefixes=["TEMPORARY"],
+    sqlite_with_rowid=False,
+)
+_KEEP_NAME = compiled(insert(_name).prefix_with("OR REPLACE"))
+_DROP_NAME = compiled(delete(_name).where(_name.c.folded == bindparam("folded")))
+_FIND_NAME = compiled(select(_name.c.mailbox).where(_name.c.folded == bindparam("folded")))
+_KEEP = compiled(insert(_state).prefix_with("OR REPLACE"))
+_TAKE = compiled(
+    delete(_state)
+    .where(_state.c.noun == bindparam("noun"), _state.c.key == bindparam("which"))
+    .returning(_state.c.state, _state.c.change)
+)
+_LEFT = compiled(select(_state.c.noun, _state.c.object, _state.c.change).order_by(_state.c.change))
+_CHANGES = compiled(select(change).order_by(change.c.id))
+
+
+class Replay:
+    """The journal over *connection*; what it left of each object is in temporary tables, on disk where large."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._latest = ("", 0)  # a mailbox whose addresses come next, as a rule
+        self.last, self.digest = 0, ""
+        connection.execute(f"PRAGMA temp.cache_size = {-_CACHE_KIBIBYTES}")
+        for table in _replayed.sorted_tables:
+            connection.execute(compiled(CreateTable(table)))
+
+    def chain(self, advance: Callable[[], None]) -> Iterator[Finding]:
+        """What is wrong with the journal itself: an id that is missing, a digest that is not that of row and chain.
+
+        To be read to its end, before `take`; *advance* is called for each row.
+        """
+        for row in self._connection.execute(_CHANGES):
+            advance()
+            read = Change(*row)
+            if read.id != self.last + 1:
+                yield Finding("change", str(read.id), f"it comes after change {self.last}: rows are missing", _ALTERED)
+            elif chain_digest(self.digest, row[:-1]) != read.digest:
+                yield Finding("change", str(read.id), "its digest is not that of the row and the one before", _ALTERED)
+            self.last, self.digest = read.id, read.digest
+            try:
+                self._apply(read)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                yield Finding("change", str(read.id), "it doesn't say what was changed", _ALTERED)
+
+    def take(self, noun: str, key: int | str, name: str, values: Mapping[str, Any]) -> Finding | None:
+        """What is wrong with the object whose snapshot is *values*, but mailboxes named by number; asked once each."""
+        storable = str(key).encode("utf-8", "backslashreplace").decode("utf-8")
+        found = self._connection.execute(_TAKE, (noun, storable)).fetchone()
+        if found is None:
+            return Finding(TABLES[noun], name, "no change in the journal made it", f"{_BEHIND} '{name}'")
+        if found[0] != _digest(values):
+            problem = f"it is not as change {found[1]} left it"
+            return Finding(TABLES[noun], name, problem, f"{_BEHIND} '{name}'")
+        return None
+
+    def left(self) -> Iterator[Finding]:
+        """The objects that the journal left and nobody asked for."""
+        for noun, name, number in self._connection.execute(_LEFT):
+            problem = f"it is not there, and change {number} left it"
+            yield Finding(TABLES[noun], name, problem, f"{_BEHIND} '{name}'")
+
+    def _apply(self, read: Change) -> None:
+        noun = read.operation.partition(".")[0]
+        before: Any = None if read.before is None else json.loads(read.before)
+        after: Any = None if read.after is None else json.loads(read.after)
+        if noun == "mailbox":
+            if before is not None:
+                self._connection.execute(_DROP_NAME, (fold(before["name"]),))
+            if after is not None:
+                self._connection.execute(_KEEP_NAME, (fold(after["name"]), after["id"]))
+            self._latest = (after["name"], after["id"]) if after else ("", 0)
+        if after is None:
+            self._connection.execute(_TAKE, (noun, str(before[_KEYS[noun]]))).fetchone()
+            return
+        for field in {"address": ("mailbox",), "sender": ("sender", "to")}.get(noun, ()):
+            after[field] = self._number(after[field])
+        self._connection.execute(_KEEP, (noun, str(after[_KEYS[noun]]), _digest(after), read.object, read.id))
+
+    def _number(self, name: str) -> int | str:
+        """The number of the mailbox that had *name* then; a pattern, or a word with a meaning, as it is."""
+        if is_pattern(name) or name in _FIXED:
+            return name
+        if name == self._latest[0]:
+            return self._latest[1]
+        found = self._connection.execute(_FIND_NAME, (fold(name),)).fetchone()
+        return int(found[0]) if found else 0
+
+
+def _digest(values: Mapping[str, Any]) -> bytes:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode("utf-8")).digest()
