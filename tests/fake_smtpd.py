@@ -17,6 +17,10 @@ class OutOfStepError(AssertionError):
     """The server did what makes Postfix drop the connection."""
 
 
+class HungUpError(OutOfStepError):
+    """The server closed the connection, and sent nothing that it should not have sent."""
+
+
 class FakeSmtpd:
     """One smtpd process and its connection to the policy server at *address*."""
 
@@ -38,6 +42,10 @@ class FakeSmtpd:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
         self._socket.close()
 
     def ask(self, request: bytes) -> str:
@@ -64,7 +72,7 @@ class FakeSmtpd:
         """Raise if there is anything to read, as Postfix would drop this connection."""
         if self.has_answer():
             received = self._received + (self._receive() if self._is_readable() else b"")
-            raise OutOfStepError(f"between requests there came {received!r}")
+            raise (OutOfStepError if received else HungUpError)(f"between requests there came {received!r}")
 
     def has_answer(self) -> bool:
         """Whether there is anything to read."""
@@ -75,7 +83,7 @@ class FakeSmtpd:
         while b"\n\n" not in self._received:
             octets = self._receive()
             if not octets:
-                raise OutOfStepError(f"the server hung up after {self._received!r}")
+                raise HungUpError(f"the server hung up after {self._received!r}")
             self._received += octets
         reply, self._received = self._received.split(b"\n\n", 1)
         name, equals, action = reply.partition(b"=")

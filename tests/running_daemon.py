@@ -57,6 +57,13 @@ class Syslog:
         """All lines so far, without what every syslog line begins with."""
         return list(self._lines)
 
+    def take(self) -> list[str]:
+        """All lines so far, which are then forgotten."""
+        count = len(self._lines)
+        taken = self._lines[:count]
+        del self._lines[:count]
+        return taken
+
     def matching(self, part: str) -> list[str]:
         """The lines so far that hold *part*."""
         return [line for line in self.lines() if part in line]

@@ -295,8 +295,9 @@ NASTY = [
 
 
 @pytest.mark.parametrize("words", [words for words in VERBS if words != "serve"])
-def test_nothing_that_is_typed_makes_a_traceback(policyd, words):
+def test_nothing_that_is_typed_makes_a_traceback(policyd, words, monkeypatch):
     """Whatever stands in an argument or option ends in a status that means something, and one clean line."""
+    monkeypatch.chdir(policyd.folder)  # some of it is a good name for a backup
     arguments = [each for each in COMMANDS[words].params if isinstance(each, click.Argument)]
     options = [
         f"--{str(each.name).replace('_', '-')}"

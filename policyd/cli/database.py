@@ -67,7 +67,7 @@ def backup(file: Path) -> None:
     where there is none, since the database can't be read, the file can't be made, or not be written.
 
     \b
-    Example: policyd database backup /var/backups/policyd-$(date +%F).db
+    Example: policyd database backup monday.db
     """
     call = invocation()
     if str(file) == "-":

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from docutils.core import publish_doctree
+from docutils.core import publish_doctree  # type: ignore[import-untyped]  # it has no annotations
 
 HERE = Path(__file__).parent
 README = (HERE / "README.rst").read_text(encoding="utf-8")
