@@ -63,10 +63,13 @@ class PolicyService(Service):
             self._acceptors = [Acceptor(each, self.factory, self._admission, self._reactor) for each in self._listeners]
             tell_of(self._listeners, self.audit)
         super().startService()
+        self._reactor.callLater(0, self._tell_started)  # when the reactor runs, and signals are seen to
+
+    def _tell_started(self) -> None:
         self.announce("started")
-        self._reactor.callWhenRunning(self._tell_ready)
+        self._tell_ready()
         if self._supervisor.beat_seconds:
-            self._reactor.callWhenRunning(self._beat)
+            self._beat()
 
     def announce(self, event: str) -> None:
         """Log every effective setting."""

@@ -7,7 +7,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from policyd.server import PolicyFactory, PolicyProtocol
+from policyd.protocol import PolicyProtocol
+from policyd.server import PolicyFactory
 
 REPLIES = re.compile(rb"(action=[ -~]+\n\n)+")
 

@@ -242,6 +242,7 @@ def test_watchdog_bites_a_worker_that_hangs_and_nobody_else(daemon, notified):
     """The others go on, and another takes its place."""
     daemon.start(daemon.arguments("serve", "--workers", "2"), variables=notified.variables)
     notified.wait_for("READY=1")
+    until(lambda: len(daemon.syslog.matching("event=started")) == 2, "both workers")
     assert daemon.process is not None
     pid = daemon.process.pid
     stuck = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])

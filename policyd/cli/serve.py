@@ -1,7 +1,9 @@
 """`policyd serve`: the daemon."""
 
+import gc
 import importlib
 import os
+import select
 import signal
 import socket
 import sys
@@ -132,8 +134,9 @@ def _import_ahead(identity: Identity | None) -> None:
 
     The reactor itself is not made here, since processes can't share one.
     """
-    for name in ("encodings.idna", "twisted.internet.default", "twisted.internet.unix", "policyd.workers"):
+    for name in ("encodings.idna", "twisted.internet.unix", "policyd.workers"):
         importlib.import_module(name)
+    _reactor_module()
     normal_domain("bücher.example")  # idna imports its tables for the first such domain
     if identity is not None:
         read_ahead()
@@ -141,11 +144,14 @@ def _import_ahead(identity: Identity | None) -> None:
 
 def _reactor() -> Any:
     """Twisted's, made now if there is none: as an import would, but from what is imported already."""
-    from twisted.internet import default
-
     if "twisted.internet.reactor" not in sys.modules:
-        default.install()
+        _reactor_module().install()
     return sys.modules["twisted.internet.reactor"]
+
+
+def _reactor_module() -> Any:
+    """What makes the reactor: ours, which is epoll's, or Twisted's choice where there is no epoll."""
+    return importlib.import_module("policyd.reactor" if hasattr(select, "epoll") else "twisted.internet.default")
 
 
 def _serve(service: Any, reactor: Any, *, stops_at_signals: bool = True) -> None:
@@ -156,7 +162,15 @@ def _serve(service: Any, reactor: Any, *, stops_at_signals: bool = True) -> None
     reactor.callLater(0, signal.pthread_sigmask, signal.SIG_UNBLOCK, kept_back)
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.callWhenRunning(_spare_collector)
     reactor.run(installSignalHandlers=stops_at_signals)
+
+
+def _spare_collector() -> None:
+    """What is there at the start stays, and what an answer makes goes with it: garbage is seldom to be looked for."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
 
 
 def _log_twisted(service: Any) -> None:
