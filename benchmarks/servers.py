@@ -48,7 +48,7 @@ class Load:
 
     connections: int = 100
     recipients: int = 1000
-    senders: int = 1000
+    senders: int = 10_000
     rejected_percent: int = 0
     rate: int = 0  # requests a second; 0 is as fast as answers come
     seconds: float = 3
@@ -140,11 +140,12 @@ class Bench:
         address = f"inet:127.0.0.1:{free_port()}"
         return Server(self._spawn([self.folder / "floor", address]), address)
 
-    def start_policyd(self, rows: int, audit: str = "rejects") -> Server:
+    def start_policyd(self, rows: int, audit: str = "rejects", workers: int = 1) -> Server:
         """policyd on tables of *rows* mailboxes, its audit going into the sink."""
         port = free_port()
         settings = self.write_settings(rows, audit, port)
-        return self.start_other([sys.executable, "-m", "policyd", "--config", settings, "serve"], port)
+        words = ["--config", settings, "serve", "--workers", str(workers)]
+        return self.start_other([sys.executable, "-m", "policyd", *words], port)
 
     def start_other(self, command: Sequence[str | Path], port: int, pid_file: Path | None = None) -> Server:
         """A server that *command* starts on *port* of loopback."""

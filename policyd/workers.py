@@ -23,6 +23,7 @@ from policyd.settings import Settings
 from policyd.systemd import Supervisor
 from policyd.worker import HANDLED, Worker
 
+AT_ONCE = 64  # connections accepted before others get their turn
 AUDIT_SECONDS = 0.1  # between two looks whether syslog takes what waits for it
 HUNG_SECONDS = 30  # for a worker that tells nothing, where no watchdog says otherwise
 STOP_SECONDS = 8  # for the workers to end by themselves; they give their connections 5, and the audit 1
@@ -133,18 +134,22 @@ class Parent:
         return max(0.0, min(most, timeout))
 
     def _accept(self, listener: Listener) -> None:
-        try:
-            connection = listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        except OSError as error:
-            self._admission.ran_short(error)
-            time.sleep(0.05)  # to ask again at once would be all that it does
-            return
-        if self._admission.admits(len(self._waiting) + sum(worker.connections for worker in self._workers)):
-            self._waiting.append(connection)
-        else:
-            connection.close()
+        """Take those who wait: a full queue of them makes Postfix wait a second before it tries again."""
+        for _ in range(AT_ONCE):
+            try:
+                connection = listener.accept()
+            except BlockingIOError:
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                self._admission.ran_short(error)
+                time.sleep(0.05)  # to ask again at once would be all that it does
+                return
+            if self._admission.admits(len(self._waiting) + sum(worker.connections for worker in self._workers)):
+                self._waiting.append(connection)
+            else:
+                connection.close()
 
     def _hand_on(self, workers: list[Worker]) -> None:
         """Give each connection that waits to that one of *workers* with the fewest; what none takes goes on waiting."""

@@ -733,6 +733,7 @@ def read_terminal(descriptor):
         return b""
 
 
+@pytest.mark.full
 def test_killed_import_has_changed_everything_or_nothing(policyd):
     """At any moment: during the reading, the writing, the commit, and after."""
     seed = int(time.time())

@@ -169,3 +169,22 @@ def test_audit_has_one_line_for_what_is_too_much_for_a_line_each(policyd):
         assert len(syslog.lines()) == 2
     finally:
         syslog.close()
+
+
+def test_undo_leaves_each_mailbox_with_one_primary_address(policyd):
+    """It is the mailbox's own sender address: with two or none, the next export would be wrong."""
+    policyd.run("address remove alice@example.com")
+    policyd.run("address add alice new@example.com")
+    refused = "policyd: changeset {} can't be undone, later changes build on it: mailbox {}"
+    assert policyd.refuses("undo 6") == refused.format(6, "alice would have 2 primary addresses")
+    policyd.run("address remove bob@example.com")
+    policyd.run("address add bob first@example.com")
+    policyd.run("address add bob second@example.com")
+    assert policyd.refuses("undo 9") == refused.format(9, "bob would have no primary addresses")
+    for changeset in (10, 9, 8, 7, 6):
+        policyd.run(f"undo {changeset}")
+    assert policyd.rows("SELECT address, is_primary FROM address") == [
+        ("alice@example.com", 1),
+        ("bob@example.com", 1),
+    ]
+    policyd.run("database check")

@@ -428,6 +428,7 @@ def test_spawned_daemon_with_bad_settings_says_nothing_on_the_wire(daemon, setti
     assert spawned(daemon, ask_for("alice")) == (78, b"")
 
 
+@pytest.mark.full
 def test_spawned_daemon_stops_at_sigterm_in_the_middle_of_a_request(daemon):
     """Postfix's time limit ends it so; a process that stays would hold the connection and its memory."""
     daemon.make_tables("alice")

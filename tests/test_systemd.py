@@ -238,6 +238,7 @@ def test_daemon_that_cannot_start_is_never_ready(daemon, notified):
     assert notified.told() == []
 
 
+@pytest.mark.full
 def test_watchdog_bites_a_worker_that_hangs_and_nobody_else(daemon, notified):
     """The others go on, and another takes its place."""
     daemon.start(daemon.arguments("serve", "--workers", "2"), variables=notified.variables)

@@ -169,6 +169,7 @@ def test_signal_to_the_whole_group_is_one_stop(serving, number):
     assert serving.syslog.matching("warning=") == []
 
 
+@pytest.mark.full
 def test_worker_that_does_not_stop_is_killed(serving):
     """systemd would kill it later, and call the unit failed."""
     stuck, _ = workers_of(serving)

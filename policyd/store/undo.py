@@ -22,6 +22,7 @@ def undo_changeset(connection: sqlite3.Connection, writer: Writer, changeset: in
     """
     rows = point.rows_of(connection)
     conflicts: list[str] = []
+    mailboxes: dict[str, None] = {}  # whose addresses are changed, in order
     count = conflicting = 0
     for change in point.changes_of(connection, changeset):
         count += 1
@@ -32,19 +33,27 @@ def undo_changeset(connection: sqlite3.Connection, writer: Writer, changeset: in
             before = _numbered_anew(rows, before)
         if _current(rows, after or before) == after and not _is_in_the_way(connection, before, after):
             writer.put(f"{noun}.undo", after, before)
+            mailboxes |= {each.mailbox: None for each in (before, after) if isinstance(each, Address)}
         else:
             conflicting += 1
             if conflicting <= _SHOWN:
                 conflicts.append(_conflict(rows, change, writer.journal.changeset))
     if not count:
-        whole = point.changeset_of(rows, changeset)
-        if whole:
-            raise RefusedError(f"change {changeset} is a part of changeset {whole}; type: policyd undo {whole}")
-        raise RefusedError(f"there is no changeset {changeset}; see: policyd history")
+        raise _no_changeset(rows, changeset)
+    if not conflicts:
+        conflicts = [problem for each in mailboxes if (problem := _without_one_primary(rows, each))]
+        conflicting = len(conflicts)
     if conflicts:
         more = f"; and {conflicting - _SHOWN} more" if conflicting > _SHOWN else ""
-        listed = "; ".join(conflicts)
+        listed = "; ".join(conflicts[:_SHOWN])
         raise RefusedError(f"changeset {changeset} can't be undone, later changes build on it: {listed}{more}")
+
+
+def _no_changeset(rows: point.Rows, number: int) -> RefusedError:
+    whole = point.changeset_of(rows, number)
+    if whole:
+        return RefusedError(f"change {number} is a part of changeset {whole}; type: policyd undo {whole}")
+    return RefusedError(f"there is no changeset {number}; see: policyd history")
 
 
 def _object(noun: str, taken: str | None) -> Kept | None:
@@ -80,6 +89,14 @@ def _is_in_the_way(connection: sqlite3.Connection, before: Kept | None, after: K
     if isinstance(before, Address):
         return point.mailbox_named(rows, fold(before.mailbox)) is None
     return isinstance(before, BlockedSender) and after is None and not _is_free(rows, before)
+
+
+def _without_one_primary(rows: point.Rows, mailbox: str) -> str:
+    """What would be wrong with the primary address of *mailbox*, "" where it has one, or no addresses at all."""
+    found = point.mailbox_named(rows, fold(mailbox))
+    addresses = point.addresses_of(rows, found.id) if found else []
+    count = sum(each.is_primary for each in addresses)
+    return f"mailbox {mailbox} would have {count or 'no'} primary addresses" if addresses and count != 1 else ""
 
 
 def _has_dependants(connection: sqlite3.Connection, kept: Kept | None) -> bool:

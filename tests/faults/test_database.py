@@ -220,6 +220,7 @@ def fill_with_patterns(source: Path, target: Path, *, is_reversed: bool) -> None
 # --- Locks ---
 
 
+@pytest.mark.full
 def test_writer_that_holds_its_lock_holds_up_no_answer(daemon):
     """An import may take a minute: answers come from the state before, at once; the next command waits its turn."""
     with closing(sqlite3.connect(daemon.database, isolation_level=None)) as writer:

@@ -10,16 +10,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import attrs
 import pytest
 
-from policyd.settings import Settings
 from policyd.wire import REQUEST_LIMIT
 from tests.fake_smtpd import Address, FakeSmtpd, request
 from tests.running_daemon import LIMIT_SECONDS, Daemon, free_port, until
 
 MEGABYTE = 2**20
-LIMITS = ["max_connections = 2000"] if "max_connections" in attrs.fields_dict(Settings) else []
+MANY = "max_connections = 2000"
 ALICE, JOE = request(recipient="alice@example.com"), request(recipient="joe@example.com")
 UNLISTED = "REJECT 5.1.1 This address does not receive mail"
 NORMAL_SECONDS = 1.0  # more would let Postfix's clients notice; undisturbed it is a thousandth of that
@@ -28,13 +26,15 @@ FULL = "policyd: warning: syslog takes no lines; they are dropped and counted"  
 SMALL, ENDLESS = 4096, 100 * MEGABYTE  # octets
 
 
-@pytest.fixture(params=[1, 2], ids=["one worker", "two workers"], scope="module")
+@pytest.fixture(
+    params=[pytest.param(1, id="one worker"), pytest.param(2, id="two workers", marks=pytest.mark.full)], scope="module"
+)
 def daemon(request, tmp_path_factory) -> Iterator[Daemon]:
     """A daemon that all of these peers meet, one after the other; at the end it must stop as if nothing had been."""
     with Daemon(tmp_path_factory.mktemp("h")) as daemon:
         daemon.port = free_port()
         endpoints = [f"unix:{daemon.socket}", f"tcp:{daemon.port}:interface=127.0.0.1"]
-        daemon.write_settings(f"workers = {request.param}", *LIMITS, listen=endpoints, decisions="none")
+        daemon.write_settings(f"workers = {request.param}", MANY, listen=endpoints, decisions="none")
         daemon.make_tables("alice")
         daemon.start()
         until(lambda: len(daemon.syslog.matching("event=started")) == request.param, "all workers")

@@ -148,6 +148,7 @@ def test_limit_of_descriptors_is_raised_and_what_is_missing_is_told(daemon):
     assert daemon.stop()[0] == 0
 
 
+@pytest.mark.full
 @KINDS
 def test_slow_sender_is_hung_up_on_beside_a_working_one(daemon, workers):
     """An octet every now and then keeps a connection from being idle; it has a time for its whole request."""
@@ -212,6 +213,7 @@ def test_request_beyond_64_kib_is_hung_up_on(daemon):
     daemon.syslog.wait_for("hung up: a request of more than 65536 octets")
 
 
+@pytest.mark.full
 def test_idle_connection_is_closed_without_a_word_in_the_log(daemon):
     """It is nobody's fault; the next question opens a new one."""
     start(daemon, 1, "idle_seconds = 1")

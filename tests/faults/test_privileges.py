@@ -25,7 +25,9 @@ from tests.running_daemon import LIMIT_SECONDS, Daemon, until
 ALICE = request(recipient="alice@example.com")
 USER = "nobody"
 IS_ROOT = os.geteuid() == 0
-KINDS = pytest.mark.parametrize("workers", [1, 2], ids=["one process", "workers"])
+KINDS = pytest.mark.parametrize(
+    "workers", [pytest.param(1, id="one process"), pytest.param(2, id="workers", marks=pytest.mark.full)]
+)
 as_root = pytest.mark.skipif(not IS_ROOT, reason="only root can become somebody else")
 
 

@@ -7,10 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-import attrs
 import pytest
 
-from policyd.settings import Settings
 from tests.fake_smtpd import request
 
 from .conftest import Connect
@@ -21,7 +19,6 @@ from .replies import ACCEPTED, refused
 pytestmark = [pytest.mark.postfix, pytest.mark.full]
 
 COUNT = 1000
-LIMITS = {"max_connections": 2 * COUNT} if "max_connections" in attrs.fields_dict(Settings) else {}
 NORMAL_SECONDS = 0.5  # a policy server that hangs up, or does not answer in time, costs a second at least
 REFUSED = refused("unlisted-recipient", "nosuch@example.com")
 
@@ -30,7 +27,7 @@ REFUSED = refused("unlisted-recipient", "nosuch@example.com")
 def slow_peers(request: pytest.FixtureRequest, daemon: Daemon) -> Iterator[None]:
     """Half of them are silent, half send an octet of a request now and then."""
     daemon.stop()
-    daemon.write_settings(workers=request.param, **LIMITS)
+    daemon.write_settings(workers=request.param, max_connections=2 * COUNT)
     daemon.start()
     if "hugo" not in daemon.command("mailbox", "list"):
         daemon.command("mailbox", "add", "hugo", "hugo@example.com")
