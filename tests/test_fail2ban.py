@@ -60,7 +60,9 @@ def banned(folder: Path, lines: list[str], rules: str = "") -> list[str]:
     """The address of each line that counts."""
     log = folder / "mail.log"
     log.write_text("".join(f"{line}\n" for line in lines))
-    named = f'{FILTER}[rules="{rules}"]' if rules else str(FILTER)
+    filter_ = folder / FILTER.name  # fail2ban-regex splits a path at its blanks
+    shutil.copy(FILTER, filter_)
+    named = f'{filter_}[rules="{rules}"]' if rules else str(filter_)
     done = subprocess.run(
         ["fail2ban-regex", "--out", "ip", str(log), named], capture_output=True, text=True, timeout=60, check=False
     )

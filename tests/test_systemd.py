@@ -310,7 +310,9 @@ def test_systemd_socket_activate_starts_it_at_the_first_question(daemon, workers
 def units(systemd: None, tmp_path: Path) -> Path:
     """A folder with the units, in which the program is one that is there."""
     service = (CONTRIB / "policyd.service").read_text()
-    there, count = re.subn("(?m)^ExecStart=/usr/local/bin/policyd ", f"ExecStart={sys.executable} -m policyd ", service)
+    python = tmp_path / "python"
+    python.symlink_to(sys.executable)  # which may have a blank in its path
+    there, count = re.subn("(?m)^ExecStart=/usr/local/bin/policyd ", f"ExecStart={python} -m policyd ", service)
     assert count == 1
     (tmp_path / "policyd.service").write_text(there)
     shutil.copy(CONTRIB / "policyd.socket", tmp_path)
