@@ -69,4 +69,6 @@ def _open_again(draft: Path) -> sqlite3.Connection:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
-    return sqlite3.connect(f"file:{quote(os.fsencode(draft))}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    copy = sqlite3.connect(f"file:{quote(os.fsencode(draft))}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    copy.execute("BEGIN")  # else each row that the check keeps in a temporary table is a transaction of its own
+    return copy
