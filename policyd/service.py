@@ -145,7 +145,7 @@ class HandedConnections:
         self._beat_seconds = beat_seconds
         self._taken = self._ended = 0
         factory.when_lost = self._end
-        reactor.callWhenRunning(self._beat)
+        reactor.callWhenRunning(reactor.callLater, 0, self._beat)  # once the service has told that it started
 
     def doRead(self) -> None:
         """Take one connection."""

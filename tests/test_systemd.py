@@ -218,7 +218,7 @@ def test_systemd_is_told_when_it_serves_reloads_and_stops(daemon, notified, work
     daemon.start(daemon.arguments("serve", "--workers", str(workers)), variables=notified.variables)
     notified.wait_for("READY=1")
     assert daemon.ask(ALICE) == "DUNNO"
-    assert len(daemon.syslog.matching("event=started")) == workers
+    until(lambda: len(daemon.syslog.matching("event=started")) == workers, "the line of each process")
     notified.wait_for("WATCHDOG=1", 3)
     daemon.reload()
     notified.wait_for("READY=1", 2)
