@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from policyd.model import Decision, Request
 
 LIMIT = 64 * 1024
+ATTRIBUTES = 100
 REPLY = re.compile(rb"action=(?:DUNNO|REJECT 5\.\d{1,3}\.\d{1,3}(?: [!-~]+)*)\n\n")
 TEXT_LIMIT = 200
 NAMES = list(Request._fields)
@@ -21,6 +22,8 @@ def requests_in(stream: bytes) -> tuple[list[Request], bool]:
     while stream:
         block, end, rest = stream.partition(b"\n\n")
         if stream[:1] == b"\n" or len(block + end) > LIMIT or (not end and len(stream) >= LIMIT):
+            return requests, True
+        if block.count(b"\n") >= ATTRIBUTES + (not end):
             return requests, True
         if not end:
             return requests, False
