@@ -7,8 +7,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from policyd.protocol import PolicyProtocol
-from policyd.server import PolicyFactory
+from policyd.daemon.connection import PolicyProtocol
+from policyd.daemon.server import PolicyFactory
 
 REPLIES = re.compile(rb"(action=[ -~]+\n\n)+")
 

@@ -8,10 +8,10 @@ import attrs
 import pytest
 
 from policyd.audit import AuditLog
+from policyd.daemon.limits import QUIET_SECONDS, Admission
+from policyd.daemon.listener import listen_on
 from policyd.endpoint import Endpoint
 from policyd.errors import SettingsError
-from policyd.limits import QUIET_SECONDS, Admission
-from policyd.listening import listen_on
 from policyd.settings import AuditSettings
 
 

@@ -21,8 +21,8 @@ import pytest
 from twisted.internet.task import Clock
 
 from policyd.audit import AuditLog
+from policyd.daemon.server import PolicyFactory
 from policyd.decide import Decider
-from policyd.server import PolicyFactory
 from policyd.settings import AuditSettings, Settings
 from policyd.store.lookup import Lookup
 from policyd.syslog import NoSink

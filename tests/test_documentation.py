@@ -22,8 +22,8 @@ from docutils.core import publish_doctree  # type: ignore[import-untyped]
 from policyd import errors, reply
 from policyd.audit import AuditLog, escape
 from policyd.cli import main
+from policyd.daemon.server import Patience
 from policyd.model import Action, Change, Decision, Request, Rule
-from policyd.server import Patience
 from policyd.settings import FACILITIES, AuditSettings, Format, Settings, load_settings
 from policyd.transfer.guess import FORMATS
 from policyd.transfer.ldif_entries import ACCEPTED, MEMBERS, NAMES, OTHERS, REJECTED

@@ -8,9 +8,9 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 
 from policyd.audit import AuditLog
+from policyd.daemon.server import DRAIN_SECONDS, Patience, PolicyFactory
 from policyd.errors import StoreError
 from policyd.model import Action, Decision, Request, Rule
-from policyd.server import DRAIN_SECONDS, Patience, PolicyFactory
 from policyd.settings import AuditSettings, Decisions
 from tests.fake_smtpd import request
 from tests.strict_transport import Connection

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from policyd.daemon.systemd import find_supervisor, take_endpoints
 from policyd.errors import SettingsError
-from policyd.systemd import find_supervisor, take_endpoints
 from tests.activated import Notified, activated, held
 from tests.fake_smtpd import FakeSmtpd, request
 from tests.running_daemon import LIMIT_SECONDS, Daemon, free_port, until

@@ -17,16 +17,16 @@ import click
 from policyd.address import normal_domain
 from policyd.audit import AuditLog
 from policyd.cli.command import Command, Invocation, invocation
+from policyd.daemon.limits import raise_descriptor_limit
+from policyd.daemon.listener import Listener, listen_on
+from policyd.daemon.privileges import UMASK, Identity, become, identity_to_become
+from policyd.daemon.systemd import Supervisor, find_supervisor, take_endpoints
 from policyd.endpoint import default_listen
 from policyd.errors import PolicydError
-from policyd.limits import raise_descriptor_limit
-from policyd.listening import Listener, listen_on
-from policyd.privileges import UMASK, Identity, become, identity_to_become
 from policyd.reply import read_ahead
 from policyd.setting import WORKERS_LIMIT
 from policyd.settings import AuditSettings, Settings
 from policyd.syslog import open_sink
-from policyd.systemd import Supervisor, find_supervisor, take_endpoints
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +73,7 @@ def _run(call: Invocation) -> None:
     settings = call.settings
     identity = identity_to_become(settings.user, settings.group)
     _import_ahead(identity)
-    from policyd.service import check_database
+    from policyd.daemon.service import check_database
 
     os.umask(UMASK)
     raise_descriptor_limit(settings.max_connections + 2 * WORKERS_LIMIT)  # root may raise the hard one, too
@@ -91,8 +91,8 @@ def _run(call: Invocation) -> None:
 
 
 def _serve_on(listeners: "Sequence[Listener]", call: Invocation, supervisor: Supervisor) -> None:
-    from policyd.service import PolicyService
-    from policyd.workers import Parent
+    from policyd.daemon.prefork import Parent
+    from policyd.daemon.service import PolicyService
 
     if call.settings.workers > 1:
         Parent(call.settings, call.load_settings, partial(_work, call, supervisor), supervisor).run(listeners)
@@ -103,7 +103,7 @@ def _serve_on(listeners: "Sequence[Listener]", call: Invocation, supervisor: Sup
 
 def _work(call: Invocation, supervisor: Supervisor, settings: Settings, channel: socket.socket) -> None:
     """Serve the connections that come through *channel*, in a process of its own, until it is closed."""
-    from policyd.service import HandedConnections, PolicyService, heartbeat_seconds
+    from policyd.daemon.service import HandedConnections, PolicyService, heartbeat_seconds
 
     def load() -> Settings:
         kept = {key: getattr(settings, key) for key in ("listen", "workers", "user", "group")}  # the parent's
@@ -119,7 +119,7 @@ def _run_on_stdio(call: Invocation) -> None:
     """Serve the one client on stdin and stdout."""
     from twisted.internet.stdio import StandardIO
 
-    from policyd.service import PolicyService
+    from policyd.daemon.service import PolicyService
 
     reactor = _reactor()
     service = PolicyService(call.settings, (), call.load_settings, reactor)
@@ -134,7 +134,7 @@ def _import_ahead(identity: Identity | None) -> None:
 
     The reactor itself is not made here, since processes can't share one.
     """
-    for name in ("encodings.idna", "twisted.internet.unix", "policyd.workers"):
+    for name in ("encodings.idna", "twisted.internet.unix", "policyd.daemon.prefork"):
         importlib.import_module(name)
     _reactor_module()
     normal_domain("bücher.example")  # idna imports its tables for the first such domain
@@ -151,7 +151,9 @@ def _reactor() -> Any:
 
 def _reactor_module() -> Any:
     """What makes the reactor: ours, which is epoll's, or Twisted's choice where there is no epoll."""
-    return importlib.import_module("policyd.reactor" if hasattr(select, "epoll") else "twisted.internet.default")
+    return importlib.import_module(
+        "policyd.daemon.fast_twisted" if hasattr(select, "epoll") else "twisted.internet.default"
+    )
 
 
 def _serve(service: Any, reactor: Any, *, stops_at_signals: bool = True) -> None:

@@ -13,10 +13,10 @@ from itertools import cycle
 from twisted.internet.task import Clock
 
 from policyd.audit import AuditLog
+from policyd.daemon.server import PolicyFactory
 from policyd.decide import Decider
 from policyd.errors import StoreError
 from policyd.model import Action, Decision, Mode, Receive, Request, Rule
-from policyd.server import PolicyFactory
 from policyd.settings import AuditSettings, Format, Settings
 from policyd.wire import REQUEST_LIMIT
 from tests.fuzz.oracles import must_be_audit_line, must_be_replies, must_be_warning, requests_in

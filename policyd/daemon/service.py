@@ -12,18 +12,18 @@ from twisted.logger import LogEvent, LogLevel, formatEvent
 from twisted.python.failure import Failure
 
 from policyd import __version__
-from policyd.acceptor import Acceptor
 from policyd.audit import AuditLog, open_audit
+from policyd.daemon.acceptor import Acceptor
+from policyd.daemon.limits import Admission
+from policyd.daemon.listener import Listener, tell_of
+from policyd.daemon.server import Patience, PolicyFactory
+from policyd.daemon.systemd import Supervisor
 from policyd.decide import Decider
 from policyd.errors import SettingsError, StoreError
-from policyd.limits import Admission
-from policyd.listening import Listener, tell_of
 from policyd.permissions import check_database as check_permissions
-from policyd.server import Patience, PolicyFactory
 from policyd.settings import Settings
 from policyd.store.connect import database_path
 from policyd.store.lookup import Lookup
-from policyd.systemd import Supervisor
 
 _HEARTBEAT_SECONDS = 5.0  # between two signs of life of a worker, at most
 
@@ -133,7 +133,7 @@ class HandedConnections:
 
     It is told how many were taken, and how many of them have ended, also every *beat_seconds*, as a sign of life. When
     it closes the channel, the reactor stops.
-    Source: unix(7), SCM_RIGHTS; `policyd.workers`.
+    Source: unix(7), SCM_RIGHTS; `policyd.daemon.prefork`.
     """
 
     def __init__(self, channel: socket.socket, factory: PolicyFactory, reactor: Any, beat_seconds: float) -> None:

@@ -16,7 +16,7 @@ from policyd.wire import Layouts, RequestReader
 
 
 class Server(typing.Protocol):
-    """What a connection needs of all of them together: `policyd.server.PolicyFactory`."""
+    """What a connection needs of all of them together: `policyd.daemon.server.PolicyFactory`."""
 
     audit: AuditLog
     layouts: Layouts

@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable, Sequence
 
 from policyd.audit import open_audit
+from policyd.daemon.limits import QUIET_SECONDS, Admission
+from policyd.daemon.listener import Listener, tell_of
+from policyd.daemon.service import check_database, heartbeat_seconds, reread
+from policyd.daemon.systemd import Supervisor
+from policyd.daemon.worker import HANDLED, Worker
 from policyd.errors import reason_of
-from policyd.limits import QUIET_SECONDS, Admission
-from policyd.listening import Listener, tell_of
-from policyd.service import check_database, heartbeat_seconds, reread
 from policyd.settings import Settings
-from policyd.systemd import Supervisor
-from policyd.worker import HANDLED, Worker
 
 AT_ONCE = 64  # connections accepted before others get their turn
 AUDIT_SECONDS = 0.1  # between two looks whether syslog takes what waits for it

@@ -4,9 +4,9 @@ import errno
 import socket
 from typing import Any
 
-from policyd.limits import QUIET_SECONDS, Admission
-from policyd.listening import Listener
-from policyd.server import PolicyFactory
+from policyd.daemon.limits import QUIET_SECONDS, Admission
+from policyd.daemon.listener import Listener
+from policyd.daemon.server import PolicyFactory
 
 _AT_ONCE = 64  # connections accepted before others get their turn
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)

@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from policyd.audit import AuditLog
+from policyd.daemon.privileges import Identity
 from policyd.endpoint import Endpoint, is_loopback
 from policyd.errors import ListenError, SettingsError, reason_of
 from policyd.permissions import open_folder
-from policyd.privileges import Identity
 
 
 class Listener:

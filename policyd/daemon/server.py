@@ -12,10 +12,10 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from policyd.audit import AuditLog
+from policyd.daemon.connection import PolicyProtocol
 from policyd.decide import UNJUDGED
 from policyd.errors import StoreError
 from policyd.model import Decision, Request
-from policyd.protocol import PolicyProtocol
 from policyd.settings import Settings
 from policyd.wire import Layouts, render_action
 

@@ -1,0 +1,1 @@
+"""The daemon: sockets, connections, workers, and the one wiring of them."""
