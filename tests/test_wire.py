@@ -1,12 +1,12 @@
 """The protocol: whatever the network does to the bytes, Postfix's questions come out whole and in order."""
 
-import re
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policyd import wire
 from policyd.errors import ProtocolError
 from policyd.model import Action, Request
 from policyd.wire import REQUEST_LIMIT, Layouts, RequestReader, render_action, render_request
@@ -33,7 +33,7 @@ def read_all(reader):
 
 
 def parse_request(lines):
-    """The request with *lines*, read as the first of its layout and until it is learned; nothing may tell them apart."""
+    """The request with *lines*, read as the first of its layout and once it is learned; nothing may tell them apart."""
     reader = RequestReader(Layouts())
     reader.feed(OFTEN * (lines + b"\n\n"))
     first, *others = read_all(reader)
@@ -326,8 +326,13 @@ def layout_of(number, names=30, length=12):
 def compilations(monkeypatch, requests):
     """How many layouts are compiled for *requests*, and the requests that each connection of a list sends."""
     compiled = []
-    original = re.compile
-    monkeypatch.setattr("policyd.wire.re.compile", lambda text: compiled.append(text) or original(text))
+    original = wire._compile
+
+    def compile_counted(names):
+        compiled.append(names)
+        return original(names)
+
+    monkeypatch.setattr("policyd.wire._compile", compile_counted)
     layouts = Layouts()
     for stream in requests:
         reader = RequestReader(layouts)
