@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from policyd.daemon.connection import PolicyProtocol
+from policyd.daemon.connection import PolicyConnection
 from policyd.daemon.server import PolicyFactory
 
 REPLIES = re.compile(rb"(action=[ -~]+\n\n)+")
@@ -44,7 +44,7 @@ class Connection:
     def __init__(self, factory: PolicyFactory, clock: Clock, address: object = None) -> None:
         self._clock = clock
         self.transport = StrictTransport()
-        self.protocol: PolicyProtocol = factory.buildProtocol(address)  # type: ignore[arg-type]
+        self.protocol: PolicyConnection = factory.buildProtocol(address)  # type: ignore[arg-type]
         self.protocol.makeConnection(self.transport)
 
     def receive(self, octets: bytes) -> list[str]:

@@ -50,12 +50,12 @@ def test_flood_is_two_lines_in_the_log(door):
         door.now = float(second)
         if second % 3 == 0:
             door.admission.gave_way()
-        assert not door.admission.settle()
+        assert not door.admission.check_over()
     assert door.lines == [FULL]
     door.now += QUIET_SECONDS
-    assert door.admission.settle()
+    assert door.admission.check_over()
     assert door.lines == [FULL, 'warning="connections gave way to new ones", count=34']
-    assert door.admission.settle()
+    assert door.admission.check_over()
     assert len(door.lines) == 2
     door.admission.gave_way()
     assert door.lines[2] == FULL
@@ -73,7 +73,7 @@ def test_lack_of_descriptors_is_told_once(door):
     for _ in range(100):
         door.admission.ran_short(OSError(24, "Too many open files"))
     door.now += QUIET_SECONDS
-    assert door.admission.settle()
+    assert door.admission.check_over()
     assert door.lines == [
         'warning="connections wait\\x2c they can\'t be accepted: Too many open files"',
         'warning="connections are accepted again"',

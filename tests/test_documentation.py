@@ -22,7 +22,7 @@ from docutils.core import publish_doctree  # type: ignore[import-untyped]
 from policyd import errors, reply
 from policyd.audit import AuditLog, escape
 from policyd.cli import main
-from policyd.daemon.server import Patience
+from policyd.daemon.connection import Timeouts
 from policyd.model import Action, Change, Decision, Request, Rule
 from policyd.settings import FACILITIES, AuditSettings, Format, Settings, load_settings
 from policyd.transfer.guess import FORMATS
@@ -435,7 +435,7 @@ def test_limits_are_those_of_the_readme() -> None:
     """An administrator compares them with Postfix's own."""
     text = words(section("When something fails"))
     assert f"{REQUEST_LIMIT // 1024} KiB or {ATTRIBUTES_LIMIT} attributes" in text
-    assert f"{Patience().idle_seconds} s" in text
+    assert f"{Timeouts().idle_seconds} s" in text
     assert f"at most {reply.TEXT_LIMIT} characters" in words(section("The rules"))
 
 

@@ -8,14 +8,15 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 
 from policyd.audit import AuditLog
-from policyd.daemon.server import DRAIN_SECONDS, Patience, PolicyFactory
+from policyd.daemon.connection import Timeouts
+from policyd.daemon.server import DRAIN_SECONDS, PolicyFactory
 from policyd.errors import StoreError
 from policyd.model import Action, Decision, Request, Rule
 from policyd.settings import AuditSettings, Decisions
 from tests.fake_smtpd import request
 from tests.strict_transport import Connection
 
-IDLE_SECONDS, REQUEST_SECONDS = Patience().idle_seconds, Patience().request_seconds
+IDLE_SECONDS, REQUEST_SECONDS = Timeouts().idle_seconds, Timeouts().request_seconds
 POSTFIX_IDLE_SECONDS = 300  # postconf(5), smtpd_policy_service_max_idle
 PEER = IPv4Address("TCP", "192.0.2.1", 4711)
 
@@ -193,7 +194,7 @@ def test_clock_that_is_set_hangs_up_on_nobody(server):
 def test_new_limits_hold_for_standing_connections(server):
     """SIGHUP must not make Postfix connect again, nor wait until it does."""
     connection = server.connect()
-    server.factory.patience = Patience(5, 2)
+    server.factory.timeouts = Timeouts(5, 2)
     server.wait(5)
     assert not connection.is_closed
     server.wait(1)

@@ -11,11 +11,14 @@ QUIET_SECONDS = 5.0  # without another one, what went on is over
 _OTHER_DESCRIPTORS = 48  # the database, the log, listening sockets, and what comes and goes
 
 
-class Episode:
-    """Something that happens again and again: told when it begins, and with how often it happened when it is over."""
+class RepeatedWarning:
+    """A warning about what happens again and again: one line when it begins, one with a count when it is over.
 
-    def __init__(self, over: Callable[[int], None]) -> None:
-        self._over = over
+    *warn_over* writes the second, for that number of times.
+    """
+
+    def __init__(self, warn_over: Callable[[int], None]) -> None:
+        self._warn_over = warn_over
         self._count = 0
         self._last = 0.0
 
@@ -25,8 +28,8 @@ class Episode:
         self._last = now
         return self._count == 1
 
-    def settle(self, now: float) -> bool:
-        """Whether it is over; then that is told, if there was anything."""
+    def check_over(self, now: float) -> bool:
+        """Whether it is over at *now*; the second line is written then, if there was a first."""
         if self._count and now - self._last < QUIET_SECONDS:
             return False
         self.end()
@@ -36,7 +39,7 @@ class Episode:
         """It is over."""
         count, self._count = self._count, 0
         if count:
-            self._over(count)
+            self._warn_over(count)
 
 
 class Admission:
@@ -49,8 +52,8 @@ class Admission:
         self.audit = audit
         self._others = _OTHER_DESCRIPTORS + workers
         self._now = now
-        self._full = Episode(lambda count: self.audit.warned("connections gave way to new ones", count=count))
-        self._short = Episode(lambda _: self.audit.warned("connections are accepted again"))
+        self._full = RepeatedWarning(lambda count: self.audit.warned("connections gave way to new ones", count=count))
+        self._short = RepeatedWarning(lambda _: self.audit.warned("connections are accepted again"))
         self.set_limit(limit)
 
     def set_limit(self, limit: int) -> None:
@@ -79,10 +82,10 @@ class Admission:
         if self._short.happened(self._now()):
             self.audit.warned(f"connections wait, they can't be accepted: {reason_of(error)}")
 
-    def settle(self) -> bool:
-        """Say of what is over that it is; whether everything is."""
+    def check_over(self) -> bool:
+        """Whether everything that was warned of is over; of what is, that is logged."""
         now = self._now()
-        return all([self._full.settle(now), self._short.settle(now)])
+        return all([self._full.check_over(now), self._short.check_over(now)])
 
     def end(self) -> None:
         """Say what must be said before the daemon stops."""

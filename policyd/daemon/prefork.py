@@ -1,4 +1,4 @@
-"""The parent of several workers: it listens, hands each connection to one of them, and keeps them alive.
+"""The parent of several workers: it listens, dispatches each connection to one of them, and keeps them alive.
 
 Left to themselves, processes that accept from one socket share it badly: Postfix keeps a connection for long, and
 most of them end up with whoever woke first. So the parent accepts, and the worker with the fewest connections gets
@@ -12,14 +12,15 @@ import select
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from policyd.audit import open_audit
 from policyd.daemon.limits import QUIET_SECONDS, Admission
 from policyd.daemon.listener import Listener, tell_of
-from policyd.daemon.service import check_database, heartbeat_seconds, reread
+from policyd.daemon.service import check_database, reread
 from policyd.daemon.systemd import Supervisor
-from policyd.daemon.worker import HANDLED, Worker
+from policyd.daemon.worker import ADOPT, MAKE_ROOM, TELL, heartbeat_seconds
 from policyd.errors import reason_of
 from policyd.settings import Settings
 
@@ -29,8 +30,144 @@ AUDIT_SECONDS = 0.1  # between two looks whether syslog takes what waits for it
 HUNG_SECONDS = 30  # for a worker that tells nothing, where no watchdog says otherwise
 STOP_SECONDS = 8  # for the workers to end by themselves; they give their connections 5, and the audit 1
 
+_ASKED_SECONDS = 1.0  # for so long it is believed which connection a worker would close
+_STEADY_SECONDS = 5  # a worker that lived that long is replaced at once
+_LONGEST_WAIT_SECONDS = 5.0  # until one that ends again and again is replaced
+_HANDLED = frozenset({signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
+
 Source = socket.socket | Listener
 Work = Callable[[Settings, socket.socket], None]  # serves the connections from the channel until it is closed
+
+
+class Worker:
+    """A place for a worker: the process that is in it, or when the next one is due.
+
+    `channel` leads to the process. To it go descriptors, from it comes how many it has taken, and how many of those
+    connections have ended. One that it has not taken is still open here, for another worker if this one dies.
+
+    `first_to_go` is what it told, when it was asked, of the connection that it would close for a new one: a Standing,
+    but since when in seconds as time.monotonic() counts. The least of all workers goes first.
+    """
+
+    def __init__(self) -> None:
+        self.pid = 0  # 0 while there is none
+        self.channel: socket.socket | None = None
+        self.due = 0.0  # as time.monotonic() counts
+        self.wait = 0.0  # seconds between the last end and `due`
+        self.has_reported = False  # anything: it serves
+        self.missed_beats = 0  # of the parent's, since it told something
+        self.first_to_go: tuple[int, int] | None = None  # None until it has told
+        self._asked_at = 0.0  # 0 where it has not been asked, as time.monotonic() counts
+        self._taken = self._ended = 0
+        self._dispatched: deque[socket.socket] = deque()  # not taken yet
+        self._started_at = 0.0
+
+    @property
+    def connections(self) -> int:
+        """How many it has."""
+        return len(self._dispatched) + self._taken - self._ended
+
+    def start(self, live: Callable[[socket.socket], None]) -> None:
+        """Fork a process that does *live* with its end of the channel, and never returns from it.
+
+        It stops with its channel only, for SIGTERM may hit the parent's whole group. SIGHUP is blocked in it until
+        it has a handler.
+        """
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.channel.setblocking(False)
+        self._taken = self._ended = 0
+        self.first_to_go, self._asked_at = None, 0.0
+        self.has_reported, self.missed_beats = False, 0
+        self._started_at = time.monotonic()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+        self.pid = os.fork()
+        if self.pid:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+            theirs.close()
+            return
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED - {signal.SIGHUP})
+            live(theirs)
+        finally:
+            os._exit(70)  # EX_SOFTWARE: it should have ended by itself
+
+    def dispatch(self, connection: socket.socket, *, makes_room: bool = False) -> bool:
+        """Whether it was given *connection*, which then is its own; one that is ending takes nothing.
+
+        To make room for it, the worker closes another one first, and tells which would be next.
+        """
+        try:
+            if self.channel is None:
+                return False
+            socket.send_fds(self.channel, [MAKE_ROOM if makes_room else ADOPT], [connection.fileno()])
+        except OSError:
+            return False
+        self._dispatched.append(connection)
+        if makes_room:
+            self.first_to_go, self._asked_at = None, time.monotonic()
+        return True
+
+    def ask(self) -> None:
+        """Have it tell which connection it would close, where what it told is old."""
+        now = time.monotonic()
+        if self.channel is None or now - self._asked_at < _ASKED_SECONDS:
+            return
+        self.first_to_go = None
+        try:
+            self.channel.send(TELL)
+            self._asked_at = now
+        except OSError:
+            pass  # it is busy, or ending: it is asked again
+
+    def read_channel(self) -> list[socket.socket]:
+        """Read what it reports. If it reports no more, the connections that it has not taken."""
+        while self.channel is not None:
+            try:
+                told = self.channel.recv(64)
+            except BlockingIOError:
+                break
+            except ConnectionResetError:  # it has died; what it told before comes next
+                continue
+            if not told:
+                return self.close()
+            self.has_reported, self.missed_beats = True, 0
+            taken, self._ended, *first_to_go = map(int, told.split())
+            if first_to_go:
+                self.first_to_go = (first_to_go[0], first_to_go[1])
+            for _ in range(taken - self._taken):
+                self._dispatched.popleft().close()
+            self._taken = taken
+        return []
+
+    def close(self) -> list[socket.socket]:
+        """Hand it nothing more; the connections that it has not taken."""
+        if self.channel is not None:
+            self.channel.close()
+            self.channel = None
+            self._taken = self._ended = 0  # whatever it had ends with it
+        left = [*self._dispatched]
+        self._dispatched.clear()
+        return left
+
+    def reap(self, options: int = os.WNOHANG) -> str:
+        """How the process has ended, if it has, or ""; *options* are waitpid's. Then the next one is due some time.
+
+        What it has told must have been heard before.
+        """
+        pid, status = os.waitpid(self.pid, options) if self.pid else (0, 0)
+        if not pid:
+            return ""
+        self.pid = 0
+        now = time.monotonic()
+        is_steady = now - self._started_at > _STEADY_SECONDS
+        self.wait = 0.0 if is_steady else min(_LONGEST_WAIT_SECONDS, 2 * self.wait or 0.1)
+        self.due = now + self.wait
+        code = os.waitstatus_to_exitcode(status)
+        return f"exit status {code}" if code >= 0 else signal.Signals(-code).name
 
 
 class Parent:
@@ -68,7 +205,7 @@ class Parent:
                 if not worker.pid and worker.due <= time.monotonic():
                     self._start(worker)
             self._turn()
-            if not self._is_ready and all(worker.has_told for worker in self._workers):
+            if not self._is_ready and all(worker.has_reported for worker in self._workers):
                 self._is_ready = True
                 self._tell_ready()
         self._stop()
@@ -79,17 +216,17 @@ class Parent:
         self._signals.setblocking(False)
         self._signal_sink.setblocking(False)
         signal.set_wakeup_fd(self._signal_sink.fileno())
-        for number in HANDLED:
+        for number in _HANDLED:
             signal.signal(number, lambda *_: None)
 
     def _start(self, worker: Worker) -> None:
         try:
-            worker.start(self._live)
+            worker.start(self._be_worker)
         except OSError as error:  # no descriptors, no memory: the others go on
             worker.due = time.monotonic() + 1
             self._audit.warned(f"a worker can't be started: {reason_of(error)}")
 
-    def _live(self, channel: socket.socket) -> None:
+    def _be_worker(self, channel: socket.socket) -> None:
         """What a worker does, with nothing left open that is the parent's."""
         for listener in self._listeners:
             listener.leave()
@@ -108,19 +245,19 @@ class Parent:
         os._exit(0)
 
     def _turn(self, most: float = math.inf) -> None:
-        """Wait until something happens, *most* seconds at most, and see to it."""
+        """Wait until something happens, *most* seconds at most, and handle it."""
         channels = {worker.channel: worker for worker in self._workers if worker.channel}
         _, free = _wait([], [*channels], 0)
-        self._hand_on([channels[each] for each in free])
-        doors = self._listeners if free and not self._waiting else ()
-        readable, _ = _wait([self._signals, *channels, *doors], [] if free else [*channels], self._timeout(most))
+        self._dispatch_waiting([channels[each] for each in free])
+        listeners = self._listeners if free and not self._waiting else ()
+        readable, _ = _wait([self._signals, *channels, *listeners], [] if free else [*channels], self._timeout(most))
         for source in readable:
             if isinstance(source, Listener):
                 self._accept(source)
             elif source is self._signals:
-                self._see_to_signals()
+                self._handle_signals()
             else:
-                self._waiting += channels[source].listen()
+                self._waiting += channels[source].read_channel()
         if time.monotonic() >= self._next_beat:
             self._beat()
 
@@ -128,7 +265,7 @@ class Parent:
         """How long nothing need be done, *most* at most."""
         dues = [worker.due for worker in self._workers if not worker.pid and not self._is_stopping]
         timeout = min([*dues, self._next_beat]) - time.monotonic()
-        if not self._admission.settle():
+        if not self._admission.check_over():
             timeout = min(timeout, QUIET_SECONDS)
         if self._audit.flush():
             timeout = min(timeout, AUDIT_SECONDS)
@@ -155,7 +292,7 @@ class Parent:
         """Whether there may be one connection beside those of the workers and *more*."""
         return self._admission.has_room(more + sum(worker.connections for worker in self._workers))
 
-    def _hand_on(self, workers: list[Worker]) -> None:
+    def _dispatch_waiting(self, workers: list[Worker]) -> None:
         """Give each connection that waits to that one of *workers* with the fewest; what none takes goes on waiting.
 
         Where there are as many as may be, it goes to the worker that closes the one idle for longest.
@@ -164,30 +301,30 @@ class Parent:
         for connection in waiting:
             if self._is_stopping or self._has_room():
                 by_number = sorted(workers, key=lambda each: each.connections)
-                is_taken = any(worker.hand(connection) for worker in by_number)
+                is_taken = any(worker.dispatch(connection) for worker in by_number)
             else:
-                is_taken = self._hand_for_another(connection, workers)
+                is_taken = self._dispatch_for_another(connection, workers)
             if not is_taken:
                 self._waiting.append(connection)
 
-    def _hand_for_another(self, connection: socket.socket, workers: list[Worker]) -> bool:
+    def _dispatch_for_another(self, connection: socket.socket, workers: list[Worker]) -> bool:
         """Whether one of *workers* was given *connection*, to close another one for it.
 
         All are asked first whom they would close. One that doesn't answer, and has not for a while, is left out.
         """
-        asked = [worker for worker in workers if not worker.beats_unheard] or workers
+        asked = [worker for worker in workers if not worker.missed_beats] or workers
         for worker in asked:
             worker.ask()
         told = [(worker.first_to_go, worker) for worker in asked if worker.first_to_go is not None]
         if not told or len(told) < len(asked):
             return False
         _, worker = min(told, key=lambda each: each[0])
-        if not worker.hand(connection, makes_room=True):
+        if not worker.dispatch(connection, makes_room=True):
             return False
         self._admission.gave_way()
         return True
 
-    def _see_to_signals(self) -> None:
+    def _handle_signals(self) -> None:
         numbers = set(self._signals.recv(4096))
         if numbers & {signal.SIGTERM, signal.SIGINT}:
             self._is_stopping = True
@@ -195,9 +332,9 @@ class Parent:
             self._reload()
         if signal.SIGCHLD in numbers:
             for worker in self._workers:
-                pid, how = worker.pid, worker.bury()
+                pid, how = worker.pid, worker.reap()
                 if how:
-                    self._waiting += worker.listen()
+                    self._waiting += worker.read_channel()
                 if how and not self._is_stopping:
                     self._ended += 1
                     self._audit.warned(f"a worker ended: {how}", pid=pid, ended=self._ended, restart_in=worker.wait)
@@ -214,9 +351,9 @@ class Parent:
         self._next_beat = time.monotonic() + self._beat_seconds
         self._supervisor.tell_alive()
         for worker in self._workers:
-            worker.beats_unheard += bool(worker.pid)
-            if worker.beats_unheard * self._beat_seconds > self._hung_seconds and not self._is_stopping:
-                worker.beats_unheard = 0
+            worker.missed_beats += bool(worker.pid)
+            if worker.missed_beats * self._beat_seconds > self._hung_seconds and not self._is_stopping:
+                worker.missed_beats = 0
                 self._audit.warned("a worker hung and was killed", pid=worker.pid)
                 os.kill(worker.pid, signal.SIGKILL)
 
@@ -247,7 +384,7 @@ class Parent:
             listener.close()
         self._listeners = ()
         self._admission.end()
-        self._hand_on(self._workers)
+        self._dispatch_waiting(self._workers)
         for worker in self._workers:
             if worker.channel:
                 worker.channel.shutdown(socket.SHUT_WR)
@@ -258,7 +395,7 @@ class Parent:
             if worker.pid:
                 self._audit.warned("a worker did not stop and was killed", pid=worker.pid)
                 os.kill(worker.pid, signal.SIGKILL)
-                worker.bury(0)
+                worker.reap(0)
 
 
 def _wait(

@@ -1,8 +1,6 @@
 """The wiring: Settings -> a daemon that listens, decides, and can be told to read its settings again."""
 
 import os
-import socket
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,14 +8,13 @@ import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, LogLevel, formatEvent
-from twisted.python.failure import Failure
 
 from policyd import __version__
 from policyd.audit import AuditLog, open_audit
-from policyd.daemon.acceptor import Acceptor
+from policyd.daemon.connection import Timeouts
 from policyd.daemon.limits import Admission
-from policyd.daemon.listener import Listener, tell_of
-from policyd.daemon.server import SWEEP_SECONDS, Patience, PolicyFactory
+from policyd.daemon.listener import Acceptor, Listener, tell_of
+from policyd.daemon.server import PolicyFactory
 from policyd.daemon.systemd import Supervisor
 from policyd.decide import Decider
 from policyd.errors import SettingsError, StoreError
@@ -25,13 +22,6 @@ from policyd.permissions import check_database as check_permissions
 from policyd.settings import Settings
 from policyd.store.connect import database_path
 from policyd.store.lookup import Lookup
-
-# What the parent of several workers sends with a connection: take it; take it, and close another one for it. And by
-# itself: tell which one that would be.
-ADOPT, MAKE_ROOM, TELL = b"+", b"!", b"?"
-_NOBODY = (4, 0)  # what is told where none would be closed
-
-_HEARTBEAT_SECONDS = 5.0  # between two signs of life of a worker, at most
 
 
 class PolicyService(Service):
@@ -57,7 +47,7 @@ class PolicyService(Service):
         self._settings = settings
         self._lookup = Lookup(database_path(settings.database))
         self.audit = open_audit(settings.audit, reactor)
-        self.factory = PolicyFactory(Decider(settings, self._lookup), self.audit, reactor, _patience(settings))
+        self.factory = PolicyFactory(Decider(settings, self._lookup), self.audit, reactor, _timeouts(settings))
 
     def startService(self) -> None:
         """Open the database, then take connections. Raises StoreError."""
@@ -97,7 +87,7 @@ class PolicyService(Service):
         audit.take_over(self.audit)
         self._settings, self._lookup, self.audit = settings, lookup, audit
         self.factory.decider, self.factory.audit = Decider(settings, lookup), self.audit
-        self.factory.patience = _patience(settings)
+        self.factory.timeouts = _timeouts(settings)
         if self._admission is not None:
             self._admission.audit = self.audit
             self._admission.set_limit(settings.max_connections)
@@ -134,101 +124,6 @@ class PolicyService(Service):
         self._lookup.close()
 
 
-class HandedConnections:
-    """Reads *channel*, on which the parent of several workers hands over connections, and gives them to *factory*.
-
-    It is told how many were taken, and how many of them have ended, also every *beat_seconds*, as a sign of life; and
-    when it asks, which one would be closed for a new one. When it closes the channel, the reactor stops.
-    Source: unix(7), SCM_RIGHTS; `policyd.daemon.prefork`.
-    """
-
-    def __init__(self, channel: socket.socket, factory: PolicyFactory, reactor: Any, beat_seconds: float) -> None:
-        channel.setblocking(False)
-        self.fileno = channel.fileno
-        self._channel = channel
-        self._factory = factory
-        self._reactor = reactor
-        self._beat_seconds = beat_seconds
-        self._taken = self._ended = 0
-        self._is_asked = False  # which connection would be closed for a new one
-        factory.when_lost = self._end
-        reactor.callWhenRunning(reactor.callLater, 0, self._beat)  # once the service has told that it started
-
-    def doRead(self) -> None:
-        """Take one connection, or tell which one would be closed for it."""
-        try:
-            octet, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
-        except BlockingIOError:
-            return
-        except ConnectionResetError:
-            octet, descriptors = b"", []
-        if not octet:
-            self._reactor.removeReader(self)
-            self._reactor.stop()
-            return
-        self._is_asked = self._is_asked or octet != ADOPT
-        if octet == TELL:
-            self._tell()
-            return
-        self._taken += 1
-        if descriptors:
-            self._take(descriptors[0], makes_room=octet == MAKE_ROOM)
-        else:  # this process has as many as it may
-            self._end()
-
-    def connectionLost(self, reason: Failure) -> None:
-        """The reactor has ended."""
-
-    def logPrefix(self) -> str:
-        """What Twisted calls this."""
-        return "channel"
-
-    def _take(self, descriptor: int, *, makes_room: bool) -> None:
-        if makes_room and self._factory.connections and not self._factory.make_room():
-            self._reactor.callLater(0, self._take, descriptor, makes_room=True)  # all have asked something just now
-            return
-        self._adopt(descriptor)
-        self._tell()
-
-    def _adopt(self, descriptor: int) -> None:
-        with socket.socket(fileno=descriptor) as connection:
-            try:
-                self._reactor.adoptStreamConnection(descriptor, connection.family, self._factory)
-            except OSError:  # it has gone away meanwhile
-                self._end()
-
-    def _beat(self) -> None:
-        self._tell()
-        self._reactor.callLater(self._beat_seconds, self._beat)
-
-    def _end(self) -> None:
-        self._ended += 1
-        self._tell()
-
-    def _tell(self) -> None:
-        told = [self._taken, self._ended, *(self._first_to_go() if self._is_asked else ())]
-        try:
-            self._channel.send(b" ".join(b"%d" % number for number in told))
-            self._is_asked = False
-        except BlockingIOError:  # the parent is busy
-            self._reactor.callLater(0.1, self._tell)
-        except OSError:
-            pass  # it is gone, as the end of the channel will tell
-
-    def _first_to_go(self) -> tuple[int, int]:
-        """The standing of the connection that would be closed for a new one, with a time that all processes share."""
-        connection = self._factory.first_to_go()
-        if connection is None:
-            return _NOBODY
-        place, since = connection.standing()
-        return place, int(time.monotonic()) - (self._factory.tick - since) * SWEEP_SECONDS
-
-
-def heartbeat_seconds(supervisor: Supervisor) -> float:
-    """How often a worker gives its parent a sign of life."""
-    return min(supervisor.beat_seconds or _HEARTBEAT_SECONDS, _HEARTBEAT_SECONDS)
-
-
 def check_database(settings: Settings) -> None:
     """Raises StoreError unless there is a database that can be read, and that not everybody can write."""
     check_permissions(database_path(settings.database))
@@ -259,8 +154,8 @@ def reread(load: Callable[[], Settings], kept: Settings, audit: AuditLog) -> Set
     return attrs.evolve(settings, listen=kept.listen, workers=kept.workers, user=kept.user, group=kept.group)
 
 
-def _patience(settings: Settings) -> Patience:
-    return Patience(settings.idle_seconds, settings.request_seconds)
+def _timeouts(settings: Settings) -> Timeouts:
+    return Timeouts(settings.idle_seconds, settings.request_seconds)
 
 
 def _described(settings: Settings) -> dict[str, str]:

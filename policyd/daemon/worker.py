@@ -1,146 +1,112 @@
-"""One worker, as its parent sees it: forked, handed connections, heard of, and replaced when it has ended."""
+"""What a worker does with the channel to its parent: takes connections from it, and tells what became of them."""
 
-import os
-import signal
 import socket
 import time
-from collections import deque
-from collections.abc import Callable
+from typing import Any
 
-from policyd.daemon.service import ADOPT, MAKE_ROOM, TELL
+from twisted.python.failure import Failure
 
-_ASKED_SECONDS = 1.0  # for so long it is believed which connection a worker would close
-_STEADY_SECONDS = 5  # a worker that lived that long is replaced at once
-_LONGEST_WAIT_SECONDS = 5.0  # until one that ends again and again is replaced
-HANDLED = frozenset({signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
+from policyd.daemon.server import TICK_SECONDS, PolicyFactory
+from policyd.daemon.systemd import Supervisor
+
+# What the parent sends with a connection: take it; take it, and close another one for it. And by itself: tell which
+# one that would be.
+ADOPT, MAKE_ROOM, TELL = b"+", b"!", b"?"
+_NOBODY = (4, 0)  # what is told where none would be closed
+
+_HEARTBEAT_SECONDS = 5.0  # between two signs of life of a worker, at most
 
 
-class Worker:
-    """A place for a worker: the process that is in it, or when the next one is due.
+class DispatchedConnections:
+    """Reads *channel*, on which the parent of several workers dispatches connections, and gives them to *factory*.
 
-    `channel` leads to the process. To it go descriptors, from it comes how many it has taken, and how many of those
-    connections have ended. One that it has not taken is still open here, for another worker if this one dies.
-
-    `first_to_go` is what it told, when it was asked, of the connection that it would close for a new one: a Standing,
-    but since when in seconds as time.monotonic() counts. The least of all workers goes first.
+    It is told how many were taken, and how many of them have ended, also every *beat_seconds*, as a sign of life; and
+    when it asks, which one would be closed for a new one. When it closes the channel, the reactor stops.
+    Source: unix(7), SCM_RIGHTS; `policyd.daemon.prefork`.
     """
 
-    def __init__(self) -> None:
-        self.pid = 0  # 0 while there is none
-        self.channel: socket.socket | None = None
-        self.due = 0.0  # as time.monotonic() counts
-        self.wait = 0.0  # seconds between the last end and `due`
-        self.has_told = False  # anything: it serves
-        self.beats_unheard = 0  # of the parent's, since it told something
-        self.first_to_go: tuple[int, int] | None = None  # None until it has told
-        self._asked_at = 0.0  # 0 where it has not been asked, as time.monotonic() counts
+    def __init__(self, channel: socket.socket, factory: PolicyFactory, reactor: Any, beat_seconds: float) -> None:
+        channel.setblocking(False)
+        self.fileno = channel.fileno
+        self._channel = channel
+        self._factory = factory
+        self._reactor = reactor
+        self._beat_seconds = beat_seconds
         self._taken = self._ended = 0
-        self._handed: deque[socket.socket] = deque()  # not taken yet
-        self._started_at = 0.0
+        self._is_asked = False  # which connection would be closed for a new one
+        factory.when_lost = self._end
+        reactor.callWhenRunning(reactor.callLater, 0, self._beat)  # once the service has told that it started
 
-    @property
-    def connections(self) -> int:
-        """How many it has."""
-        return len(self._handed) + self._taken - self._ended
-
-    def start(self, live: Callable[[socket.socket], None]) -> None:
-        """Fork a process that does *live* with its end of the channel, and never returns from it.
-
-        It stops with its channel only, for SIGTERM may hit the parent's whole group. SIGHUP is blocked in it until
-        it has a handler.
-        """
-        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.channel.setblocking(False)
-        self._taken = self._ended = 0
-        self.first_to_go, self._asked_at = None, 0.0
-        self.has_told, self.beats_unheard = False, 0
-        self._started_at = time.monotonic()
-        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
-        self.pid = os.fork()
-        if self.pid:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
-            theirs.close()
+    def doRead(self) -> None:
+        """Take one connection, or tell which one would be closed for it."""
+        try:
+            octet, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
+        except BlockingIOError:
             return
-        try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED - {signal.SIGHUP})
-            live(theirs)
-        finally:
-            os._exit(70)  # EX_SOFTWARE: it should have ended by itself
-
-    def hand(self, connection: socket.socket, *, makes_room: bool = False) -> bool:
-        """Whether it was given *connection*, which then is its own; one that is ending takes nothing.
-
-        To make room for it, the worker closes another one first, and tells which would be next.
-        """
-        try:
-            if self.channel is None:
-                return False
-            socket.send_fds(self.channel, [MAKE_ROOM if makes_room else ADOPT], [connection.fileno()])
-        except OSError:
-            return False
-        self._handed.append(connection)
-        if makes_room:
-            self.first_to_go, self._asked_at = None, time.monotonic()
-        return True
-
-    def ask(self) -> None:
-        """Have it tell which connection it would close, where what it told is old."""
-        now = time.monotonic()
-        if self.channel is None or now - self._asked_at < _ASKED_SECONDS:
+        except ConnectionResetError:
+            octet, descriptors = b"", []
+        if not octet:
+            self._reactor.removeReader(self)
+            self._reactor.stop()
             return
-        self.first_to_go = None
-        try:
-            self.channel.send(TELL)
-            self._asked_at = now
-        except OSError:
-            pass  # it is busy, or ending: it is asked again
+        self._is_asked = self._is_asked or octet != ADOPT
+        if octet == TELL:
+            self._tell()
+            return
+        self._taken += 1
+        if descriptors:
+            self._take(descriptors[0], makes_room=octet == MAKE_ROOM)
+        else:  # this process has as many as it may
+            self._end()
 
-    def listen(self) -> list[socket.socket]:
-        """Hear what it tells. If it tells no more, the connections that it has not taken."""
-        while self.channel is not None:
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor has ended."""
+
+    def logPrefix(self) -> str:
+        """What Twisted calls this."""
+        return "channel"
+
+    def _take(self, descriptor: int, *, makes_room: bool) -> None:
+        if makes_room and self._factory.connections and not self._factory.make_room():
+            self._reactor.callLater(0, self._take, descriptor, makes_room=True)  # all have asked something just now
+            return
+        self._adopt(descriptor)
+        self._tell()
+
+    def _adopt(self, descriptor: int) -> None:
+        with socket.socket(fileno=descriptor) as connection:
             try:
-                told = self.channel.recv(64)
-            except BlockingIOError:
-                break
-            except ConnectionResetError:  # it has died; what it told before comes next
-                continue
-            if not told:
-                return self.close()
-            self.has_told, self.beats_unheard = True, 0
-            taken, self._ended, *first_to_go = map(int, told.split())
-            if first_to_go:
-                self.first_to_go = (first_to_go[0], first_to_go[1])
-            for _ in range(taken - self._taken):
-                self._handed.popleft().close()
-            self._taken = taken
-        return []
+                self._reactor.adoptStreamConnection(descriptor, connection.family, self._factory)
+            except OSError:  # it has gone away meanwhile
+                self._end()
 
-    def close(self) -> list[socket.socket]:
-        """Hand it nothing more; the connections that it has not taken."""
-        if self.channel is not None:
-            self.channel.close()
-            self.channel = None
-            self._taken = self._ended = 0  # whatever it had ends with it
-        left = [*self._handed]
-        self._handed.clear()
-        return left
+    def _beat(self) -> None:
+        self._tell()
+        self._reactor.callLater(self._beat_seconds, self._beat)
 
-    def bury(self, options: int = os.WNOHANG) -> str:
-        """How the process has ended, if it has, or ""; *options* are waitpid's. Then the next one is due some time.
+    def _end(self) -> None:
+        self._ended += 1
+        self._tell()
 
-        What it has told must have been heard before.
-        """
-        pid, status = os.waitpid(self.pid, options) if self.pid else (0, 0)
-        if not pid:
-            return ""
-        self.pid = 0
-        now = time.monotonic()
-        is_steady = now - self._started_at > _STEADY_SECONDS
-        self.wait = 0.0 if is_steady else min(_LONGEST_WAIT_SECONDS, 2 * self.wait or 0.1)
-        self.due = now + self.wait
-        code = os.waitstatus_to_exitcode(status)
-        return f"exit status {code}" if code >= 0 else signal.Signals(-code).name
+    def _tell(self) -> None:
+        told = [self._taken, self._ended, *(self._first_to_go() if self._is_asked else ())]
+        try:
+            self._channel.send(b" ".join(b"%d" % number for number in told))
+            self._is_asked = False
+        except BlockingIOError:  # the parent is busy
+            self._reactor.callLater(0.1, self._tell)
+        except OSError:
+            pass  # it is gone, as the end of the channel will tell
+
+    def _first_to_go(self) -> tuple[int, int]:
+        """The standing of the connection that would be closed for a new one, with a time that all processes share."""
+        connection = self._factory.first_to_go()
+        if connection is None:
+            return _NOBODY
+        place, since = connection.standing()
+        return place, int(time.monotonic()) - (self._factory.tick - since) * TICK_SECONDS
+
+
+def heartbeat_seconds(supervisor: Supervisor) -> float:
+    """How often a worker gives its parent a sign of life."""
+    return min(supervisor.beat_seconds or _HEARTBEAT_SECONDS, _HEARTBEAT_SECONDS)

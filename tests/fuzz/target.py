@@ -117,7 +117,7 @@ class Server:
 
 def must_be_bounded(connection: Connection, received: int) -> None:
     """A connection keeps one request at most, beside what it has just read."""
-    kept = vars(connection.protocol._reader).values()  # whatever it keeps, and under whatever name
+    kept = vars(connection.protocol.reader).values()  # whatever it keeps, and under whatever name
     size = sum(len(each) for each in kept if isinstance(each, bytes | bytearray | memoryview | str | list))
     assert size <= REQUEST_LIMIT + received, f"{size} octets are kept"
 
