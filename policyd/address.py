@@ -81,14 +81,15 @@ class Encapsulated:
 
 
 def fold(text: str) -> str:
-    """*text* as local parts and names are compared: Unicode NFC, case-folded.
+    """*text* as local parts and names are compared: case-folded, Unicode NFC.
 
-    Folds what is decomposed, so that folding twice changes nothing.
+    Whatever Postfix takes for one, which folds and does not normalise, is one here: so the text is folded as it came,
+    and once more when it is decomposed, so that folding twice changes nothing.
     Source: The Unicode Standard §3.13, D145.
     """
     if text.isascii():
         return text.lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text.casefold()).casefold())
 
 
 def check_text(text: str, what: str) -> str:
