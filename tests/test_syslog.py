@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import select
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from policyd.audit import AuditLog, open_audit
-from policyd.backlog import CLOSE_SECONDS, LINES
+from policyd.backlog import LINES
 from policyd.model import Action, Decision, Request, Rule
 from policyd.settings import AuditSettings
 from policyd.syslog import NOTICE, WARNING, SyslogSink, open_sink
@@ -70,15 +71,20 @@ def test_facility_is_the_one_that_is_set(tmp_path, sockets):
     sink.close()
 
 
+def waits() -> int:
+    """How often this thread has waited for something so far: it gave the processor away of its own accord."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+
+
 def test_full_queue_takes_no_time_and_every_missing_line_is_counted(tmp_path, sockets):
     """A syslog daemon that hangs must not make mail wait, nor lose lines without a trace."""
     log = listen(tmp_path / "log", sockets)
     audit = AuditLog(AuditSettings(), open_sink(AuditSettings(syslog=f"unix:{tmp_path}/log")))
     count = 2 * LINES
-    started = time.monotonic()
+    before = waits()
     for _ in range(count):
         audit.decided(Request(), DECISION, 0)
-    assert time.monotonic() - started < SOON_SECONDS
+    assert waits() == before
     came = read_all(log)
     while audit.flush():
         came += read_all(log)
@@ -121,9 +127,9 @@ def test_command_does_not_wait_for_a_syslog_that_is_not_there(tmp_path):
     """A container without syslog must not make each command a second longer."""
     audit = AuditLog(AuditSettings(), open_sink(AuditSettings(syslog=f"unix:{tmp_path}/log")))
     audit.warned("x")
-    started = time.monotonic()
+    before = waits()
     assert audit.close() == 1
-    assert time.monotonic() - started < CLOSE_SECONDS
+    assert waits() == before
 
 
 def test_lines_of_a_full_queue_go_out_at_the_end(tmp_path, sockets):

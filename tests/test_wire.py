@@ -283,9 +283,9 @@ def seconds_for(count):
     for _ in range(5):
         reader = RequestReader(Layouts())
         reader.feed(FIRST * count)
-        started = time.perf_counter()
+        started = time.process_time()
         assert len(read_all(reader)) == count
-        times.append(time.perf_counter() - started)
+        times.append(time.process_time() - started)
     return min(times)
 
 
