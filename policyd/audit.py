@@ -11,6 +11,7 @@ from typing import Any
 
 from policyd.backlog import Backlog
 from policyd.model import Change, Decision, Request
+from policyd.printable import code, printable
 from policyd.settings import AuditSettings, Decisions, Format
 from policyd.syslog import INFO, NOTICE, WARNING, NoSink, Sink, StderrSink, open_sink
 
@@ -195,9 +196,7 @@ def escape(value: str) -> str:
     `\\UHHHHHHHH`; octets that are not UTF-8 as `\\xHH`.
     """
     text = value.replace("\\", "\\\\").replace('"', '\\"').replace(", ", "\\x2c ")
-    if not text.isprintable():
-        text = "".join(each if each.isprintable() else _code(each) for each in text)
-    return f'"{text}"'
+    return f'"{printable(text)}"'
 
 
 def _shown(value: Field) -> str:
@@ -214,13 +213,4 @@ def _cut(value: str, limit: int) -> str:
 
 def _whole(value: str) -> str:
     """*value* with octets that are not UTF-8 as `\\xHH`: strict readers of JSON refuse the lone surrogates."""
-    return _LONE.sub(lambda lone: _code(lone[0]), value)
-
-
-def _code(character: str) -> str:
-    number = ord(character)
-    if 0xDC80 <= number <= 0xDCFF:  # an octet that is not UTF-8, as surrogateescape decodes it
-        return f"\\x{number - 0xDC00:02x}"
-    if number < 0x80:
-        return f"\\x{number:02x}"
-    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+    return _LONE.sub(lambda lone: code(lone[0]), value)
