@@ -5,12 +5,12 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
 
 from policyd.errors import StoreCreateError, StoreError, StoreWriteError
 from policyd.store.check import Check
-from policyd.store.connect import driver_connection, reading, store_error
+from policyd.store.connect import driver_connection, file_uri, reading, store_error
 from policyd.store.draft import drafting
+from policyd.store.log import new_cookie
 
 _PAGES = 1024  # copied in one step
 
@@ -29,8 +29,8 @@ def back_up(path: Path, target: Path, tell: Tell, verify: Verify) -> None:
     try:
         with drafting(target) as draft:
             with reading(path) as connection:
-                _copy(driver_connection(connection), draft, target, tell)
-            with closing(_open_again(draft)) as copy:
+                copy_database(driver_connection(connection), draft, target, tell)
+            with closing(open_unchanging(draft)) as copy:
                 try:
                     verify(Check(copy))
                 except sqlite3.Error as error:
@@ -48,27 +48,28 @@ def _exists(target: Path) -> StoreError:
     return StoreCreateError(f"{target}: there is a file by that name already; it was left as it is")
 
 
-def _copy(source: sqlite3.Connection, draft: Path, target: Path, tell: Tell) -> None:
-    """Copy the state that *source*'s transaction sees, however often others write meanwhile."""
+def copy_database(source: sqlite3.Connection, draft: Path, target: Path, tell: Tell) -> None:
+    """Copy the state that *source*'s transaction sees, however often others write meanwhile, to be called *target*."""
     with closing(sqlite3.connect(draft, isolation_level=None)) as copy:
         copy.execute("PRAGMA journal_mode = OFF")  # a copy that isn't whole is thrown away
         copy.execute("PRAGMA synchronous = OFF")  # it is synced as a whole
         try:
             source.backup(copy, pages=_PAGES, progress=lambda _status, left, total: tell(total - left, total))
+            copy.execute(f"PRAGMA schema_version = {new_cookie()}")  # it is another database from now on
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
                 raise StoreWriteError(f"{target}: can't be written: {error}; make room on the disk") from error
             raise
 
 
-def _open_again(draft: Path) -> sqlite3.Connection:
-    """The copy as the disk has it, opened so that nothing is made beside it."""
+def open_unchanging(draft: Path) -> sqlite3.Connection:
+    """A file of ours as the disk has it, opened so that nothing is made beside it."""
     descriptor = os.open(draft, os.O_RDONLY)
     try:
         os.fsync(descriptor)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
-    copy = sqlite3.connect(f"file:{quote(os.fsencode(draft))}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    copy = sqlite3.connect(f"{file_uri(draft)}?mode=ro&immutable=1", uri=True, isolation_level=None)
     copy.execute("BEGIN")  # else each row that the check keeps in a temporary table is a transaction of its own
     return copy

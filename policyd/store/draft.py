@@ -18,17 +18,33 @@ def drafting(path: Path) -> Iterator[Path]:
 
     Raises OSError where it can't; FileExistsError also where there is something by that name at the end.
     """
+    with scratch(path) as draft:
+        yield draft
+        sync(draft)
+        os.link(draft, path)
+        sync(path.parent)
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """An empty file beside *path*, which is gone after the block, or later if that is killed. Raises OSError."""
     _clear_drafts(path.parent)
     draft, descriptor = _open_draft(path)
     try:
         os.fchmod(descriptor, _FILE_MODE)
         yield draft
-        os.fsync(descriptor)
-        os.link(draft, path)
-        _sync_folder(path.parent)
     finally:
         os.close(descriptor)
         _remove(draft)
+
+
+def sync(path: Path) -> None:
+    """Have the disk know what is in the file, or which names are in the folder, at *path*."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _open_draft(path: Path) -> tuple[Path, int]:
@@ -52,12 +68,3 @@ def _clear_drafts(folder: Path) -> None:
 def _remove(draft: Path) -> None:
     for suffix in _BESIDE:
         Path(f"{draft}{suffix}").unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the disk know the new name."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
