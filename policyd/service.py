@@ -3,6 +3,8 @@
 import os
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -16,9 +18,10 @@ from policyd.acceptor import Acceptor
 from policyd.audit import AuditLog, open_audit
 from policyd.decide import Decider
 from policyd.errors import SettingsError, StoreError
+from policyd.files import check_database as check_permissions
+from policyd.files import owner_of
 from policyd.limits import Admission
 from policyd.listening import Listener, tell_of
-from policyd.permissions import check_database as check_permissions
 from policyd.server import Patience, PolicyFactory
 from policyd.settings import Settings
 from policyd.store.connect import database_path
@@ -56,7 +59,7 @@ class PolicyService(Service):
 
     def startService(self) -> None:
         """Open the database, then take connections. Raises StoreError."""
-        check_permissions(database_path(self._settings.database))
+        _check_place(database_path(self._settings.database))
         self._lookup.begin()
         self._lookup.end()
         if self._listeners:
@@ -209,11 +212,22 @@ def heartbeat_seconds(supervisor: Supervisor) -> float:
 
 
 def check_database(settings: Settings) -> None:
-    """Raises StoreError unless there is a database that can be read, and that not everybody can write."""
-    check_permissions(database_path(settings.database))
+    """Raises StoreError unless there is a database that can be read, and that others can't write."""
+    _check_place(database_path(settings.database))
     lookup = Lookup(database_path(settings.database))
     lookup.begin()
     lookup.close()
+
+
+def _check_place(path: Path) -> None:
+    """Root that stays root serves from a folder of root's only: SQLite opens by name what is in it."""
+    check_permissions(path)
+    with suppress(OSError):  # the opener tells
+        if (owner := owner_of(path)) is not None:
+            raise SettingsError(
+                f"user: as root, policyd does not serve {path}, in a folder of {owner.user}'s; "
+                f'set user = "{owner.user}" in the settings file'
+            )
 
 
 def reread(load: Callable[[], Settings], kept: Settings, audit: AuditLog) -> Settings | None:

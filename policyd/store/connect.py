@@ -1,16 +1,17 @@
 """Opening the database file: made whole or not at all, read-only for readers, one writer at a time."""
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import Connection as Connection  # what `reading` and `changing` give
 from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, StaticPool
 
 from policyd.errors import (
     StoreCreateError,
@@ -20,7 +21,7 @@ from policyd.errors import (
     StoreWriteError,
     reason_of,
 )
-from policyd.store.draft import drafting
+from policyd.files import acting, check_database, check_planted, drafting, entered, owner_of
 from policyd.store.log import has_log, identity, new_cookie, settle
 from policyd.store.schema import APPLICATION_ID, VERSION, metadata
 
@@ -37,7 +38,7 @@ def database_path(url: str) -> Path:
 
 
 def connect_reading(path: Path) -> sqlite3.Connection:
-    """A read-only DBAPI connection to the tables. Raises StoreError."""
+    """A read-only DBAPI connection to the tables. Raises StoreError. Root must act as `owner_of` the path."""
     return _connect(path, "ro", _READER_WAIT_SECONDS)
 
 
@@ -91,13 +92,14 @@ def driver_connection(connection: Connection) -> sqlite3.Connection:
 
 
 def create_database(path: Path, *, exist_ok: bool = False) -> None:
-    """Make the database: the whole file appears at once, owned as the folder it is in.
+    """Make the database, as the owner of its folder: the whole file appears at once.
 
     Raises StoreCreateError, also if there is one already, unless *exist_ok*.
     """
+    check_database(path)
     try:
-        with drafting(path) as draft:
-            _write_tables(draft)
+        with closing(_new_tables()) as tables, acting(owner_of(path)), drafting(path) as draft:
+            _write_tables(tables, draft)
     except FileExistsError as error:
         if not exist_ok:
             raise StoreCreateError(f"{path}: there is a file by that name already; it was left as it is") from error
@@ -115,11 +117,8 @@ def store_error(path: Path, error: sqlite3.Error | DBAPIError) -> StoreError:
     cause = _sqlite_error(error)
     extended_code = getattr(cause, "sqlite_errorcode", 0)
     code = extended_code & 0xFF
-    if code == sqlite3.SQLITE_CANTOPEN:
-        try:
-            path.open("rb").close()
-        except OSError as why:
-            return missing_error(path, why)
+    if code == sqlite3.SQLITE_CANTOPEN and (why := _why_unreadable(path)):
+        return missing_error(path, why)
     is_read = extended_code in (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR) and not is_read:
         return StoreWriteError(f"{path}: can't be written, nothing was changed: {cause}; make room on the disk")
@@ -130,6 +129,16 @@ def store_error(path: Path, error: sqlite3.Error | DBAPIError) -> StoreError:
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StoreSpoiledError(f"{path}: not a policyd database, or damaged: {cause}; restore it from a backup")
     return StoreError(f"{path}: the database can't be read: {cause}")
+
+
+def _why_unreadable(path: Path) -> OSError | None:
+    """Why the file at *path* can't be read; asked without opening it, which would let go of SQLite's locks on it."""
+    try:
+        path.stat()
+    except OSError as error:
+        return error
+    is_readable = os.access(path, os.R_OK, effective_ids=True)
+    return None if is_readable else PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def missing_error(path: Path, error: OSError) -> StoreError:
@@ -146,16 +155,21 @@ def _transaction(path: Path, mode: str, wait_seconds: float, begin: str) -> Iter
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
+        # From here on the state is held, and SQLite opens nothing more by name.
+        connection.exec_driver_sql("PRAGMA schema_version")
 
     try:
-        with engine.begin() as connection:
+        with entered(engine.begin(), owner_of(path)) as connection:
             yield connection
+    except FileNotFoundError as error:
+        raise missing_error(path, error) from error
     except (DBAPIError, sqlite3.Error) as error:
         raise store_error(path, error) from error
 
 
 def _connect(path: Path, mode: str, wait_seconds: float) -> sqlite3.Connection:
     """A DBAPI connection in autocommit, to a database of this version. *mode* is SQLite's: ro or rw."""
+    check_planted(path)
     settle(path)
     uri = f"{file_uri(path)}?mode={mode}"
     if mode == "rw" and _is_read_only(path):
@@ -217,20 +231,26 @@ def check_version(path: Path, connection: sqlite3.Connection) -> None:
         )
 
 
-def _write_tables(draft: Path) -> None:
-    """Make every table in the empty file *draft*, and leave nothing beside it."""
-    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(draft), poolclass=NullPool)
+def _new_tables() -> sqlite3.Connection:
+    """Every table, in memory."""
+    tables = sqlite3.connect(":memory:")
+    engine = create_engine("sqlite://", creator=lambda: tables, poolclass=StaticPool)
     with engine.begin() as connection:
         metadata.create_all(connection)
-    with sqlite3.connect(draft) as plain:
-        plain.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        plain.execute(f"PRAGMA user_version = {VERSION}")
+    tables.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    tables.execute(f"PRAGMA user_version = {VERSION}")
+    return tables
+
+
+def _write_tables(tables: sqlite3.Connection, draft: Path) -> None:
+    """Copy the *tables* into the empty file *draft*, and leave nothing beside it."""
+    with closing(sqlite3.connect(draft)) as plain:
+        tables.backup(plain)
         plain.execute(f"PRAGMA schema_version = {new_cookie()}")
         plain.execute("PRAGMA journal_mode = WAL")
-    plain.close()
-    if os.geteuid() == 0:
-        folder = draft.parent.stat()
-        os.chown(draft, folder.st_uid, folder.st_gid)
+    folder = draft.parent.stat()
+    with suppress(PermissionError):  # who isn't in the folder's group can't give it to that
+        os.chown(draft, -1, folder.st_gid, follow_symlinks=False)
 
 
 def empty_log(path: Path) -> None:
@@ -241,12 +261,11 @@ def empty_log(path: Path) -> None:
     to wait for it would keep every other writer from writing.
     """
     try:
-        connection = _connect(path, "rw", _LOG_WAIT_SECONDS)
-        _, frames, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if frames == moved:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.close()
-    except (StoreError, sqlite3.Error):
+        with acting(owner_of(path)), closing(_connect(path, "rw", _LOG_WAIT_SECONDS)) as connection:
+            _, frames, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if frames == moved:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except (StoreError, sqlite3.Error, OSError):
         pass
 
 

@@ -5,8 +5,7 @@ import os
 import shutil
 import sqlite3
 import stat
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,11 +19,11 @@ from policyd.errors import (
     StoreWriteError,
     reason_of,
 )
+from policyd.files import acting, drafting, open_to_read, owner_of, scratch, sync
 from policyd.model import Change
-from policyd.store.backup import Tell, Verify, copy_database, open_unchanging
+from policyd.store.backup import Tell, Verify, copy_database, empty_file, opened_again
 from policyd.store.check import Check
-from policyd.store.connect import check_version, connect_writing, empty_log, file_uri, store_error
-from policyd.store.draft import drafting, scratch, sync
+from policyd.store.connect import check_version, connect_writing, empty_log, file_uri, missing_error, store_error
 from policyd.store.journal import Journal, last_change
 from policyd.store.log import beside, new_cookie
 
@@ -45,7 +44,7 @@ class Restore:
     """
 
     def __init__(self, path: Path, source: Path, actor: str, now: int, *, tell: Tell, verify: Verify) -> None:
-        self._path = path
+        self._path = Path(os.path.realpath(path))  # SQLite has its files beside that
         self._source = source
         self._actor = actor
         self._now = now
@@ -60,40 +59,55 @@ class Restore:
         Raises UnfitError where *source* can't be one, StoreError where the database can't be written; it is as it was.
         """
         _must_be_a_backup(self._source, self._path)
-        with scratch(self._path) as draft:
-            self._fetch(draft)
-            with closing(sqlite3.connect(draft, isolation_level=None)) as tables:
-                # No log beside the draft, and no index: nobody else opens it.
-                tables.execute("PRAGMA locking_mode = EXCLUSIVE")
-                tables.execute("PRAGMA journal_mode = MEMORY")
-                tables.execute("PRAGMA synchronous = OFF")
-                try:
-                    self._overwrite(tables)
-                    is_done = True
-                except StoreMissingError:
-                    self._note(tables, None, {})
-                    is_done = False
-                except StoreSpoiledError:
-                    self._note(tables, _free_name(self._path), {})
-                    is_done = False
-                if not is_done:
-                    tables.execute(f"PRAGMA schema_version = {new_cookie()}")
-                    tables.execute("PRAGMA journal_mode = WAL")
-            if not is_done:
-                self._replace(draft)
+        try:
+            owner = owner_of(self._path)
+            source = open_to_read(self._source)
+        except FileNotFoundError as error:
+            raise missing_error(self._path, error) from error
+        except OSError as error:
+            raise UnfitError(f"{self._source}: {reason_of(error)}; nothing was changed") from error
+        try:
+            with source, acting(owner), scratch(self._path) as draft:
+                self._work(source, draft)
+        except OSError as error:
+            raise StoreWriteError(
+                f"{self._path}: nothing was changed: its folder can't be written: {reason_of(error)}"
+            ) from error
         (change,) = self._changes
         return change
 
-    def _fetch(self, draft: Path) -> None:
+    def _work(self, source: BinaryIO, draft: Path) -> None:
+        self._fetch(source, draft)
+        with closing(sqlite3.connect(draft, isolation_level=None)) as tables:
+            # No log beside the draft, and no index: nobody else opens it.
+            tables.execute("PRAGMA locking_mode = EXCLUSIVE")
+            tables.execute("PRAGMA journal_mode = MEMORY")
+            tables.execute("PRAGMA synchronous = OFF")
+            try:
+                self._overwrite(tables)
+                is_done = True
+            except StoreMissingError:
+                self._note(tables, None, {})
+                is_done = False
+            except StoreSpoiledError:
+                self._note(tables, _free_name(self._path), {})
+                is_done = False
+            if not is_done:
+                tables.execute(f"PRAGMA schema_version = {new_cookie()}")
+                tables.execute("PRAGMA journal_mode = WAL")
+        if not is_done:
+            self._replace(draft)
+
+    def _fetch(self, source: BinaryIO, draft: Path) -> None:
         """Copy the file, which may change while it is read, and have the copy looked at."""
         try:
-            with _opened(self._source) as source, draft.open("r+b") as target:
+            with draft.open("r+b") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
         except OSError as error:
             raise StoreWriteError(
                 f"{self._path}: nothing was changed: {self._source} can't be copied beside it: {reason_of(error)}"
             ) from error
-        with closing(open_unchanging(draft)) as copy:
+        with opened_again(draft) as copy:
             try:
                 check_version(self._source, copy)
                 ((page_size,),) = copy.execute("PRAGMA page_size").fetchall()
@@ -139,7 +153,8 @@ class Restore:
             kept = _free_name(self._path)
             try:
                 with drafting(kept) as draft:
-                    copy_database(now, draft, kept, lambda done, total: None)
+                    with empty_file(draft) as copy:
+                        copy_database(now, copy, kept, lambda done, total: None)
                     _give_away(draft)
             except OSError as error:
                 raise StoreWriteError(
@@ -182,7 +197,7 @@ class Restore:
 
 def _must_be_a_backup(source: Path, path: Path) -> None:
     """Raises UnfitError where *source* is not a file of its own, with all that was committed in it."""
-    with suppress(FileNotFoundError):
+    with suppress(OSError):
         if source.samefile(path):
             raise RefusedError(f"{source}: is the database itself, and no backup of it; nothing was changed")
     try:
@@ -200,12 +215,6 @@ def _must_be_a_backup(source: Path, path: Path) -> None:
                 )
 
 
-@contextmanager
-def _opened(source: Path) -> Iterator[BinaryIO]:
-    with open(os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
-        yield opened
-
-
 def _free_name(path: Path) -> Path:
     number = 1
     while os.path.lexists(f"{path}.before-{number}"):
@@ -220,10 +229,9 @@ def _go_on_counting(now: sqlite3.Connection, tables: sqlite3.Connection) -> None
 
 
 def _give_away(draft: Path) -> None:
-    """To the owner of the folder, where root makes it, as any database."""
-    if os.geteuid() == 0:
-        folder = draft.parent.stat()
-        os.chown(draft, folder.st_uid, folder.st_gid, follow_symlinks=False)
+    """To the folder's group, as any database; whose it is, that is who makes it."""
+    with suppress(PermissionError):  # who isn't in that group can't
+        os.chown(draft, -1, draft.parent.stat().st_gid, follow_symlinks=False)
 
 
 def _text(path: Path) -> str:

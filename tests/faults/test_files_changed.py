@@ -97,11 +97,16 @@ def test_next_command_is_in_force_whatever_was_done_to_the_files(daemon, change,
 def test_command_whose_files_are_removed_while_it_writes_changes_nothing(daemon, suffixes):
     """What it wrote is in a file without a name: it must not say that it is done."""
     kept = daemon.folder / "kept.db"
-    with pytest.raises(StoreWriteError) as caught, changing(daemon.database) as connection:
-        editor, _ = editors_on(connection)
-        editor.add_domain(Domain("example.net"))
-        shutil.copy(daemon.database, kept)
-        remove(*suffixes)(daemon)
+
+    def write() -> None:
+        with changing(daemon.database) as connection:
+            editor, _ = editors_on(connection)
+            editor.add_domain(Domain("example.net"))
+            shutil.copy(daemon.database, kept)
+            remove(*suffixes)(daemon)
+
+    with pytest.raises(StoreWriteError) as caught:
+        write()
     assert "nothing was changed: do it again" in str(caught.value)
     if suffixes == ("",):
         kept.rename(daemon.database)
