@@ -492,6 +492,22 @@ def drafting(path: Path) -> Iterator[Path]:
         _sync(spot.folder)
 
 
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """An empty file beside *path*, gone after the block unless that gives it another name. Raises OSError."""
+    with _found(path, follow=False) as spot, _draft(spot, _SHARED_MODE) as (draft, _):
+        yield Path(spot.folder_path, draft)
+
+
+def sync(path: Path) -> None:
+    """Have the disk know what is in the file, or which names are in the folder, at *path*. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def owner_for_new(path: Path) -> Identity | None:
     """As whom root makes a file at *path* for SQLite to fill, which opens it by its name: as the folder's owner.
 

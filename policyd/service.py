@@ -34,6 +34,7 @@ from policyd.systemd import Supervisor
 ADOPT, MAKE_ROOM, TELL = b"+", b"!", b"?"
 _NOBODY = (4, 0)  # what is told where none would be closed
 
+_TIDY_SECONDS = 5.0  # between two looks whether a command left something in the database's log
 _HEARTBEAT_SECONDS = 5.0  # between two signs of life of a worker, at most
 
 
@@ -78,6 +79,7 @@ class PolicyService(Service):
     def _tell_started(self) -> None:
         self.announce("started")
         self._tell_ready()
+        self._tidy()
         if self._supervisor.beat_seconds:
             self._beat()
 
@@ -125,6 +127,10 @@ class PolicyService(Service):
     def _tell_ready(self) -> None:
         where = " and ".join(each.endpoint.text for each in self._listeners)
         self._supervisor.tell_ready(f"answering on {where}")
+
+    def _tidy(self) -> None:
+        self._lookup.tidy()
+        self._reactor.callLater(_TIDY_SECONDS, self._tidy)
 
     def _beat(self) -> None:
         self._supervisor.tell_alive()
