@@ -18,7 +18,7 @@ from policyd.daemon.privileges import Identity
 from policyd.daemon.server import PolicyFactory
 from policyd.endpoint import Endpoint, is_loopback
 from policyd.errors import ListenError, SettingsError, reason_of
-from policyd.permissions import open_folder
+from policyd.files import give_socket, open_folder
 
 _AT_ONCE = 64  # connections accepted before others get their turn
 _GIVING_WAY_AT_ONCE = 32  # those that are closed for new ones keep their descriptors to the end of the turn
@@ -204,8 +204,7 @@ def _open(endpoint: Endpoint, identity: Identity | None) -> socket.socket:
         with suppress(PermissionError), identity.acting():
             return _bind(endpoint)
         listener = _bind(endpoint)
-        is_setgid = os.stat(os.path.dirname(endpoint.path)).st_mode & stat.S_ISGID
-        os.chown(endpoint.path, identity.uid, -1 if is_setgid else identity.gid, follow_symlinks=False)
+        give_socket(Path(endpoint.path), identity)
         return listener
     except OSError as error:
         raise ListenError(f"can't listen on {endpoint.text}: {reason_of(error)}; see the setting listen") from error
@@ -217,8 +216,11 @@ def _bind(endpoint: Endpoint) -> socket.socket:
     try:
         if endpoint.path:
             _clear_stale_socket(endpoint.path)
-            listener.bind(endpoint.path)
-            os.chmod(endpoint.path, endpoint.mode)
+            before = os.umask(0o777 & ~endpoint.mode)  # its mode from the start: a name may be swapped before a chmod
+            try:
+                listener.bind(endpoint.path)
+            finally:
+                os.umask(before)
         else:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((endpoint.interface, endpoint.port))

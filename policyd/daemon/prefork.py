@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from policyd.audit import open_audit
 from policyd.daemon.limits import QUIET_SECONDS, Admission
 from policyd.daemon.listener import Listener, tell_of
-from policyd.daemon.service import check_database, reread
+from policyd.daemon.service import check_database, reread, warn_of_ways_past
 from policyd.daemon.systemd import Supervisor
 from policyd.daemon.worker import ADOPT, MAKE_ROOM, TELL, heartbeat_seconds
 from policyd.errors import reason_of
@@ -199,6 +199,7 @@ class Parent:
         check_database(self._settings)
         self._listeners = listeners
         tell_of(listeners, self._audit)
+        warn_of_ways_past(self._settings, self._audit)
         self._catch_signals()
         while not self._is_stopping:
             for worker in self._workers:

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -18,10 +20,13 @@ from policyd.daemon.server import PolicyFactory
 from policyd.daemon.systemd import Supervisor
 from policyd.decide import Decider
 from policyd.errors import SettingsError, StoreError
-from policyd.permissions import check_database as check_permissions
+from policyd.files import check_database as check_permissions
+from policyd.files import owner_of
 from policyd.settings import Settings
 from policyd.store.connect import database_path
 from policyd.store.lookup import Lookup
+
+_TIDY_SECONDS = 5.0  # between two looks whether a command left something in the database's log
 
 
 class PolicyService(Service):
@@ -51,19 +56,21 @@ class PolicyService(Service):
 
     def startService(self) -> None:
         """Open the database, then take connections. Raises StoreError."""
-        check_permissions(database_path(self._settings.database))
+        _check_place(database_path(self._settings.database))
         self._lookup.begin()
         self._lookup.end()
         if self._listeners:
             self._admission = Admission(self._settings.max_connections, 0, self.audit)
             self._acceptors = [Acceptor(each, self.factory, self._admission, self._reactor) for each in self._listeners]
             tell_of(self._listeners, self.audit)
+            warn_of_ways_past(self._settings, self.audit)
         super().startService()
         self._reactor.callLater(0, self._tell_started)  # when the reactor runs, and signals are seen to
 
     def _tell_started(self) -> None:
         self.announce("started")
         self._tell_ready()
+        self._tidy()
         if self._supervisor.beat_seconds:
             self._beat()
 
@@ -112,6 +119,10 @@ class PolicyService(Service):
         where = " and ".join(each.endpoint.text for each in self._listeners)
         self._supervisor.tell_ready(f"answering on {where}")
 
+    def _tidy(self) -> None:
+        self._lookup.tidy()
+        self._reactor.callLater(_TIDY_SECONDS, self._tidy)
+
     def _beat(self) -> None:
         self._supervisor.tell_alive()
         self._reactor.callLater(self._supervisor.beat_seconds, self._beat)
@@ -125,11 +136,34 @@ class PolicyService(Service):
 
 
 def check_database(settings: Settings) -> None:
-    """Raises StoreError unless there is a database that can be read, and that not everybody can write."""
-    check_permissions(database_path(settings.database))
+    """Raises StoreError unless there is a database that can be read, and that others can't write."""
+    _check_place(database_path(settings.database))
     lookup = Lookup(database_path(settings.database))
     lookup.begin()
     lookup.close()
+
+
+def warn_of_ways_past(settings: Settings, audit: AuditLog) -> None:
+    """Log a warning where the settings leave a way to every mailbox on which nothing is ever refused.
+
+    Without an origin, policyd has no opinion on a recipient without a domain; Postfix delivers it in its `myorigin`.
+    """
+    if not settings.origin:
+        audit.warned(
+            "no origin is set: mail to <bob> is let through",
+            advice="set origin to what postconf -h myorigin says, and manage the address literals of this host",
+        )
+
+
+def _check_place(path: Path) -> None:
+    """Root that stays root serves from a folder of root's only: SQLite opens by name what is in it."""
+    check_permissions(path)
+    with suppress(OSError):  # the opener tells
+        if (owner := owner_of(path)) is not None:
+            raise SettingsError(
+                f"user: as root, policyd does not serve {path}, in a folder of {owner.user}'s; "
+                f'set user = "{owner.user}" in the settings file'
+            )
 
 
 def reread(load: Callable[[], Settings], kept: Settings, audit: AuditLog) -> Settings | None:
