@@ -35,6 +35,7 @@ _DRAFT = ".policyd-draft"
 _ENTER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
 _SHARED_MODE = 0o640  # of a database and a backup
 _PRIVATE_MODE = 0o600  # of what a command writes for who typed it
+_DRAFTS_LIMIT = 100  # begun for one file: another command takes one away now and then, and a person may go on for ever
 _LINKS_LIMIT = 40  # as in Linux
 _DESCRIPTORS = re.compile(r"/proc/\d+(/task/\d+)?/fd")  # its links lead to what is open already, under no name
 
@@ -541,7 +542,7 @@ def _draft(spot: _Spot, mode: int) -> Iterator[tuple[str, int]]:
 def _begin_draft(spot: _Spot) -> tuple[str, int]:
     """A new draft, and the descriptor that holds its lock: as long as that is open, the draft is somebody's."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK
-    while True:
+    for _ in range(_DRAFTS_LIMIT):
         draft = f".{spot.name}.{secrets.token_hex(8)}{_DRAFT}"
         descriptor = os.open(draft, flags, _PRIVATE_MODE, dir_fd=spot.folder)
         with suppress(BlockingIOError):  # somebody takes it for a killed command's, and removes it
@@ -549,6 +550,7 @@ def _begin_draft(spot: _Spot) -> tuple[str, int]:
             if os.fstat(descriptor).st_nlink:
                 return draft, descriptor
         os.close(descriptor)
+    raise UntrustedError(spot.path, f"each new file in {spot.folder_path} is removed at once; see who does that")
 
 
 def _clear_drafts(folder: int) -> None:

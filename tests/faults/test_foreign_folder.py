@@ -205,7 +205,7 @@ def swapping(place: Place) -> Iterator[None]:
 def test_draft_that_is_swapped_while_the_database_is_made(place):
     """`chown` by name gave any file of root's away, and a link by name made it the database."""
     with swapping(place):
-        for number in range(150):
+        for number in range(40):
             try:
                 create_database(place.folder / f"new{number}.db")
             except policyd.errors.StoreError:
@@ -216,7 +216,7 @@ def test_draft_that_is_swapped_while_the_database_is_made(place):
 def test_draft_that_is_swapped_while_a_backup_is_written(place):
     """Into his folder; what becomes of the copy is up to him there, and nothing else is."""
     with swapping(place):
-        for number in range(50):
+        for number in range(15):
             try:
                 back_up(place.database, place.folder / f"b{number}.db", lambda *_: None, lambda _: None)
             except policyd.errors.StoreError:
@@ -227,7 +227,7 @@ def test_draft_that_is_swapped_while_a_backup_is_written(place):
 def test_draft_that_is_swapped_while_an_export_is_written(place):
     """And so for rejected rows."""
     with swapping(place):
-        for number in range(150):
+        for number in range(40):
             try:
                 with replacing(place.folder / f"out{number}") as stream:
                     stream.write(b"rows of an attacker's\n")
