@@ -48,7 +48,7 @@ setup(
     packages=find_packages(include=["policyd", "policyd.*"]),
     include_package_data=False,
     install_requires=[
-        "Twisted>=26.10",
+        "Twisted>=26.10,<27",
         "SQLAlchemy>=2.1",
         "click>=8.4",
         "rich>=14.0",
@@ -68,6 +68,7 @@ setup(
             # To the last digit: each release brings new complaints about old code.
             "ruff==0.17.6",
             "mypy==2.4.1",
+            "mypy-zope~=1.0.17",
         ],
         # Where there is no wheel, the target runs without it, in ./test.
         "fuzz": [

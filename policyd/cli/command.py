@@ -35,15 +35,14 @@ class Invocation:
     verbose: bool = False
     listen: tuple[str, ...] = field(default=())
     workers: str | None = None
-    given: "tuple[Endpoint, ...]" = ()  # by systemd
 
-    def load_settings(self) -> "Settings":
-        """The settings as they are now: option, then environment, then file, then default."""
+    def load_settings(self, given: "tuple[Endpoint, ...]" = ()) -> "Settings":
+        """The settings as they are now: what systemd has *given*, option, environment, file, default, in this order."""
         from policyd.settings import load_settings
 
         file = self.config or (Path(name) if (name := os.environ.get("POLICYD_CONFIG")) else None)
         database = self.database if self.database is not None else os.environ.get("POLICYD_DATABASE") or None
-        return load_settings(file, database=database, listen=self.listen, workers=self.workers, given=self.given)
+        return load_settings(file, database=database, listen=self.listen, workers=self.workers, given=given)
 
     @cached_property
     def settings(self) -> "Settings":

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from zope.interface import implementer  # type: ignore[import-untyped]  # it has no annotations
+from zope.interface import implementer
 
 from policyd.daemon import fast_twisted
 from policyd.settings import Settings

@@ -20,7 +20,7 @@ from policyd.daemon.limits import QUIET_SECONDS, Admission
 from policyd.daemon.listener import Listener, tell_of
 from policyd.daemon.service import check_database, reread, warn_of_ways_past
 from policyd.daemon.systemd import Supervisor
-from policyd.daemon.worker import ADOPT, MAKE_ROOM, TELL, heartbeat_seconds
+from policyd.daemon.worker import ADOPT, HEARTBEAT_SECONDS, MAKE_ROOM, TELL
 from policyd.errors import reason_of
 from policyd.settings import Settings
 
@@ -189,7 +189,7 @@ class Parent:
         self._ended = 0
         self._is_ready = False  # until every worker has served once
         self._is_stopping = False
-        self._beat_seconds = heartbeat_seconds(supervisor)
+        self._beat_seconds = min(supervisor.beat_seconds or HEARTBEAT_SECONDS, HEARTBEAT_SECONDS)
         self._hung_seconds = supervisor.watchdog_seconds or HUNG_SECONDS
         self._next_beat = 0.0  # as time.monotonic() counts
         self._signals, self._signal_sink = socket.socketpair()  # a signal is an octet here, its number

@@ -22,6 +22,7 @@ TICK_SECONDS = 1  # how often all connections are looked at: by so much a limit 
 
 # A log socket that is woken for each line costs as much as the answer; the kernel's queue may hold no more than ten.
 _LOGGED_TOGETHER = 8
+_TIMEOUTS = Timeouts()
 
 
 class Decides(Protocol):
@@ -43,7 +44,7 @@ class PolicyFactory(Factory):
 
     noisy = False
 
-    def __init__(self, decider: Decides, audit: AuditLog, clock: IReactorTime, timeouts: Timeouts = Timeouts()) -> None:
+    def __init__(self, decider: Decides, audit: AuditLog, clock: IReactorTime, timeouts: Timeouts = _TIMEOUTS) -> None:
         self.decider = decider
         self.audit = audit
         self.timeouts = timeouts

@@ -14,6 +14,7 @@ from twisted.logger import LogEvent, LogLevel, formatEvent
 from policyd import __version__
 from policyd.audit import AuditLog, open_audit
 from policyd.daemon.connection import Timeouts
+from policyd.daemon.fast_twisted import missing_names
 from policyd.daemon.limits import Admission
 from policyd.daemon.listener import Acceptor, Listener, tell_of
 from policyd.daemon.server import PolicyFactory
@@ -69,6 +70,9 @@ class PolicyService(Service):
 
     def _tell_started(self) -> None:
         self.announce("started")
+        if missing := missing_names(self._reactor):
+            problem = "this Twisted is not as policyd knows it; answers take its public ways and are slower"
+            self.audit.warned(problem, missing=" ".join(sorted(missing)))
         self._tell_ready()
         self._tidy()
         if self._supervisor.beat_seconds:

@@ -7,21 +7,20 @@ from typing import Any
 from twisted.python.failure import Failure
 
 from policyd.daemon.server import TICK_SECONDS, PolicyFactory
-from policyd.daemon.systemd import Supervisor
 
 # What the parent sends with a connection: take it; take it, and close another one for it. And by itself: tell which
 # one that would be.
 ADOPT, MAKE_ROOM, TELL = b"+", b"!", b"?"
 _NOBODY = (4, 0)  # what is told where none would be closed
 
-_HEARTBEAT_SECONDS = 5.0  # between two signs of life of a worker, at most
+HEARTBEAT_SECONDS = 5.0  # between two signs of life of a worker, at most
 
 
 class DispatchedConnections:
     """Reads *channel*, on which the parent of several workers dispatches connections, and gives them to *factory*.
 
-    It is told how many were taken, and how many of them have ended, also every *beat_seconds*, as a sign of life; and
-    when it asks, which one would be closed for a new one. When it closes the channel, the reactor stops.
+    It is told how many were taken, and how many of them have ended, also every *beat_seconds* (0 is seldom), as a sign
+    of life; and when it asks, which one would be closed for a new one. When it closes the channel, the reactor stops.
     Source: unix(7), SCM_RIGHTS; `policyd.daemon.prefork`.
     """
 
@@ -31,7 +30,7 @@ class DispatchedConnections:
         self._channel = channel
         self._factory = factory
         self._reactor = reactor
-        self._beat_seconds = beat_seconds
+        self._beat_seconds = min(beat_seconds or HEARTBEAT_SECONDS, HEARTBEAT_SECONDS)
         self._taken = self._ended = 0
         self._is_asked = False  # which connection would be closed for a new one
         factory.when_lost = self._end
@@ -105,8 +104,3 @@ class DispatchedConnections:
             return _NOBODY
         place, since = connection.standing()
         return place, int(time.monotonic()) - (self._factory.tick - since) * TICK_SECONDS
-
-
-def heartbeat_seconds(supervisor: Supervisor) -> float:
-    """How often a worker gives its parent a sign of life."""
-    return min(supervisor.beat_seconds or _HEARTBEAT_SECONDS, _HEARTBEAT_SECONDS)

@@ -313,9 +313,9 @@ def test_user_who_is_not_root_can_become_nobody_else(daemon):
     daemon.user = "daemon"
     daemon.write_settings()
     script = "import sys; from policyd.cli import main; main(args=sys.argv[1:])"
-    drop = (
-        f"import os, policyd.cli.serve; os.setgid({pwd.getpwnam(USER).pw_gid}); os.setuid({pwd.getpwnam(USER).pw_uid});"
-    )
+    user = pwd.getpwnam(USER)
+    imports = "import os, policyd.cli.serve, policyd.daemon.run;"  # which the user may not be able to read
+    drop = f"{imports} os.setgid({user.pw_gid}); os.setuid({user.pw_uid});"
     words = [sys.executable, "-c", drop + script, *words[3:]]
     done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
     told = "user: only root can become daemon: start policyd as root, or as daemon, or take user out of the settings"

@@ -1,0 +1,170 @@
+"""The daemon, wired: settings -> sockets -> user -> one reactor, or several workers with a reactor each."""
+
+import gc
+import importlib
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from functools import partial
+from typing import Any
+
+import attrs
+
+from policyd.address import normal_domain
+from policyd.audit import AuditLog
+from policyd.daemon.limits import raise_descriptor_limit
+from policyd.daemon.privileges import UMASK, become, identity_to_become
+from policyd.daemon.systemd import find_supervisor, take_endpoints
+from policyd.endpoint import Endpoint, default_listen
+from policyd.errors import PolicydError
+from policyd.files import owner_of
+from policyd.reply import read_ahead
+from policyd.setting import WORKERS_LIMIT
+from policyd.settings import AuditSettings, Settings
+from policyd.store.connect import database_path
+from policyd.syslog import open_sink
+
+_PARENTS = ("listen", "workers", "user", "group")  # settings of which a worker takes no new value
+
+Load = Callable[[tuple[Endpoint, ...]], Settings]
+
+
+def serve(load: Load) -> None:
+    """Answer Postfix until SIGTERM. *load* gives the settings, with the endpoints that systemd passed.
+
+    Raises PolicydError where it can't start, with nothing left listening.
+    """
+    # Take from the environment what systemd passed, before Twisted or a child could take it for its own.
+    load_settings = partial(load, take_endpoints(os.environ))
+    supervisor = find_supervisor(os.environ)
+    settings = load_settings()
+
+    # Do what only root can: import what the daemon's user may not be able to read, and raise limits.
+    identity = identity_to_become(settings.user, settings.group)
+    _import_ahead(reads_all=identity is not None)
+    from policyd.daemon.listener import listen_on
+    from policyd.daemon.service import check_database
+
+    os.umask(UMASK)
+    raise_descriptor_limit(settings.max_connections + 2 * WORKERS_LIMIT)
+
+    # Before anything listens, make sure that whom we become can read the tables.
+    with identity.acting() if identity else nullcontext():
+        check_database(settings)
+    listeners = listen_on(settings.listen or default_listen(), identity, allow_remote=settings.allow_remote)
+    try:
+        # Give root up for good, and then answer.
+        if identity is not None:
+            become(identity)
+        if settings.workers > 1:
+            from policyd.daemon.prefork import Parent
+
+            work = partial(_work, load_settings, supervisor.beat_seconds)
+            Parent(settings, load_settings, work, supervisor).run(listeners)
+        else:
+            from policyd.daemon.service import PolicyService
+
+            reactor = _reactor()
+            _run(PolicyService(settings, listeners, load_settings, reactor, supervisor), reactor)
+    except PolicydError:
+        for listener in listeners:
+            listener.close()
+        raise
+
+
+def serve_stdio(load: Load) -> None:
+    """Answer the one client on stdin and stdout until they are closed; for Postfix's spawn(8).
+
+    Root becomes the owner of the database's folder, for good. Raises PolicydError, which is logged, too: nobody may
+    read stderr.
+    """
+    load_settings = partial(load, ())
+    audit = AuditSettings()
+    try:
+        settings = load_settings()
+        audit = settings.audit
+        _serve_stdio(settings, load_settings)
+    except PolicydError as error:
+        log = AuditLog(audit, open_sink(audit))
+        log.warned(str(error))
+        log.close()
+        raise
+
+
+def _serve_stdio(settings: Settings, load_settings: Callable[[], Settings]) -> None:
+    from twisted.internet.stdio import StandardIO
+
+    from policyd.daemon.service import PolicyService
+
+    with suppress(FileNotFoundError):  # opening the database tells
+        identity = owner_of(database_path(settings.database))
+        if identity is not None:
+            _import_ahead(reads_all=True)
+            become(identity)
+    reactor = _reactor()
+    service = PolicyService(settings, (), load_settings, reactor)
+    service.factory.when_empty = reactor.stop
+    reactor.callWhenRunning(StandardIO, service.factory.buildProtocol(None))
+    _run(service, reactor)
+
+
+def _work(
+    load_settings: Callable[[], Settings], beat_seconds: float, settings: Settings, channel: socket.socket
+) -> None:
+    """Serve the connections that come through *channel*, in a process of its own, until it is closed."""
+    from policyd.daemon.service import PolicyService
+    from policyd.daemon.worker import DispatchedConnections
+
+    def load() -> Settings:
+        return attrs.evolve(load_settings(), **{key: getattr(settings, key) for key in _PARENTS})
+
+    reactor = _reactor()
+    service = PolicyService(settings, (), load, reactor)
+    reactor.addReader(DispatchedConnections(channel, service.factory, reactor, beat_seconds))
+    _run(service, reactor, stops_at_signals=False)
+
+
+def _run(service: Any, reactor: Any, *, stops_at_signals: bool = True) -> None:
+    """Run *service* until it is told to stop."""
+    # What Twisted logs goes to our log.
+    from twisted.logger import globalLogBeginner
+
+    globalLogBeginner.beginLoggingTo([service.observe], redirectStandardIO=False, discardBuffer=True)
+
+    # Signals wait until the reactor runs, and has its handlers.
+    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(service.reload))
+    blocked = {signal.SIGHUP, signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    reactor.callLater(0, signal.pthread_sigmask, signal.SIG_UNBLOCK, blocked)
+
+    service.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.callWhenRunning(_spare_collector)
+    reactor.run(installSignalHandlers=stops_at_signals)
+
+
+def _reactor() -> Any:
+    from policyd.daemon.fast_twisted import make_reactor
+
+    return make_reactor()
+
+
+def _import_ahead(*, reads_all: bool) -> None:
+    """Import what is needed later: the daemon's user need not be able to read where policyd is installed.
+
+    The reactor itself is not made here, since processes can't share one.
+    """
+    for name in ("encodings.idna", "twisted.internet.unix", "policyd.daemon.fast_twisted", "policyd.daemon.prefork"):
+        importlib.import_module(name)
+    normal_domain("bücher.example")  # idna imports its tables for the first such domain
+    if reads_all:
+        read_ahead()
+
+
+def _spare_collector() -> None:
+    """What is there at the start stays, and what an answer makes goes with it: garbage is seldom to be looked for."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
