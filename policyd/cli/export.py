@@ -14,7 +14,7 @@ from policyd.cli.command import Command, invocation
 from policyd.errors import StoreWriteError
 from policyd.store.connect import driver_connection
 from policyd.store.dump import Dump
-from policyd.transfer.guess import FORMATS
+from policyd.transfer.detect import FORMATS
 
 
 @click.command("export", cls=Command)

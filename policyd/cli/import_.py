@@ -28,8 +28,8 @@ from policyd.store.connect import changing, create_database, driver_connection
 from policyd.store.journal import Journal
 from policyd.store.replace import Replacement
 from policyd.store.write import Writer
+from policyd.transfer.detect import FORMATS, guess_format
 from policyd.transfer.formats import ReadOptions
-from policyd.transfer.guess import FORMATS, guess_format
 
 _BAD_DATA = 65  # EX_DATAERR
 _KINDS = ("domain", "mailbox", "address", "blocked sender")

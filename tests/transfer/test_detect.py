@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policyd.errors import TransferError
-from policyd.transfer import jsonl, plain, postfix, table
-from policyd.transfer.guess import FORMATS, guess_format
+from policyd.transfer import address_list, csv_table, jsonl, postfix
+from policyd.transfer.detect import FORMATS, guess_format
 from tests.tables_strategies import FixedTables, tables
-from tests.transfer_reading import written
+from tests.transfer.reading import written
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_what_cannot_be_told_must_be_said(content, message):
 @given(tables().filter(lambda held: any(addresses for _, addresses in held.mailboxes())))
 def test_every_export_is_recognised(held: FixedTables):
     """What we write, we read without being told what it is."""
-    for name, module in {"csv": table, "jsonl": jsonl, "list": plain, "postfix": postfix}.items():
+    for name, module in {"csv": csv_table, "jsonl": jsonl, "list": address_list, "postfix": postfix}.items():
         assert guess_format(io.BytesIO(written(module, held)[0].encode())) == name
 
 

@@ -6,7 +6,7 @@ from itertools import islice
 
 from policyd.address import fold
 from policyd.model import BlockedSender, Mailbox, Receive, Recipients
-from policyd.transfer.exchange_cells import common_name, escape, is_delete, join_values, show_proxy
+from policyd.transfer.exchange.cells import common_name, escape, is_delete, join_values, show_proxy
 from policyd.transfer.formats import Tables
 
 _HEADER = (

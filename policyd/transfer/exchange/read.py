@@ -11,9 +11,9 @@ from typing import BinaryIO
 from policyd.errors import TransferError
 from policyd.rows import BlockRow, Mode, Notice, Problem, Record, Row
 from policyd.transfer.delimited import Fields, read_records
-from policyd.transfer.exchange_header import Column, Header, read_header
-from policyd.transfer.exchange_row import ObjectRow, Reading
-from policyd.transfer.exchange_writer import write
+from policyd.transfer.exchange.header import Column, Header, read_header
+from policyd.transfer.exchange.row import ObjectRow, Reading
+from policyd.transfer.exchange.write import write
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.text import find_encoding, read_lines
 

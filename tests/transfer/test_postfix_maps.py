@@ -11,7 +11,7 @@ from policyd.rows import KEEP, AddressRow, BlockRow, DomainRow, ListEdit, Mailbo
 from policyd.transfer import postfix
 from policyd.transfer.text import LINE_LIMIT
 from tests.tables_strategies import FixedTables, tables
-from tests.transfer_reading import problem_of, read_all, rows_of, written
+from tests.transfer.reading import problem_of, read_all, rows_of, written
 
 
 def made_of(address: str, **said) -> MailboxRow:

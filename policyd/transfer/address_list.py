@@ -15,8 +15,8 @@ from policyd.errors import AddressError, TransferError
 from policyd.model import BlockedSender, Mailbox, Receive, Recipients
 from policyd.rows import BlockRow, ListEdit, Notice, Problem, Record, Row
 from policyd.transfer import values
+from policyd.transfer.fields import mailbox_of
 from policyd.transfer.formats import ReadOptions, Tables
-from policyd.transfer.objects import mailbox_of
 from policyd.transfer.text import LINE_LIMIT, find_encoding, read_lines
 
 _ENTRY = re.compile(r'("(?:[^"\\]|\\.)*+"\S*+|(?!#)\S++(?:\s++(?!#)\S++)*+)?+\s*+(?:#.*)?')

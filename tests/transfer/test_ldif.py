@@ -15,11 +15,12 @@ from policyd.address import fold, normal_name
 from policyd.errors import AddressError, TransferError
 from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted
 from policyd.rows import KEEP, ListEdit, MailboxRow, Mode, Notice, Problem, Record
-from policyd.transfer import ldif, ldif_entries, ldif_people
-from policyd.transfer.distinguished import escape_value, name_key, parse_name
+from policyd.transfer import ldif
 from policyd.transfer.formats import ReadOptions
+from policyd.transfer.ldif import entries, people
+from policyd.transfer.ldif.names import escape_value, name_key, parse_name
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 
 ALICE = "dn: uid=alice,ou=people\nuid: alice\nmail: alice@example.test\n"
 BOB = "dn: uid=bob,ou=people\nuid: bob\nmail: bob@example.test\n"
@@ -451,7 +452,7 @@ def test_endless_line_is_a_problem_only_where_it_matters(attribute):
 
 
 def test_record_that_is_too_long_is_a_problem(monkeypatch):
-    monkeypatch.setattr(ldif_entries, "_RECORD_LIMIT", 1000)
+    monkeypatch.setattr(entries, "_RECORD_LIMIT", 1000)
     text = "dn: cn=x\n" + "mail: a@x.test\n" * 1000
     found = records(f"{text}\n{BOB}")
     assert found[0].problems[0] == Problem("line 13 makes the record too long")
@@ -460,7 +461,7 @@ def test_record_that_is_too_long_is_a_problem(monkeypatch):
 
 
 def test_too_many_senders_to_remember_are_one_clear_line(monkeypatch):
-    monkeypatch.setattr(ldif_people, "_PEOPLE_LIMIT", 2)
+    monkeypatch.setattr(people, "_PEOPLE_LIMIT", 2)
     with pytest.raises(TransferError, match=r"^the restrictions name more than 2 senders; import the file in parts$"):
         read(ALICE + "authOrig: cn=a\nauthOrig: cn=b\nauthOrig: cn=c\n")
 

@@ -9,9 +9,9 @@ from typing import BinaryIO
 from policyd.address import normal_name, parse_address
 from policyd.errors import AddressError, TransferError
 from policyd.rows import Problem
-from policyd.transfer.distinguished import Name, name_key, parse_name
 from policyd.transfer.formats import ReadOptions
-from policyd.transfer.ldif_entries import ACCEPTED, MEMBERS, NAMES, REJECTED, Block, Entry, read_entries
+from policyd.transfer.ldif.entries import ACCEPTED, MEMBERS, NAMES, REJECTED, Block, Entry, read_entries
+from policyd.transfer.ldif.names import Name, name_key, parse_name
 
 _GROUPS = frozenset({"group", "groupofnames", "groupofuniquenames", "groupofmembers"})
 _TYPED = re.compile(r"([A-Za-z0-9]{1,16}):\s*(.*)", re.DOTALL)

@@ -16,7 +16,7 @@ from ldif import LDIFParser  # type: ignore[import-untyped]  # it has no annotat
 
 from policyd.errors import TransferError
 from policyd.rows import Notice, Problem
-from policyd.transfer.distinguished import Name, parse_name
+from policyd.transfer.ldif.names import Name, parse_name
 from policyd.transfer.text import LINE_LIMIT, Line, find_encoding, read_lines
 
 ACCEPTED = ("authorig", "dlmemsubmitperms")

@@ -11,7 +11,7 @@ from policyd.rows import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, 
 from policyd.transfer import jsonl
 from policyd.transfer.text import LINE_LIMIT
 from tests.tables_strategies import FixedTables, tables
-from tests.transfer_reading import problem_of, read_all, rows_of, rows_of_tables, written
+from tests.transfer.reading import problem_of, read_all, rows_of, rows_of_tables, written
 
 
 @given(tables())

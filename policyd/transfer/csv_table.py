@@ -25,8 +25,8 @@ from policyd.errors import AddressError, TransferError
 from policyd.model import BlockedSender, Mailbox
 from policyd.rows import Notice, Problem, Record
 from policyd.transfer.delimited import Fields, read_records
+from policyd.transfer.fields import BOTH, KEYS, LISTS, Parse, make_row, refuse
 from policyd.transfer.formats import ReadOptions, Tables
-from policyd.transfer.objects import BOTH, KEYS, LISTS, Parse, make_row, refuse
 from policyd.transfer.text import Line, find_encoding, read_lines
 from policyd.transfer.values import CellError, show_moment, split_list, typed
 

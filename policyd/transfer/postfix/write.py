@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from policyd.model import BlockedSender, Mailbox, Receive, Recipients, Rule, Unlisted
 from policyd.reply import DEFAULT_TEXTS, render_text, to_ascii
 from policyd.rules import is_past
+from policyd.transfer.address_list import count_remarks
 from policyd.transfer.formats import Tables
-from policyd.transfer.plain import count_remarks
 from policyd.transfer.values import typed
 
 RECIPIENTS, VIRTUAL, SENDERS, OUTSIDERS, LOGINS, REGEXPS = PARTS = (

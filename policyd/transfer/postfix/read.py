@@ -36,9 +36,9 @@ from policyd.rows import (
     Row,
 )
 from policyd.transfer import values
+from policyd.transfer.fields import mailbox_of
 from policyd.transfer.formats import ReadOptions
-from policyd.transfer.objects import mailbox_of
-from policyd.transfer.postfix_export import (
+from policyd.transfer.postfix.write import (
     ALWAYS,
     DEFAULTS,
     INSIDERS,

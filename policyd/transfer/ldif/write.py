@@ -13,8 +13,8 @@ from ldif import LDIFWriter  # type: ignore[import-untyped]  # it has no annotat
 
 from policyd.address import is_pattern
 from policyd.model import Mailbox, Receive, Recipients, Unlisted
-from policyd.transfer.distinguished import escape_value
 from policyd.transfer.formats import Tables
+from policyd.transfer.ldif.names import escape_value
 
 _BASE = "ou=policyd"
 _NOBODY = f"cn=accepted by nobody,{_BASE}"

@@ -6,18 +6,18 @@ from itertools import islice
 from typing import BinaryIO
 
 from policyd.errors import TransferError
-from policyd.transfer.plain import MARK as LIST_MARK
-from policyd.transfer.postfix_export import MARK as MAP_MARK
-from policyd.transfer.table import COLUMNS, NAMING, read_columns, separator_of
+from policyd.transfer.address_list import MARK as LIST_MARK
+from policyd.transfer.csv_table import COLUMNS, NAMING, read_columns, separator_of
+from policyd.transfer.postfix.write import MARK as MAP_MARK
 from policyd.transfer.text import find_encoding, read_lines
 
 # The formats, and the module of this folder that reads and writes each: import it when it is needed.
 FORMATS = {
     "exchange-csv": "exchange",
     "ldif": "ldif",
-    "csv": "table",
+    "csv": "csv_table",
     "jsonl": "jsonl",
-    "list": "plain",
+    "list": "address_list",
     "postfix": "postfix",
 }
 

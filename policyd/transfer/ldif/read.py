@@ -13,8 +13,8 @@ from policyd.errors import AddressError
 from policyd.model import Receive
 from policyd.rows import KEEP, Keep, ListEdit, MailboxRow, Mode, Notice, Problem, Record
 from policyd.transfer.formats import ReadOptions
-from policyd.transfer.ldif_entries import ACCEPTED, NAMES, REJECTED, Edit, Entry, read_entries
-from policyd.transfer.ldif_people import (
+from policyd.transfer.ldif.entries import ACCEPTED, NAMES, REJECTED, Edit, Entry, read_entries
+from policyd.transfer.ldif.people import (
     People,
     entry_addresses,
     find_people,
@@ -24,7 +24,7 @@ from policyd.transfer.ldif_people import (
     name_in,
     read_addresses,
 )
-from policyd.transfer.ldif_write import write
+from policyd.transfer.ldif.write import write
 
 __all__ = ["read", "write"]
 
