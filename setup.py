@@ -54,7 +54,6 @@ setup(
         "rich>=14.0",
         "idna>=3.10",
         "anyascii>=0.3.2",
-        "ldif>=4.3",
     ],
     extras_require={
         "test": [

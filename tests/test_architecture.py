@@ -87,7 +87,6 @@ LIBRARIES = {
     "twisted": r"policyd\.(cli\.serve|reactor|service|acceptor|server|protocol)",
     "sqlalchemy": r"policyd\.store\..*",
     "sqlite3": r"policyd\.store\..*",
-    "ldif": r"policyd\.transfer\.ldif\.(entries|write)",
     "idna": r"policyd\.address",
     "anyascii": r"policyd\.reply",
 }

@@ -351,7 +351,7 @@ def test_change_of_something_else_is_skipped(text, kind):
             "dn: cn=x\nmember;range=0-1499: cn=y",
             Problem("line 2: member;range=0-1499 is only a part of the values; export all of them", "member"),
         ),
-        ("dn: cn=x\ncn: x\nmail:: /w==", Problem("mail is not UTF-8")),
+        ("dn: cn=x\ncn: x\nmail:: /w==", Problem("line 3: mail is not UTF-8", "mail")),
         ("cn: x\nmail: a@x.test", Problem("line 1: the record does not begin with dn:")),
         ("dn: x", Problem("'x' is not a distinguished name; one looks like cn=Alice,ou=people")),
         (
@@ -410,7 +410,7 @@ def test_broken_record_spoils_no_other(text, problem):
 
 def test_octets_that_are_not_utf_8_are_a_problem_of_their_record():
     found = records(b"dn: cn=x\ncn: M\xfcller\nmail: a@x.test\n\n" + "dn: cn=y\ncn: Jürgen\nmail: b@x.test\n".encode())
-    assert found[0].problems == (Problem("cn is not UTF-8"),)
+    assert found[0].problems == (Problem("line 2: cn is not UTF-8", "cn"),)
     assert [row.name for row in found[1].rows if isinstance(row, MailboxRow)] == ["Jürgen"]
 
 
