@@ -57,7 +57,7 @@ LAYERS = [
     ["policyd.transfer.exchange", "policyd.transfer.ldif", "policyd.transfer.postfix"],
     ["policyd.transfer.exchange.read", "policyd.transfer.ldif.read", "policyd.transfer.postfix.read"],
     ["policyd.transfer.csv_table", "policyd.transfer.jsonl"],
-    ["policyd.transfer.exchange.row", "policyd.transfer.exchange.write"],
+    ["policyd.transfer.exchange.write"],
     ["policyd.transfer.exchange.header"],
     ["policyd.transfer.exchange.cells"],
     ["policyd.transfer.ldif.people", "policyd.transfer.ldif.write"],

@@ -24,8 +24,8 @@ from policyd.model import Action, Change, Decision, Request, Rule
 from policyd.server import Patience
 from policyd.settings import FACILITIES, SETTINGS, AuditSettings, Format, Settings, load_settings
 from policyd.transfer.csv_table import COLUMNS, KINDS
-from policyd.transfer.detect import FORMATS
 from policyd.transfer.fields import KEYS
+from policyd.transfer.formats import FORMATS
 from policyd.transfer.ldif.entries import ACCEPTED, MEMBERS, NAMES, OTHERS, REJECTED
 from policyd.wire import REQUEST_LIMIT
 

@@ -1,6 +1,5 @@
 """`policyd export`: the tables -> a file, in any of the formats that `import` reads."""
 
-import importlib
 import os
 import sys
 from collections import Counter
@@ -14,7 +13,7 @@ from policyd.cli.command import Command, invocation
 from policyd.errors import StoreWriteError
 from policyd.store.connect import driver_connection
 from policyd.store.dump import Dump
-from policyd.transfer.detect import FORMATS
+from policyd.transfer.formats import FORMATS, load_format
 
 
 @click.command("export", cls=Command)
@@ -31,9 +30,7 @@ def command(format_: str, output: Path) -> None:
     call = invocation()
     lost: Counter[str] = Counter()
     with call.reading() as connection:
-        chunks = importlib.import_module(f"policyd.transfer.{FORMATS[format_]}").write(
-            Dump(driver_connection(connection)), lost
-        )
+        chunks = load_format(format_).write(Dump(driver_connection(connection)), lost)
         if str(output) == "-":
             if sys.stdout is None:
                 raise StoreWriteError("stdout is closed; nothing can be written to it")

@@ -16,10 +16,11 @@ from policyd.model import BlockedSender, Mailbox, Receive, Recipients
 from policyd.rows import BlockRow, ListEdit, Notice, Problem, Record, Row
 from policyd.transfer import values
 from policyd.transfer.fields import mailbox_of
-from policyd.transfer.formats import ReadOptions, Tables
+from policyd.transfer.formats import Evidence, Format, ReadOptions, Sample, Tables
 from policyd.transfer.text import LINE_LIMIT, find_encoding, read_lines
 
 _ENTRY = re.compile(r'("(?:[^"\\]|\\.)*+"\S*+|(?!#)\S++(?:\s++(?!#)\S++)*+)?+\s*+(?:#.*)?')
+_WORD = re.compile(r'(?:"(?:[^"\\]|\\.)*+"\S*+|[^\s"]\S*+)(?:\s+#.*)?')
 MARK = "# into: "
 _KINDS = ("mailboxes", "blocked")
 
@@ -71,6 +72,18 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
             continue
         _count_block(entry, managed, lost)
         yield f"{sender}\n"
+
+
+def recognize(sample: Sample) -> Evidence:
+    """By the comments of an export, else by one word a line, of which one at least is an address or a pattern."""
+    if any(line.startswith(MARK) for line in sample.lines):
+        return Evidence.COMMENT
+    is_list = all(_WORD.fullmatch(line.strip()) for line in sample.content)
+    has_address = any("@" in line or line.startswith("<>") for line in sample.content)
+    return Evidence.LINES if is_list and has_address else Evidence.NONE
+
+
+FORMAT = Format(read, write, recognize)
 
 
 def count_remarks(kept: Mailbox | BlockedSender, lost: Counter[str], *, is_reason_kept: bool = False) -> None:

@@ -26,7 +26,7 @@ from policyd.model import BlockedSender, Mailbox
 from policyd.rows import Notice, Problem, Record
 from policyd.transfer.delimited import Fields, read_records
 from policyd.transfer.fields import BOTH, KEYS, LISTS, Parse, make_row, refuse
-from policyd.transfer.formats import ReadOptions, Tables
+from policyd.transfer.formats import Evidence, Format, ReadOptions, Sample, Tables
 from policyd.transfer.text import Line, find_encoding, read_lines
 from policyd.transfer.values import CellError, show_moment, split_list, typed
 
@@ -84,6 +84,19 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
             text.seek(0)
             text.truncate()
     yield text.getvalue()
+
+
+def recognize(sample: Sample) -> Evidence:
+    """By its header: one column that a file must have, and most of the others known."""
+    header = sample.lines[0]
+    names = read_columns(header.replace('"', "").split(separator_of(header)))
+    is_header = not NAMING.isdisjoint(names) and all("@" not in name for name in names)
+    # A list of mailboxes' names could begin with the name `name`; nothing can tell the two apart.
+    known = sum(name in COLUMNS or name == "address" for name in names)
+    return Evidence.HEADER if is_header and known * 2 >= len(names) else Evidence.NONE
+
+
+FORMAT = Format(read, write, recognize, has_header=True)
 
 
 def separator_of(header: str) -> str:

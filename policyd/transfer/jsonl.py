@@ -6,6 +6,7 @@ not read: it belongs to the database it comes from.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
@@ -14,11 +15,12 @@ from policyd.address import normal_pattern
 from policyd.model import BlockedSender, Mailbox
 from policyd.rows import Notice, Problem, Record
 from policyd.transfer.fields import KEYS, read_object
-from policyd.transfer.formats import ReadOptions, Tables
+from policyd.transfer.formats import Evidence, Format, ReadOptions, Sample, Tables
 from policyd.transfer.text import LINE_LIMIT, Line, find_encoding, read_lines
 from policyd.transfer.values import CellError, typed
 
 _TELLING = (("sender", "blocked"), ("mailbox", "address"), ("unlisted", "domain"))
+_OBJECT = re.compile(r"\{\s*(?:[\"}]|$)")
 _HINT = "; of an array, put each element on a line of its own: jq -c '.[]'"
 
 
@@ -36,6 +38,14 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
     del lost
     for shown in _objects(tables):
         yield json.dumps(shown, ensure_ascii=False) + "\n"
+
+
+def recognize(sample: Sample) -> Evidence:
+    """By the object that begins on the first line, whole or not."""
+    return Evidence.LINES if sample.content and _OBJECT.match(sample.content[0].strip()) else Evidence.NONE
+
+
+FORMAT = Format(read, write, recognize)
 
 
 def _read_line(line: Line, domain: str) -> Record:

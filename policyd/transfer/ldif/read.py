@@ -5,6 +5,7 @@ is one too; in a restriction it stands for its members. A modify or delete has o
 mailbox that has the value in the dn's first part for a name. Source: RFC 2849, RFC 2798; Active Directory's schema.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -12,7 +13,7 @@ from typing import BinaryIO
 from policyd.errors import AddressError
 from policyd.model import Receive
 from policyd.rows import KEEP, Keep, ListEdit, MailboxRow, Mode, Notice, Problem, Record
-from policyd.transfer.formats import ReadOptions
+from policyd.transfer.formats import Evidence, ReadOptions, Sample
 from policyd.transfer.ldif.entries import ACCEPTED, NAMES, REJECTED, Edit, Entry, read_entries
 from policyd.transfer.ldif.people import (
     People,
@@ -24,10 +25,8 @@ from policyd.transfer.ldif.people import (
     name_in,
     read_addresses,
 )
-from policyd.transfer.ldif.write import write
 
-__all__ = ["read", "write"]
-
+_FIRST_LINE = re.compile(r"version:\s*\d+\s*|dn::?\s.*", re.IGNORECASE)
 _ADDRESSES = ("mail", "proxyaddresses")
 _SIGN_IN = "msexchrequireauthtosendto"
 _CONTAINERS = frozenset({"ou", "dc", "o", "c", "l", "st"})
@@ -50,6 +49,13 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
     people = find_people(stream, options)
     for entry in read_entries(stream):
         yield entry if isinstance(entry, Notice) else _read_entry(entry, people, options)
+
+
+def recognize(sample: Sample) -> Evidence:
+    """By its first line; ldapsearch writes comments above it, and folds long ones."""
+    unfolded = [line for line in sample.content if not line[0].isspace()]
+    first = [*unfolded, *sample.content, ""][0]
+    return Evidence.LINES if _FIRST_LINE.fullmatch(first.strip()) else Evidence.NONE
 
 
 @dataclass(frozen=True, slots=True)
