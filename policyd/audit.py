@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, assert_never
 
 from policyd.backlog import Backlog
 from policyd.model import Change, Decision, Request
@@ -52,9 +52,16 @@ class AuditLog:
 
     def decided(self, request: Request, decision: Decision, milliseconds: float) -> None:
         """A request was answered."""
-        wanted = self._settings.decisions
-        if wanted is Decisions.NONE or (wanted is Decisions.REJECTS and not decision.is_refused):
-            return
+        match self._settings.decisions:
+            case Decisions.ALL:
+                pass
+            case Decisions.REJECTS:
+                if not decision.is_refused:
+                    return
+            case Decisions.NONE:
+                return
+            case _:
+                assert_never(self._settings.decisions)
         if self._settings.format is Format.TEXT and not (
             decision.is_refused or decision.entry or decision.reason or decision.text
         ):
@@ -156,10 +163,14 @@ class AuditLog:
         line = ""
         for limit in _VALUE_LIMITS:
             short = {name: _cut(value, limit) if isinstance(value, str) else value for name, value in fields.items()}
-            if self._settings.format is Format.JSON:
-                line = json.dumps({n: _whole(value) if isinstance(value, str) else value for n, value in short.items()})
-            else:
-                line = ", ".join([f"{name}={_shown(value)}" for name, value in short.items()])
+            match self._settings.format:
+                case Format.JSON:
+                    whole = {name: _whole(value) if isinstance(value, str) else value for name, value in short.items()}
+                    line = json.dumps(whole)
+                case Format.TEXT:
+                    line = ", ".join([f"{name}={_shown(value)}" for name, value in short.items()])
+                case _:
+                    assert_never(self._settings.format)
             if len(line) <= _LINE_LIMIT and len(line.encode()) <= _LINE_LIMIT:
                 break
         return line

@@ -329,7 +329,7 @@ def test_columns_of_csv_are_those_of_the_table() -> None:
     assert {row[FIRST] for row in rows} == {*COLUMNS, "address"}
     assert [names(row[LAST].partition(";")[0]) for row in rows[:1]] == [[*KINDS]]
     for column, kinds, _ in rows:
-        wanted = [kind for kind in KINDS if column in KEYS[kind]] or ["all"]
+        wanted = [*map(str, (kind for kind in KINDS if column in KEYS[kind]))] or ["all"]
         assert names(kinds.replace("all", ", ".join(KINDS)) if len(wanted) == len(KINDS) else kinds) == wanted
 
 

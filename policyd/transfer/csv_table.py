@@ -25,12 +25,12 @@ from policyd.errors import AddressError, TransferError
 from policyd.model import BlockedSender, Mailbox
 from policyd.rows import Notice, Problem, Record
 from policyd.transfer.delimited import Fields, read_records
-from policyd.transfer.fields import BOTH, KEYS, LISTS, Parse, make_row, refuse
+from policyd.transfer.fields import BOTH, KEYS, LISTS, Kind, Parse, make_row, refuse
 from policyd.transfer.formats import Evidence, Format, ReadOptions, Sample, Tables
 from policyd.transfer.text import Line, find_encoding, read_lines
 from policyd.transfer.values import CellError, show_moment, split_list, typed
 
-KINDS = ("domain", "mailbox", "blocked")
+KINDS = (Kind.DOMAIN, Kind.MAILBOX, Kind.BLOCKED)
 COLUMNS = (
     "kind",
     "name",
@@ -119,22 +119,22 @@ class _Header:
     `kind_at` is the index of the column `kind`, or -1; `sender_at` likewise. `width` is the number of all columns.
     """
 
-    columns: Mapping[str, tuple[_Column, ...]]
+    columns: Mapping[Kind, tuple[_Column, ...]]
     kind_at: int
     sender_at: int
     width: int
     notices: tuple[Notice, ...]
 
-    def kind_of(self, cells: Sequence[str]) -> str:
+    def kind_of(self, cells: Sequence[str]) -> Kind:
         """The kind of the row with *cells*. Raises CellError where it isn't one."""
         if self.kind_at < 0:
-            return "mailbox" if self.sender_at < 0 else "blocked"
+            return Kind.MAILBOX if self.sender_at < 0 else Kind.BLOCKED
         kind = cells[self.kind_at].strip().lower()
         if not kind:
-            return "blocked" if self.sender_at >= 0 and cells[self.sender_at].strip() else "mailbox"
+            return Kind.BLOCKED if self.sender_at >= 0 and cells[self.sender_at].strip() else Kind.MAILBOX
         if kind not in KINDS:
             raise CellError(f"{kind[:100]!a} is none of {', '.join(KINDS)}")
-        return kind
+        return Kind(kind)
 
 
 def _read_header(fields: Fields) -> _Header:
@@ -161,7 +161,7 @@ def _read_header(fields: Fields) -> _Header:
     )
 
 
-def _column(kind: str, index: int, name: str) -> _Column:
+def _column(kind: Kind, index: int, name: str) -> _Column:
     attribute, parse = KEYS[kind].get(name, ("", refuse))
     if parse is not refuse:
         parse = _of_cell(name, parse)
@@ -212,10 +212,10 @@ def _read_row(fields: Fields, header: _Header, domain: str) -> Record:
 
 def _rows(tables: Tables) -> Iterator[dict[str, str]]:
     for domain in tables.domains():
-        yield {"kind": "domain", "name": domain.name, "unlisted": domain.unlisted}
+        yield {"kind": Kind.DOMAIN, "name": domain.name, "unlisted": domain.unlisted}
     for mailbox, addresses in tables.mailboxes():
         yield {
-            "kind": "mailbox",
+            "kind": Kind.MAILBOX,
             "name": mailbox.name,
             "addresses": _list_cell(addresses),
             "receive": mailbox.receive,
@@ -224,7 +224,7 @@ def _rows(tables: Tables) -> Iterator[dict[str, str]]:
         }
     for entry in tables.blocked_senders():
         yield {
-            "kind": "blocked",
+            "kind": Kind.BLOCKED,
             "sender": typed(entry.sender) if entry.pattern else entry.sender,
             "to": entry.to,
             "except": _list_cell(sorted(entry.allowed)),

@@ -14,12 +14,12 @@ from typing import Any, BinaryIO
 from policyd.address import normal_pattern
 from policyd.model import BlockedSender, Mailbox
 from policyd.rows import Notice, Problem, Record
-from policyd.transfer.fields import KEYS, read_object
+from policyd.transfer.fields import KEYS, Kind, read_object
 from policyd.transfer.formats import Evidence, Format, ReadOptions, Sample, Tables
 from policyd.transfer.text import LINE_LIMIT, Line, find_encoding, read_lines
 from policyd.transfer.values import CellError, typed
 
-_TELLING = (("sender", "blocked"), ("mailbox", "address"), ("unlisted", "domain"))
+_TELLING = (("sender", Kind.BLOCKED), ("mailbox", Kind.ADDRESS), ("unlisted", Kind.DOMAIN))
 _OBJECT = re.compile(r"\{\s*(?:[\"}]|$)")
 _HINT = "; of an array, put each element on a line of its own: jq -c '.[]'"
 
@@ -86,22 +86,22 @@ def _refuse(constant: str) -> None:
     raise CellError(f"{constant} is not JSON")
 
 
-def _kind_of(said: dict[str, Any]) -> str:
+def _kind_of(said: dict[str, Any]) -> Kind:
     """The kind of object that *said* is about; takes the key `kind` away."""
     if "kind" not in said:
-        return next((kind for key, kind in _TELLING if key in said), "mailbox")
+        return next((kind for key, kind in _TELLING if key in said), Kind.MAILBOX)
     kind = said.pop("kind")
     if not isinstance(kind, str) or kind not in KEYS:
         raise CellError(f"kind is none of {', '.join(KEYS)}")
-    return kind
+    return Kind(kind)
 
 
 def _objects(tables: Tables) -> Iterator[Mapping[str, Any]]:
     for domain in tables.domains():
-        yield {"kind": "domain", "name": domain.name, "unlisted": domain.unlisted}
+        yield {"kind": Kind.DOMAIN, "name": domain.name, "unlisted": domain.unlisted}
     for mailbox, addresses in tables.mailboxes():
         yield {
-            "kind": "mailbox",
+            "kind": Kind.MAILBOX,
             "name": mailbox.name,
             "addresses": [*map(_shown, addresses)],
             "receive": mailbox.receive,
@@ -110,7 +110,7 @@ def _objects(tables: Tables) -> Iterator[Mapping[str, Any]]:
         }
     for entry in tables.blocked_senders():
         yield {
-            "kind": "blocked",
+            "kind": Kind.BLOCKED,
             "sender": _shown(entry.pattern) if entry.pattern else entry.mailbox,
             "to": entry.to,
             "except": [*map(_shown, sorted(entry.allowed))],

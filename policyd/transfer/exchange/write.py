@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
+from typing import assert_never
 
 from policyd.address import fold
 from policyd.model import BlockedSender, Mailbox, Receive, Recipients
@@ -93,10 +94,15 @@ def _find_accepted(tables: Tables) -> Mapping[str, tuple[str, tuple[str, ...]]]:
 def _accepted_names(
     mailbox: Mailbox, owners: Mapping[str, tuple[str, tuple[str, ...]]], lost: Counter[str]
 ) -> list[str]:
-    if mailbox.receive is not Receive.NOBODY:
-        lost["restriction"] += mailbox.receive is not Receive.ANYONE
-        lost["accepted sender"] += len(mailbox.accepted)
-        return []
+    match mailbox.receive:
+        case Receive.ANYONE | Receive.INSIDERS:
+            lost["restriction"] += mailbox.receive is not Receive.ANYONE
+            lost["accepted sender"] += len(mailbox.accepted)
+            return []
+        case Receive.NOBODY:
+            pass
+        case _:
+            assert_never(mailbox.receive)
     owning = {owners[pattern] for pattern in mailbox.accepted if pattern in owners}
     whole = [(name, all_) for name, all_ in owning if mailbox.accepted.issuperset(all_) and _is_sayable(name)]
     lost["restriction"] += not whole

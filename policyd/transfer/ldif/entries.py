@@ -8,6 +8,7 @@ import binascii
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import BinaryIO
 
 from policyd.errors import TransferError
@@ -20,10 +21,19 @@ REJECTED = ("unauthorig", "dlmemrejectperms")
 NAMES = ("mailnickname", "uid", "cn")
 MEMBERS = ("member", "uniquemember")
 OTHERS = ("mail", "proxyaddresses", "targetaddress", "msexchrequireauthtosendto", "objectclass")
+
+
+class Operation(StrEnum):
+    """What a part of a changetype: modify does with an attribute."""
+
+    ADD = "add"
+    DELETE = "delete"
+    REPLACE = "replace"
+
+
 _ATTRIBUTES = frozenset(ACCEPTED + REJECTED + NAMES + MEMBERS + OTHERS)
-_OPERATIONS = frozenset({"add", "delete", "replace"})
 _TRAILER = frozenset({"search", "result", "ref", "control"})  # what ldapsearch writes beside entries
-_KEPT = _ATTRIBUTES | _OPERATIONS | _TRAILER | {"dn", "version", "changetype", "increment"}
+_KEPT = _ATTRIBUTES | {*Operation} | _TRAILER | {"dn", "version", "changetype", "increment"}
 
 _RECORD_LIMIT = 16 * LINE_LIMIT  # characters of the kept lines of one record; a group of 100 000 members has 10 million
 _LINE_COST = 64  # what a kept line takes beside its characters
@@ -37,7 +47,7 @@ _FIELD = re.compile(r"([a-z0-9][a-z0-9.-]*+)((?:;[^:;]*+)*+):([:<]?)\s*+(.*)", r
 class Edit:
     """One part of a changetype: modify. Without values, `delete` and `replace` mean all there are."""
 
-    operation: str  # add, delete or replace
+    operation: Operation
     attribute: str
     values: tuple[str, ...]
 
@@ -282,15 +292,16 @@ def _parse_edits(fields: list[_Field]) -> Iterator[Edit]:
 
 def _parse_edit(first: _Field, *others: _Field) -> Edit | None:
     """The part of a modify that *first* begins; None for one that does not matter. Raises ValueError."""
-    operation, attribute = first.attribute, first.value.partition(";")[0].lower()
-    if operation not in _OPERATIONS and operation != "increment":
+    attribute = first.value.partition(";")[0].lower()
+    if first.attribute not in {*Operation, "increment"}:
         raise ValueError(f"line {first.number}: a part of a modify begins with add:, delete: or replace:")
     for other in others:
         if other.attribute != attribute:
             raise ValueError(f"line {other.number}: {other.attribute} in a part of a modify about {attribute}")
-    if attribute not in _ATTRIBUTES or operation not in _OPERATIONS:
+    if attribute not in _ATTRIBUTES or first.attribute == "increment":
         return None
-    if operation == "add" and not others:
+    operation = Operation(first.attribute)
+    if operation is Operation.ADD and not others:
         raise ValueError(f"line {first.number}: add: {attribute} has no value to add")
     return Edit(operation, attribute, tuple(_by_attribute([*others]).get(attribute, ())))
 

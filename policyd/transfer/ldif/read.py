@@ -8,13 +8,13 @@ mailbox that has the value in the dn's first part for a name. Source: RFC 2849, 
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, assert_never
 
 from policyd.errors import AddressError
 from policyd.model import Receive
 from policyd.rows import KEEP, Keep, ListEdit, MailboxRow, Mode, Notice, Problem, Record
 from policyd.transfer.formats import Evidence, ReadOptions, Sample
-from policyd.transfer.ldif.entries import ACCEPTED, NAMES, REJECTED, Edit, Entry, read_entries
+from policyd.transfer.ldif.entries import ACCEPTED, NAMES, REJECTED, Edit, Entry, Operation, read_entries
 from policyd.transfer.ldif.people import (
     People,
     entry_addresses,
@@ -178,7 +178,7 @@ def _edited_receive(edits: tuple[Edit, ...], accepted: ListEdit | Keep, reading:
     for edit in edits:
         if edit.attribute == _SIGN_IN:
             said = reading.must_sign_in(list(edit.values))
-            must_sign_in = bool(said) and edit.operation != "delete"
+            must_sign_in = bool(said) and edit.operation is not Operation.DELETE
     if must_sign_in is None and isinstance(accepted, ListEdit) and accepted.clear and not accepted.add:
         message = "the last restriction to some senders goes: say with msExchRequireAuthToSendTo who may send now"
         reading.problems.append(Problem(message, _SPELLED["authorig"]))
@@ -213,13 +213,16 @@ def _apply(parts: list[tuple[Edit, tuple[str, ...]]]) -> ListEdit:
     """One attribute's changes, made one after the other. Beside each its values, without those of no interest here."""
     is_cleared, removed, added = False, dict[str, None](), dict[str, None]()
     for edit, values in parts:
-        if edit.operation == "replace" or not edit.values:
+        if edit.operation is Operation.REPLACE or not edit.values:
             is_cleared, removed, added = True, {}, {}
-        if edit.operation == "delete":
-            removed.update(dict.fromkeys(values))
-            added = {value: None for value in added if value not in removed}
-        else:
-            added.update(dict.fromkeys(values))
+        match edit.operation:
+            case Operation.DELETE:
+                removed.update(dict.fromkeys(values))
+                added = {value: None for value in added if value not in removed}
+            case Operation.ADD | Operation.REPLACE:
+                added.update(dict.fromkeys(values))
+            case _:
+                assert_never(edit.operation)
     return ListEdit(is_cleared, tuple(removed), tuple(added))
 
 

@@ -8,6 +8,7 @@ import re
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
+from typing import assert_never
 
 from policyd.address import is_pattern
 from policyd.model import Mailbox, Receive, Recipients, Unlisted
@@ -78,10 +79,15 @@ def _mailbox(mailbox: Mailbox, addresses: tuple[str, ...], rejected: list[str], 
         "authOrig": [_sender_name(pattern, name) for pattern in accepted if is_restricted],
         "unauthOrig": [_sender_name(sender, name) for sender in rejected],
     }
-    if mailbox.receive is Receive.INSIDERS:
-        values["msExchRequireAuthToSendTo"] = ["TRUE"]
-    elif is_restricted and not accepted:
-        values["dLMemSubmitPerms"] = [_NOBODY]
+    match mailbox.receive:
+        case Receive.ANYONE:
+            pass
+        case Receive.INSIDERS:
+            values["msExchRequireAuthToSendTo"] = ["TRUE"]
+        case Receive.NOBODY:
+            values["dLMemSubmitPerms"] = [] if accepted else [_NOBODY]
+        case _:
+            assert_never(mailbox.receive)
     yield _entry(name, values)
     below = {*(accepted if is_restricted else ()), *filter(is_pattern, rejected)}
     for address in sorted(below):

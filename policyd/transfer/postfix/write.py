@@ -4,8 +4,9 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import assert_never
 
-from policyd.model import BlockedSender, Mailbox, Receive, Recipients, Rule, Unlisted
+from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Rule, Unlisted
 from policyd.reply import DEFAULT_TEXTS, render_text, to_ascii
 from policyd.rules import is_past
 from policyd.transfer.address_list import count_remarks
@@ -73,7 +74,7 @@ def write(tables: Tables, lost: Counter[str], now: int = 0) -> Iterator[str]:
     now = now or int(time.time())
     yield f"{_HEAD}\n{MARK}{RECIPIENTS}\n"
     for domain in tables.domains():
-        yield f"{domain.name}\t{'DUNNO' if domain.unlisted is Unlisted.ACCEPT else UNLISTED}\n"
+        yield f"{domain.name}\t{_answer_for_unlisted(domain)}\n"
     owned: set[str] = set()
     for mailbox, addresses in tables.mailboxes():
         _count_mailbox(mailbox, addresses, lost)
@@ -97,12 +98,29 @@ def write(tables: Tables, lost: Counter[str], now: int = 0) -> Iterator[str]:
     yield f"/./\tREJECT {DEFAULTS[Rule.BLOCKED_SENDER]}\n"
 
 
+def _answer_for_unlisted(domain: Domain) -> str:
+    match domain.unlisted:
+        case Unlisted.ACCEPT:
+            return "DUNNO"
+        case Unlisted.REJECT:
+            return UNLISTED
+        case _:
+            assert_never(domain.unlisted)
+
+
 def _answer(mailbox: Mailbox, address: str, now: int) -> str:
     if _is_always_accepted(address):
         return ALWAYS
-    if mailbox.receive is Receive.ANYONE or is_past(mailbox.until, now):
-        return "DUNNO"
-    return INSIDERS if mailbox.receive is Receive.INSIDERS else _reject(mailbox.reason, Rule.RESTRICTED_RECIPIENT)
+    receive = Receive.ANYONE if is_past(mailbox.until, now) else mailbox.receive
+    match receive:
+        case Receive.ANYONE:
+            return "DUNNO"
+        case Receive.INSIDERS:
+            return INSIDERS
+        case Receive.NOBODY:
+            return _reject(mailbox.reason, Rule.RESTRICTED_RECIPIENT)
+        case _:
+            assert_never(receive)
 
 
 def _is_always_accepted(address: str) -> bool:
@@ -124,21 +142,28 @@ def _sender_parts(tables: Tables, lost: Counter[str], now: int) -> Iterator[str]
     logins: dict[str, str] = {}
     for entry in _most_specific_first(tables):
         patterns = held[entry.mailbox] if entry.mailbox else (entry.pattern,)
-        is_left_out = entry.recipients is Recipients.MAILBOX or is_past(entry.until, now)
+        match entry.recipients:
+            case Recipients.OUTSIDE:
+                part, answer = outsiders, OUTSIDE
+            case Recipients.ANYONE:
+                part, answer = senders, _reject(entry.reason, Rule.BLOCKED_SENDER)
+            case Recipients.MAILBOX:  # which no map of senders can tell
+                part, answer = senders, ""
+            case _:
+                assert_never(entry.recipients)
+        is_left_out = not answer or is_past(entry.until, now)
         _count_block(entry, lost)
         lost["blocked sender"] += is_left_out or not patterns
         if is_left_out:
             continue
-        is_outside = entry.recipients is Recipients.OUTSIDE
-        answer = OUTSIDE if is_outside else _reject(entry.reason, Rule.BLOCKED_SENDER)
         for key in map(_key, patterns):
-            lost["blocked sender"] += key in (outsiders if is_outside else senders)
-            (outsiders if is_outside else senders).setdefault(key, answer)
+            lost["blocked sender"] += key in part
+            part.setdefault(key, answer)
         for login in _logins(entry, patterns):
             if logins.get(login, OUTSIDE) == OUTSIDE:
                 logins[login] = answer
-    for part, answers in ((SENDERS, senders), (OUTSIDERS, outsiders), (LOGINS, logins)):
-        yield f"\n{MARK}{part}\n"
+    for name, answers in ((SENDERS, senders), (OUTSIDERS, outsiders), (LOGINS, logins)):
+        yield f"\n{MARK}{name}\n"
         yield from (f"{key}\t{answer}\n" for key, answer in answers.items())
 
 
