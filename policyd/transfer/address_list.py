@@ -50,11 +50,15 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
 
 def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
     """The addresses of the mailboxes, then the blocked senders; what a list can't say is counted in *lost*."""
+    # A list has no domains and no names: a mailbox is called after its address.
     managed = {domain.name for domain in tables.domains()}
     lost["domain"] += len(managed)
-    # Of the mailboxes that are blocked, whether the first address that will be called so is theirs.
+
+    # A mailbox that is blocked is named; whether reading gives that name back to it depends on the addresses before.
     own = dict.fromkeys({fold(entry.mailbox) for entry in tables.blocked_senders()} - {""}, False)
     free = set(own)
+
+    # The addresses of the mailboxes.
     yield f"{MARK}mailboxes\n"
     for mailbox, addresses in tables.mailboxes():
         _count_mailbox(mailbox, addresses, lost)
@@ -62,6 +66,8 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
             own[name] = name == fold(mailbox.name)
             free.remove(name)
         yield from (f"{values.typed(address)}\n" for address in addresses)
+
+    # The blocked senders.
     yield f"{MARK}blocked\n"
     for entry in tables.blocked_senders():
         sender = values.typed(entry.pattern) if entry.pattern else entry.mailbox

@@ -59,11 +59,14 @@ _CHUNK = 64 * 1024  # characters
 
 def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
     """The records of *stream*, after notices about its header. Raises TransferError where that isn't ours."""
+    # The first line that isn't empty is the header, and shows what separates the columns.
     lines = read_lines(stream, find_encoding(stream))
     first = next((line for line in lines if line.text), Line(1, ""))
     records = read_records(chain((first,), lines), separator_of(first.text), _QUOTE)
     header = _read_header(next(records, Fields(1, "", ())))
     yield from header.notices
+
+    # Each other row is a record; rows of nothing but separators are none.
     for fields in records:
         if fields.problem:
             yield Record(fields.line, fields.source, problems=(Problem(f"this row {fields.problem}"),))
@@ -185,16 +188,21 @@ def _of_cell(name: str, parse: Parse) -> Parse:
 
 
 def _read_row(fields: Fields, header: _Header, domain: str) -> Record:
+    # A row may be shorter than the header, as some programs leave empty cells at the end out.
     cells = fields.cells
     if len(cells) != header.width:
         if any(cells[header.width :]):
             problem = f"this row has {len(cells)} cells, the header {header.width}"
             return Record(fields.line, fields.source, (), (Problem(problem),))
         cells += ("",) * (header.width - len(cells))
+
+    # The kind of the row says what its cells mean.
     try:
         kind = header.kind_of(cells)
     except CellError as error:
         return Record(fields.line, fields.source, (), (Problem(str(error), "kind"),))
+
+    # Each cell that isn't empty is read; all that is wrong is told.
     found: dict[str, Any] = {}
     problems = []
     for index, name, attribute, parse in header.columns[kind]:

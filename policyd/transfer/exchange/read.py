@@ -1,4 +1,4 @@
-"""Exchange 5.x directory import and export files: octets -> records.
+"""Reads Exchange 5.x directory import and export files: bytes -> records.
 
 A line is an object: a mailbox, a `dl` (distribution list), a `remote` (a recipient elsewhere), anything else a
 connector. Source: Q155414, Q146304, Q152472, Q184536, Q188649, Q244008.
@@ -61,6 +61,8 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
     """
     if len(options.multi_separator) != 1 or options.multi_separator in "\\~<>:\r\n":
         raise TransferError(f"{options.multi_separator!a} can't separate values; give one character, not \\ ~ < > or :")
+
+    # The header says what the columns are.
     encoding = find_encoding(stream)
     first = next(_read_fields(stream, encoding, options), None)
     if first is None:
@@ -69,7 +71,11 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
         raise TransferError(f"line {first.line}: the header {first.problem}")
     header, notices = read_header(first.cells, options.multi_separator)
     yield from (Notice(first.line, notice) for notice in notices)
-    reading = Reading(header, options, _find_groups(stream, encoding, options, header))
+
+    # The members of each dl are found first: a row above it may name it.
+    reading = Reading(header, options, _find_members(stream, encoding, options, header))
+
+    # Then each row is read, but for those that repeat the header and those without text.
     told: set[str] = set()
     for fields in _read_fields(stream, encoding, options):
         if fields.problem or (fields.cells != first.cells and any(map(str.strip, fields.cells))):
@@ -93,19 +99,19 @@ def _read_fields(stream: BinaryIO, encoding: str, options: ReadOptions) -> Itera
             yield fields
 
 
-def _find_groups(
+def _find_members(
     stream: BinaryIO, encoding: str, options: ReadOptions, header: Header
 ) -> Mapping[str, tuple[str, ...]]:
     """The members of each `dl` in the file, by its folded name; nothing where nobody can ask for them."""
-    groups: dict[str, tuple[str, ...]] = {}
+    members: dict[str, tuple[str, ...]] = {}
     lists = (Column.ACCEPT, Column.ACCEPT_DL, Column.REJECT, Column.REJECT_DL)
     if Column.MEMBERS not in header.places or not any(column in header.places for column in lists):
-        return groups
-    reading = Reading(header, options, groups)
+        return members
+    reading = Reading(header, options, members)
     for fields in _read_fields(stream, encoding, options):
         if len(fields.cells) == len(header.names) and _object_class(fields) == "dl":
-            groups.update(ObjectRow(reading, header.read(fields.cells)).members())
-    return groups
+            members.update(ObjectRow(reading, header.read(fields.cells)).members())
+    return members
 
 
 def _object_class(fields: Fields) -> str:
@@ -114,11 +120,14 @@ def _object_class(fields: Fields) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the rows of a file have in common: `groups` has the members of each dl; `notices` are about the file."""
+    """What the rows of a file have in common.
+
+    `members` has those of each dl, by its folded name; `notices` are about the file.
+    """
 
     header: Header
     options: ReadOptions
-    groups: Mapping[str, tuple[str, ...]]
+    members: Mapping[str, tuple[str, ...]]
     notices: set[str] = field(default_factory=set)
 
 
@@ -239,21 +248,25 @@ class ObjectRow:
 
     def _expand(self, values: Sequence[str], column: Column) -> tuple[str, ...]:
         """The mailboxes that *values* stand for. Raises CellError for a dl that isn't there, and AddressError."""
-        groups = self.reading.groups
-        names: dict[str, str] = {}
-        seen: set[str] = set()
+        members = self.reading.members
         waiting = [common_name(value) for value in reversed(values)]
+
+        # In a column for lists, every name must be one.
         if column in (Column.ACCEPT_DL, Column.REJECT_DL):
             for name in waiting:
-                if fold(name) not in groups:
+                if fold(name) not in members:
                     raise CellError(f"has {name[:100]!a}, but no dl of that name has its Members in this file")
+
+        # A dl is replaced by its members until only mailboxes are left; one that was seen already is not taken again.
+        names: dict[str, str] = {}
+        seen: set[str] = set()
         while waiting:
             name = waiting.pop()
             key = fold(name)
-            if key in groups and key not in seen:
+            if key in members and key not in seen:
                 seen.add(key)
-                waiting.extend(reversed(groups[key]))
-            elif key not in groups:
+                waiting.extend(reversed(members[key]))
+            elif key not in members:
                 names.setdefault(key, normal_name(name))
         return tuple(names.values())
 

@@ -1,4 +1,4 @@
-"""The tables -> an Exchange directory file."""
+"""Writes the tables as an Exchange directory file."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,6 +32,8 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
     """
     lost["domain"] += sum(1 for _ in tables.domains())
     yield _line(_HEADER)
+
+    # A row for each mailbox; in the lists of senders stand names, so their owners are found first.
     accepted = _find_accepted(tables)
     rejected = _find_rejected(tables.blocked_senders())
     for mailbox, addresses in tables.mailboxes():
@@ -50,6 +52,8 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
                 join_values(rejected.get(fold(mailbox.name), ())),
             )
         )
+
+    # Who is blocked to the outside stands in the Reject list of the connector.
     blocked = _blocked_names(tables.blocked_senders(), lost)
     while names := tuple(islice(blocked, _NAMES_A_ROW)):
         yield _line((*_CONNECTOR, join_values(names)))

@@ -157,10 +157,13 @@ def find_people(stream: BinaryIO, options: ReadOptions) -> People:
 
     Raises TransferError where there are too many to remember.
     """
+    # The names in the restrictions are the first to look for.
     people = People()
     asked: set[bytes] = set()
     restricted = _good_entries(stream, lambda block: block.mentions(ACCEPTED + REJECTED))
     missing = _more((key for entry in restricted for key in _mentioned(entry)), asked)
+
+    # Each pass finds the entries of these names; the members of the groups among them are the names of the next.
     for _ in range(_NESTING_LIMIT):
         if not missing:
             break

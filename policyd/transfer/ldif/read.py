@@ -1,4 +1,4 @@
-"""LDIF, as directories export it: entries and changes -> rows.
+"""Reads LDIF, as directories export it: entries and changes -> rows.
 
 An entry with addresses or a mailNickname is a mailbox, named by its mailNickname, uid or cn. A group with an address
 is one too; in a restriction it stands for its members. A modify or delete has only the entry's dn: it is about the
@@ -46,6 +46,7 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
 
     *stream* is read from its start, and more than once. Raises TransferError for what isn't LDIF.
     """
+    # Restrictions name entries that may come later: whom they name is found first.
     people = find_people(stream, options)
     for entry in read_entries(stream):
         yield entry if isinstance(entry, Notice) else _read_entry(entry, people, options)

@@ -1,4 +1,4 @@
-"""postfix: source files of access(5) and virtual(5) maps, as people have them, and as an export writes them.
+"""Reads source files of access(5) and virtual(5) maps, as people have them, and as an export writes them.
 
 A line is told by what stands right of its key:
 
@@ -109,6 +109,7 @@ class _SkippedError(Exception):
 
 def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
     """The records of *stream*, one for each logical line that isn't a comment."""
+    # What one line means may depend on others: all are looked over first.
     encoding = find_encoding(stream)
     where = _Map("", options.into, options.domain, *_look_over(read_lines(stream, encoding)))
     for line in _logical_lines(read_lines(stream, encoding)):

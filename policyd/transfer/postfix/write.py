@@ -1,4 +1,4 @@
-"""The tables as Postfix's own maps: access(5) and virtual(5) that give the same answers, as far as they can."""
+"""Writes the tables as Postfix's own maps: access(5) and virtual(5) that give the same answers, as far as they can."""
 
 import re
 import time
@@ -72,6 +72,8 @@ def write(tables: Tables, lost: Counter[str], now: int = 0) -> Iterator[str]:
     What has ended at *now*, in Unix seconds (0: this moment), is left out.
     """
     now = now or int(time.time())
+
+    # Recipients: the domains, and the mailboxes by their primary addresses; postmaster is never refused.
     yield f"{_HEAD}\n{MARK}{RECIPIENTS}\n"
     for domain in tables.domains():
         yield f"{domain.name}\t{_answer_for_unlisted(domain)}\n"
@@ -85,12 +87,16 @@ def write(tables: Tables, lost: Counter[str], now: int = 0) -> Iterator[str]:
         for domain in tables.domains()
         if f"{_POSTMASTER}@{domain.name}" not in owned
     )
+
+    # The other addresses lead to the primary one, and are recipients too.
     yield f"\n{MARK}{VIRTUAL}\n"
     for _, addresses in tables.mailboxes():
         yield from (f"{typed(address)}\t{typed(addresses[0])}\n" for address in addresses[1:])
     yield f"\n{MARK}{RECIPIENTS}\n"
     for mailbox, addresses in tables.mailboxes():
         yield from (f"{typed(address)}\t{_answer(mailbox, address, now)}\n" for address in addresses[1:])
+
+    # Senders; whom they are blocked to outside is what is in none of the domains.
     yield from _sender_parts(tables, lost, now)
     yield f"\n{MARK}{REGEXPS}\n"
     for domain in tables.domains():
@@ -135,8 +141,11 @@ def _reject(reason: str, rule: Rule) -> str:
 
 def _sender_parts(tables: Tables, lost: Counter[str], now: int) -> Iterator[str]:
     """What becomes of senders; of several entries for one key, the mailbox's counts, then the oldest."""
+    # The addresses of the mailboxes that are blocked.
     names = {entry.mailbox for entry in tables.blocked_senders()} - {""}
     held = {mailbox.name: addresses for mailbox, addresses in tables.mailboxes() if mailbox.name in names}
+
+    # For each key its answer, in the map that its entry belongs into.
     senders: dict[str, str] = {}
     outsiders: dict[str, str] = {}
     logins: dict[str, str] = {}
@@ -162,6 +171,8 @@ def _sender_parts(tables: Tables, lost: Counter[str], now: int) -> Iterator[str]
         for login in _logins(entry, patterns):
             if logins.get(login, OUTSIDE) == OUTSIDE:
                 logins[login] = answer
+
+    # The maps, each below the comment that names its file.
     for name, answers in ((SENDERS, senders), (OUTSIDERS, outsiders), (LOGINS, logins)):
         yield f"\n{MARK}{name}\n"
         yield from (f"{key}\t{answer}\n" for key, answer in answers.items())
