@@ -1,4 +1,4 @@
-"""Writes the tables as LDIF: entries that a directory takes where its schema has the attributes, and that `read` takes back.
+"""Writes the tables as LDIF: entries for a directory whose schema has the attributes, which `read` takes back.
 
 A sender who is no mailbox is a contact below the mailbox that accepts or refuses it. A mailbox that accepts nobody
 accepts the members of a group that has none. Source: RFC 2849, RFC 2798 (inetOrgPerson), RFC 4519.
