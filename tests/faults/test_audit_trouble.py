@@ -176,6 +176,56 @@ def test_line_of_the_workers_parent_waits_too(tmp_path):
         assert f"pid={worker}" in daemon.syslog.wait_for("a worker ended")
 
 
+def test_syslog_that_takes_streams_gets_every_line(daemon):
+    """/dev/log may be one; syslog(3) finds out, and so does the daemon, also when it comes back as one."""
+    take_away(daemon)
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as log:
+        log.bind(str(daemon.folder / "log"))
+        os.chmod(daemon.folder / "log", 0o666)
+        log.listen()
+        log.settimeout(LIMIT_SECONDS)
+        ask(daemon, 500)
+        connection, _ = log.accept()
+        connection.settimeout(LIMIT_SECONDS)
+        octets = b""
+        while octets.count(b"\0") < 500:
+            octets += connection.recv(65536)
+        connection.close()
+    lines = [record.decode().partition("]: ")[2] for record in octets.split(b"\0")[:-1]]
+    assert numbers(lines) == list(range(500))
+    (daemon.folder / "log").unlink()
+    daemon.syslog = Syslog(daemon.folder / "log")
+    assert daemon.stop() == (0, "")
+
+
+@pytest.mark.parametrize("workers", [1, 2], ids=["one process", "workers"])
+@pytest.mark.parametrize("trouble", ["nothing there", "a file", "nobody behind it", "another kind of socket"])
+def test_syslog_that_takes_no_line_from_the_start_is_told_at_once(tmp_path, trouble, workers):
+    """The administrator who sets it up sees why there is no log, not ten thousand refusals later."""
+    with Daemon(tmp_path) as daemon, contextlib.ExitStack() as stack:
+        daemon.make_tables("alice")
+        lost = tmp_path / "lost"
+        if trouble == "a file":
+            lost.touch()
+        elif trouble != "nothing there":
+            kind = socket.SOCK_DGRAM if trouble == "nobody behind it" else socket.SOCK_SEQPACKET
+            log = stack.enter_context(contextlib.closing(socket.socket(socket.AF_UNIX, kind)))
+            log.bind(str(lost))
+            if trouble == "nobody behind it":
+                log.close()
+        daemon.write_settings(f"workers = {workers}")
+        daemon.config.write_text(daemon.config.read_text().replace(f"unix:{tmp_path}/log", f"unix:{lost}"))
+        words = [str(word) for word in daemon.arguments("serve")]
+        with subprocess.Popen(words, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
+            assert process.stderr
+            line = process.stderr.readline()  # pytest's own limit is the only one: it comes without a question
+            process.terminate()
+            process.stderr.read()
+    assert re.fullmatch(
+        rf"policyd: warning: syslog unix:{lost} \([A-Z][a-z ]+\) takes no lines; they wait until it does\n", line
+    )
+
+
 READER = """
 import select, socket, sys, time
 log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

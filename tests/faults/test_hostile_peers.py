@@ -247,6 +247,8 @@ GARBAGE = {
     "equals signs": b"=" * 1000 + b"\n\n",
     "a question of 64 KiB and an octet": b"request=smtpd_access_policy\nsender=" + b"a" * REQUEST_LIMIT,
     "lines without an end": b"a=b\n" * REQUEST_LIMIT,
+    "eleven thousand attributes": b"request=smtpd_access_policy\n" + b"a=b\n" * 11_000 + b"\n",
+    "a hundred and one attributes": b"request=smtpd_access_policy\n" + b"a=b\n" * 100 + b"\n",
     "terminal sequences": b"\x1b]0;x\x07\x1b[2J\n\n",
     "a forged line": b'x", peer=unix\nNov 23 00:00:00 mx policyd[1]: event=stopped\n\n',
 }
@@ -347,3 +349,34 @@ def test_peer_that_asks_without_pause(address, others):
             ask_all(others)
             assert time.perf_counter() - started < NORMAL_SECONDS
             assert {greedy.read_reply() for _ in range(100)} == {UNLISTED}
+
+
+def processor_seconds(daemon: Daemon) -> float:
+    """The CPU time that the daemon and its workers have used so far."""
+    stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in processes(daemon)]
+    return sum(int(stat[11]) + int(stat[12]) for stat in stats) / os.sysconf("SC_CLK_TCK")
+
+
+def test_peers_with_thousands_of_attributes(daemon, address):
+    """200 of them, one after the other: each costs less than reading what it sends attribute by attribute."""
+    used = processor_seconds(daemon)
+    for _ in range(200):
+        with connect(address) as peer:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                peer.sendall(b"request=smtpd_access_policy\n" + b"a=b\n" * 11_000 + b"\n")
+            assert all_that_comes(peer) == b""
+    assert processor_seconds(daemon) - used < 200 * 0.005
+
+
+def test_peer_with_ever_new_layouts(daemon, address, others):
+    """Each is answered, and costs no more than to read it: none of them is worth compiling."""
+    used = processor_seconds(daemon)
+    with FakeSmtpd(address) as peer:
+        for number in range(1000):
+            more = {f"{number % 20}{each:062d}": "x" for each in range(80)}
+            assert peer.ask(request(recipient="joe@example.com", **more)) == UNLISTED
+        for number in range(20):
+            more = {f"{number}{'y' * 60_000}": "x"}
+            assert peer.ask(request(recipient="joe@example.com", **more)) == UNLISTED
+        ask_all(others)
+    assert processor_seconds(daemon) - used < 2
