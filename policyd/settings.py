@@ -16,7 +16,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from policyd.address import check_text, normal_domain
+from policyd.address import check_text, domain_for_postfix, normal_domain
 from policyd.endpoint import Endpoint, parse_endpoint
 from policyd.errors import AddressError, SettingsError
 from policyd.model import Mode, Rule
@@ -155,8 +155,11 @@ def _delimiters(value: object) -> str:
 
 
 def _origin(value: object) -> str:
-    """A domain in normal form, or ""."""
-    return normal_domain(typed) if (typed := _text(value)) else ""
+    """A domain in normal form, or as it was typed where Postfix takes that for another one; or ""."""
+    if not (typed := _text(value)):
+        return ""
+    normal = normal_domain(typed)
+    return normal if domain_for_postfix(typed) == normal else typed
 
 
 def _networks(value: object) -> tuple[IPv4Network | IPv6Network, ...]:

@@ -64,6 +64,13 @@ class CommandLine:
         assert (ended.status, ended.out) == (0, ""), ended
         return ended.err.splitlines()
 
+    def warns(self, line: str) -> str:
+        """The one line that the command tells scripts, too, beside its success."""
+        ended = self.ends(line)
+        assert (ended.status, ended.out) == (0, ""), ended
+        (message,) = ended.err.splitlines()
+        return message
+
     def refuses(self, line: str, status: int = 1) -> str:
         """The one line on stderr that the command ends with, with *status*."""
         ended = self.ends(line)

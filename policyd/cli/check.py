@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from policyd.address import NULL_SENDER, parse_address, split_address
+from policyd.address import NULL_SENDER, internal_address, split_address
 from policyd.cli.command import Command, Invocation, invocation
 from policyd.cli.types import CLIENT
 from policyd.decide import Decider
@@ -73,7 +73,7 @@ def _internal(typed: str) -> str:
     """The form in which Postfix sends an address: unquoted."""
     if typed.startswith('"'):
         try:
-            return str(parse_address(typed))
+            return internal_address(typed)
         except AddressError as error:
             raise click.UsageError(str(error)) from error
     return typed

@@ -10,6 +10,7 @@ import click
 
 from policyd.address import (
     check_text,
+    internal_address,
     is_pattern,
     normal_domain,
     normal_name,
@@ -99,6 +100,7 @@ def _remark(text: str) -> str:
 
 
 ADDRESS = _Parsed("address", lambda text: str(parse_address(text)))
+INTERNAL_ADDRESS = _Parsed("address", internal_address)
 CLIENT = _Parsed("IP address", _client)
 DOMAIN = _Parsed("domain", normal_domain)
 NAME = _Parsed("name", normal_name)

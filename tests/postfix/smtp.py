@@ -36,6 +36,12 @@ class Session:
         code, text = self._smtp.docmd(line)
         return f"{code} {text.decode('utf-8')}"
 
+    def command_bytes(self, line: bytes) -> str:
+        """Say *line*, which may be no UTF-8; the reply as `command` has it."""
+        self._smtp.send(line + b"\r\n")
+        code, text = self._smtp.getreply()
+        return f"{code} {text.decode('utf-8', 'replace')}"
+
     def pretend(self, address: str, name: str, login: str = "") -> None:
         """Be another client, and another user, to the rest of the connection (Postfix's XCLIENT)."""
         assert self.command(f"XCLIENT NAME={name} ADDR={address} LOGIN={login or '[UNAVAILABLE]'}")[:3] == "220"
