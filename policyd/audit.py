@@ -11,6 +11,7 @@ from typing import Any, assert_never
 
 from policyd.backlog import Backlog
 from policyd.model import Change, Decision, Request
+from policyd.printable import code, printable
 from policyd.settings import AuditSettings, Decisions, Format
 from policyd.syslog import INFO, NOTICE, WARNING, NoSink, Sink, StderrSink, SyslogSink, line_limit, open_sink
 
@@ -209,9 +210,7 @@ def escape(value: str) -> str:
     `\\UHHHHHHHH`; octets that are not UTF-8 as `\\xHH`.
     """
     text = value.replace("\\", "\\\\").replace('"', '\\"').replace(", ", "\\x2c ")
-    if not text.isprintable():
-        text = "".join(each if each.isprintable() else _code(each) for each in text)
-    return f'"{text}"'
+    return f'"{printable(text)}"'
 
 
 def _text_line(fields: Mapping[str, Field], limit: int) -> str:
@@ -237,7 +236,7 @@ def _shown(value: Field, limit: int) -> str:
         return f'{escape(value[:limit])[:-1]}…"'
     if _PLAIN.fullmatch(value):
         return value
-    return f'{escape(value[:-1])[:-1]}{_code("…")}"' if value.endswith("…") else escape(value)
+    return f'{escape(value[:-1])[:-1]}{code("…")}"' if value.endswith("…") else escape(value)
 
 
 def _json_value(value: Field, limit: int) -> Field:
@@ -253,13 +252,4 @@ def _json_value(value: Field, limit: int) -> Field:
 
 
 def _coded(found: re.Match[str]) -> str:
-    return "\\\\" if found[0] == "\\" else _code(found[0])
-
-
-def _code(character: str) -> str:
-    number = ord(character)
-    if 0xDC80 <= number <= 0xDCFF:  # an octet that is not UTF-8, as surrogateescape decodes it
-        return f"\\x{number - 0xDC00:02x}"
-    if number < 0x80:
-        return f"\\x{number:02x}"
-    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+    return "\\\\" if found[0] == "\\" else code(found[0])

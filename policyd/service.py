@@ -68,6 +68,7 @@ class PolicyService(Service):
             self._admission = Admission(self._settings.max_connections, 0, self.audit)
             self._acceptors = [Acceptor(each, self.factory, self._admission, self._reactor) for each in self._listeners]
             tell_of(self._listeners, self.audit)
+            warn_of_ways_past(self._settings, self.audit)
         super().startService()
         self._reactor.callLater(0, self._tell_started)  # when the reactor runs, and signals are seen to
 
@@ -235,6 +236,18 @@ def check_database(settings: Settings) -> None:
     lookup = Lookup(database_path(settings.database))
     lookup.begin()
     lookup.close()
+
+
+def warn_of_ways_past(settings: Settings, audit: AuditLog) -> None:
+    """Log a warning where the settings leave a way to every mailbox on which nothing is ever refused.
+
+    Without an origin, policyd has no opinion on a recipient without a domain; Postfix delivers it in its `myorigin`.
+    """
+    if not settings.origin:
+        audit.warned(
+            "no origin is set: mail to <bob> is let through",
+            advice="set origin to what postconf -h myorigin says, and manage the address literals of this host",
+        )
 
 
 def reread(load: Callable[[], Settings], kept: Settings, audit: AuditLog) -> Settings | None:

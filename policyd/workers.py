@@ -18,7 +18,7 @@ from policyd.audit import open_audit
 from policyd.errors import reason_of
 from policyd.limits import QUIET_SECONDS, Admission
 from policyd.listening import Listener, tell_of
-from policyd.service import check_database, heartbeat_seconds, reread
+from policyd.service import check_database, heartbeat_seconds, reread, warn_of_ways_past
 from policyd.settings import Settings
 from policyd.systemd import Supervisor
 from policyd.worker import HANDLED, Worker
@@ -62,6 +62,7 @@ class Parent:
         check_database(self._settings)
         self._listeners = listeners
         tell_of(listeners, self._audit)
+        warn_of_ways_past(self._settings, self._audit)
         self._catch_signals()
         while not self._is_stopping:
             for worker in self._workers:

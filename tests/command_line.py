@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from policyd.cli import main
 
-LIMIT_SECONDS = 30
+LIMIT_SECONDS = 60
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # where a durable commit doesn't wait for a disk
 
 

@@ -10,7 +10,7 @@ import socket
 import struct
 from types import TracebackType
 
-LIMIT_SECONDS = 10
+LIMIT_SECONDS = 60
 Address = str | tuple[str, int]  # the path of a unix socket, or host and port
 
 

@@ -22,7 +22,7 @@ LAYERS = [
     ["policyd.cli.progress", "policyd.cli.rejects"],
     ["policyd.cli.command"],
     ["policyd.cli.output"],
-    ["policyd.cli.types"],
+    ["policyd.cli.types", "policyd.cli.terminal"],
     ["policyd.workers"],
     ["policyd.worker"],
     ["policyd.reactor"],
@@ -74,12 +74,14 @@ LAYERS = [
     ["policyd.endpoint"],
     ["policyd.reply"],
     ["policyd.wire", "policyd.rules"],
+    ["policyd.timestamps", "policyd.printable"],
     ["policyd.address"],
     ["policyd.model"],
     ["policyd.errors"],
     ["policyd"],  # the version
 ]
 RANKS = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
+CORE = ("rows", "rules", "reply", "timestamps", "printable", "address", "model", "errors")
 # What each library is for, and so where alone it is met.
 LIBRARIES = {
     "click": r"policyd\.cli(\..*)?",
@@ -136,7 +138,7 @@ def test_formats_and_tables_know_nothing_of_each_other(module: str) -> None:
     """A new format touches no table, and a new table no format: the command line joins them, by rows."""
     met = {name.split(".")[1] for name in imports(module) if name in FILES}
     assert not {"store", "transfer"} <= met | {module.split(".")[1]}
-    assert met <= {"store", "transfer", "rows", "rules", "reply", "address", "model", "errors"}
+    assert met <= {"store", "transfer", *CORE}
 
 
 @pytest.mark.parametrize("module", FILES)

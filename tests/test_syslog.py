@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import select
 import socket
 import subprocess
@@ -14,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from policyd.audit import AuditLog, open_audit
-from policyd.backlog import CLOSE_SECONDS, LINES
+from policyd.backlog import LINES
 from policyd.model import Action, Decision, Request, Rule
 from policyd.settings import AuditSettings, Format
 from policyd.syslog import NOTICE, WARNING, SyslogSink, open_sink
 
 DECISION = Decision(Action.DUNNO, Rule.DEFAULT)
-SOON_SECONDS = 2.0  # far more than what never blocks needs, far less than a test may wait
+LIMIT_SECONDS = 60.0  # for what comes at once, on a machine that does much else
 HEAD = r"\w{3} [ \d]\d \d\d:\d\d:\d\d "
 
 
@@ -71,15 +72,20 @@ def test_facility_is_the_one_that_is_set(tmp_path, sockets):
     sink.close()
 
 
+def waits() -> int:
+    """How often this thread has waited for something so far: it gave the processor away of its own accord."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+
+
 def test_full_queue_takes_no_time_and_every_missing_line_is_counted(tmp_path, sockets):
     """A syslog daemon that hangs must not make mail wait, nor lose lines without a trace."""
     log = listen(tmp_path / "log", sockets)
     audit = AuditLog(AuditSettings(), open_sink(AuditSettings(syslog=f"unix:{tmp_path}/log")))
     count = 2 * LINES
-    started = time.process_time()
+    before = waits()
     for _ in range(count):
         audit.decided(Request(), DECISION, 0)
-    assert time.process_time() - started < SOON_SECONDS
+    assert waits() == before
     came = read_all(log)
     while audit.flush():
         came += read_all(log)
@@ -122,16 +128,16 @@ def test_command_does_not_wait_for_a_syslog_that_is_not_there(tmp_path):
     """A container without syslog must not make each command a second longer."""
     audit = AuditLog(AuditSettings(), open_sink(AuditSettings(syslog=f"unix:{tmp_path}/log")))
     audit.warned("x")
-    started = time.monotonic()
+    before = waits()
     assert audit.close() == 1
-    assert time.monotonic() - started < CLOSE_SECONDS
+    assert waits() == before
 
 
 def test_lines_of_a_full_queue_go_out_at_the_end(tmp_path, sockets):
     """A command that changes more objects than the queue has room for is on record all the same."""
     log = listen(tmp_path / "log", sockets)
     log.setblocking(True)
-    log.settimeout(SOON_SECONDS)
+    log.settimeout(LIMIT_SECONDS)
     audit = AuditLog(AuditSettings(), open_sink(AuditSettings(syslog=f"unix:{tmp_path}/log")))
     for number in range(1000):
         audit.warned(str(number))
@@ -175,7 +181,7 @@ def test_udp_carries_the_host_name(family, host, sockets):
         log.bind((host.strip("[]"), 0))
     except OSError as error:
         pytest.skip(f"this machine has no {host}: {error}")
-    log.settimeout(SOON_SECONDS)
+    log.settimeout(LIMIT_SECONDS)
     sink = open_sink(AuditSettings(syslog=f"udp:{host}:{log.getsockname()[1]}"))
     assert sink.send(NOTICE, "event=started")
     name = re.escape(socket.gethostname())
@@ -188,7 +194,7 @@ def test_line_for_udp_is_whole_json_in_a_datagram_that_every_receiver_takes(sock
     log = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sockets.append(log)
     log.bind(("127.0.0.1", 0))
-    log.settimeout(SOON_SECONDS)
+    log.settimeout(LIMIT_SECONDS)
     audit = open_audit(AuditSettings(syslog=f"udp:127.0.0.1:{log.getsockname()[1]}", format=Format.JSON))
     for value in ("x" * 250, "ü" * 250, "\udcff" * 60_000, "a" * 60_000):
         audit.decided(Request("RCPT", sender=f"{value}@example.net", recipient=value, client_name=value), DECISION, 0)
@@ -223,7 +229,7 @@ def stream(path: Path, sockets: list[socket.socket]) -> socket.socket:
     sockets.append(log)
     log.bind(str(path))
     log.listen()
-    log.settimeout(SOON_SECONDS)
+    log.settimeout(LIMIT_SECONDS)
     return log
 
 
@@ -303,7 +309,7 @@ def test_udp_port_where_nobody_listens_costs_nothing_but_the_lines(sockets):
     log = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sockets.append(log)
     log.bind(address)
-    log.settimeout(SOON_SECONDS)
+    log.settimeout(LIMIT_SECONDS)
     assert sink.send(NOTICE, "heard")
     assert log.recv(65536).endswith(b": heard")
     sink.close()

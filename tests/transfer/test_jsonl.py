@@ -58,8 +58,8 @@ def test_lines_are_what_list_shows():
         ),
         pytest.param(
             '{"id": 1, "sender": "alice", "to": "outside", "except": [], "reason": "", "until": 1798758000,'
-            ' "comment": "", "created_at": 1, "created_by": "root"}',
-            BlockRow("alice", "outside", Mode.UPDATE, ListEdit(True), "", 1798758000, "", 1, "root"),
+            ' "comment": "", "created_at": 1700000000, "created_by": "root"}',
+            BlockRow("alice", "outside", Mode.UPDATE, ListEdit(True), "", 1798758000, "", 1700000000, "root"),
             id="policyd sender list --json",
         ),
         pytest.param(

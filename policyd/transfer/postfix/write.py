@@ -1,14 +1,12 @@
 """Writes the tables as Postfix's own maps: access(5) and virtual(5) that give the same answers, as far as they can."""
 
 import re
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import assert_never
 
 from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Rule, Unlisted
 from policyd.reply import DEFAULT_TEXTS, render_text, to_ascii
-from policyd.rules import is_past
 from policyd.transfer.address_list import count_remarks
 from policyd.transfer.formats import Tables
 from policyd.transfer.values import typed
@@ -66,13 +64,8 @@ check_sender_access {_TABLE}/{OUTSIDERS}, (what is there)
 """
 
 
-def write(tables: Tables, lost: Counter[str], now: int = 0) -> Iterator[str]:
-    """The maps, in parts with a comment above each that names its file; what they can't say is counted in *lost*.
-
-    What has ended at *now*, in Unix seconds (0: this moment), is left out.
-    """
-    now = now or int(time.time())
-
+def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
+    """The maps, in parts with a comment above each that names its file; what they can't say is counted in *lost*."""
     # Recipients: the domains, and the mailboxes by their primary addresses; postmaster is never refused.
     yield f"{_HEAD}\n{MARK}{RECIPIENTS}\n"
     for domain in tables.domains():
@@ -81,7 +74,7 @@ def write(tables: Tables, lost: Counter[str], now: int = 0) -> Iterator[str]:
     for mailbox, addresses in tables.mailboxes():
         _count_mailbox(mailbox, addresses, lost)
         owned.update(address for address in addresses if _is_always_accepted(address))
-        yield from (f"{typed(address)}\t{_answer(mailbox, address, now)}\n" for address in addresses[:1])
+        yield from (f"{typed(address)}\t{_answer(mailbox, address)}\n" for address in addresses[:1])
     yield from (
         f"{_POSTMASTER}@{domain.name}\t{UNOWNED}\n"
         for domain in tables.domains()
@@ -94,10 +87,10 @@ def write(tables: Tables, lost: Counter[str], now: int = 0) -> Iterator[str]:
         yield from (f"{typed(address)}\t{typed(addresses[0])}\n" for address in addresses[1:])
     yield f"\n{MARK}{RECIPIENTS}\n"
     for mailbox, addresses in tables.mailboxes():
-        yield from (f"{typed(address)}\t{_answer(mailbox, address, now)}\n" for address in addresses[1:])
+        yield from (f"{typed(address)}\t{_answer(mailbox, address)}\n" for address in addresses[1:])
 
     # Senders; whom they are blocked to outside is what is in none of the domains.
-    yield from _sender_parts(tables, lost, now)
+    yield from _sender_parts(tables, lost)
     yield f"\n{MARK}{REGEXPS}\n"
     for domain in tables.domains():
         yield f"/@{_escaped(domain.name)}$/\tDUNNO\n"
@@ -114,11 +107,10 @@ def _answer_for_unlisted(domain: Domain) -> str:
             assert_never(domain.unlisted)
 
 
-def _answer(mailbox: Mailbox, address: str, now: int) -> str:
+def _answer(mailbox: Mailbox, address: str) -> str:
     if _is_always_accepted(address):
         return ALWAYS
-    receive = Receive.ANYONE if is_past(mailbox.until, now) else mailbox.receive
-    match receive:
+    match mailbox.receive:
         case Receive.ANYONE:
             return "DUNNO"
         case Receive.INSIDERS:
@@ -126,7 +118,7 @@ def _answer(mailbox: Mailbox, address: str, now: int) -> str:
         case Receive.NOBODY:
             return _reject(mailbox.reason, Rule.RESTRICTED_RECIPIENT)
         case _:
-            assert_never(receive)
+            assert_never(mailbox.receive)
 
 
 def _is_always_accepted(address: str) -> bool:
@@ -139,7 +131,7 @@ def _reject(reason: str, rule: Rule) -> str:
     return f"REJECT 5.7.1 {text}" if text else f"REJECT {DEFAULTS[rule]}"
 
 
-def _sender_parts(tables: Tables, lost: Counter[str], now: int) -> Iterator[str]:
+def _sender_parts(tables: Tables, lost: Counter[str]) -> Iterator[str]:
     """What becomes of senders; of several entries for one key, the mailbox's counts, then the oldest."""
     # The addresses of the mailboxes that are blocked.
     names = {entry.mailbox for entry in tables.blocked_senders()} - {""}
@@ -160,7 +152,7 @@ def _sender_parts(tables: Tables, lost: Counter[str], now: int) -> Iterator[str]
                 part, answer = senders, ""
             case _:
                 assert_never(entry.recipients)
-        is_left_out = not answer or is_past(entry.until, now)
+        is_left_out = not answer
         _count_block(entry, lost)
         lost["blocked sender"] += is_left_out or not patterns
         if is_left_out:
