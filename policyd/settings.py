@@ -19,8 +19,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from policyd.address import check_text, domain_for_postfix, normal_domain
 from policyd.endpoint import Endpoint, parse_endpoint
 from policyd.errors import AddressError, SettingsError
+from policyd.files import read_settings
 from policyd.model import Mode, Rule
-from policyd.permissions import check_settings_file
 from policyd.reply import DEFAULT_TEXTS, check_template
 
 DEFAULT_FILE = Path("/etc/policyd/policyd.toml")
@@ -391,9 +391,8 @@ def _read_option(key: str, read: Callable[[object], T], typed: object) -> T:
 
 
 def _read_file(file: Path, *, must_exist: bool) -> Settings:
-    check_settings_file(file)
     try:
-        loaded = tomllib.loads(file.read_text(encoding="utf-8"))
+        loaded = tomllib.loads(read_settings(file))
     except FileNotFoundError as error:
         if not must_exist:
             return Settings()

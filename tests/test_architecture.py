@@ -36,6 +36,7 @@ LAYERS = [
     ["policyd.syslog"],
     ["policyd.decide"],
     ["policyd.store"],
+    ["policyd.store.restore"],
     ["policyd.store.backup"],
     ["policyd.store.check"],
     ["policyd.store.replay"],
@@ -50,7 +51,7 @@ LAYERS = [
     ["policyd.store.read", "policyd.store.lookup"],
     ["policyd.store.point"],
     ["policyd.store.connect"],
-    ["policyd.store.draft"],
+    ["policyd.store.log"],
     ["policyd.store.schema"],
     ["policyd.transfer"],
     ["policyd.transfer.detect"],
@@ -70,7 +71,8 @@ LAYERS = [
     ["policyd.transfer.text"],
     ["policyd.rows"],
     ["policyd.settings", "policyd.systemd"],
-    ["policyd.permissions", "policyd.privileges"],
+    ["policyd.files"],
+    ["policyd.privileges"],
     ["policyd.endpoint"],
     ["policyd.reply"],
     ["policyd.wire", "policyd.rules"],
@@ -81,7 +83,7 @@ LAYERS = [
     ["policyd"],  # the version
 ]
 RANKS = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
-CORE = ("rows", "rules", "reply", "timestamps", "printable", "address", "model", "errors")
+CORE = ("rows", "rules", "reply", "timestamps", "printable", "address", "model", "errors", "files")
 # What each library is for, and so where alone it is met.
 LIBRARIES = {
     "click": r"policyd\.cli(\..*)?",
