@@ -53,10 +53,7 @@ setup(
         "click>=8.4",
         "rich>=14.0",
         "idna>=3.10",
-        "attrs>=25.1",
-        "cattrs>=25.1",
         "anyascii>=0.3.2",
-        "ldif>=4.3",
     ],
     extras_require={
         "test": [

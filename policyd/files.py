@@ -21,14 +21,13 @@ import re
 import secrets
 import select
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from policyd.daemon.privileges import Identity
-from policyd.errors import SettingsError, StoreCreateError, StoreError
+from policyd.errors import SettingsError, StoreCreateError, StoreError, reason_of
 
 BESIDE = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database
 _DRAFT = ".policyd-draft"
@@ -48,6 +47,41 @@ class UntrustedError(PermissionError):
 
     def __init__(self, path: str | Path, problem: str) -> None:
         super().__init__(errno.EPERM, problem, str(path))
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A user to become, with the group and the supplementary groups."""
+
+    user: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+    @contextmanager
+    def acting(self) -> Iterator[None]:
+        """Be that user for a moment, as far as files go. The process must be root's, whoever it acts as already."""
+        before = os.geteuid(), os.getegid(), os.getgroups()
+        try:
+            _act_as(self.uid, self.gid, self.groups)
+        except OSError as error:
+            _act_as(*before)
+            raise self.refused(error) from error
+        try:
+            yield
+        finally:
+            _act_as(*before)
+
+    def refused(self, error: OSError) -> SettingsError:
+        """What to say where the operating system doesn't let it be that user."""
+        return SettingsError(f"user: can't become {self.user}: {reason_of(error)}")
+
+
+def _act_as(uid: int, gid: int, groups: Sequence[int]) -> None:
+    os.seteuid(0)
+    os.setgroups(groups)
+    os.setegid(gid)
+    os.seteuid(uid)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,9 @@ import socket
 import textwrap
 import tomllib
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import attrs
 import click
 import pytest
 from click.testing import CliRunner, Result
@@ -24,11 +22,11 @@ from policyd.audit import AuditLog, escape
 from policyd.cli import main
 from policyd.daemon.connection import Timeouts
 from policyd.model import Action, Change, Decision, Request, Rule
-from policyd.settings import FACILITIES, AuditSettings, Format, Settings, load_settings
-from policyd.transfer.guess import FORMATS
-from policyd.transfer.ldif_entries import ACCEPTED, MEMBERS, NAMES, OTHERS, REJECTED
-from policyd.transfer.objects import KEYS
-from policyd.transfer.table import COLUMNS, KINDS
+from policyd.settings import FACILITIES, SETTINGS, AuditSettings, Format, Settings, load_settings
+from policyd.transfer.csv_table import COLUMNS, KINDS
+from policyd.transfer.fields import KEYS
+from policyd.transfer.formats import FORMATS
+from policyd.transfer.ldif.entries import ACCEPTED, MEMBERS, NAMES, OTHERS, REJECTED
 from policyd.wire import ATTRIBUTES_LIMIT, REQUEST_LIMIT
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -331,7 +329,7 @@ def test_columns_of_csv_are_those_of_the_table() -> None:
     assert {row[FIRST] for row in rows} == {*COLUMNS, "address"}
     assert [names(row[LAST].partition(";")[0]) for row in rows[:1]] == [[*KINDS]]
     for column, kinds, _ in rows:
-        wanted = [kind for kind in KINDS if column in KEYS[kind]] or ["all"]
+        wanted = [*map(str, (kind for kind in KINDS if column in KEYS[kind]))] or ["all"]
         assert names(kinds.replace("all", ", ".join(KINDS)) if len(wanted) == len(KINDS) else kinds) == wanted
 
 
@@ -357,34 +355,37 @@ def in_toml(value: object) -> str:
     raise AssertionError(value)
 
 
-def settings_fields() -> "dict[str, attrs.Attribute[Any]]":
-    """Every setting as the README names it, but for the texts under `reply`."""
-    top = {field.name: field for field in attrs.fields(Settings) if field.name not in ("audit", "reply")}
-    return top | {f"audit.{field.name}": field for field in attrs.fields(AuditSettings)}
-
-
 def settings_rows() -> dict[str, Row]:
     """The table of settings, by key."""
     return {key: rest for key, *rest in table("Settings", "Key")}
 
 
+def documented_name(key: str) -> str:
+    """The key under which the README tells of a setting: one row is for all texts of replies."""
+    return "reply.RULE" if key.startswith("reply.") else key
+
+
 def test_every_setting_is_in_the_table() -> None:
     """In the order in which the code has them, the reply texts last."""
-    assert [*settings_rows()] == [*settings_fields(), "reply.RULE"]
+    assert [*settings_rows()] == [*dict.fromkeys(map(documented_name, SETTINGS))]
 
 
-@pytest.mark.parametrize("key", settings_fields())
-def test_default_is_the_one_in_the_table(key: str) -> None:
-    """What holds where the file says nothing; where to listen depends on the machine."""
-    field, (default, allowed) = settings_fields()[key], settings_rows()[key]
+@pytest.mark.parametrize("key", SETTINGS)
+def test_default_and_type_are_those_of_the_table(key: str) -> None:
+    """What holds where the file says nothing, and what may stand there; where to listen depends on the machine."""
+    default, allowed = settings_rows()[documented_name(key)]
+    setting = SETTINGS[key]
+    assert allowed.startswith(setting.kind.allowed.replace("``", ""))
     if key == "listen":
         assert "tcp:10040:interface=127.0.0.1" in default
-        return
-    assert default == in_toml(field.default)
-    kinds = {bool: "true or false", int: "number", str: "text", tuple: "list of texts", frozenset: "list of texts"}
-    assert allowed.startswith(next(word for kind, word in kinds.items() if isinstance(field.default, kind)))
-    if isinstance(field.default, StrEnum):
-        assert names(allowed.partition(":")[2]) == [*type(field.default)]
+    elif not key.startswith("reply."):
+        assert default == in_toml(setting.default)
+
+
+@pytest.mark.parametrize("key", SETTINGS)
+def test_every_setting_says_what_it_is_for(key: str) -> None:
+    """In one line: the pages and the manual are made from it."""
+    assert re.fullmatch(r"\S.{9,}[^.\s]", SETTINGS[key].about)
 
 
 def test_facilities_are_those_of_the_table() -> None:
@@ -625,10 +626,13 @@ def contributing_rows(heading: str) -> list[Row]:
 
 
 def test_layout_names_every_file() -> None:
-    """Where a change goes can be seen from the layout alone."""
+    """Where a change goes can be seen from the layout alone; a folder stands for what is in it."""
     package = ROOT / "policyd"
+    named = {place for place, _ in contributing_rows("File in policyd/")}
+    folders = tuple(place for place in named if place.endswith("/"))
     files = {str(file.relative_to(package)) for file in package.rglob("*.py")}
-    assert {file for file, _ in contributing_rows("File in policyd/")} == files
+    assert named - {*folders} == {file for file in files if not file.startswith(folders)}
+    assert all((package / folder).is_dir() for folder in folders)
 
 
 def requirements() -> dict[str, list[str]]:

@@ -14,11 +14,10 @@ from typing import Any
 
 from policyd.audit import AuditLog
 from policyd.daemon.limits import QUIET_SECONDS, Admission
-from policyd.daemon.privileges import Identity
 from policyd.daemon.server import PolicyFactory
 from policyd.endpoint import Endpoint, is_loopback
 from policyd.errors import ListenError, SettingsError, reason_of
-from policyd.files import give_socket, open_folder
+from policyd.files import Identity, give_socket, open_folder
 
 _AT_ONCE = 64  # connections accepted before others get their turn
 _GIVING_WAY_AT_ONCE = 32  # those that are closed for new ones keep their descriptors to the end of the turn

@@ -3,49 +3,11 @@
 import grp
 import os
 import pwd
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
-import attrs
-
-from policyd.errors import SettingsError, reason_of
+from policyd.errors import SettingsError
+from policyd.files import Identity
 
 UMASK = 0o027  # what the daemon makes, its group may read and nobody else
-
-
-@attrs.frozen
-class Identity:
-    """A user to become, with the group and the supplementary groups."""
-
-    user: str
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-
-    @contextmanager
-    def acting(self) -> Iterator[None]:
-        """Be that user for a moment, as far as files go. The process must be root's, whoever it acts as already."""
-        before = os.geteuid(), os.getegid(), os.getgroups()
-        try:
-            _act_as(self.uid, self.gid, self.groups)
-        except OSError as error:
-            _act_as(*before)
-            raise self.refused(error) from error
-        try:
-            yield
-        finally:
-            _act_as(*before)
-
-    def refused(self, error: OSError) -> SettingsError:
-        """What to say where the operating system doesn't let it be that user."""
-        return SettingsError(f"user: can't become {self.user}: {reason_of(error)}")
-
-
-def _act_as(uid: int, gid: int, groups: Sequence[int]) -> None:
-    os.seteuid(0)
-    os.setgroups(groups)
-    os.setegid(gid)
-    os.seteuid(uid)
 
 
 def identity_to_become(user: str, group: str) -> Identity | None:

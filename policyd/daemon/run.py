@@ -1,5 +1,6 @@
 """The daemon, wired: settings -> sockets -> user -> one reactor, or several workers with a reactor each."""
 
+import dataclasses
 import gc
 import importlib
 import os
@@ -10,8 +11,6 @@ from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
 
-import attrs
-
 from policyd.address import normal_domain
 from policyd.audit import AuditLog
 from policyd.daemon.limits import raise_descriptor_limit
@@ -21,8 +20,7 @@ from policyd.endpoint import Endpoint, default_listen
 from policyd.errors import PolicydError
 from policyd.files import owner_of
 from policyd.reply import read_ahead
-from policyd.setting import WORKERS_LIMIT
-from policyd.settings import AuditSettings, Settings
+from policyd.settings import WORKERS_LIMIT, AuditSettings, Settings
 from policyd.store.connect import database_path
 from policyd.syslog import open_sink
 
@@ -118,7 +116,7 @@ def _work(
     from policyd.daemon.worker import DispatchedConnections
 
     def load() -> Settings:
-        return attrs.evolve(load_settings(), **{key: getattr(settings, key) for key in _PARENTS})
+        return dataclasses.replace(load_settings(), **{key: getattr(settings, key) for key in _PARENTS})
 
     reactor = _reactor()
     service = PolicyService(settings, (), load, reactor)
