@@ -15,8 +15,8 @@ from pathlib import Path
 
 import click
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+HERE = Path(__file__).absolute().parent
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from policyd.cli import main  # noqa: E402 - of this checkout, whatever is installed
 

@@ -218,7 +218,7 @@ def local_forms(local_part: str, delimiters: str) -> tuple[str, ...]:
 def matching_patterns(address: EmailAddress, delimiters: str) -> tuple[str, ...]:
     """Every pattern that matches *address*, in normal form; none for an address without a domain.
 
-    Source: README, *Patterns*; the forms are those of access(5).
+    Source: docs/rules.rst, *Patterns*; the forms are those of access(5).
     """
     if not address.domain:
         return ()
