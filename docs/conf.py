@@ -18,6 +18,8 @@ highlight_language = "none"  # a block that is to be coloured says its language
 smartquotes = False  # what a reader copies from a page must be what was written
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["policyd.css"]
 html_title = f"policyd {release}"
 html_show_copyright = False
 html_show_sphinx = False

@@ -36,8 +36,9 @@ class _Toctree(Directive):  # type: ignore[misc]  # docutils has no annotations
 
 
 def _doc(_role: str, _rawtext: str, text: str, *_: object) -> tuple[list[nodes.Node], list[nodes.Node]]:
-    """Sphinx's role `doc`: a page, by its name."""
-    return [nodes.inline(text, text, classes=["doc"])], []
+    """Sphinx's role `doc`: a page by its name, or `other words <name>`; `title` is the name."""
+    shown, _, name = text.rstrip(">").rpartition("<")
+    return [nodes.inline(text, shown.strip() or name, classes=["doc"], title=name)], []
 
 
 directives.register_directive("toctree", _Toctree)

@@ -18,6 +18,14 @@ def test_document_is_well_formed(document: str) -> None:
     parse(document)
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_no_row_of_a_table_begins_in_the_middle_of_a_sentence(document: str) -> None:
+    """In a simple table, a second line in the first column is a row of its own, without a warning."""
+    for row in parse(document).findall(nodes.row):
+        first = row[0].astext()
+        assert not re.search(r"^\(|(,| and| or)$", first), first
+
+
 def test_the_first_page_is_one_that_is_read() -> None:
     """A README of 1358 lines was read by nobody."""
     assert len((ROOT / "README.rst").read_text(encoding="utf-8").splitlines()) <= 150
@@ -48,7 +56,14 @@ def test_links_within_the_checkout_lead_somewhere(document: str) -> None:
             assert (ROOT / document).parent.joinpath(each["refuri"]).is_file(), each["refuri"]
     for each in parse(document).findall(nodes.inline):
         if "doc" in each["classes"]:
-            assert f"docs/{each.astext()}.rst" in PAGES, each.astext()
+            assert f"docs/{each['title']}.rst" in PAGES, each["title"]
+
+
+@pytest.mark.xfail(reason="the files move to the folders that the page describes")
+def test_every_file_that_the_architecture_names_is_there() -> None:
+    """A stranger finds the place of a change by this page."""
+    named = {each.astext() for each in page("architecture").findall(nodes.literal) if each.astext().endswith(".py")}
+    assert {name for name in named if not any((ROOT / at / name).is_file() for at in ("", "policyd"))} == set()
 
 
 def references() -> Iterator[tuple[str, str, str]]:
@@ -57,7 +72,7 @@ def references() -> Iterator[tuple[str, str, str]]:
         for file in sorted((ROOT / folder).rglob("*")):
             if file.suffix in (".py", ".rst", ".service", ".conf", ".cf", "") and file.is_file() and _is_ours(file):
                 text = re.sub(r"\s+(# )?", " ", file.read_text(encoding="utf-8", errors="replace"))
-                for title, name in re.findall(r"\*([^*`]+)\* in :doc:`(\w+)`", text):
+                for title, name in re.findall(r"\*([^*`]+)\* in :doc:`(?:[^`<]+<)?(\w+)>?`", text):
                     yield str(file.relative_to(ROOT)), f"docs/{name}.rst", title
                 for name, title in re.findall(r"\b(docs/\w+\.rst)(?:, \*([^*]+)\*)?", text):
                     yield str(file.relative_to(ROOT)), name, title
