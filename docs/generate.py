@@ -34,7 +34,8 @@ def generate(page: str) -> str:
 
 def _explain(name: str) -> Iterator[str]:
     if name == "common options":
-        yield from _define(option for option in _leaf("serve")[0].params if not option.expose_value)
+        command, context = _leaf("serve")
+        yield from _define(option for option in command.get_params(context) if not option.expose_value)
         return
     command, context = _leaf(name)
     own = [each for each in command.params if each.expose_value]
@@ -53,7 +54,7 @@ def _explain(name: str) -> Iterator[str]:
 def _leaf(name: str) -> tuple[click.Command, click.Context]:
     """The command *name*, as `mailbox add`."""
     command: click.Command = main
-    context = click.Context(main, info_name="policyd")
+    context = click.Context(main, info_name="policyd", **main.context_settings)
     for word in name.split():
         assert isinstance(command, click.Group), name
         found = command.get_command(context, word)

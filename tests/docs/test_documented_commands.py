@@ -68,7 +68,7 @@ def test_a_page_that_is_behind_the_program_is_told_apart(tmp_path: Path) -> None
 
 
 def test_help_is_among_the_common_options() -> None:
-    """It is click's own, and so not among ours."""
+    """It is click's own, and so not among those that every command of ours adds."""
     terms = [words(each) for each in section(page("commands"), "How a command line").findall(nodes.term)]
     assert terms[-1] == "-h, --help"
 
