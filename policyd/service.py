@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,11 +20,16 @@ from policyd.errors import SettingsError, StoreError
 from policyd.limits import Admission
 from policyd.listening import Listener, tell_of
 from policyd.permissions import check_database as check_permissions
-from policyd.server import Patience, PolicyFactory
+from policyd.server import SWEEP_SECONDS, Patience, PolicyFactory
 from policyd.settings import Settings
 from policyd.store.connect import database_path
 from policyd.store.lookup import Lookup
 from policyd.systemd import Supervisor
+
+# What the parent of several workers sends with a connection: take it; take it, and close another one for it. And by
+# itself: tell which one that would be.
+ADOPT, MAKE_ROOM, TELL = b"+", b"!", b"?"
+_NOBODY = (4, 0)  # what is told where none would be closed
 
 _HEARTBEAT_SECONDS = 5.0  # between two signs of life of a worker, at most
 
@@ -62,6 +68,7 @@ class PolicyService(Service):
             self._admission = Admission(self._settings.max_connections, 0, self.audit)
             self._acceptors = [Acceptor(each, self.factory, self._admission, self._reactor) for each in self._listeners]
             tell_of(self._listeners, self.audit)
+            warn_of_ways_past(self._settings, self.audit)
         super().startService()
         self._reactor.callLater(0, self._tell_started)  # when the reactor runs, and signals are seen to
 
@@ -131,8 +138,8 @@ class PolicyService(Service):
 class HandedConnections:
     """Reads *channel*, on which the parent of several workers hands over connections, and gives them to *factory*.
 
-    It is told how many were taken, and how many of them have ended, also every *beat_seconds*, as a sign of life. When
-    it closes the channel, the reactor stops.
+    It is told how many were taken, and how many of them have ended, also every *beat_seconds*, as a sign of life; and
+    when it asks, which one would be closed for a new one. When it closes the channel, the reactor stops.
     Source: unix(7), SCM_RIGHTS; `policyd.workers`.
     """
 
@@ -144,11 +151,12 @@ class HandedConnections:
         self._reactor = reactor
         self._beat_seconds = beat_seconds
         self._taken = self._ended = 0
+        self._is_asked = False  # which connection would be closed for a new one
         factory.when_lost = self._end
         reactor.callWhenRunning(reactor.callLater, 0, self._beat)  # once the service has told that it started
 
     def doRead(self) -> None:
-        """Take one connection."""
+        """Take one connection, or tell which one would be closed for it."""
         try:
             octet, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
         except BlockingIOError:
@@ -159,10 +167,13 @@ class HandedConnections:
             self._reactor.removeReader(self)
             self._reactor.stop()
             return
+        self._is_asked = self._is_asked or octet != ADOPT
+        if octet == TELL:
+            self._tell()
+            return
         self._taken += 1
         if descriptors:
-            self._adopt(descriptors[0])
-            self._tell()
+            self._take(descriptors[0], makes_room=octet == MAKE_ROOM)
         else:  # this process has as many as it may
             self._end()
 
@@ -172,6 +183,13 @@ class HandedConnections:
     def logPrefix(self) -> str:
         """What Twisted calls this."""
         return "channel"
+
+    def _take(self, descriptor: int, *, makes_room: bool) -> None:
+        if makes_room and self._factory.connections and not self._factory.make_room():
+            self._reactor.callLater(0, self._take, descriptor, makes_room=True)  # all have asked something just now
+            return
+        self._adopt(descriptor)
+        self._tell()
 
     def _adopt(self, descriptor: int) -> None:
         with socket.socket(fileno=descriptor) as connection:
@@ -189,12 +207,22 @@ class HandedConnections:
         self._tell()
 
     def _tell(self) -> None:
+        told = [self._taken, self._ended, *(self._first_to_go() if self._is_asked else ())]
         try:
-            self._channel.send(b"%d %d" % (self._taken, self._ended))
+            self._channel.send(b" ".join(b"%d" % number for number in told))
+            self._is_asked = False
         except BlockingIOError:  # the parent is busy
             self._reactor.callLater(0.1, self._tell)
         except OSError:
             pass  # it is gone, as the end of the channel will tell
+
+    def _first_to_go(self) -> tuple[int, int]:
+        """The standing of the connection that would be closed for a new one, with a time that all processes share."""
+        connection = self._factory.first_to_go()
+        if connection is None:
+            return _NOBODY
+        place, since = connection.standing()
+        return place, int(time.monotonic()) - (self._factory.tick - since) * SWEEP_SECONDS
 
 
 def heartbeat_seconds(supervisor: Supervisor) -> float:
@@ -208,6 +236,18 @@ def check_database(settings: Settings) -> None:
     lookup = Lookup(database_path(settings.database))
     lookup.begin()
     lookup.close()
+
+
+def warn_of_ways_past(settings: Settings, audit: AuditLog) -> None:
+    """Log a warning where the settings leave a way to every mailbox on which nothing is ever refused.
+
+    Without an origin, policyd has no opinion on a recipient without a domain; Postfix delivers it in its `myorigin`.
+    """
+    if not settings.origin:
+        audit.warned(
+            "no origin is set: mail to <bob> is let through",
+            advice="set origin to what postconf -h myorigin says, and manage the address literals of this host",
+        )
 
 
 def reread(load: Callable[[], Settings], kept: Settings, audit: AuditLog) -> Settings | None:

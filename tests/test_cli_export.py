@@ -43,7 +43,7 @@ def policyd():
 def contents(path):
     """Everything in a database, by content: numbers are a database's own."""
     with reading(path) as connection:
-        dump = Dump(driver_connection(connection))
+        dump = Dump(driver_connection(connection), 0)
         return (
             [*dump.domains()],
             sorted(((replace(each, id=0), held) for each, held in dump.mailboxes()), key=repr),

@@ -59,7 +59,7 @@ def refused(policyd, *rows, **options):
 def dumped(policyd):
     """All there is."""
     with changing(policyd.database) as connection:
-        yield Dump(driver_connection(connection))
+        yield Dump(driver_connection(connection), 0)
 
 
 def contents(policyd):

@@ -28,7 +28,7 @@ def policyd():
 def contents(policyd):
     """Everything in the tables, numbers and times included."""
     with changing(policyd.database) as connection:
-        dump = Dump(driver_connection(connection))
+        dump = Dump(driver_connection(connection), 0)
         return [*dump.domains()], [*dump.mailboxes()], [*dump.blocked_senders()]
 
 

@@ -1,6 +1,5 @@
 """`policyd check`: the daemon's answer, and why."""
 
-import json
 import socket
 import sys
 import time
@@ -8,8 +7,9 @@ from typing import Any
 
 import click
 
-from policyd.address import NULL_SENDER, parse_address, split_address
+from policyd.address import NULL_SENDER, internal_address, split_address
 from policyd.cli.command import Command, Invocation, invocation
+from policyd.cli.terminal import echo, echo_json
 from policyd.cli.types import CLIENT
 from policyd.decide import Decider
 from policyd.endpoint import default_listen
@@ -73,7 +73,7 @@ def _internal(typed: str) -> str:
     """The form in which Postfix sends an address: unquoted."""
     if typed.startswith('"'):
         try:
-            return str(parse_address(typed))
+            return internal_address(typed)
         except AddressError as error:
             raise click.UsageError(str(error)) from error
     return typed
@@ -109,22 +109,20 @@ def _ask_daemon(call: Invocation, request: Request) -> str:
 
 def _print_reply(call: Invocation, reply: str) -> None:
     action, _, text = reply.partition(" ")
-    click.echo(json.dumps({"action": action, "text": text}) if call.json else reply)
+    if call.json:
+        echo_json({"action": action, "text": text})
+    else:
+        echo(reply)
     click.get_current_context().exit(1 if action == "REJECT" else 0)
 
 
 def _print_decision(call: Invocation, request: Request, decision: Decision, trace: list[str]) -> None:
     if call.json:
-        click.echo(json.dumps(_explained(request, decision, trace, call.settings.origin), ensure_ascii=False, indent=1))
+        echo_json(_explained(request, decision, trace, call.settings.origin), indent=1)
         return
-    click.echo(f"{decision.action} {decision.text}".rstrip() if decision.action == "REJECT" else decision.action)
+    echo(f"{decision.action} {decision.text}".rstrip() if decision.action == "REJECT" else decision.action)
     for step in trace:
-        click.echo(f"  {_printable(step)}")
-
-
-def _printable(text: str) -> str:
-    """*text* without what a terminal obeys: a raw request may hold anything."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+        echo(f"  {step}")
 
 
 def _explained(request: Request, decision: Decision, trace: list[str], origin: str) -> dict[str, Any]:

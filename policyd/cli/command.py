@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from policyd import __version__
+from policyd.cli.terminal import confirm, echo
 
 if TYPE_CHECKING:
     from policyd.endpoint import Endpoint
@@ -93,7 +94,7 @@ class Invocation:
     def say(self, line: str) -> None:
         """Tell a person what was done; scripts hear nothing unless they ask with -v."""
         if self.verbose or (sys.stderr and sys.stderr.isatty()):
-            click.echo(line, err=True)
+            echo(line, err=True)
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def need_consent(question: str, *, is_given: bool) -> None:
         return
     if not (sys.stdin and sys.stdin.isatty()):
         raise click.UsageError(f"{question} Add --yes.")
-    click.confirm(question, abort=True, err=True)
+    confirm(question)
 
 
 def invocation() -> Invocation:

@@ -8,6 +8,7 @@ import click
 from policyd.cli.command import Group, Invocation, invocation
 from policyd.cli.output import print_object
 from policyd.cli.progress import Progress
+from policyd.cli.terminal import echo
 from policyd.errors import StoreUnsoundError
 from policyd.model import Finding
 from policyd.store import read
@@ -121,7 +122,7 @@ class _Findings:
         if self._count <= _SHOWN:
             self._first.append(finding)
             if not self._call.json:
-                click.echo("".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(finding)))
+                echo(str(finding))
 
     def outcome(self, checked: Checked) -> dict[str, object]:
         """What came of it, for `--json`."""

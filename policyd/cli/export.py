@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import BinaryIO
 import click
 
 from policyd.cli.command import Command, invocation
+from policyd.cli.terminal import echo
 from policyd.errors import StoreWriteError
+from policyd.printable import printable
 from policyd.store.connect import driver_connection
 from policyd.store.dump import Dump
 from policyd.transfer.guess import FORMATS
@@ -32,7 +35,7 @@ from policyd.transfer.guess import FORMATS
 def command(format_: str, output: Path) -> None:
     """Write all tables as a file that `policyd import` reads; jsonl and csv carry everything.
 
-    What the format can't carry is counted on stderr.
+    What the format can't carry, and what has ended, is left out and counted on stderr.
 
     \b
     Example: policyd export --format csv -o tables.csv
@@ -40,18 +43,22 @@ def command(format_: str, output: Path) -> None:
     call = invocation()
     lost: Counter[str] = Counter()
     with call.reading() as connection:
-        chunks = importlib.import_module(f"policyd.transfer.{FORMATS[format_]}").write(
-            Dump(driver_connection(connection)), lost
-        )
+        tables = Dump(driver_connection(connection), int(time.time()))
+        chunks = importlib.import_module(f"policyd.transfer.{FORMATS[format_]}").write(tables, lost)
         if str(output) == "-":
             if sys.stdout is None:
                 raise StoreWriteError("stdout is closed; nothing can be written to it")
+            if sys.stdout.isatty():  # a database changed past policyd may hold what a terminal obeys
+                chunks = (printable(chunk, keep="\r\n\t") for chunk in chunks)
             _write_to(sys.stdout.buffer, chunks)
         else:
             _write_whole(output, chunks)
     told = ", ".join(f"{count} {what}" for what, count in sorted(lost.items()) if count)
     if told:
-        click.echo(f"policyd: {format_} can't carry everything; left out: {told}", err=True)
+        echo(f"policyd: {format_} can't carry everything; left out: {told}", err=True)
+    if any(tables.ended.values()):
+        ended = ", ".join(f"{count} {what}" for what, count in sorted(tables.ended.items()) if count)
+        echo(f"policyd: left out, since they have ended: {ended}", err=True)
     if str(output) != "-":
         call.say(f"wrote {output}")
 

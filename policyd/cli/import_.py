@@ -1,7 +1,6 @@
 """`policyd import`: a file -> the tables, in one transaction, with an error for each row that is wrong."""
 
 import importlib
-import json
 import os
 import shutil
 import sys
@@ -20,6 +19,7 @@ from policyd.cli.command import Command, Invocation, actor, invocation
 from policyd.cli.output import log_changes
 from policyd.cli.progress import Progress
 from policyd.cli.rejects import Rejects, read_header
+from policyd.cli.terminal import echo, echo_json
 from policyd.cli.types import DOMAIN
 from policyd.errors import TransferError
 from policyd.rows import Notice, Record
@@ -214,7 +214,7 @@ def _apply_all(stream: BinaryIO, plan: _Plan, bulk: BulkEditor, outcome: _Outcom
     with Progress(stream) as progress:
         for item in reader.read(stream, plan.read):
             if isinstance(item, Notice):
-                click.echo(f"{rejects.file}:{item.line}: {item.message}", err=True)
+                echo(f"{rejects.file}:{item.line}: {item.message}", err=True)
                 continue
             outcome.rows += 1
             outcome.skipped.update(item.skipped)
@@ -233,7 +233,7 @@ def _note(record: Record, problems: tuple[Any, ...], outcome: _Outcome, rejects:
     for problem in problems:
         column = f" column {problem.column!r}:" if problem.column else ""
         event = f" (event {problem.event})" if problem.event else ""
-        click.echo(f"{rejects.file}:{record.line}:{column} {problem.message}{event}", err=True)
+        echo(f"{rejects.file}:{record.line}:{column} {problem.message}{event}", err=True)
         if len(outcome.errors) < _SHOWN_IN_JSON:
             outcome.errors.append(
                 {
@@ -260,16 +260,16 @@ def _tell(call: Invocation, file: Path, plan: _Plan, outcome: _Outcome, rejects:
             "skipped": dict(outcome.skipped),
             "errors": outcome.errors,
         }
-        click.echo(json.dumps(told, ensure_ascii=False, indent=1))
+        echo_json(told, indent=1)
         return
     lines = list(_summary(file, plan, outcome, rejects))
     for line in lines:
         if plan.is_dry_run:
-            click.echo(line)
+            echo(line)
         else:
             call.say(line)
     if outcome.rejected:
-        click.echo(_ending(file, plan, outcome, rejects), err=True)
+        echo(_ending(file, plan, outcome, rejects), err=True)
 
 
 def _summary(file: Path, plan: _Plan, outcome: _Outcome, rejects: Rejects) -> Iterator[str]:

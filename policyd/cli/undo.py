@@ -1,6 +1,5 @@
 """`policyd undo`: what a changeset changed, changed back."""
 
-import json
 import os
 import time
 from contextlib import suppress
@@ -9,6 +8,7 @@ import click
 
 from policyd.cli.command import Command, Invocation, actor, invocation
 from policyd.cli.output import as_object, describe, log_changes, tell_changes
+from policyd.cli.terminal import echo, echo_json
 from policyd.model import Change
 from policyd.store.connect import changing, driver_connection
 from policyd.store.journal import Journal
@@ -64,11 +64,11 @@ def _tell_dry_run(call: Invocation, told: list[Change], count: int) -> None:
         _print_json(None, told, count)
         return
     for change in told[:_TOLD]:
-        click.echo(describe(change))
-    click.echo(f"{count} changes; nothing was changed (--dry-run)")
+        echo(describe(change))
+    echo(f"{count} changes; nothing was changed (--dry-run)")
 
 
 def _print_json(changeset: int | None, told: list[Change], count: int) -> None:
     """One object as of every command that changes something, and how many changes there are beyond those shown."""
     changes = [*map(as_object, told[:_TOLD])]
-    click.echo(json.dumps({"changeset": changeset, "changes": changes, "count": count}, ensure_ascii=False))
+    echo_json({"changeset": changeset, "changes": changes, "count": count})

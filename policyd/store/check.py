@@ -15,10 +15,10 @@ from policyd.store import point, schema
 from policyd.store.dump import Grouped
 from policyd.store.point import compiled
 from policyd.store.replay import Replay
+from policyd.timestamps import is_time
 
 _RESTORE = "restore a backup"
 _AGAIN = "take it away, and add it again with policyd"
-_END_OF_TIME = 253_370_764_800  # the year 9999, the last that can be shown
 _SHOWN = 20  # of SQLite's own complaints
 
 _TABLES = """
@@ -197,7 +197,7 @@ class Check:
                 self._find(table, name, f"the pattern {pattern!a} is not in normal form, so it matches nobody", _AGAIN)
 
     def _check_remarks(self, table: str, name: str, until: int | None, *texts: str) -> None:
-        if until is not None and not 0 < until < _END_OF_TIME:
+        if until is not None and not is_time(until):
             self._find(table, name, f"until is {until}, which is no time", _AGAIN)
         for text in texts:
             if not _is_normal(lambda text: check_text(text, "it"), text):

@@ -11,9 +11,11 @@ from policyd.address import fold
 from policyd.errors import RefusedError
 from policyd.model import Address, Mailbox
 from policyd.rows import Keep, Mode
+from policyd.rules import is_past
 from policyd.store import point
 from policyd.store.journal import Kept
 from policyd.store.write import Writer
+from policyd.timestamps import show_local
 
 _Value = TypeVar("_Value")
 
@@ -60,6 +62,17 @@ class CountedTables:
         if mailbox is None:
             raise WaitsError(f"there is no mailbox {name}")
         return mailbox
+
+    def given_end(self, until: int | Keep | None, current: int | None) -> int | None:
+        """When something ends of which a row says *until*, and that ends at *current*.
+
+        Raises RefusedError for an end that has passed: what is restricted until then would not be restricted.
+        """
+        if isinstance(until, Keep):
+            return current
+        if until is not None and is_past(until, self.options.now):
+            raise RefusedError(f"until {show_local(until)} is past; give a time to come, or none")
+        return until
 
     def count(self, kind: str, before: Kept | None, after: Kept | None) -> None:
         """Count what came of an object that was *before*, and tell `seen` of it."""

@@ -1,14 +1,17 @@
 """All there is, streamed: for exports. Memory does not grow with the tables."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import select
 
-from policyd.model import BlockedSender, Domain, Mailbox, Unlisted
+from policyd.model import BlockedSender, Domain, Mailbox, Receive, Unlisted
+from policyd.rules import is_past
 from policyd.store import schema
 from policyd.store.point import SELECT_BLOCKED, SELECT_MAILBOX, compiled, to_blocked, to_mailbox
 
@@ -25,10 +28,16 @@ _ALLOWED = compiled(select(schema.allowed_recipient).order_by(*schema.allowed_re
 
 
 class Dump:
-    """The tables over *connection*, in whose transaction they all are of one moment."""
+    """The tables over *connection*, in whose transaction they all are of one moment.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    What has ended at *now* (Unix seconds) is left out, since no import would take it: a blocked sender, and of a
+    mailbox its restriction. `ended` counts both once they have been read to the end, however often.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, now: int) -> None:
         self._connection = connection
+        self._now = now
+        self.ended: Counter[str] = Counter()
 
     def domains(self) -> Iterator[Domain]:
         """Every managed domain."""
@@ -38,14 +47,26 @@ class Dump:
     def mailboxes(self) -> Iterator[tuple[Mailbox, tuple[str, ...]]]:
         """Every mailbox with its addresses, the primary one first."""
         held, accepted = self._grouped(_ADDRESSES), self._grouped(_ACCEPTED)
+        ended = 0
         for row in self._connection.execute(_MAILBOXES):
-            yield to_mailbox(row, accepted.of(row[-1])), tuple(held.of(row[-1]))
+            mailbox = to_mailbox(row, accepted.of(row[-1]))
+            if is_past(mailbox.until, self._now):
+                mailbox = replace(mailbox, receive=Receive.ANYONE, reason="", until=None, accepted=frozenset())
+                ended += 1
+            yield mailbox, tuple(held.of(row[-1]))
+        self.ended["restriction"] = ended
 
     def blocked_senders(self) -> Iterator[BlockedSender]:
         """Every blocked sender, oldest first."""
         allowed = self._grouped(_ALLOWED)
+        ended = 0
         for row in self._connection.execute(_BLOCKED):
-            yield to_blocked(row, allowed.of(row[-1]))
+            entry = to_blocked(row, allowed.of(row[-1]))
+            if is_past(entry.until, self._now):
+                ended += 1
+            else:
+                yield entry
+        self.ended["blocked sender"] = ended
 
     def _grouped(self, statement: str) -> "Grouped":
         return Grouped(self._connection.execute(statement))

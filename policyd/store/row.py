@@ -144,7 +144,7 @@ class RowEditor:
             row.name if before and not row.is_named_by_address else name,
             given(row.receive, current.receive),
             given(row.reason, current.reason),
-            given(row.until, current.until),
+            self._tables.given_end(row.until, current.until),
             given(row.comment, current.comment),
             accepted,
             current.id,

@@ -34,7 +34,7 @@ class BlockRowEditor:
             current,
             allowed=allowed,
             reason=given(row.reason, current.reason),
-            until=given(row.until, current.until),
+            until=self._tables.given_end(row.until, current.until),
             comment=given(row.comment, current.comment),
             created_at=given(row.created_at, current.created_at),
             created_by=given(row.created_by, current.created_by),

@@ -35,7 +35,7 @@ class _Toctree(Directive):  # type: ignore[misc]  # docutils has no annotations
         return [nodes.comment("\n".join(self.content), "\n".join(self.content), classes=["toctree"])]
 
 
-def _doc(_role: str, _rawtext: str, text: str, *_: object) -> tuple[list[nodes.Node], list[nodes.Node]]:
+def _doc(_role: str, _rawtext: str, text: str, *_more: object) -> tuple[list[nodes.Node], list[nodes.Node]]:
     """Sphinx's role `doc`: a page by its name, or `other words <name>`; `title` is the name."""
     shown, _, name = text.rstrip(">").rpartition("<")
     return [nodes.inline(text, shown.strip() or name, classes=["doc"], title=name)], []

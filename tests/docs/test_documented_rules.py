@@ -8,7 +8,7 @@ from policyd import reply
 from policyd.model import Rule
 from policyd.server import Patience
 from policyd.store import connect
-from policyd.wire import REQUEST_LIMIT
+from policyd.wire import ATTRIBUTES_LIMIT, REQUEST_LIMIT
 from tests.docs.pages import page, section, table, words
 
 
@@ -40,7 +40,7 @@ def test_patterns_of_the_table_are_in_normal_form(run: Callable[[str], Result]) 
 def test_limits_are_those_of_the_pages() -> None:
     """An administrator compares them with Postfix's own."""
     failing = words(section(page("troubleshooting"), "When something fails"))
-    assert f"{REQUEST_LIMIT // 1024} KiB" in failing
+    assert f"{REQUEST_LIMIT // 1024} KiB or {ATTRIBUTES_LIMIT} attributes" in failing
     assert f"{Patience().idle_seconds} s" in failing
     assert f"at most {reply.TEXT_LIMIT} characters" in words(page("rules"))
 
