@@ -4,6 +4,8 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -17,9 +19,10 @@ from policyd.acceptor import Acceptor
 from policyd.audit import AuditLog, open_audit
 from policyd.decide import Decider
 from policyd.errors import SettingsError, StoreError
+from policyd.files import check_database as check_permissions
+from policyd.files import owner_of
 from policyd.limits import Admission
 from policyd.listening import Listener, tell_of
-from policyd.permissions import check_database as check_permissions
 from policyd.server import SWEEP_SECONDS, Patience, PolicyFactory
 from policyd.settings import Settings
 from policyd.store.connect import database_path
@@ -31,6 +34,7 @@ from policyd.systemd import Supervisor
 ADOPT, MAKE_ROOM, TELL = b"+", b"!", b"?"
 _NOBODY = (4, 0)  # what is told where none would be closed
 
+_TIDY_SECONDS = 5.0  # between two looks whether a command left something in the database's log
 _HEARTBEAT_SECONDS = 5.0  # between two signs of life of a worker, at most
 
 
@@ -61,7 +65,7 @@ class PolicyService(Service):
 
     def startService(self) -> None:
         """Open the database, then take connections. Raises StoreError."""
-        check_permissions(database_path(self._settings.database))
+        _check_place(database_path(self._settings.database))
         self._lookup.begin()
         self._lookup.end()
         if self._listeners:
@@ -75,6 +79,7 @@ class PolicyService(Service):
     def _tell_started(self) -> None:
         self.announce("started")
         self._tell_ready()
+        self._tidy()
         if self._supervisor.beat_seconds:
             self._beat()
 
@@ -122,6 +127,10 @@ class PolicyService(Service):
     def _tell_ready(self) -> None:
         where = " and ".join(each.endpoint.text for each in self._listeners)
         self._supervisor.tell_ready(f"answering on {where}")
+
+    def _tidy(self) -> None:
+        self._lookup.tidy()
+        self._reactor.callLater(_TIDY_SECONDS, self._tidy)
 
     def _beat(self) -> None:
         self._supervisor.tell_alive()
@@ -231,8 +240,8 @@ def heartbeat_seconds(supervisor: Supervisor) -> float:
 
 
 def check_database(settings: Settings) -> None:
-    """Raises StoreError unless there is a database that can be read, and that not everybody can write."""
-    check_permissions(database_path(settings.database))
+    """Raises StoreError unless there is a database that can be read, and that others can't write."""
+    _check_place(database_path(settings.database))
     lookup = Lookup(database_path(settings.database))
     lookup.begin()
     lookup.close()
@@ -248,6 +257,17 @@ def warn_of_ways_past(settings: Settings, audit: AuditLog) -> None:
             "no origin is set: mail to <bob> is let through",
             advice="set origin to what postconf -h myorigin says, and manage the address literals of this host",
         )
+
+
+def _check_place(path: Path) -> None:
+    """Root that stays root serves from a folder of root's only: SQLite opens by name what is in it."""
+    check_permissions(path)
+    with suppress(OSError):  # the opener tells
+        if (owner := owner_of(path)) is not None:
+            raise SettingsError(
+                f"user: as root, policyd does not serve {path}, in a folder of {owner.user}'s; "
+                f'set user = "{owner.user}" in the settings file'
+            )
 
 
 def reread(load: Callable[[], Settings], kept: Settings, audit: AuditLog) -> Settings | None:

@@ -3,6 +3,9 @@
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +17,7 @@ from policyd.cli.types import CLIENT
 from policyd.decide import Decider
 from policyd.endpoint import default_listen
 from policyd.errors import AddressError, DaemonError, ProtocolError
+from policyd.files import entered, owner_of
 from policyd.model import Decision, Request
 from policyd.store.lookup import Lookup
 from policyd.wire import Layouts, RequestReader, render_request
@@ -47,12 +51,21 @@ def command(stdin: str | None, recipient: str | None, daemon: bool, **given: str
         _print_reply(call, _ask_daemon(call, request))
         return
     trace: list[str] = []
-    lookup = Lookup(call.database_path)
-    decider = Decider(call.settings, lookup)
-    decision = decider.decide(request, int(time.time()), lambda step, *values: trace.append(step.format(*values)))
-    lookup.close()
+    path = call.database_path
+    with entered(_looking(path), owner_of(path)) as lookup:
+        decider = Decider(call.settings, lookup)
+        decision = decider.decide(request, int(time.time()), lambda step, *values: trace.append(step.format(*values)))
     _print_decision(call, request, decision, trace)
     click.get_current_context().exit(1 if decision.action == "REJECT" else 0)
+
+
+@contextmanager
+def _looking(path: Path) -> Iterator[Lookup]:
+    """The tables at *path*, at one moment."""
+    lookup = Lookup(path)
+    lookup.begin()
+    yield lookup
+    lookup.close()
 
 
 def _made_request(recipient: str, given: dict[str, str]) -> Request:

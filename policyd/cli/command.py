@@ -52,8 +52,8 @@ class Invocation:
 
     @property
     def database_path(self) -> Path:
-        """The database file. Raises StoreError where everybody can write it."""
-        from policyd.permissions import check_database
+        """The database file. Raises StoreError where others can write it, or swap it."""
+        from policyd.files import check_database
         from policyd.store.connect import database_path
 
         path = database_path(self.settings.database)

@@ -1,12 +1,14 @@
 """`policyd database`: the database file."""
 
+import os
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from policyd.cli.command import Group, Invocation, invocation
-from policyd.cli.output import print_object
+from policyd.cli.command import Group, Invocation, actor, invocation, need_consent
+from policyd.cli.output import print_object, tell_changes
 from policyd.cli.progress import Progress
 from policyd.cli.terminal import echo
 from policyd.errors import StoreUnsoundError
@@ -15,6 +17,7 @@ from policyd.store import read
 from policyd.store.backup import back_up
 from policyd.store.check import Check, Checked
 from policyd.store.connect import create_database, driver_connection
+from policyd.store.restore import Restore
 
 _SHOWN = 20  # findings
 
@@ -88,6 +91,39 @@ def backup(file: Path) -> None:
         print_object(call, {"backup": str(file), "octets": octets, **findings.outcome(checked)})
     findings.must_be_none(f"{file} is written, but the database is not sound")
     call.say(f"wrote {file}: {octets} octets, {checked.rows} rows, checked; its last change is {checked.change}")
+
+
+@command.command("restore")
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def restore(file: Path, yes: bool) -> None:
+    """Make the database what it was when the backup FILE was made, while everything goes on.
+
+    FILE is checked first, and the database afterwards, as `database check` does. The whole of it is one change in the
+    journal; what it replaces is kept in a file beside the database, which `database restore` takes, too.
+
+    \b
+    Example: policyd database restore monday.db
+    """
+    call = invocation()
+    path = call.database_path
+    need_consent(f"{path} gets the tables that are in {file}; all changes since then are lost to it.", is_given=yes)
+    findings = _Findings(call)
+
+    def verify(check: Check) -> None:
+        progress.stop()
+        findings.of(check)
+        findings.must_be_none(f"{file} is not sound, and nothing was changed")
+
+    with Progress(unit="pages") as progress:
+        work = Restore(path, file, actor(os.environ), int(time.time()), tell=progress.reach, verify=verify)
+        change = work.run()
+    with call.reading() as connection:
+        findings.of(Check(driver_connection(connection)))
+    tell_changes(call, [change])
+    kept = f"; what it replaced is in {work.kept}" if work.kept else ""
+    findings.must_be_none(f"{path} was restored, and is not sound{kept}")
+    call.say(f"restored {path} from {file}{kept}")
 
 
 @command.command("stats")

@@ -1,7 +1,6 @@
 """`policyd export`: the tables -> a file, in any of the formats that `import` reads."""
 
 import importlib
-import os
 import sys
 import time
 from collections import Counter
@@ -14,6 +13,7 @@ import click
 from policyd.cli.command import Command, invocation
 from policyd.cli.terminal import echo
 from policyd.errors import StoreWriteError
+from policyd.files import writing
 from policyd.printable import printable
 from policyd.store.connect import driver_connection
 from policyd.store.dump import Dump
@@ -68,18 +68,9 @@ def _write_whole(output: Path, chunks: Iterable[str]) -> None:
 
     A device or pipe that is there already is written to as it is.
     """
-    draft = output.parent / f".{output.name}.{os.getpid()}.new"
     try:
-        if output.exists() and not output.is_file():
-            with output.open("wb") as file:
-                _write_to(file, chunks)
-            return
-        try:
-            with open(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-                _write_to(file, chunks)
-            draft.replace(output)
-        finally:
-            draft.unlink(missing_ok=True)
+        with writing(output) as file:
+            _write_to(file, chunks)
     except OSError as error:
         raise StoreWriteError(f"{output}: can't be written: {error.strerror}") from error
 

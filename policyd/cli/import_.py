@@ -22,6 +22,7 @@ from policyd.cli.rejects import Rejects, read_header
 from policyd.cli.terminal import echo, echo_json
 from policyd.cli.types import DOMAIN
 from policyd.errors import TransferError
+from policyd.files import open_to_read
 from policyd.rows import Notice, Record
 from policyd.store.bulk import BulkEditor, BulkOptions
 from policyd.store.connect import changing, create_database, driver_connection
@@ -161,7 +162,7 @@ def _opened(file: Path) -> Iterator[BinaryIO]:
     """*file*, seekable: what comes through a pipe is put into a temporary file first."""
     if str(file) == "-" and sys.stdin is None:
         raise TransferError("stdin is closed; nothing can be read from it")
-    with sys.stdin.buffer if str(file) == "-" else file.open("rb") as source:
+    with sys.stdin.buffer if str(file) == "-" else open_to_read(file) as source:
         if source.seekable():
             yield cast(BinaryIO, source)
             return

@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy import select
 
-from policyd.model import BlockedSender, Domain, Mailbox, Receive, Unlisted
+from policyd.model import BlockedSender, Domain, Mailbox, Receive
 from policyd.rules import is_past
 from policyd.store import schema
-from policyd.store.point import SELECT_BLOCKED, SELECT_MAILBOX, compiled, to_blocked, to_mailbox
+from policyd.store.point import SELECT_BLOCKED, SELECT_MAILBOX, compiled, to_blocked, to_domain, to_mailbox
 
 _DOMAINS = compiled(select(schema.domain).order_by(schema.domain.c.name))
 _MAILBOXES = compiled(SELECT_MAILBOX.order_by(schema.mailbox.c.id))
@@ -42,7 +42,7 @@ class Dump:
     def domains(self) -> Iterator[Domain]:
         """Every managed domain."""
         for name, unlisted in self._connection.execute(_DOMAINS):
-            yield Domain(name, Unlisted(unlisted))
+            yield to_domain(name, unlisted)
 
     def mailboxes(self) -> Iterator[tuple[Mailbox, tuple[str, ...]]]:
         """Every mailbox with its addresses, the primary one first."""

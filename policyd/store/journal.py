@@ -40,8 +40,7 @@ class Journal:
         self._connection = connection
         self._verb = verb
         self._tell = tell
-        last: tuple[int, str] | None = connection.execute(_LAST, ()).fetchone()
-        self._last, self._digest = last or (0, "")
+        self._last, self._digest = last_change(connection)
         self.actor = actor
         self.now = now
         self.changeset = self._last + 1
@@ -59,16 +58,21 @@ class Journal:
         """Write down that *before* became *after*."""
         kept = after if before is None else before
         assert kept is not None
+        operation = f"{operation.partition('.')[0]}.{self._verb}" if self._verb else operation
+        self.write(operation, object_name(kept), as_json(before), as_json(after))
+
+    def write(self, operation: str, name: str, before: str | None, after: str | None) -> None:
+        """Write down a change to what is called *name*; *before* and *after* are JSON."""
         number = self._last + 1
         row = (
             number,
             self.now,
             self.actor,
             self.changeset,
-            f"{operation.partition('.')[0]}.{self._verb}" if self._verb else operation,
-            object_name(kept),
-            as_json(before),
-            as_json(after),
+            operation,
+            name,
+            before,
+            after,
         )
         digest = chain_digest(self._digest, row)
         self._connection.execute(_INSERT, (*row, digest))
@@ -76,6 +80,12 @@ class Journal:
         self.count += 1
         if self._tell is not None:
             self._tell(Change(*row, digest))
+
+
+def last_change(connection: sqlite3.Connection) -> tuple[int, str]:
+    """The number and the digest of the journal's last row; 0 and "" where there is none."""
+    last: tuple[int, str] | None = connection.execute(_LAST, ()).fetchone()
+    return last or (0, "")
 
 
 def chain_digest(previous: str, row: tuple[int | str | None, ...]) -> str:

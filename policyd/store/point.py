@@ -3,11 +3,13 @@
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from types import UnionType
 from typing import Any
 
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.dialects import sqlite
 
+from policyd.errors import StoreError
 from policyd.model import Address, BlockedSender, Change, Domain, Mailbox, Receive, Recipients, Unlisted
 from policyd.store import schema
 
@@ -16,6 +18,11 @@ _ARITIES = 300  # a domain has 127 labels at most, an address two forms
 Rows = Callable[..., list[tuple[Any, ...]]]  # a statement, its parameters -> all rows
 
 _RECEIVE = {each.value: each for each in Receive}  # a third of the time that a call of an enum takes
+_UNLISTED = {each.value: each for each in Unlisted}
+_RECIPIENTS = {None: Recipients.MAILBOX, Recipients.OUTSIDE: Recipients.OUTSIDE, Recipients.ANYONE: Recipients.ANYONE}
+_TEXT, _NUMBER, _MAYBE_TEXT, _MAYBE_NUMBER = str, int, str | None, int | None
+_MAILBOX_TYPES = (_TEXT, _TEXT, _TEXT, _MAYBE_NUMBER, _TEXT, _NUMBER)
+_BLOCKED_TYPES = (*[_MAYBE_TEXT] * 4, _TEXT, _MAYBE_NUMBER, _TEXT, _NUMBER, _TEXT, _NUMBER)
 
 _holder = schema.mailbox.alias("holder")
 _target = schema.mailbox.alias("target")
@@ -52,16 +59,21 @@ SELECT_ADDRESS = select(schema.address.c.address, schema.mailbox.c.name, schema.
 def to_mailbox(row: Sequence[Any], accepted: Iterable[str]) -> Mailbox:
     """The mailbox in a row of `SELECT_MAILBOX`."""
     name, receive, reason, until, comment, number = row
+    if receive not in _RECEIVE or not _are(row, _MAILBOX_TYPES):
+        raise odd_row("mailbox", number)
     return Mailbox(name, _RECEIVE[receive], reason, until, comment, frozenset(accepted), number)
 
 
 def to_blocked(row: Sequence[Any], allowed: Iterable[str]) -> BlockedSender:
     """The blocked sender in a row of `SELECT_BLOCKED`."""
     holder, pattern, recipients, target, reason, until, comment, created_at, created_by, number = row
+    is_odd = recipients not in _RECIPIENTS or (holder is None) is (pattern is None)
+    if is_odd or (recipients is None) is (target is None) or not _are(row, _BLOCKED_TYPES):
+        raise odd_row("blocked_sender", number)
     return BlockedSender(
         holder or "",
         pattern or "",
-        Recipients(recipients or Recipients.MAILBOX),
+        _RECIPIENTS[recipients],
         target or "",
         reason,
         until,
@@ -77,6 +89,24 @@ def to_address(row: Sequence[Any]) -> Address:
     """The address in a row of `SELECT_ADDRESS`."""
     address, mailbox, is_primary = row
     return Address(address, mailbox, bool(is_primary))
+
+
+def _are(row: Sequence[Any], types: Sequence[type | UnionType]) -> bool:
+    return False not in map(isinstance, row, types)
+
+
+def to_domain(name: str, unlisted: Any) -> Domain:
+    """The domain in a row of its table."""
+    if unlisted not in _UNLISTED:
+        raise odd_row("domain", name)
+    return Domain(name, _UNLISTED[unlisted])
+
+
+def odd_row(table: str, key: object) -> StoreError:
+    """What to do about a row that policyd would never write: it says nothing that an answer could come from."""
+    return StoreError(
+        f"the database has a row that policyd did not write: {table} {key!a}; see: policyd database check"
+    )
 
 
 def compiled(statement: Any) -> str:
@@ -140,7 +170,7 @@ def rows_of(connection: sqlite3.Connection) -> Rows:
 def domain(rows: Rows, name: str) -> Domain | None:
     """The managed domain *name*, in normal form."""
     found = rows(_DOMAIN, name)
-    return Domain(name, Unlisted(found[0][0])) if found else None
+    return to_domain(name, found[0][0]) if found else None
 
 
 def mailbox_with(rows: Rows, address: str) -> Mailbox | None:

@@ -7,21 +7,21 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, func, select
 
 from policyd.address import fold, is_pattern, normal_domain
 from policyd.errors import AddressError
-from policyd.model import Address, BlockedSender, Change, Domain, Mailbox, Unlisted
+from policyd.model import Address, BlockedSender, Change, Domain, Mailbox
 from policyd.store import schema
-from policyd.store.point import SELECT_BLOCKED, SELECT_MAILBOX, to_blocked, to_mailbox
+from policyd.store.point import SELECT_BLOCKED, SELECT_MAILBOX, to_blocked, to_domain, to_mailbox
 
 
 def domains(connection: Connection) -> Iterator[Domain]:
     """Every managed domain, by name."""
     for name, unlisted in connection.execute(select(schema.domain).order_by(schema.domain.c.name)):
-        yield Domain(name, Unlisted(unlisted))
+        yield to_domain(name, unlisted)
 
 
 def find_domain(connection: Connection, name: str) -> Domain | None:
     """The managed domain *name*, in normal form."""
     row = connection.execute(select(schema.domain).where(schema.domain.c.name == name)).one_or_none()
-    return Domain(row.name, Unlisted(row.unlisted)) if row else None
+    return to_domain(row.name, row.unlisted) if row else None
 
 
 def mailboxes(connection: Connection) -> Iterator[Mailbox]:

@@ -25,6 +25,8 @@ def undo_changeset(connection: sqlite3.Connection, writer: Writer, changeset: in
     mailboxes: dict[str, None] = {}  # whose addresses are changed, in order
     count = conflicting = 0
     for change in point.changes_of(connection, changeset):
+        if change.operation == "database.restore":
+            raise _restored(change)
         count += 1
         noun = change.operation.partition(".")[0]
         before = _object(noun, change.before)
@@ -47,6 +49,13 @@ def undo_changeset(connection: sqlite3.Connection, writer: Writer, changeset: in
         more = f"; and {conflicting - _SHOWN} more" if conflicting > _SHOWN else ""
         listed = "; ".join(conflicts[:_SHOWN])
         raise RefusedError(f"changeset {changeset} can't be undone, later changes build on it: {listed}{more}")
+
+
+def _restored(change: Change) -> RefusedError:
+    """A restore is not undone object by object."""
+    kept = json.loads(change.before)["file"] if change.before else ""
+    advice = f"to take it back, type: policyd database restore {kept}" if kept else "nothing was there before"
+    return RefusedError(f"changeset {change.changeset} restored a whole database; {advice}")
 
 
 def _no_changeset(rows: point.Rows, number: int) -> RefusedError:
