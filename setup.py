@@ -48,15 +48,12 @@ setup(
     packages=find_packages(include=["policyd", "policyd.*"]),
     include_package_data=False,
     install_requires=[
-        "Twisted>=26.10",
+        "Twisted>=26.10,<27",
         "SQLAlchemy>=2.1",
         "click>=8.4",
         "rich>=14.0",
         "idna>=3.10",
-        "attrs>=25.1",
-        "cattrs>=25.1",
         "anyascii>=0.3.2",
-        "ldif>=4.3",
     ],
     extras_require={
         "test": [

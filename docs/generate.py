@@ -1,8 +1,8 @@
-"""Writes into the pages what the program says of itself: synopses, options and examples of every command.
+"""Writes into the pages what the program says of itself: synopses, options and examples of every command, and settings.
 
-It stands in the pages as text, between `.. from click: NAME` and `.. end`, so that a reader without Sphinx has it, too.
-Run it as `.venv/bin/python docs/generate.py` where a command has changed. A test runs it with --check, which changes
-nothing and ends with 1 where a page is not what the program says.
+It stands in the pages as text, between `.. from click: NAME` or `.. from settings` and `.. end`, so that a reader
+without Sphinx has it, too. Run it as `.venv/bin/python docs/generate.py` where a command or a setting has changed.
+A test runs it with --check, which changes nothing and ends with 1 where a page is not what the program says.
 """
 
 import difflib
@@ -19,17 +19,56 @@ HERE = Path(__file__).absolute().parent
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from policyd.cli import main  # noqa: E402 - of this checkout, whatever is installed
+from policyd.settings import SETTINGS  # noqa: E402
 
-_PAGE = HERE / "commands.rst"
-_MARKED = re.compile(r"^\.\. from click: (.+)\n(?:.*\n)*?\.\. end\n", re.MULTILINE)
+_PAGES = (HERE / "commands.rst", HERE / "settings.rst")
+_MARKED = re.compile(r"^\.\. from (.+)\n(?:.*\n)*?\.\. end\n", re.MULTILINE)
 _WIDTH = 90  # of a synopsis
 
 
 def generate(page: str) -> str:
     """*page* with what stands between its marks made anew."""
-    return _MARKED.sub(
-        lambda mark: "\n".join([f".. from click: {mark[1]}", "", *_explain(mark[1]), ".. end", ""]), page
-    )
+    return _MARKED.sub(lambda mark: "\n".join([f".. from {mark[1]}", "", *_written(mark[1]), ".. end", ""]), page)
+
+
+def _written(source: str) -> Iterator[str]:
+    if source == "settings":
+        yield from _settings()
+    else:
+        yield from _explain(source.removeprefix("click: "))
+
+
+def _settings() -> Iterator[str]:
+    """A definition list of all settings; the texts of replies are one."""
+    for key, setting in SETTINGS.items():
+        if key.startswith("reply."):
+            continue
+        default = "below" if setting.default == () else f"``{_in_toml(setting.default)}``"
+        yield from _definition(f"``{key}``", f"{setting.about}. {setting.kind.allowed}. Default: {default}.")
+    replies = {key: setting for key, setting in SETTINGS.items() if key.startswith("reply.")}
+    allowed = next(iter(replies.values())).kind.allowed
+    term = ", ".join(f"``{key}``" for key in replies)
+    yield from _definition(term, f"what the sender reads. {allowed}. Default: the text in :doc:`rules`.")
+
+
+def _definition(term: str, told: str) -> Iterator[str]:
+    sentences = re.sub(r"(?:^|(?<=\. ))[a-z]", lambda first: first[0].upper(), told)
+    yield term
+    yield from (f"    {line}" for line in textwrap.wrap(sentences, 110, break_on_hyphens=False))
+    yield ""
+
+
+def _in_toml(value: object) -> str:
+    """*value* as it would be written in the settings file."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, tuple | frozenset):
+        return f"[{', '.join(_in_toml(str(each)) for each in sorted(value, key=str))}]"
+    raise TypeError(value)
 
 
 def _explain(name: str) -> Iterator[str]:
@@ -109,16 +148,19 @@ def _as_text(told: str) -> str:
 
 
 def _run(*arguments: str) -> int:
-    old = _PAGE.read_text(encoding="utf-8")
-    new = generate(old)
-    if old == new:
-        return 0
-    if arguments == ("--check",):
-        sys.stdout.writelines(difflib.unified_diff(old.splitlines(True), new.splitlines(True), "page", "program"))
-        sys.stderr.write(f"{_PAGE} is not what the program says; type .venv/bin/python docs/generate.py\n")
-        return 1
-    _PAGE.write_text(new, encoding="utf-8")
-    return 0
+    status = 0
+    for page in _PAGES:
+        old = page.read_text(encoding="utf-8")
+        new = generate(old)
+        if old == new:
+            continue
+        if arguments == ("--check",):
+            sys.stdout.writelines(difflib.unified_diff(old.splitlines(True), new.splitlines(True), "page", "program"))
+            sys.stderr.write(f"{page} is not what the program says; type .venv/bin/python docs/generate.py\n")
+            status = 1
+        else:
+            page.write_text(new, encoding="utf-8")
+    return status
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, assert_never
 
 from policyd.backlog import Backlog
 from policyd.model import Change, Decision, Request
@@ -55,9 +55,16 @@ class AuditLog:
 
     def decided(self, request: Request, decision: Decision, milliseconds: float) -> None:
         """A request was answered."""
-        wanted = self._settings.decisions
-        if wanted is Decisions.NONE or (wanted is Decisions.REJECTS and not decision.is_refused):
-            return
+        match self._settings.decisions:
+            case Decisions.ALL:
+                pass
+            case Decisions.REJECTS:
+                if not decision.is_refused:
+                    return
+            case Decisions.NONE:
+                return
+            case _:
+                assert_never(self._settings.decisions)
         if self._settings.format is Format.TEXT and not (
             decision.is_refused or decision.entry or decision.reason or decision.text
         ):
@@ -152,7 +159,13 @@ class AuditLog:
         return True
 
     def _line(self, fields: Mapping[str, Field]) -> str:
-        render = _json_line if self._settings.format is Format.JSON else _text_line
+        match self._settings.format:
+            case Format.TEXT:
+                render = _text_line
+            case Format.JSON:
+                render = _json_line
+            case _:
+                assert_never(self._settings.format)
         line = ""
         for limit in _VALUE_LIMITS:
             line = render(fields, limit)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, assert_never
 
 from policyd.address import (
     NULL_SENDER,
@@ -207,9 +207,7 @@ class Decider:
         note("rule: {}", verdict.rule)
         if not verdict.is_refused:
             return Decision(Action.DUNNO, verdict.rule, mailbox=name, is_insider=question.is_insider)
-        reason = verdict.entry.reason if verdict.entry else ""
-        if mailbox and verdict.rule is Rule.RESTRICTED_RECIPIENT:
-            reason = mailbox.reason
+        reason = _reason(verdict, mailbox)
         text = render_text(
             verdict.rule,
             self._settings.reply[verdict.rule],
@@ -218,11 +216,16 @@ class Decider:
             mailbox=name,
             reason=reason,
         )
-        is_enforced = self._settings.mode is Mode.ENFORCE
-        if not is_enforced:
-            note("mode monitor: would be REJECT")
+        match self._settings.mode:
+            case Mode.ENFORCE:
+                action = Action.REJECT
+            case Mode.MONITOR:
+                action = Action.DUNNO
+                note("mode monitor: would be REJECT")
+            case _:
+                assert_never(self._settings.mode)
         return Decision(
-            Action.REJECT if is_enforced else Action.DUNNO,
+            action,
             verdict.rule,
             text,
             reason,
@@ -231,6 +234,19 @@ class Decider:
             question.is_insider,
             is_refused=True,
         )
+
+
+def _reason(verdict: Verdict, mailbox: Mailbox | None) -> str:
+    """The reason that the administrator gave for what decided."""
+    match verdict.rule:
+        case Rule.BLOCKED_SENDER:
+            return verdict.entry.reason if verdict.entry else ""
+        case Rule.RESTRICTED_RECIPIENT:
+            return mailbox.reason if mailbox else ""
+        case Rule.UNLISTED_RECIPIENT | Rule.ALWAYS_ACCEPTED | Rule.ACCEPTED_SENDER | Rule.DEFAULT:
+            return ""
+        case _:
+            assert_never(verdict.rule)
 
 
 def _recall(find: "_lru_cache_wrapper[Party]", text: str) -> Party:

@@ -4,16 +4,15 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-
-import attrs
 
 _POSTFIX_QUEUE = "/var/spool/postfix"
 _UNESCAPED_COLON = re.compile(r"(?<!\\):")
 
 
-@attrs.frozen
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where to listen: a unix socket at `path`, or a TCP `port` on `interface` ("" is every one).
 

@@ -5,15 +5,14 @@ import os
 import pwd
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-
-import attrs
+from dataclasses import dataclass
 
 from policyd.errors import SettingsError, reason_of
 
 UMASK = 0o027  # what the daemon makes, its group may read and nobody else
 
 
-@attrs.frozen
+@dataclass(frozen=True, slots=True)
 class Identity:
     """A user to become, with the group and the supplementary groups."""
 

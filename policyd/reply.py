@@ -3,6 +3,7 @@
 import re
 import sys
 import unicodedata
+from typing import assert_never
 
 from anyascii import anyascii
 
@@ -10,12 +11,25 @@ from policyd.model import Rule
 
 TEXT_LIMIT = 200  # characters; RFC 5321 §4.5.3.1.5 leaves 512 octets for the whole line
 FIELDS = ("recipient", "sender", "mailbox", "reason")
-STATUS = {Rule.BLOCKED_SENDER: "5.7.1", Rule.UNLISTED_RECIPIENT: "5.1.1", Rule.RESTRICTED_RECIPIENT: "5.7.1"}
-DEFAULT_TEXTS = {
-    Rule.BLOCKED_SENDER: "This sender may not write to this recipient: {reason}",
-    Rule.UNLISTED_RECIPIENT: "This address does not receive mail",
-    Rule.RESTRICTED_RECIPIENT: "This mailbox does not take mail from this sender: {reason}",
-}
+
+
+def _refusal(rule: Rule) -> tuple[str, str]:
+    """The enhanced status code and the text with which *rule* refuses, both "" where it never does."""
+    match rule:
+        case Rule.BLOCKED_SENDER:
+            return "5.7.1", "This sender may not write to this recipient: {reason}"
+        case Rule.UNLISTED_RECIPIENT:
+            return "5.1.1", "This address does not receive mail"
+        case Rule.RESTRICTED_RECIPIENT:
+            return "5.7.1", "This mailbox does not take mail from this sender: {reason}"
+        case Rule.ALWAYS_ACCEPTED | Rule.ACCEPTED_SENDER | Rule.DEFAULT:
+            return "", ""
+        case _:
+            assert_never(rule)
+
+
+STATUS = {rule: status for rule in Rule if (status := _refusal(rule)[0])}
+DEFAULT_TEXTS = {rule: text for rule in Rule if (text := _refusal(rule)[1])}
 
 _FIELD = re.compile(r"\{(\w*)\}")
 _STATUS = re.compile(r"(\d\.\d{1,3}\.\d{1,3})(?:\s|$)")

@@ -5,7 +5,7 @@ The order is that of docs/rules.rst; the first rule that decides ends it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from policyd.address import EmailAddress, matching_patterns, pattern_rank
 from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Rule, Unlisted
@@ -114,14 +114,14 @@ def blocking_entry(question: Question, policy: Policy, now: int, note: Note = si
     """The most specific entry that refuses *question*, of equals the oldest; None where none does."""
     blocking = []
     for entry in question.entries:
-        idle = why_idle(entry, question.recipient, policy, now)
-        note("entry {}: {} may not send to {}: {}", entry.id, entry.sender, entry.to, idle or "applies")
-        if not idle:
+        obstacle = why_not_applicable(entry, question.recipient, policy, now)
+        note("entry {}: {} may not send to {}: {}", entry.id, entry.sender, entry.to, obstacle or "applies")
+        if not obstacle:
             blocking.append(entry)
     return min(blocking, key=specificity, default=None)
 
 
-def why_idle(entry: BlockedSender, recipient: Party | None, policy: Policy, now: int) -> str:
+def why_not_applicable(entry: BlockedSender, recipient: Party | None, policy: Policy, now: int) -> str:
     """Why *entry*, which matches the client, does not apply to *recipient*; "" where it applies.
 
     An entry with exceptions waits for the recipient: without one, nobody can say that it is not excepted.
@@ -129,15 +129,24 @@ def why_idle(entry: BlockedSender, recipient: Party | None, policy: Policy, now:
     if is_past(entry.until, now):
         return "expired"
     if recipient is None:
-        if entry.recipients is not Recipients.ANYONE:
-            return "there is no recipient yet"
-        return "it has exceptions, and there is no recipient yet" if entry.allowed else ""
-    if entry.recipients is Recipients.OUTSIDE and not recipient.is_outside:
-        return "the recipient is not outside"
-    if entry.recipients is Recipients.MAILBOX:
-        mailbox = recipient.mailbox
-        if mailbox is None or mailbox.name != entry.to_mailbox:
-            return "the recipient is another"
+        match entry.recipients:
+            case Recipients.ANYONE:
+                return "it has exceptions, and there is no recipient yet" if entry.allowed else ""
+            case Recipients.OUTSIDE | Recipients.MAILBOX:
+                return "there is no recipient yet"
+            case _:
+                assert_never(entry.recipients)
+    match entry.recipients:
+        case Recipients.ANYONE:
+            pass
+        case Recipients.OUTSIDE:
+            if not recipient.is_outside:
+                return "the recipient is not outside"
+        case Recipients.MAILBOX:
+            if recipient.mailbox is None or recipient.mailbox.name != entry.to_mailbox:
+                return "the recipient is another"
+        case _:
+            assert_never(entry.recipients)
     excepted = recipient.matched(entry.allowed)
     return f"except {excepted}" if excepted else ""
 
@@ -156,22 +165,37 @@ def is_past(until: int | None, now: int) -> bool:
 def _judge_unlisted(question: Question, domain: Domain, note: Note) -> Verdict:
     if question.is_insider:
         note("recipient: unlisted, which an insider may try")
-    elif domain.unlisted is Unlisted.ACCEPT:
-        note("recipient: unlisted, which {} accepts", domain.name)
-    else:
-        note("recipient: unlisted, which {} rejects", domain.name)
-        return Verdict(True, Rule.UNLISTED_RECIPIENT)
-    return Verdict(False, Rule.DEFAULT)
+        return Verdict(False, Rule.DEFAULT)
+    match domain.unlisted:
+        case Unlisted.ACCEPT:
+            note("recipient: unlisted, which {} accepts", domain.name)
+            return Verdict(False, Rule.DEFAULT)
+        case Unlisted.REJECT:
+            note("recipient: unlisted, which {} rejects", domain.name)
+            return Verdict(True, Rule.UNLISTED_RECIPIENT)
+        case _:
+            assert_never(domain.unlisted)
 
 
 def _judge_mailbox(question: Question, mailbox: Mailbox, policy: Policy, now: int, note: Note) -> Verdict:
-    if mailbox.receive is Receive.ANYONE or is_past(mailbox.until, now):
-        expired = "" if mailbox.receive is Receive.ANYONE else ": the restriction has expired"
-        note("mailbox {}: receives from anyone{}", mailbox.name, expired)
+    # Who may send now, and whether that lets the client in.
+    receive = Receive.ANYONE if is_past(mailbox.until, now) else mailbox.receive
+    match receive:
+        case Receive.ANYONE:
+            expired = "" if mailbox.receive is receive else ": the restriction has expired"
+            note("mailbox {}: receives from anyone{}", mailbox.name, expired)
+            return Verdict(False, Rule.DEFAULT)
+        case Receive.INSIDERS:
+            is_let_in = question.is_insider
+        case Receive.NOBODY:
+            is_let_in = False
+        case _:
+            assert_never(receive)
+    note("mailbox {}: receives from {}", mailbox.name, receive)
+    if is_let_in:
         return Verdict(False, Rule.DEFAULT)
-    note("mailbox {}: receives from {}", mailbox.name, mailbox.receive)
-    if mailbox.receive is Receive.INSIDERS and question.is_insider:
-        return Verdict(False, Rule.DEFAULT)
+
+    # Whom the mailbox accepts all the same.
     accepted = _accepted_pattern(question, mailbox, policy)
     if accepted:
         note("mailbox {}: accepts {}", mailbox.name, accepted)

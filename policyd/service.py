@@ -1,5 +1,6 @@
 """The wiring: Settings -> a daemon that listens, decides, and can be told to read its settings again."""
 
+import dataclasses
 import os
 import socket
 import time
@@ -8,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, LogLevel, formatEvent
@@ -24,7 +24,7 @@ from policyd.files import owner_of
 from policyd.limits import Admission
 from policyd.listening import Listener, tell_of
 from policyd.server import SWEEP_SECONDS, Patience, PolicyFactory
-from policyd.settings import Settings
+from policyd.settings import TABLES, Settings
 from policyd.store.connect import database_path
 from policyd.store.lookup import Lookup
 from policyd.systemd import Supervisor
@@ -289,7 +289,7 @@ def reread(load: Callable[[], Settings], kept: Settings, audit: AuditLog) -> Set
         audit.warned("user is as it was; to change it, restart")
     if settings.group != kept.group:
         audit.warned("group is as it was; to change it, restart")
-    return attrs.evolve(settings, listen=kept.listen, workers=kept.workers, user=kept.user, group=kept.group)
+    return dataclasses.replace(settings, listen=kept.listen, workers=kept.workers, user=kept.user, group=kept.group)
 
 
 def _patience(settings: Settings) -> Patience:
@@ -298,15 +298,13 @@ def _patience(settings: Settings) -> Patience:
 
 def _described(settings: Settings) -> dict[str, str]:
     """The effective settings, a word each."""
-    described: dict[str, str] = {}
-    for key, value in attrs.asdict(settings, recurse=False).items():
-        if key == "listen":
-            continue  # each endpoint is logged when it is listened on
-        if key == "audit":
-            described |= {f"audit.{name}": str(each) for name, each in attrs.asdict(value).items()}
-        elif key == "reply":
-            described |= {f"reply.{rule}": text for rule, text in value.items()}
-        elif isinstance(value, (tuple, frozenset)):
+    values: dict[str, object] = {key: getattr(settings, key) for key in TABLES[""]}
+    values |= {f"audit.{key}": getattr(settings.audit, key) for key in TABLES["audit"]}
+    values |= {f"reply.{rule}": text for rule, text in settings.reply.items()}
+    del values["listen"]  # each endpoint is logged when it is listened on
+    described = {}
+    for key, value in values.items():
+        if isinstance(value, (tuple, frozenset)):
             described[key] = " ".join(sorted(map(str, value)))
         else:
             described[key] = str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,19 +1,24 @@
-"""The settings file: TOML -> Settings, every mistake found at once and named by its key."""
+"""The settings file: TOML -> Settings, every mistake found at once and named by its key.
 
+`Settings` and `AuditSettings` are the table of settings: of each its default, what may stand there, and what it is for.
+Documentation is made from it (`SETTINGS`), and the file is read by it, in one loop.
+"""
+
+import dataclasses
+import os
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
-import attrs
-import cattrs
-from cattrs.gen import make_dict_structure_fn, override
-
-from policyd import setting
-from policyd.endpoint import Endpoint
-from policyd.errors import SettingsError
+from policyd.address import check_text, domain_for_postfix, normal_domain
+from policyd.endpoint import Endpoint, parse_endpoint
+from policyd.errors import AddressError, SettingsError
 from policyd.files import read_settings
 from policyd.model import Mode, Rule
 from policyd.reply import DEFAULT_TEXTS, check_template
@@ -28,6 +33,9 @@ FACILITIES = {
     )
     if name
 }
+WORKERS_LIMIT = 64
+
+T = TypeVar("T")
 
 
 class Decisions(StrEnum):
@@ -45,40 +53,298 @@ class Format(StrEnum):
     JSON = "json"
 
 
-@attrs.frozen
+# What a value may be
+
+
+class Kind(NamedTuple, Generic[T]):
+    """What may stand at a key: `read` checks a value as TOML has it, `allowed` is the documentation's text for it.
+
+    `read` raises ValueError or AddressError, saying what is allowed. `allowed` is reStructuredText, and begins with
+    the type.
+    """
+
+    read: Callable[[object], T]
+    allowed: str
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r}: must be a text in quotes")
+    return value
+
+
+def _texts(value: object) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise ValueError(f"{value!r}: must be a list of texts in quotes")
+    return value
+
+
+def _true_or_false(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r}: allowed are true and false")
+    return value
+
+
+def _number(least: int, most: int) -> Kind[int]:
+    """A whole number from *least* to *most*."""
+
+    def read(value: object) -> int:
+        if type(value) is not int or not least <= value <= most:
+            raise ValueError(f"{value!r}: allowed are {least} to {most}")
+        return value
+
+    return Kind(read, f"number: {least} to {most}")
+
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def _choice(words: type[Choice]) -> Kind[Choice]:
+    """One of *words*, as it is written there."""
+
+    def read(value: object) -> Choice:
+        if not isinstance(value, str) or value not in [*words]:
+            raise ValueError(f"{value!r}: allowed are {', '.join(words)}")
+        return words(value)
+
+    return Kind(read, f"text: {', '.join(f'``{each}``' for each in words)}")
+
+
+def _database(value: object) -> str:
+    """The URL of a database, from one or from a path."""
+    typed = _text(value)
+    path = typed.removeprefix("sqlite:///")
+    if not path or "://" in path or path.startswith(":memory:") or "\0" in path:
+        raise ValueError(f"{typed!r}: must be sqlite:////absolute/path.db, or a path")
+    return f"sqlite:///{Path(path).absolute()}"
+
+
+def _database_in_file(value: object) -> str:
+    """The same where there is no folder in which a relative path could begin."""
+    typed = _text(value)
+    if not typed.removeprefix("sqlite:///").startswith("/"):
+        raise ValueError(f"{typed!r}: must be sqlite:////absolute/path.db")
+    return _database(typed)
+
+
+def _listen(value: object) -> tuple[Endpoint, ...]:
+    return tuple(map(parse_endpoint, _texts(value)))
+
+
+def _workers(value: object) -> int:
+    if value == "auto":
+        return min(WORKERS_LIMIT, len(os.sched_getaffinity(0)))
+    if type(value) is not int or not 1 <= value <= WORKERS_LIMIT:
+        raise ValueError(f'{value!r}: allowed are 1 to {WORKERS_LIMIT}, and "auto" for one each processor')
+    return value
+
+
+def _account(value: object) -> str:
+    """The name of a user or a group, which need not be on this machine, or ""."""
+    typed = _text(value)
+    if not re.fullmatch(r"[^\s:/,\0]*", typed) or not typed.isprintable():
+        raise ValueError(f"{typed!r}: must be a name, as in /etc/passwd or /etc/group")
+    return typed
+
+
+def _delimiters(value: object) -> str:
+    typed = _text(value)
+    if any(each.isalnum() or each == "@" or not each.isprintable() or each == " " for each in typed):
+        raise ValueError(f"{typed!r}: must be a set of punctuation characters, as Postfix's recipient_delimiter")
+    return typed
+
+
+def _origin(value: object) -> str:
+    """A domain in normal form, or as it was typed where Postfix takes that for another one; or ""."""
+    if not (typed := _text(value)):
+        return ""
+    normal = normal_domain(typed)
+    return normal if domain_for_postfix(typed) == normal else typed
+
+
+def _networks(value: object) -> tuple[IPv4Network | IPv6Network, ...]:
+    typed = _texts(value)
+    try:
+        return tuple(map(ip_network, typed))
+    except ValueError as error:
+        raise ValueError(f"{error}; must be networks such as 192.0.2.0/24 and 2001:db8::/32") from error
+
+
+def _contexts(value: object) -> frozenset[str]:
+    typed = _texts(value)
+    if "" in typed:
+        raise ValueError('"" would make everybody an insider; name the policy_context that you set in master.cf')
+    return frozenset(typed)
+
+
+def _local_parts(value: object) -> frozenset[str]:
+    for each in _texts(value):
+        if not each or "@" in each:
+            raise ValueError(f"{each!r}: must be local parts, without @ and domain")
+        check_text(each, "the local part")
+    return frozenset(_texts(value))
+
+
+def _syslog(value: object) -> str:
+    typed = _text(value)
+    port = re.fullmatch(r"udp:.+:(\d{1,5})", typed)
+    is_unix = re.fullmatch(r"unix:/[^\0]+", typed)
+    if not (typed in ("stderr", "none") or is_unix or (port and 0 < int(port[1]) < 65536)):
+        raise ValueError(f"{typed!r}: allowed are unix:/path, udp:HOST:PORT, stderr and none")
+    return typed
+
+
+def _facility(value: object) -> str:
+    if not isinstance(value, str) or value not in FACILITIES:
+        raise ValueError(f"{value!r}: allowed are {', '.join(FACILITIES)}")
+    return value
+
+
+def _reply_text(value: object) -> str:
+    template = _text(value)
+    problem = check_template(template)
+    if problem:
+        raise ValueError(f"{template!r} {problem}")
+    return template
+
+
+# The table of settings
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is known of one key: `default` is the value where the file says nothing, `about` one line on its use."""
+
+    default: object
+    kind: Kind[Any]
+    about: str
+
+
+def _setting(default: T, kind: Kind[T], about: str) -> T:
+    """A field for one key; the dataclass gets the default, `TABLES` all three."""
+    return field(default=default, metadata={"setting": Setting(default, kind, about)})
+
+
+@dataclass(frozen=True, slots=True)
 class AuditSettings:
     """Table `[audit]`: what is logged, where to, and how."""
 
-    decisions: Decisions = Decisions.ALL
-    syslog: str = "unix:/dev/log"
-    facility: str = "mail"
-    format: Format = Format.TEXT
+    decisions: Decisions = _setting(Decisions.ALL, _choice(Decisions), "which decisions are logged")
+    syslog: str = _setting(
+        "unix:/dev/log",
+        Kind(_syslog, "text: ``unix:/path``, ``udp:HOST:PORT``, ``stderr``, ``none``"),
+        "where the lines go",
+    )
+    facility: str = _setting(
+        "mail",
+        Kind(
+            _facility,
+            f"text: {', '.join(f'``{each}``' for each in FACILITIES if not each.startswith('local'))}, "
+            "``local0`` to ``local7``",
+        ),
+        "under which facility syslog files them",
+    )
+    format: Format = _setting(Format.TEXT, _choice(Format), "how a line looks")
 
 
-@attrs.frozen
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings, checked. `listen` is empty where `endpoint.default_listen` shall choose."""
 
-    database: str = "sqlite:////var/lib/policyd/policyd.db"
-    listen: tuple[Endpoint, ...] = ()
-    workers: int = 1
-    allow_remote: bool = False
-    user: str = ""  # as whom to run; "" is who starts it
-    group: str = ""  # "" is the user's own
-    max_connections: int = 1000  # Postfix has 100 processes of a kind by default
-    idle_seconds: int = 600  # Postfix keeps an idle connection for 300 s; it must be Postfix that closes it
-    request_seconds: int = 30  # Postfix sends a request in one piece, and reads the answer at once
-    recipient_delimiter: str = "+"
-    origin: str = ""
-    insider_networks: tuple[IPv4Network | IPv6Network, ...] = (
-        ip_network("127.0.0.0/8"),
-        ip_network("::1/128"),
+    database: str = _setting(
+        "sqlite:////var/lib/policyd/policyd.db",
+        Kind(_database_in_file, "text: ``sqlite:////absolute/path.db``, or the absolute path alone"),
+        "where the tables are",
     )
-    insider_contexts: frozenset[str] = frozenset()
-    always_accept: frozenset[str] = frozenset({"postmaster"})
-    mode: Mode = Mode.ENFORCE
+    listen: tuple[Endpoint, ...] = _setting(
+        (),
+        Kind(
+            _listen,
+            "list of texts: ``unix:/path[:mode=660]``, ``tcp:PORT[:interface=ADDRESS]``, each with ``[:backlog=N]``",
+        ),
+        "where Postfix reaches the daemon",
+    )
+    workers: int = _setting(
+        1,
+        Kind(_workers, f'number: 1 to {WORKERS_LIMIT} processes that answer, or ``"auto"``, one each processor'),
+        "how many processes share the connections",
+    )
+    allow_remote: bool = _setting(
+        False,
+        Kind(_true_or_false, "true or false"),
+        "whether ``listen`` may name an address that is not loopback; anybody who reaches the port can map who has a "
+        "mailbox",
+    )
+    user: str = _setting(
+        "",
+        Kind(_account, "text"),
+        'the user that ``serve`` becomes when root starts it; root must say: ``"root"`` stays root',
+    )
+    group: str = _setting("", Kind(_account, "text"), 'the group to go with it; ``""`` for the user\'s own')
+    max_connections: int = _setting(  # Postfix has 100 processes of a kind by default
+        1000,
+        _number(1, 65536),
+        "connections at a time, of all workers together; for each one more, the one that has been idle for longest is "
+        "closed, else the one whose request takes longest to come",
+    )
+    idle_seconds: int = _setting(  # Postfix keeps an idle connection for 300 s; it must be Postfix that closes it
+        600,
+        _number(1, 86400),
+        "for so long a connection may ask nothing; longer than Postfix's ``smtpd_policy_service_max_idle``, 300 s",
+    )
+    request_seconds: int = _setting(  # Postfix sends a request in one piece, and reads the answer at once
+        30, _number(1, 3600), "for so long one request may take to come, or answers to be read"
+    )
+    recipient_delimiter: str = _setting(
+        "+",
+        Kind(_delimiters, 'text: a set of punctuation characters; ``""`` for no extensions'),
+        "what separates an extension from a local part, as in Postfix",
+    )
+    origin: str = _setting("", Kind(_origin, "text: a domain"), "the domain of addresses without one")
+    insider_networks: tuple[IPv4Network | IPv6Network, ...] = _setting(
+        (ip_network("127.0.0.0/8"), ip_network("::1/128")),
+        Kind(_networks, "list of texts: networks and addresses, IPv4 and IPv6, without host bits"),
+        "clients in these are insiders",
+    )
+    insider_contexts: frozenset[str] = _setting(
+        frozenset(),
+        Kind(_contexts, "list of texts: ``policy_context`` values, none of them empty"),
+        "clients of services with one of these are insiders",
+    )
+    always_accept: frozenset[str] = _setting(
+        frozenset({"postmaster"}),
+        Kind(_local_parts, "list of texts: local parts, without ``@``"),
+        "recipients whom nobody may be kept from writing to",
+    )
+    mode: Mode = _setting(Mode.ENFORCE, _choice(Mode), "whether refusals are spoken, or only logged")
     audit: AuditSettings = AuditSettings()
-    reply: Mapping[Rule, str] = attrs.field(factory=lambda: dict(DEFAULT_TEXTS))
+    reply: Mapping[Rule, str] = field(default_factory=lambda: dict(DEFAULT_TEXTS))
+
+
+_REPLY = Kind(
+    _reply_text,
+    "text, one for each rule that refuses; may hold ``{recipient}``, ``{sender}``, ``{mailbox}``, ``{reason}``, and "
+    "begin with an enhanced status code 5.x.x of its own",
+)
+
+
+def _settings_of(table: type[Settings] | type[AuditSettings]) -> dict[str, Setting]:
+    return {each.name: each.metadata["setting"] for each in dataclasses.fields(table) if each.metadata}
+
+
+# The tables of the file, "" for what stands above the first one, and the settings in each by key.
+TABLES: Mapping[str, Mapping[str, Setting]] = {
+    "": _settings_of(Settings),
+    "audit": _settings_of(AuditSettings),
+    "reply": {rule: Setting(text, _REPLY, f"what {rule} answers") for rule, text in DEFAULT_TEXTS.items()},
+}
+# Every setting, by the name that the documentation has for it.
+SETTINGS: Mapping[str, Setting] = {
+    f"{table}.{key}" if table else key: setting for table, keys in TABLES.items() for key, setting in keys.items()
+}
+
+
+# The settings, from the file and from who starts the program
 
 
 def load_settings(
@@ -94,36 +360,40 @@ def load_settings(
     *database*, *listen* and *workers*, from the command line or the environment, take precedence; and before these,
     the endpoints that systemd has *given*. Raises SettingsError.
     """
-    settings = _read(file or DEFAULT_FILE, must_exist=file is not None)
+    settings = _read_file(file or DEFAULT_FILE, must_exist=file is not None)
+
+    # What was given in another way stands in for what the file says.
     listen_from = f"{file or DEFAULT_FILE}: listen" if settings.listen and not listen else "listen"
     options: dict[str, Any] = {}
     if database is not None:
-        options |= _option("database", setting.database, database)
+        options["database"] = _read_option("database", _database, database)
     if given:
         options["listen"], listen_from = given, "from systemd"
     elif listen:
-        options |= _option("listen", setting.listen, [*listen])
+        options["listen"] = _read_option("listen", _listen, [*listen])
     if workers is not None:
-        options |= _option("workers", setting.workers, int(workers) if workers.isdecimal() else workers)
-    settings = attrs.evolve(settings, **options)
+        options["workers"] = _read_option("workers", _workers, int(workers) if workers.isdecimal() else workers)
+    settings = dataclasses.replace(settings, **options)
+
+    # Wherever an endpoint comes from, other machines reach it only where that was asked for.
     remote = [endpoint.text for endpoint in settings.listen if not endpoint.is_local]
     if remote and not settings.allow_remote:
-        mend = "make it ListenStream=127.0.0.1:PORT" if given else "add interface=127.0.0.1 to it"
+        advice = "make it ListenStream=127.0.0.1:PORT" if given else "add interface=127.0.0.1 to it"
         raise SettingsError(
             f"{listen_from}: {remote[0]} can be reached from other machines, and anybody who reaches it can find "
-            f"out who has a mailbox; {mend}, or say allow_remote = true in the settings file"
+            f"out who has a mailbox; {advice}, or say allow_remote = true in the settings file"
         )
     return settings
 
 
-def _option(key: str, parse: Callable[[object], object], typed: object) -> dict[str, object]:
+def _read_option(key: str, read: Callable[[object], T], typed: object) -> T:
     try:
-        return {key: parse(typed)}
+        return read(typed)
     except ValueError as error:
         raise SettingsError(f"{key}: {error}") from error
 
 
-def _read(file: Path, *, must_exist: bool) -> Settings:
+def _read_file(file: Path, *, must_exist: bool) -> Settings:
     try:
         loaded = tomllib.loads(read_settings(file))
     except FileNotFoundError as error:
@@ -134,94 +404,41 @@ def _read(file: Path, *, must_exist: bool) -> Settings:
         raise SettingsError(f"{file}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: not TOML: {' '.join(str(error).split())}") from error
-    try:
-        return _CONVERTER.structure(loaded, Settings)
-    except cattrs.BaseValidationError as error:
-        mistakes = cattrs.transform_error(error, path="", format_exception=_mistake)
-        raise SettingsError(f"{file}: {'; '.join(map(_with_key_first, mistakes))}") from error
-
-
-def _mistake(error: BaseException, _kind: type | None) -> str:
-    if isinstance(error, cattrs.ForbiddenExtraKeysError):
-        known = sorted(field.name for field in attrs.fields(error.cl))
-        return f"unknown key {', '.join(sorted(error.extra_fields))}; allowed are {', '.join(known)}"
-    return " ".join(str(error).split())
-
-
-def _with_key_first(mistake: str) -> str:
-    """cattrs says `what @ .audit.syslog`; an administrator reads `audit.syslog: what`."""
-    what, _, key = mistake.rpartition(" @ ")
-    key = key.strip(".")
-    return f"{key}: {what}" if key else what
-
-
-def _facility(value: object) -> str:
-    if not isinstance(value, str) or value not in FACILITIES:
-        raise ValueError(f"{value!r}: allowed are {', '.join(FACILITIES)}")
-    return str(value)
-
-
-def _audit(value: object) -> AuditSettings:
-    if not isinstance(value, dict):
-        raise ValueError(f"{value!r}: must be a table, [audit]")
-    return _CONVERTER.structure(value, AuditSettings)
-
-
-def _reply(value: object) -> Mapping[Rule, str]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{value!r}: must be a table, [reply]")
-    mistakes = [mistake for key, template in value.items() if (mistake := _reply_mistake(key, template))]
+    mistakes: list[str] = []
+    found = {table: _read_table(table, loaded, mistakes) for table in TABLES}
     if mistakes:
-        raise ValueError("; ".join(mistakes))
-    return DEFAULT_TEXTS | {Rule(key): template for key, template in value.items()}
+        raise SettingsError(f"{file}: {'; '.join(mistakes)}")
+    replies = {Rule(rule): text for rule, text in found["reply"].items()}
+    return Settings(**found[""], audit=AuditSettings(**found["audit"]), reply=DEFAULT_TEXTS | replies)
 
 
-def _reply_mistake(key: str, template: object) -> str:
-    if key not in DEFAULT_TEXTS:
-        return f"unknown key {key}; allowed are {', '.join(DEFAULT_TEXTS)}"
-    if not isinstance(template, str):
-        return f"{key}: {template!r}: must be a text in quotes"
-    problem = check_template(template)
-    return f"{key}: {template!r} {problem}" if problem else ""
+def _read_table(table: str, loaded: Mapping[str, Any], mistakes: list[str]) -> dict[str, Any]:
+    """The values in one of `TABLES`, by key; each mistake in it is added to *mistakes*, with its place."""
+    said = loaded.get(table, {}) if table else loaded
+    if not isinstance(said, dict):
+        mistakes.append(f"{table}: {said!r}: must be a table, [{table}]")
+        return {}
+    found = {}
+    for key, setting in TABLES[table].items():
+        if key in said:
+            try:
+                found[key] = setting.kind.read(said[key])
+            except (ValueError, AddressError) as error:
+                place = f"{table}.{key}" if table else key
+                mistakes.append(f"{place}: {' '.join(str(error).split())}")
+    known = TABLES[table] if table else TABLES[""].keys() | TABLES.keys() - {""}
+    unknown = sorted(said.keys() - known)
+    if unknown:
+        told = ", ".join(_unknown_key(key, table, known) for key in unknown)
+        mistakes.append(f"{table}{': ' * bool(table)}unknown key {told}; allowed are {', '.join(sorted(known))}")
+    return found
 
 
-_AUDIT = {
-    "decisions": setting.choice(Decisions),
-    "syslog": setting.syslog,
-    "facility": _facility,
-    "format": setting.choice(Format),
-}
-_TOP = {
-    "database": setting.database_in_file,
-    "listen": setting.listen,
-    "workers": setting.workers,
-    "allow_remote": setting.flag,
-    "user": setting.account,
-    "group": setting.account,
-    "max_connections": setting.number(1, 65536),
-    "idle_seconds": setting.number(1, 86400),
-    "request_seconds": setting.number(1, 3600),
-    "recipient_delimiter": setting.delimiters,
-    "origin": setting.origin,
-    "insider_networks": setting.networks,
-    "insider_contexts": setting.contexts,
-    "always_accept": setting.local_parts,
-    "mode": setting.choice(Mode),
-    "audit": _audit,
-    "reply": _reply,
-}
-
-
-def _make_converter() -> cattrs.Converter:
-    converter = cattrs.Converter(forbid_extra_keys=True)
-    for kind, parsers in ((AuditSettings, _AUDIT), (Settings, _TOP)):
-        hooks: dict[str, Any] = {key: override(struct_hook=_hook(parse)) for key, parse in parsers.items()}
-        converter.register_structure_hook(kind, make_dict_structure_fn(kind, converter, **hooks))
-    return converter
-
-
-def _hook(parse: Callable[[object], object]) -> Callable[[object, type], object]:
-    return lambda value, _kind: parse(value)
-
-
-_CONVERTER = _make_converter()
+def _unknown_key(key: str, table: str, known: Iterable[str]) -> str:
+    """*key*, which is none of *table*, with what was perhaps meant."""
+    shown = key if key.isprintable() else repr(key)
+    for other, keys in TABLES.items():
+        if key in keys:
+            return f"{shown} (it belongs {f'into [{other}]' if other else f'above [{table}]'})"
+    nearest = get_close_matches(key, known, n=1)
+    return f"{shown} (did you mean {nearest[0]}?)" if nearest else shown

@@ -1,10 +1,10 @@
 """What is said of too many connections, and when; which sockets other machines can reach."""
 
+import dataclasses
 import os
 import socket
 from contextlib import closing
 
-import attrs
 import pytest
 
 from policyd.audit import AuditLog
@@ -112,6 +112,6 @@ def test_whoever_has_bound_a_socket_it_is_known_who_reaches_it(family, address, 
         assert listener.is_local is local
         if not local:
             with pytest.raises(SettingsError, match="what was handed over: can be reached from other machines"):
-                listen_on([attrs.evolve(endpoint, descriptor=os.dup(made.fileno()))], None, allow_remote=False)
+                listen_on([dataclasses.replace(endpoint, descriptor=os.dup(made.fileno()))], None, allow_remote=False)
         made.detach()  # it was handed over
         listener.close()

@@ -19,7 +19,7 @@ from policyd.store.connect import changing, create_database, driver_connection, 
 from policyd.store.dump import Dump
 from tests.command_line import LIMIT_SECONDS, command_line
 from tests.tables_strategies import FixedTables, tables
-from tests.transfer_reading import rows_of_tables
+from tests.transfer.reading import rows_of_tables
 from tests.writing import bulk_on
 
 FORMATS = ("exchange-csv", "ldif", "csv", "jsonl", "list", "postfix")

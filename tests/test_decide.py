@@ -1,9 +1,9 @@
 """From Postfix's question to the answer: who somebody is, what the tables say, and that they say it now."""
 
+import dataclasses
 from functools import partial
 from ipaddress import ip_network
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -581,7 +581,7 @@ def test_reply_text_is_the_one_of_the_settings(tables):
     texts = dict.fromkeys(Settings().reply, "{sender} to {recipient}, {mailbox}: {reason}")
     tables.change_mailbox("bob", receive=Receive.NOBODY, reason="closed")
     tables.block("alice", reason="left")
-    settings = attrs.evolve(Settings(), reply=texts)
+    settings = dataclasses.replace(Settings(), reply=texts)
     found = [
         ask(tables, settings, sender=sender, recipient=recipient).text
         for sender, recipient in [("X@y", "Bob+a@example.com"), ("alice@example.com", OUTSIDE), ("", "no@example.com")]

@@ -1,6 +1,5 @@
 """`policyd export`: the tables -> a file, in any of the formats that `import` reads."""
 
-import importlib
 import sys
 import time
 from collections import Counter
@@ -17,7 +16,7 @@ from policyd.files import writing
 from policyd.printable import printable
 from policyd.store.connect import driver_connection
 from policyd.store.dump import Dump
-from policyd.transfer.guess import FORMATS
+from policyd.transfer.formats import FORMATS, load_format
 
 
 @click.command("export", cls=Command)
@@ -44,7 +43,7 @@ def command(format_: str, output: Path) -> None:
     lost: Counter[str] = Counter()
     with call.reading() as connection:
         tables = Dump(driver_connection(connection), int(time.time()))
-        chunks = importlib.import_module(f"policyd.transfer.{FORMATS[format_]}").write(tables, lost)
+        chunks = load_format(format_).write(tables, lost)
         if str(output) == "-":
             if sys.stdout is None:
                 raise StoreWriteError("stdout is closed; nothing can be written to it")

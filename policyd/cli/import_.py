@@ -1,6 +1,5 @@
 """`policyd import`: a file -> the tables, in one transaction, with an error for each row that is wrong."""
 
-import importlib
 import os
 import shutil
 import sys
@@ -29,13 +28,12 @@ from policyd.store.connect import changing, create_database, driver_connection
 from policyd.store.journal import Journal
 from policyd.store.replace import Replacement
 from policyd.store.write import Writer
-from policyd.transfer.formats import ReadOptions
-from policyd.transfer.guess import FORMATS, guess_format
+from policyd.transfer.detect import detect_format
+from policyd.transfer.formats import FORMATS, ReadOptions, load_format
 
 _BAD_DATA = 65  # EX_DATAERR
 _KINDS = ("domain", "mailbox", "address", "blocked sender")
 _SHOWN_IN_JSON = 1000
-_GAPS = {"ldif": "\n\n"}  # between records, where it is not a line break
 _CACHE_MEBIBYTES = 64  # of the tables in memory: with SQLite's own 2, each row of a large file is a page written
 
 
@@ -145,11 +143,12 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
     plan = _Plan(read, dry_run, strict or replace, replace, options["max_remove"], options["add_domains"])
     call = invocation()
     with _opened(file) as stream:
-        outcome = _Outcome(format_ or guess_format(stream))
+        outcome = _Outcome(format_ or detect_format(stream))
         if format_ is None:
             call.say(f"{file}: read as {outcome.format}; --format would say otherwise")
-        header, gap = read_header(stream, outcome.format, read), _GAPS.get(outcome.format, "\n")
-        rejects = Rejects(file, header, is_kept=not dry_run, gap=gap)
+        chosen = load_format(outcome.format)
+        header = read_header(stream, read) if chosen.has_header else ""
+        rejects = Rejects(file, header, is_kept=not dry_run, record_end=chosen.record_end)
         with rejects:
             _run(call, stream, plan, outcome, rejects)
     _tell(call, file, plan, outcome, rejects)
@@ -211,9 +210,8 @@ def _run(call: Invocation, stream: BinaryIO, plan: _Plan, outcome: _Outcome, rej
 
 
 def _apply_all(stream: BinaryIO, plan: _Plan, bulk: BulkEditor, outcome: _Outcome, rejects: Rejects) -> None:
-    reader = importlib.import_module(f"policyd.transfer.{FORMATS[outcome.format]}")
     with Progress(stream) as progress:
-        for item in reader.read(stream, plan.read):
+        for item in load_format(outcome.format).read(stream, plan.read):
             if isinstance(item, Notice):
                 echo(f"{rejects.file}:{item.line}: {item.message}", err=True)
                 continue

@@ -12,16 +12,12 @@ from policyd.transfer.delimited import read_records
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.text import find_encoding, read_lines
 
-_WITH_HEADER = frozenset({"exchange-csv", "csv"})
 
-
-def read_header(stream: BinaryIO, format_: str, options: ReadOptions) -> str:
-    """The header of the file, with its line break; "" in formats that have none. Leaves *stream* at its start."""
-    header = ""
-    if format_ in _WITH_HEADER:
-        lines = read_lines(stream, find_encoding(stream))
-        records = read_records(lines, options.column_separator, options.quote)
-        header = next((f"{record.source}\n" for record in records), "")
+def read_header(stream: BinaryIO, options: ReadOptions) -> str:
+    """The header of the file, with its line break. Leaves *stream* at its start."""
+    lines = read_lines(stream, find_encoding(stream))
+    records = read_records(lines, options.column_separator, options.quote)
+    header = next((f"{record.source}\n" for record in records), "")
     stream.seek(0)
     return header
 
@@ -29,17 +25,17 @@ def read_header(stream: BinaryIO, format_: str, options: ReadOptions) -> str:
 class Rejects:
     """Collects rejected records of *file* below *header*, and leaves them in `path` at the end, if there are any.
 
-    *gap* is what follows each. Nothing is written where *is_kept* is false, or where the folder can't be written:
-    `is_written` tells.
+    *record_end* is what follows each. Nothing is written where *is_kept* is false, or where the folder can't be
+    written: `is_written` tells.
     """
 
-    def __init__(self, file: Path, header: str, *, is_kept: bool, gap: str = "\n") -> None:
+    def __init__(self, file: Path, header: str, *, is_kept: bool, record_end: str = "\n") -> None:
         self.file = file
         self.path = Path("stdin.err") if str(file) == "-" else file.with_name(f"{file.name}.err")
         self.is_written = False
         self._header = header
         self._is_kept = is_kept
-        self._gap = gap
+        self._record_end = record_end
         self._draft: TextIOWrapper | None = None
         self._opened = ExitStack()
 
@@ -63,7 +59,7 @@ class Rejects:
         if self._is_kept and record.source and self._draft is None:
             self._draft = self._begin()
         if self._draft is not None and record.source:
-            self._draft.write(f"{record.source}{self._gap}")
+            self._draft.write(f"{record.source}{self._record_end}")
 
     def _begin(self) -> TextIOWrapper | None:
         """The draft, with the header; None where it can't be written, which is tried once."""

@@ -1,5 +1,6 @@
 """`policyd serve`: the daemon."""
 
+import dataclasses
 import gc
 import importlib
 import os
@@ -11,7 +12,6 @@ from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import click
 
 from policyd.address import normal_domain
@@ -24,8 +24,7 @@ from policyd.limits import raise_descriptor_limit
 from policyd.listening import Listener, listen_on
 from policyd.privileges import UMASK, Identity, become, identity_to_become
 from policyd.reply import read_ahead
-from policyd.setting import WORKERS_LIMIT
-from policyd.settings import AuditSettings, Settings
+from policyd.settings import WORKERS_LIMIT, AuditSettings, Settings
 from policyd.syslog import open_sink
 from policyd.systemd import Supervisor, find_supervisor, take_endpoints
 
@@ -108,7 +107,7 @@ def _work(call: Invocation, supervisor: Supervisor, settings: Settings, channel:
 
     def load() -> Settings:
         kept = {key: getattr(settings, key) for key in ("listen", "workers", "user", "group")}  # the parent's
-        return attrs.evolve(call.load_settings(), **kept)
+        return dataclasses.replace(call.load_settings(), **kept)
 
     reactor = _reactor()
     service = PolicyService(settings, (), load, reactor)

@@ -1,1 +1,1 @@
-"""Bulk formats, one a file: octets -> rows, objects -> text. Nothing here knows the database."""
+"""The bulk formats: a file -> records, the tables -> a file. Nothing here knows the database."""

@@ -102,6 +102,7 @@ def _make_grammar(separator: str, quote: str) -> _Grammar:
 
 def _read_quoted(first: Line, rest: Iterator[Line], grammar: _Grammar, width: int) -> tuple[Fields, Line | None]:
     """The record that begins with *first*, and the line after it, None at the end."""
+    # Lines are taken until the quote is closed, or one is a record by itself, so that the quote is a mistake.
     taken, size = [first.text], len(first.text)
     is_inside, is_too_long = grammar.ends_inside(first.text, is_inside=False), first.is_too_long
     line = next(rest, None)
@@ -110,6 +111,8 @@ def _read_quoted(first: Line, rest: Iterator[Line], grammar: _Grammar, width: in
         size += 1 + len(line.text)
         is_inside, is_too_long = grammar.ends_inside(line.text, is_inside=True), line.is_too_long or size > LINE_LIMIT
         line = next(rest, None)
+
+    # What was taken is a record, or it is told what is wrong with it.
     if is_too_long:
         return Fields(first.number, "", (), f"has more than {LINE_LIMIT} characters{_hint(is_inside)}"), line
     source = "\n".join(taken)

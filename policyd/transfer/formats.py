@@ -1,10 +1,27 @@
-"""What every format offers: a reader of records, a writer of the tables."""
+"""The bulk formats, and what each offers: how it is read, written and recognised.
 
-from collections.abc import Iterator
+A new format is a module or a folder here with a `FORMAT` in it, and a line in `FORMATS`.
+"""
+
+import importlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from enum import IntEnum
+from typing import BinaryIO, Protocol
 
 from policyd.model import BlockedSender, Domain, Mailbox
+from policyd.rows import Notice, Record
+
+# The formats by name, and where the `FORMAT` of each is: it is imported when it is needed.
+FORMATS: Mapping[str, str] = {
+    "exchange-csv": "policyd.transfer.exchange",
+    "ldif": "policyd.transfer.ldif",
+    "csv": "policyd.transfer.csv_table",
+    "jsonl": "policyd.transfer.jsonl",
+    "list": "policyd.transfer.address_list",
+    "postfix": "policyd.transfer.postfix",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +52,58 @@ class Tables(Protocol):
 
     def blocked_senders(self) -> Iterator[BlockedSender]:
         """Every blocked sender, oldest first."""
+
+
+class Reader(Protocol):
+    """Reads a file."""
+
+    def __call__(self, stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
+        """The records of *stream*, which is seekable and read from its start, with notices about the file between them.
+
+        What is wrong with a record is in it. Raises TransferError for what is no file of this format.
+        """
+
+
+class Writer(Protocol):
+    """Writes a file."""
+
+    def __call__(self, tables: Tables, lost: Counter[str]) -> Iterator[str]:
+        """The file, in pieces of text; what the format can't say is counted in *lost*, by a word for each kind."""
+
+
+class Evidence(IntEnum):
+    """What shows that a file is in a format, the weakest first; the format with the strongest evidence is taken."""
+
+    NONE = 0
+    LINES = 1  # all lines look so
+    HEADER = 2  # the first line names its columns
+    COMMENT = 3  # a comment that our own export writes
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The first lines of a file, without the empty ones: all of them, at least one, and those that are no comments."""
+
+    lines: Sequence[str]
+    content: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format.
+
+    `record_end` is what ends a record in a file; `has_header` tells that the first record is a header.
+    """
+
+    read: Reader
+    write: Writer
+    recognize: Callable[[Sample], Evidence]
+    record_end: str = "\n"
+    has_header: bool = False
+
+
+def load_format(name: str) -> Format:
+    """The format of that name, one of `FORMATS`."""
+    found = importlib.import_module(FORMATS[name]).FORMAT
+    assert isinstance(found, Format)
+    return found

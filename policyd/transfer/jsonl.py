@@ -6,6 +6,7 @@ not read: it belongs to the database it comes from.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
@@ -14,12 +15,13 @@ from policyd.address import normal_pattern
 from policyd.model import BlockedSender, Mailbox
 from policyd.printable import to_json
 from policyd.rows import Notice, Problem, Record
-from policyd.transfer.formats import ReadOptions, Tables
-from policyd.transfer.objects import KEYS, read_object
+from policyd.transfer.fields import KEYS, Kind, read_object
+from policyd.transfer.formats import Evidence, Format, ReadOptions, Sample, Tables
 from policyd.transfer.text import LINE_LIMIT, Line, find_encoding, read_lines
 from policyd.transfer.values import CellError, typed
 
-_TELLING = (("sender", "blocked"), ("mailbox", "address"), ("unlisted", "domain"))
+_TELLING = (("sender", Kind.BLOCKED), ("mailbox", Kind.ADDRESS), ("unlisted", Kind.DOMAIN))
+_OBJECT = re.compile(r"\{\s*(?:[\"}]|$)")
 _HINT = "; of an array, put each element on a line of its own: jq -c '.[]'"
 
 
@@ -37,6 +39,14 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
     del lost
     for shown in _objects(tables):
         yield to_json(shown) + "\n"
+
+
+def recognize(sample: Sample) -> Evidence:
+    """By the object that begins on the first line, whole or not."""
+    return Evidence.LINES if sample.content and _OBJECT.match(sample.content[0].strip()) else Evidence.NONE
+
+
+FORMAT = Format(read, write, recognize)
 
 
 def _read_line(line: Line, domain: str) -> Record:
@@ -77,22 +87,22 @@ def _refuse(constant: str) -> None:
     raise CellError(f"{constant} is not JSON")
 
 
-def _kind_of(said: dict[str, Any]) -> str:
+def _kind_of(said: dict[str, Any]) -> Kind:
     """The kind of object that *said* is about; takes the key `kind` away."""
     if "kind" not in said:
-        return next((kind for key, kind in _TELLING if key in said), "mailbox")
+        return next((kind for key, kind in _TELLING if key in said), Kind.MAILBOX)
     kind = said.pop("kind")
     if not isinstance(kind, str) or kind not in KEYS:
         raise CellError(f"kind is none of {', '.join(KEYS)}")
-    return kind
+    return Kind(kind)
 
 
 def _objects(tables: Tables) -> Iterator[Mapping[str, Any]]:
     for domain in tables.domains():
-        yield {"kind": "domain", "name": domain.name, "unlisted": domain.unlisted}
+        yield {"kind": Kind.DOMAIN, "name": domain.name, "unlisted": domain.unlisted}
     for mailbox, addresses in tables.mailboxes():
         yield {
-            "kind": "mailbox",
+            "kind": Kind.MAILBOX,
             "name": mailbox.name,
             "addresses": [*map(_shown, addresses)],
             "receive": mailbox.receive,
@@ -101,7 +111,7 @@ def _objects(tables: Tables) -> Iterator[Mapping[str, Any]]:
         }
     for entry in tables.blocked_senders():
         yield {
-            "kind": "blocked",
+            "kind": Kind.BLOCKED,
             "sender": _shown(entry.pattern) if entry.pattern else entry.mailbox,
             "to": entry.to,
             "except": [*map(_shown, sorted(entry.allowed))],

@@ -1,4 +1,4 @@
-"""Octets -> lines of text: the encoding found, every line bounded, nothing lost that can't be decoded."""
+"""Bytes -> lines of text: the encoding is found, every line is bounded, and nothing is lost that can't be decoded."""
 
 import codecs
 import io
@@ -13,7 +13,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_SCAN = 1024 * 1024  # octets at a time
+_CHUNK_BYTES = 1024 * 1024  # read at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def find_encoding(stream: BinaryIO) -> str:
 
 
 def read_lines(stream: BinaryIO, encoding: str) -> Iterator[Line]:
-    """The lines of *stream* from its start, ended by LF, CR LF or CR. Octets that don't decode stand as surrogates."""
+    """The lines of *stream* from its start, ended by LF, CR LF or CR. Bytes that don't decode stand as surrogates."""
     stream.seek(0)
     errors = "replace" if encoding == "utf-16" else "surrogateescape"
     text = io.TextIOWrapper(stream, encoding=encoding, errors=errors, newline=None)
@@ -51,18 +51,20 @@ def read_lines(stream: BinaryIO, encoding: str) -> Iterator[Line]:
             number += 1
             is_too_long = len(chunk) == LINE_LIMIT and not chunk.endswith("\n")
             yield Line(number, chunk.removesuffix("\n"), is_too_long)
+
+            # The rest of a line that is too long is read and dropped.
             while is_too_long and chunk and not chunk.endswith("\n"):
                 chunk = text.readline(LINE_LIMIT)
     finally:
-        if not stream.closed:  # as it is where nobody reads to the end
+        if not stream.closed:  # it may be, where the caller stops before the end
             text.detach()
 
 
 def _is_utf8(stream: BinaryIO) -> bool:
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        while octets := stream.read(_SCAN):
-            decoder.decode(octets)
+        while chunk := stream.read(_CHUNK_BYTES):
+            decoder.decode(chunk)
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return False

@@ -1,9 +1,9 @@
 """The formats of bulk files in the pages are those of the code."""
 
-from policyd.transfer.guess import FORMATS
-from policyd.transfer.ldif_entries import ACCEPTED, MEMBERS, NAMES, OTHERS, REJECTED
-from policyd.transfer.objects import KEYS
-from policyd.transfer.table import COLUMNS, KINDS
+from policyd.transfer.csv_table import COLUMNS, KINDS
+from policyd.transfer.fields import KEYS
+from policyd.transfer.formats import FORMATS
+from policyd.transfer.ldif.entries import ACCEPTED, MEMBERS, NAMES, OTHERS, REJECTED
 from tests.docs.pages import FIRST, LAST, names, table
 
 
@@ -18,7 +18,7 @@ def test_columns_of_csv_are_those_of_the_table() -> None:
     assert {row[FIRST] for row in rows} == {*COLUMNS, "address"}
     assert [names(row[LAST].partition(";")[0]) for row in rows[:1]] == [[*KINDS]]
     for column, kinds, _ in rows:
-        wanted = [kind for kind in KINDS if column in KEYS[kind]] or ["all"]
+        wanted: list[str] = [kind for kind in KINDS if column in KEYS[kind]] or ["all"]
         assert names(kinds.replace("all", ", ".join(KINDS)) if len(wanted) == len(KINDS) else kinds) == wanted
 
 

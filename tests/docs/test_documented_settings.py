@@ -1,71 +1,67 @@
-"""The settings in the pages are those of the code."""
+"""The settings in the pages are those of the code; docs/generate.py writes most of them."""
 
 import re
 import tomllib
-from enum import StrEnum
-from typing import Any
 
-import attrs
 import pytest
+from docutils import nodes  # type: ignore[import-untyped]
 
-from policyd import reply
-from policyd.settings import FACILITIES, AuditSettings, Settings
-from tests.docs.pages import LAST, Row, names, table
+from policyd import endpoint, reply
+from policyd.settings import FACILITIES, SETTINGS
+from tests.docs.pages import names, page, words
 from tests.docs.test_documented_examples import toml_blocks
 
 
-def in_toml(value: object) -> str:
-    """*value* as it would be written in the settings file."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, str):
-        return f'"{value}"'
-    if isinstance(value, tuple | frozenset):
-        return f"[{', '.join(in_toml(str(each)) for each in sorted(value, key=str))}]"
-    raise AssertionError(value)
+def explained() -> dict[str, str]:
+    """What the page says of each setting."""
+    found: dict[str, str] = {}
+    for item in page("settings").findall(nodes.definition_list_item):
+        term, definition = item
+        found |= dict.fromkeys(names(words(term)), words(definition))
+    return found
 
 
-def settings_fields() -> "dict[str, attrs.Attribute[Any]]":
-    """Every setting as the page names it, but for the texts under `reply`."""
-    top = {field.name: field for field in attrs.fields(Settings) if field.name not in ("audit", "reply")}
-    return top | {f"audit.{field.name}": field for field in attrs.fields(AuditSettings)}
+def test_every_setting_is_explained() -> None:
+    """In the order in which the code has them."""
+    assert [*explained()] == [*SETTINGS]
 
 
-def settings_rows() -> dict[str, Row]:
-    """The table of settings, by key."""
-    return {key: rest for key, *rest in table("settings", "Key")}
+@pytest.mark.parametrize("key", SETTINGS)
+def test_every_setting_says_what_it_is_for(key: str) -> None:
+    """In one line: the pages and the manual are made from it."""
+    assert re.fullmatch(r"\S.{9,}[^.\s]", SETTINGS[key].about)
 
 
-def test_every_setting_is_in_the_table() -> None:
-    """In the order in which the code has them, the reply texts last."""
-    assert [*settings_rows()] == [*settings_fields(), "reply.RULE"]
-
-
-@pytest.mark.parametrize("key", settings_fields())
-def test_default_is_the_one_in_the_table(key: str) -> None:
-    """What holds where the file says nothing; where to listen depends on the machine."""
-    field, (default, allowed) = settings_fields()[key], settings_rows()[key]
-    if key == "listen":
-        assert "tcp:10040:interface=127.0.0.1" in default
+@pytest.mark.parametrize("key", [key for key in SETTINGS if key != "listen"])
+def test_default_can_be_typed_as_it_stands(key: str) -> None:
+    """A default is copied out of the page, to be changed a little."""
+    _, _, default = explained()[key].rpartition(" Default: ")
+    if key.startswith("reply."):
+        assert default == "the text in rules."
         return
-    assert default == in_toml(field.default)
-    kinds = {bool: "true or false", int: "number", str: "text", tuple: "list of texts", frozenset: "list of texts"}
-    assert allowed.startswith(next(word for kind, word in kinds.items() if isinstance(field.default, kind)))
-    if isinstance(field.default, StrEnum):
-        assert names(allowed.partition(":")[2]) == [*type(field.default)]
+    table, _, name = key.rpartition(".")
+    typed = f"[{table}]\n{name} = {default.removesuffix('.')}\n" if table else f"{key} = {default.removesuffix('.')}\n"
+    loaded = tomllib.loads(typed)
+    assert SETTINGS[key].kind.read((loaded[table] if table else loaded)[name]) == SETTINGS[key].default
 
 
-def test_facilities_are_those_of_the_table() -> None:
+def test_where_it_listens_by_default_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It depends on the machine, so that no value can stand in the code."""
+    monkeypatch.setattr(endpoint, "_queue_directory", lambda: "/nowhere")
+    (default,) = endpoint.default_listen()
+    assert f"otherwise on {default.text}." in words(page("settings"))
+
+
+def test_facilities_are_those_of_the_page() -> None:
     """local1 to local6 hide behind a word."""
-    allowed = settings_rows()["audit.facility"][LAST].partition(":")[2]
-    assert names(allowed.replace("local0 to local7", ", ".join(f"local{n}" for n in range(8)))) == [*FACILITIES]
+    _, _, allowed = explained()["audit.facility"].partition(" Text: ")
+    listed = allowed.partition(". Default")[0].replace("local0 to local7", ", ".join(f"local{n}" for n in range(8)))
+    assert names(listed) == [*FACILITIES]
 
 
-def test_reply_fields_are_those_of_the_table() -> None:
+def test_reply_fields_are_those_of_the_page() -> None:
     """What a text of one's own may hold."""
-    assert re.findall(r"\{(\w+)\}", settings_rows()["reply.RULE"][LAST]) == [*reply.FIELDS]
+    assert re.findall(r"\{(\w+)\}", explained()["reply.blocked-sender"]) == [*reply.FIELDS]
 
 
 def test_dotted_keys_are_tables_in_the_file() -> None:

@@ -67,7 +67,7 @@ def test_every_file_that_the_architecture_names_is_there() -> None:
 
 
 def references() -> Iterator[tuple[str, str, str]]:
-    """Each `docs/PAGE.rst`, and `*Section*` of it, that a file speaks of: the file, the page, the section or ""."""
+    """Each page, and section of it, that a file speaks of: the file, the page, the title of the section or ""."""
     for folder in REFERRING:
         for file in sorted((ROOT / folder).rglob("*")):
             if file.suffix in (".py", ".rst", ".service", ".conf", ".cf", "") and file.is_file() and _is_ours(file):

@@ -1,4 +1,4 @@
-"""postfix: source files of access(5) and virtual(5) maps, as people have them, and as an export writes them.
+"""Reads source files of access(5) and virtual(5) maps, as people have them, and as an export writes them.
 
 A line is told by what stands right of its key:
 
@@ -36,9 +36,9 @@ from policyd.rows import (
     Row,
 )
 from policyd.transfer import values
-from policyd.transfer.formats import ReadOptions
-from policyd.transfer.objects import mailbox_of
-from policyd.transfer.postfix_export import (
+from policyd.transfer.fields import mailbox_of
+from policyd.transfer.formats import Evidence, ReadOptions, Sample
+from policyd.transfer.postfix.write import (
     ALWAYS,
     DEFAULTS,
     INSIDERS,
@@ -53,13 +53,14 @@ from policyd.transfer.postfix_export import (
     UNLISTED,
     UNOWNED,
     VIRTUAL,
-    write,
 )
 from policyd.transfer.text import LINE_LIMIT, Line, find_encoding, read_lines
 from policyd.transfer.values import CellError
 
-__all__ = ["read", "write"]
-
+_MAPPED = re.compile(r'("(?:[^"\\]|\\.)*+"\S*+|[^\s"]\S*+)\s+([^\s#]\S*).*')
+_ACTION = re.compile(
+    r"[45]\d\d|reject\S*|ok|dunno|permit\S*|defer\S*|discard|hold|filter|redirect|prepend|warn|info|bcc"
+)
 _ENTRY = re.compile(r'("(?:[^"\\]|\\.)*+"\S*+|\S++)(?:\s++(.*))?+', re.DOTALL)
 _CLIENT = re.compile(r"[0-9.]+(?:/\d+)?|[0-9a-f]*:[0-9a-f:.]*(?:/\d+)?|\[[0-9a-f:.]+\]/\d+", re.IGNORECASE)
 _REFUSED = re.compile(r"(?:REJECT|5\d\d)(?!\S)\s*(.*)", re.IGNORECASE | re.DOTALL)
@@ -108,6 +109,7 @@ class _SkippedError(Exception):
 
 def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
     """The records of *stream*, one for each logical line that isn't a comment."""
+    # What one line means may depend on others: all are looked over first.
     encoding = find_encoding(stream)
     where = _Map("", options.into, options.domain, *_look_over(read_lines(stream, encoding)))
     for line in _logical_lines(read_lines(stream, encoding)):
@@ -117,6 +119,24 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
             yield Record(line.number, "", problems=(Problem(f"this entry has more than {LINE_LIMIT} characters"),))
         else:
             yield _read_entry(line, where)
+
+
+def recognize(sample: Sample) -> Evidence:
+    """By the comments of an export, else where every line has a key and what becomes of it."""
+    if any(line.startswith(MARK) for line in sample.lines):
+        return Evidence.COMMENT
+    logical = [line for line in sample.content if not line[0].isspace()]
+    return Evidence.LINES if logical and all(map(_is_mapped, logical)) else Evidence.NONE
+
+
+def _is_mapped(line: str) -> bool:
+    """Whether *line* is one of access(5) or virtual(5): an address or domain, and what becomes of it."""
+    match = _MAPPED.fullmatch(line.strip())
+    if not match:
+        return False
+    key, value = match[1], match[2].lower()
+    is_address = "@" in key or key == "<>"
+    return is_address or bool(_ACTION.fullmatch(value)) or "@" in value or "." in key.strip(".")
 
 
 def _look_over(lines: Iterator[Line]) -> tuple[bool, frozenset[str]]:

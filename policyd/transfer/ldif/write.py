@@ -1,24 +1,26 @@
-"""The tables -> LDIF: entries that a directory takes where its schema has the attributes, and that `read` takes back.
+"""Writes the tables as LDIF: entries for a directory whose schema has the attributes, which `read` takes back.
 
 A sender who is no mailbox is a contact below the mailbox that accepts or refuses it. A mailbox that accepts nobody
 accepts the members of a group that has none. Source: RFC 2849, RFC 2798 (inetOrgPerson), RFC 4519.
 """
 
-import io
 import re
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
-
-from ldif import LDIFWriter  # type: ignore[import-untyped]  # it has no annotations
+from typing import assert_never
 
 from policyd.address import is_pattern
 from policyd.model import Mailbox, Receive, Recipients, Unlisted
-from policyd.transfer.distinguished import escape_value
 from policyd.transfer.formats import Tables
+from policyd.transfer.ldif.names import escape_value
 
 _BASE = "ou=policyd"
 _NOBODY = f"cn=accepted by nobody,{_BASE}"
 _DOT_STRING = re.compile(r"[^\s\"(),:;<>@\[\\\]\x00-\x1f.]+(?:\.[^\s\"(),:;<>@\[\\\]\x00-\x1f.]+)*")
+
+_SAFE = re.compile(r"(?![ :<])[\x01-\x09\x0b\x0c\x0e-\x7f]*(?<! )")
+_LINE_BYTES = 76
 
 _Values = dict[str, list[str]]
 
@@ -77,10 +79,15 @@ def _mailbox(mailbox: Mailbox, addresses: tuple[str, ...], rejected: list[str], 
         "authOrig": [_sender_name(pattern, name) for pattern in accepted if is_restricted],
         "unauthOrig": [_sender_name(sender, name) for sender in rejected],
     }
-    if mailbox.receive is Receive.INSIDERS:
-        values["msExchRequireAuthToSendTo"] = ["TRUE"]
-    elif is_restricted and not accepted:
-        values["dLMemSubmitPerms"] = [_NOBODY]
+    match mailbox.receive:
+        case Receive.ANYONE:
+            pass
+        case Receive.INSIDERS:
+            values["msExchRequireAuthToSendTo"] = ["TRUE"]
+        case Receive.NOBODY:
+            values["dLMemSubmitPerms"] = [] if accepted else [_NOBODY]
+        case _:
+            assert_never(mailbox.receive)
     yield _entry(name, values)
     below = {*(accepted if is_restricted else ()), *filter(is_pattern, rejected)}
     for address in sorted(below):
@@ -120,9 +127,13 @@ def _typed(address: str) -> str:
 
 
 def _entry(name: str, values: _Values) -> str:
-    """A record with its empty line; what has no plain form is base64."""
-    stream = io.BytesIO()
-    # The library knows no rule for a blank at an end: as octets a value always becomes base64.
-    record = {key: [one.encode() if one.endswith(" ") else one for one in some] for key, some in values.items()}
-    LDIFWriter(stream).unparse(name, record)
-    return stream.getvalue().decode("ascii")
+    """A record with its empty line."""
+    lines = [_line("dn", name), *(_line(attribute, value) for attribute, some in values.items() for value in some)]
+    return "".join(lines) + "\n"
+
+
+def _line(attribute: str, value: str) -> str:
+    """A value behind its attribute, folded; what has no plain form is base64. Source: RFC 2849, SAFE-STRING."""
+    line = f"{attribute}: {value}" if _SAFE.fullmatch(value) else f"{attribute}:: {b64encode(value.encode()).decode()}"
+    starts = range(_LINE_BYTES, len(line), _LINE_BYTES - 1)  # behind the first line, a blank comes first
+    return "\n ".join([line[:_LINE_BYTES], *(line[start : start + _LINE_BYTES - 1] for start in starts)]) + "\n"

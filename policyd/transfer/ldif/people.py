@@ -9,9 +9,9 @@ from typing import BinaryIO
 from policyd.address import normal_name, parse_address
 from policyd.errors import AddressError, TransferError
 from policyd.rows import Problem
-from policyd.transfer.distinguished import Name, name_key, parse_name
 from policyd.transfer.formats import ReadOptions
-from policyd.transfer.ldif_entries import ACCEPTED, MEMBERS, NAMES, REJECTED, Block, Entry, read_entries
+from policyd.transfer.ldif.entries import ACCEPTED, MEMBERS, NAMES, REJECTED, Block, Entry, read_entries
+from policyd.transfer.ldif.names import Name, name_key, parse_name
 
 _GROUPS = frozenset({"group", "groupofnames", "groupofuniquenames", "groupofmembers"})
 _TYPED = re.compile(r"([A-Za-z0-9]{1,16}):\s*(.*)", re.DOTALL)
@@ -157,10 +157,13 @@ def find_people(stream: BinaryIO, options: ReadOptions) -> People:
 
     Raises TransferError where there are too many to remember.
     """
+    # The names in the restrictions are the first to look for.
     people = People()
     asked: set[bytes] = set()
     restricted = _good_entries(stream, lambda block: block.mentions(ACCEPTED + REJECTED))
     missing = _more((key for entry in restricted for key in _mentioned(entry)), asked)
+
+    # Each pass finds the entries of these names; the members of the groups among them are the names of the next.
     for _ in range(_NESTING_LIMIT):
         if not missing:
             break

@@ -33,7 +33,7 @@ def parse_name(text: str) -> Name:
 
 
 def name_key(name: Name) -> bytes:
-    """The same few octets for names that are the same directory object: compared without case."""
+    """The same 16 bytes for names of the same directory object: they are compared without case."""
     parts = (f"{kind}={fold(value)}" for kind, value in name)
     return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
@@ -47,7 +47,7 @@ def escape_value(text: str) -> str:
 
 
 def _unescape(value: str) -> str:
-    """A value without its quotes and backslashes; `\\HH` is an octet of UTF-8. Raises ValueError."""
+    """A value without its quotes and backslashes; `\\HH` is a byte of UTF-8. Raises ValueError."""
     if value.startswith('"'):
         value = value[1:-1]
     else:
@@ -56,12 +56,11 @@ def _unescape(value: str) -> str:
         value = value[: len(bare) + 1] if is_blank_escaped else bare
     if "\\" not in value:
         return value
-    octets = _ESCAPED.sub(_octets, value).encode("utf-8", "surrogateescape")
-    return octets.decode("utf-8")
+    return _ESCAPED.sub(_unescaped, value).encode("utf-8", "surrogateescape").decode("utf-8")
 
 
-def _octets(match: re.Match[str]) -> str:
-    """What an escape stands for; an octet above ASCII as a surrogate, to be decoded with its neighbours."""
+def _unescaped(match: re.Match[str]) -> str:
+    """What an escape stands for; a byte above ASCII as a surrogate, to be decoded with its neighbours."""
     if match[1]:
         return bytes.fromhex(match[1]).decode("ascii", "surrogateescape")
     return match[2]

@@ -1,6 +1,5 @@
 """Which format a file is in, told from its beginning."""
 
-import importlib
 import io
 from contextlib import suppress
 
@@ -9,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policyd.errors import TransferError
-from policyd.transfer import jsonl, plain, postfix, table
-from policyd.transfer.guess import FORMATS, guess_format
+from policyd.rows import BlockRow
+from policyd.transfer import address_list, csv_table, detect, formats, jsonl, postfix
+from policyd.transfer.detect import detect_format
+from policyd.transfer.formats import FORMATS, Format, load_format
 from tests.tables_strategies import FixedTables, tables
-from tests.transfer_reading import written
+from tests.transfer.reading import rows_of, written
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ from tests.transfer_reading import written
 def test_content_tells_the_format(content, name):
     """Nobody should have to know what a file is called."""
     stream = io.BytesIO(content.encode())
-    assert guess_format(stream) == name
+    assert detect_format(stream) == name
     assert stream.tell() == 0
 
 
@@ -50,7 +51,7 @@ def test_content_tells_the_format(content, name):
 def test_empty_file_is_called_empty(content):
     """No option would help."""
     with pytest.raises(TransferError, match=r"^the file is empty$"):
-        guess_format(io.BytesIO(content))
+        detect_format(io.BytesIO(content))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_empty_file_is_called_empty(content):
 def test_what_cannot_be_told_must_be_said(content, message):
     """A wrong guess would import nonsense; one line says what to type."""
     with pytest.raises(TransferError, match=message) as caught:
-        guess_format(io.BytesIO(content.encode()))
+        detect_format(io.BytesIO(content.encode()))
     assert "--format" in str(caught.value) or "jq" in str(caught.value)
     assert caught.value.exit_status == 65
 
@@ -78,20 +79,39 @@ def test_what_cannot_be_told_must_be_said(content, message):
 @given(tables().filter(lambda held: any(addresses for _, addresses in held.mailboxes())))
 def test_every_export_is_recognised(held: FixedTables):
     """What we write, we read without being told what it is."""
-    for name, module in {"csv": table, "jsonl": jsonl, "list": plain, "postfix": postfix}.items():
-        assert guess_format(io.BytesIO(written(module, held)[0].encode())) == name
+    for name, module in {"csv": csv_table, "jsonl": jsonl, "list": address_list, "postfix": postfix}.items():
+        assert detect_format(io.BytesIO(written(module, held)[0].encode())) == name
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_reads_and_writes(name):
-    """The table of formats names modules that are there."""
-    module = importlib.import_module(f"policyd.transfer.{FORMATS[name]}")
-    assert callable(module.read)
-    assert callable(module.write)
+    """The table of formats names places where a format is."""
+    assert isinstance(load_format(name), Format)
+
+
+def test_new_format_is_one_file_and_one_line(tmp_path, monkeypatch):
+    """Who adds one needs to know no other."""
+    (tmp_path / "shouted_list.py").write_text(
+        "from policyd.rows import BlockRow, Record\n"
+        "from policyd.transfer.formats import Evidence, Format\n"
+        "def read(stream, options):\n"
+        "    for number, line in enumerate(stream.read().decode().splitlines(), 1):\n"
+        "        yield Record(number, line, (BlockRow(line.removesuffix('!')),))\n"
+        "def write(tables, lost):\n"
+        "    yield from (f'{entry.sender}!\\n' for entry in tables.blocked_senders())\n"
+        "def recognize(sample):\n"
+        "    return Evidence.LINES if all(line.endswith('!') for line in sample.lines) else Evidence.NONE\n"
+        "FORMAT = Format(read, write, recognize)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(formats, "FORMATS", {**FORMATS, "shouted": "shouted_list"})
+    monkeypatch.setattr(detect, "FORMATS", formats.FORMATS)
+    assert detect_format(io.BytesIO(b"alice!\nbob!\n")) == "shouted"
+    assert rows_of(load_format("shouted"), "alice!\n") == [BlockRow("alice")]
 
 
 @given(st.binary())
 def test_any_octets_are_a_format_or_one_clear_line(octets):
     """A traceback would be the first thing a newcomer sees."""
     with suppress(TransferError):
-        assert guess_format(io.BytesIO(octets)) in FORMATS
+        assert detect_format(io.BytesIO(octets)) in FORMATS

@@ -115,7 +115,14 @@ def test_every_key_can_be_set(load):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("databse = 'x'", f"unknown key databse; allowed are {KEYS}"),
+        ("databse = 'x'", f"unknown key databse (did you mean database?); allowed are {KEYS}"),
+        ("modes = 1\nusr = 1", f"unknown key modes (did you mean mode?), usr (did you mean user?); allowed are {KEYS}"),
+        ("'a\\u001Bb' = 1".replace("'", '"'), f"unknown key 'a\\x1bb'; allowed are {KEYS}"),
+        ("syslog = 'none'", f"unknown key syslog (it belongs into [audit]); allowed are {KEYS}"),
+        (
+            "[audit]\nmode = 'monitor'",
+            "audit: unknown key mode (it belongs above [audit]); allowed are decisions, facility, format, syslog",
+        ),
         ("b = 1\na = 1", f"unknown key a, b; allowed are {KEYS}"),
         ("database = 5", "database: 5: must be a text in quotes"),
         ("database = 'policyd.db'", "database: 'policyd.db': must be sqlite:////absolute/path.db"),
@@ -171,6 +178,10 @@ def test_every_key_can_be_set(load):
         ("always_accept = 'x'", "always_accept: 'x': must be a list of texts in quotes"),
         ("always_accept = ['a@b']", "always_accept: 'a@b': must be local parts, without @ and domain"),
         ("always_accept = ['']", "always_accept: '': must be local parts, without @ and domain"),
+        (
+            'always_accept = ["a\\u0001"]',
+            "always_accept: the local part 'a\\x01' holds a control character; type it without",
+        ),
         ("mode = 'Enforce'", "mode: 'Enforce': allowed are enforce, monitor"),
         ("mode = true", "mode: True: allowed are enforce, monitor"),
         ("audit = 'x'", "audit: 'x': must be a table, [audit]"),
@@ -195,21 +206,21 @@ def test_every_key_can_be_set(load):
         ("reply = 'no'", "reply: 'no': must be a table, [reply]"),
         (
             "[reply]\ndefault = 'no'",
-            "reply: unknown key default; allowed are blocked-sender, unlisted-recipient, restricted-recipient",
+            "reply: unknown key default; allowed are blocked-sender, restricted-recipient, unlisted-recipient",
         ),
-        ("[reply]\nblocked-sender = 5", "reply: blocked-sender: 5: must be a text in quotes"),
-        ("[reply]\nblocked-sender = ''", "reply: blocked-sender: '' must not be empty"),
+        ("[reply]\nblocked-sender = 5", "reply.blocked-sender: 5: must be a text in quotes"),
+        ("[reply]\nblocked-sender = ''", "reply.blocked-sender: '' must not be empty"),
         (
             "[reply]\nblocked-sender = '{who}'",
             (
-                "reply: blocked-sender: '{who}' may hold {recipient}, {sender}, {mailbox} and {reason}, "
+                "reply.blocked-sender: '{who}' may hold {recipient}, {sender}, {mailbox} and {reason}, "
                 "and no other braces"
             ),
         ),
         (
             "[reply]\nblocked-sender = '4.7.1 later'",
             (
-                "reply: blocked-sender: '4.7.1 later' may start with an enhanced status code 5.x.x only, "
+                "reply.blocked-sender: '4.7.1 later' may start with an enhanced status code 5.x.x only, "
                 "since the reply is permanent"
             ),
         ),
@@ -235,11 +246,11 @@ def test_all_mistakes_are_told_at_once(load, tmp_path):
     assert str(caught.value).removeprefix(f"{tmp_path}/policyd.toml: ").split("; ") == [
         "allow_remote: 'no': allowed are true and false",
         "mode: 5: allowed are enforce, monitor",
+        *("unknown key modus (did you mean mode?)", f"allowed are {KEYS}"),
         "audit.format: 'xml': allowed are text, json",
         *("audit: unknown key file", "allowed are decisions, facility, format, syslog"),
-        *("reply: unknown key foo", "allowed are blocked-sender, unlisted-recipient, restricted-recipient"),
-        "blocked-sender: '' must not be empty",
-        *("unknown key modus", f"allowed are {KEYS}"),
+        "reply.blocked-sender: '' must not be empty",
+        *("reply: unknown key foo", "allowed are blocked-sender, restricted-recipient, unlisted-recipient"),
     ]
 
 

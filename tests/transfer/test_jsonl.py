@@ -11,7 +11,7 @@ from policyd.rows import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, 
 from policyd.transfer import jsonl
 from policyd.transfer.text import LINE_LIMIT
 from tests.tables_strategies import FixedTables, tables
-from tests.transfer_reading import problem_of, read_all, rows_of, rows_of_tables, written
+from tests.transfer.reading import problem_of, read_all, rows_of, rows_of_tables, written
 
 
 @given(tables())
@@ -58,8 +58,8 @@ def test_lines_are_what_list_shows():
         ),
         pytest.param(
             '{"id": 1, "sender": "alice", "to": "outside", "except": [], "reason": "", "until": 1798758000,'
-            ' "comment": "", "created_at": 1, "created_by": "root"}',
-            BlockRow("alice", "outside", Mode.UPDATE, ListEdit(True), "", 1798758000, "", 1, "root"),
+            ' "comment": "", "created_at": 1700000000, "created_by": "root"}',
+            BlockRow("alice", "outside", Mode.UPDATE, ListEdit(True), "", 1798758000, "", 1700000000, "root"),
             id="policyd sender list --json",
         ),
         pytest.param(

@@ -1,12 +1,13 @@
-"""The tables -> an Exchange directory file."""
+"""Writes the tables as an Exchange directory file."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
+from typing import assert_never
 
 from policyd.address import fold
 from policyd.model import BlockedSender, Mailbox, Receive, Recipients
-from policyd.transfer.exchange_cells import common_name, escape, is_delete, join_values, show_proxy
+from policyd.transfer.exchange.cells import common_name, escape, is_delete, join_values, show_proxy
 from policyd.transfer.formats import Tables
 
 _HEADER = (
@@ -31,6 +32,8 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
     """
     lost["domain"] += sum(1 for _ in tables.domains())
     yield _line(_HEADER)
+
+    # A row for each mailbox; in the lists of senders stand names, so their owners are found first.
     accepted = _find_accepted(tables)
     rejected = _find_rejected(tables.blocked_senders())
     for mailbox, addresses in tables.mailboxes():
@@ -49,6 +52,8 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
                 join_values(rejected.get(fold(mailbox.name), ())),
             )
         )
+
+    # Who is blocked to the outside stands in the Reject list of the connector.
     blocked = _blocked_names(tables.blocked_senders(), lost)
     while names := tuple(islice(blocked, _NAMES_A_ROW)):
         yield _line((*_CONNECTOR, join_values(names)))
@@ -93,10 +98,15 @@ def _find_accepted(tables: Tables) -> Mapping[str, tuple[str, tuple[str, ...]]]:
 def _accepted_names(
     mailbox: Mailbox, owners: Mapping[str, tuple[str, tuple[str, ...]]], lost: Counter[str]
 ) -> list[str]:
-    if mailbox.receive is not Receive.NOBODY:
-        lost["restriction"] += mailbox.receive is not Receive.ANYONE
-        lost["accepted sender"] += len(mailbox.accepted)
-        return []
+    match mailbox.receive:
+        case Receive.ANYONE | Receive.INSIDERS:
+            lost["restriction"] += mailbox.receive is not Receive.ANYONE
+            lost["accepted sender"] += len(mailbox.accepted)
+            return []
+        case Receive.NOBODY:
+            pass
+        case _:
+            assert_never(mailbox.receive)
     owning = {owners[pattern] for pattern in mailbox.accepted if pattern in owners}
     whole = [(name, all_) for name, all_ in owning if mailbox.accepted.issuperset(all_) and _is_sayable(name)]
     lost["restriction"] += not whole

@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from policyd.errors import TransferError
 from policyd.model import Domain, Mailbox, Receive, Unlisted
 from policyd.rows import KEEP, BlockRow, DomainRow, ListEdit, MailboxRow, Mode, Notice, Record
-from policyd.transfer import table
+from policyd.transfer import csv_table
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.values import CellError, split_list, typed
 from tests.tables_strategies import FixedTables, patterns, tables
-from tests.transfer_reading import problem_of, read_all, rows_of, rows_of_tables, written
+from tests.transfer.reading import problem_of, read_all, rows_of, rows_of_tables, written
 
 
 @given(tables())
 def test_export_reads_as_the_tables_it_was_made_of(held):
     """A backup as csv must bring everything back, whatever people have called their mailboxes."""
-    text, lost = written(table, held)
-    assert rows_of(table, text) == rows_of_tables(held)
+    text, lost = written(csv_table, held)
+    assert rows_of(csv_table, text) == rows_of_tables(held)
     assert not lost
 
 
@@ -37,21 +37,21 @@ def test_list_in_a_cell_holds_any_pattern(some):
 def test_long_export_comes_in_pieces():
     """Exporting a million mailboxes must not need memory for all of them."""
     many = FixedTables(held_domains=tuple(Domain(f"d{number}.example") for number in range(5000)))
-    pieces = list(table.write(many, lost=Counter()))
+    pieces = list(csv_table.write(many, lost=Counter()))
     assert len(pieces) > 2
     assert "".join(pieces).count("\n") == 5001
 
 
 def test_names_and_addresses_make_mailboxes():
     """The plainest file there is: what an administrator exports from another system."""
-    assert rows_of(table, "Name, Addresses\nalice,Alice@Example.com a.smith@example.com\n") == [
+    assert rows_of(csv_table, "Name, Addresses\nalice,Alice@Example.com a.smith@example.com\n") == [
         MailboxRow("alice", addresses=ListEdit(True, (), ("alice@example.com", "a.smith@example.com")))
     ]
 
 
 def test_single_addresses_are_added():
     """With an address a row, a mailbox that has several rows must end with all of them."""
-    assert rows_of(table, "name,address\nalice,alice@example.com\nalice,a@example.com\n") == [
+    assert rows_of(csv_table, "name,address\nalice,alice@example.com\nalice,a@example.com\n") == [
         MailboxRow("alice", addresses=ListEdit(add=("alice@example.com",))),
         MailboxRow("alice", addresses=ListEdit(add=("a@example.com",))),
     ]
@@ -71,13 +71,13 @@ def test_single_addresses_are_added():
 def test_mailbox_without_a_name_is_named_after_its_address(address, name):
     """A column of addresses is enough; nobody should have to invent names."""
     cell = '"' + address.replace('"', '""') + '"'
-    (row,) = rows_of(table, f"address\n{cell}\n")
+    (row,) = rows_of(csv_table, f"address\n{cell}\n")
     assert (row.name, row.is_named_by_address) == (name, True)
 
 
 def test_address_without_a_domain_is_completed():
     """Directories often list bare local parts."""
-    assert rows_of(table, "address\nalice\n", domain="example.com") == [
+    assert rows_of(csv_table, "address\nalice\n", domain="example.com") == [
         MailboxRow("alice", addresses=ListEdit(add=("alice@example.com",)), is_named_by_address=True)
     ]
 
@@ -88,7 +88,7 @@ def test_everything_of_a_blocked_sender_can_be_said():
         "kind,sender,to,except,reason,until,comment,created_at,created_by,mode\n"
         "Blocked,@Spam.example,Anyone,friend@ bob@example.com,left,1798758000,x,2026-01-01T00:00:00Z,root,CREATE\n"
     )
-    assert rows_of(table, text) == [
+    assert rows_of(csv_table, text) == [
         BlockRow(
             "@spam.example",
             "anyone",
@@ -105,45 +105,45 @@ def test_everything_of_a_blocked_sender_can_be_said():
 
 def test_domain_given_makes_no_address_of_a_mailbox_name():
     """A blocked mailbox must not become a pattern because --domain was given for something else."""
-    assert rows_of(table, "sender,except\nalice,bob\n", domain="example.com") == [
+    assert rows_of(csv_table, "sender,except\nalice,bob\n", domain="example.com") == [
         BlockRow("alice", allowed=ListEdit(True, (), ("bob@example.com",)))
     ]
 
 
 def test_senders_alone_are_blocked_senders():
     """A column `sender` says what the file is about."""
-    assert rows_of(table, "sender\nalice\n<>\n") == [BlockRow("alice"), BlockRow("<>")]
+    assert rows_of(csv_table, "sender\nalice\n<>\n") == [BlockRow("alice"), BlockRow("<>")]
 
 
 def test_rows_without_a_kind_tell_by_their_sender():
     """In a file of several kinds, a forgotten kind is no reason to refuse what is plain."""
-    assert rows_of(table, "kind,name,sender\n,alice,\n,,bob\ndomain,Example.com,\n") == [
+    assert rows_of(csv_table, "kind,name,sender\n,alice,\n,,bob\ndomain,Example.com,\n") == [
         MailboxRow("alice"),
         BlockRow("bob"),
         DomainRow("example.com"),
     ]
-    assert rows_of(table, "kind,name\n,alice\n") == [MailboxRow("alice")]
+    assert rows_of(csv_table, "kind,name\n,alice\n") == [MailboxRow("alice")]
 
 
 def test_domain_says_what_happens_to_unlisted_recipients():
     """Without it, an exported domain that accepts would come back as one that rejects."""
     text = "kind,name,unlisted\ndomain,example.com,accept\n"
-    assert rows_of(table, text) == [DomainRow("example.com", unlisted=Unlisted.ACCEPT)]
+    assert rows_of(csv_table, text) == [DomainRow("example.com", unlisted=Unlisted.ACCEPT)]
 
 
 def test_dash_empties_and_nothing_keeps():
     """A half-filled spreadsheet must not wipe what it does not mention."""
     text = "name,addresses,receive,accept,reason,until,comment\nalice,-,insiders,-,-,-,\\-\nbob,,,,,,\n"
-    assert rows_of(table, text) == [
+    assert rows_of(csv_table, text) == [
         MailboxRow("alice", Mode.UPDATE, ListEdit(True), Receive.INSIDERS, "", None, "-", ListEdit(True)),
         MailboxRow("bob"),
     ]
-    assert rows_of(table, text)[1].until is KEEP
+    assert rows_of(csv_table, text)[1].until is KEEP
 
 
 def test_names_in_a_list_can_hold_blanks():
     """Mailboxes are accepted by name too, and Exchange's names have blanks."""
-    (row,) = rows_of(table, 'name,accept\nalice,"""John Doe"" @partner.example ""a b""@example.com"\n')
+    (row,) = rows_of(csv_table, 'name,accept\nalice,"""John Doe"" @partner.example ""a b""@example.com"\n')
     assert row.accepted == ListEdit(True, (), ("John Doe", "@partner.example", "a b@example.com"))
 
 
@@ -158,7 +158,7 @@ def test_names_in_a_list_can_hold_blanks():
 )
 def test_times_are_iso_or_seconds(text, seconds):
     """Spreadsheets have dates, scripts have seconds."""
-    assert rows_of(table, f"name,until\nalice,{text}\n")[0].until == seconds
+    assert rows_of(csv_table, f"name,until\nalice,{text}\n")[0].until == seconds
 
 
 @pytest.mark.parametrize(
@@ -185,20 +185,20 @@ def test_times_are_iso_or_seconds(text, seconds):
 )
 def test_bad_row_says_where_and_what(content, column, message):
     """Row errors are mended by people who have only the message."""
-    found = problem_of(table, content)
+    found = problem_of(csv_table, content)
     assert found[0] == column
     assert message in found[1]
 
 
 def test_all_that_is_wrong_with_a_row_is_told_at_once():
     """Mending a file one error a time takes as many imports."""
-    (record,) = read_all(table, "name,addresses,receive\na@b,c,d\n")
+    (record,) = read_all(csv_table, "name,addresses,receive\na@b,c,d\n")
     assert [problem.column for problem in record.problems] == ["name", "addresses", "receive"]
 
 
 def test_good_rows_go_on_after_a_bad_one():
     """One typing error among 100 000 rows must cost one row."""
-    first, second, third = read_all(table, "name\na@b\n\nbob\n,\n,x\n")
+    first, second, third = read_all(csv_table, "name\na@b\n\nbob\n,\n,x\n")
     assert (first.line, first.source, bool(first.problems)) == (2, "a@b", True)
     assert (second.line, second.source, second.rows) == (4, "bob", (MailboxRow("bob"),))
     assert third.line == 6
@@ -206,19 +206,19 @@ def test_good_rows_go_on_after_a_bad_one():
 
 def test_spreadsheets_may_drop_or_add_empty_cells():
     """Excel leaves trailing empty cells out, or writes more of them than the header has."""
-    assert rows_of(table, "name,reason,comment\nalice\nbob,,,,\n,,\n") == [MailboxRow("alice"), MailboxRow("bob")]
+    assert rows_of(csv_table, "name,reason,comment\nalice\nbob,,,,\n,,\n") == [MailboxRow("alice"), MailboxRow("bob")]
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
 def test_header_tells_the_separator(separator):
     """A German Excel writes semicolons and calls it csv."""
     text = f"name{separator}reason\nalice{separator}gone\n"
-    assert rows_of(table, text) == [MailboxRow("alice", reason="gone")]
+    assert rows_of(csv_table, text) == [MailboxRow("alice", reason="gone")]
 
 
 def test_columns_left_out_are_told_once():
     """A mistyped column must not be dropped in silence."""
-    found = read_all(table, "name,Phone,name,\nalice,1,bob,\n")
+    found = read_all(csv_table, "name,Phone,name,\nalice,1,bob,\n")
     assert found == [
         Notice(1, "the column 'phone' is unknown and left out"),
         Notice(1, "the column 'name' is there twice; the first counts"),
@@ -230,12 +230,12 @@ def test_columns_left_out_are_told_once():
 def test_file_without_our_header_is_refused(content):
     """Reading the first mailbox as a header would lose it."""
     with pytest.raises(TransferError, match="--format"):
-        read_all(table, content)
+        read_all(csv_table, content)
 
 
 def test_address_beside_addresses_is_a_problem():
     """Both columns at once leave open whether the list is replaced."""
-    assert "both" in problem_of(table, "name,address,addresses\na,b@example.com,c@example.com")[1]
+    assert "both" in problem_of(csv_table, "name,address,addresses\na,b@example.com,c@example.com")[1]
 
 
 _LINES = st.lists(
@@ -246,21 +246,21 @@ _LINES = st.lists(
 @given(_LINES, st.sampled_from(["kind,name,addresses,receive,until", "sender;to;except;created_at", "address"]))
 def test_damaged_files_give_problems_only(lines, header):
     """A traceback in the middle of an import tells an administrator nothing."""
-    read_all(table, "\n".join([header, *map(",".join, lines)]), domain="example.com")
+    read_all(csv_table, "\n".join([header, *map(",".join, lines)]), domain="example.com")
 
 
 @given(st.binary())
 def test_any_octets_give_problems_or_one_clear_line(octets):
     """Somebody will import a spreadsheet's own format."""
-    read_all(table, b"name,reason\n" + octets)
+    read_all(csv_table, b"name,reason\n" + octets)
     with suppress(TransferError):
-        read_all(table, octets)
+        read_all(csv_table, octets)
 
 
 def test_reading_closes_nothing():
     """The stream belongs to the caller, who may read it again."""
     stream = io.BytesIO(b"name\nalice\n")
-    assert len(list(table.read(stream, ReadOptions()))) == len(list(table.read(stream, ReadOptions()))) == 1
+    assert len(list(csv_table.read(stream, ReadOptions()))) == len(list(csv_table.read(stream, ReadOptions()))) == 1
 
 
 def test_broken_value_is_an_error_of_its_own():
@@ -271,7 +271,7 @@ def test_broken_value_is_an_error_of_its_own():
 
 def test_plain_mailbox_reads_back():
     """The example that people look at first."""
-    text, _ = written(table, FixedTables(held_mailboxes=((Mailbox("alice"), ("alice@example.com",)),)))
+    text, _ = written(csv_table, FixedTables(held_mailboxes=((Mailbox("alice"), ("alice@example.com",)),)))
     assert text == (
         "kind,name,addresses,receive,accept,reason,until,comment,unlisted,sender,to,except,created_at,created_by\n"
         "mailbox,alice,alice@example.com,anyone,-,-,-,-,,,,,,\n"
@@ -287,10 +287,10 @@ def test_no_cell_begins_as_a_formula_and_each_is_read_back(reason, comment):
     """A spreadsheet runs what begins with such a sign; the import gives back what was exported."""
     mailbox = Mailbox("alice", Receive.NOBODY, reason=reason.strip(), comment=comment.strip())
     held = FixedTables(held_mailboxes=((mailbox, ("alice@example.com",)),))
-    text, _ = written(table, held)
+    text, _ = written(csv_table, held)
     for cell in next(csv.reader([text.splitlines()[1]])):
         assert cell == "-" or cell[:1] not in {"=", "+", "-", "@", "\t"}
-    assert rows_of(table, text) == rows_of_tables(held)
+    assert rows_of(csv_table, text) == rows_of_tables(held)
 
 
 @pytest.mark.parametrize(
@@ -307,18 +307,18 @@ def test_no_cell_begins_as_a_formula_and_each_is_read_back(reason, comment):
 )
 def test_cell_that_a_spreadsheet_would_run_is_marked(cell, shown):
     """One mark, and only where it is needed."""
-    text, _ = written(table, FixedTables(held_mailboxes=((Mailbox("alice", comment=cell), ()),)))
+    text, _ = written(csv_table, FixedTables(held_mailboxes=((Mailbox("alice", comment=cell), ()),)))
     assert next(csv.reader([text.splitlines()[1]]))[7] == shown
 
 
 @pytest.mark.parametrize("text", ["@example.com", "=1+1", "'tis", "it's", "'"])
 def test_cell_without_a_mark_is_read_as_it_stands(text):
     """Files that people make, and that older exports made, have none."""
-    assert rows_of(table, f"name,comment\nalice,{text}\n") == [MailboxRow("alice", comment=text)]
+    assert rows_of(csv_table, f"name,comment\nalice,{text}\n") == [MailboxRow("alice", comment=text)]
 
 
 def test_patterns_come_back_from_a_file():
     """With a mark and without one."""
     for accept in ("@example.com", "'@example.com"):
-        (row,) = rows_of(table, f"name,accept\nalice,{accept} <>\n")
+        (row,) = rows_of(csv_table, f"name,accept\nalice,{accept} <>\n")
         assert row.accepted.add == ("@example.com", "<>")

@@ -4,13 +4,24 @@ Both formats have the same words for the same things, those of `--json`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from enum import StrEnum
+from typing import Any, assert_never
 
 from policyd.address import name_after, normal_pattern
 from policyd.errors import AddressError
 from policyd.rows import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, Problem, Row
 from policyd.transfer import values
 from policyd.transfer.values import CellError
+
+
+class Kind(StrEnum):
+    """What an object or a row is about."""
+
+    DOMAIN = "domain"
+    MAILBOX = "mailbox"
+    BLOCKED = "blocked"
+    ADDRESS = "address"
+
 
 Parse = Callable[[Any, str], Any]  # a value of JSON's types, and the domain that completes addresses
 
@@ -56,13 +67,13 @@ _REMARKS: dict[str, tuple[str, Parse]] = {
 }
 
 # Of each kind, its keys: the attribute of the row ("" where the row has none), and how the value is read.
-KEYS: Mapping[str, Mapping[str, tuple[str, Parse]]] = {
-    "domain": {
+KEYS: Mapping[Kind, Mapping[str, tuple[str, Parse]]] = {
+    Kind.DOMAIN: {
         **_MODE,
         "name": ("name", _alone(values.domain_name)),
         "unlisted": ("unlisted", _alone(values.unlisted)),
     },
-    "mailbox": {
+    Kind.MAILBOX: {
         **_MODE,
         **_REMARKS,
         "name": ("name", _alone(values.mailbox_name)),
@@ -71,7 +82,7 @@ KEYS: Mapping[str, Mapping[str, tuple[str, Parse]]] = {
         "receive": ("receive", _alone(values.receive)),
         "accept": ("accepted", _senders),
     },
-    "blocked": {
+    Kind.BLOCKED: {
         **_MODE,
         **_REMARKS,
         "sender": ("sender", _alone(values.sender)),  # without a domain, a mailbox's name: not completed
@@ -80,7 +91,7 @@ KEYS: Mapping[str, Mapping[str, tuple[str, Parse]]] = {
         "created_at": ("created_at", _alone(values.moment)),
         "created_by": ("created_by", _alone(values.remark)),
     },
-    "address": {
+    Kind.ADDRESS: {
         **_MODE,
         "address": ("address", lambda value, domain: values.address(values.string(value), domain)),
         "mailbox": ("target", _alone(values.mailbox_name)),
@@ -89,15 +100,6 @@ KEYS: Mapping[str, Mapping[str, tuple[str, Parse]]] = {
 }
 BOTH = "address and addresses can't both be given"
 LISTS = frozenset({"addresses", "accept", "except"})
-_NEEDED = {"domain": ("name",), "mailbox": (), "blocked": ("sender",), "address": ("address", "target")}
-_CALLED = {"name": "a name", "sender": "a sender", "address": "an address", "target": "a mailbox"}
-_NOUNS = {"domain": "a domain", "blocked": "a blocked sender", "address": "an address"}
-_MAKE: Mapping[str, Callable[..., Row]] = {
-    "domain": DomainRow,
-    "mailbox": MailboxRow,
-    "blocked": BlockRow,
-    "address": AddressRow,
-}
 
 
 def refuse(_value: Any, _domain: str) -> None:
@@ -105,7 +107,7 @@ def refuse(_value: Any, _domain: str) -> None:
     raise CellError("an object of this kind has no such field")
 
 
-def read_object(kind: str, said: Mapping[str, Any], domain: str) -> tuple[tuple[Row, ...], tuple[Problem, ...]]:
+def read_object(kind: Kind, said: Mapping[str, Any], domain: str) -> tuple[tuple[Row, ...], tuple[Problem, ...]]:
     """The row about an object of *kind* of which a file says *said*, by key; or everything that is wrong with it.
 
     Of the values, None empties what it stands for.
@@ -126,14 +128,12 @@ def read_object(kind: str, said: Mapping[str, Any], domain: str) -> tuple[tuple[
 
 
 def make_row(
-    kind: str, found: dict[str, Any], problems: Sequence[Problem]
+    kind: Kind, found: dict[str, Any], problems: Sequence[Problem]
 ) -> tuple[tuple[Row, ...], tuple[Problem, ...]]:
     """The row of *kind* with the attributes *found*; or the *problems* there were, or there are with those."""
     if problems:
         return (), tuple(problems)
     try:
-        if kind == "mailbox" and "name" in found:
-            return (MailboxRow(**found),), ()
         return (_make(kind, found),), ()
     except (AddressError, CellError) as error:
         return (), (Problem(str(error)),)
@@ -144,15 +144,31 @@ def mailbox_of(address: str, **said: Any) -> MailboxRow:
     return MailboxRow(name_after(address), **said, is_named_by_address=True)
 
 
-def _make(kind: str, found: dict[str, Any]) -> Row:
-    missing = [each for each in _NEEDED[kind] if each not in found]
-    if missing:
-        raise CellError(
-            f"{_NOUNS[kind]} needs {'an' if missing[0] == 'address' else 'a'} {missing[0].replace('target', 'mailbox')}"
-        )
-    if kind == "mailbox":
-        edit = found.get("addresses")
-        if edit is None or not edit.add:
-            raise CellError("a mailbox needs a name, or an address to be named after")
-        return mailbox_of(edit.add[0], **found)
-    return _MAKE[kind](**found)
+def _make(kind: Kind, found: dict[str, Any]) -> Row:
+    """The row of *kind* with the attributes *found*. Raises CellError where one is missing that it needs."""
+    match kind:
+        case Kind.DOMAIN:
+            _need(found, name="a domain needs a name")
+            return DomainRow(**found)
+        case Kind.MAILBOX:
+            if "name" in found:
+                return MailboxRow(**found)
+            edit = found.get("addresses")
+            if edit is None or not edit.add:
+                raise CellError("a mailbox needs a name, or an address to be named after")
+            return mailbox_of(edit.add[0], **found)
+        case Kind.BLOCKED:
+            _need(found, sender="a blocked sender needs a sender")
+            return BlockRow(**found)
+        case Kind.ADDRESS:
+            _need(found, address="an address needs an address", target="an address needs a mailbox")
+            return AddressRow(**found)
+        case _:
+            assert_never(kind)
+
+
+def _need(found: Mapping[str, Any], **needed: str) -> None:
+    """Raises CellError with what is said of the first attribute that is not *found*."""
+    for attribute, message in needed.items():
+        if attribute not in found:
+            raise CellError(message)

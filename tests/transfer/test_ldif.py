@@ -15,11 +15,12 @@ from policyd.address import fold, normal_name
 from policyd.errors import AddressError, TransferError
 from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted
 from policyd.rows import KEEP, ListEdit, MailboxRow, Mode, Notice, Problem, Record
-from policyd.transfer import ldif, ldif_entries, ldif_people
-from policyd.transfer.distinguished import escape_value, name_key, parse_name
+from policyd.transfer import ldif
 from policyd.transfer.formats import ReadOptions
+from policyd.transfer.ldif import entries, people
+from policyd.transfer.ldif.names import escape_value, name_key, parse_name
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 
 ALICE = "dn: uid=alice,ou=people\nuid: alice\nmail: alice@example.test\n"
 BOB = "dn: uid=bob,ou=people\nuid: bob\nmail: bob@example.test\n"
@@ -350,7 +351,7 @@ def test_change_of_something_else_is_skipped(text, kind):
             "dn: cn=x\nmember;range=0-1499: cn=y",
             Problem("line 2: member;range=0-1499 is only a part of the values; export all of them", "member"),
         ),
-        ("dn: cn=x\ncn: x\nmail:: /w==", Problem("mail is not UTF-8")),
+        ("dn: cn=x\ncn: x\nmail:: /w==", Problem("line 3: mail is not UTF-8", "mail")),
         ("cn: x\nmail: a@x.test", Problem("line 1: the record does not begin with dn:")),
         ("dn: x", Problem("'x' is not a distinguished name; one looks like cn=Alice,ou=people")),
         (
@@ -409,7 +410,7 @@ def test_broken_record_spoils_no_other(text, problem):
 
 def test_octets_that_are_not_utf_8_are_a_problem_of_their_record():
     found = records(b"dn: cn=x\ncn: M\xfcller\nmail: a@x.test\n\n" + "dn: cn=y\ncn: Jürgen\nmail: b@x.test\n".encode())
-    assert found[0].problems == (Problem("cn is not UTF-8"),)
+    assert found[0].problems == (Problem("line 2: cn is not UTF-8", "cn"),)
     assert [row.name for row in found[1].rows if isinstance(row, MailboxRow)] == ["Jürgen"]
 
 
@@ -451,7 +452,7 @@ def test_endless_line_is_a_problem_only_where_it_matters(attribute):
 
 
 def test_record_that_is_too_long_is_a_problem(monkeypatch):
-    monkeypatch.setattr(ldif_entries, "_RECORD_LIMIT", 1000)
+    monkeypatch.setattr(entries, "_RECORD_LIMIT", 1000)
     text = "dn: cn=x\n" + "mail: a@x.test\n" * 1000
     found = records(f"{text}\n{BOB}")
     assert found[0].problems[0] == Problem("line 13 makes the record too long")
@@ -460,7 +461,7 @@ def test_record_that_is_too_long_is_a_problem(monkeypatch):
 
 
 def test_too_many_senders_to_remember_are_one_clear_line(monkeypatch):
-    monkeypatch.setattr(ldif_people, "_PEOPLE_LIMIT", 2)
+    monkeypatch.setattr(people, "_PEOPLE_LIMIT", 2)
     with pytest.raises(TransferError, match=r"^the restrictions name more than 2 senders; import the file in parts$"):
         read(ALICE + "authOrig: cn=a\nauthOrig: cn=b\nauthOrig: cn=c\n")
 

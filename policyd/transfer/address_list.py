@@ -15,11 +15,12 @@ from policyd.errors import AddressError, TransferError
 from policyd.model import BlockedSender, Mailbox, Receive, Recipients
 from policyd.rows import BlockRow, ListEdit, Notice, Problem, Record, Row
 from policyd.transfer import values
-from policyd.transfer.formats import ReadOptions, Tables
-from policyd.transfer.objects import mailbox_of
+from policyd.transfer.fields import mailbox_of
+from policyd.transfer.formats import Evidence, Format, ReadOptions, Sample, Tables
 from policyd.transfer.text import LINE_LIMIT, find_encoding, read_lines
 
 _ENTRY = re.compile(r'("(?:[^"\\]|\\.)*+"\S*+|(?!#)\S++(?:\s++(?!#)\S++)*+)?+\s*+(?:#.*)?')
+_WORD = re.compile(r'(?:"(?:[^"\\]|\\.)*+"\S*+|[^\s"]\S*+)(?:\s+#.*)?')
 MARK = "# into: "
 _KINDS = ("mailboxes", "blocked")
 
@@ -49,11 +50,15 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
 
 def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
     """The addresses of the mailboxes, then the blocked senders; what a list can't say is counted in *lost*."""
+    # A list has no domains and no names: a mailbox is called after its address.
     managed = {domain.name for domain in tables.domains()}
     lost["domain"] += len(managed)
-    # Of the mailboxes that are blocked, whether the first address that will be called so is theirs.
+
+    # A mailbox that is blocked is named; whether reading gives that name back to it depends on the addresses before.
     own = dict.fromkeys({fold(entry.mailbox) for entry in tables.blocked_senders()} - {""}, False)
     free = set(own)
+
+    # The addresses of the mailboxes.
     yield f"{MARK}mailboxes\n"
     for mailbox, addresses in tables.mailboxes():
         _count_mailbox(mailbox, addresses, lost)
@@ -61,6 +66,8 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
             own[name] = name == fold(mailbox.name)
             free.remove(name)
         yield from (f"{values.typed(address)}\n" for address in addresses)
+
+    # The blocked senders.
     yield f"{MARK}blocked\n"
     for entry in tables.blocked_senders():
         sender = values.typed(entry.pattern) if entry.pattern else entry.mailbox
@@ -71,6 +78,18 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
             continue
         _count_block(entry, managed, lost)
         yield f"{sender}\n"
+
+
+def recognize(sample: Sample) -> Evidence:
+    """By the comments of an export, else by one word a line, of which one at least is an address or a pattern."""
+    if any(line.startswith(MARK) for line in sample.lines):
+        return Evidence.COMMENT
+    is_list = all(_WORD.fullmatch(line.strip()) for line in sample.content)
+    has_address = any("@" in line or line.startswith("<>") for line in sample.content)
+    return Evidence.LINES if is_list and has_address else Evidence.NONE
+
+
+FORMAT = Format(read, write, recognize)
 
 
 def count_remarks(kept: Mailbox | BlockedSender, lost: Counter[str], *, is_reason_kept: bool = False) -> None:

@@ -28,12 +28,12 @@ from policyd.model import BlockedSender, Mailbox
 from policyd.rows import Notice, Problem, Record
 from policyd.timestamps import show_utc
 from policyd.transfer.delimited import Fields, read_records
-from policyd.transfer.formats import ReadOptions, Tables
-from policyd.transfer.objects import BOTH, KEYS, LISTS, Parse, make_row, refuse
+from policyd.transfer.fields import BOTH, KEYS, LISTS, Kind, Parse, make_row, refuse
+from policyd.transfer.formats import Evidence, Format, ReadOptions, Sample, Tables
 from policyd.transfer.text import Line, find_encoding, read_lines
 from policyd.transfer.values import CellError, split_list, typed
 
-KINDS = ("domain", "mailbox", "blocked")
+KINDS = (Kind.DOMAIN, Kind.MAILBOX, Kind.BLOCKED)
 COLUMNS = (
     "kind",
     "name",
@@ -63,11 +63,14 @@ _CHUNK = 64 * 1024  # characters
 
 def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
     """The records of *stream*, after notices about its header. Raises TransferError where that isn't ours."""
+    # The first line that isn't empty is the header, and shows what separates the columns.
     lines = read_lines(stream, find_encoding(stream))
     first = next((line for line in lines if line.text), Line(1, ""))
     records = read_records(chain((first,), lines), separator_of(first.text), _QUOTE)
     header = _read_header(next(records, Fields(1, "", ())))
     yield from header.notices
+
+    # Each other row is a record; rows of nothing but separators are none.
     for fields in records:
         if fields.problem:
             yield Record(fields.line, fields.source, problems=(Problem(f"this row {fields.problem}"),))
@@ -90,6 +93,19 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
     yield text.getvalue()
 
 
+def recognize(sample: Sample) -> Evidence:
+    """By its header: one column that a file must have, and most of the others known."""
+    header = sample.lines[0]
+    names = read_columns(header.replace('"', "").split(separator_of(header)))
+    is_header = not NAMING.isdisjoint(names) and all("@" not in name for name in names)
+    # A list of mailboxes' names could begin with the name `name`; nothing can tell the two apart.
+    known = sum(name in COLUMNS or name == "address" for name in names)
+    return Evidence.HEADER if is_header and known * 2 >= len(names) else Evidence.NONE
+
+
+FORMAT = Format(read, write, recognize, has_header=True)
+
+
 def separator_of(header: str) -> str:
     """What separates the columns that *header* names."""
     return next((each for each in ",;\t" if each in header), ",")
@@ -110,22 +126,22 @@ class _Header:
     `kind_at` is the index of the column `kind`, or -1; `sender_at` likewise. `width` is the number of all columns.
     """
 
-    columns: Mapping[str, tuple[_Column, ...]]
+    columns: Mapping[Kind, tuple[_Column, ...]]
     kind_at: int
     sender_at: int
     width: int
     notices: tuple[Notice, ...]
 
-    def kind_of(self, cells: Sequence[str]) -> str:
+    def kind_of(self, cells: Sequence[str]) -> Kind:
         """The kind of the row with *cells*. Raises CellError where it isn't one."""
         if self.kind_at < 0:
-            return "mailbox" if self.sender_at < 0 else "blocked"
+            return Kind.MAILBOX if self.sender_at < 0 else Kind.BLOCKED
         kind = cells[self.kind_at].strip().lower()
         if not kind:
-            return "blocked" if self.sender_at >= 0 and cells[self.sender_at].strip() else "mailbox"
+            return Kind.BLOCKED if self.sender_at >= 0 and cells[self.sender_at].strip() else Kind.MAILBOX
         if kind not in KINDS:
             raise CellError(f"{kind[:100]!a} is none of {', '.join(KINDS)}")
-        return kind
+        return Kind(kind)
 
 
 def _read_header(fields: Fields) -> _Header:
@@ -152,7 +168,7 @@ def _read_header(fields: Fields) -> _Header:
     )
 
 
-def _column(kind: str, index: int, name: str) -> _Column:
+def _column(kind: Kind, index: int, name: str) -> _Column:
     attribute, parse = KEYS[kind].get(name, ("", refuse))
     if parse is not refuse:
         parse = _of_cell(name, parse)
@@ -176,16 +192,21 @@ def _of_cell(name: str, parse: Parse) -> Parse:
 
 
 def _read_row(fields: Fields, header: _Header, domain: str) -> Record:
+    # A row may be shorter than the header, as some programs leave empty cells at the end out.
     cells = fields.cells
     if len(cells) != header.width:
         if any(cells[header.width :]):
             problem = f"this row has {len(cells)} cells, the header {header.width}"
             return Record(fields.line, fields.source, (), (Problem(problem),))
         cells += ("",) * (header.width - len(cells))
+
+    # The kind of the row says what its cells mean.
     try:
         kind = header.kind_of(cells)
     except CellError as error:
         return Record(fields.line, fields.source, (), (Problem(str(error), "kind"),))
+
+    # Each cell that isn't empty is read; all that is wrong is told.
     found: dict[str, Any] = {}
     problems = []
     for index, name, attribute, parse in header.columns[kind]:
@@ -203,10 +224,10 @@ def _read_row(fields: Fields, header: _Header, domain: str) -> Record:
 
 def _rows(tables: Tables) -> Iterator[dict[str, str]]:
     for domain in tables.domains():
-        yield {"kind": "domain", "name": domain.name, "unlisted": domain.unlisted}
+        yield {"kind": Kind.DOMAIN, "name": domain.name, "unlisted": domain.unlisted}
     for mailbox, addresses in tables.mailboxes():
         yield {
-            "kind": "mailbox",
+            "kind": Kind.MAILBOX,
             "name": mailbox.name,
             "addresses": _list_cell(addresses),
             "receive": mailbox.receive,
@@ -215,7 +236,7 @@ def _rows(tables: Tables) -> Iterator[dict[str, str]]:
         }
     for entry in tables.blocked_senders():
         yield {
-            "kind": "blocked",
+            "kind": Kind.BLOCKED,
             "sender": typed(entry.sender) if entry.pattern else entry.sender,
             "to": entry.to,
             "except": _list_cell(sorted(entry.allowed)),

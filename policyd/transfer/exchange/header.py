@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from policyd.errors import TransferError
-from policyd.transfer.exchange_cells import unescape
+from policyd.transfer.exchange.cells import unescape
 
 
 class Column(IntEnum):  # hashes as fast as a number

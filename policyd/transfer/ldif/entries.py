@@ -1,22 +1,19 @@
-"""LDIF as text: octets -> entries and changes, each with what is broken in it. Source: RFC 2849.
+"""LDIF as text: bytes -> entries and changes, each with what is broken in it. Source: RFC 2849.
 
-The file is cut into records here, so that a broken one spoils no other, problems have line numbers, and photographs
-are never held; the library decodes the values. It is given neither names (its check of one with many `+` takes time
-exponential in their number) nor URLs, and base64 only once it is known to be whole, which it doesn't check.
+The file is cut into records first, so that a broken one spoils no other, problems have line numbers, and photographs
+are never held. Only the lines that matter are unfolded and decoded; a URL is never opened.
 """
 
 import binascii
-import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import BinaryIO
-
-from ldif import LDIFParser  # type: ignore[import-untyped]  # it has no annotations
 
 from policyd.errors import TransferError
 from policyd.rows import Notice, Problem
-from policyd.transfer.distinguished import Name, parse_name
+from policyd.transfer.ldif.names import Name, parse_name
 from policyd.transfer.text import LINE_LIMIT, Line, find_encoding, read_lines
 
 ACCEPTED = ("authorig", "dlmemsubmitperms")
@@ -24,14 +21,24 @@ REJECTED = ("unauthorig", "dlmemrejectperms")
 NAMES = ("mailnickname", "uid", "cn")
 MEMBERS = ("member", "uniquemember")
 OTHERS = ("mail", "proxyaddresses", "targetaddress", "msexchrequireauthtosendto", "objectclass")
+
+
+class Operation(StrEnum):
+    """What a part of a changetype: modify does with an attribute."""
+
+    ADD = "add"
+    DELETE = "delete"
+    REPLACE = "replace"
+
+
 _ATTRIBUTES = frozenset(ACCEPTED + REJECTED + NAMES + MEMBERS + OTHERS)
-_OPERATIONS = frozenset({"add", "delete", "replace"})
 _TRAILER = frozenset({"search", "result", "ref", "control"})  # what ldapsearch writes beside entries
-_KEPT = _ATTRIBUTES | _OPERATIONS | _TRAILER | {"dn", "version", "changetype", "increment"}
+_KEPT = _ATTRIBUTES | {*Operation} | _TRAILER | {"dn", "version", "changetype", "increment"}
 
 _RECORD_LIMIT = 16 * LINE_LIMIT  # characters of the kept lines of one record; a group of 100 000 members has 10 million
 _LINE_COST = 64  # what a kept line takes beside its characters
 _PROBLEM_LIMIT = 20  # of one record
+_BLANKS = " \t\n\r\v\f"  # around a value; others are its own
 _PART = re.compile(r";range=\d+-\d", re.IGNORECASE)  # how Active Directory shortens a list; its last part ends in *
 _FIELD = re.compile(r"([a-z0-9][a-z0-9.-]*+)((?:;[^:;]*+)*+):([:<]?)\s*+(.*)", re.IGNORECASE | re.DOTALL)
 
@@ -40,7 +47,7 @@ _FIELD = re.compile(r"([a-z0-9][a-z0-9.-]*+)((?:;[^:;]*+)*+):([:<]?)\s*+(.*)", r
 class Edit:
     """One part of a changetype: modify. Without values, `delete` and `replace` mean all there are."""
 
-    operation: str  # add, delete or replace
+    operation: Operation
     attribute: str
     values: tuple[str, ...]
 
@@ -87,11 +94,10 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A line taken apart; a `-` stands as a field named so."""
+    """A line taken apart, its value decoded; a `-` stands as a field named so."""
 
     number: int
     attribute: str
-    mark: str  # ":" for base64, "<" for a URL
     value: str
     has_options: bool = False
 
@@ -118,7 +124,7 @@ class Block:
         """The name of its entry, () where that is broken."""
         try:
             heads = [found for line in self.lines[:2] if (found := _parse_line(line, [])) and found.attribute == "dn"]
-            return parse_name(_decode(heads, "")["dn"][0]) if heads else ()
+            return parse_name(heads[0].value) if heads else ()
         except ValueError:
             return ()
 
@@ -211,25 +217,37 @@ def _parse_line(line: _Line, problems: list[Problem]) -> _Field | None:
     """The field on *line*; None for one that isn't needed or is broken, which is noted in *problems*."""
     text = line.text
     if text.rstrip() == "-":
-        return _Field(line.number, "-", "", "")
+        return _Field(line.number, "-", "")
     match = _FIELD.fullmatch(text)
-    message = ""
-    if not match:
-        message = f"{text[:60]!a} has no attribute and colon before its value"
-    elif match[3] == "<":
-        message = f"{match[1]} is to be read from a URL, which is never opened; put the value into the file"
-    elif _PART.search(match[2]) and match[1].lower() in _KEPT:
-        message = f"{match[1]}{match[2]} is only a part of the values; export all of them"
-    elif match[3] == ":" and match[1].lower() in _KEPT:
-        try:
-            binascii.a2b_base64(match[4].rstrip(), strict_mode=True)
-        except ValueError:
-            message = f"{match[1]} is not whole base64"
-    if message and len(problems) < _PROBLEM_LIMIT:
-        problems.append(Problem(f"line {line.number}: {message}", match[1] if match else ""))
-    if message or not match or match[1].lower() not in _KEPT:
+    attribute = match[1] if match else ""
+    try:
+        if not match:
+            raise ValueError(f"{text[:60]!a} has no attribute and colon before its value")
+        if match[3] == "<":
+            raise ValueError(
+                f"{attribute} is to be read from a URL, which is never opened; put the value into the file"
+            )
+        if attribute.lower() not in _KEPT:
+            return None
+        if _PART.search(match[2]):
+            raise ValueError(f"{attribute}{match[2]} is only a part of the values; export all of them")
+        value = _decode(attribute, match[4], is_base64=match[3] == ":")
+        return _Field(line.number, attribute.lower(), value, bool(match[2]))
+    except ValueError as error:
+        if len(problems) < _PROBLEM_LIMIT:
+            problems.append(Problem(f"line {line.number}: {error}", attribute))
         return None
-    return _Field(line.number, match[1].lower(), match[3], match[4], bool(match[2]))
+
+
+def _decode(attribute: str, text: str, *, is_base64: bool) -> str:
+    """A value, from *text* as it stands on its line. Raises ValueError for what is not base64 or not UTF-8."""
+    try:
+        content = text.strip(_BLANKS).encode("utf-8", "surrogateescape")
+        return (binascii.a2b_base64(content, strict_mode=True) if is_base64 else content).decode("utf-8")
+    except UnicodeError as error:
+        raise ValueError(f"{attribute} is not UTF-8") from error
+    except binascii.Error as error:
+        raise ValueError(f"{attribute} is not whole base64") from error
 
 
 def _parse_trailer(fields: list[_Field]) -> Notice | None:
@@ -248,52 +266,51 @@ def _parse_record(block: Block, fields: list[_Field]) -> Entry:
         raise ValueError(f"line {second.number}: a second dn: in one record; an empty line is missing before it")
     fields = [found for found in fields if found.attribute != "control"]
     is_change = len(fields) > 1 and fields[1].attribute == "changetype"
-    values = _decode(fields[:2] if is_change else fields, "an entry")
+    values = _by_attribute(fields[:2] if is_change else fields)
     name = parse_name(values.pop("dn")[0])
     if not is_change:
         return Entry(block.line, block.source, name, values=values)
     change = values["changetype"][0].lower()
     if change == "modify":
         return Entry(block.line, block.source, name, change, edits=tuple(_parse_edits(fields[2:])))
-    values = _decode(fields[2:], "an entry") if change == "add" else {}
+    values = _by_attribute(fields[2:]) if change == "add" else {}
     return Entry(block.line, block.source, name, change, values)
 
 
 def _parse_edits(fields: list[_Field]) -> Iterator[Edit]:
     """The parts of a modify that touch attributes that matter. Raises ValueError for one that is broken."""
     part: list[_Field] = []
-    for found in [*fields, _Field(0, "-", "", "")]:
+    for found in [*fields, _Field(0, "-", "")]:
         if found.attribute != "-":
             part.append(found)
-            continue
-        if part:
-            operation = part[0].attribute
-            if operation not in _OPERATIONS and operation != "increment":
-                raise ValueError(f"line {part[0].number}: a part of a modify begins with add:, delete: or replace:")
-            attribute = _decode(part[:1], "")[operation][0].partition(";")[0].lower()
-            strange = next((one for one in part[1:] if one.attribute != attribute), None)
-            if strange:
-                raise ValueError(f"line {strange.number}: {strange.attribute} in a part of a modify about {attribute}")
-            if attribute in _ATTRIBUTES and operation in _OPERATIONS:
-                values = tuple(_decode(part[1:], "").get(attribute, ()))
-                if operation == "add" and not values:
-                    raise ValueError(f"line {part[0].number}: add: {attribute} has no value to add")
-                yield Edit(operation, attribute, values)
-        part = []
+        elif part:
+            edit = _parse_edit(*part)
+            if edit is not None:
+                yield edit
+            part = []
 
 
-def _decode(fields: list[_Field], where: str) -> dict[str, list[str]]:
-    """The values by attribute, those with a language or other options last. Raises ValueError for what isn't UTF-8."""
-    misplaced = next((found for found in fields if found.attribute == "-"), None)
-    if misplaced:
-        raise ValueError(f"line {misplaced.number}: a - in {where}")
-    # The library knows a name only as dn and refuses a second one: a name that is a value goes under another attribute.
-    lines = ["dn:", *(f"x-{f.attribute}:{f.mark} {f.value}" for f in sorted(fields, key=lambda f: f.has_options))]
-    octets = "\n".join(lines).encode("utf-8", "surrogateescape")
+def _parse_edit(first: _Field, *others: _Field) -> Edit | None:
+    """The part of a modify that *first* begins; None for one that does not matter. Raises ValueError."""
+    attribute = first.value.partition(";")[0].lower()
+    if first.attribute not in {*Operation, "increment"}:
+        raise ValueError(f"line {first.number}: a part of a modify begins with add:, delete: or replace:")
+    for other in others:
+        if other.attribute != attribute:
+            raise ValueError(f"line {other.number}: {other.attribute} in a part of a modify about {attribute}")
+    if attribute not in _ATTRIBUTES or first.attribute == "increment":
+        return None
+    operation = Operation(first.attribute)
+    if operation is Operation.ADD and not others:
+        raise ValueError(f"line {first.number}: add: {attribute} has no value to add")
+    return Edit(operation, attribute, tuple(_by_attribute([*others]).get(attribute, ())))
+
+
+def _by_attribute(fields: list[_Field]) -> dict[str, list[str]]:
+    """The values by attribute, those with a language or other options last. Raises ValueError for a `-` among them."""
     values: dict[str, list[str]] = {}
-    for _, found in LDIFParser(io.BytesIO(octets)).parse():
-        for attribute, texts in found.items():
-            if not all(isinstance(text, str) for text in texts):
-                raise ValueError(f"{attribute.removeprefix('x-')} is not UTF-8")
-            values[attribute.removeprefix("x-")] = texts
+    for found in sorted(fields, key=lambda found: found.has_options):
+        if found.attribute == "-":
+            raise ValueError(f"line {found.number}: a - in an entry")
+        values.setdefault(found.attribute, []).append(found.value)
     return values

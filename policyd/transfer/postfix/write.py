@@ -1,13 +1,14 @@
-"""The tables as Postfix's own maps: access(5) and virtual(5) that give the same answers, as far as they can."""
+"""Writes the tables as Postfix's own maps: access(5) and virtual(5) that give the same answers, as far as they can."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import assert_never
 
-from policyd.model import BlockedSender, Mailbox, Receive, Recipients, Rule, Unlisted
+from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Rule, Unlisted
 from policyd.reply import DEFAULT_TEXTS, render_text, to_ascii
+from policyd.transfer.address_list import count_remarks
 from policyd.transfer.formats import Tables
-from policyd.transfer.plain import count_remarks
 from policyd.transfer.values import typed
 
 RECIPIENTS, VIRTUAL, SENDERS, OUTSIDERS, LOGINS, REGEXPS = PARTS = (
@@ -65,9 +66,10 @@ check_sender_access {_TABLE}/{OUTSIDERS}, (what is there)
 
 def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
     """The maps, in parts with a comment above each that names its file; what they can't say is counted in *lost*."""
+    # Recipients: the domains, and the mailboxes by their primary addresses; postmaster is never refused.
     yield f"{_HEAD}\n{MARK}{RECIPIENTS}\n"
     for domain in tables.domains():
-        yield f"{domain.name}\t{'DUNNO' if domain.unlisted is Unlisted.ACCEPT else UNLISTED}\n"
+        yield f"{domain.name}\t{_answer_for_unlisted(domain)}\n"
     owned: set[str] = set()
     for mailbox, addresses in tables.mailboxes():
         _count_mailbox(mailbox, addresses, lost)
@@ -78,12 +80,16 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
         for domain in tables.domains()
         if f"{_POSTMASTER}@{domain.name}" not in owned
     )
+
+    # The other addresses lead to the primary one, and are recipients too.
     yield f"\n{MARK}{VIRTUAL}\n"
     for _, addresses in tables.mailboxes():
         yield from (f"{typed(address)}\t{typed(addresses[0])}\n" for address in addresses[1:])
     yield f"\n{MARK}{RECIPIENTS}\n"
     for mailbox, addresses in tables.mailboxes():
         yield from (f"{typed(address)}\t{_answer(mailbox, address)}\n" for address in addresses[1:])
+
+    # Senders; whom they are blocked to outside is what is in none of the domains.
     yield from _sender_parts(tables, lost)
     yield f"\n{MARK}{REGEXPS}\n"
     for domain in tables.domains():
@@ -91,12 +97,28 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
     yield f"/./\tREJECT {DEFAULTS[Rule.BLOCKED_SENDER]}\n"
 
 
+def _answer_for_unlisted(domain: Domain) -> str:
+    match domain.unlisted:
+        case Unlisted.ACCEPT:
+            return "DUNNO"
+        case Unlisted.REJECT:
+            return UNLISTED
+        case _:
+            assert_never(domain.unlisted)
+
+
 def _answer(mailbox: Mailbox, address: str) -> str:
     if _is_always_accepted(address):
         return ALWAYS
-    if mailbox.receive is Receive.ANYONE:
-        return "DUNNO"
-    return INSIDERS if mailbox.receive is Receive.INSIDERS else _reject(mailbox.reason, Rule.RESTRICTED_RECIPIENT)
+    match mailbox.receive:
+        case Receive.ANYONE:
+            return "DUNNO"
+        case Receive.INSIDERS:
+            return INSIDERS
+        case Receive.NOBODY:
+            return _reject(mailbox.reason, Rule.RESTRICTED_RECIPIENT)
+        case _:
+            assert_never(mailbox.receive)
 
 
 def _is_always_accepted(address: str) -> bool:
@@ -111,28 +133,40 @@ def _reject(reason: str, rule: Rule) -> str:
 
 def _sender_parts(tables: Tables, lost: Counter[str]) -> Iterator[str]:
     """What becomes of senders; of several entries for one key, the mailbox's counts, then the oldest."""
+    # The addresses of the mailboxes that are blocked.
     names = {entry.mailbox for entry in tables.blocked_senders()} - {""}
     held = {mailbox.name: addresses for mailbox, addresses in tables.mailboxes() if mailbox.name in names}
+
+    # For each key its answer, in the map that its entry belongs into.
     senders: dict[str, str] = {}
     outsiders: dict[str, str] = {}
     logins: dict[str, str] = {}
     for entry in _most_specific_first(tables):
         patterns = held[entry.mailbox] if entry.mailbox else (entry.pattern,)
-        is_left_out = entry.recipients is Recipients.MAILBOX
+        match entry.recipients:
+            case Recipients.OUTSIDE:
+                part, answer = outsiders, OUTSIDE
+            case Recipients.ANYONE:
+                part, answer = senders, _reject(entry.reason, Rule.BLOCKED_SENDER)
+            case Recipients.MAILBOX:  # which no map of senders can tell
+                part, answer = senders, ""
+            case _:
+                assert_never(entry.recipients)
+        is_left_out = not answer
         _count_block(entry, lost)
         lost["blocked sender"] += is_left_out or not patterns
         if is_left_out:
             continue
-        is_outside = entry.recipients is Recipients.OUTSIDE
-        answer = OUTSIDE if is_outside else _reject(entry.reason, Rule.BLOCKED_SENDER)
         for key in map(_key, patterns):
-            lost["blocked sender"] += key in (outsiders if is_outside else senders)
-            (outsiders if is_outside else senders).setdefault(key, answer)
+            lost["blocked sender"] += key in part
+            part.setdefault(key, answer)
         for login in _logins(entry, patterns):
             if logins.get(login, OUTSIDE) == OUTSIDE:
                 logins[login] = answer
-    for part, answers in ((SENDERS, senders), (OUTSIDERS, outsiders), (LOGINS, logins)):
-        yield f"\n{MARK}{part}\n"
+
+    # The maps, each below the comment that names its file.
+    for name, answers in ((SENDERS, senders), (OUTSIDERS, outsiders), (LOGINS, logins)):
+        yield f"\n{MARK}{name}\n"
         yield from (f"{key}\t{answer}\n" for key, answer in answers.items())
 
 

@@ -1,20 +1,21 @@
-"""LDIF, as directories export it: entries and changes -> rows.
+"""Reads LDIF, as directories export it: entries and changes -> rows.
 
 An entry with addresses or a mailNickname is a mailbox, named by its mailNickname, uid or cn. A group with an address
 is one too; in a restriction it stands for its members. A modify or delete has only the entry's dn: it is about the
 mailbox that has the value in the dn's first part for a name. Source: RFC 2849, RFC 2798; Active Directory's schema.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, assert_never
 
 from policyd.errors import AddressError
 from policyd.model import Receive
 from policyd.rows import KEEP, Keep, ListEdit, MailboxRow, Mode, Notice, Problem, Record
-from policyd.transfer.formats import ReadOptions
-from policyd.transfer.ldif_entries import ACCEPTED, NAMES, REJECTED, Edit, Entry, read_entries
-from policyd.transfer.ldif_people import (
+from policyd.transfer.formats import Evidence, ReadOptions, Sample
+from policyd.transfer.ldif.entries import ACCEPTED, NAMES, REJECTED, Edit, Entry, Operation, read_entries
+from policyd.transfer.ldif.people import (
     People,
     entry_addresses,
     find_people,
@@ -24,10 +25,8 @@ from policyd.transfer.ldif_people import (
     name_in,
     read_addresses,
 )
-from policyd.transfer.ldif_write import write
 
-__all__ = ["read", "write"]
-
+_FIRST_LINE = re.compile(r"version:\s*\d+\s*|dn::?\s.*", re.IGNORECASE)
 _ADDRESSES = ("mail", "proxyaddresses")
 _SIGN_IN = "msexchrequireauthtosendto"
 _CONTAINERS = frozenset({"ou", "dc", "o", "c", "l", "st"})
@@ -47,9 +46,17 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
 
     *stream* is read from its start, and more than once. Raises TransferError for what isn't LDIF.
     """
+    # Restrictions name entries that may come later: whom they name is found first.
     people = find_people(stream, options)
     for entry in read_entries(stream):
         yield entry if isinstance(entry, Notice) else _read_entry(entry, people, options)
+
+
+def recognize(sample: Sample) -> Evidence:
+    """By its first line; ldapsearch writes comments above it, and folds long ones."""
+    unfolded = [line for line in sample.content if not line[0].isspace()]
+    first = [*unfolded, *sample.content, ""][0]
+    return Evidence.LINES if _FIRST_LINE.fullmatch(first.strip()) else Evidence.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +179,7 @@ def _edited_receive(edits: tuple[Edit, ...], accepted: ListEdit | Keep, reading:
     for edit in edits:
         if edit.attribute == _SIGN_IN:
             said = reading.must_sign_in(list(edit.values))
-            must_sign_in = bool(said) and edit.operation != "delete"
+            must_sign_in = bool(said) and edit.operation is not Operation.DELETE
     if must_sign_in is None and isinstance(accepted, ListEdit) and accepted.clear and not accepted.add:
         message = "the last restriction to some senders goes: say with msExchRequireAuthToSendTo who may send now"
         reading.problems.append(Problem(message, _SPELLED["authorig"]))
@@ -207,13 +214,16 @@ def _apply(parts: list[tuple[Edit, tuple[str, ...]]]) -> ListEdit:
     """One attribute's changes, made one after the other. Beside each its values, without those of no interest here."""
     is_cleared, removed, added = False, dict[str, None](), dict[str, None]()
     for edit, values in parts:
-        if edit.operation == "replace" or not edit.values:
+        if edit.operation is Operation.REPLACE or not edit.values:
             is_cleared, removed, added = True, {}, {}
-        if edit.operation == "delete":
-            removed.update(dict.fromkeys(values))
-            added = {value: None for value in added if value not in removed}
-        else:
-            added.update(dict.fromkeys(values))
+        match edit.operation:
+            case Operation.DELETE:
+                removed.update(dict.fromkeys(values))
+                added = {value: None for value in added if value not in removed}
+            case Operation.ADD | Operation.REPLACE:
+                added.update(dict.fromkeys(values))
+            case _:
+                assert_never(edit.operation)
     return ListEdit(is_cleared, tuple(removed), tuple(added))
 
 
