@@ -67,6 +67,10 @@ setup(
             "mypy==2.4.1",
             "mypy-zope~=1.0.17",
         ],
+        "docs": [
+            "Sphinx~=9.0",
+            "furo>=2025.12",
+        ],
         # Where there is no wheel, the target runs without it, in ./test.
         "fuzz": [
             'atheris~=3.0; python_version < "3.14" and sys_platform == "linux" and platform_machine == "x86_64"',

@@ -269,7 +269,7 @@ def split_extension(local_part: str, delimiters: str) -> tuple[str, str | None]:
 def matching_patterns(address: EmailAddress) -> tuple[str, ...]:
     """Every pattern that matches *address*, in normal form; none for an address without a domain.
 
-    Source: README, *Patterns*; the forms are those of access(5).
+    Source: docs/rules.rst, *Patterns*; the forms are those of access(5).
     """
     if not address.domain:
         return ()

@@ -1,6 +1,6 @@
 """The audit: one function per event worth a line. No value from the network can forge a field or a line.
 
-The fields are the README's, section *The audit*.
+The fields are those of docs/audit.rst.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The rules: what the tables know about a request, and the time -> a verdict. Pure.
 
-The order is the README's, section *The rules*; the first rule that decides ends it.
+The order is that of docs/rules.rst; the first rule that decides ends it.
 """
 
 from collections.abc import Callable

@@ -282,7 +282,10 @@ class Settings:
     )
     group: str = _setting("", Kind(_account, "text"), 'the group to go with it; ``""`` for the user\'s own')
     max_connections: int = _setting(  # Postfix has 100 processes of a kind by default
-        1000, _number(1, 65536), "connections at a time, of all workers together; others are closed"
+        1000,
+        _number(1, 65536),
+        "connections at a time, of all workers together; for each one more, the one that has been idle for longest is "
+        "closed, else the one whose request takes longest to come",
     )
     idle_seconds: int = _setting(  # Postfix keeps an idle connection for 300 s; it must be Postfix that closes it
         600,

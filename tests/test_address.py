@@ -671,7 +671,7 @@ def test_normalising_a_pattern_twice_changes_nothing_and_only_one_error_is_raise
     ],
 )
 def test_address_is_matched_by_these_patterns_the_most_specific_first(address, patterns):
-    """An administrator can tell from the table in the README what an entry hits."""
+    """An administrator can tell from the table in docs/rules.rst what an entry hits."""
     assert list(matching_patterns(split_address(address, delimiters="+"))) == patterns
 
 

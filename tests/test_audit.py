@@ -68,7 +68,7 @@ ESCAPE = re.compile(r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|([\\"]))
 
 
 def parse(line: str) -> Iterator[tuple[str, str]]:
-    """The fields of a line, read as the README describes them and by nothing of policyd's own."""
+    """The fields of a line, read as docs/audit.rst describes them and by nothing of policyd's own."""
     position = 0
     while position < len(line):
         token = TOKEN.match(line, position)

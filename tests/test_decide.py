@@ -138,7 +138,7 @@ def test_block_holds_for_nobody_else(tables, identity):
     ],
 )
 def test_pattern_matches_login_and_sender(tables, pattern, identity, is_blocked):
-    """A pattern means what the README's table says, for both identities."""
+    """A pattern means what the table in docs/rules.rst says, for both identities."""
     tables.block(pattern, "anyone")
     expected = Rule.BLOCKED_SENDER if is_blocked else Rule.DEFAULT
     assert rule(tables, recipient="bob@example.com", **identity) is expected

@@ -1,4 +1,4 @@
-"""The first two commands a newcomer types, ./run and ./test, on machines that lack this or that.
+"""The first commands a newcomer types, ./run, ./test and docs/build, on machines that lack this or that.
 
 The scripts are real and run as processes, in a copy of the checkout under a path with blanks and an
 apostrophe. On their PATH stand only the programs a bare Debian has and stand-ins for those that would change
@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("run", "test", "tools/environment.sh", "setup.py", "pyproject.toml")
+SCRIPTS = ("run", "test", "docs/build", "tools/environment.sh", "setup.py", "pyproject.toml")
 BARE_DEBIAN = ("sh", "cat", "cp", "dirname", "flock", "mkdir", "mv", "rm", "sed")
 LIMIT_SECONDS = 60
 
@@ -37,7 +37,7 @@ case "$1 $2" in
     echo "pip $last" >>{log}
     if [ -p {machine}/pip-waits ]; then echo >{machine}/pip-started; read -r _ <{machine}/pip-waits; fi
     [ ! -e {machine}/no-network ] || {{ echo "ERROR: no route to host" >&2; exit 1; }} ;;
-"-m policyd" | "-m pytest")
+"-m policyd" | "-m pytest" | "-m sphinx")
     shift
     echo "$*" >>{log}
     [ ! -e {machine}/policyd-fails ] || {{ echo "it failed" >&2; exit 73; }}
@@ -203,6 +203,28 @@ def test_plain_environment_is_not_enough_for_the_tests_but_stays_in_use(machine)
     done = machine.call("./test")
     assert done.stderr == MAKING.replace("Making the", "Adding the test tools to the")
     assert machine.log() == ["pip .[test]", "pytest"]
+
+
+def test_pages_are_built_with_tools_of_their_own(machine):
+    """Whoever only runs policyd needs no Sphinx; whoever has tested keeps what that needs."""
+    machine.call("./test")
+    machine.log()
+    done = machine.call("docs/build", "-D", "html_theme=basic")
+    assert (done.returncode, done.stderr) == (0, MAKING.replace("Making the", "Adding the docs tools to the"))
+    assert done.stdout == "The pages are in docs/_build/html/index.html.\n"
+    added, built = machine.log()
+    assert added == "pip .[docs]"
+    assert built.startswith("sphinx --builder html --fail-on-warning --nitpicky ")
+    assert built.endswith(" -D html_theme=basic docs docs/_build/html")
+    for command in ("./test", "docs/build"):
+        assert machine.call(command).stderr == ""
+
+
+def test_a_warning_fails_the_build(machine):
+    """A page with a dead link is not called built."""
+    machine.lacks("policyd-fails")
+    assert machine.call("docs/build").returncode != 0
+    assert "The pages are in" not in machine.call("docs/build").stdout
 
 
 def test_environment_of_the_tests_is_enough_to_run(machine):

@@ -1,7 +1,7 @@
-# The environment of ./run and ./test: .venv in the checkout, made when it is missing, stale or half made.
+# The environment of ./run, ./test and docs/build: .venv in the checkout, made when it is missing, stale or half made.
 #
-# Sourced by both as their first step; POSIX sh and no program that bare Debian lacks. Sourcing changes to
-# the checkout; `make_environment [test]` then leaves a usable .venv there, or ends with one sentence and 69.
+# Sourced by them as their first step; POSIX sh and no program that bare Debian lacks. Sourcing changes to the
+# checkout; `make_environment [test|docs]` then leaves a usable .venv there, or ends with one sentence and 69.
 # A script in another folder sets checkout_as_typed first.
 # In the environment: PYTHON (which interpreter, default python3), and PIP_* for pip.
 
@@ -9,7 +9,7 @@ checkout_as_typed=${checkout_as_typed:-$(dirname -- "$0")}
 started_in=$(pwd)
 CDPATH= cd -- "$checkout_as_typed"
 
-# What .venv was made from, and for what ("plain", "test"). Written last: without it .venv is half made.
+# What .venv was made from, and the extras of setup.py that are in it. Written last: without it .venv is half made.
 stamp_file=.venv/policyd-stamp
 
 say() {
@@ -84,34 +84,35 @@ require_venv() {
     make_venv || fail "$python -m venv fails, with Debian's python3-venv too: name another Python, as in PYTHON=/usr/bin/python3 $0"
 }
 
-# Make what find_python asked for be there; $1 is "plain" or "test".
+# Make what find_python asked for be there, with the extra $1 of setup.py, or none where that is empty.
 build_environment() {
     recorded=
     if [ -x .venv/bin/python ] && [ -r "$stamp_file" ]; then
         read -r recorded <"$stamp_file" || recorded=
     fi
-    case "$1 of $recorded" in
-    *" of $fingerprint test" | "plain of $fingerprint plain") return ;;
-    "test of $fingerprint plain")
+    case $recorded in
+    "$fingerprint" | "$fingerprint "*)
+        extras=${recorded#"$fingerprint"}
+        case "$extras " in
+        *" $1 "*) return ;;
+        esac
+        [ -n "$1" ] || return 0
         # Added to, not made anew: a daemon from ./run may be running out of it.
-        say "Adding the test tools to the Python environment in .venv (once; from the network, about a minute) ..."
+        say "Adding the $1 tools to the Python environment in .venv (once; from the network, about a minute) ..."
         rm -f "$stamp_file"
         ;;
     *)
+        extras=
         say "Making the Python environment in .venv (once; from the network, about a minute) ..."
         require_venv
         ;;
     esac
-    case $1 in
-    plain) what=. ;;
-    *) what=".[$1]" ;;
-    esac
-    .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --editable "$what" ||
+    .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --editable ".${1:+[$1]}" ||
         fail "pip could not install what policyd needs (no network?): see its message above, and start $0 again"
-    printf '%s\n' "$fingerprint $1" >"$stamp_file"
+    printf '%s\n' "$fingerprint$extras${1:+ $1}" >"$stamp_file"
 }
 
-# One at a time: a second ./run or ./test would take the first one's unfinished .venv for a half-made one.
+# One at a time: a second script would take the first one's unfinished .venv for a half-made one.
 # The lock is on setup.py, which is always there, and ends with this function.
 make_environment() {
     find_python
@@ -120,6 +121,6 @@ make_environment() {
             say "Waiting for another ./run or ./test that is making the Python environment ..."
             flock 9
         fi
-        build_environment "${1:-plain}"
+        build_environment "${1:-}"
     } 9<setup.py
 }

@@ -33,7 +33,7 @@ class Nouns(Group):
     """The top of the command line; its help imports none of the commands."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The nouns, in the order of the README."""
+        """The nouns, in the order of docs/commands.rst."""
         return [*_NOUNS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:

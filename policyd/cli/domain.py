@@ -23,7 +23,11 @@ def command() -> None:
 @command.command("add")
 @click.argument("name", type=DOMAIN)
 @click.option(
-    "--unlisted", type=_UNLISTED, default=Unlisted.REJECT.value, show_default=True, help="Recipients of no mailbox."
+    "--unlisted",
+    type=_UNLISTED,
+    default=Unlisted.REJECT.value,
+    show_default=True,
+    help="What happens to recipients that are no mailbox's.",
 )
 def add(name: str, unlisted: str) -> None:
     """Manage a domain: from now on, mail from outside reaches listed addresses in it only.

@@ -20,8 +20,17 @@ from policyd.transfer.formats import FORMATS, load_format
 
 
 @click.command("export", cls=Command)
-@click.option("--format", "format_", type=click.Choice([*FORMATS]), default="jsonl", show_default=True)
-@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True), default="-")
+@click.option(
+    "--format", "format_", type=click.Choice([*FORMATS]), default="jsonl", show_default=True, help="What to write."
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path, allow_dash=True),
+    default="-",
+    help="Where to; the file appears whole or not at all, and only its owner can read it.  [default: stdout]",
+)
 def command(format_: str, output: Path) -> None:
     """Write all tables as a file that `policyd import` reads; jsonl and csv carry everything.
 

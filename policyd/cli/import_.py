@@ -76,10 +76,16 @@ def _character(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
 
 @click.command("import", cls=Command)
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True, exists=True, dir_okay=False))
-@click.option("--format", "format_", type=click.Choice([*FORMATS]), help="[default: guessed from the content]")
+@click.option(
+    "--format", "format_", type=click.Choice([*FORMATS]), help="The file's.  [default: guessed from the content]"
+)
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 @click.option("--strict", is_flag=True, help="Change nothing unless every row is good.")
-@click.option("--replace", is_flag=True, help="Remove what the file's domains hold and the file does not name.")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Remove what the file's domains hold and the file does not name. Change nothing unless every row is good.",
+)
 @click.option(
     "--max-remove",
     metavar="PERCENT",
@@ -90,11 +96,34 @@ def _character(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
 )
 @click.option("--domain", metavar="D", type=DOMAIN, help="The domain of addresses that have none.")
 @click.option("--add-domains", is_flag=True, help="Manage the domains of the addresses, where they are not yet.")
-@click.option("--into", type=click.Choice(["mailboxes", "blocked"]), default=None, help="What a list or access map is.")
-@click.option("--append/--overwrite", default=False, help="exchange-csv, ldif: add values to those there are.")
-@click.option("--column-separator", default=",", callback=_character, metavar="C", help="exchange-csv.")
-@click.option("--quote", default='"', callback=_character, metavar="C", help="exchange-csv.")
-@click.option("--multi-separator", default="%", callback=_character, metavar="C", help="exchange-csv.")
+@click.option(
+    "--into",
+    type=click.Choice(["mailboxes", "blocked"]),
+    default=None,
+    help="What the lines of a list are; whom an access map refuses: recipients, or senders (blocked, the default).",
+)
+@click.option(
+    "--append/--overwrite",
+    default=False,
+    help="exchange-csv, ldif: whether values join those there are, or replace them.  [default: overwrite]",
+)
+@click.option(
+    "--column-separator",
+    default=",",
+    callback=_character,
+    metavar="C",
+    help="exchange-csv: what separates columns.  [default: ,]",
+)
+@click.option(
+    "--quote", default='"', callback=_character, metavar="C", help='exchange-csv: what quotes cells.  [default: "]'
+)
+@click.option(
+    "--multi-separator",
+    default="%",
+    callback=_character,
+    metavar="C",
+    help="exchange-csv: what separates values in a cell.  [default: %]",
+)
 def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replace: bool, **options: Any) -> None:
     """Import mailboxes, addresses and blocked senders from FILE; `-` is stdin.
 

@@ -1,4 +1,4 @@
-"""What policyd must answer, told a second time: the README's rules over plain dictionaries, sharing no line with it.
+"""What policyd must answer, told a second time: docs/rules.rst over plain dictionaries, sharing no line with it.
 
 It knows as much of addresses as `questions` makes: ASCII, `+` for extensions, and two kinds of IMCEA.
 """

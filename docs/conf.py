@@ -1,0 +1,27 @@
+"""How Sphinx makes the pages; `docs/build` calls it."""
+
+import re
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+project = "policyd"
+_version = re.search(r'^__version__ = "([^"]+)"$', (HERE.parent / "policyd/__init__.py").read_text(), re.MULTILINE)
+release = _version[1] if _version else ""
+
+# No extension: the pages read the same on a screen without Sphinx, and what stands in them of the program's own
+# texts is written by docs/generate.py.
+extensions: list[str] = []
+exclude_patterns = ["_build"]
+nitpicky = True
+highlight_language = "none"  # a block that is to be coloured says its language
+smartquotes = False  # what a reader copies from a page must be what was written
+
+html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["policyd.css"]
+html_title = f"policyd {release}"
+html_show_copyright = False
+html_show_sphinx = False
+html_copy_source = False
+html_show_sourcelink = False

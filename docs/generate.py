@@ -1,0 +1,167 @@
+"""Writes into the pages what the program says of itself: synopses, options and examples of every command, and settings.
+
+It stands in the pages as text, between `.. from click: NAME` or `.. from settings` and `.. end`, so that a reader
+without Sphinx has it, too. Run it as `.venv/bin/python docs/generate.py` where a command or a setting has changed.
+A test runs it with --check, which changes nothing and ends with 1 where a page is not what the program says.
+"""
+
+import difflib
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+HERE = Path(__file__).absolute().parent
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from policyd.cli import main  # noqa: E402 - of this checkout, whatever is installed
+from policyd.settings import SETTINGS  # noqa: E402
+
+_PAGES = (HERE / "commands.rst", HERE / "settings.rst")
+_MARKED = re.compile(r"^\.\. from (.+)\n(?:.*\n)*?\.\. end\n", re.MULTILINE)
+_WIDTH = 90  # of a synopsis
+
+
+def generate(page: str) -> str:
+    """*page* with what stands between its marks made anew."""
+    return _MARKED.sub(lambda mark: "\n".join([f".. from {mark[1]}", "", *_written(mark[1]), ".. end", ""]), page)
+
+
+def _written(source: str) -> Iterator[str]:
+    if source == "settings":
+        yield from _settings()
+    else:
+        yield from _explain(source.removeprefix("click: "))
+
+
+def _settings() -> Iterator[str]:
+    """A definition list of all settings; the texts of replies are one."""
+    for key, setting in SETTINGS.items():
+        if key.startswith("reply."):
+            continue
+        default = "below" if setting.default == () else f"``{_in_toml(setting.default)}``"
+        yield from _definition(f"``{key}``", f"{setting.about}. {setting.kind.allowed}. Default: {default}.")
+    replies = {key: setting for key, setting in SETTINGS.items() if key.startswith("reply.")}
+    allowed = next(iter(replies.values())).kind.allowed
+    term = ", ".join(f"``{key}``" for key in replies)
+    yield from _definition(term, f"what the sender reads. {allowed}. Default: the text in :doc:`rules`.")
+
+
+def _definition(term: str, told: str) -> Iterator[str]:
+    sentences = re.sub(r"(?:^|(?<=\. ))[a-z]", lambda first: first[0].upper(), told)
+    yield term
+    yield from (f"    {line}" for line in textwrap.wrap(sentences, 110, break_on_hyphens=False))
+    yield ""
+
+
+def _in_toml(value: object) -> str:
+    """*value* as it would be written in the settings file."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, tuple | frozenset):
+        return f"[{', '.join(_in_toml(str(each)) for each in sorted(value, key=str))}]"
+    raise TypeError(value)
+
+
+def _explain(name: str) -> Iterator[str]:
+    if name == "common options":
+        command, context = _leaf("serve")
+        yield from _define(option for option in command.get_params(context) if not option.expose_value)
+        return
+    command, context = _leaf(name)
+    own = [each for each in command.params if each.expose_value]
+    sentences, _, example = inspect.cleandoc(command.help or "").partition("\b\n")
+    yield from _as_text(sentences).strip().splitlines()
+    yield from ("", "::", "")
+    synopsis = _synopsis(context, own)
+    yield from textwrap.indent(synopsis, "    ").splitlines()
+    yield ""
+    yield from _define(own)
+    line = example.strip().removeprefix("Example: ")
+    if line != synopsis:
+        yield from ("Example::", "", f"    {line}", "")
+
+
+def _leaf(name: str) -> tuple[click.Command, click.Context]:
+    """The command *name*, as `mailbox add`."""
+    command: click.Command = main
+    context = click.Context(main, info_name="policyd", **main.context_settings)
+    for word in name.split():
+        assert isinstance(command, click.Group), name
+        found = command.get_command(context, word)
+        assert found is not None, name
+        command, context = found, click.Context(found, info_name=word, parent=context)
+    return command, context
+
+
+def _synopsis(context: click.Context, params: list[click.Parameter]) -> str:
+    """The command line with its options, folded between them."""
+    words = [each.make_metavar(context) for each in params if isinstance(each, click.Argument)]
+    words += [_option_word(each) for each in params if isinstance(each, click.Option)]
+    indent = " " * (len(context.command_path) + 1)
+    lines = [context.command_path]
+    for word in words:
+        if len(lines[-1]) + 1 + len(word) > _WIDTH:
+            lines.append(indent.removesuffix(" "))
+        lines[-1] += f" {word}"
+    return "\n".join(lines)
+
+
+def _option_word(option: click.Option) -> str:
+    spelled = "|".join([option.opts[-1], *option.secondary_opts])
+    written = spelled if option.is_flag else f"{spelled} {_value(option)}"
+    return (written if option.required else f"[{written}]") + ("..." if option.multiple else "")
+
+
+def _value(option: click.Option) -> str:
+    if isinstance(option.type, click.Choice):
+        return "|".join(option.type.choices)
+    if option.metavar is None and "|" in option.type.name:  # as the words are typed, which click writes large
+        return option.type.name.replace("mailbox", "MAILBOX")
+    return option.make_metavar(click.Context(click.Command("policyd")))
+
+
+def _define(params: "Iterator[click.Parameter] | list[click.Parameter]") -> Iterator[str]:
+    """A definition list of the options among *params*."""
+    for option in params:
+        if not isinstance(option, click.Option):
+            continue
+        value = "" if option.is_flag else f" {_value(option)}"
+        yield ", ".join(f"``{each}{value}``" for each in [*option.opts, *option.secondary_opts])
+        _, told = option.get_help_record(click.Context(click.Command("policyd"))) or ("", "")
+        yield from (f"    {line}" for line in textwrap.wrap(_as_text(told), 100))
+        yield ""
+
+
+def _as_text(told: str) -> str:
+    """*told* as reStructuredText: what click prints is no markup."""
+    text = re.sub(r"`([^`]+)`", r"``\1``", told)
+    return re.sub(r"(?<![`\w])\*", r"\*", re.sub(r"  \[(.+)\]$", r" [\1]", text))
+
+
+def _run(*arguments: str) -> int:
+    status = 0
+    for page in _PAGES:
+        old = page.read_text(encoding="utf-8")
+        new = generate(old)
+        if old == new:
+            continue
+        if arguments == ("--check",):
+            sys.stdout.writelines(difflib.unified_diff(old.splitlines(True), new.splitlines(True), "page", "program"))
+            sys.stderr.write(f"{page} is not what the program says; type .venv/bin/python docs/generate.py\n")
+            status = 1
+        else:
+            page.write_text(new, encoding="utf-8")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(_run(*sys.argv[1:]))

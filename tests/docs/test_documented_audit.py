@@ -1,0 +1,86 @@
+"""The audit in the pages is that of the code: fields, escapes, operations, events, warnings."""
+
+import ast
+import json
+import re
+from typing import Any
+
+from policyd.audit import AuditLog, escape
+from policyd.model import Action, Change, Decision, Request, Rule
+from policyd.settings import AuditSettings, Format
+from tests.docs.pages import LAST, ROOT, table
+from tests.docs.test_documented_examples import Lines
+
+DROPPED = "syslog took no lines for a while"  # the one warning that has no call of its own
+
+
+def logged(event: str, *values: Any) -> dict[str, Any]:
+    """The fields that the function of `AuditLog` for *event* writes."""
+    sink = Lines()
+    getattr(AuditLog(AuditSettings(format=Format.JSON), sink), event)(*values)
+    fields: dict[str, Any] = json.loads(sink.kept[0])
+    return fields
+
+
+def test_fields_of_a_decision_are_those_of_the_table() -> None:
+    """In this order, `would` only in monitor mode."""
+    documented = [field for field, _ in table("audit", "Field", "Value", position=0)]
+    monitored = Decision(Action.DUNNO, Rule.BLOCKED_SENDER, "5.7.1 no", is_refused=True)
+    assert [*logged("decided", Request(), monitored, 0.1)] == documented
+    documented.remove("would")
+    assert [*logged("decided", Request(), Decision(Action.DUNNO, Rule.DEFAULT), 0.1)] == documented
+
+
+def test_fields_of_a_change_are_those_of_the_table() -> None:
+    """In this order."""
+    documented = [field for field, _ in table("audit", "Field", "Value", position=1)]
+    assert [*logged("changed", Change(1, 0, "root", 1, "domain.add", "example.com", None, "{}"))] == documented
+
+
+def test_operations_are_those_of_the_table() -> None:
+    """Each kind of row that the journal can have."""
+    fields = dict(table("audit", "Field", "Value", position=1))
+    documented = {*re.findall(r"[a-z]+\.[a-z]+", fields["operation"])}
+    undone = {f"{noun}.undo" for noun in ("domain", "mailbox", "address", "sender")}
+    assert said("put", "put_domain", "put_mailbox", "put_address", "put_blocked") - {"….undo"} | undone == documented
+
+
+def test_escapes_are_those_of_the_table() -> None:
+    """What stands in the second column is what the code writes."""
+    rows = [row[LAST] for row in table("audit", "Character")]
+    assert rows[:2] == [escape("\\")[1:-1], escape('"')[1:-1]]
+    assert rows[2].split()[0] == escape(", ")[1:-1].strip()
+    written = [escape(each)[1:-1] for each in ("\x1b", "\u202e", "\U000e0001", "\udcff")]
+    shapes = [*rows[3].replace(",", " ").split(), rows[4]]
+    assert [re.sub(r"(?<=\\[xuU])[0-9a-f]+", lambda match: "H" * len(match[0]), each) for each in written] == shapes
+
+
+def said(*functions: str) -> set[str]:
+    """The texts that calls of these functions in the package begin with; what is filled in stands as …."""
+    found = set()
+    for file in sorted((ROOT / "policyd").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in functions and node.args:
+                found.add(_literal(node.args[0]))
+    return found - {""}
+
+
+def _literal(node: ast.expr) -> str:
+    """A string literal, "" for any other expression."""
+    parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+    if not isinstance(parts[0], ast.Constant):
+        return ""
+    return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts)
+
+
+def test_events_are_those_of_the_table() -> None:
+    """What the daemon says of itself."""
+    documented = {event.removeprefix("event=") for event, _ in table("audit", "Event")}
+    assert said("noticed") | said("announce") == documented
+
+
+def test_warnings_are_those_of_the_table() -> None:
+    """What an administrator may set an alarm on."""
+    documented = {warning for warning, _ in table("audit", "Warning")}
+    assert said("warned") == documented - {DROPPED}
+    assert DROPPED in (ROOT / "policyd/audit.py").read_text(encoding="utf-8")

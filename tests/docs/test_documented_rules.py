@@ -1,0 +1,52 @@
+"""The rules, texts, patterns and limits in the pages are those of the code."""
+
+from collections.abc import Callable
+
+from click.testing import Result
+
+from policyd import reply
+from policyd.daemon.connection import Timeouts
+from policyd.model import Rule
+from policyd.store import connect
+from policyd.wire import ATTRIBUTES_LIMIT, REQUEST_LIMIT
+from tests.docs.pages import page, section, table, words
+
+
+def test_every_rule_is_in_the_table_in_the_order_of_judging() -> None:
+    """The names are stable: logs, counters and scripts use them."""
+    assert [row[1] for row in table("rules", "Order")] == [*Rule]
+
+
+def test_answers_are_those_of_the_table() -> None:
+    """A rule refuses if it has a text."""
+    for _, rule, _, answer in table("rules", "Order"):
+        assert answer == (f"REJECT {reply.STATUS[Rule(rule)]}" if rule in reply.DEFAULT_TEXTS else "DUNNO")
+
+
+def test_reply_texts_are_those_of_the_table() -> None:
+    """What senders read, unless the settings say otherwise."""
+    assert table("rules", "Rule") == [
+        [rule, f"{reply.STATUS[rule]} {text}"] for rule, text in reply.DEFAULT_TEXTS.items()
+    ]
+
+
+def test_patterns_of_the_table_are_in_normal_form(run: Callable[[str], Result]) -> None:
+    """Each form can be typed as it stands."""
+    run("domain add example.com")
+    for pattern, _ in table("rules", "Pattern"):
+        assert run(f"sender block '{pattern}' --to anyone").exit_code == 0, pattern
+
+
+def test_limits_are_those_of_the_pages() -> None:
+    """An administrator compares them with Postfix's own."""
+    failing = words(section(page("troubleshooting"), "When something fails"))
+    assert f"{REQUEST_LIMIT // 1024} KiB or {ATTRIBUTES_LIMIT} attributes" in failing
+    assert f"{Timeouts().idle_seconds} s" in failing
+    assert f"at most {reply.TEXT_LIMIT} characters" in words(page("rules"))
+
+
+def test_a_writer_waits_as_long_as_the_pages_say() -> None:
+    """Two sections once gave two numbers, and one of them was wrong."""
+    assert connect._WRITER_WAIT_SECONDS == 600
+    for name in ("import", "troubleshooting"):
+        assert "ten minutes at most" in words(page(name))
