@@ -21,7 +21,7 @@ from policyd.listening import Listener, tell_of
 from policyd.permissions import check_database as check_permissions
 from policyd.server import Patience, PolicyFactory
 from policyd.settings import Settings
-from policyd.store.connect import database_path
+from policyd.store.database import database_path
 from policyd.store.lookup import Lookup
 from policyd.systemd import Supervisor
 

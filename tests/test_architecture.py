@@ -44,15 +44,15 @@ LAYERS = [
     ["policyd.store.replay"],
     ["policyd.store.replace", "policyd.store.undo", "policyd.store.dump"],
     ["policyd.store.bulk"],
-    ["policyd.store.row", "policyd.store.block"],
+    ["policyd.store.apply", "policyd.store.block"],
     ["policyd.store.row_block"],
     ["policyd.store.counted"],
     ["policyd.store.edit"],
-    ["policyd.store.write"],
+    ["policyd.store.writer"],
     ["policyd.store.journal"],
     ["policyd.store.read", "policyd.store.lookup"],
-    ["policyd.store.point"],
-    ["policyd.store.connect"],
+    ["policyd.store.queries"],
+    ["policyd.store.database"],
     ["policyd.store.draft"],
     ["policyd.store.schema"],
     ["policyd.transfer"],
@@ -70,7 +70,7 @@ LAYERS = [
     ["policyd.transfer.values", "policyd.transfer.distinguished"],
     ["policyd.transfer.formats", "policyd.transfer.delimited"],
     ["policyd.transfer.text"],
-    ["policyd.rows"],
+    ["policyd.records"],
     ["policyd.settings", "policyd.systemd"],
     ["policyd.setting"],
     ["policyd.permissions", "policyd.privileges"],
@@ -149,7 +149,7 @@ def test_formats_and_tables_know_nothing_of_each_other(module: str) -> None:
     """A new format touches no table, and a new table no format: the command line joins them, by rows."""
     met = {name.split(".")[1] for name in imports(module) if name in FILES}
     assert not {"store", "transfer"} <= met | {module.split(".")[1]}
-    assert met <= {"store", "transfer", "rows", "rules", "reply", "address", "model", "errors"}
+    assert met <= {"store", "transfer", "records", "rules", "reply", "address", "model", "errors"}
 
 
 @pytest.mark.parametrize("module", FILES)

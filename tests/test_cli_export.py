@@ -14,8 +14,8 @@ from hypothesis import given, settings
 
 from policyd.address import fold
 from policyd.model import Receive
-from policyd.rows import Record
-from policyd.store.connect import changing, create_database, driver_connection, reading
+from policyd.records import Record
+from policyd.store.database import changing, create_database, driver_connection, reading
 from policyd.store.dump import Dump
 from tests.command_line import LIMIT_SECONDS, command_line
 from tests.tables_strategies import FixedTables, tables

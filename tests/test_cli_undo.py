@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from policyd.store.connect import reading
+from policyd.store.database import reading
 from policyd.store.read import counts
 from tests.command_line import command_line
 from tests.running_daemon import Syslog

@@ -6,7 +6,7 @@ the same, and their journals say the same, but for the verb. Where one refuses, 
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from policyd.errors import RefusedError
-from policyd.model import Domain, Receive, Unlisted
-from policyd.rows import KEEP, AddressRow, BlockRow, DomainRow, Keep, ListEdit, MailboxRow, Mode, Record, Row
+from policyd.model import BlockedSender, Domain, Mailbox, Receive, Unlisted
+from policyd.records import KEEP, AddressRow, BlockRow, DomainRow, Keep, ListEdit, MailboxRow, Mode, Record, Row
 from policyd.store.block import BlockEditor, Terms
-from policyd.store.connect import changing, create_database, driver_connection
+from policyd.store.database import changing, create_database, driver_connection
 from policyd.store.dump import Dump
 from policyd.store.edit import NO_END, Editor
 from tests.command_line import MEMORY
@@ -34,6 +34,7 @@ TO = st.one_of(st.sampled_from(["", "outside", "anyone"]), NAMES)
 TEXTS = st.sampled_from([KEEP, "", "left"])
 ENDS = st.sampled_from([KEEP, KEEP, None, DAY, 3 * DAY])  # seconds from now
 
+Contents = tuple[list[Domain], list[tuple[Mailbox, tuple[str, ...]]], list[BlockedSender]]
 Edit = Callable[[Editor, BlockEditor], object]
 
 
@@ -45,6 +46,11 @@ def typed(value):
 def typed_end(until):
     """The same of an end."""
     return None if isinstance(until, Keep) else until or NO_END
+
+
+def add_mailbox(name: str, address: str, edit: Editor, _: BlockEditor) -> None:
+    """Type `mailbox add`."""
+    edit.add_mailbox(name, [address], "")
 
 
 class Database:
@@ -71,7 +77,7 @@ class Database:
             problems += [each for _, found in bulk.finish() for each in found]
         return "; ".join(each.message for each in problems)
 
-    def contents(self) -> object:
+    def contents(self) -> Contents:
         """Everything in the tables, numbers included."""
         with changing(self.path) as connection:
             dump = Dump(driver_connection(connection))
@@ -89,14 +95,14 @@ class Database:
         return len(self.journal(0))
 
 
-def net(changes: list[tuple[str, str | None, str | None]]) -> list[tuple[str, str | None, str | None]]:
+def net(changes: list[tuple[str, str | None, str | None]]) -> list[tuple[str, str, str]]:
     """What *changes*, which may touch an object several times, come to for each object."""
     states: dict[tuple[str, str], list[str | None]] = {}
     for noun, before, after in changes:
         kept = json.loads(before or after or "{}")
         key = noun, str(kept.get("id") or kept.get("address") or kept.get("name"))
         states.setdefault(key, [before, after])[1] = after
-    return sorted((key[0], *map(str, state)) for key, state in states.items() if state[0] != state[1])
+    return sorted((key[0], str(old), str(new)) for key, (old, new) in states.items() if old != new)
 
 
 class Drift(RuleBasedStateMachine):
@@ -129,7 +135,7 @@ class Drift(RuleBasedStateMachine):
         self.step(DomainRow("a.example"), lambda edit, _: edit.add_domain(Domain("a.example")))
         for name, address in (("Anna", "x@a.example"), ("Bert", "y@a.example")):
             row = MailboxRow(name, addresses=ListEdit(add=(address,)))
-            self.step(row, lambda edit, _, n=name, a=address: edit.add_mailbox(n, [a], ""))
+            self.step(row, partial(add_mailbox, name, address))
 
     @rule(seconds=st.sampled_from([DAY, 2 * DAY]))
     def time_passes(self, seconds: int) -> None:
@@ -175,7 +181,7 @@ class Drift(RuleBasedStateMachine):
         if held is None or (address in held) is not removes:
             return
         change = ListEdit(remove=(address,)) if removes else ListEdit(add=(address,))
-        rows = [MailboxRow(self.written(name), addresses=change)]
+        rows: list[Row] = [MailboxRow(self.written(name), addresses=change)]
         rows += [AddressRow(address, name, Mode.DELETE if removes else Mode.CREATE)]
         row = rows[self.now // DAY % 2]
         if removes:
@@ -296,7 +302,7 @@ class Drift(RuleBasedStateMachine):
 
 
 @pytest.mark.xfail(strict=True, reason="commands and imports have rules of their own")
-class TestDrift(Drift.TestCase):
+class TestDrift(Drift.TestCase):  # type: ignore[misc, valid-type]  # hypothesis makes it
     """The steps in random orders."""
 
     # What fails is not made shorter, which takes minutes: a history of twelve steps can be read.

@@ -8,7 +8,7 @@ import pytest
 from policyd.errors import StoreError
 from policyd.model import Domain, Receive, Unlisted
 from policyd.store.block import Terms
-from policyd.store.connect import changing, create_database
+from policyd.store.database import changing, create_database
 from policyd.store.lookup import Lookup
 from tests.tables import MemoryTables
 from tests.writing import editors_on

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from policyd.errors import TransferError
 from policyd.model import Domain, Mailbox, Receive, Unlisted
-from policyd.rows import KEEP, BlockRow, DomainRow, ListEdit, MailboxRow, Mode, Notice, Record
+from policyd.records import KEEP, BlockRow, DomainRow, ListEdit, MailboxRow, Mode, Notice, Record
 from policyd.transfer import table
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.values import CellError, show_moment, split_list, typed

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from policyd.model import Change
 from policyd.store.block import BlockEditor
 from policyd.store.bulk import BulkEditor, BulkOptions
-from policyd.store.connect import Connection, driver_connection
+from policyd.store.database import Connection, driver_connection
 from policyd.store.edit import Editor
 from policyd.store.journal import Journal
-from policyd.store.write import Writer
+from policyd.store.writer import Writer
 
 NOW = 1_700_000_000
 ACTOR = "root"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from policyd.endpoint import Endpoint
     from policyd.settings import Settings
     from policyd.store.block import BlockEditor
-    from policyd.store.connect import Connection
+    from policyd.store.database import Connection
     from policyd.store.edit import Editor
 
 
@@ -53,7 +53,7 @@ class Invocation:
     def database_path(self) -> Path:
         """The database file. Raises StoreError where everybody can write it."""
         from policyd.permissions import check_database
-        from policyd.store.connect import database_path
+        from policyd.store.database import database_path
 
         path = database_path(self.settings.database)
         check_database(path)
@@ -62,7 +62,7 @@ class Invocation:
     @contextmanager
     def reading(self) -> "Iterator[Connection]":
         """One state of the tables."""
-        from policyd.store.connect import reading
+        from policyd.store.database import reading
 
         with reading(self.database_path) as connection:
             yield connection
@@ -76,10 +76,10 @@ class Invocation:
         from policyd.cli.output import tell_changes
         from policyd.model import Change
         from policyd.store.block import BlockEditor
-        from policyd.store.connect import changing, create_database, driver_connection
+        from policyd.store.database import changing, create_database, driver_connection
         from policyd.store.edit import Editor
         from policyd.store.journal import Journal
-        from policyd.store.write import Writer
+        from policyd.store.writer import Writer
 
         if may_create and not self.database_path.exists():
             create_database(self.database_path, exist_ok=True)

@@ -13,7 +13,7 @@ from policyd.model import Finding
 from policyd.store import read
 from policyd.store.backup import back_up
 from policyd.store.check import Check, Checked
-from policyd.store.connect import create_database, driver_connection
+from policyd.store.database import create_database, driver_connection
 
 _SHOWN = 20  # findings
 

@@ -12,7 +12,7 @@ import click
 
 from policyd.cli.command import Command, invocation
 from policyd.errors import StoreWriteError
-from policyd.store.connect import driver_connection
+from policyd.store.database import driver_connection
 from policyd.store.dump import Dump
 from policyd.transfer.guess import FORMATS
 

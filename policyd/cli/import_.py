@@ -22,12 +22,12 @@ from policyd.cli.progress import Progress
 from policyd.cli.rejects import Rejects, read_header
 from policyd.cli.types import DOMAIN
 from policyd.errors import TransferError
-from policyd.rows import Notice, Record
+from policyd.records import Notice, Record
 from policyd.store.bulk import BulkEditor, BulkOptions
-from policyd.store.connect import changing, create_database, driver_connection
+from policyd.store.database import changing, create_database, driver_connection
 from policyd.store.journal import Journal
 from policyd.store.replace import Replacement
-from policyd.store.write import Writer
+from policyd.store.writer import Writer
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.guess import FORMATS, guess_format
 

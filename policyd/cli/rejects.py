@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, BinaryIO
 
-from policyd.rows import Record
+from policyd.records import Record
 from policyd.transfer.delimited import read_records
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.text import find_encoding, read_lines

@@ -10,10 +10,10 @@ import click
 from policyd.cli.command import Command, Invocation, actor, invocation
 from policyd.cli.output import as_object, describe, log_changes, tell_changes
 from policyd.model import Change
-from policyd.store.connect import changing, driver_connection
+from policyd.store.database import changing, driver_connection
 from policyd.store.journal import Journal
 from policyd.store.undo import undo_changeset
-from policyd.store.write import Writer
+from policyd.store.writer import Writer
 
 _TOLD = 1000  # changes; of a larger changeset only the number is told and logged
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from policyd.errors import StoreCreateError, StoreError, StoreWriteError
 from policyd.store.check import Check
-from policyd.store.connect import driver_connection, reading, store_error
+from policyd.store.database import driver_connection, reading, store_error
 from policyd.store.draft import drafting
 
 _PAGES = 1024  # copied in one step

@@ -11,7 +11,7 @@ from policyd.errors import RefusedError
 from policyd.model import BlockedSender, Recipients
 from policyd.store import read
 from policyd.store.edit import need_mailbox, new_until
-from policyd.store.write import Writer
+from policyd.store.writer import Writer
 
 
 @dataclass(frozen=True, slots=True)

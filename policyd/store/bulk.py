@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import IO
 
 from policyd.errors import RefusedError
-from policyd.rows import Problem, Record, Row
+from policyd.records import Problem, Record, Row
+from policyd.store.apply import References, RowEditor
 from policyd.store.counted import BulkOptions, CountedTables, WaitsError
-from policyd.store.row import References, RowEditor
-from policyd.store.write import Writer
+from policyd.store.writer import Writer
 
 __all__ = ["BulkEditor", "BulkOptions"]
 

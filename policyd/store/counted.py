@@ -10,10 +10,10 @@ from typing import TypeVar
 from policyd.address import fold
 from policyd.errors import RefusedError
 from policyd.model import Address, Mailbox
-from policyd.rows import Keep, Mode
-from policyd.store import point
+from policyd.records import Keep, Mode
+from policyd.store import queries
 from policyd.store.journal import Kept
-from policyd.store.write import Writer
+from policyd.store.writer import Writer
 
 _Value = TypeVar("_Value")
 
@@ -42,10 +42,10 @@ class CountedTables:
 
     def __init__(self, connection: sqlite3.Connection, writer: Writer, options: BulkOptions) -> None:
         self.connection = connection
-        self.rows = point.rows_of(connection)
+        self.rows = queries.rows_of(connection)
         self.writer = writer
         self.options = options
-        self.is_managed = lru_cache(_DOMAINS_KEPT)(lambda name: point.domain(self.rows, name) is not None)
+        self.is_managed = lru_cache(_DOMAINS_KEPT)(lambda name: queries.domain(self.rows, name) is not None)
         self.tally: Counter[tuple[str, str]] = Counter()
         self.seen: Callable[[Kept], None] | None = None
 
@@ -56,7 +56,7 @@ class CountedTables:
 
     def need_mailbox(self, name: str) -> Mailbox:
         """The mailbox *name*. Raises WaitsError where there is none."""
-        mailbox = point.mailbox_named(self.rows, fold(name))
+        mailbox = queries.mailbox_named(self.rows, fold(name))
         if mailbox is None:
             raise WaitsError(f"there is no mailbox {name}")
         return mailbox

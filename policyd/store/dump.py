@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from policyd.model import BlockedSender, Domain, Mailbox, Unlisted
 from policyd.store import schema
-from policyd.store.point import SELECT_BLOCKED, SELECT_MAILBOX, compiled, to_blocked, to_mailbox
+from policyd.store.queries import SELECT_BLOCKED, SELECT_MAILBOX, compiled, to_blocked, to_mailbox
 
 _DOMAINS = compiled(select(schema.domain).order_by(schema.domain.c.name))
 _MAILBOXES = compiled(SELECT_MAILBOX.order_by(schema.mailbox.c.id))

@@ -10,7 +10,7 @@ from policyd.errors import NotManagedError, RefusedError
 from policyd.model import Address, Domain, Mailbox, Receive, Unlisted
 from policyd.rules import is_past
 from policyd.store import read
-from policyd.store.write import Writer
+from policyd.store.writer import Writer
 
 NO_END = 0  # as an `until`: takes an end away
 

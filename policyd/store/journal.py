@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, insert, select
 
 from policyd.model import Address, BlockedSender, Change, Domain, Mailbox, Receive, Recipients, Unlisted
-from policyd.store.point import compiled
+from policyd.store.queries import compiled
 from policyd.store.schema import change
 
 Kept = Domain | Mailbox | Address | BlockedSender

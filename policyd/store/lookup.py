@@ -9,8 +9,8 @@ from typing import Any
 
 from policyd.errors import StoreError
 from policyd.model import BlockedSender, Domain, Mailbox
-from policyd.store import point
-from policyd.store.connect import check_version, connect_reading, is_unchanging, missing_error, store_error
+from policyd.store import queries
+from policyd.store.database import check_version, connect_reading, is_unchanging, missing_error, store_error
 
 _DOMAINS_KEPT = 1024
 _NO_VERSION = -1
@@ -33,7 +33,7 @@ class Lookup:
         self._is_fixed = False  # opened as a file that can't change
         self._version = _NO_VERSION  # of the state that was last looked at, as the connection counts
         self._has_begun = False
-        self._domain = lru_cache(_DOMAINS_KEPT)(partial(point.domain, self._rows))
+        self._domain = lru_cache(_DOMAINS_KEPT)(partial(queries.domain, self._rows))
 
     def begin(self) -> bool:
         """Look at one state of the tables, the newest, until `end`: whether it may be another than the last time.
@@ -81,15 +81,15 @@ class Lookup:
 
     def mailbox_with(self, address: str) -> Mailbox | None:
         """The mailbox that has *address*, in normal form."""
-        return point.mailbox_with(self._rows, address)
+        return queries.mailbox_with(self._rows, address)
 
     def mailbox_named(self, folded_name: str) -> Mailbox | None:
         """The mailbox whose name folds to this."""
-        return point.mailbox_named(self._rows, folded_name)
+        return queries.mailbox_named(self._rows, folded_name)
 
     def entries_for(self, mailbox_id: int, patterns: Sequence[str]) -> tuple[BlockedSender, ...]:
         """The blocked senders that are this mailbox (0 for none) or one of *patterns*."""
-        return point.entries_for(self._rows, mailbox_id, patterns)
+        return queries.entries_for(self._rows, mailbox_id, patterns)
 
     def _rows(self, statement: str, *values: str | int) -> list[tuple[Any, ...]]:
         if self._cursor is None:

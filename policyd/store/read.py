@@ -9,7 +9,7 @@ from policyd.address import fold, is_pattern, normal_domain
 from policyd.errors import AddressError
 from policyd.model import Address, BlockedSender, Change, Domain, Mailbox, Unlisted
 from policyd.store import schema
-from policyd.store.point import SELECT_BLOCKED, SELECT_MAILBOX, to_blocked, to_mailbox
+from policyd.store.queries import SELECT_BLOCKED, SELECT_MAILBOX, to_blocked, to_mailbox
 
 
 def domains(connection: Connection) -> Iterator[Domain]:

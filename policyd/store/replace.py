@@ -10,10 +10,10 @@ from sqlalchemy.schema import CreateTable
 from policyd.address import fold, pattern_domain
 from policyd.errors import RefusedError
 from policyd.model import Address, BlockedSender, Mailbox
-from policyd.store import point, schema
+from policyd.store import queries, schema
 from policyd.store.bulk import BulkEditor
 from policyd.store.journal import Kept
-from policyd.store.point import SELECT_ADDRESS, compiled, to_address
+from policyd.store.queries import SELECT_ADDRESS, compiled, to_address
 
 _seen = MetaData()
 _seen_address = Table("seen_address", _seen, Column("address", Text, primary_key=True), prefixes=["TEMPORARY"])
@@ -96,22 +96,22 @@ class Replacement:
 
     def _unseen_mailboxes(self) -> Iterator[Mailbox]:
         """The mailboxes that the file does not name and whose every address is in its domains."""
-        rows = point.rows_of(self._connection)
+        rows = queries.rows_of(self._connection)
         for (number,) in self._connection.execute(_UNSEEN_MAILBOXES).fetchall():
-            mailbox, held = point.mailbox_numbered(rows, number), point.addresses_of(rows, number)
+            mailbox, held = queries.mailbox_numbered(rows, number), queries.addresses_of(rows, number)
             if mailbox and held and all(self._is_ours(each.address) for each in held):
                 yield mailbox
 
     def _unseen_entries(self) -> Iterator[BlockedSender]:
         """The blocked senders in the file's domains that it does not name; none where it names none at all."""
-        rows = point.rows_of(self._connection)
+        rows = queries.rows_of(self._connection)
         for (number,) in self._connection.execute(_UNSEEN_ENTRIES).fetchall() if self._has_entries else ():
-            entry = point.entry(rows, number)
+            entry = queries.entry(rows, number)
             if entry is not None and self._is_inside(rows, entry):
                 yield entry
 
-    def _is_inside(self, rows: point.Rows, entry: BlockedSender) -> bool:
+    def _is_inside(self, rows: queries.Rows, entry: BlockedSender) -> bool:
         if entry.pattern:
             return pattern_domain(entry.pattern) in self._domains
-        holder = point.mailbox_named(rows, fold(entry.mailbox))
-        return holder is not None and any(self._is_ours(each.address) for each in point.addresses_of(rows, holder.id))
+        holder = queries.mailbox_named(rows, fold(entry.mailbox))
+        return holder is not None and any(self._is_ours(each.address) for each in queries.addresses_of(rows, holder.id))

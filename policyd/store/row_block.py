@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from policyd.address import fold, is_pattern, pattern_domain
 from policyd.model import BlockedSender, Mailbox, Recipients
-from policyd.rows import BlockRow, Keep, ListEdit, Mode
-from policyd.store import point
+from policyd.records import BlockRow, Keep, ListEdit, Mode
+from policyd.store import queries
 from policyd.store.counted import CountedTables, check_mode, given
 
 
@@ -19,7 +19,7 @@ class BlockRowEditor:
         """Apply *row*. Raises RefusedError, and WaitsError if a mailbox has to be there first."""
         holder = None if is_pattern(row.sender) else self._tables.need_mailbox(row.sender)
         wanted = self._wanted_entry(row, holder)
-        found = point.entries_for(self._tables.rows, holder.id if holder else 0, () if holder else (row.sender,))
+        found = queries.entries_for(self._tables.rows, holder.id if holder else 0, () if holder else (row.sender,))
         before = next((each for each in found if each.to == wanted.to), None)
         check_mode(row.mode, f"the blocked sender {row.sender} to {wanted.to}", before is not None)
         if row.mode is Mode.DELETE:
@@ -62,7 +62,7 @@ class BlockRowEditor:
 
     def put_rejected(self, mailbox: Mailbox, edit: ListEdit) -> None:
         """Make the senders that may not send to *mailbox* what the row says."""
-        entries = {fold(each.sender): each for each in point.entries_to(self._tables.rows, mailbox.id)}
+        entries = {fold(each.sender): each for each in queries.entries_to(self._tables.rows, mailbox.id)}
         added = {fold(sender) for sender in edit.add}
         gone = entries if edit.clear else [fold(sender) for sender in edit.remove]
         for key in gone:
@@ -74,6 +74,6 @@ class BlockRowEditor:
     def remove_all(self, mailbox: Mailbox) -> None:
         """Take away every entry that is *mailbox* or that is to it."""
         rows = self._tables.rows
-        own, other = point.entries_for(rows, mailbox.id, ()), point.entries_to(rows, mailbox.id)
+        own, other = queries.entries_for(rows, mailbox.id, ()), queries.entries_to(rows, mailbox.id)
         for entry in {entry.id: entry for entry in (*own, *other)}.values():
             self.put(entry, None)

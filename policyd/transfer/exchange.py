@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from policyd.errors import TransferError
-from policyd.rows import BlockRow, Mode, Notice, Problem, Record, Row
+from policyd.records import BlockRow, Mode, Notice, Problem, Record, Row
 from policyd.transfer.delimited import Fields, read_records
 from policyd.transfer.exchange_header import Column, Header, read_header
 from policyd.transfer.exchange_row import ObjectRow, Reading

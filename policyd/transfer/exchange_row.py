@@ -8,7 +8,7 @@ from typing import TypeVar
 from policyd.address import fold, normal_name
 from policyd.errors import AddressError
 from policyd.model import Receive
-from policyd.rows import KEEP, Keep, ListEdit, MailboxRow, Mode, Problem
+from policyd.records import KEEP, Keep, ListEdit, MailboxRow, Mode, Problem
 from policyd.transfer.exchange_cells import Cell, Part, common_name, is_delete, read_cell, read_proxies, unescape
 from policyd.transfer.exchange_header import NAMING, Column, Header
 from policyd.transfer.formats import ReadOptions

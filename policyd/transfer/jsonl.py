@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from policyd.address import normal_pattern
 from policyd.model import BlockedSender, Mailbox
-from policyd.rows import Notice, Problem, Record
+from policyd.records import Notice, Problem, Record
 from policyd.transfer.formats import ReadOptions, Tables
 from policyd.transfer.objects import KEYS, read_object
 from policyd.transfer.text import LINE_LIMIT, Line, find_encoding, read_lines

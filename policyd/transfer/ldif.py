@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from policyd.errors import AddressError
 from policyd.model import Receive
-from policyd.rows import KEEP, Keep, ListEdit, MailboxRow, Mode, Notice, Problem, Record
+from policyd.records import KEEP, Keep, ListEdit, MailboxRow, Mode, Notice, Problem, Record
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.ldif_entries import ACCEPTED, NAMES, REJECTED, Edit, Entry, read_entries
 from policyd.transfer.ldif_people import (

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from ldif import LDIFParser  # type: ignore[import-untyped]  # it has no annotations
 
 from policyd.errors import TransferError
-from policyd.rows import Notice, Problem
+from policyd.records import Notice, Problem
 from policyd.transfer.distinguished import Name, parse_name
 from policyd.transfer.text import LINE_LIMIT, Line, find_encoding, read_lines
 

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 from policyd.errors import AddressError, TransferError
 from policyd.model import BlockedSender, Mailbox
-from policyd.rows import Notice, Problem, Record
+from policyd.records import Notice, Problem, Record
 from policyd.transfer.delimited import Fields, read_records
 from policyd.transfer.formats import ReadOptions, Tables
 from policyd.transfer.objects import BOTH, KEYS, LISTS, Parse, make_row, refuse

@@ -11,7 +11,7 @@ from typing import Any
 from policyd.address import check_text, is_pattern, normal_domain, normal_name, normal_pattern, parse_address
 from policyd.errors import PolicydError
 from policyd.model import Receive, Unlisted
-from policyd.rows import ListEdit, Mode
+from policyd.records import ListEdit, Mode
 
 LATEST = 253402300799  # the end of the year 9999, the last time that has an ISO date
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from policyd.store.connect import reading
+from policyd.store.database import reading
 from tests.command_line import CommandLine, command_line
 
 RUNS = 200

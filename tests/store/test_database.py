@@ -16,7 +16,7 @@ import pytest
 from policyd.errors import StoreCreateError, StoreError, StoreMissingError, StoreWriteError
 from policyd.model import Domain
 from policyd.store import read
-from policyd.store.connect import changing, create_database, reading
+from policyd.store.database import changing, create_database, reading
 from policyd.store.schema import VERSION
 from tests.command_line import LIMIT_SECONDS, MEMORY, CommandLine, Ended
 from tests.writing import editors_on

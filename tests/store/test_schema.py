@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from policyd.store.connect import create_database
+from policyd.store.database import create_database
 from policyd.store.schema import APPLICATION_ID, VERSION, metadata
 
 COLUMNS = [column for table in metadata.sorted_tables for column in table.columns]

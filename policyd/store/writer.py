@@ -14,7 +14,7 @@ from policyd.address import fold
 from policyd.model import Address, BlockedSender, Domain, Mailbox
 from policyd.store import schema
 from policyd.store.journal import Journal, Kept
-from policyd.store.point import compiled
+from policyd.store.queries import compiled
 
 
 def _insert(table: Table) -> str:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from policyd.errors import RefusedError
 from policyd.model import Change
-from policyd.store.connect import changing, driver_connection
+from policyd.store.database import changing, driver_connection
 from policyd.store.dump import Dump
 from policyd.store.undo import undo_changeset
 from tests.command_line import command_line

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from policyd.address import fold, is_pattern, name_after
 from policyd.errors import NotManagedError, RefusedError
 from policyd.model import Address, BlockedSender, Domain, Mailbox, Receive, Unlisted
-from policyd.rows import (
+from policyd.records import (
     KEEP,
     AddressRow,
     BlockRow,
@@ -16,7 +16,7 @@ from policyd.rows import (
     Mode,
     Row,
 )
-from policyd.store import point
+from policyd.store import queries
 from policyd.store.counted import CountedTables, WaitsError, check_mode, given
 from policyd.store.row_block import BlockRowEditor
 
@@ -62,19 +62,19 @@ class RowEditor:
         if isinstance(kept, Mailbox):
             self._remove_mailbox(kept)
         elif isinstance(kept, Address):
-            held = point.addresses_of(self._tables.rows, self._tables.need_mailbox(kept.mailbox).id)
+            held = queries.addresses_of(self._tables.rows, self._tables.need_mailbox(kept.mailbox).id)
             self._put_addresses(held, _in_order(kept.mailbox, [each.address for each in held if each != kept]))
         else:
             self._blocks.put(kept, None)
 
     def _apply_domain(self, row: DomainRow) -> None:
-        before = point.domain(self._tables.rows, row.name)
+        before = queries.domain(self._tables.rows, row.name)
         check_mode(row.mode, f"the domain {row.name}", before is not None)
         after = None
         if row.mode is not Mode.DELETE:
             unlisted = before.unlisted if before else Unlisted.REJECT
             after = Domain(row.name, given(row.unlisted, unlisted))
-        elif next(point.addresses_in(self._tables.connection, row.name), None):
+        elif next(queries.addresses_in(self._tables.connection, row.name), None):
             raise RefusedError(f"{row.name} has addresses; remove them first")
         self._tables.writer.put_domain("domain.import", before, after)
         self._tables.is_managed.cache_clear()
@@ -103,7 +103,7 @@ class RowEditor:
         """Make the mailbox what *row* says, but for whom it rejects, and return it."""
         name = before.name if before else self._free_name(row)
         check_mode(row.mode, f"the mailbox {name}", before is not None)
-        held = point.addresses_of(self._tables.rows, before.id) if before else []
+        held = queries.addresses_of(self._tables.rows, before.id) if before else []
         addresses = held if isinstance(row.addresses, Keep) else self._wanted_addresses(name, held, row.addresses)
         wanted = self._wanted_mailbox(name, before, row)
         after = self._tables.writer.put_mailbox("mailbox.import", before, wanted) or wanted
@@ -120,17 +120,17 @@ class RowEditor:
     def _named_mailbox(self, row: MailboxRow) -> Mailbox | None:
         """The mailbox that *row* is about, if it is there; one named by its address is the one that has it."""
         if row.is_named_by_address and isinstance(row.addresses, ListEdit):
-            return point.mailbox_with(self._tables.rows, row.addresses.add[0])
-        return point.mailbox_named(self._tables.rows, fold(row.name))
+            return queries.mailbox_with(self._tables.rows, row.addresses.add[0])
+        return queries.mailbox_named(self._tables.rows, fold(row.name))
 
     def _free_name(self, row: MailboxRow) -> str:
         """The name for a new mailbox: where an address named it and the name is taken, with the domain behind."""
-        if not row.is_named_by_address or point.mailbox_named(self._tables.rows, fold(row.name)) is None:
+        if not row.is_named_by_address or queries.mailbox_named(self._tables.rows, fold(row.name)) is None:
             return row.name
         assert isinstance(row.addresses, ListEdit)
         address = row.addresses.add[0]
         name = name_after(address, has_domain=True)
-        if point.mailbox_named(self._tables.rows, fold(name)) is not None:
+        if queries.mailbox_named(self._tables.rows, fold(name)) is not None:
             raise RefusedError(f"there is a mailbox {name} already, and it does not have {address}; give a name")
         return name
 
@@ -163,7 +163,7 @@ class RowEditor:
             if is_pattern(sender):
                 patterns.add(sender)
                 continue
-            held = point.addresses_of(self._tables.rows, self._tables.need_mailbox(sender).id)
+            held = queries.addresses_of(self._tables.rows, self._tables.need_mailbox(sender).id)
             if not held:
                 raise RefusedError(f"{sender} has no address, so accepting it would do nothing")
             patterns.update(each.address for each in held)
@@ -185,7 +185,7 @@ class RowEditor:
             if not self._tables.options.add_domains:
                 raise NotManagedError(text, domain)
             self._apply_domain(DomainRow(domain))
-        owner = point.address(self._tables.rows, text)
+        owner = queries.address(self._tables.rows, text)
         if owner is not None:
             raise WaitsError(f"{text} is an address of {owner.mailbox} already")
 
@@ -201,7 +201,7 @@ class RowEditor:
 
     def _remove_mailbox(self, mailbox: Mailbox | None) -> None:
         assert mailbox is not None
-        self._put_addresses(point.addresses_of(self._tables.rows, mailbox.id), [])
+        self._put_addresses(queries.addresses_of(self._tables.rows, mailbox.id), [])
         self._blocks.remove_all(mailbox)
         self._tables.writer.put_mailbox("mailbox.import", mailbox, None)
         self._tables.count("mailbox", mailbox, None)
@@ -212,7 +212,7 @@ class RowEditor:
         if mailbox is None and (not is_last or row.mode in (Mode.MODIFY, Mode.DELETE)):
             raise WaitsError(f"there is no mailbox {row.target}")
         if mailbox is not None:
-            held = point.address(self._tables.rows, row.address)
+            held = queries.address(self._tables.rows, row.address)
             is_there = held is not None and held.mailbox == mailbox.name
             check_mode(row.mode, f"the address {row.address} of {mailbox.name}", is_there)
             edit = ListEdit(remove=(row.address,)) if row.mode is Mode.DELETE else ListEdit(add=(row.address,))
@@ -230,8 +230,8 @@ class RowEditor:
 
     def _target(self, target: str) -> Mailbox | None:
         if "@" in target:
-            return point.mailbox_with(self._tables.rows, target)
-        return point.mailbox_named(self._tables.rows, fold(target))
+            return queries.mailbox_with(self._tables.rows, target)
+        return queries.mailbox_named(self._tables.rows, fold(target))
 
 
 def _has_references(row: MailboxRow) -> bool:

@@ -8,10 +8,10 @@ import pytest
 
 from policyd.errors import StoreError
 from policyd.model import Domain
-from policyd.store.connect import changing, driver_connection
+from policyd.store.database import changing, driver_connection
 from policyd.store.edit import Editor
 from policyd.store.journal import Journal
-from policyd.store.write import Writer
+from policyd.store.writer import Writer
 from tests.command_line import command_line
 
 LINES = [

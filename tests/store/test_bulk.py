@@ -6,8 +6,8 @@ import pytest
 
 from policyd.errors import RefusedError
 from policyd.model import Receive, Unlisted
-from policyd.rows import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, Mode, Problem, Record
-from policyd.store.connect import changing, driver_connection
+from policyd.records import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, Mode, Problem, Record
+from policyd.store.database import changing, driver_connection
 from policyd.store.dump import Dump
 from policyd.store.replace import Replacement
 from tests.command_line import command_line
