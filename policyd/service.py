@@ -21,7 +21,7 @@ from policyd.listening import Listener, tell_of
 from policyd.permissions import check_database as check_permissions
 from policyd.server import Patience, PolicyFactory
 from policyd.settings import Settings
-from policyd.store.database import database_path
+from policyd.store.database import Database
 from policyd.store.lookup import Lookup
 from policyd.systemd import Supervisor
 
@@ -49,13 +49,13 @@ class PolicyService(Service):
         self._acceptors: list[Acceptor] = []
         self._admission: Admission | None = None  # where there are no listeners, others admit
         self._settings = settings
-        self._lookup = Lookup(database_path(settings.database))
+        self._lookup = Lookup(Database(settings.database))
         self.audit = open_audit(settings.audit, reactor)
         self.factory = PolicyFactory(Decider(settings, self._lookup), self.audit, reactor, _patience(settings))
 
     def startService(self) -> None:
         """Open the database, then take connections. Raises StoreError."""
-        check_permissions(database_path(self._settings.database))
+        check_permissions(Database(self._settings.database).path)
         self._lookup.begin()
         self._lookup.end()
         if self._listeners:
@@ -86,7 +86,7 @@ class PolicyService(Service):
         settings = reread(self._load, self._settings, self.audit)
         if settings is None:
             return
-        lookup = Lookup(database_path(settings.database))
+        lookup = Lookup(Database(settings.database))
         audit = open_audit(settings.audit, self._reactor)
         audit.take_over(self.audit)
         self._settings, self._lookup, self.audit = settings, lookup, audit
@@ -204,8 +204,8 @@ def heartbeat_seconds(supervisor: Supervisor) -> float:
 
 def check_database(settings: Settings) -> None:
     """Raises StoreError unless there is a database that can be read, and that not everybody can write."""
-    check_permissions(database_path(settings.database))
-    lookup = Lookup(database_path(settings.database))
+    check_permissions(Database(settings.database).path)
+    lookup = Lookup(Database(settings.database))
     lookup.begin()
     lookup.close()
 

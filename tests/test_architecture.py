@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "policyd"
-MODULE_LINES = 320
+MODULE_LINES = 600
 FUNCTION_LINES = 35
 
 # From the top down, as in CONTRIBUTING.rst: a file imports only from the lines below its own.
@@ -22,7 +22,7 @@ LAYERS = [
         *("policyd.cli.address", "policyd.cli.sender", "policyd.cli.history", "policyd.cli.database"),
         *("policyd.cli.import_", "policyd.cli.export", "policyd.cli.undo"),
     ],
-    ["policyd.cli.progress", "policyd.cli.rejects"],
+    ["policyd.cli.progress"],
     ["policyd.cli.command"],
     ["policyd.cli.output"],
     ["policyd.cli.types"],
@@ -34,6 +34,9 @@ LAYERS = [
     ["policyd.limits", "policyd.listening"],
     ["policyd.server"],
     ["policyd.protocol"],
+    ["policyd.admin"],
+    ["policyd.admin.importing", "policyd.admin.exporting"],
+    ["policyd.admin.session", "policyd.admin.rejects"],
     ["policyd.audit"],
     ["policyd.backlog"],
     ["policyd.syslog"],
@@ -42,15 +45,13 @@ LAYERS = [
     ["policyd.store.backup"],
     ["policyd.store.check"],
     ["policyd.store.replay"],
-    ["policyd.store.replace", "policyd.store.undo", "policyd.store.dump"],
+    ["policyd.store.replace", "policyd.store.undo"],
     ["policyd.store.bulk"],
-    ["policyd.store.apply", "policyd.store.block"],
-    ["policyd.store.row_block"],
-    ["policyd.store.counted"],
+    ["policyd.store.apply"],
     ["policyd.store.edit"],
     ["policyd.store.writer"],
     ["policyd.store.journal"],
-    ["policyd.store.read", "policyd.store.lookup"],
+    ["policyd.store.lookup"],
     ["policyd.store.queries"],
     ["policyd.store.database"],
     ["policyd.store.draft"],
@@ -89,7 +90,7 @@ LIBRARIES = {
     "rich": r"policyd\.cli\.(output|progress)",
     "twisted": r"policyd\.(cli\.serve|reactor|service|acceptor|server|protocol)",
     "sqlalchemy": r"policyd\.store\..*",
-    "sqlite3": r"policyd\.store\..*",
+    "sqlite3": r"policyd\.store\.(database|lookup|backup|check|replay)",
     "ldif": r"policyd\.transfer\.ldif_(entries|write)",
     "cattrs": r"policyd\.settings",
     "idna": r"policyd\.address",

@@ -47,7 +47,7 @@ def command(stdin: str | None, recipient: str | None, daemon: bool, **given: str
         _print_reply(call, _ask_daemon(call, request))
         return
     trace: list[str] = []
-    lookup = Lookup(call.database_path)
+    lookup = Lookup(call.store)
     decider = Decider(call.settings, lookup)
     decision = decider.decide(request, int(time.time()), lambda step, *values: trace.append(step.format(*values)))
     lookup.close()

@@ -10,10 +10,9 @@ from policyd.cli.output import print_object
 from policyd.cli.progress import Progress
 from policyd.errors import StoreUnsoundError
 from policyd.model import Finding
-from policyd.store import read
 from policyd.store.backup import back_up
 from policyd.store.check import Check, Checked
-from policyd.store.database import create_database, driver_connection
+from policyd.store.database import create_database, reading
 
 _SHOWN = 20  # findings
 
@@ -31,10 +30,10 @@ def create() -> None:
     Example: policyd database create
     """
     call = invocation()
-    create_database(call.database_path)
-    call.say(f"made {call.database_path}")
+    create_database(call.store)
+    call.say(f"made {call.store}")
     if call.json:
-        print_object(call, {"database": str(call.database_path)})
+        print_object(call, {"database": str(call.store)})
 
 
 @command.command("check")
@@ -49,13 +48,13 @@ def check() -> None:
     """
     call = invocation()
     findings = _Findings(call)
-    with call.reading() as connection:
-        checked = findings.of(Check(driver_connection(connection)))
-    path = call.database_path
+    database = call.store
+    with reading(database) as connection:
+        checked = findings.of(Check(connection.driver))
     if call.json:
-        print_object(call, {"database": str(path), **findings.outcome(checked)})
-    findings.must_be_none(f"{path}")
-    call.say(f"{path} is sound: {checked.rows} rows; its last change is {checked.change}, digest {checked.digest}")
+        print_object(call, {"database": str(database), **findings.outcome(checked)})
+    findings.must_be_none(f"{database}")
+    call.say(f"{database} is sound: {checked.rows} rows; its last change is {checked.change}, digest {checked.digest}")
 
 
 @command.command("backup")
@@ -81,7 +80,7 @@ def backup(file: Path) -> None:
         checked = findings.of(check)
 
     with Progress(unit="pages") as progress:
-        back_up(call.database_path, file, progress.reach, verify)
+        back_up(call.store, file, progress.reach, verify)
     octets = file.stat().st_size
     if call.json:
         print_object(call, {"backup": str(file), "octets": octets, **findings.outcome(checked)})
@@ -97,10 +96,10 @@ def stats() -> None:
     Example: policyd database stats --json
     """
     call = invocation()
-    path = call.database_path
-    with call.reading() as connection:
-        counted = read.counts(connection)
-    print_object(call, {"database": str(path), "octets": path.stat().st_size, **counted})
+    database = call.store
+    with call.reading() as queries:
+        counts = queries.counts()
+    print_object(call, {"database": str(database), "octets": database.path.stat().st_size, **counts})
 
 
 class _Findings:

@@ -6,7 +6,6 @@ from policyd.cli.command import Group, invocation, need_consent
 from policyd.cli.output import print_list
 from policyd.cli.types import DOMAIN
 from policyd.model import Domain, Unlisted
-from policyd.store import read
 from policyd.store.journal import snapshot
 
 _UNLISTED = click.Choice([each.value for each in Unlisted])
@@ -28,8 +27,8 @@ def add(name: str, unlisted: str) -> None:
     \b
     Example: policyd domain add example.com
     """
-    with invocation().changing(may_create=True) as changes:
-        changes.edit.add_domain(Domain(name, Unlisted(unlisted)))
+    with invocation().changing(may_create=True) as edit:
+        edit.add_domain(Domain(name, Unlisted(unlisted)))
 
 
 @command.command("set")
@@ -41,8 +40,8 @@ def set_(name: str, unlisted: str) -> None:
     \b
     Example: policyd domain set example.com --unlisted accept
     """
-    with invocation().changing() as changes:
-        changes.edit.set_domain(name, Unlisted(unlisted))
+    with invocation().changing() as edit:
+        edit.set_domain(name, Unlisted(unlisted))
 
 
 @command.command("remove")
@@ -55,12 +54,12 @@ def remove(name: str, yes: bool) -> None:
     Example: policyd domain remove example.com
     """
     call = invocation()
-    with call.reading() as connection:
-        count = sum(1 for _ in read.addresses(connection, domain=name))
+    with call.reading() as queries:
+        count = sum(1 for _ in queries.addresses(name))
     if count:
         need_consent(f"{name} has {count} addresses, which would be removed with it.", is_given=yes)
-    with call.changing() as changes:
-        changes.edit.remove_domain(name)
+    with call.changing() as edit:
+        edit.remove_domain(name)
 
 
 @command.command("list")
@@ -70,5 +69,5 @@ def list_() -> None:
     \b
     Example: policyd domain list --json
     """
-    with invocation().reading() as connection:
-        print_list(invocation(), map(snapshot, read.domains(connection)), ("name", "unlisted"))
+    with invocation().reading() as queries:
+        print_list(invocation(), map(snapshot, queries.domains()), ("name", "unlisted"))

@@ -3,17 +3,15 @@
 import json
 import os
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
 import click
 
-from policyd.audit import AuditLog
+from policyd.admin.session import Changing
 from policyd.model import Change
 from policyd.settings import Settings
-from policyd.syslog import open_sink
 
 _TIMES = frozenset({"until", "at", "created_at"})
 _NOUNS = {"sender": "blocked sender"}
@@ -27,7 +25,7 @@ class Call(Protocol):
 
     @property
     def settings(self) -> Settings:
-        """Where the audit goes."""
+        """Those of the call."""
 
     def say(self, line: str) -> None:
         """Tell a person."""
@@ -55,23 +53,23 @@ def print_object(call: Call, value: Mapping[str, Any]) -> None:
         click.echo(f"{name}: {cell(name, each)}".rstrip())
 
 
-def tell_changes(call: Call, changes: Sequence[Change]) -> None:
-    """Log each change of a command that has succeeded, and tell whoever called."""
-    _log(call, changes)
+def print_changes(call: Call, made: Changing) -> None:
+    """Show what a command changed: a line a change for people, or JSON."""
+    warn_of_silent_syslog(call, made.is_logged)
     if call.json:
-        changeset = changes[0].changeset if changes else None
-        click.echo(json.dumps({"changeset": changeset, "changes": [*map(as_object, changes)]}, ensure_ascii=False))
+        changes = [*map(as_object, made.changes)]
+        click.echo(json.dumps({"changeset": made.changeset, "changes": changes}, ensure_ascii=False))
         return
-    for change in changes:
+    for change in made.changes:
         call.say(describe(change))
-    if not changes:
+    if not made.changes:
         call.say("nothing to change: it stands so already")
 
 
-def log_changes(call: Call, who: str, changeset: int, operation: str, about: str, count: int) -> None:
-    """Log a changeset that is too large for a line a change as one line."""
-    after = json.dumps({"changes": count})
-    _log(call, [Change(changeset, int(time.time()), who, changeset, operation, about, None, after)])
+def warn_of_silent_syslog(call: Call, is_logged: bool) -> None:
+    """Tell a person that the audit lacks lines, where it *is_logged* only in part."""
+    if not is_logged:
+        call.say(f"policyd: warning: {call.settings.audit.syslog} took no line; the journal has the change")
 
 
 def as_object(change: Change) -> dict[str, Any]:
@@ -121,14 +119,6 @@ def cell(name: str, value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return " ".join(map(str, value))
     return str(value)
-
-
-def _log(call: Call, changes: Iterable[Change]) -> None:
-    audit = AuditLog(call.settings.audit, open_sink(call.settings.audit))
-    for change in changes:
-        audit.changed(change)
-    if audit.close():
-        call.say(f"policyd: warning: {call.settings.audit.syslog} took no line; the journal has the change")
 
 
 def _to(entry: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from policyd.errors import StoreCreateError, StoreError, StoreWriteError
 from policyd.store.check import Check
-from policyd.store.database import driver_connection, reading, store_error
+from policyd.store.database import Database, reading, store_error
 from policyd.store.draft import drafting
 
 _PAGES = 1024  # copied in one step
@@ -18,18 +18,18 @@ Tell = Callable[[int, int], None]  # pages done, pages in all
 Verify = Callable[[Check], None]
 
 
-def back_up(path: Path, target: Path, tell: Tell, verify: Verify) -> None:
-    """Copy one state of the database at *path* to *target*, which appears whole, after *verify* has read it.
+def back_up(database: Database, target: Path, tell: Tell, verify: Verify) -> None:
+    """Copy one state of *database* to *target*, which appears whole, after *verify* has read it.
 
-    Raises StoreError where *path* can't be read, StoreCreateError where *target* can't be made or is there already,
+    Raises StoreError where it can't be read, StoreCreateError where *target* can't be made or is there already,
     StoreWriteError where it can't be written.
     """
     if os.path.lexists(target):
         raise _exists(target)
     try:
         with drafting(target) as draft:
-            with reading(path) as connection:
-                _copy(driver_connection(connection), draft, target, tell)
+            with reading(database) as connection:
+                _copy(connection.driver, draft, target, tell)
             with closing(_open_again(draft)) as copy:
                 try:
                     verify(Check(copy))

@@ -11,9 +11,9 @@ from sqlalchemy import create_engine, func, literal_column, select
 from policyd.address import check_text, fold, normal_domain, normal_name, normal_pattern, parse_address
 from policyd.errors import AddressError
 from policyd.model import Finding
-from policyd.store import queries, schema
-from policyd.store.dump import Grouped
-from policyd.store.queries import compiled
+from policyd.store import schema
+from policyd.store.database import Connection, compiled
+from policyd.store.queries import Grouped, Queries
 from policyd.store.replay import Replay
 
 _RESTORE = "restore a backup"
@@ -76,7 +76,7 @@ class Check:
         self._advance: Callable[[], None] = lambda: None
         self._rows = 0
         self._replay = Replay(connection)
-        self._is_managed = lru_cache(1024)(lambda name: queries.domain(queries.rows_of(connection), name) is not None)
+        self._is_managed = lru_cache(1024)(lambda name: Queries(Connection(connection)).domain(name) is not None)
 
     def count(self) -> int | None:
         """How many rows there are to look at; None where the file is too damaged to tell."""
