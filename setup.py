@@ -62,6 +62,7 @@ setup(
         "test": [
             "pytest~=9.0",
             "pytest-cov~=7.0",
+            "pytest-xdist~=3.8",
             "hypothesis~=6.150",
             "docutils~=0.22",
             # To the last digit: each release brings new complaints about old code.

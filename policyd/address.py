@@ -7,6 +7,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
 import idna
@@ -16,7 +17,10 @@ from policyd.errors import AddressError
 NULL_SENDER = "<>"
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
-_LITERAL = re.compile(r"\[[0-9a-z:.-]{2,60}\]")
+_LEADING_ZEROS = re.compile(r"\b0+(?=[0-9])")
+_OCTAL = re.compile(r"\b0[0-7]+\b")
+_SCANNED = re.compile(r'\\(.?)|["\t-\r ]', re.DOTALL)  # what is gone once a domain has been parsed as RFC 822 has it
+_LABEL_LIMIT = 63
 _DOMAIN_LIMIT = 253  # octets; RFC 1035 §2.3.4 less the root label
 _LOCAL_LIMIT = 1024  # characters; RFC 5321 §4.5.3.1.1 says 64, VERP and IMCEA take more
 _LINE_LIMIT = 2048  # characters; Postfix takes no longer line: postconf(5), line_length_limit
@@ -31,22 +35,32 @@ _IMCEA_OCTET = re.compile(rb"\+([0-9a-f]{2})")
 class EmailAddress(NamedTuple):
     """An address in normal form.
 
-    A `local` of "" is a local part that no mailbox can have (empty, not UTF-8, or longer than SMTP has it);
-    a `domain` of "" is an address without a domain.
+    `local` is its whole local part, `base` the one without the extension, "" where there is no extension. Either is ""
+    if no mailbox can have it (empty, not UTF-8, or too long). A `domain` of "" is an address without a domain.
     """
 
     local: str
     domain: str
+    base: str = ""
 
     def __str__(self) -> str:
-        return f"{self.local}@{self.domain}" if self.domain or "@" in self.local else self.local
+        local = self.local or self.base
+        return f"{local}@{self.domain}" if self.domain or "@" in local else local
+
+    @property
+    def locals(self) -> tuple[str, ...]:
+        """The local parts under which it is looked up, in this order: with its extension, and without."""
+        if not self.base:
+            return (self.local,) if self.local else ()
+        return (self.local, self.base) if self.local else (self.base,)
 
 
 @dataclass(frozen=True, slots=True)
 class Encapsulated:
     """What an IMCEA address holds: its type in lower case, and the text between the slashes.
 
-    No `pieces` at all means that the encoding is broken.
+    The pieces are as they were encoded; lone surrogates stand for bytes that are not UTF-8. No `pieces` at all means
+    that the encoding is broken.
     """
 
     kind: str
@@ -54,10 +68,10 @@ class Encapsulated:
 
     @property
     def common_name(self) -> str:
-        """The last CN of an Exchange distinguished name, "" where there is none."""
-        if self.kind != "ex" or self.pieces[:1] != ("",):
+        """The last CN of an Exchange distinguished name, folded; "" where there is none."""
+        if self.kind != "ex" or self.pieces[:1] != ("",) or not all(map(_is_utf8, self.pieces)):
             return ""
-        names = [value for key, _, value in (piece.partition("=") for piece in self.pieces) if key == "cn"]
+        names = [value for key, _, value in (fold(piece).partition("=") for piece in self.pieces) if key == "cn"]
         return names[-1] if names else ""
 
     @property
@@ -67,14 +81,15 @@ class Encapsulated:
 
 
 def fold(text: str) -> str:
-    """*text* as local parts and names are compared: Unicode NFC, case-folded.
+    """*text* as local parts and names are compared: case-folded, Unicode NFC.
 
-    Folds what is decomposed, so that folding twice changes nothing.
+    Whatever Postfix takes for one, which folds and does not normalise, is one here: so the text is folded as it came,
+    and once more when it is decomposed, so that folding twice changes nothing.
     Source: The Unicode Standard §3.13, D145.
     """
     if text.isascii():
         return text.lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text.casefold()).casefold())
 
 
 def check_text(text: str, what: str) -> str:
@@ -94,7 +109,7 @@ def check_text(text: str, what: str) -> str:
 
 @lru_cache(maxsize=4096)  # a million addresses are in few domains
 def normal_domain(text: str) -> str:
-    """A domain in lower case, as A-labels, without a trailing dot; an address literal as it is.
+    """A domain in lower case, as A-labels, without a trailing dot; an address literal as `ipaddress` writes it.
 
     Raises AddressError for what can't be a domain in an address.
     Source: RFC 5321 §4.1.2 and §4.1.3; RFC 5891; UTS 46, without transitional processing.
@@ -102,35 +117,70 @@ def normal_domain(text: str) -> str:
     shown = ascii(text[:100])
     if len(text) > 2 * _DOMAIN_LIMIT:
         raise AddressError(f"{shown}… is too long for a domain; a domain has at most {_DOMAIN_LIMIT} characters")
+    if text.startswith("["):
+        return _normal_literal(text)
     try:
         mapped = text.lower() if text.isascii() else idna.uts46_remap(text, std3_rules=False)
-        if _LITERAL.fullmatch(mapped):
-            return mapped
         labels = mapped.removesuffix(".").split(".")
         domain = ".".join(label if label.isascii() else idna.alabel(label).decode("ascii") for label in labels)
     except (idna.IDNAError, UnicodeError) as error:
         raise AddressError(f"{shown} is not a domain: {error}") from error
-    if len(domain) > _DOMAIN_LIMIT or not all(_LABEL.fullmatch(label) for label in domain.split(".")):
+    if not _is_domain(domain):
         raise AddressError(f"{shown} is not a domain; a domain looks like example.com")
     return domain
 
 
-def split_address(text: str, origin: str = "") -> EmailAddress:
+def domain_for_postfix(text: str) -> str:
+    """The domain, in normal form, for which Postfix takes *text*, the domain of an address as it sends it; "" for none.
+
+    Postfix parses the domain of a parsed address once more, compares domains by their full case folding, reads a number
+    with a leading zero as octal, and can be told to take an address without brackets for a literal.
+    Source: resolve_addr() in trivial-rewrite, resolve_local(), casefold(); postconf(5), resolve_numeric_domain.
+    """
+    if len(text) <= 2 * _DOMAIN_LIMIT:
+        return _domain_for_postfix(text)
+    return _domain_for_postfix.__wrapped__(text) if len(text) <= _LINE_LIMIT else ""
+
+
+def unicode_domain(domain: str) -> str:
+    """A domain in normal form as people write it, with U-labels."""
+    labels = domain.split(".")
+    try:
+        return ".".join(idna.ulabel(label) if label.startswith("xn--") else label for label in labels)
+    except idna.IDNAError:
+        return domain
+
+
+def split_address(text: str, origin: str = "", delimiters: str = "") -> EmailAddress:
     """An address as Postfix sends it (internal form, unquoted) in normal form. Never raises.
 
-    *origin* is added where there is no domain. A domain that has no normal form is kept as it came:
-    it is no managed domain.
+    *origin* is added where there is no domain; *delimiters* split an extension off. A domain that has no normal form
+    is kept as it came: it is no managed domain.
     """
+    return address_forms(text, origin, delimiters)[0]
+
+
+def address_forms(text: str, origin: str = "", delimiters: str = "") -> tuple[EmailAddress, ...]:
+    """The address of `split_address`, and after it the one for which Postfix takes *text*, if that is another."""
     local, at, domain = text.rpartition("@")
     if not at:
-        local, domain = domain, ""
-    local = fold(local) if len(local) <= _LINE_LIMIT and _is_utf8(local) else ""
+        local, domain = domain, origin
+    elif not domain.strip('\\" \t'):
+        domain = origin
+    # The extension is split off before anything else is done: it may be no text at all, and folding may make one
+    # character of the delimiter and what follows.
+    base, extension = split_extension(local, delimiters)
+    base = "" if extension is None else _normal_local(base)
+    local = _normal_local(local)
     if not domain:
-        return EmailAddress(local, origin)
+        return (EmailAddress(local, "", base),)
     try:
-        return EmailAddress(local, normal_domain(domain))
+        normal = normal_domain(domain)
     except AddressError:
-        return EmailAddress(local, domain.encode("utf-8", "replace").decode("utf-8").lower())
+        normal = domain.encode("utf-8", "replace").decode("utf-8").lower()
+    address = EmailAddress(local, normal, base)
+    other = domain_for_postfix(domain)
+    return (address,) if other in ("", normal) else (address, EmailAddress(local, other, base))
 
 
 def parse_address(text: str) -> EmailAddress:
@@ -142,6 +192,14 @@ def parse_address(text: str) -> EmailAddress:
     if not at or not local or not domain:
         raise AddressError(f"{text[:100]!a} is not an address; an address looks like alice@example.com")
     return EmailAddress(_typed_local(local), normal_domain(domain))
+
+
+def internal_address(text: str) -> str:
+    """An address as a person types it, as Postfix would send it: unquoted, and the domain as it is written.
+
+    Raises AddressError as `parse_address` does.
+    """
+    return f"{parse_address(text).local}@{text.rpartition('@')[2]}"
 
 
 def is_pattern(text: str) -> bool:
@@ -190,16 +248,17 @@ def pattern_rank(pattern: str) -> tuple[int, int]:
 
 
 def split_extension(local_part: str, delimiters: str) -> tuple[str, str | None]:
-    """Split a local part, in normal form, at its first recipient delimiter.
+    """Split a local part, as Postfix sends it, at its first recipient delimiter.
 
     Returns the part before it and the extension, or None where there is none.
-    Names that Postfix itself owns stay whole, and where `-` delimits, those of mailing-list software.
-    Source: postconf(5), recipient_delimiter and owner_request_special.
+    Names that Postfix itself owns stay whole, and where `-` delimits, those of mailing-list software; Postfix knows
+    them in any case, but not by full case folding.
+    Source: postconf(5), recipient_delimiter and owner_request_special; split_addr().
     """
-    if local_part in _UNSPLIT:
+    name = local_part.lower()
+    if name in _UNSPLIT:
         return local_part, None
-    listish = local_part.startswith("owner-") or (local_part.endswith("-request") and local_part != "-request")
-    if "-" in delimiters and listish:
+    if "-" in delimiters and (name.startswith("owner-") or (name.endswith("-request") and name != "-request")):
         return local_part, None
     found = [at for at in map(local_part.find, delimiters) if at >= 0]
     if not found or min(found) == 0:
@@ -207,22 +266,14 @@ def split_extension(local_part: str, delimiters: str) -> tuple[str, str | None]:
     return local_part[: min(found)], local_part[min(found) + 1 :]
 
 
-def local_forms(local_part: str, delimiters: str) -> tuple[str, ...]:
-    """The local parts under which an address is looked up, in this order: with its extension, and without."""
-    if not local_part:
-        return ()
-    base, extension = split_extension(local_part, delimiters)
-    return (local_part,) if extension is None else (local_part, base)
-
-
-def matching_patterns(address: EmailAddress, delimiters: str) -> tuple[str, ...]:
+def matching_patterns(address: EmailAddress) -> tuple[str, ...]:
     """Every pattern that matches *address*, in normal form; none for an address without a domain.
 
     Source: README, *Patterns*; the forms are those of access(5).
     """
     if not address.domain:
         return ()
-    forms = local_forms(address.local, delimiters)
+    forms = address.locals
     patterns = [f"{local}@{address.domain}" for local in forms] + [f"{local}@" for local in forms]
     if len(address.domain) <= _DOMAIN_LIMIT:
         patterns += _patterns_of_domain(address.domain)
@@ -296,7 +347,67 @@ def _decode_piece(piece: str) -> str:
     if not _IMCEA_PIECE.fullmatch(piece):
         raise ValueError(piece)
     octets = _IMCEA_OCTET.sub(lambda match: bytes.fromhex(match[1].decode("ascii")), piece.encode("ascii"))
-    return fold(octets.decode("utf-8"))
+    return octets.decode("utf-8", "surrogateescape")
+
+
+def _normal_local(text: str) -> str:
+    if text.isascii() and len(text) <= _LINE_LIMIT:
+        return text.lower()
+    return fold(text) if len(text) <= _LINE_LIMIT and _is_utf8(text) else ""
+
+
+@lru_cache(maxsize=4096)
+def _domain_for_postfix(text: str) -> str:
+    domain = fold(_SCANNED.sub(r"\1", text)).removesuffix(".")
+    if len(domain) > 2 * _DOMAIN_LIMIT:
+        return ""
+    if domain.startswith("["):
+        domain = _OCTAL.sub(lambda match: str(int(match[0], 8)), domain) if ":" not in domain else domain
+    elif domain[-1:].isdecimal() or ":" in domain:
+        domain = f"[{domain}]" if _is_literal(f"[{domain}]") else domain
+    try:
+        return normal_domain(domain)
+    except AddressError:
+        pass
+    # IDNA forbids characters that Postfix looks up all the same: such a domain is managed by its A-label.
+    domain = ".".join(map(_forced_a_label, domain.split(".")))
+    return domain if _is_domain(domain) else ""
+
+
+def _forced_a_label(label: str) -> str:
+    if label.isascii() or len(label) > _LABEL_LIMIT or not _is_utf8(label):
+        return label
+    return "xn--" + label.encode("punycode").decode("ascii")
+
+
+def _is_domain(text: str) -> bool:
+    """Whether this is a domain in normal form, and no literal."""
+    return len(text) <= _DOMAIN_LIMIT and all(_LABEL.fullmatch(label) for label in text.split("."))
+
+
+def _is_literal(text: str) -> bool:
+    try:
+        _normal_literal(text)
+    except AddressError:
+        return False
+    return True
+
+
+def _normal_literal(text: str) -> str:
+    """An address literal, with or without the tag of RFC 5321, in normal form; raises AddressError."""
+    inside = text.removesuffix(".")[1:-1].lower().removeprefix("ipv6:")
+    head, colon, tail = inside.rpartition(":")
+    try:
+        if not text.removesuffix(".").endswith("]") or "%" in inside:
+            raise ValueError
+        address = ip_address(head + colon + (_LEADING_ZEROS.sub("", tail) if "." in tail else tail))
+    except ValueError:
+        raise AddressError(
+            f"{text[:100]!a} is not an address literal; one looks like [192.0.2.1] or [IPv6:2001:db8::1]"
+        ) from None
+    if isinstance(address, IPv6Address):
+        return f"[{address.ipv4_mapped}]" if address.ipv4_mapped else f"[ipv6:{address}]"
+    return f"[{address}]"
 
 
 def _is_utf8(text: str) -> bool:

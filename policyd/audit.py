@@ -11,12 +11,13 @@ from typing import Any
 
 from policyd.backlog import Backlog
 from policyd.model import Change, Decision, Request
+from policyd.printable import code, printable
 from policyd.settings import AuditSettings, Decisions, Format
-from policyd.syslog import INFO, NOTICE, WARNING, NoSink, Sink, StderrSink, open_sink
+from policyd.syslog import INFO, NOTICE, WARNING, NoSink, Sink, StderrSink, SyslogSink, line_limit, open_sink
 
-_LINE_LIMIT = 3900  # octets; with syslog's head less than any sink takes at once
-_VALUE_LIMITS = (512, 128, 24)  # characters of one value, the first with which the line fits; what is cut ends in …
-_LONE = re.compile("[\ud800-\udfff]")
+_VALUE_LIMITS = (512, 128, 64, 24, 12, 4)  # characters of a value, the first with which the line fits; cut ends in …
+_WHOLE = frozenset({"action", "would", "rule"})  # our own words are never cut
+_ESCAPED = re.compile("[\\\\\ud800-\udfff]|…\\Z")
 _ATOM = r"[!#-+\--;=?-\[\]-~]*"  # ASCII but blanks, quotes, commas, backslashes and angle brackets
 _PLAIN = re.compile(f"{_ATOM}|<{_ATOM}>")
 
@@ -45,7 +46,9 @@ class AuditLog:
         reactor: Any = None,
     ) -> None:
         self._settings = settings
-        self._lines = Backlog(sink, reactor)
+        self._line_limit = line_limit(settings)
+        self._sink = sink
+        self._lines = Backlog(sink, reactor, self._tell_stuck)
         self._alarm = alarm or NoSink()
         self._echo = echo or NoSink()
         self._dropped = 0
@@ -149,20 +152,19 @@ class AuditLog:
         return True
 
     def _line(self, fields: Mapping[str, Field]) -> str:
-        if self._settings.format is Format.TEXT:
-            line = ", ".join([f"{name}={_shown(value)}" for name, value in fields.items()])
-            if len(line) <= _VALUE_LIMITS[0]:  # so no value is longer
-                return line
+        render = _json_line if self._settings.format is Format.JSON else _text_line
         line = ""
         for limit in _VALUE_LIMITS:
-            short = {name: _cut(value, limit) if isinstance(value, str) else value for name, value in fields.items()}
-            if self._settings.format is Format.JSON:
-                line = json.dumps({n: _whole(value) if isinstance(value, str) else value for n, value in short.items()})
-            else:
-                line = ", ".join([f"{name}={_shown(value)}" for name, value in short.items()])
-            if len(line) <= _LINE_LIMIT and len(line.encode()) <= _LINE_LIMIT:
+            line = render(fields, limit)
+            if len(line) <= self._line_limit and len(line.encode()) <= self._line_limit:
                 break
         return line
+
+    def _tell_stuck(self) -> None:
+        """Tell who watches that no line goes, long before the first one is lost."""
+        problem = self._sink.problem if isinstance(self._sink, SyslogSink) else ""
+        where = f"{self._settings.syslog}{problem and f' ({problem})'}"
+        self._alarm.send(WARNING, f"policyd: warning: syslog {where} takes no lines; they wait until it does")
 
 
 def open_audit(settings: AuditSettings, reactor: Any = None) -> AuditLog:
@@ -195,32 +197,46 @@ def escape(value: str) -> str:
     `\\UHHHHHHHH`; octets that are not UTF-8 as `\\xHH`.
     """
     text = value.replace("\\", "\\\\").replace('"', '\\"').replace(", ", "\\x2c ")
-    if not text.isprintable():
-        text = "".join(each if each.isprintable() else _code(each) for each in text)
-    return f'"{text}"'
+    return f'"{printable(text)}"'
 
 
-def _shown(value: Field) -> str:
+def _text_line(fields: Mapping[str, Field], limit: int) -> str:
+    """The fields with values of at most *limit* characters, as text."""
+    return ", ".join([f"{name}={_shown(value, _limit_of(name, limit))}" for name, value in fields.items()])
+
+
+def _json_line(fields: Mapping[str, Field], limit: int) -> str:
+    """The fields with values of at most *limit* characters, as one JSON object."""
+    return json.dumps({name: _json_value(value, _limit_of(name, limit)) for name, value in fields.items()})
+
+
+def _limit_of(name: str, limit: int) -> int:
+    return _VALUE_LIMITS[0] if name in _WHOLE else limit
+
+
+def _shown(value: Field, limit: int) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
         return str(value)
-    return value if _PLAIN.fullmatch(value) else escape(value)
+    if len(value) > limit:
+        return f'{escape(value[:limit])[:-1]}…"'
+    if _PLAIN.fullmatch(value):
+        return value
+    return f'{escape(value[:-1])[:-1]}{code("…")}"' if value.endswith("…") else escape(value)
 
 
-def _cut(value: str, limit: int) -> str:
-    return value if len(value) <= limit else value[:limit] + "…"
+def _json_value(value: Field, limit: int) -> Field:
+    """*value* for JSON, whose strict readers refuse the lone surrogates of octets that are not UTF-8.
+
+    Those stand as `\\xHH`, a backslash as two, and a `…` at the end that cuts nothing as `\\u2026`.
+    """
+    if not isinstance(value, str):
+        return value
+    if len(value) > limit:
+        return _ESCAPED.sub(_coded, value[:limit] + ".")[:-1] + "…"
+    return _ESCAPED.sub(_coded, value)
 
 
-def _whole(value: str) -> str:
-    """*value* with octets that are not UTF-8 as `\\xHH`: strict readers of JSON refuse the lone surrogates."""
-    return _LONE.sub(lambda lone: _code(lone[0]), value)
-
-
-def _code(character: str) -> str:
-    number = ord(character)
-    if 0xDC80 <= number <= 0xDCFF:  # an octet that is not UTF-8, as surrogateescape decodes it
-        return f"\\x{number - 0xDC00:02x}"
-    if number < 0x80:
-        return f"\\x{number:02x}"
-    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+def _coded(found: re.Match[str]) -> str:
+    return "\\\\" if found[0] == "\\" else code(found[0])

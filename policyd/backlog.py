@@ -4,6 +4,7 @@ import os
 import select
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from policyd.syslog import Sink
@@ -11,6 +12,8 @@ from policyd.syslog import Sink
 LINES = 10_000  # some seconds of the busiest mail, minutes of others': longer than a syslog daemon takes to restart
 CHARACTERS = 4 << 20  # what it may cost in memory where lines are long; that many of the usual ones are 3 MiB
 RETRY_SECONDS = 0.1  # between two looks for a sink that isn't there
+SILENT_SECONDS = 1.0  # until it is told that a sink has taken no line at all since it was opened
+STUCK_SECONDS = 30.0  # and one that has taken some before; a restart takes less
 CLOSE_SECONDS = 1.0  # for what waits when the process ends
 
 _WITH_EACH = 4  # lines that go before a new one: more than come, or a sink that keeps up would never catch up
@@ -30,11 +33,17 @@ class Backlog:
     """A place before *sink*: what that doesn't take at once waits here.
 
     With Twisted's *reactor* the lines leave by themselves; without one, with the next line, `flush` and `close`.
+    *tell_stuck* is called once when none has gone for some time, though there are some.
     """
 
-    def __init__(self, sink: Sink, reactor: Any = None) -> None:
+    def __init__(self, sink: Sink, reactor: Any = None, tell_stuck: Callable[[], None] = lambda: None) -> None:
         self._sink = sink
         self._reactor = reactor
+        self._tell_stuck = tell_stuck
+        self._has_taken = False  # any line
+        self._stuck_since = 0.0  # as time.monotonic() counts; 0 while lines go, or none waits
+        self._is_told = False  # that it is stuck
+        self._stuck_timer: Any = None
         self._waiting: deque[Line] = deque()
         self._characters = 0
         self._is_full = False  # from when it is, until it is half empty: one gap is better than a thousand
@@ -47,6 +56,7 @@ class Backlog:
         if self._waiting:
             self._drain(_WITH_EACH)
         if not self._waiting and self._sink.send(severity, text):
+            self._has_taken = True
             return True
         if len(self._waiting) >= LINES or self._characters + len(text) > CHARACTERS:
             self._is_full = True
@@ -54,12 +64,31 @@ class Backlog:
             return False
         self._waiting.append(Line(severity, text, time.time(), worth))
         self._characters += len(text)
+        self._see_whether_stuck()
         self._watch()
         return True
+
+    def _see_whether_stuck(self) -> None:
+        """Tell, once, that no line has gone for some time."""
+        if not self._waiting or self._is_told:
+            return
+        now = time.monotonic()
+        self._stuck_since = self._stuck_since or now
+        left = self._stuck_since + (STUCK_SECONDS if self._has_taken else SILENT_SECONDS) - now
+        if left <= 0:
+            self._is_told = True
+            self._tell_stuck()
+        elif self._reactor is not None and self._stuck_timer is None:
+            self._stuck_timer = self._reactor.callLater(left, self._look_whether_stuck)
+
+    def _look_whether_stuck(self) -> None:
+        self._stuck_timer = None
+        self._see_whether_stuck()
 
     def flush(self) -> bool:
         """Send what goes now; whether lines still wait."""
         self._drain(_AT_ONCE)
+        self._see_whether_stuck()
         return bool(self._waiting)
 
     def settle(self) -> None:
@@ -81,6 +110,9 @@ class Backlog:
     def close(self) -> int:
         """Let go of the sink; how many lines are lost."""
         self._unwatch()
+        if self._stuck_timer:
+            self._stuck_timer.cancel()
+            self._stuck_timer = None
         self._sink.close()
         return sum(line.worth for line in self._waiting)
 
@@ -90,6 +122,7 @@ class Backlog:
         self._waiting.extend(former._waiting)
         self._characters += former._characters
         self._is_full = former._is_full
+        self._see_whether_stuck()
         self._watch()
 
     def fileno(self) -> int:
@@ -123,6 +156,7 @@ class Backlog:
                 break
             self._waiting.popleft()
             self._characters -= len(oldest.text)
+            self._has_taken, self._stuck_since, self._is_told = True, 0.0, False
         if len(self._waiting) <= LINES // 2 and self._characters <= CHARACTERS // 2:
             self._is_full = False
 

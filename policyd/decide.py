@@ -9,9 +9,9 @@ from policyd.address import (
     NULL_SENDER,
     EmailAddress,
     Encapsulated,
+    address_forms,
     decode_imcea,
     fold,
-    local_forms,
     matching_patterns,
     split_address,
 )
@@ -65,7 +65,7 @@ class Decider:
     def __init__(self, settings: Settings, tables: Tables) -> None:
         self._settings = settings
         self._tables = tables
-        self._policy = Policy(frozenset(map(fold, settings.always_accept)), settings.recipient_delimiter)
+        self._policy = Policy(frozenset(map(fold, settings.always_accept)))
         self._recipient = lru_cache(_CACHED_PARTIES)(self.find_recipient)
         self._sender = lru_cache(_CACHED_SENDERS)(self._find_sender)
         self._login = lru_cache(_CACHED_PARTIES)(self._find_login)
@@ -88,11 +88,7 @@ class Decider:
 
         Raises StoreError.
         """
-        address = split_address(text, self._settings.origin)
-        domain = self._tables.domain(address.domain) if address.domain else None
-        mailbox, how = self._find_mailbox(address) if domain else (None, "")
-        forms = local_forms(address.local, self._settings.recipient_delimiter)
-        return Party(text, address, domain, mailbox, how, base=forms[-1] if forms else "")
+        return self._locate(text, self._forms(text))
 
     def end(self) -> None:
         """Look at the tables anew for the next decision."""
@@ -120,12 +116,13 @@ class Decider:
 
     def _find_sender(self, text: str) -> Party:
         """What the tables know about an address that mail may come from."""
-        address = split_address(text, self._settings.origin)
-        is_inside = address.domain and self._tables.domain(address.domain) is not None
-        mailbox, how = self._find_mailbox(address) if is_inside else (None, "")
-        patterns = matching_patterns(address, self._settings.recipient_delimiter)
-        entries = self._tables.entries_for(mailbox.id if mailbox else 0, patterns)
-        return Party(text, address, None, mailbox, how, entries=entries)
+        forms = self._forms(text)
+        party = self._locate(text, forms)
+        patterns = matching_patterns(forms[0])
+        if len(forms) > 1:  # who is blocked can't hide: what matches either form of the address counts
+            patterns = tuple(dict.fromkeys(patterns + matching_patterns(forms[1])))
+        entries = self._tables.entries_for(party.mailbox.id if party.mailbox else 0, patterns)
+        return Party(text, party.address, None, party.mailbox, party.how, entries, party.as_written)
 
     def _find_login(self, text: str) -> Party:
         """What the tables know about a login: an address, or without `@` a mailbox's name."""
@@ -140,6 +137,27 @@ class Decider:
     def _find_null_entries(self) -> tuple[BlockedSender, ...]:
         return self._tables.entries_for(0, (NULL_SENDER,))
 
+    def _forms(self, text: str) -> tuple[EmailAddress, ...]:
+        return address_forms(text, self._settings.origin, self._settings.recipient_delimiter)
+
+    def _locate(self, text: str, forms: tuple[EmailAddress, ...]) -> Party:
+        """What the tables know about an address by the first of its *forms* that leads to a mailbox.
+
+        Where none does, by the first in a managed domain; where none is in one, the first form of all is outside.
+        """
+        found = None
+        for address in forms:
+            domain = self._tables.domain(address.domain) if address.domain else None
+            if domain is None:
+                continue
+            mailbox, how = self._find_mailbox(address)
+            if mailbox is not None or found is None:
+                as_written = forms[0] if address is not forms[0] else None
+                found = Party(text, address, domain, mailbox, how, as_written=as_written)
+            if mailbox is not None:
+                break
+        return found or Party(text, forms[0])
+
     def _find_mailbox(self, address: EmailAddress) -> tuple[Mailbox | None, str]:
         """The mailbox that has *address*, in a managed domain, and how it was found.
 
@@ -152,19 +170,18 @@ class Decider:
         if encapsulated is not None:
             mailbox = self._find_encapsulated(encapsulated)
             return mailbox, "IMCEA" if mailbox else ""
-        for base in local_forms(address.local, self._settings.recipient_delimiter)[1:]:
-            mailbox = self._mailbox_with(base, address.domain)
+        mailbox = self._mailbox_with(address.base, address.domain)
         return mailbox, "extension" if mailbox else ""
 
     def _find_encapsulated(self, encapsulated: Encapsulated) -> Mailbox | None:
         """The mailbox that an IMCEA address leads to; an IMCEA address inside it leads nowhere."""
         if encapsulated.common_name:
             return self._tables.mailbox_named(encapsulated.common_name)
-        inside = split_address(encapsulated.smtp_address)
-        for local in local_forms(inside.local, self._settings.recipient_delimiter):
-            mailbox = self._mailbox_with(local, inside.domain)
-            if mailbox is not None:
-                return mailbox
+        for inside in address_forms(encapsulated.smtp_address, delimiters=self._settings.recipient_delimiter):
+            for local in inside.locals:
+                mailbox = self._mailbox_with(local, inside.domain)
+                if mailbox is not None:
+                    return mailbox
         return None
 
     def _mailbox_with(self, local: str, domain: str) -> Mailbox | None:

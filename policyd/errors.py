@@ -52,6 +52,10 @@ class StoreMissingError(StoreError):
     """There is no database where the settings say."""
 
 
+class StoreSpoiledError(StoreError):
+    """The database is there, and no waiting makes it one that can be read: restore a backup."""
+
+
 class StoreWriteError(StoreError):
     """The database can't be written; what was to be changed is as it was."""
 

@@ -49,7 +49,7 @@ class Admission:
         self.audit = audit
         self._others = _OTHER_DESCRIPTORS + workers
         self._now = now
-        self._turned_away = Episode(lambda count: self.audit.warned("connections were turned away", count=count))
+        self._full = Episode(lambda count: self.audit.warned("connections gave way to new ones", count=count))
         self._short = Episode(lambda _: self.audit.warned("connections are accepted again"))
         self.set_limit(limit)
 
@@ -65,13 +65,14 @@ class Admission:
                 taken=self.limit,
             )
 
-    def admits(self, connections: int) -> bool:
-        """Whether there may be one more than *connections*."""
-        if connections < self.limit:
-            return True
-        if self._turned_away.happened(self._now()):
-            self.audit.warned("too many connections; others are turned away", limit=self.limit)
-        return False
+    def has_room(self, connections: int) -> bool:
+        """Whether there may be one more than *connections*; else one of them has to give way."""
+        return connections < self.limit
+
+    def gave_way(self) -> None:
+        """A connection was closed in favour of a new one."""
+        if self._full.happened(self._now()):
+            self.audit.warned("too many connections; idle ones give way", limit=self.limit)
 
     def ran_short(self, error: OSError) -> None:
         """A connection could not be accepted, for lack of descriptors or memory; it waits."""
@@ -81,11 +82,11 @@ class Admission:
     def settle(self) -> bool:
         """Say of what is over that it is; whether everything is."""
         now = self._now()
-        return all([self._turned_away.settle(now), self._short.settle(now)])
+        return all([self._full.settle(now), self._short.settle(now)])
 
     def end(self) -> None:
         """Say what must be said before the daemon stops."""
-        self._turned_away.end()
+        self._full.end()
         self._short.end()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from policyd.audit import AuditLog
 from policyd.endpoint import Endpoint, is_loopback
 from policyd.errors import ListenError, SettingsError, reason_of
-from policyd.permissions import open_folder
+from policyd.files import give_socket, open_folder
 from policyd.privileges import Identity
 
 
@@ -95,8 +95,7 @@ def _open(endpoint: Endpoint, identity: Identity | None) -> socket.socket:
         with suppress(PermissionError), identity.acting():
             return _bind(endpoint)
         listener = _bind(endpoint)
-        is_setgid = os.stat(os.path.dirname(endpoint.path)).st_mode & stat.S_ISGID
-        os.chown(endpoint.path, identity.uid, -1 if is_setgid else identity.gid, follow_symlinks=False)
+        give_socket(Path(endpoint.path), identity)
         return listener
     except OSError as error:
         raise ListenError(f"can't listen on {endpoint.text}: {reason_of(error)}; see the setting listen") from error
@@ -108,8 +107,11 @@ def _bind(endpoint: Endpoint) -> socket.socket:
     try:
         if endpoint.path:
             _clear_stale_socket(endpoint.path)
-            listener.bind(endpoint.path)
-            os.chmod(endpoint.path, endpoint.mode)
+            before = os.umask(0o777 & ~endpoint.mode)  # its mode from the start: a name may be swapped before a chmod
+            try:
+                listener.bind(endpoint.path)
+            finally:
+                os.umask(before)
         else:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((endpoint.interface, endpoint.port))

@@ -3,7 +3,7 @@
 import grp
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import attrs
@@ -24,24 +24,28 @@ class Identity:
 
     @contextmanager
     def acting(self) -> Iterator[None]:
-        """Be that user for a moment, as far as files go."""
-        before = os.getegid(), os.getgroups()
+        """Be that user for a moment, as far as files go. The process must be root's, whoever it acts as already."""
+        before = os.geteuid(), os.getegid(), os.getgroups()
         try:
-            os.setgroups(self.groups)
-            os.setegid(self.gid)
-            os.seteuid(self.uid)
+            _act_as(self.uid, self.gid, self.groups)
         except OSError as error:
+            _act_as(*before)
             raise self.refused(error) from error
         try:
             yield
         finally:
-            os.seteuid(0)
-            os.setegid(before[0])
-            os.setgroups(before[1])
+            _act_as(*before)
 
     def refused(self, error: OSError) -> SettingsError:
         """What to say where the operating system doesn't let it be that user."""
         return SettingsError(f"user: can't become {self.user}: {reason_of(error)}")
+
+
+def _act_as(uid: int, gid: int, groups: Sequence[int]) -> None:
+    os.seteuid(0)
+    os.setgroups(groups)
+    os.setegid(gid)
+    os.seteuid(uid)
 
 
 def identity_to_become(user: str, group: str) -> Identity | None:

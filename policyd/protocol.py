@@ -1,5 +1,6 @@
 """One connection: what Postfix sends goes in, answers in their order come out, or a hang-up."""
 
+import socket
 import typing
 from typing import Any
 
@@ -13,6 +14,19 @@ from policyd.audit import AuditLog
 from policyd.errors import ProtocolError, StoreError
 from policyd.model import Request
 from policyd.wire import Layouts, RequestReader
+
+_MOMENT_TICKS = 2
+
+
+class Standing(typing.NamedTuple):
+    """What a connection waits for, and since when: the least of all is the first that gives way to a new one.
+
+    Those that are idle give way before those with a request that has begun, or with answers that are not read. But one
+    that was made, or answered, a moment ago may be about to ask: before it goes what has been unfinished for seconds.
+    """
+
+    place: int  # 0 idle, 1 unfinished, 2 idle for a moment, 3 unfinished for a moment
+    since: int  # a tick of the server
 
 
 class Server(typing.Protocol):
@@ -91,6 +105,31 @@ class PolicyProtocol(Protocol):
                 self.abort()
         elif tick - self._moved > idle_ticks:
             self.abort()
+
+    def standing(self) -> Standing:
+        """What it waits for."""
+        since = self._moved
+        if self._reader.is_mid_request and not self._is_paused:
+            since = self._begun if self._begun > self._moved else self._server.tick
+        return Standing((not self.is_idle()) + 2 * (self._server.tick - since < _MOMENT_TICKS), since)
+
+    def is_idle(self) -> bool:
+        """Whether neither a request nor an answer is on its way, as far as is known."""
+        is_sending = self._is_paused or self.transport.disconnecting or self._has_unsent()
+        return not (is_sending or self._reader.is_mid_request)
+
+    def has_unread(self) -> bool:
+        """Whether something has come from the peer that was not read yet, or the end of what it sends."""
+        connected: socket.socket | None = getattr(self.transport, "socket", None)  # the tests' have none
+        try:
+            return connected is not None and bool(connected.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) or True)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # it has ended, as the reactor will find out
+
+    def _has_unsent(self) -> bool:
+        return bool(getattr(self.transport, "dataBuffer", b"") or getattr(self.transport, "_tempDataBuffer", ()))
 
     def readConnectionLost(self) -> None:
         """The peer sends no more; it may still be waiting for its answers."""

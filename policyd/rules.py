@@ -20,9 +20,10 @@ def silent(_step: str, *_values: object) -> None:
 class Party(NamedTuple):
     """An address or a login, and what the tables know about it.
 
-    `domain` is None where it is not managed; `how` tells how `mailbox` was found: exact, extension,
-    IMCEA or name. `address` is None for a login without a domain. `base` is a recipient's local part
-    without its extension. `entries` are the blocked senders that match a login or an envelope sender.
+    `domain` is None where it is not managed; `how` tells how `mailbox` was found: exact, extension, IMCEA or name.
+    `address` is None for a login without a domain; `as_written` is the address with the domain that it came with, where
+    that leads nowhere and Postfix takes it for another, which is managed. `entries` are the blocked senders that match
+    a login or an envelope sender.
     """
 
     text: str
@@ -30,27 +31,35 @@ class Party(NamedTuple):
     domain: Domain | None = None
     mailbox: Mailbox | None = None
     how: str = ""
-    base: str = ""
     entries: tuple[BlockedSender, ...] = ()
+    as_written: EmailAddress | None = None
+
+    @property
+    def base(self) -> str:
+        """The local part without its extension; "" without an address."""
+        return self.address.base or self.address.local if self.address else ""
 
     @property
     def is_outside(self) -> bool:
         """Whether this has a domain, and one that is not managed."""
         return self.address is not None and self.address.domain != "" and self.domain is None
 
-    def matched(self, patterns: frozenset[str], delimiters: str) -> str:
+    def matched(self, patterns: frozenset[str]) -> str:
         """The most specific of *patterns* that matches this, "" where none does."""
-        if not patterns or self.address is None:
+        if not patterns:
             return ""
-        return next((each for each in matching_patterns(self.address, delimiters) if each in patterns), "")
+        for address in (self.address, self.as_written):
+            for pattern in matching_patterns(address) if address else ():
+                if pattern in patterns:
+                    return pattern
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the settings say to the rules: local parts in normal form, and a set of characters."""
+    """What the settings say to the rules: local parts in normal form."""
 
     always_accept: frozenset[str]
-    delimiters: str
 
 
 class Question(NamedTuple):
@@ -129,7 +138,7 @@ def why_idle(entry: BlockedSender, recipient: Party | None, policy: Policy, now:
         mailbox = recipient.mailbox
         if mailbox is None or mailbox.name != entry.to_mailbox:
             return "the recipient is another"
-    excepted = recipient.matched(entry.allowed, policy.delimiters)
+    excepted = recipient.matched(entry.allowed)
     return f"except {excepted}" if excepted else ""
 
 
@@ -173,4 +182,4 @@ def _judge_mailbox(question: Question, mailbox: Mailbox, policy: Policy, now: in
 def _accepted_pattern(question: Question, mailbox: Mailbox, policy: Policy) -> str:
     if question.is_null_sender:
         return "<>" if "<>" in mailbox.accepted else ""
-    return question.sender.matched(mailbox.accepted, policy.delimiters) if question.sender else ""
+    return question.sender.matched(mailbox.accepted) if question.sender else ""

@@ -4,6 +4,7 @@ import time
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -15,7 +16,7 @@ from policyd.audit import AuditLog
 from policyd.decide import UNJUDGED
 from policyd.errors import StoreError
 from policyd.model import Decision, Request
-from policyd.protocol import PolicyProtocol
+from policyd.protocol import PolicyProtocol, Standing
 from policyd.settings import Settings
 from policyd.wire import Layouts, render_action
 
@@ -59,17 +60,19 @@ class PolicyFactory(Factory):
         self.audit = audit
         self.patience = patience
         self.tick = 0  # counts sweeps, so that a clock which is set hangs up on nobody
-        self.connections: set[PolicyProtocol] = set()
+        self.connections: dict[PolicyProtocol, None] = {}  # the oldest first
         self.is_stopping = False
         self.when_empty: Callable[[], None] = lambda: None  # called when the last connection has ended
         self.when_lost: Callable[[], None] = lambda: None  # called when any connection has ended
         self._clock = clock
         self.layouts = Layouts()
         self._next_sweep: Any = None  # there is one while there are connections
-        self._waiting: list[PolicyProtocol] = []  # those to which something came in this turn of the reactor
+        self._waiting: dict[PolicyProtocol, None] = {}  # those to which something came in this turn of the reactor
         self._decided: list[tuple[Request, Decision, float]] = []  # in this turn, and not on record yet
         self._troubles: set[str] = set()  # what kept us from answering, since that began
         self._unanswered = 0
+        self._ranked: list[tuple[Standing, PolicyProtocol]] = []  # those that may give way, the first of them last
+        self._ranked_at = -1  # the tick of that
 
     def buildProtocol(self, addr: IAddress | None) -> PolicyProtocol:
         """A protocol for the connection from *addr*."""
@@ -80,7 +83,7 @@ class PolicyFactory(Factory):
         """Answer *connection* at the end of this turn of the reactor."""
         if not self._waiting:
             self._clock.callLater(0, self._answer_waiting)
-        self._waiting.append(connection)
+        self._waiting[connection] = None
 
     def answer(self, request: Request) -> bytes:
         """The reply to *request*, which is put on record before it goes out. Raises StoreError."""
@@ -102,7 +105,7 @@ class PolicyFactory(Factory):
             self.audit.warned(f"hung up: {error}", peer=peer)
 
     def _answer_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, {}
         for connection in waiting:
             connection.answer_requests()
         self.decider.end()
@@ -121,19 +124,58 @@ class PolicyFactory(Factory):
 
     def made(self, connection: PolicyProtocol) -> None:
         """A connection was made."""
-        self.connections.add(connection)
+        self.connections[connection] = None
         if self._next_sweep is None:
             self._next_sweep = self._clock.callLater(SWEEP_SECONDS, self._sweep)
 
     def lost(self, connection: PolicyProtocol) -> None:
         """A connection has ended."""
-        self.connections.discard(connection)
+        self.connections.pop(connection, None)
         self.when_lost()
         if not self.connections:
             if self._next_sweep is not None:
                 self._next_sweep.cancel()
                 self._next_sweep = None
             self.when_empty()
+
+    def first_to_go(self) -> PolicyProtocol | None:
+        """The connection that gives way to a new one, or None where each has asked something, and waits in this turn.
+
+        All are looked at once a tick at most, so that a flood of new ones costs little.
+        """
+        is_new = self._ranked_at != self.tick
+        if is_new:
+            self._rank()
+        while self._ranked:
+            standing, connection = self._ranked[-1]
+            if connection in self.connections and connection.standing() == standing and self._may_go(connection):
+                return connection
+            self._ranked.pop()
+        if is_new:
+            return None
+        self._ranked_at = -1  # there may be some that have come since, or were answered
+        return self.first_to_go()
+
+    def make_room(self) -> bool:
+        """Close the connection that is the first to go; false where there is none in this turn of the reactor."""
+        connection = self.first_to_go()
+        if connection is None:
+            return False
+        del self.connections[connection]  # the reactor tells a turn later that it has ended
+        connection.abort()
+        return True
+
+    def _rank(self) -> None:
+        ranked = [(each.standing(), each) for each in self.connections]
+        ranked.sort(key=itemgetter(0))
+        ranked.reverse()
+        self._ranked, self._ranked_at = ranked, self.tick
+
+    def _may_go(self, connection: PolicyProtocol) -> bool:
+        """Whether *connection* has asked nothing that it will be answered in this turn of the reactor, or the next."""
+        if connection.is_idle():
+            return not connection.has_unread()
+        return connection not in self._waiting
 
     def drain(self) -> Deferred[None]:
         """Answer what is on its way, close every connection; fires when that is done, after `DRAIN_SECONDS` at most."""

@@ -2,7 +2,10 @@
 
 import os
 import socket
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -16,15 +19,22 @@ from policyd.acceptor import Acceptor
 from policyd.audit import AuditLog, open_audit
 from policyd.decide import Decider
 from policyd.errors import SettingsError, StoreError
+from policyd.files import check_database as check_permissions
+from policyd.files import owner_of
 from policyd.limits import Admission
 from policyd.listening import Listener, tell_of
-from policyd.permissions import check_database as check_permissions
-from policyd.server import Patience, PolicyFactory
+from policyd.server import SWEEP_SECONDS, Patience, PolicyFactory
 from policyd.settings import Settings
 from policyd.store.database import Database
 from policyd.store.lookup import Lookup
 from policyd.systemd import Supervisor
 
+# What the parent of several workers sends with a connection: take it; take it, and close another one for it. And by
+# itself: tell which one that would be.
+ADOPT, MAKE_ROOM, TELL = b"+", b"!", b"?"
+_NOBODY = (4, 0)  # what is told where none would be closed
+
+_TIDY_SECONDS = 5.0  # between two looks whether a command left something in the database's log
 _HEARTBEAT_SECONDS = 5.0  # between two signs of life of a worker, at most
 
 
@@ -55,19 +65,21 @@ class PolicyService(Service):
 
     def startService(self) -> None:
         """Open the database, then take connections. Raises StoreError."""
-        check_permissions(Database(self._settings.database).path)
+        _check_place(Database(self._settings.database).path)
         self._lookup.begin()
         self._lookup.end()
         if self._listeners:
             self._admission = Admission(self._settings.max_connections, 0, self.audit)
             self._acceptors = [Acceptor(each, self.factory, self._admission, self._reactor) for each in self._listeners]
             tell_of(self._listeners, self.audit)
+            warn_of_ways_past(self._settings, self.audit)
         super().startService()
         self._reactor.callLater(0, self._tell_started)  # when the reactor runs, and signals are seen to
 
     def _tell_started(self) -> None:
         self.announce("started")
         self._tell_ready()
+        self._tidy()
         if self._supervisor.beat_seconds:
             self._beat()
 
@@ -116,6 +128,10 @@ class PolicyService(Service):
         where = " and ".join(each.endpoint.text for each in self._listeners)
         self._supervisor.tell_ready(f"answering on {where}")
 
+    def _tidy(self) -> None:
+        self._lookup.tidy()
+        self._reactor.callLater(_TIDY_SECONDS, self._tidy)
+
     def _beat(self) -> None:
         self._supervisor.tell_alive()
         self._reactor.callLater(self._supervisor.beat_seconds, self._beat)
@@ -131,8 +147,8 @@ class PolicyService(Service):
 class HandedConnections:
     """Reads *channel*, on which the parent of several workers hands over connections, and gives them to *factory*.
 
-    It is told how many were taken, and how many of them have ended, also every *beat_seconds*, as a sign of life. When
-    it closes the channel, the reactor stops.
+    It is told how many were taken, and how many of them have ended, also every *beat_seconds*, as a sign of life; and
+    when it asks, which one would be closed for a new one. When it closes the channel, the reactor stops.
     Source: unix(7), SCM_RIGHTS; `policyd.workers`.
     """
 
@@ -144,11 +160,12 @@ class HandedConnections:
         self._reactor = reactor
         self._beat_seconds = beat_seconds
         self._taken = self._ended = 0
+        self._is_asked = False  # which connection would be closed for a new one
         factory.when_lost = self._end
         reactor.callWhenRunning(reactor.callLater, 0, self._beat)  # once the service has told that it started
 
     def doRead(self) -> None:
-        """Take one connection."""
+        """Take one connection, or tell which one would be closed for it."""
         try:
             octet, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
         except BlockingIOError:
@@ -159,10 +176,13 @@ class HandedConnections:
             self._reactor.removeReader(self)
             self._reactor.stop()
             return
+        self._is_asked = self._is_asked or octet != ADOPT
+        if octet == TELL:
+            self._tell()
+            return
         self._taken += 1
         if descriptors:
-            self._adopt(descriptors[0])
-            self._tell()
+            self._take(descriptors[0], makes_room=octet == MAKE_ROOM)
         else:  # this process has as many as it may
             self._end()
 
@@ -172,6 +192,13 @@ class HandedConnections:
     def logPrefix(self) -> str:
         """What Twisted calls this."""
         return "channel"
+
+    def _take(self, descriptor: int, *, makes_room: bool) -> None:
+        if makes_room and self._factory.connections and not self._factory.make_room():
+            self._reactor.callLater(0, self._take, descriptor, makes_room=True)  # all have asked something just now
+            return
+        self._adopt(descriptor)
+        self._tell()
 
     def _adopt(self, descriptor: int) -> None:
         with socket.socket(fileno=descriptor) as connection:
@@ -189,12 +216,22 @@ class HandedConnections:
         self._tell()
 
     def _tell(self) -> None:
+        told = [self._taken, self._ended, *(self._first_to_go() if self._is_asked else ())]
         try:
-            self._channel.send(b"%d %d" % (self._taken, self._ended))
+            self._channel.send(b" ".join(b"%d" % number for number in told))
+            self._is_asked = False
         except BlockingIOError:  # the parent is busy
             self._reactor.callLater(0.1, self._tell)
         except OSError:
             pass  # it is gone, as the end of the channel will tell
+
+    def _first_to_go(self) -> tuple[int, int]:
+        """The standing of the connection that would be closed for a new one, with a time that all processes share."""
+        connection = self._factory.first_to_go()
+        if connection is None:
+            return _NOBODY
+        place, since = connection.standing()
+        return place, int(time.monotonic()) - (self._factory.tick - since) * SWEEP_SECONDS
 
 
 def heartbeat_seconds(supervisor: Supervisor) -> float:
@@ -203,11 +240,34 @@ def heartbeat_seconds(supervisor: Supervisor) -> float:
 
 
 def check_database(settings: Settings) -> None:
-    """Raises StoreError unless there is a database that can be read, and that not everybody can write."""
-    check_permissions(Database(settings.database).path)
+    """Raises StoreError unless there is a database that can be read, and that others can't write."""
+    _check_place(Database(settings.database).path)
     lookup = Lookup(Database(settings.database))
     lookup.begin()
     lookup.close()
+
+
+def warn_of_ways_past(settings: Settings, audit: AuditLog) -> None:
+    """Log a warning where the settings leave a way to every mailbox on which nothing is ever refused.
+
+    Without an origin, policyd has no opinion on a recipient without a domain; Postfix delivers it in its `myorigin`.
+    """
+    if not settings.origin:
+        audit.warned(
+            "no origin is set: mail to <bob> is let through",
+            advice="set origin to what postconf -h myorigin says, and manage the address literals of this host",
+        )
+
+
+def _check_place(path: Path) -> None:
+    """Root that stays root serves from a folder of root's only: SQLite opens by name what is in it."""
+    check_permissions(path)
+    with suppress(OSError):  # the opener tells
+        if (owner := owner_of(path)) is not None:
+            raise SettingsError(
+                f"user: as root, policyd does not serve {path}, in a folder of {owner.user}'s; "
+                f'set user = "{owner.user}" in the settings file'
+            )
 
 
 def reread(load: Callable[[], Settings], kept: Settings, audit: AuditLog) -> Settings | None:

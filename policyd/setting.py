@@ -7,7 +7,7 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
-from policyd.address import check_text, normal_domain
+from policyd.address import check_text, domain_for_postfix, normal_domain
 from policyd.endpoint import Endpoint, parse_endpoint
 
 WORKERS_LIMIT = 64
@@ -90,8 +90,11 @@ def delimiters(value: object) -> str:
 
 
 def origin(value: object) -> str:
-    """A domain in normal form, or ""."""
-    return normal_domain(typed) if (typed := text(value)) else ""
+    """A domain in normal form, or as it was typed where Postfix takes that for another one; or ""."""
+    if not (typed := text(value)):
+        return ""
+    normal = normal_domain(typed)
+    return normal if domain_for_postfix(typed) == normal else typed
 
 
 def networks(value: object) -> tuple[IPv4Network | IPv6Network, ...]:

@@ -14,8 +14,8 @@ from cattrs.gen import make_dict_structure_fn, override
 from policyd import setting
 from policyd.endpoint import Endpoint
 from policyd.errors import SettingsError
+from policyd.files import read_settings
 from policyd.model import Mode, Rule
-from policyd.permissions import check_settings_file
 from policyd.reply import DEFAULT_TEXTS, check_template
 
 DEFAULT_FILE = Path("/etc/policyd/policyd.toml")
@@ -124,9 +124,8 @@ def _option(key: str, parse: Callable[[object], object], typed: object) -> dict[
 
 
 def _read(file: Path, *, must_exist: bool) -> Settings:
-    check_settings_file(file)
     try:
-        loaded = tomllib.loads(file.read_text(encoding="utf-8"))
+        loaded = tomllib.loads(read_settings(file))
     except FileNotFoundError as error:
         if not must_exist:
             return Settings()

@@ -1,5 +1,6 @@
 """Where lines go: a syslog datagram socket or stderr, never blocking; what can't go at once is refused."""
 
+import errno
 import os
 import select
 import socket
@@ -7,11 +8,14 @@ import sys
 import time
 from typing import Any, Protocol
 
+from policyd.errors import reason_of
 from policyd.settings import FACILITIES, AuditSettings
 
 WARNING, NOTICE, INFO = 4, 5, 6  # RFC 5424 §6.2.1
 
-_LINE_LIMIT = 8000  # octets; rsyslog and journald cut at 8 KiB and 48 KiB
+LINE_LIMIT = 3900  # octets; with syslog's head less than any sink on this machine takes at once
+_UDP_LIMIT = 1024  # octets of a datagram that each receiver must take, head included: RFC 3164 §4.1
+_RECORD_LIMIT = 8000  # octets; rsyslog and journald cut at 8 KiB and 48 KiB
 _PIPE_LIMIT = 4096  # octets that a writable pipe takes without blocking: POSIX's PIPE_BUF on Linux
 
 
@@ -26,6 +30,13 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Let go of what is open."""
+
+
+def line_limit(settings: AuditSettings) -> int:
+    """How many octets of a line the sink that *settings* name is sure to take."""
+    if not settings.syslog.startswith("udp:"):
+        return LINE_LIMIT
+    return _UDP_LIMIT - len(f"<191>Nov 23 00:00:00 {socket.gethostname()} policyd[4194304]: ".encode())
 
 
 def open_sink(settings: AuditSettings) -> Sink:
@@ -46,10 +57,13 @@ def open_sink(settings: AuditSettings) -> Sink:
 
 
 class SyslogSink:
-    """A datagram socket to a syslog daemon, in the form that syslog(3) writes.
+    """A socket to a syslog daemon, in the form that syslog(3) writes: of datagrams, or a stream where that is there.
 
-    Connects again, once a line, where the daemon went away.
+    Connects again, once a line, where the daemon went away. In a stream a record ends with NUL; where it took a part
+    of one, the same line must be sent again until all of it went, or the sink is closed.
     """
+
+    problem = ""  # why the last line was not taken
 
     def __init__(self, family: socket.AddressFamily, address: str | tuple[Any, ...], facility: int) -> None:
         self._family = family
@@ -57,6 +71,8 @@ class SyslogSink:
         self._facility = facility
         self._host = "" if family == socket.AF_UNIX else f"{socket.gethostname()} "
         self._socket: socket.socket | None = None
+        self._is_stream = False
+        self._rest = b""  # of a record that a stream took a part of
         self._second = 0
         self._stamp = ""
 
@@ -66,8 +82,8 @@ class SyslogSink:
         if second != self._second:
             self._second, self._stamp = second, time.strftime("%b %e %H:%M:%S", time.localtime(second))
         head = f"<{self._facility * 8 + severity}>{self._stamp} {self._host}policyd[{os.getpid()}]: "
-        datagram = (head + line).encode("utf-8", "backslashreplace")[:_LINE_LIMIT]
-        return self._try(datagram) or (self._socket is None and self._try(datagram))
+        record = (head + line).encode("utf-8", "backslashreplace")[:_RECORD_LIMIT]
+        return self._try(record) or (self._socket is None and self._try(record))
 
     def fileno(self) -> int:
         """The socket, where there is one."""
@@ -78,20 +94,47 @@ class SyslogSink:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+        self._rest = b""
 
-    def _try(self, datagram: bytes) -> bool:
-        """Whether *datagram* went; afterwards there is no socket if the one there was is of no use."""
+    def _try(self, record: bytes) -> bool:
+        """Whether *record* went; afterwards there is no socket if the one there was is of no use."""
         try:
-            if self._socket is None:
-                self._socket = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-                self._socket.connect(self._address)
-            self._socket.send(datagram)
-        except BlockingIOError:
-            return False
-        except OSError:
-            self.close()
+            connected = self._socket or self._connect()
+            if self._is_stream:
+                self._rest = self._rest or record.replace(b"\0", b" ") + b"\0"
+                self._rest = self._rest[connected.send(self._rest) :]
+                return not self._rest
+            connected.send(record)
+        except OSError as error:
+            self.problem = reason_of(error)
+            if error.errno == errno.EMSGSIZE and len(record) > _UDP_LIMIT // 2:  # a shorter one is better than none
+                return self._try(record[: len(record) // 2])
+            if not isinstance(error, BlockingIOError):
+                self.close()
             return False
         return True
+
+    def _connect(self) -> socket.socket:
+        """A socket that is connected, kept for the next record. Raises OSError.
+
+        Source: syslog(3) of glibc, which tries a stream where the kernel says that there are no datagrams.
+        """
+        try:
+            self._socket, self._is_stream = self._connected(socket.SOCK_DGRAM), False
+        except OSError as error:
+            if error.errno != errno.EPROTOTYPE:
+                raise
+            self._socket, self._is_stream = self._connected(socket.SOCK_STREAM), True
+        return self._socket
+
+    def _connected(self, kind: socket.SocketKind) -> socket.socket:
+        connecting = socket.socket(self._family, kind | socket.SOCK_NONBLOCK)
+        try:
+            connecting.connect(self._address)
+        except OSError:
+            connecting.close()
+            raise
+        return connecting
 
 
 class StderrSink:

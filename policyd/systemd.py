@@ -11,6 +11,7 @@ from collections.abc import MutableMapping
 
 from policyd.endpoint import Endpoint
 from policyd.errors import SettingsError
+from policyd.printable import printable
 
 _FIRST = 3  # the first descriptor that is passed: SD_LISTEN_FDS_START
 _SEND_SECONDS = 1.0  # nobody waits longer for a systemd that doesn't read
@@ -35,7 +36,7 @@ class Supervisor:
 
     def tell_ready(self, status: str) -> None:
         """It serves, at first or after a reload."""
-        self._tell("READY=1", f"STATUS={status}")
+        self._tell("READY=1", f"STATUS={printable(status)}")
 
     def tell_reloading(self) -> None:
         """It reads its settings again, until it tells that it is ready."""

@@ -7,6 +7,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from policyd.service import ADOPT, MAKE_ROOM, TELL
+
+_ASKED_SECONDS = 1.0  # for so long it is believed which connection a worker would close
 _STEADY_SECONDS = 5  # a worker that lived that long is replaced at once
 _LONGEST_WAIT_SECONDS = 5.0  # until one that ends again and again is replaced
 HANDLED = frozenset({signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
@@ -17,6 +20,9 @@ class Worker:
 
     `channel` leads to the process. To it go descriptors, from it comes how many it has taken, and how many of those
     connections have ended. One that it has not taken is still open here, for another worker if this one dies.
+
+    `first_to_go` is what it told, when it was asked, of the connection that it would close for a new one: a Standing,
+    but since when in seconds as time.monotonic() counts. The least of all workers goes first.
     """
 
     def __init__(self) -> None:
@@ -26,6 +32,8 @@ class Worker:
         self.wait = 0.0  # seconds between the last end and `due`
         self.has_told = False  # anything: it serves
         self.beats_unheard = 0  # of the parent's, since it told something
+        self.first_to_go: tuple[int, int] | None = None  # None until it has told
+        self._asked_at = 0.0  # 0 where it has not been asked, as time.monotonic() counts
         self._taken = self._ended = 0
         self._handed: deque[socket.socket] = deque()  # not taken yet
         self._started_at = 0.0
@@ -44,6 +52,7 @@ class Worker:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel.setblocking(False)
         self._taken = self._ended = 0
+        self.first_to_go, self._asked_at = None, 0.0
         self.has_told, self.beats_unheard = False, 0
         self._started_at = time.monotonic()
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
@@ -62,16 +71,33 @@ class Worker:
         finally:
             os._exit(70)  # EX_SOFTWARE: it should have ended by itself
 
-    def hand(self, connection: socket.socket) -> bool:
-        """Whether it was given *connection*, which then is its own; one that is ending takes nothing."""
+    def hand(self, connection: socket.socket, *, makes_room: bool = False) -> bool:
+        """Whether it was given *connection*, which then is its own; one that is ending takes nothing.
+
+        To make room for it, the worker closes another one first, and tells which would be next.
+        """
         try:
             if self.channel is None:
                 return False
-            socket.send_fds(self.channel, [b"+"], [connection.fileno()])
+            socket.send_fds(self.channel, [MAKE_ROOM if makes_room else ADOPT], [connection.fileno()])
         except OSError:
             return False
         self._handed.append(connection)
+        if makes_room:
+            self.first_to_go, self._asked_at = None, time.monotonic()
         return True
+
+    def ask(self) -> None:
+        """Have it tell which connection it would close, where what it told is old."""
+        now = time.monotonic()
+        if self.channel is None or now - self._asked_at < _ASKED_SECONDS:
+            return
+        self.first_to_go = None
+        try:
+            self.channel.send(TELL)
+            self._asked_at = now
+        except OSError:
+            pass  # it is busy, or ending: it is asked again
 
     def listen(self) -> list[socket.socket]:
         """Hear what it tells. If it tells no more, the connections that it has not taken."""
@@ -85,7 +111,9 @@ class Worker:
             if not told:
                 return self.close()
             self.has_told, self.beats_unheard = True, 0
-            taken, self._ended = map(int, told.split())
+            taken, self._ended, *first_to_go = map(int, told.split())
+            if first_to_go:
+                self.first_to_go = (first_to_go[0], first_to_go[1])
             for _ in range(taken - self._taken):
                 self._handed.popleft().close()
             self._taken = taken
@@ -96,6 +124,7 @@ class Worker:
         if self.channel is not None:
             self.channel.close()
             self.channel = None
+            self._taken = self._ended = 0  # whatever it had ends with it
         left = [*self._handed]
         self._handed.clear()
         return left

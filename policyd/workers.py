@@ -18,12 +18,13 @@ from policyd.audit import open_audit
 from policyd.errors import reason_of
 from policyd.limits import QUIET_SECONDS, Admission
 from policyd.listening import Listener, tell_of
-from policyd.service import check_database, heartbeat_seconds, reread
+from policyd.service import check_database, heartbeat_seconds, reread, warn_of_ways_past
 from policyd.settings import Settings
 from policyd.systemd import Supervisor
 from policyd.worker import HANDLED, Worker
 
 AT_ONCE = 64  # connections accepted before others get their turn
+GIVING_WAY_AT_ONCE = 8  # connections that wait for others to be closed
 AUDIT_SECONDS = 0.1  # between two looks whether syslog takes what waits for it
 HUNG_SECONDS = 30  # for a worker that tells nothing, where no watchdog says otherwise
 STOP_SECONDS = 8  # for the workers to end by themselves; they give their connections 5, and the audit 1
@@ -61,6 +62,7 @@ class Parent:
         check_database(self._settings)
         self._listeners = listeners
         tell_of(listeners, self._audit)
+        warn_of_ways_past(self._settings, self._audit)
         self._catch_signals()
         while not self._is_stopping:
             for worker in self._workers:
@@ -111,7 +113,7 @@ class Parent:
         channels = {worker.channel: worker for worker in self._workers if worker.channel}
         _, free = _wait([], [*channels], 0)
         self._hand_on([channels[each] for each in free])
-        doors = self._listeners if free else ()
+        doors = self._listeners if free and not self._waiting else ()
         readable, _ = _wait([self._signals, *channels, *doors], [] if free else [*channels], self._timeout(most))
         for source in readable:
             if isinstance(source, Listener):
@@ -136,6 +138,8 @@ class Parent:
     def _accept(self, listener: Listener) -> None:
         """Take those who wait: a full queue of them makes Postfix wait a second before it tries again."""
         for _ in range(AT_ONCE):
+            if len(self._waiting) >= GIVING_WAY_AT_ONCE and not self._has_room(len(self._waiting)):
+                return
             try:
                 connection = listener.accept()
             except BlockingIOError:
@@ -146,17 +150,43 @@ class Parent:
                 self._admission.ran_short(error)
                 time.sleep(0.05)  # to ask again at once would be all that it does
                 return
-            if self._admission.admits(len(self._waiting) + sum(worker.connections for worker in self._workers)):
-                self._waiting.append(connection)
-            else:
-                connection.close()
+            self._waiting.append(connection)
+
+    def _has_room(self, more: int = 0) -> bool:
+        """Whether there may be one connection beside those of the workers and *more*."""
+        return self._admission.has_room(more + sum(worker.connections for worker in self._workers))
 
     def _hand_on(self, workers: list[Worker]) -> None:
-        """Give each connection that waits to that one of *workers* with the fewest; what none takes goes on waiting."""
+        """Give each connection that waits to that one of *workers* with the fewest; what none takes goes on waiting.
+
+        Where there are as many as may be, it goes to the worker that closes the one idle for longest.
+        """
         waiting, self._waiting = self._waiting, []
         for connection in waiting:
-            if not any(worker.hand(connection) for worker in sorted(workers, key=lambda each: each.connections)):
+            if self._is_stopping or self._has_room():
+                by_number = sorted(workers, key=lambda each: each.connections)
+                is_taken = any(worker.hand(connection) for worker in by_number)
+            else:
+                is_taken = self._hand_for_another(connection, workers)
+            if not is_taken:
                 self._waiting.append(connection)
+
+    def _hand_for_another(self, connection: socket.socket, workers: list[Worker]) -> bool:
+        """Whether one of *workers* was given *connection*, to close another one for it.
+
+        All are asked first whom they would close. One that doesn't answer, and has not for a while, is left out.
+        """
+        asked = [worker for worker in workers if not worker.beats_unheard] or workers
+        for worker in asked:
+            worker.ask()
+        told = [(worker.first_to_go, worker) for worker in asked if worker.first_to_go is not None]
+        if not told or len(told) < len(asked):
+            return False
+        _, worker = min(told, key=lambda each: each[0])
+        if not worker.hand(connection, makes_room=True):
+            return False
+        self._admission.gave_way()
+        return True
 
     def _see_to_signals(self) -> None:
         numbers = set(self._signals.recv(4096))

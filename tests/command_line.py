@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from policyd.cli import main
 from policyd.store.database import Database
 
-LIMIT_SECONDS = 30
+LIMIT_SECONDS = 60
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # where a durable commit doesn't wait for a disk
 
 
@@ -69,6 +69,13 @@ class CommandLine:
         ended = self.ends(f"-v {line}")
         assert (ended.status, ended.out) == (0, ""), ended
         return ended.err.splitlines()
+
+    def warns(self, line: str) -> str:
+        """The one line that the command tells scripts, too, beside its success."""
+        ended = self.ends(line)
+        assert (ended.status, ended.out) == (0, ""), ended
+        (message,) = ended.err.splitlines()
+        return message
 
     def refuses(self, line: str, status: int = 1) -> str:
         """The one line on stderr that the command ends with, with *status*."""

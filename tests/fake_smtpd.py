@@ -7,9 +7,10 @@ Source: attr_clnt.c and smtpd_check.c of Postfix.
 
 import select
 import socket
+import struct
 from types import TracebackType
 
-LIMIT_SECONDS = 10
+LIMIT_SECONDS = 60
 Address = str | tuple[str, int]  # the path of a unix socket, or host and port
 
 
@@ -26,9 +27,11 @@ class FakeSmtpd:
 
     def __init__(self, address: Address) -> None:
         self._socket = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
-        self._socket.settimeout(LIMIT_SECONDS)
+        # Python's own timeout makes a unix socket give up at once where the queue of those who wait is full.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", LIMIT_SECONDS, 0))
         try:
             self._socket.connect(address)
+            self._socket.settimeout(LIMIT_SECONDS)
         except OSError:
             self._socket.close()
             raise

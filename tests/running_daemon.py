@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from policyd.cli import main
 from tests.fake_smtpd import FakeSmtpd
 
-LIMIT_SECONDS = 15
+LIMIT_SECONDS = 60
 IS_ROOT = os.geteuid() == 0
 T = TypeVar("T")
 

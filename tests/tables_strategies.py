@@ -63,7 +63,7 @@ remarks = st.one_of(
     st.sampled_from(["-", "\\-", "\\\\-", "~", "5.7.1 left", "left the company", '"', "#", "a,b", "null"]),
     _normal(st.text(_CHARACTERS, max_size=20), lambda text: text.strip()),
 )
-moments = st.one_of(st.integers(1, 253402300799), st.sampled_from([1, 20261231, 1798758000]))
+moments = st.one_of(st.integers(100_000_000, 253_370_764_799), st.sampled_from([1_000_000_000, 1798758000]))
 
 
 @st.composite

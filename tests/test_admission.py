@@ -39,32 +39,33 @@ def door():
     return Door()
 
 
-AWAY = 'warning="too many connections; others are turned away", limit=2'
+FULL = 'warning="too many connections; idle ones give way", limit=2'
 
 
 def test_flood_is_two_lines_in_the_log(door):
-    """One when it begins; one when for a while nobody was turned away, with how many were."""
-    assert [door.admission.admits(connections) for connections in (0, 1, 2)] == [True, True, False]
-    assert door.lines == [AWAY]
+    """One when it begins; one when for a while nobody had to give way, with how many did."""
+    assert [door.admission.has_room(connections) for connections in (0, 1, 2, 3)] == [True, True, False, False]
+    assert door.lines == []
     for second in range(100):
         door.now = float(second)
-        door.admission.admits(second % 3)  # now and then somebody ends, and another one gets in
+        if second % 3 == 0:
+            door.admission.gave_way()
         assert not door.admission.settle()
-    assert door.lines == [AWAY]
+    assert door.lines == [FULL]
     door.now += QUIET_SECONDS
     assert door.admission.settle()
-    assert door.lines == [AWAY, 'warning="connections were turned away", count=34']
+    assert door.lines == [FULL, 'warning="connections gave way to new ones", count=34']
     assert door.admission.settle()
     assert len(door.lines) == 2
-    assert not door.admission.admits(2)
-    assert door.lines[2] == AWAY
+    door.admission.gave_way()
+    assert door.lines[2] == FULL
 
 
 def test_stop_tells_how_many_there_were(door):
     """A restart is what people do first."""
-    door.admission.admits(2)
+    door.admission.gave_way()
     door.admission.end()
-    assert door.lines == [AWAY, 'warning="connections were turned away", count=1']
+    assert door.lines == [FULL, 'warning="connections gave way to new ones", count=1']
 
 
 def test_lack_of_descriptors_is_told_once(door):

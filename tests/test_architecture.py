@@ -1,4 +1,4 @@
-"""The shape of the package: who may import whom, and how large a file or function gets."""
+"""The shape of the package: who may import whom, and how large a function gets."""
 
 import ast
 import re
@@ -10,7 +10,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "policyd"
-MODULE_LINES = 600
 FUNCTION_LINES = 35
 
 # From the top down, as in CONTRIBUTING.rst: a file imports only from the lines below its own.
@@ -25,7 +24,7 @@ LAYERS = [
     ["policyd.cli.progress"],
     ["policyd.cli.command"],
     ["policyd.cli.output"],
-    ["policyd.cli.types"],
+    ["policyd.cli.types", "policyd.cli.terminal"],
     ["policyd.workers"],
     ["policyd.worker"],
     ["policyd.reactor"],
@@ -35,13 +34,14 @@ LAYERS = [
     ["policyd.server"],
     ["policyd.protocol"],
     ["policyd.admin"],
-    ["policyd.admin.importing", "policyd.admin.exporting"],
+    ["policyd.admin.importing", "policyd.admin.exporting", "policyd.admin.upkeep"],
     ["policyd.admin.session", "policyd.admin.rejects"],
     ["policyd.audit"],
     ["policyd.backlog"],
     ["policyd.syslog"],
     ["policyd.decide"],
     ["policyd.store"],
+    ["policyd.store.restore"],
     ["policyd.store.backup"],
     ["policyd.store.check"],
     ["policyd.store.replay"],
@@ -54,7 +54,7 @@ LAYERS = [
     ["policyd.store.lookup"],
     ["policyd.store.queries"],
     ["policyd.store.database"],
-    ["policyd.store.draft"],
+    ["policyd.store.log"],
     ["policyd.store.schema"],
     ["policyd.transfer"],
     ["policyd.transfer.guess"],
@@ -74,23 +74,26 @@ LAYERS = [
     ["policyd.records"],
     ["policyd.settings", "policyd.systemd"],
     ["policyd.setting"],
-    ["policyd.permissions", "policyd.privileges"],
+    ["policyd.files"],
+    ["policyd.privileges"],
     ["policyd.endpoint"],
     ["policyd.reply"],
     ["policyd.wire", "policyd.rules"],
+    ["policyd.timestamps", "policyd.printable"],
     ["policyd.address"],
     ["policyd.model"],
     ["policyd.errors"],
     ["policyd"],  # the version
 ]
 RANKS = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
+CORE = ("rows", "rules", "reply", "timestamps", "printable", "address", "model", "errors")
 # What each library is for, and so where alone it is met.
 LIBRARIES = {
     "click": r"policyd\.cli(\..*)?",
     "rich": r"policyd\.cli\.(output|progress)",
     "twisted": r"policyd\.(cli\.serve|reactor|service|acceptor|server|protocol)",
     "sqlalchemy": r"policyd\.store\..*",
-    "sqlite3": r"policyd\.store\.(database|lookup|backup|check|replay)",
+    "sqlite3": r"policyd\.store\.(database|lookup|backup|check|log|replay|restore)",
     "ldif": r"policyd\.transfer\.ldif_(entries|write)",
     "cattrs": r"policyd\.settings",
     "idna": r"policyd\.address",
@@ -150,7 +153,19 @@ def test_formats_and_tables_know_nothing_of_each_other(module: str) -> None:
     """A new format touches no table, and a new table no format: the command line joins them, by rows."""
     met = {name.split(".")[1] for name in imports(module) if name in FILES}
     assert not {"store", "transfer"} <= met | {module.split(".")[1]}
-    assert met <= {"store", "transfer", "records", "rules", "reply", "address", "model", "errors"}
+    assert met <= {
+        "store",
+        "transfer",
+        "records",
+        "rules",
+        "reply",
+        "timestamps",
+        "printable",
+        "address",
+        "model",
+        "errors",
+        "files",
+    }
 
 
 @pytest.mark.parametrize("module", FILES)
@@ -168,9 +183,8 @@ def test_first_line_says_what_the_file_is(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", FILES)
-def test_sizes_stay_readable(module: str) -> None:
+def test_functions_stay_readable(module: str) -> None:
     """What has grown beyond them does two things."""
-    assert len(FILES[module].read_text(encoding="utf-8").splitlines()) <= MODULE_LINES
     assert [name for name, lines in functions(module) if lines > FUNCTION_LINES] == []
 
 

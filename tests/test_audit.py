@@ -2,6 +2,8 @@
 
 import json
 import re
+import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -60,6 +62,7 @@ def line_of(request: Request = REQUEST, decision: Decision = REJECTED, **setting
     return line
 
 
+CHANGE_FIELDS = ["change", "actor", "operation", "object", "changeset", "before", "after"]
 TOKEN = re.compile(r'([a-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^", ]*))(, |$)')
 ESCAPE = re.compile(r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|([\\"]))')
 
@@ -202,8 +205,78 @@ def test_json_has_the_same_fields_and_is_plain_ascii(request, decision):
     assert [*found] == [*told(request, decision)]
     assert found["entry"] == decision.entry
     assert found["ms"] == 0.08
-    meant = re.sub("[\udc80-\udcff]", lambda octet: f"\\x{ord(octet[0]) - 0xDC00:02x}", f"<{request.sender}>")
-    assert found["sender"] == meant
+    meant = told(request, decision)
+    for name in ("state", "queue_id", "instance", "client", "sender", "recipient", "login", "context"):
+        assert ESCAPE.sub(_unescaped, found[name]) == meant[name]
+        found[name].encode()  # no half of a surrogate pair
+
+
+ALIKE = [
+    ("\udcff", "\\xff"),
+    ("\udc9b", "\x9b"),
+    ("\udcff", "ÿ"),
+    ("\\\udcff", "\\\\xff"),
+    ("\\", "\\\\"),
+    ("\ud800", "\\ud800"),
+    ("\u202e", "\\u202e"),
+    ("\n", "\\n"),
+    ("\n", "\\x0a"),
+    (", ", "\\x2c "),
+    ('"', '\\"'),
+    ("x" * 511 + "…", "x" * 511 + "yz"),
+    ("x" * 512, "x" * 513),
+    ("…", "\\u2026"),
+]
+
+
+@pytest.mark.parametrize("format_", Format)
+@pytest.mark.parametrize(("one", "other"), ALIKE, ids=[ascii(one)[-20:] for one, _ in ALIKE])
+def test_no_two_values_read_the_same(format_, one, other):
+    """The log is evidence: who looks for the byte FF must not find the four characters that stand for it."""
+    assert line_of(Request(sasl_username=one), format=format_) != line_of(Request(sasl_username=other), format=format_)
+
+
+@given(tricky | values, tricky | values, st.sampled_from(Format))
+def test_values_that_differ_are_rendered_differently(one, other, format_):
+    """Whatever the two are, as long as they are not cut."""
+    lines = [line_of(Request(sasl_username=each), format=format_) for each in (one, other)]
+    assert (lines[0] == lines[1]) == (one == other)
+
+
+@pytest.mark.parametrize("format_", Format)
+@pytest.mark.parametrize("octet", ["\udcff", "\x1b", "\\", "\u202e"])
+def test_long_hostile_values_cost_no_more_than_what_is_shown_of_them(format_, octet):
+    """Sixty thousand octets that are escaped one by one would take as long as a thousand answers."""
+
+    def seconds(size: int) -> float:
+        times = []
+        for _ in range(5):
+            started = time.process_time()
+            line_of(Request(sender=octet * size), format=format_)
+            times.append(time.process_time() - started)
+        return min(times)
+
+    assert seconds(60_000) < 5 * seconds(600) + 0.001
+
+
+@pytest.mark.parametrize("format_", Format)
+@pytest.mark.parametrize("character", ["a", "ü", '"', "😀", "\udcff", "\U000e0041", "\\", "…"])
+def test_lines_for_udp_are_short_enough_for_every_receiver(format_, character):
+    """What a receiver cuts off is the end of the line, and of a JSON object everything. Source: RFC 3164 §4.1."""
+    sink = KeptLines()
+    settings = AuditSettings(format=format_, syslog="udp:127.0.0.1:514")
+    audit = AuditLog(settings, sink)
+    for length in (1, 60, 100, 200, 300, 600, 20_000):
+        value = character * length
+        request = Request(**dict.fromkeys(Request._fields, value))
+        audit.decided(request, Decision(Action.DUNNO, Rule.RESTRICTED_RECIPIENT, value, value, is_refused=True), 0.084)
+        audit.changed(Change(42, 0, value, 41, "sender.block", value, value, value))
+        audit.warned(value, peer=value)
+    for line in sink.lines:
+        assert len(line.encode()) + len(socket.gethostname()) + 40 <= 1024
+        fields = json.loads(line) if format_ is Format.JSON else dict(parse(line))
+        assert [*fields] in ([*told(REQUEST, MONITORED)], [*CHANGE_FIELDS], ["warning", "peer"])
+        assert fields.get("rule", "restricted-recipient") == "restricted-recipient"
 
 
 @pytest.mark.parametrize("format_", Format)

@@ -136,6 +136,15 @@ def test_find_honours_the_settings_delimiters(policyd):
     assert policyd.refuses("address find alice+news@example.com").startswith("policyd: alice+news@example.com leads to")
 
 
+def test_find_says_where_postfix_delivers(policyd):
+    """Postfix takes the domain for another, and so the mailbox is the one there."""
+    policyd.run("domain add strasse.example")
+    policyd.run("mailbox add eva eva@strasse.example")
+    found = {"address": "eva@strasse.example", "mailbox": "eva", "how": "exact"}
+    assert policyd.json("address find eva@straße.example") == found
+    assert policyd.json("address find '\"eva\"@STRAẞE.example'") == found
+
+
 def test_find_says_what_to_do_about_a_stranger(policyd):
     """Unlisted in a managed domain, or in a domain that isn't managed: two different remedies."""
     assert policyd.refuses("address find carol@example.com") == (

@@ -89,6 +89,9 @@ def test_help_has_an_example_that_works(policyd, words, monkeypatch):
         policyd.run("address remove alice@example.com")
     if words == "import":
         (policyd.folder / "people.csv").write_text("name,addresses\nbob,bob@example.com\n")
+    if words == "database restore":
+        policyd.run(f"database backup {policyd.folder / 'monday.db'}")
+        example += " --yes"  # nobody is there to be asked
     example = example.replace("undo 42", "undo 2")  # there are no 42 changes
     monkeypatch.chdir(policyd.folder)
     assert policyd.ends(example.partition(" | ")[0]).status == 0
@@ -194,8 +197,8 @@ def local_zone(monkeypatch):
 @pytest.mark.parametrize(
     ("typed", "stored"),
     [
-        pytest.param("2096-07-01", 3991932000, id="a date begins at midnight, local summer time"),
-        pytest.param("2096-12-31", 4007746800, id="a date in winter"),
+        pytest.param("2096-07-01", 3992018399, id="a date ends with its day, local summer time"),
+        pytest.param("2096-12-31", 4007833199, id="a date in winter"),
         pytest.param("2096-12-31T18:00", 4007811600, id="a date and a time"),
         pytest.param("2096-12-31 18:00:30", 4007811630, id="with a blank between, and seconds"),
         pytest.param("2096-12-31T18:00Z", 4007815200, id="UTC"),
@@ -242,6 +245,8 @@ def test_until_in_the_past_is_refused(policyd, typed):
     [
         *("tomorrow", "", "30d", "+30", "+30y", "+d", "+1d12h", "+-1d", "+ 1d", "+1000000d", "31.12.2096", "12:00"),
         *("2096-02-30", "2096-13-01", "2096-12-31T25:00", "+999999w", "9999-12-31", "99999-01-01", "NEVER"),
+        *("2099", "4102444800", "20991231118", "2096-12-31+01:00", "2096-12-31x18:00", "4102444800000", "-5", "1e10"),
+        *("２０９６-12-31", "+３d"),
     ],
 )
 def test_what_is_no_time_is_refused_with_examples(policyd, typed):
@@ -497,9 +502,8 @@ def test_question_to_a_person_keeps_nobody_waiting(policyd):
     with policyd.start(["mailbox", "remove", "alice"], stdin=theirs, stdout=theirs, stderr=theirs) as asking:
         os.close(theirs)
         assert select.select([ours], [], [], LIMIT_SECONDS)[0]
-        began = time.monotonic()
         policyd.run("mailbox add bob")
-        assert time.monotonic() - began < 10
+        assert asking.poll() is None
         os.write(ours, b"n\n")
         asking.wait(LIMIT_SECONDS)
     os.close(ours)

@@ -49,6 +49,33 @@ def test_what_is_no_domain_is_refused(policyd, typed):
     assert not policyd.database.exists()
 
 
+@pytest.mark.parametrize(
+    ("typed", "other"),
+    [
+        pytest.param("straße.example", "strasse.example", id="sharp s"),
+        pytest.param("STRAẞE.example.", "strasse.example", id="a capital sharp s"),
+        pytest.param("xn--strae-oqa.example", "strasse.example", id="its A-label"),
+        pytest.param("σίσυφος.example", "xn--kxa6akbbkh.example", id="a final sigma"),
+    ],
+)
+def test_domain_that_postfix_takes_for_another_is_told(policyd, typed, other):
+    """Who manages straße.example would not see that mail to strasse.example is delivered there, too."""
+    told = policyd.warns(f"domain add {typed}")
+    assert told.startswith("policyd: Postfix takes ")
+    assert told.endswith(f" for {other}, so manage that, too: policyd domain add {other}")
+    policyd.run(f"domain add {other}")
+    policyd.run(f"domain remove {typed}")
+    assert policyd.warns(f"domain add {typed}").endswith(f" for {other}, which is managed, too")
+
+
+@pytest.mark.parametrize("typed", ["'[abc]'", "'[192.0.2]'", "'[IPv6:1]'", "'[IPv6:fe80::1%lo]'"])
+def test_what_is_no_literal_is_refused(policyd, typed):
+    """No mail can have it; the line shows one that can be."""
+    message = policyd.refuses(f"domain add {typed}", 2)
+    assert "one looks like [192.0.2.1] or [IPv6:2001:db8::1]" in message
+    assert not policyd.database.exists()
+
+
 def test_set_changes_what_happens_to_unlisted_recipients(policyd):
     """Said again, it changes nothing, leaves no journal row, and is no error."""
     policyd.run("domain add example.com --unlisted accept")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policyd.address import normal_domain
 from policyd.decide import Decider
 from policyd.errors import StoreError
 from policyd.model import Action, Decision, Domain, Mode, Receive, Request, Rule, Unlisted
@@ -397,14 +398,137 @@ def test_bare_postmaster_is_accepted_whatever_domain_is_added_to_it(tables):
 
 
 @pytest.mark.parametrize(
-    ("length", "is_blocked"),
-    [pytest.param(2048, True, id="as long as a line of SMTP"), pytest.param(2049, False, id="longer than any")],
+    ("base", "is_blocked"),
+    [
+        pytest.param("joe", True, id="an extension of any length"),
+        pytest.param("joe".ljust(2049, "\u0301"), False, id="a name longer than a line of SMTP is nobody's"),
+    ],
 )
-def test_a_local_part_that_smtp_cannot_carry_is_nobody(tables, length, is_blocked):
+def test_a_local_part_that_smtp_cannot_carry_is_nobody(tables, base, is_blocked):
     """Comparing text takes longer than its length: a hostile local process must not buy time with 60 KB of accents."""
     tables.block("joe@partner.example", to="anyone")
-    sender = "joe+".ljust(length, "\u0301") + "@partner.example"
+    sender = f"{base}+".ljust(60_000, "\u0301") + "@partner.example"
     assert (rule(tables, sender=sender, recipient=OUTSIDE) == Rule.BLOCKED_SENDER) is is_blocked
+
+
+# --- What Postfix takes for the same address
+
+
+@pytest.fixture
+def street(tables):
+    """bob, at strasse.example and at two literals, is closed to all; ♥.example and σίσυφοσ.example are his, too."""
+    domains = ["strasse.example", "[127.0.0.1]", "[ipv6:::1]", "xn--g6h.example", normal_domain("σίσυφοσ.example")]
+    for domain in domains:
+        tables.manage(domain, Unlisted.ACCEPT)
+        tables.add_address("bob", f"bob@{domain}")
+    tables.manage("example.com", Unlisted.ACCEPT)
+    tables.change_mailbox("bob", receive=Receive.NOBODY)
+    return tables
+
+
+SPELLINGS = [
+    "bob@straße.example",
+    "Bob@STRAẞE.EXAMPLE.",
+    "bob+x@ſtraße.example",
+    'bob@"strasse.example"',
+    "bob@strasse .example",
+    "bob@stra\\sse.example",
+    "bob@σίσυφος.example",
+    "bob@ΣΊΣΥΦΟΣ.example",
+    "bob@♥.example",
+    "bob@[127.0.0.1].",
+    "bob@[127.000.000.001]",
+    "bob@[0177.0.0.1]",
+    "bob@127.0.0.1",
+    "bob@[IPv6:0::1]",
+    "bob@[ipv6:0:0:0:0:0:0:0:1]",
+    "bob@[IPv6:::ffff:127.0.0.1]",
+    "bob+\udcff@strasse.example",
+    "bob+\udcff\udcfe@example.com",
+    "bob+" + "x" * 3000 + "@example.com",
+    "bob+" + "é" * 30_000 + "@straße.example",
+    "IMCEASMTP-bob+40stra+C3+9Fe+2Eexample@example.com",
+    "IMCEASMTP-bob+2B+FF+40example+2Ecom@example.com",
+    "IMCEASMTP-bob+40+5B127+2E000+2E0+2E1+5D@example.com",
+]
+
+
+@pytest.mark.parametrize("recipient", SPELLINGS)
+def test_restriction_holds_for_what_postfix_takes_for_the_address(street, recipient):
+    """Postfix delivers each of these to bob, so his restriction is asked."""
+    assert rule(street, recipient=recipient, sender="x@y.example") is Rule.RESTRICTED_RECIPIENT
+
+
+@pytest.mark.parametrize("sender", SPELLINGS)
+def test_blocked_mailbox_cannot_hide_behind_what_postfix_takes_for_its_address(street, sender):
+    """As a login or as an envelope sender."""
+    street.block("bob", "anyone")
+    assert rule(street, recipient=OUTSIDE, sender=sender) is Rule.BLOCKED_SENDER
+    assert rule(street, recipient=OUTSIDE, sender="x@y.example", sasl_username=sender) is Rule.BLOCKED_SENDER
+
+
+@pytest.mark.parametrize(
+    ("pattern", "address"),
+    [
+        pytest.param("eve@partner.example", "eve+\udcff@partner.example", id="an extension that is not UTF-8"),
+        pytest.param("eve@", "eve+\udcff@partner.example", id="the same for a local part"),
+        pytest.param("eve@strasse.net", "eve@straße.net", id="sharp s in a foreign domain"),
+        pytest.param("@strasse.net", "eve@STRAẞE.net", id="a capital sharp s in a foreign domain"),
+        pytest.param("@.strasse.net", "eve@mx.straße.net", id="in a domain above"),
+        pytest.param("@xn--strae-oqa.net", "eve@straße.net", id="the domain as it is written"),
+        pytest.param("@xn--strae-oqa.example", "eve@straße.example", id="the same where Postfix takes it for ours"),
+        pytest.param("@[192.0.2.1]", "eve@[192.000.002.001].", id="a literal"),
+        pytest.param("@partner.example", 'eve@"partner.example"', id="a quoted domain"),
+    ],
+)
+def test_pattern_matches_what_postfix_takes_for_the_address(street, pattern, address):
+    """Nobody who is blocked hides behind a letter."""
+    street.block(pattern, "anyone")
+    assert rule(street, recipient="jdoe@example.com", sender=address) is Rule.BLOCKED_SENDER
+    assert rule(street, recipient="jdoe@example.com", sender="", sasl_username=address) is Rule.BLOCKED_SENDER
+
+
+def test_only_who_is_certainly_meant_is_let_in(street):
+    """In a foreign domain, straße.net and strasse.net are two owners: one's mail is not accepted as the other's."""
+    street.change_mailbox("bob", accepted=frozenset({"@strasse.net", "eve@xn--strae-oqa.example", "@jdoe.example"}))
+    asked = {"recipient": "bob@example.com"}
+    assert rule(street, sender="eve@strasse.net", **asked) is Rule.ACCEPTED_SENDER
+    assert rule(street, sender="eve@straße.net", **asked) is Rule.RESTRICTED_RECIPIENT
+    assert rule(street, sender="eve@straße.example", **asked) is Rule.ACCEPTED_SENDER
+    assert rule(street, sender="eve@strasse.example", **asked) is Rule.RESTRICTED_RECIPIENT
+
+
+def test_managed_domain_is_looked_up_as_it_is_written_first(street):
+    """Where both are managed, an address is its mailbox's; one that is nobody's is what Postfix takes it for."""
+    street.manage("xn--strae-oqa.example")
+    street.add_mailbox("info", "info@xn--strae-oqa.example")
+    assert ask(street, recipient="info@straße.example").mailbox == "info"
+    assert ask(street, recipient="bob@straße.example").mailbox == "bob"
+    assert rule(street, recipient="nobody@straße.example") is Rule.UNLISTED_RECIPIENT
+    assert rule(street, recipient="bob@xn--strae-oqa.example") is Rule.UNLISTED_RECIPIENT
+
+
+def test_a_label_is_not_what_postfix_takes_its_u_label_for(street):
+    """xn--strae-oqa.example is somebody else's domain: Postfix sends mail there away, and a block to outside holds."""
+    street.block("@y.example", "outside")
+    found = ask(street, recipient="bob@xn--strae-oqa.example", sender="x@y.example")
+    assert found.rule is Rule.BLOCKED_SENDER
+    assert ask(street, recipient="bob@xn--strae-oqa.example", sender="x@z.example") == PERMITTED
+
+
+@pytest.mark.parametrize("extension", ["\udcff", "x" * 3000, "é\udc80"])
+def test_an_odd_extension_is_no_reason_to_refuse(tables, extension):
+    """kim without a restriction gets what Postfix would deliver to kim, and not a false 5.1.1."""
+    assert ask(tables, recipient=f"bob+{extension}@example.com") == PERMITTED._replace(mailbox="bob")
+    assert rule(tables, recipient=f"postmaster+{extension}@example.com") is Rule.ALWAYS_ACCEPTED
+    assert rule(tables, recipient=f"\udcffbob+{extension}@example.com") is Rule.UNLISTED_RECIPIENT
+
+
+def test_origin_is_a_domain_that_postfix_reads(street):
+    """Bare names are completed with straße.example, and so go to strasse.example."""
+    settings = Settings(origin="straße.example")
+    for recipient in ("bob", "bob@", "bob+\udcff", 'bob@"" '):
+        assert rule(street, settings, recipient=recipient, sender="x@y.example") is Rule.RESTRICTED_RECIPIENT
 
 
 def test_accepted_sender_is_the_envelope_sender_and_not_the_login(tables):

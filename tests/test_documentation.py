@@ -29,7 +29,7 @@ from policyd.transfer.guess import FORMATS
 from policyd.transfer.ldif_entries import ACCEPTED, MEMBERS, NAMES, OTHERS, REJECTED
 from policyd.transfer.objects import KEYS
 from policyd.transfer.table import COLUMNS, KINDS
-from policyd.wire import REQUEST_LIMIT
+from policyd.wire import ATTRIBUTES_LIMIT, REQUEST_LIMIT
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
@@ -434,7 +434,7 @@ def test_patterns_of_the_table_are_in_normal_form(run: Any) -> None:
 def test_limits_are_those_of_the_readme() -> None:
     """An administrator compares them with Postfix's own."""
     text = words(section("When something fails"))
-    assert f"{REQUEST_LIMIT // 1024} KiB" in text
+    assert f"{REQUEST_LIMIT // 1024} KiB or {ATTRIBUTES_LIMIT} attributes" in text
     assert f"{Patience().idle_seconds} s" in text
     assert f"at most {reply.TEXT_LIMIT} characters" in words(section("The rules"))
 

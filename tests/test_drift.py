@@ -351,17 +351,6 @@ def test_importing_a_restriction_sets_one_that_has_ended_in_force_again(policyd)
     assert policyd.json("mailbox show alice")["reason"] == "leave"
 
 
-def test_an_end_that_a_file_gives_stays_also_where_it_is_past(policyd):
-    """An export that is imported again leaves everything as it stands."""
-    policyd.run("mailbox restrict alice --until +1d")
-    policyd.run("sender block bob --until +1d")
-    for table in ("mailbox", "blocked_sender"):
-        policyd.rows(f"UPDATE {table} SET until = 1700000000 WHERE until IS NOT NULL")
-    for format_ in ("jsonl", "csv"):
-        exported = policyd.run(f"export --format {format_}")
-        assert "nothing to change: it stands so already" in imports(policyd, exported, f"--format {format_}")
-
-
 @pytest.mark.parametrize(
     ("to", "pattern", "problem"),
     [

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policyd.address import normal_pattern, split_address, split_extension
+from policyd.address import normal_pattern, split_address
 from policyd.model import Address, BlockedSender, Domain, Mailbox, Receive, Recipients, Rule, Unlisted
 from policyd.rules import Party, Policy, Question, Verdict, judge, silent, why_idle
 
 NOW = 1_700_000_000
-POLICY = Policy(frozenset({"postmaster"}), "+")
+POLICY = Policy(frozenset({"postmaster"}))
 OURS = Domain("example.com")
 LENIENT = Domain("example.com", Unlisted.ACCEPT)
 BOB = Mailbox("bob", id=1)
@@ -28,9 +28,8 @@ RESTRICTED = Verdict(True, Rule.RESTRICTED_RECIPIENT)
 
 def party(text, mailbox=None, domain=OURS):
     """Somebody at *text*; in example.com it is *domain* that is managed."""
-    address = split_address(text)
-    base = split_extension(address.local, POLICY.delimiters)[0]
-    return Party(text, address, domain if address.domain == "example.com" else None, mailbox, base=base)
+    address = split_address(text, delimiters="+")
+    return Party(text, address, domain if address.domain == "example.com" else None, mailbox)
 
 
 TO_BOB = party("bob@example.com", BOB)
@@ -84,7 +83,7 @@ def test_postmaster_is_accepted_without_a_mailbox_and_in_spite_of_a_restriction(
 
 def test_always_accept_is_what_the_settings_say():
     """An administrator may add abuse, or take postmaster away."""
-    abuse = Policy(frozenset({"abuse"}), "+")
+    abuse = Policy(frozenset({"abuse"}))
     assert judge(question(party("abuse@example.com")), abuse, NOW).rule is Rule.ALWAYS_ACCEPTED
     assert judge(question(party("postmaster@example.com")), abuse, NOW) == UNLISTED
 

@@ -200,6 +200,82 @@ def test_new_limits_hold_for_standing_connections(server):
     assert connection.transport.aborted
 
 
+def test_connection_idle_for_longest_gives_way_first(server):
+    """Postfix finds its idle connection closed, and makes another; who asks keeps what he has."""
+    connections = [server.connect() for _ in range(4)]
+    server.wait(2)
+    connections[0].receive(request(recipient="a"))
+    server.wait(2)
+    connections[2].receive(request(recipient="a"))
+    gone = []
+    for _ in connections:
+        assert server.factory.make_room()
+        gone += [each for each in connections if each.transport.aborted and each not in gone]
+    assert gone == [connections[index] for index in (1, 3, 0, 2)]
+    assert not server.factory.make_room()
+    for each in gone:
+        each.end()
+    assert server.log.lines == []
+
+
+def test_question_on_its_way_is_no_reason_to_be_closed_while_others_are_idle(server):
+    """However long it takes: a request that has begun is nearer to its answer than one that has not."""
+    asking, idle = server.connect(), server.connect()
+    asking.receive(request()[:20])
+    assert server.factory.first_to_go() is idle.protocol
+    server.wait(5)
+    assert server.factory.first_to_go() is idle.protocol
+    idle.receive(request(recipient="a"))
+    assert server.factory.first_to_go() is asking.protocol, "the other may ask again at once"
+    asking.receive(request()[20:] + request()[:20])
+    assert server.factory.first_to_go() is idle.protocol
+
+
+def test_request_unfinished_for_longest_gives_way_where_none_is_idle(server):
+    """A thousand peers that each keep a request open for half a minute are no better than a thousand idle ones."""
+    deaf, slow, quick = [server.connect() for _ in range(3)]
+    slow.receive(request()[:20])
+    server.wait(3)
+    deaf.transport.producer.pauseProducing()
+    server.wait(3)
+    for _ in range(10):
+        slow.receive(b"x")
+    quick.receive(request(recipient="a") + request()[:20])
+    for expected in (slow, deaf, quick):
+        assert server.factory.make_room()
+        assert expected.transport.aborted
+        expected.end()
+
+
+def test_request_that_waits_for_its_answer_never_gives_way(server):
+    """It would be a lost answer: rather the new connection waits, as long as that takes."""
+    waiting = [server.connect() for _ in range(3)]
+    for each in waiting:
+        each.protocol.dataReceived(request(recipient="a"))
+    assert not server.factory.make_room()
+    assert [each.replies() for each in waiting] == [["REJECT 5.1.1 a"]] * 3
+    assert server.factory.make_room()
+
+
+def test_ten_thousand_newcomers_look_at_all_connections_once_a_tick(server, monkeypatch):
+    """A flood at a full house must not cost more than the flood: the others are ranked once, not for each."""
+    ranked = []
+    original = PolicyFactory._rank
+
+    def rank(factory: PolicyFactory) -> None:
+        ranked.append(len(factory.connections))
+        original(factory)
+
+    monkeypatch.setattr(PolicyFactory, "_rank", rank)
+    connections = [server.connect() for _ in range(500)]
+    for _ in range(2000):
+        assert server.factory.make_room()
+        connections.append(server.connect())
+    assert len(ranked) <= 2000 // 500 + 1
+    for each in connections[:2000]:
+        each.end()
+
+
 def test_one_timer_serves_all_connections(server):
     """A timer each would cost more, at each request, than to decide."""
     connections = [server.connect() for _ in range(100)]
@@ -217,7 +293,7 @@ def test_ended_connection_leaves_no_timer(server):
     connection.receive(request())
     connection.end()
     assert server.clock.getDelayedCalls() == []
-    assert server.factory.connections == set()
+    assert not server.factory.connections
 
 
 def test_peer_that_does_not_read_is_not_read_from(server):

@@ -1,7 +1,5 @@
 """postfix: hand-written access(5) and virtual(5) maps, and maps of an export."""
 
-from collections import Counter
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -234,23 +232,6 @@ def test_postmaster_stays_open_in_an_export():
         made_of("postmaster@example.com", receive=KEEP),
         made_of("postmaster+x@example.com", receive=KEEP),
     ]
-
-
-def test_what_has_ended_stays_ended_in_an_export():
-    """Maps know no time: an entry of last year must not come back into force."""
-    ended = Mailbox("a", Receive.NOBODY, until=1000)
-    held = FixedTables(
-        (Domain("example.com"),),
-        ((ended, ("a@example.com",)),),
-        (BlockedSender(pattern="x@spam.example", recipients=Recipients.ANYONE, until=1000),),
-    )
-    assert "a@example.com\tDUNNO\n" in "".join(postfix.write(held, Counter(), now=1000))
-    lost: Counter[str] = Counter()
-    assert "x@spam.example" not in "".join(postfix.write(held, lost, now=1000))
-    assert lost["blocked sender"] == 1
-    text = "".join(postfix.write(held, Counter(), now=999))
-    assert "a@example.com\tREJECT 5.7.1 This mailbox does not take mail from this sender\n" in text
-    assert "x@spam.example\tREJECT 5.7.1 This sender may not write to this recipient\n" in text
 
 
 def test_logins_of_an_export_are_names_and_whole_addresses():

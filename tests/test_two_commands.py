@@ -20,7 +20,7 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parent.parent
 SCRIPTS = ("run", "test", "tools/environment.sh", "setup.py", "pyproject.toml")
 BARE_DEBIAN = ("sh", "cat", "cp", "dirname", "flock", "mkdir", "mv", "rm", "sed")
-LIMIT_SECONDS = 20
+LIMIT_SECONDS = 60
 
 # Writes one line a call to the log, and leaves to the real Python what isn't venv, pip or what .venv is for.
 PYTHON = """\

@@ -1,50 +1,98 @@
 """An export: one state of the tables -> a file, in any of the formats that can be imported."""
 
 import importlib
-import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from policyd.admin.session import Session
 from policyd.errors import StoreWriteError
+from policyd.files import writing
+from policyd.model import BlockedSender, Domain, Mailbox, Receive
+from policyd.printable import printable
+from policyd.rules import is_past
+from policyd.store.queries import Queries
 from policyd.transfer.guess import FORMATS
 
 
-def export_tables(session: Session, format_: str, target: Path | BinaryIO) -> Counter[str]:
-    """Write all tables to *target*, a stream or a file; return what the format can't carry, counted.
+@dataclass(frozen=True, slots=True)
+class ExportOutcome:
+    """What was left out, counted: what the format can't carry, and what has ended."""
 
-    A file appears whole, readable by its owner only. Raises StoreError where the tables can't be read, or the file
-    can't be written.
+    lost: Counter[str] = field(default_factory=Counter)
+    ended: Counter[str] = field(default_factory=Counter)
+
+
+def export_tables(
+    session: Session, format_: str, target: Path | BinaryIO, now: int, *, is_terminal: bool = False
+) -> ExportOutcome:
+    """Write all tables, but what has ended at *now* (Unix seconds), to *target*, a stream or a file.
+
+    A file appears whole, readable by its owner only. For a stream that *is_terminal*, what a terminal obeys is written
+    as a code. Raises StoreError where the tables can't be read, or the file can't be written.
     """
-    lost: Counter[str] = Counter()
+    outcome = ExportOutcome()
     with session.reading() as queries:
-        chunks = importlib.import_module(f"policyd.transfer.{FORMATS[format_]}").write(queries, lost)
+        tables = _InForce(queries, now, outcome.ended)
+        chunks = importlib.import_module(f"policyd.transfer.{FORMATS[format_]}").write(tables, outcome.lost)
+        if is_terminal:
+            chunks = (printable(chunk, keep="\r\n\t") for chunk in chunks)
         if isinstance(target, Path):
-            _write_whole(target, chunks)
+            _write_file(target, chunks)
         else:
             _write_to(target, chunks)
-    return lost
+    return outcome
 
 
-def _write_whole(output: Path, chunks: Iterable[str]) -> None:
+class _InForce:
+    """The tables but for what has ended at *now*, which no import would take; they are a format's `Tables`.
+
+    A blocked sender that has ended is left out, and of a mailbox its restriction. *ended* counts both once they have
+    been read to the end, however often.
+    """
+
+    def __init__(self, queries: Queries, now: int, ended: Counter[str]) -> None:
+        self._queries = queries
+        self._now = now
+        self._ended = ended
+
+    def domains(self) -> Iterator[Domain]:
+        """Every managed domain."""
+        return self._queries.domains()
+
+    def mailboxes(self) -> Iterator[tuple[Mailbox, tuple[str, ...]]]:
+        """Every mailbox with its addresses, the primary one first."""
+        ended = 0
+        for mailbox, addresses in self._queries.mailboxes():
+            if is_past(mailbox.until, self._now):
+                ended += 1
+                free = replace(mailbox, receive=Receive.ANYONE, reason="", until=None, accepted=frozenset())
+                yield free, addresses
+            else:
+                yield mailbox, addresses
+        self._ended["restriction"] = ended
+
+    def blocked_senders(self) -> Iterator[BlockedSender]:
+        """Every blocked sender, oldest first."""
+        ended = 0
+        for entry in self._queries.blocked_senders():
+            if is_past(entry.until, self._now):
+                ended += 1
+            else:
+                yield entry
+        self._ended["blocked sender"] = ended
+
+
+def _write_file(output: Path, chunks: Iterable[str]) -> None:
     """Write *chunks* to *output*: the whole file appears at once, readable by its owner only.
 
     A device or pipe that is there already is written to as it is.
     """
-    draft = output.parent / f".{output.name}.{os.getpid()}.new"
     try:
-        if output.exists() and not output.is_file():
-            with output.open("wb") as file:
-                _write_to(file, chunks)
-            return
-        try:
-            with open(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-                _write_to(file, chunks)
-            draft.replace(output)
-        finally:
-            draft.unlink(missing_ok=True)
+        with writing(output) as file:
+            _write_to(file, chunks)
     except OSError as error:
         raise StoreWriteError(f"{output}: can't be written: {error.strerror}") from error
 

@@ -14,6 +14,7 @@ from typing import BinaryIO, cast
 from policyd.admin.rejects import Rejects, read_header
 from policyd.admin.session import Changing, Session, Summary
 from policyd.errors import TransferError
+from policyd.files import open_to_read
 from policyd.records import Notice, Problem, Record
 from policyd.settings import AuditSettings
 from policyd.store.bulk import BulkEditor
@@ -76,7 +77,7 @@ def opened(file: Path) -> Iterator[BinaryIO]:
     """*file*, seekable: what comes through a pipe is put into a temporary file first. `-` is stdin."""
     if str(file) == "-" and sys.stdin is None:
         raise TransferError("stdin is closed; nothing can be read from it")
-    with sys.stdin.buffer if str(file) == "-" else file.open("rb") as source:
+    with sys.stdin.buffer if str(file) == "-" else open_to_read(file) as source:
         if source.seekable():
             yield cast(BinaryIO, source)
             return

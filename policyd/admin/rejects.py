@@ -1,11 +1,12 @@
 """The rows that an import rejected, as a file that can be mended and imported."""
 
-import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
+from policyd.files import replacing
 from policyd.records import Record
 from policyd.transfer.delimited import read_records
 from policyd.transfer.formats import ReadOptions
@@ -39,7 +40,8 @@ class Rejects:
         self._header = header
         self._is_kept = is_kept
         self._gap = gap
-        self._draft: IO[str] | None = None
+        self._draft: TextIOWrapper | None = None
+        self._opened = ExitStack()
 
     def __enter__(self) -> "Rejects":
         return self
@@ -49,13 +51,12 @@ class Rejects:
     ) -> None:
         if self._draft is None:
             return
-        self._draft.close()
-        draft = Path(self._draft.name)
-        if error is None:
-            with suppress(OSError):  # what is imported is kept by now, and every row was told
-                draft.replace(self.path)
-                self.is_written = True
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # what is imported is kept by now, and every row was told
+            if error is None:
+                self._draft.flush()
+            self._draft.detach()
+            self._opened.__exit__(kind, error, trace)
+            self.is_written = error is None
 
     def keep(self, record: Record) -> None:
         """Add the source of *record*, if it was short enough to be kept."""
@@ -64,13 +65,13 @@ class Rejects:
         if self._draft is not None and record.source:
             self._draft.write(f"{record.source}{self._gap}")
 
-    def _begin(self) -> IO[str] | None:
+    def _begin(self) -> TextIOWrapper | None:
         """The draft, with the header; None where it can't be written, which is tried once."""
-        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}.new")
         try:
-            opened = draft.open("w", encoding="utf-8", errors="surrogateescape")
+            stream = self._opened.enter_context(replacing(self.path))
         except OSError:
             self._is_kept = False
             return None
-        opened.write(self._header)
-        return opened
+        draft = TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape")
+        draft.write(self._header)
+        return draft

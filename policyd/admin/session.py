@@ -1,7 +1,7 @@
 """How any face reads the tables and changes them: a transaction, its journal, and after the commit the audit."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -110,14 +110,14 @@ class Session:
 
         # Only what is committed is logged: a line about something that was rolled back would be a lie.
         if made is not None and made.is_kept and made.count:
-            made.is_logged = self._log(made, actor, now, summary)
+            changes: Sequence[Change] = made.changes
+            if summary is not None and made.count > summary.above:
+                number, after = made.changeset or 0, json.dumps({"changes": made.count})
+                changes = [Change(number, now, actor, number, summary.operation, summary.about, None, after)]
+            made.is_logged = self.log(changes)
 
-    def _log(self, made: Changing, actor: str, now: int, summary: Summary | None) -> bool:
-        """Log what was made; whether every line was taken."""
-        changes = made.changes
-        if summary is not None and made.count > summary.above:
-            number, after = made.changeset or 0, json.dumps({"changes": made.count})
-            changes = [Change(number, now, actor, number, summary.operation, summary.about, None, after)]
+    def log(self, changes: Sequence[Change]) -> bool:
+        """Log *changes*, which are committed; whether syslog took every line."""
         audit = AuditLog(self._audit, open_sink(self._audit))
         for change in changes:
             audit.changed(change)

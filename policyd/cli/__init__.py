@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from policyd.cli.command import Group
+from policyd.cli.terminal import echo
 from policyd.errors import PolicydError
 
 _NOUNS = {
@@ -84,7 +85,8 @@ class Nouns(Group):
             _discard(sys.stdout)
             _fail(f"{error.filename or 'input or output'}: {error.strerror}", 74)
         except Exception as error:  # noqa: BLE001 - a defect of ours; no traceback reaches a user
-            _fail(f"internal error: {type(error).__name__}: {error}; please report it", 70)
+            message = " ".join(str(error).split())
+            _fail(f"internal error: {type(error).__name__}: {message}; please report it", 70)
         sys.exit(result if isinstance(result, int) else 0)
 
 
@@ -102,7 +104,7 @@ def main() -> None:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    click.echo(f"policyd: {' '.join(message.splitlines())}", err=True)
+    echo(f"policyd: {message}", err=True)
     sys.exit(status)
 
 

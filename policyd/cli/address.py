@@ -6,7 +6,7 @@ import click
 
 from policyd.cli.command import Group, invocation
 from policyd.cli.output import print_list, print_object
-from policyd.cli.types import ADDRESS, DOMAIN, NAME
+from policyd.cli.types import ADDRESS, DOMAIN, INTERNAL_ADDRESS, NAME
 from policyd.decide import Decider
 from policyd.errors import NotManagedError, RefusedError
 from policyd.store.edit import need_managed
@@ -47,7 +47,7 @@ def remove(addresses: tuple[str, ...]) -> None:
 
 
 @command.command("find")
-@click.argument("address", type=ADDRESS)
+@click.argument("address", type=INTERNAL_ADDRESS)
 def find(address: str) -> None:
     """Say which mailbox an address leads to, and how: exact, extension or IMCEA.
 
@@ -60,7 +60,8 @@ def find(address: str) -> None:
     party = Decider(call.settings, lookup).find_recipient(address)
     lookup.close()
     if party.domain is None and party.address is not None:
-        raise NotManagedError(address, party.address.domain)
+        raise NotManagedError(str(party.address), party.address.domain)
+    address = str(party.address)
     if party.mailbox is None:
         raise RefusedError(
             f"{address} leads to no mailbox; to give it to one: policyd address add MAILBOX {quote(address)}"

@@ -1,20 +1,24 @@
 """`policyd check`: the daemon's answer, and why."""
 
-import json
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
-from policyd.address import NULL_SENDER, parse_address, split_address
+from policyd.address import NULL_SENDER, internal_address, split_address
 from policyd.cli.command import Command, Invocation, invocation
+from policyd.cli.terminal import echo, echo_json
 from policyd.cli.types import CLIENT
 from policyd.decide import Decider
 from policyd.endpoint import default_listen
 from policyd.errors import AddressError, DaemonError, ProtocolError
+from policyd.files import entered, owner_of
 from policyd.model import Decision, Request
+from policyd.store.database import Database
 from policyd.store.lookup import Lookup
 from policyd.wire import Layouts, RequestReader, render_request
 
@@ -47,12 +51,21 @@ def command(stdin: str | None, recipient: str | None, daemon: bool, **given: str
         _print_reply(call, _ask_daemon(call, request))
         return
     trace: list[str] = []
-    lookup = Lookup(call.store)
-    decider = Decider(call.settings, lookup)
-    decision = decider.decide(request, int(time.time()), lambda step, *values: trace.append(step.format(*values)))
-    lookup.close()
+    database = call.store
+    with entered(_looking(database), owner_of(database.path)) as lookup:
+        decider = Decider(call.settings, lookup)
+        decision = decider.decide(request, int(time.time()), lambda step, *values: trace.append(step.format(*values)))
     _print_decision(call, request, decision, trace)
     click.get_current_context().exit(1 if decision.action == "REJECT" else 0)
+
+
+@contextmanager
+def _looking(database: Database) -> Iterator[Lookup]:
+    """The tables of *database*, at one moment."""
+    lookup = Lookup(database)
+    lookup.begin()
+    yield lookup
+    lookup.close()
 
 
 def _made_request(recipient: str, given: dict[str, str]) -> Request:
@@ -73,7 +86,7 @@ def _internal(typed: str) -> str:
     """The form in which Postfix sends an address: unquoted."""
     if typed.startswith('"'):
         try:
-            return str(parse_address(typed))
+            return internal_address(typed)
         except AddressError as error:
             raise click.UsageError(str(error)) from error
     return typed
@@ -109,22 +122,20 @@ def _ask_daemon(call: Invocation, request: Request) -> str:
 
 def _print_reply(call: Invocation, reply: str) -> None:
     action, _, text = reply.partition(" ")
-    click.echo(json.dumps({"action": action, "text": text}) if call.json else reply)
+    if call.json:
+        echo_json({"action": action, "text": text})
+    else:
+        echo(reply)
     click.get_current_context().exit(1 if action == "REJECT" else 0)
 
 
 def _print_decision(call: Invocation, request: Request, decision: Decision, trace: list[str]) -> None:
     if call.json:
-        click.echo(json.dumps(_explained(request, decision, trace, call.settings.origin), ensure_ascii=False, indent=1))
+        echo_json(_explained(request, decision, trace, call.settings.origin), indent=1)
         return
-    click.echo(f"{decision.action} {decision.text}".rstrip() if decision.action == "REJECT" else decision.action)
+    echo(f"{decision.action} {decision.text}".rstrip() if decision.action == "REJECT" else decision.action)
     for step in trace:
-        click.echo(f"  {_printable(step)}")
-
-
-def _printable(text: str) -> str:
-    """*text* without what a terminal obeys: a raw request may hold anything."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+        echo(f"  {step}")
 
 
 def _explained(request: Request, decision: Decision, trace: list[str], origin: str) -> dict[str, Any]:

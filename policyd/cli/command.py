@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from policyd import __version__
+from policyd.cli.terminal import confirm, echo
 
 if TYPE_CHECKING:
     from policyd.admin.session import Session
@@ -52,8 +53,8 @@ class Invocation:
 
     @property
     def store(self) -> "Database":
-        """The database that the settings name. Raises StoreError where everybody can write it."""
-        from policyd.permissions import check_database
+        """The database that the settings name. Raises StoreError where others can write it, or swap it."""
+        from policyd.files import check_database
         from policyd.store.database import Database
 
         database = Database(self.settings.database)
@@ -80,12 +81,12 @@ class Invocation:
 
         with self.session.changing(actor(os.environ), int(time.time()), may_create=may_create) as made:
             yield made.edit
-        print_changes(self, made)
+        print_changes(self, made.changes, is_logged=made.is_logged)
 
     def say(self, line: str) -> None:
         """Tell a person what was done; scripts hear nothing unless they ask with -v."""
         if self.verbose or (sys.stderr and sys.stderr.isatty()):
-            click.echo(line, err=True)
+            echo(line, err=True)
 
 
 def actor(environ: Mapping[str, str]) -> str:
@@ -107,7 +108,7 @@ def need_consent(question: str, *, is_given: bool) -> None:
         return
     if not (sys.stdin and sys.stdin.isatty()):
         raise click.UsageError(f"{question} Add --yes.")
-    click.confirm(question, abort=True, err=True)
+    confirm(question)
 
 
 def invocation() -> Invocation:

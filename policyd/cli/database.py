@@ -1,18 +1,20 @@
 """`policyd database`: the database file."""
 
+import os
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from policyd.cli.command import Group, Invocation, invocation
-from policyd.cli.output import print_object
+from policyd.admin import upkeep
+from policyd.cli.command import Group, Invocation, actor, invocation, need_consent
+from policyd.cli.output import print_changes, print_object
 from policyd.cli.progress import Progress
+from policyd.cli.terminal import echo
 from policyd.errors import StoreUnsoundError
 from policyd.model import Finding
-from policyd.store.backup import back_up
 from policyd.store.check import Check, Checked
-from policyd.store.database import create_database, reading
 
 _SHOWN = 20  # findings
 
@@ -30,7 +32,7 @@ def create() -> None:
     Example: policyd database create
     """
     call = invocation()
-    create_database(call.store)
+    upkeep.create(call.store)
     call.say(f"made {call.store}")
     if call.json:
         print_object(call, {"database": str(call.store)})
@@ -49,8 +51,7 @@ def check() -> None:
     call = invocation()
     findings = _Findings(call)
     database = call.store
-    with reading(database) as connection:
-        checked = findings.of(Check(connection.driver))
+    checked = upkeep.check(database, findings.of)
     if call.json:
         print_object(call, {"database": str(database), **findings.outcome(checked)})
     findings.must_be_none(f"{database}")
@@ -80,12 +81,45 @@ def backup(file: Path) -> None:
         checked = findings.of(check)
 
     with Progress(unit="pages") as progress:
-        back_up(call.store, file, progress.reach, verify)
+        upkeep.copy_to(call.store, file, progress.reach, verify)
     octets = file.stat().st_size
     if call.json:
         print_object(call, {"backup": str(file), "octets": octets, **findings.outcome(checked)})
     findings.must_be_none(f"{file} is written, but the database is not sound")
     call.say(f"wrote {file}: {octets} octets, {checked.rows} rows, checked; its last change is {checked.change}")
+
+
+@command.command("restore")
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def restore(file: Path, yes: bool) -> None:
+    """Make the database what it was when the backup FILE was made, while everything goes on.
+
+    FILE is checked first, and the database afterwards, as `database check` does. The whole of it is one change in the
+    journal; what it replaces is kept in a file beside the database, which `database restore` takes, too.
+
+    \b
+    Example: policyd database restore monday.db
+    """
+    call = invocation()
+    session = call.session
+    database = session.database
+    need_consent(f"{database} gets the tables that are in {file}; all changes since then are lost to it.", is_given=yes)
+    findings = _Findings(call)
+
+    def verify(check: Check) -> None:
+        progress.stop()
+        findings.of(check)
+        findings.must_be_none(f"{file} is not sound, and nothing was changed")
+
+    with Progress(unit="pages") as progress:
+        who, now = actor(os.environ), int(time.time())
+        restored = upkeep.restore(session, file, who, now, on_progress=progress.reach, verify=verify)
+    upkeep.check(database, findings.of)
+    print_changes(call, [restored.change], is_logged=restored.is_logged)
+    kept = f"; what it replaced is in {restored.kept}" if restored.kept else ""
+    findings.must_be_none(f"{database} was restored, and is not sound{kept}")
+    call.say(f"restored {database} from {file}{kept}")
 
 
 @command.command("stats")
@@ -120,7 +154,7 @@ class _Findings:
         if self._count <= _SHOWN:
             self._first.append(finding)
             if not self._call.json:
-                click.echo("".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(finding)))
+                echo(str(finding))
 
     def outcome(self, checked: Checked) -> dict[str, object]:
         """What came of it, for `--json`."""

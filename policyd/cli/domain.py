@@ -1,7 +1,10 @@
 """`policyd domain`: the managed domains."""
 
+from shlex import quote
+
 import click
 
+from policyd.address import domain_for_postfix, unicode_domain
 from policyd.cli.command import Group, invocation, need_consent
 from policyd.cli.output import print_list
 from policyd.cli.types import DOMAIN
@@ -29,6 +32,11 @@ def add(name: str, unlisted: str) -> None:
     """
     with invocation().changing(may_create=True) as edit:
         edit.add_domain(Domain(name, Unlisted(unlisted)))
+        other = domain_for_postfix(unicode_domain(name))
+        is_managed = other in ("", name) or edit.is_managed(other)
+    if other not in ("", name):
+        advice = "which is managed, too" if is_managed else f"so manage that, too: policyd domain add {quote(other)}"
+        click.echo(f"policyd: Postfix takes {unicode_domain(name)} for {other}, {advice}", err=True)
 
 
 @command.command("set")

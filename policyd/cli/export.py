@@ -1,12 +1,15 @@
 """`policyd export`: the tables -> a file, in any of the formats that `import` reads."""
 
 import sys
+import time
+from collections import Counter
 from pathlib import Path
 
 import click
 
 from policyd.admin.exporting import export_tables
 from policyd.cli.command import Command, invocation
+from policyd.cli.terminal import echo
 from policyd.errors import StoreWriteError
 from policyd.transfer.guess import FORMATS
 
@@ -17,7 +20,7 @@ from policyd.transfer.guess import FORMATS
 def command(format_: str, output: Path) -> None:
     """Write all tables as a file that `policyd import` reads; jsonl and csv carry everything.
 
-    What the format can't carry is counted on stderr.
+    What the format can't carry, and what has ended, is left out and counted on stderr.
 
     \b
     Example: policyd export --format csv -o tables.csv
@@ -26,9 +29,21 @@ def command(format_: str, output: Path) -> None:
     is_stdout = str(output) == "-"
     if is_stdout and sys.stdout is None:
         raise StoreWriteError("stdout is closed; nothing can be written to it")
-    lost = export_tables(call.session, format_, sys.stdout.buffer if is_stdout else output)
-    left_out = ", ".join(f"{count} {what}" for what, count in sorted(lost.items()) if count)
-    if left_out:
-        click.echo(f"policyd: {format_} can't carry everything; left out: {left_out}", err=True)
+    outcome = export_tables(
+        call.session,
+        format_,
+        sys.stdout.buffer if is_stdout else output,
+        int(time.time()),
+        # A database that was changed past policyd may hold what a terminal obeys.
+        is_terminal=is_stdout and sys.stdout.isatty(),
+    )
+    if lost := _listed(outcome.lost):
+        echo(f"policyd: {format_} can't carry everything; left out: {lost}", err=True)
+    if ended := _listed(outcome.ended):
+        echo(f"policyd: left out, since they have ended: {ended}", err=True)
     if not is_stdout:
         call.say(f"wrote {output}")
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in sorted(counts.items()) if count)

@@ -1,6 +1,5 @@
 """`policyd import`: a file -> the tables, in one transaction, with an error for each row that is wrong."""
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from policyd.admin.importing import Callbacks, ImportOutcome, ImportPlan, import
 from policyd.cli.command import Command, Invocation, actor, invocation
 from policyd.cli.output import warn_of_silent_syslog
 from policyd.cli.progress import Progress
+from policyd.cli.terminal import echo, echo_json
 from policyd.cli.types import DOMAIN
 from policyd.records import Notice, Problem, Record
 from policyd.transfer.formats import ReadOptions
@@ -100,14 +100,14 @@ class _Report:
 
     def print_notice(self, notice: Notice) -> None:
         """Print something about the file itself."""
-        click.echo(f"{self.file}:{notice.line}: {notice.message}", err=True)
+        echo(f"{self.file}:{notice.line}: {notice.message}", err=True)
 
     def print_problems(self, record: Record, problems: tuple[Problem, ...]) -> None:
         """Print what is wrong with *record*, a line each."""
         for problem in problems:
             column = f" column {problem.column!r}:" if problem.column else ""
             event = f" (event {problem.event})" if problem.event else ""
-            click.echo(f"{self.file}:{record.line}:{column} {problem.message}{event}", err=True)
+            echo(f"{self.file}:{record.line}:{column} {problem.message}{event}", err=True)
             if len(self.errors) < _SHOWN_IN_JSON:
                 self.errors.append(
                     {
@@ -134,15 +134,15 @@ def _print_outcome(call: Invocation, file: Path, plan: ImportPlan, outcome: Impo
             "skipped": dict(outcome.skipped),
             "errors": report.errors,
         }
-        click.echo(json.dumps(shown, ensure_ascii=False, indent=1))
+        echo_json(shown, indent=1)
         return
     for line in _summary(file, plan, outcome):
         if plan.is_dry_run:
-            click.echo(line)
+            echo(line)
         else:
             call.say(line)
     if outcome.rejected:
-        click.echo(_ending(file, plan, outcome), err=True)
+        echo(_ending(file, plan, outcome), err=True)
 
 
 def _summary(file: Path, plan: ImportPlan, outcome: ImportOutcome) -> Iterator[str]:

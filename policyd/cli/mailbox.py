@@ -8,6 +8,7 @@ import click
 from policyd.address import fold
 from policyd.cli.command import Group, invocation, need_consent
 from policyd.cli.output import print_list, print_object
+from policyd.cli.terminal import echo
 from policyd.cli.types import ADDRESS, NAME, PATTERN, TEXT, UNTIL
 from policyd.model import Mailbox, Receive
 from policyd.store.edit import MailboxTerms, need_mailbox
@@ -87,9 +88,9 @@ def show(name: str) -> None:
         return
     print_object(call, shown)
     for entry in blocked:
-        click.echo(f"blocked: may not send to {entry['to']}{_because(entry)}")
+        echo(f"blocked: may not send to {entry['to']}{_because(entry)}")
     for entry in kept_out:
-        click.echo(f"blocked: {entry['sender']} may not send to it{_because(entry)}")
+        echo(f"blocked: {entry['sender']} may not send to it{_because(entry)}")
 
 
 @command.command("list")
@@ -111,7 +112,14 @@ def list_() -> None:
     type=click.Choice([Receive.INSIDERS.value, Receive.NOBODY.value]),
     help="Who may still send to it.  [default: insiders, or as it is]",
 )
-@click.option("--accept", "accepted", metavar="PATTERN", type=PATTERN, multiple=True, help="Who may all the same.")
+@click.option(
+    "--accept",
+    "accepted",
+    metavar="PATTERN",
+    type=PATTERN,
+    multiple=True,
+    help="Who may all the same. In a foreign domain that is what MAIL FROM says, and can be forged.",
+)
 @click.option("--reason", type=TEXT, help="For the sender to read in the bounce.")
 @click.option("--until", metavar="WHEN", type=UNTIL, help="When it ends: a date, +30d, never.")
 def restrict(
@@ -155,6 +163,8 @@ def lift(names: tuple[str, ...]) -> None:
 @click.argument("patterns", metavar="PATTERN...", type=PATTERN, nargs=-1, required=True)
 def accept(name: str, patterns: tuple[str, ...]) -> None:
     """Let some senders send to a restricted mailbox all the same.
+
+    A sender in a foreign domain is what MAIL FROM says, and can be forged.
 
     \b
     Example: policyd mailbox accept alice @partner.example

@@ -4,14 +4,13 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Protocol
 
-import click
-
-from policyd.admin.session import Changing
+from policyd.cli.terminal import echo, echo_cells, echo_json
 from policyd.model import Change
+from policyd.printable import printable
 from policyd.settings import Settings
+from policyd.timestamps import show_local
 
 _TIMES = frozenset({"until", "at", "created_at"})
 _NOUNS = {"sender": "blocked sender"}
@@ -34,35 +33,35 @@ class Call(Protocol):
 def print_list(call: Call, objects: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Print *columns* of *objects*: a table for people, tab-separated lines for scripts, whole as JSON."""
     if call.json:
-        click.echo(json.dumps(list(objects), ensure_ascii=False, indent=1))
+        echo_json(list(objects), indent=1)
         return
     rows = ([cell(name, each[name]) for name in columns] for each in objects)
     if sys.stdout and sys.stdout.isatty():
         _print_table(rows, columns)
         return
     for row in rows:
-        click.echo("\t".join(row))
+        echo_cells(row)
 
 
 def print_object(call: Call, value: Mapping[str, Any]) -> None:
     """Print one object: a line a field, or JSON."""
     if call.json:
-        click.echo(json.dumps(value, ensure_ascii=False, indent=1))
+        echo_json(value, indent=1)
         return
     for name, each in value.items():
-        click.echo(f"{name}: {cell(name, each)}".rstrip())
+        echo(f"{name}: {cell(name, each)}".rstrip())
 
 
-def print_changes(call: Call, made: Changing) -> None:
+def print_changes(call: Call, changes: Sequence[Change], *, is_logged: bool) -> None:
     """Show what a command changed: a line a change for people, or JSON."""
-    warn_of_silent_syslog(call, made.is_logged)
+    warn_of_silent_syslog(call, is_logged)
     if call.json:
-        changes = [*map(as_object, made.changes)]
-        click.echo(json.dumps({"changeset": made.changeset, "changes": changes}, ensure_ascii=False))
+        changeset = changes[0].changeset if changes else None
+        echo_json({"changeset": changeset, "changes": [*map(as_object, changes)]})
         return
-    for change in made.changes:
+    for change in changes:
         call.say(describe(change))
-    if not made.changes:
+    if not changes:
         call.say("nothing to change: it stands so already")
 
 
@@ -109,13 +108,13 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 
 def cell(name: str, value: Any) -> str:
-    """A value as text, without tabs and line breaks: times in local ISO form, lists with blanks between."""
+    """A value as text: times in local ISO form, lists with blanks between."""
     if value is None or value == "":
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if name in _TIMES:
-        return datetime.fromtimestamp(value).astimezone().isoformat(sep=" ", timespec="seconds")
+        return show_local(value)
     if isinstance(value, (list, tuple)):
         return " ".join(map(str, value))
     return str(value)
@@ -141,5 +140,5 @@ def _print_table(rows: Iterable[Sequence[str]], columns: Sequence[str]) -> None:
     for column in table.columns:
         column.overflow = "fold"
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(each)) for each in row))
     Console(no_color="NO_COLOR" in os.environ, highlight=False).print(table)

@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 from typing import Any, BinaryIO
 
-import click
+from policyd.cli.terminal import echo
 
 _LINE_EACH = 100_000
 _BAR_EACH = 1_000
@@ -70,7 +70,7 @@ class Progress:
             self._bar.update(self._task, completed=done, count=self._count, rate=self._rate())
             self._shown = self._count
         elif self._bar is None and self._stream is not None and self._count % _LINE_EACH == 0:
-            click.echo(f"policyd: {self._count} {self._unit}, {self._rate()}/s", err=True)
+            echo(f"policyd: {self._count} {self._unit}, {self._rate()}/s", err=True)
 
     def _rate(self) -> int:
         return round(self._count / max(time.monotonic() - self._started, 0.001))

@@ -7,7 +7,7 @@ import select
 import signal
 import socket
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from policyd.audit import AuditLog
 from policyd.cli.command import Command, Invocation, invocation
 from policyd.endpoint import default_listen
 from policyd.errors import PolicydError
+from policyd.files import owner_of
 from policyd.limits import raise_descriptor_limit
 from policyd.listening import Listener, listen_on
 from policyd.privileges import UMASK, Identity, become, identity_to_become
@@ -116,11 +117,17 @@ def _work(call: Invocation, supervisor: Supervisor, settings: Settings, channel:
 
 
 def _run_on_stdio(call: Invocation) -> None:
-    """Serve the one client on stdin and stdout."""
+    """Serve the one client on stdin and stdout. Root becomes the owner of the database's folder, for good."""
     from twisted.internet.stdio import StandardIO
 
     from policyd.service import PolicyService
+    from policyd.store.database import Database
 
+    with suppress(FileNotFoundError):  # the opener tells
+        identity = owner_of(Database(call.settings.database).path)
+        if identity is not None:
+            _import_ahead(identity)
+            become(identity)
     reactor = _reactor()
     service = PolicyService(call.settings, (), call.load_settings, reactor)
     service.factory.when_empty = reactor.stop

@@ -1,15 +1,14 @@
 """Parameter types: what is typed -> good values in normal form, or one line that says how it is typed."""
 
-import re
 import time
 from collections.abc import Callable
-from datetime import datetime
 from ipaddress import ip_address
 
 import click
 
 from policyd.address import (
     check_text,
+    internal_address,
     is_pattern,
     normal_domain,
     normal_name,
@@ -17,10 +16,7 @@ from policyd.address import (
     parse_address,
 )
 from policyd.errors import AddressError
-
-_SPAN = re.compile(r"([+-])(\d{1,6})([mhdw])")
-_LAST = 253_370_764_800  # the year 9999, which is the last that can be written down
-_SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+from policyd.timestamps import read_when
 
 
 class _Parsed(click.ParamType[str]):
@@ -41,7 +37,8 @@ class _Parsed(click.ParamType[str]):
 class When(click.ParamType[int]):
     """A time in Unix seconds, from an ISO date or date-time (local unless it says) or a span like +30d.
 
-    Only times to come if *is_future*, and then also `never`, which is 0; else only times that have been.
+    Only times to come if *is_future*, and then also `never`, which is 0; else only times that have been. A date
+    alone is the end of that day if *is_future*, else its beginning.
     """
 
     name = "when"
@@ -56,24 +53,14 @@ class When(click.ParamType[int]):
         if self._is_future and value == "never":
             return 0
         now = time.time()
-        moment = self._moment(value, now)
-        if moment is None:
+        try:
+            moment = read_when(value, now, is_end=self._is_future)
+        except ValueError:
             example = "+30d, +12h or never" if self._is_future else "-30d or -12h"
             self.fail(f"{value!r} is not a time; type 2026-12-31, '2026-12-31 18:00', {example}", param, ctx)
         if self._is_future is (moment <= now):
             self.fail(f"{value!r} is {'past' if self._is_future else 'still to come'}", param, ctx)
         return moment
-
-    def _moment(self, text: str, now: float) -> int | None:
-        span = _SPAN.fullmatch(text)
-        try:
-            if span:
-                moment = int(now) + int(f"{span[1]}{span[2]}") * _SECONDS[span[3]]
-            else:
-                moment = int(datetime.fromisoformat(text).timestamp())
-        except (ValueError, OverflowError):
-            return None
-        return moment if moment < _LAST else None
 
 
 def _sender(text: str) -> str:
@@ -99,6 +86,7 @@ def _remark(text: str) -> str:
 
 
 ADDRESS = _Parsed("address", lambda text: str(parse_address(text)))
+INTERNAL_ADDRESS = _Parsed("address", internal_address)
 CLIENT = _Parsed("IP address", _client)
 DOMAIN = _Parsed("domain", normal_domain)
 NAME = _Parsed("name", normal_name)

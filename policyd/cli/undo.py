@@ -1,6 +1,5 @@
 """`policyd undo`: what a changeset changed, changed back."""
 
-import json
 import os
 import time
 
@@ -9,6 +8,7 @@ import click
 from policyd.admin.session import Changing, Summary
 from policyd.cli.command import Command, Invocation, actor, invocation
 from policyd.cli.output import as_object, describe, print_changes, warn_of_silent_syslog
+from policyd.cli.terminal import echo, echo_json
 from policyd.store.undo import undo_changeset
 
 _SHOWN = 1000  # changes; of a larger changeset only the number is shown and logged
@@ -39,7 +39,7 @@ def command(changeset: int, dry_run: bool) -> None:
         if call.json:
             _print_json(made)
     else:
-        print_changes(call, made)
+        print_changes(call, made.changes, is_logged=made.is_logged)
 
 
 def _show_dry_run(call: Invocation, made: Changing) -> None:
@@ -48,12 +48,11 @@ def _show_dry_run(call: Invocation, made: Changing) -> None:
         _print_json(made)
         return
     for change in made.changes[:_SHOWN]:
-        click.echo(describe(change))
-    click.echo(f"{made.count} changes; nothing was changed (--dry-run)")
+        echo(describe(change))
+    echo(f"{made.count} changes; nothing was changed (--dry-run)")
 
 
 def _print_json(made: Changing) -> None:
     """One object as of every command that changes something, and how many changes there are beyond those shown."""
     changes = [*map(as_object, made.changes[:_SHOWN])]
-    shown = {"changeset": made.changeset, "changes": changes, "count": made.count}
-    click.echo(json.dumps(shown, ensure_ascii=False))
+    echo_json({"changeset": made.changeset, "changes": changes, "count": made.count})

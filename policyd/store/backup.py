@@ -2,23 +2,23 @@
 
 import os
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 from policyd.errors import StoreCreateError, StoreError, StoreWriteError
+from policyd.files import drafting, entered, owner_for_new
 from policyd.store.check import Check
-from policyd.store.database import Database, reading, store_error
-from policyd.store.draft import drafting
+from policyd.store.database import Database, file_uri, reading, store_error
+from policyd.store.log import new_cookie
 
 _PAGES = 1024  # copied in one step
 
-Tell = Callable[[int, int], None]  # pages done, pages in all
+Progress = Callable[[int, int], None]  # pages done, pages in all
 Verify = Callable[[Check], None]
 
 
-def back_up(database: Database, target: Path, tell: Tell, verify: Verify) -> None:
+def back_up(database: Database, target: Path, on_progress: Progress, verify: Verify) -> None:
     """Copy one state of *database* to *target*, which appears whole, after *verify* has read it.
 
     Raises StoreError where it can't be read, StoreCreateError where *target* can't be made or is there already,
@@ -27,10 +27,11 @@ def back_up(database: Database, target: Path, tell: Tell, verify: Verify) -> Non
     if os.path.lexists(target):
         raise _exists(target)
     try:
-        with drafting(target) as draft:
-            with reading(database) as connection:
-                _copy(connection.driver, draft, target, tell)
-            with closing(_open_again(draft)) as copy:
+        maker = owner_for_new(target)
+        with entered(drafting(target), maker) as draft:
+            with reading(database) as connection, entered(empty_file(draft), maker) as copy:
+                copy_database(connection.driver, copy, target, on_progress)
+            with entered(opened_again(draft), maker) as copy:
                 try:
                     verify(Check(copy))
                 except sqlite3.Error as error:
@@ -48,27 +49,36 @@ def _exists(target: Path) -> StoreError:
     return StoreCreateError(f"{target}: there is a file by that name already; it was left as it is")
 
 
-def _copy(source: sqlite3.Connection, draft: Path, target: Path, tell: Tell) -> None:
-    """Copy the state that *source*'s transaction sees, however often others write meanwhile."""
+@contextmanager
+def empty_file(draft: Path) -> Iterator[sqlite3.Connection]:
+    """The file to copy to, opened so that nothing is made beside it."""
     with closing(sqlite3.connect(draft, isolation_level=None)) as copy:
         copy.execute("PRAGMA journal_mode = OFF")  # a copy that isn't whole is thrown away
         copy.execute("PRAGMA synchronous = OFF")  # it is synced as a whole
-        try:
-            source.backup(copy, pages=_PAGES, progress=lambda _status, left, total: tell(total - left, total))
-        except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-                raise StoreWriteError(f"{target}: can't be written: {error}; make room on the disk") from error
-            raise
+        yield copy
 
 
-def _open_again(draft: Path) -> sqlite3.Connection:
+def copy_database(source: sqlite3.Connection, copy: sqlite3.Connection, target: Path, on_progress: Progress) -> None:
+    """Copy the state that *source*'s transaction sees, however often others write meanwhile, to be called *target*."""
+    try:
+        source.backup(copy, pages=_PAGES, progress=lambda _status, left, total: on_progress(total - left, total))
+        copy.execute(f"PRAGMA schema_version = {new_cookie()}")  # it is another database from now on
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise StoreWriteError(f"{target}: can't be written: {error}; make room on the disk") from error
+        raise
+
+
+@contextmanager
+def opened_again(draft: Path) -> Iterator[sqlite3.Connection]:
     """The copy as the disk has it, opened so that nothing is made beside it."""
-    descriptor = os.open(draft, os.O_RDONLY)
+    descriptor = os.open(draft, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         os.fsync(descriptor)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
-    copy = sqlite3.connect(f"file:{quote(os.fsencode(draft))}?mode=ro&immutable=1", uri=True, isolation_level=None)
-    copy.execute("BEGIN")  # else each row that the check keeps in a temporary table is a transaction of its own
-    return copy
+    uri = f"{file_uri(draft)}?mode=ro&immutable=1"
+    with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as copy:
+        copy.execute("BEGIN")  # else each row that the check keeps in a temporary table is a transaction of its own
+        yield copy

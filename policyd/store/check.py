@@ -6,23 +6,34 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import create_engine, func, literal_column, select
+from sqlalchemy import (
+    CheckConstraint,
+    Integer,
+    Table,
+    Text,
+    bindparam,
+    create_engine,
+    func,
+    literal_column,
+    or_,
+    select,
+)
 
 from policyd.address import check_text, fold, normal_domain, normal_name, normal_pattern, parse_address
 from policyd.errors import AddressError
 from policyd.model import Finding
 from policyd.store import schema
-from policyd.store.database import Connection, compiled
-from policyd.store.queries import Grouped, Queries
+from policyd.store.database import compiled
+from policyd.store.queries import Grouped
 from policyd.store.replay import Replay
+from policyd.timestamps import is_time
 
 _RESTORE = "restore a backup"
 _AGAIN = "take it away, and add it again with policyd"
-_END_OF_TIME = 253_370_764_800  # the year 9999, the last that can be shown
 _SHOWN = 20  # of SQLite's own complaints
 
 _TABLES = """
-    SELECT 'table ' || t.name, c.name, c.type, c."notnull", c.pk
+    SELECT 'table ' || t.name, c.name, c.type, c."notnull" || c.hidden || t.strict || t.wr, c.pk
     FROM pragma_table_list AS t, pragma_table_xinfo(t.name) AS c
     WHERE t.schema = 'main' AND t.name NOT LIKE 'sqlite%' AND t.type = 'table'
     UNION ALL
@@ -34,9 +45,12 @@ _TABLES = """
     FROM pragma_table_list AS t, pragma_foreign_key_list(t.name) AS f
     WHERE t.schema = 'main'
     UNION ALL
-    SELECT type || ' ' || name, tbl_name, '', '', '' FROM sqlite_schema WHERE type IN ('view', 'trigger')
+    SELECT CASE type WHEN 'table' THEN 'virtual table' ELSE type END || ' ' || name, tbl_name, '', '', ''
+    FROM sqlite_schema
+    WHERE type NOT IN ('table', 'index') OR type = 'table' AND coalesce(rootpage, 0) = 0
 """  # SQLAlchemy has no words for these
 _DOMAINS = compiled(select(schema.domain).order_by(schema.domain.c.name))
+_IS_MANAGED = compiled(select(schema.domain.c.name).where(schema.domain.c.name == bindparam("name")))
 _MAILBOXES = compiled(select(schema.mailbox).order_by(schema.mailbox.c.id))
 _ADDRESSES = compiled(select(schema.address).order_by(schema.address.c.address))
 _ACCEPTED = compiled(select(schema.accepted_sender).order_by(*schema.accepted_sender.c))
@@ -46,6 +60,33 @@ _COUNTS = [
     compiled(select(func.count()).select_from(table))
     for table in (schema.domain, schema.mailbox, schema.address, schema.blocked_sender, schema.change)
 ]
+_TYPES = {Text: "text", Integer: "integer"}
+
+
+def _wrong_values(table: Table) -> tuple[str, list[str]]:
+    """What finds the rows in which a column is of a wrong type: the row's key, and of each column whether it is."""
+    are_wrong = []
+    for column in table.c:
+        allowed = [_TYPES[type(column.type)], *(["null"] if column.nullable else [])]
+        are_wrong.append(func.typeof(column).not_in([literal_column(f"'{each}'") for each in allowed]))
+    key = next(iter(table.primary_key))
+    return compiled(select(key, *are_wrong).where(or_(*are_wrong))), [column.name for column in table.c]
+
+
+def _broken(table: Table) -> Iterator[tuple[str, str, str]]:
+    """Of each constraint of *table*: the table's name, its own, and what finds the keys of the rows that break it."""
+    key = next(iter(table.primary_key))
+    for constraint in table.constraints:
+        if isinstance(constraint, CheckConstraint):
+            yield (
+                table.name,
+                str(constraint.name),
+                compiled(select(key).where(literal_column(f"NOT ({constraint.sqltext})"))),
+            )
+
+
+_WRONG_VALUES = {table.name: _wrong_values(table) for table in schema.metadata.sorted_tables}
+_BROKEN = [each for table in schema.metadata.sorted_tables for each in _broken(table)]
 _NOT_ONE_PRIMARY = compiled(
     select(schema.mailbox.c.name, func.sum(schema.address.c.is_primary))
     .join(schema.address, schema.address.c.mailbox_id == schema.mailbox.c.id)
@@ -76,7 +117,7 @@ class Check:
         self._advance: Callable[[], None] = lambda: None
         self._rows = 0
         self._replay = Replay(connection)
-        self._is_managed = lru_cache(1024)(lambda name: Queries(Connection(connection)).domain(name) is not None)
+        self._is_managed = lru_cache(1024)(lambda name: bool(connection.execute(_IS_MANAGED, (name,)).fetchall()))
 
     def count(self) -> int | None:
         """How many rows there are to look at; None where the file is too damaged to tell."""
@@ -113,7 +154,27 @@ class Check:
         for table, number, parent, _ in self._connection.execute("PRAGMA foreign_key_check"):
             row = f"in row {number}" if number is not None else "in a row"
             self._find(table, row, f"it names a {parent} that isn't there", _RESTORE)
-        return not any(each[0].startswith("table") for each in wants - has)
+        if any(each[0].startswith("table") for each in wants - has):
+            return False
+        return self._check_values()
+
+    def _check_values(self) -> bool:
+        """Whether every value is of its column's type, so that rows can be read; then each constraint of the schema.
+
+        The file's own constraints may have been altered, or not been heeded.
+        """
+        can_be_read = True
+        for table, (statement, names) in _WRONG_VALUES.items():
+            for key, *are_wrong in self._connection.execute(statement):
+                for name, is_wrong in zip(names, are_wrong, strict=True):
+                    if is_wrong:
+                        self._find(table, _shown(key), f"{name} is of a wrong type", _RESTORE)
+                        can_be_read = False
+        if can_be_read:
+            for table, name, statement in _BROKEN:
+                for (key,) in self._connection.execute(statement):
+                    self._find(table, _shown(key), f"it breaks the rule {name}, which every row keeps", _AGAIN)
+        return can_be_read
 
     def _check_rows(self) -> None:
         for finding in self._replay.chain(self._count_one):
@@ -197,7 +258,7 @@ class Check:
                 self._find(table, name, f"the pattern {pattern!a} is not in normal form, so it matches nobody", _AGAIN)
 
     def _check_remarks(self, table: str, name: str, until: int | None, *texts: str) -> None:
-        if until is not None and not 0 < until < _END_OF_TIME:
+        if until is not None and not is_time(until):
             self._find(table, name, f"until is {until}, which is no time", _AGAIN)
         for text in texts:
             if not _is_normal(lambda text: check_text(text, "it"), text):
@@ -223,6 +284,11 @@ def _wanted_tables() -> set[tuple[Any, ...]]:
         driver = connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)
         return _tables(driver)
+
+
+def _shown(key: object) -> str:
+    """A row's key, of whatever type, in a line."""
+    return key[:100] if isinstance(key, str) else ascii(key)[:100]
 
 
 def _is_normal(normal: Callable[[str], str], text: str) -> bool:

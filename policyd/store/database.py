@@ -1,10 +1,10 @@
 """Which database, and transactions on it: made whole or not at all, read-only for readers, one writer at a time."""
 
+import errno
 import os
 import sqlite3
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,25 @@ from urllib.parse import quote
 from sqlalchemy import Dialect, create_engine
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import StaticPool
 
-from policyd.errors import StoreCreateError, StoreError, StoreMissingError, StoreWriteError, reason_of
-from policyd.store.draft import drafting
+from policyd.errors import (
+    StoreCreateError,
+    StoreError,
+    StoreMissingError,
+    StoreSpoiledError,
+    StoreWriteError,
+    reason_of,
+)
+from policyd.files import acting, check_database, check_planted, drafting, entered, owner_of
+from policyd.store.log import has_log, identity, new_cookie, settle
 from policyd.store.schema import APPLICATION_ID, VERSION, metadata
 
 _WRITER_WAIT_SECONDS = 600.0  # for an import of a million rows, or for two hundred others on a busy machine
 _READER_WAIT_SECONDS = 1.0  # WAL makes a reader wait only while the file is recovered or first opened
+_MOVED = "the file, or -wal or -shm beside it, was removed or replaced meanwhile"
+_NO_FILES = ((0, 0), (0, 0))
 _LOG_WAIT_SECONDS = 0.1  # for the daemon, which reads for microseconds
-_INDEX_HEADER_SIZE = 96  # octets of both copies
 
 
 SQLITE = sqlite.dialect(paramstyle="qmark")
@@ -116,15 +125,34 @@ def compiled(construct: Any) -> str:
 
 
 def connect_reading(database: Database) -> sqlite3.Connection:
-    """A read-only DBAPI connection to the tables. Raises StoreError."""
+    """A read-only DBAPI connection to the tables. Raises StoreError. Root must act as `owner_of` its path."""
     return _connect(database.path, "ro", _READER_WAIT_SECONDS)
+
+
+def connect_writing(database: Database) -> sqlite3.Connection:
+    """A DBAPI connection that can change the tables, one writer after the other. Raises StoreError."""
+    return _connect(database.path, "rw", _WRITER_WAIT_SECONDS)
+
+
+def file_uri(path: Path) -> str:
+    """SQLite's name for the file at *path*, for options behind a question mark."""
+    return f"file:{quote(os.fsencode(path))}"
 
 
 @contextmanager
 def reading(database: Database) -> Iterator[Connection]:
-    """A connection that sees one state of the tables. Raises StoreError."""
-    with _transaction(database.path, "ro", _READER_WAIT_SECONDS, "BEGIN") as connection:
-        yield connection
+    """A connection that sees one state of the tables. Raises StoreError.
+
+    What it makes beside the file goes again, and so does what a writer left in the log because of this reader.
+    """
+    path = database.path
+    is_alone = identity(path)[1:] == _NO_FILES
+    try:
+        with _transaction(path, "ro", _READER_WAIT_SECONDS, "BEGIN") as connection:
+            yield connection
+    finally:
+        if is_alone or has_log(path):
+            empty_log(path)
 
 
 @contextmanager
@@ -133,21 +161,28 @@ def changing(database: Database, *, cache_mebibytes: int = 2) -> Iterator[Connec
 
     Raises StoreError, with the tables as they were. Of the file, *cache_mebibytes* are kept in memory.
     """
-    with _transaction(database.path, "rw", _WRITER_WAIT_SECONDS, "BEGIN IMMEDIATE") as connection:
+    path = database.path
+    with _transaction(path, "rw", _WRITER_WAIT_SECONDS, "BEGIN IMMEDIATE") as connection:
         connection.driver.execute(f"PRAGMA cache_size = {-1024 * cache_mebibytes}")
+        files = identity(path)
         yield connection
-    _empty_log(database.path)
+        # The first page says of which file the log is, and is written where something else is changed in it, too.
+        connection.driver.execute(f"PRAGMA user_version = {VERSION}")
+        if identity(path) != files:
+            raise StoreWriteError(f"{path}: {_MOVED}, nothing was changed: do it again")
+    empty_log(path)
 
 
 def create_database(database: Database, *, exist_ok: bool = False) -> None:
-    """Make the database: the whole file appears at once, owned as the folder it is in.
+    """Make the database, as the owner of its folder: the whole file appears at once.
 
     Raises StoreCreateError, also if there is one already, unless *exist_ok*.
     """
     path = database.path
+    check_database(path)
     try:
-        with drafting(path) as draft:
-            _write_tables(draft)
+        with closing(_new_tables()) as tables, acting(owner_of(path)), drafting(path) as draft:
+            _write_tables(tables, draft)
     except FileExistsError as error:
         if not exist_ok:
             raise StoreCreateError(f"{path}: there is a file by that name already; it was left as it is") from error
@@ -165,11 +200,8 @@ def store_error(path: Path, error: sqlite3.Error | DBAPIError) -> StoreError:
     cause = _sqlite_error(error)
     extended_code = getattr(cause, "sqlite_errorcode", 0)
     code = extended_code & 0xFF
-    if code == sqlite3.SQLITE_CANTOPEN:
-        try:
-            path.open("rb").close()
-        except OSError as why:
-            return missing_error(path, why)
+    if code == sqlite3.SQLITE_CANTOPEN and (why := _why_unreadable(path)):
+        return missing_error(path, why)
     is_read = extended_code in (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR) and not is_read:
         return StoreWriteError(f"{path}: can't be written, nothing was changed: {cause}; make room on the disk")
@@ -178,8 +210,18 @@ def store_error(path: Path, error: sqlite3.Error | DBAPIError) -> StoreError:
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreError(f"{path}: another command is changing the tables and does not end; try again")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return StoreError(f"{path}: not a policyd database, or damaged: {cause}; restore it from a backup")
+        return StoreSpoiledError(f"{path}: not a policyd database, or damaged: {cause}; restore it from a backup")
     return StoreError(f"{path}: the database can't be read: {cause}")
+
+
+def _why_unreadable(path: Path) -> OSError | None:
+    """Why the file at *path* can't be read; asked without opening it, which would let go of SQLite's locks on it."""
+    try:
+        path.stat()
+    except OSError as error:
+        return error
+    is_readable = os.access(path, os.R_OK, effective_ids=True)
+    return None if is_readable else PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def missing_error(path: Path, error: OSError) -> StoreError:
@@ -190,22 +232,32 @@ def missing_error(path: Path, error: OSError) -> StoreError:
 
 
 @contextmanager
-def _transaction(path: Path, mode: str, wait_seconds: float, begin: str) -> Iterator[Connection]:
-    driver = _connect(path, mode, wait_seconds)
-    try:
+def _begun(path: Path, mode: str, wait_seconds: float, begin: str) -> Iterator[sqlite3.Connection]:
+    """A DBAPI connection in a transaction, which is committed if the block ends well, else rolled back."""
+    with closing(_connect(path, mode, wait_seconds)) as driver:
         driver.execute(begin)
-        yield Connection(driver)
+        # From here on the state is held, and SQLite opens nothing more by name.
+        driver.execute("PRAGMA schema_version")
+        yield driver
         driver.execute("COMMIT")
+
+
+@contextmanager
+def _transaction(path: Path, mode: str, wait_seconds: float, begin: str) -> Iterator[Connection]:
+    try:
+        with entered(_begun(path, mode, wait_seconds, begin), owner_of(path)) as driver:
+            yield Connection(driver)
+    except FileNotFoundError as error:
+        raise missing_error(path, error) from error
     except (DBAPIError, sqlite3.Error) as error:
         raise store_error(path, error) from error
-    finally:
-        driver.close()  # and with it, what was not committed is rolled back
 
 
 def _connect(path: Path, mode: str, wait_seconds: float) -> sqlite3.Connection:
     """A DBAPI connection in autocommit, to a database of this version. *mode* is SQLite's: ro or rw."""
-    _clear_old_index(path)
-    uri = f"file:{quote(os.fsencode(path))}?mode={mode}"
+    check_planted(path)
+    settle(path)
+    uri = f"{file_uri(path)}?mode={mode}"
     if mode == "rw" and _is_read_only(path):
         raise StoreWriteError(f"{path}: can't be written, nothing was changed: its disk is read-only; remount it")
     if mode == "ro" and is_unchanging(path):
@@ -229,30 +281,6 @@ def _connect(path: Path, mode: str, wait_seconds: float) -> sqlite3.Connection:
     return connection
 
 
-def _clear_old_index(path: Path) -> None:
-    """Have SQLite make the log's index anew if it describes a file that was at *path* before.
-
-    SQLite knows the index by name only. Beside another file it makes a bigger one look damaged, and a smaller
-    one grow until no log can be moved into it. While the log is empty, the index must have the file's own size;
-    one that begins with zeros is rebuilt, under SQLite's own locks, so that clearing it is never wrong.
-    This process must have no connection to the file: to close the index would let go of its locks.
-    Source: sqlite.org/walformat.html §2, the WAL-index header.
-    """
-    log, index = (Path(f"{path}{suffix}") for suffix in ("-wal", "-shm"))
-    try:
-        with index.open("r+b", buffering=0) as opened:
-            header = opened.read(_INDEX_HEADER_SIZE)
-            page_size = int.from_bytes(header[14:16], sys.byteorder)
-            pages = int.from_bytes(header[20:24], sys.byteorder)
-            size = pages * (65536 if page_size == 1 else page_size)
-            is_log_empty = not (log.exists() and log.stat().st_size)
-            if pages and is_log_empty and size != path.stat().st_size:
-                opened.seek(0)
-                opened.write(bytes(_INDEX_HEADER_SIZE))
-    except OSError:
-        pass  # there is none, or it is not ours to write
-
-
 def is_unchanging(path: Path) -> bool:
     """Whether the file at *path* is on a read-only disk, and all that was committed is in it."""
     log = Path(f"{path}-wal")
@@ -274,35 +302,44 @@ def check_version(path: Path, connection: sqlite3.Connection) -> None:
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application_id != APPLICATION_ID:
+        if not path.stat().st_size:
+            raise StoreSpoiledError(f"{path}: not a policyd database; say where yours is with --database")
         raise StoreError(f"{path}: not a policyd database; say where yours is with --database")
     if version > VERSION:
-        raise StoreError(
+        raise StoreSpoiledError(
             f"{path}: made by a newer policyd (tables version {version}, this one knows {VERSION}); "
             "install that policyd, or restore a backup"
         )
     if version < VERSION:
-        raise StoreError(
+        raise StoreSpoiledError(
             f"{path}: has tables of version {version}, which this policyd can't upgrade (it needs {VERSION}); "
             "restore a backup"
         )
 
 
-def _write_tables(draft: Path) -> None:
-    """Make every table in the empty file *draft*, and leave nothing beside it."""
-    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(draft), poolclass=NullPool)
+def _new_tables() -> sqlite3.Connection:
+    """Every table, in memory."""
+    tables = sqlite3.connect(":memory:")
+    engine = create_engine("sqlite://", creator=lambda: tables, poolclass=StaticPool)
     with engine.begin() as connection:
         metadata.create_all(connection)
-    with sqlite3.connect(draft) as plain:
-        plain.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        plain.execute(f"PRAGMA user_version = {VERSION}")
+    tables.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    tables.execute(f"PRAGMA user_version = {VERSION}")
+    return tables
+
+
+def _write_tables(tables: sqlite3.Connection, draft: Path) -> None:
+    """Copy the *tables* into the empty file *draft*, and leave nothing beside it."""
+    with closing(sqlite3.connect(draft)) as plain:
+        tables.backup(plain)
+        plain.execute(f"PRAGMA schema_version = {new_cookie()}")
         plain.execute("PRAGMA journal_mode = WAL")
-    plain.close()
-    if os.geteuid() == 0:
-        folder = draft.parent.stat()
-        os.chown(draft, folder.st_uid, folder.st_gid)
+    folder = draft.parent.stat()
+    with suppress(PermissionError):  # who isn't in the folder's group can't give it to that
+        os.chown(draft, -1, folder.st_gid, follow_symlinks=False)
 
 
-def _empty_log(path: Path) -> None:
+def empty_log(path: Path) -> None:
     """Move what was committed from the write-ahead log into the file, so that the file alone is the database.
 
     A file that somebody moves to *path* then finds no old log to take for its own. Best effort: where another
@@ -310,12 +347,11 @@ def _empty_log(path: Path) -> None:
     to wait for it would keep every other writer from writing.
     """
     try:
-        connection = _connect(path, "rw", _LOG_WAIT_SECONDS)
-        _, frames, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if frames == moved:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.close()
-    except (StoreError, sqlite3.Error):
+        with acting(owner_of(path)), closing(_connect(path, "rw", _LOG_WAIT_SECONDS)) as connection:
+            _, frames, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if frames == moved:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except (StoreError, sqlite3.Error, OSError):
         pass
 
 

@@ -17,6 +17,7 @@ from policyd.store.database import Connection
 from policyd.store.journal import Journal, Kept
 from policyd.store.queries import Queries
 from policyd.store.writer import Writer
+from policyd.timestamps import show_local
 
 NO_END = 0  # as an `until`: takes an end away
 _CACHED_DOMAINS = 4096
@@ -382,9 +383,14 @@ class Editor:
         return domain
 
     def _new_end(self, given: int | None, current: int | None) -> int | None:
-        """When something ends that is set now: as *given*, else as it is, else (if that is past) never."""
+        """When something ends that is set now: as *given*, else as it is, else (if that is past) never.
+
+        Raises RefusedError for an end that has passed: what is restricted until then would not be restricted.
+        """
         if given is None:
             return None if is_past(current, self._now) else current
+        if given != NO_END and is_past(given, self._now):
+            raise RefusedError(f"until {show_local(given)} is past; give a time to come, or none")
         return None if given == NO_END else given
 
     def _new_entry(self, sender: str, to: str) -> BlockedSender:

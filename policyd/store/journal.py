@@ -39,7 +39,7 @@ class Journal:
         self._connection = connection
         self._verb = verb
         self._on_change = on_change
-        self._last, self._digest = next(iter(connection.fetch(_LAST)), (0, ""))
+        self._last, self._digest = last_change(connection)
         self.actor = actor
         self.now = now
         self.changeset = self._last + 1
@@ -57,16 +57,21 @@ class Journal:
         """Write down that *before* became *after*."""
         kept = after if before is None else before
         assert kept is not None
+        operation = f"{operation.partition('.')[0]}.{self._verb}" if self._verb else operation
+        self.write(operation, object_name(kept), as_json(before), as_json(after))
+
+    def write(self, operation: str, name: str, before: str | None, after: str | None) -> None:
+        """Write down a change to what is called *name*; *before* and *after* are JSON."""
         number = self._last + 1
         row = (
             number,
             self.now,
             self.actor,
             self.changeset,
-            f"{operation.partition('.')[0]}.{self._verb}" if self._verb else operation,
-            object_name(kept),
-            as_json(before),
-            as_json(after),
+            operation,
+            name,
+            before,
+            after,
         )
         digest = chain_digest(self._digest, row)
         self._connection.run(_INSERT, *row, digest)
@@ -74,6 +79,11 @@ class Journal:
         self.count += 1
         if self._on_change is not None:
             self._on_change(Change(*row, digest))
+
+
+def last_change(connection: Connection) -> tuple[int, str]:
+    """The number and the digest of the journal's last row; 0 and "" where there is none."""
+    return next(iter(connection.fetch(_LAST)), (0, ""))
 
 
 def chain_digest(previous: str, row: tuple[int | str | None, ...]) -> str:

@@ -14,14 +14,17 @@ from policyd.store.database import (
     Statement,
     check_version,
     connect_reading,
+    empty_log,
     is_unchanging,
     missing_error,
     store_error,
 )
+from policyd.store.log import has_log
 from policyd.store.queries import Queries
 
 _DOMAINS_KEPT = 1024
 _NO_VERSION = -1
+_NO_INDEX = (0, 0, 0)
 
 
 class Lookup:
@@ -35,13 +38,16 @@ class Lookup:
         self._database = database
         self._path = database.path
         self._name = str(self._path)  # for stat, at each request
+        self._index_name = f"{self._name}-shm"
         self._connection: sqlite3.Connection | None = None
         self._cursor: sqlite3.Cursor | None = None  # one for all: to make one takes as long as to find a row
         self._file: tuple[int, int] | None = None  # the open file: device and inode
         self._written: tuple[int, int] | None = None  # its size, and when it was last written, in nanoseconds
+        self._index = _NO_INDEX  # the log's index that is open: device, inode and size
         self._is_fixed = False  # opened as a file that can't change
         self._version = _NO_VERSION  # of the state that was last looked at, as the connection counts
         self._has_begun = False
+        self._is_log_left = False  # there was something in it when it was last looked at
         self._queries = Queries(self)
         self._domain = lru_cache(_DOMAINS_KEPT)(self._queries.domain)
 
@@ -57,7 +63,7 @@ class Lookup:
         except OSError as error:
             self.close()
             raise missing_error(self._path, error) from error
-        if self._connection is None or self._is_another(status):
+        if self._connection is None or self._is_another(status) or self._has_lost_index():
             self._open(status)
         self._rows("BEGIN")
         ((version,),) = self._rows("PRAGMA data_version")  # which makes the state that it is of the one to read
@@ -77,6 +83,16 @@ class Lookup:
                 self._cursor.execute("COMMIT")
             except sqlite3.Error:  # all that was read is read
                 self.close()
+
+    def tidy(self) -> None:
+        """Move what a killed command has left in the log into the file, if this user may. Never raises.
+
+        A file that somebody moves to the path then finds no old log. To be called between two turns, now and then.
+        """
+        is_left, self._is_log_left = self._is_log_left and has_log(self._path), has_log(self._path)
+        if is_left and not self._has_begun:
+            self.close()  # this process may have one connection to the file
+            empty_log(self._path)
 
     def close(self) -> None:
         """Let go of the file; the next call opens it again."""
@@ -128,12 +144,36 @@ class Lookup:
             return True
         return self._is_fixed and not is_unchanging(self._path)
 
+    def _has_lost_index(self) -> bool:
+        """Whether the log's index is not the one that is open: whoever writes now writes where this process reads not.
+
+        It is asked for by its size, too: SQLite keeps it in memory that ends with the file, and to read what was cut
+        off kills the process. It grows by itself.
+        """
+        try:
+            found = os.stat(self._index_name)
+        except OSError:
+            return self._index is not _NO_INDEX
+        device, inode, size = self._index
+        if found.st_ino != inode or found.st_dev != device or found.st_size < size:
+            return not self._is_fixed
+        self._index = (device, inode, found.st_size)
+        return False
+
+    def _index_now(self) -> tuple[int, int, int]:
+        try:
+            found = os.stat(self._index_name)
+        except OSError:
+            return _NO_INDEX
+        return found.st_dev, found.st_ino, found.st_size
+
     def _open(self, status: os.stat_result) -> None:
         """Open the file by that name, whose *status* was this a moment ago."""
         self.close()
         self._is_fixed = is_unchanging(self._path)
         self._connection = connect_reading(self._database)
         self._cursor = self._connection.cursor()
+        self._index = _NO_INDEX if self._is_fixed else self._index_now()
         self._file = (status.st_dev, status.st_ino)
         self._written = (status.st_size, status.st_mtime_ns)
         self._version = _NO_VERSION

@@ -4,18 +4,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
+from types import UnionType
 from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, bindparam, func, select
 
 from policyd.address import fold, is_pattern, normal_domain
-from policyd.errors import AddressError
+from policyd.errors import AddressError, StoreError
 from policyd.model import Address, BlockedSender, Change, Domain, Mailbox, Receive, Recipients, Unlisted
 from policyd.store import schema
 from policyd.store.database import Statement
 
 _ARITIES = 300  # a domain has 127 labels at most, an address two forms
 _RECEIVE = {each.value: each for each in Receive}  # a third of the time that a call of an enum takes
+_UNLISTED = {each.value: each for each in Unlisted}
+_RECIPIENTS = {None: Recipients.MAILBOX, Recipients.OUTSIDE: Recipients.OUTSIDE, Recipients.ANYONE: Recipients.ANYONE}
+_TEXT, _NUMBER, _MAYBE_TEXT, _MAYBE_NUMBER = str, int, str | None, int | None
+_MAILBOX_TYPES = (_TEXT, _TEXT, _TEXT, _MAYBE_NUMBER, _TEXT, _NUMBER)
+_ENTRY_TYPES = (*[_MAYBE_TEXT] * 4, _TEXT, _MAYBE_NUMBER, _TEXT, _NUMBER, _TEXT, _NUMBER)
 _by_id = attrgetter("id")
 
 _holder = schema.mailbox.alias("holder")
@@ -139,11 +145,11 @@ class Queries:
     def domain(self, name: str) -> Domain | None:
         """The managed domain *name*."""
         found = self._fetch(_DOMAIN, name)
-        return Domain(name, Unlisted(found[0][0])) if found else None
+        return _to_domain(name, found[0][0]) if found else None
 
     def domains(self) -> Iterator[Domain]:
         """Every managed domain, by name."""
-        return (Domain(name, Unlisted(unlisted)) for name, unlisted in self._stream(_DOMAINS))
+        return (_to_domain(name, unlisted) for name, unlisted in self._stream(_DOMAINS))
 
     # --- Mailboxes ---
 
@@ -283,17 +289,28 @@ def to_address(row: Sequence[Any]) -> Address:
     return Address(address, mailbox, bool(is_primary))
 
 
+def _to_domain(name: str, unlisted: Any) -> Domain:
+    if unlisted not in _UNLISTED:
+        raise _odd_row("domain", name)
+    return Domain(name, _UNLISTED[unlisted])
+
+
 def _to_mailbox(row: Sequence[Any], accepted: Iterable[str]) -> Mailbox:
     name, receive, reason, until, comment, number = row
+    if receive not in _RECEIVE or not _are(row, _MAILBOX_TYPES):
+        raise _odd_row("mailbox", number)
     return Mailbox(name, _RECEIVE[receive], reason, until, comment, frozenset(accepted), number)
 
 
 def _to_entry(row: Sequence[Any], allowed: Iterable[str]) -> BlockedSender:
     holder, pattern, recipients, target, reason, until, comment, created_at, created_by, number = row
+    is_odd = recipients not in _RECIPIENTS or (holder is None) is (pattern is None)
+    if is_odd or (recipients is None) is (target is None) or not _are(row, _ENTRY_TYPES):
+        raise _odd_row("blocked_sender", number)
     return BlockedSender(
         holder or "",
         pattern or "",
-        Recipients(recipients or Recipients.MAILBOX),
+        _RECIPIENTS[recipients],
         target or "",
         reason,
         until,
@@ -302,6 +319,17 @@ def _to_entry(row: Sequence[Any], allowed: Iterable[str]) -> BlockedSender:
         created_at,
         created_by,
         number,
+    )
+
+
+def _are(row: Sequence[Any], types: Sequence[type | UnionType]) -> bool:
+    return False not in map(isinstance, row, types)
+
+
+def _odd_row(table: str, key: object) -> StoreError:
+    """What to do about a row that policyd would never write: it says nothing that an answer could come from."""
+    return StoreError(
+        f"the database has a row that policyd did not write: {table} {key!a}; see: policyd database check"
     )
 
 

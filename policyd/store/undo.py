@@ -23,6 +23,8 @@ def undo_changeset(editor: Editor, changeset: int) -> None:
 
     # The last change first, so that what refers to an object goes before the object, and comes back after it.
     for change in editor.queries.changes_of(changeset):
+        if change.operation == "database.restore":
+            raise _restored(change)
         count += 1
         noun = change.operation.partition(".")[0]
         before, after = _object(noun, change.before), _object(noun, change.after)
@@ -43,6 +45,13 @@ def undo_changeset(editor: Editor, changeset: int) -> None:
         more = f"; and {conflicting - _SHOWN} more" if conflicting > _SHOWN else ""
         listed = "; ".join(conflicts[:_SHOWN])
         raise RefusedError(f"changeset {changeset} can't be undone, later changes build on it: {listed}{more}")
+
+
+def _restored(change: Change) -> RefusedError:
+    """A restore is not undone object by object."""
+    kept = json.loads(change.before)["file"] if change.before else ""
+    advice = f"to take it back, type: policyd database restore {kept}" if kept else "nothing was there before"
+    return RefusedError(f"changeset {change.changeset} restored a whole database; {advice}")
 
 
 def _no_changeset(queries: Queries, number: int) -> RefusedError:

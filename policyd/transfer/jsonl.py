@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from policyd.address import normal_pattern
 from policyd.model import BlockedSender, Mailbox
+from policyd.printable import to_json
 from policyd.records import Notice, Problem, Record
 from policyd.transfer.formats import ReadOptions, Tables
 from policyd.transfer.objects import KEYS, read_object
@@ -35,7 +36,7 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
     """The file, a line a piece; nothing is lost."""
     del lost
     for shown in _objects(tables):
-        yield json.dumps(shown, ensure_ascii=False) + "\n"
+        yield to_json(shown) + "\n"
 
 
 def _read_line(line: Line, domain: str) -> Record:

@@ -1,13 +1,11 @@
 """The tables as Postfix's own maps: access(5) and virtual(5) that give the same answers, as far as they can."""
 
 import re
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from policyd.model import BlockedSender, Mailbox, Receive, Recipients, Rule, Unlisted
 from policyd.reply import DEFAULT_TEXTS, render_text, to_ascii
-from policyd.rules import is_past
 from policyd.transfer.formats import Tables
 from policyd.transfer.plain import count_remarks
 from policyd.transfer.values import typed
@@ -65,12 +63,8 @@ check_sender_access {_TABLE}/{OUTSIDERS}, (what is there)
 """
 
 
-def write(tables: Tables, lost: Counter[str], now: int = 0) -> Iterator[str]:
-    """The maps, in parts with a comment above each that names its file; what they can't say is counted in *lost*.
-
-    What has ended at *now*, in Unix seconds (0: this moment), is left out.
-    """
-    now = now or int(time.time())
+def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
+    """The maps, in parts with a comment above each that names its file; what they can't say is counted in *lost*."""
     yield f"{_HEAD}\n{MARK}{RECIPIENTS}\n"
     for domain in tables.domains():
         yield f"{domain.name}\t{'DUNNO' if domain.unlisted is Unlisted.ACCEPT else UNLISTED}\n"
@@ -78,7 +72,7 @@ def write(tables: Tables, lost: Counter[str], now: int = 0) -> Iterator[str]:
     for mailbox, addresses in tables.mailboxes():
         _count_mailbox(mailbox, addresses, lost)
         owned.update(address for address in addresses if _is_always_accepted(address))
-        yield from (f"{typed(address)}\t{_answer(mailbox, address, now)}\n" for address in addresses[:1])
+        yield from (f"{typed(address)}\t{_answer(mailbox, address)}\n" for address in addresses[:1])
     yield from (
         f"{_POSTMASTER}@{domain.name}\t{UNOWNED}\n"
         for domain in tables.domains()
@@ -89,18 +83,18 @@ def write(tables: Tables, lost: Counter[str], now: int = 0) -> Iterator[str]:
         yield from (f"{typed(address)}\t{typed(addresses[0])}\n" for address in addresses[1:])
     yield f"\n{MARK}{RECIPIENTS}\n"
     for mailbox, addresses in tables.mailboxes():
-        yield from (f"{typed(address)}\t{_answer(mailbox, address, now)}\n" for address in addresses[1:])
-    yield from _sender_parts(tables, lost, now)
+        yield from (f"{typed(address)}\t{_answer(mailbox, address)}\n" for address in addresses[1:])
+    yield from _sender_parts(tables, lost)
     yield f"\n{MARK}{REGEXPS}\n"
     for domain in tables.domains():
         yield f"/@{_escaped(domain.name)}$/\tDUNNO\n"
     yield f"/./\tREJECT {DEFAULTS[Rule.BLOCKED_SENDER]}\n"
 
 
-def _answer(mailbox: Mailbox, address: str, now: int) -> str:
+def _answer(mailbox: Mailbox, address: str) -> str:
     if _is_always_accepted(address):
         return ALWAYS
-    if mailbox.receive is Receive.ANYONE or is_past(mailbox.until, now):
+    if mailbox.receive is Receive.ANYONE:
         return "DUNNO"
     return INSIDERS if mailbox.receive is Receive.INSIDERS else _reject(mailbox.reason, Rule.RESTRICTED_RECIPIENT)
 
@@ -115,7 +109,7 @@ def _reject(reason: str, rule: Rule) -> str:
     return f"REJECT 5.7.1 {text}" if text else f"REJECT {DEFAULTS[rule]}"
 
 
-def _sender_parts(tables: Tables, lost: Counter[str], now: int) -> Iterator[str]:
+def _sender_parts(tables: Tables, lost: Counter[str]) -> Iterator[str]:
     """What becomes of senders; of several entries for one key, the mailbox's counts, then the oldest."""
     names = {entry.mailbox for entry in tables.blocked_senders()} - {""}
     held = {mailbox.name: addresses for mailbox, addresses in tables.mailboxes() if mailbox.name in names}
@@ -124,7 +118,7 @@ def _sender_parts(tables: Tables, lost: Counter[str], now: int) -> Iterator[str]
     logins: dict[str, str] = {}
     for entry in _most_specific_first(tables):
         patterns = held[entry.mailbox] if entry.mailbox else (entry.pattern,)
-        is_left_out = entry.recipients is Recipients.MAILBOX or is_past(entry.until, now)
+        is_left_out = entry.recipients is Recipients.MAILBOX
         _count_block(entry, lost)
         lost["blocked sender"] += is_left_out or not patterns
         if is_left_out:

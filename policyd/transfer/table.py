@@ -9,6 +9,8 @@ to those there are, where `addresses` are all of them.
 - An empty cell leaves its field as it is, `-` empties it. (A text that is a `-` is written `\\-`.)
 - Lists have blanks between; what has a blank itself is quoted: `"john doe"@example.com`.
 - Times are ISO 8601, local unless they say, or Unix seconds.
+- A cell that a spreadsheet would take for a formula is written with a `'` in front, which is not read: before
+  `=`, `+`, `-`, `@`, a tab, and a `'` of its own, but not before the lone `-`.
 - Columns are separated by comma, semicolon or tab, whichever the header has.
 """
 
@@ -24,11 +26,12 @@ from typing import Any, BinaryIO
 from policyd.errors import AddressError, TransferError
 from policyd.model import BlockedSender, Mailbox
 from policyd.records import Notice, Problem, Record
+from policyd.timestamps import show_utc
 from policyd.transfer.delimited import Fields, read_records
 from policyd.transfer.formats import ReadOptions, Tables
 from policyd.transfer.objects import BOTH, KEYS, LISTS, Parse, make_row, refuse
 from policyd.transfer.text import Line, find_encoding, read_lines
-from policyd.transfer.values import CellError, show_moment, split_list, typed
+from policyd.transfer.values import CellError, split_list, typed
 
 KINDS = ("domain", "mailbox", "blocked")
 COLUMNS = (
@@ -54,6 +57,7 @@ EMPTIED = "-"
 _WRITTEN = tuple(each for each in COLUMNS if each != "mode")
 _QUOTE = '"'
 _ESCAPED = re.compile(r"\\+-")  # a text of nothing but this is written with one backslash more
+_FORMULA = ("=", "+", "-", "@", "\t", "'")  # how a cell begins that a spreadsheet runs, or that looks guarded
 _CHUNK = 64 * 1024  # characters
 
 
@@ -78,7 +82,7 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_WRITTEN)
     for row in _rows(tables):
-        writer.writerow([row.get(column, "") for column in _WRITTEN])
+        writer.writerow([_guarded(row.get(column, "")) for column in _WRITTEN])
         if text.tell() > _CHUNK:
             yield text.getvalue()
             text.seek(0)
@@ -185,7 +189,7 @@ def _read_row(fields: Fields, header: _Header, domain: str) -> Record:
     found: dict[str, Any] = {}
     problems = []
     for index, name, attribute, parse in header.columns[kind]:
-        cell = cells[index].strip()
+        cell = _unguarded(cells[index].strip())
         if cell:
             try:
                 if attribute in found:
@@ -215,7 +219,7 @@ def _rows(tables: Tables) -> Iterator[dict[str, str]]:
             "sender": typed(entry.sender) if entry.pattern else entry.sender,
             "to": entry.to,
             "except": _list_cell(sorted(entry.allowed)),
-            "created_at": show_moment(entry.created_at),
+            "created_at": show_utc(entry.created_at),
             "created_by": _text_cell(entry.created_by),
             **_remarks(entry),
         }
@@ -224,7 +228,7 @@ def _rows(tables: Tables) -> Iterator[dict[str, str]]:
 def _remarks(kept: Mailbox | BlockedSender) -> dict[str, str]:
     return {
         "reason": _text_cell(kept.reason),
-        "until": EMPTIED if kept.until is None else show_moment(kept.until),
+        "until": EMPTIED if kept.until is None else show_utc(kept.until),
         "comment": _text_cell(kept.comment),
     }
 
@@ -233,6 +237,16 @@ def _text_cell(text: str) -> str:
     if text == EMPTIED or _ESCAPED.fullmatch(text):
         return f"\\{text}"
     return text or EMPTIED
+
+
+def _guarded(cell: str) -> str:
+    """*cell* so that no spreadsheet runs it as a formula. The lone `-` is none, and has its meaning here."""
+    return f"'{cell}" if cell.startswith(_FORMULA) and cell != EMPTIED else cell
+
+
+def _unguarded(cell: str) -> str:
+    """*cell* without what `_guarded` puts in front; any other `'` is the text's own."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
 
 
 def _list_cell(values: Sequence[str]) -> str:

@@ -5,15 +5,13 @@ What is wrong is an AddressError or a CellError.
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 from policyd.address import check_text, is_pattern, normal_domain, normal_name, normal_pattern, parse_address
 from policyd.errors import PolicydError
 from policyd.model import Receive, Unlisted
 from policyd.records import ListEdit, Mode
-
-LATEST = 253402300799  # the end of the year 9999, the last time that has an ISO date
+from policyd.timestamps import read_stored
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"\S*|\S+', re.DOTALL)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -127,32 +125,24 @@ def whole_list(values: Iterable[str]) -> ListEdit:
 
 
 def end(value: Any) -> int | None:
-    """When something ends, in Unix seconds; None for never."""
-    return None if value is None else moment(value)
+    """When something ends, in Unix seconds; None for never. A date alone is the end of that day."""
+    return None if value is None else _moment(value, is_end=True)
 
 
 def moment(value: Any) -> int:
-    """A time in Unix seconds, from those or from an ISO 8601 date or date-time, in local time unless it says.
-
-    Eight digits are a date (20261231), other digits are seconds.
-    """
-    seconds = value
-    if isinstance(value, str):
-        try:
-            is_count = value.isascii() and value.isdigit() and len(value) != len("20261231")
-            seconds = int(value) if is_count else int(datetime.fromisoformat(value).timestamp())
-        except (ValueError, OverflowError, OSError) as error:
-            raise CellError(f"{_shown(value)} is not a time; write 2026-12-31, or 2026-12-31T18:00+01:00") from error
-    if isinstance(seconds, bool) or not isinstance(seconds, int) or not 0 < seconds <= LATEST:
-        raise CellError(f"{_shown(value)} is not a time; write Unix seconds, or an ISO date such as 2026-12-31")
-    return seconds
+    """A time in Unix seconds. A date alone is the beginning of that day."""
+    return _moment(value, is_end=False)
 
 
-def show_moment(seconds: int) -> str:
-    """A time in Unix seconds as ISO 8601, UTC; as the number where that has no date."""
-    if not 0 < seconds <= LATEST:
-        return str(seconds)
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
+def _moment(value: Any, *, is_end: bool) -> int:
+    try:
+        if isinstance(value, bool) or not isinstance(value, (int, str)):
+            raise ValueError("of another type")
+        return read_stored(value, is_end=is_end)
+    except ValueError as error:
+        raise CellError(
+            f"{_shown(value)} is not a time; write 2026-12-31, 2026-12-31T18:00+01:00 or Unix seconds"
+        ) from error
 
 
 def _choice(value: Any, choices: Iterable[str]) -> str:

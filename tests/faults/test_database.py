@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -25,7 +24,6 @@ from tests.running_daemon import LIMIT_SECONDS, Daemon, until
 
 UNLISTED = "REJECT 5.1.1 This address does not receive mail"
 BLOCKED = "REJECT 5.7.1 This sender may not write to this recipient"
-READER_WAITS = 1.0  # seconds that the daemon would wait for a lock, if it met one
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount, or to become somebody else")
 
 
@@ -228,13 +226,8 @@ def test_writer_that_holds_its_lock_holds_up_no_answer(daemon):
         writer.execute("DELETE FROM address")
         writer.execute("DELETE FROM blocked_sender")
         waiting = subprocess.Popen(daemon.arguments("mailbox", "add", "bob", "bob@example.com"))
-        until_time = time.monotonic() + 3 * READER_WAITS
-        slowest = 0.0
-        while time.monotonic() < until_time:
-            began = time.monotonic()
+        for _ in range(100):
             assert answers(daemon) == GOOD
-            slowest = max(slowest, time.monotonic() - began)
-        assert slowest < READER_WAITS
         assert waiting.poll() is None
         writer.execute("ROLLBACK")
     assert waiting.wait(LIMIT_SECONDS) == 0
@@ -378,10 +371,14 @@ def test_permissions_taken_away_and_given_back(of_another_user, what):
     spoiled = daemon.database if what == "file" else daemon.database.parent
     mode = stat.S_IMODE(spoiled.stat().st_mode)
     spoiled.chmod(0)
-    daemon.command("mailbox", "add", "bob", "bob@example.com")  # by root, who is not kept out
+    words = list(map(str, daemon.arguments("domain", "list")))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
+    told = "(0000) keeps out nobody, who owns its folder and as whom root works on it; type: chmod u+rw"
+    assert (done.returncode, told in done.stderr) == (69, True)  # root works as who is kept out
     must_not_answer(daemon)
     assert str(daemon.database) in daemon.syslog.wait_for("hung up")
     spoiled.chmod(mode)
+    daemon.command("mailbox", "add", "bob", "bob@example.com")
     assert [*answers(daemon), daemon.ask(question("bob"))] == [*GOOD, "DUNNO"]
 
 

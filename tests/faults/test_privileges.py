@@ -337,7 +337,7 @@ def test_database_that_everybody_can_write_is_refused(plain, suffix):
 
 
 def test_database_in_a_folder_that_everybody_can_write_is_refused(plain):
-    """A file there can be replaced by anybody, whoever owns it; but in one like /tmp, only by its owner."""
+    """A file there can be replaced by anybody; and in one like /tmp, anybody can put a -wal beside it."""
     plain.folder.chmod(0o777)
     told = f"everybody can write in its folder (mode 0777); type: chmod o-w {plain.folder}\n"
     assert plain.refuse() == (78, f"policyd: {plain.config}: {told}")
@@ -349,8 +349,8 @@ def test_database_in_a_folder_that_everybody_can_write_is_refused(plain):
     )
     assert (done.returncode, done.stderr) == (69, f"policyd: {plain.database}: {told}")
     plain.folder.chmod(0o1777)
-    plain.start()
-    assert plain.ask(ALICE) == "DUNNO"
+    told = f"everybody can write in its folder (mode 1777); type: chmod o-w {plain.folder}\n"
+    assert plain.refuse() == (69, f"policyd: {plain.database}: {told}")
 
 
 def test_settings_that_everybody_can_write_are_refused(plain):

@@ -52,7 +52,7 @@ class Daemon:
             cwd=CHECKOUT,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             stdin=subprocess.DEVNULL,
         )
         assert done.returncode == status, f"policyd {words}: status {done.returncode}\n{done.stdout}{done.stderr}"
@@ -77,7 +77,7 @@ class Daemon:
         if self._process:
             self._process.terminate()
             try:
-                status = self._process.wait(15)
+                status = self._process.wait(60)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -94,7 +94,7 @@ class Daemon:
             ours.shutdown(socket.SHUT_WR)
             words = [sys.executable, "-m", "policyd", "--config", str(self.config), "serve", "--stdio"]
             end = theirs.fileno()
-            done = subprocess.run(words, cwd=CHECKOUT, stdin=end, stdout=end, stderr=end, timeout=30)
+            done = subprocess.run(words, cwd=CHECKOUT, stdin=end, stdout=end, stderr=end, timeout=60)
             theirs.close()
             said = replies.read()
         assert done.returncode == 0, said
@@ -104,7 +104,7 @@ class Daemon:
         """End the daemon so that it can't tidy up."""
         assert self._process
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
         self._process = None
 
     def reload(self) -> None:

@@ -28,7 +28,7 @@ mail_owner = postfix
 setgid_group = postdrop
 myhostname = mx.example.com
 myorigin = example.com
-mydestination = mx.example.com, example.com
+mydestination = mx.example.com, localhost, example.com
 local_recipient_maps =
 alias_maps =
 alias_database =
@@ -118,7 +118,7 @@ class Postfix:
         """Stop; its other processes end with the master."""
         if self._master:
             self._master.terminate()
-            self._master.wait(10)
+            self._master.wait(60)
 
     def check(self) -> str:
         """What Postfix itself has to say against its configuration: "" is right."""
@@ -200,7 +200,7 @@ def _default(parameter: str) -> str:
 
 
 def _run(program: str, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([find_program(program), *words], capture_output=True, text=True, timeout=30)
+    return subprocess.run([find_program(program), *words], capture_output=True, text=True, timeout=60)
 
 
 def _free_ports(count: int) -> list[int]:
@@ -211,7 +211,7 @@ def _free_ports(count: int) -> list[int]:
 
 def _answers(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        socket.create_connection(("127.0.0.1", port), timeout=60).close()
     except OSError:
         return False
     return True

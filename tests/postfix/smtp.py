@@ -16,9 +16,9 @@ class Session:
         """Connect to *port* on loopback; *tls* is "starttls", "wrapped" or "" for none."""
         self._smtp: smtplib.SMTP
         if tls == "wrapped":
-            self._smtp = smtplib.SMTP_SSL("127.0.0.1", port, timeout=30, context=_anonymous_tls())
+            self._smtp = smtplib.SMTP_SSL("127.0.0.1", port, timeout=60, context=_anonymous_tls())
         else:
-            self._smtp = smtplib.SMTP("127.0.0.1", port, timeout=30)
+            self._smtp = smtplib.SMTP("127.0.0.1", port, timeout=60)
         self._smtp.command_encoding = "utf-8"
         self.command("EHLO client.example.net")
         if tls == "starttls":
@@ -35,6 +35,12 @@ class Session:
         """Say *line*; the server's reply, its lines joined by line feeds."""
         code, text = self._smtp.docmd(line)
         return f"{code} {text.decode('utf-8')}"
+
+    def command_bytes(self, line: bytes) -> str:
+        """Say *line*, which may be no UTF-8; the reply as `command` has it."""
+        self._smtp.send(line + b"\r\n")
+        code, text = self._smtp.getreply()
+        return f"{code} {text.decode('utf-8', 'replace')}"
 
     def pretend(self, address: str, name: str, login: str = "") -> None:
         """Be another client, and another user, to the rest of the connection (Postfix's XCLIENT)."""

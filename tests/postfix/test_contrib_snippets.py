@@ -122,7 +122,7 @@ def test_swaks_shows_the_refusal(postfix: Postfix, daemon: Daemon) -> None:
         ],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         stdin=subprocess.DEVNULL,
     )
     assert f"<** {RESTRICTED}\n" in done.stdout, done.stdout + done.stderr

@@ -161,7 +161,7 @@ def policyd_in(folder: Path) -> Iterator[Daemon]:
 
 def run_policyd(policyd: Daemon, *words: str | Path) -> subprocess.CompletedProcess[str]:
     """`policyd` as a process of its own."""
-    return subprocess.run(policyd.arguments(*words), capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(policyd.arguments(*words), capture_output=True, text=True, timeout=60, check=False)
 
 
 @contextmanager
@@ -198,7 +198,7 @@ def install(text: str, folder: Path) -> list[str]:
     commands = [line for line in said if not re.match(r"\w+ = ", line)]
     assert [command.split()[0] for command in commands] == ["mkdir", "awk", "postmap"]
     script = "\n".join(commands).replace("THIS_FILE", str(maps)).replace("postmap", f"postmap -c {folder}")
-    done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     return [complete(line) for line in said if line not in commands]
 

@@ -55,7 +55,7 @@ def wait_for_mails(senders: list[Sender]) -> None:
     until(
         lambda: all(len(each.accepted) >= count or each.surprises for each, count in zip(senders, enough, strict=True)),
         "mail from everybody",
-        seconds=30,
+        seconds=60,
     )
 
 

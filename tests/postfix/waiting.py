@@ -7,7 +7,7 @@ from typing import TypeVar
 Answer = TypeVar("Answer")
 
 
-def until(probe: Callable[[], Answer], what: str, seconds: float = 10) -> Answer:
+def until(probe: Callable[[], Answer], what: str, seconds: float = 60) -> Answer:
     """The first true answer of *probe*; after *seconds* an AssertionError that says *what* was awaited."""
     deadline = time.monotonic() + seconds
     while not (answer := probe()):

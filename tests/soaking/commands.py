@@ -163,7 +163,7 @@ def _reason(random: Random) -> str:
 
 def _until(random: Random) -> int:
     """An end that comes while the soak runs, or none: 0."""
-    return int(time.time()) + random.randint(3, 6) if random.random() < 0.2 else 0
+    return int(time.time()) + random.randint(20, 60) if random.random() < 0.2 else 0
 
 
 def _until_words(until: int) -> list[str]:

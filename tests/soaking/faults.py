@@ -1,15 +1,13 @@
 """Faults, each with what it allows: a hang-up where the daemon dies or has no database, never a wrong answer."""
 
 import os
-import shutil
 import signal
 import socket
-import sqlite3
 import struct
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from random import Random
 
 from tests.fake_smtpd import request
@@ -94,32 +92,39 @@ def reload(drill: Drill, random: Random) -> None:
 
 
 def back_up(drill: Drill, _random: Random) -> None:
-    """A copy of the database, for `replace`, by SQLite's own means."""
+    """A copy of the database, for `restore`."""
     file = drill.daemon.folder / "backup.db"
     file.unlink(missing_ok=True)
-    with closing(sqlite3.connect(drill.daemon.database)) as source, closing(sqlite3.connect(file)) as target:
-        source.backup(target)
+    drill.daemon.command("database", "backup", file)
     drill.backup = (file, drill.timeline.world.copy())
 
 
-def replace(drill: Drill, random: Random) -> None:
-    """The backup, moved to where the database is."""
+def restore(drill: Drill, random: Random) -> None:
+    """The backup, restored while everything goes on; of what was replaced, nothing is kept."""
     if drill.backup is None:
         back_up(drill, random)
     assert drill.backup is not None
     file, world = drill.backup[0], drill.backup[1].copy()
     world.is_monitor = drill.timeline.world.is_monitor
-    log = drill.daemon.folder / "policyd.db-wal"
-    if log.exists() and log.stat().st_size:
-        drill.record.count("logs not empty before mv")
-        return
-    copied = drill.daemon.folder / "restored.db"
-    shutil.copy(file, copied)
     drill.probe.begin(random, "")
-    with drill.timeline.changing(world, "mv of a backup"):
-        copied.rename(drill.daemon.database)
+    with drill.timeline.changing(world, "database restore"):
+        drill.daemon.command("database", "restore", file, "--yes")
     drill.probe.end(random, "")
     drill.forget_undo()
+    for kept in drill.daemon.folder.glob("policyd.db.before-*"):
+        kept.unlink()
+
+
+def remove_log(drill: Drill, random: Random) -> None:
+    """rm of -wal and -shm, which hold nothing that is not in the file: no command runs."""
+    log, index = (drill.daemon.folder / f"policyd.db{suffix}" for suffix in ("-wal", "-shm"))
+    if log.exists() and log.stat().st_size:
+        drill.record.count("logs not empty before rm")
+        return
+    drill.probe.begin(random, "")
+    log.unlink(missing_ok=True)
+    index.unlink(missing_ok=True)
+    drill.probe.end(random, "")
 
 
 def move_away(drill: Drill, random: Random) -> None:
@@ -222,5 +227,16 @@ Fault = Callable[[Drill, Random], None]
 RESTARTS: list[Fault] = [kill, terminate, kill_worker]  # after which the daemon's memory is another's
 FAULTS: list[Fault] = [
     *RESTARTS,
-    *(reload, back_up, replace, move_away, lock, kill_command, stall_syslog, recreate_syslog, send_nonsense),
+    *(
+        reload,
+        back_up,
+        restore,
+        remove_log,
+        move_away,
+        lock,
+        kill_command,
+        stall_syslog,
+        recreate_syslog,
+        send_nonsense,
+    ),
 ]

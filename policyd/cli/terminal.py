@@ -1,0 +1,27 @@
+"""The one way to a terminal: lines and JSON in which nothing is left that the terminal would obey."""
+
+from typing import Any
+
+import click
+
+from policyd.printable import printable, to_json
+
+
+def echo(line: str, *, err: bool = False) -> None:
+    """Print one line, on stderr if *err*. Whatever it quotes, a line break or an escape in it stands as a code."""
+    click.echo(printable(line), err=err)
+
+
+def echo_cells(cells: list[str]) -> None:
+    """Print a line of cells, separated by tabs."""
+    click.echo("\t".join(map(printable, cells)))
+
+
+def echo_json(value: Any, *, indent: int | None = None) -> None:
+    """Print *value* as JSON."""
+    click.echo(to_json(value, indent=indent))
+
+
+def confirm(question: str) -> None:
+    """Go on if a person says yes. Raises click.Abort if not."""
+    click.confirm(printable(question), abort=True, err=True)

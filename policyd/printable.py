@@ -1,0 +1,35 @@
+"""Text that may be shown: what a terminal, a log or a reader would obey stands as a code."""
+
+import json
+from typing import Any
+
+
+def code(character: str) -> str:
+    """How *character* is written where it must not stand itself: `\\xHH`, `\\uHHHH` or `\\UHHHHHHHH`.
+
+    A byte that is not UTF-8, which surrogateescape decodes to a lone surrogate, is `\\xHH`.
+    """
+    number = ord(character)
+    if 0xDC80 <= number <= 0xDCFF:
+        return f"\\x{number - 0xDC00:02x}"
+    if number < 0x80:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """*text* with each character that doesn't print as its `code`, but for those in *keep*.
+
+    Those are control characters, line breaks, what changes the direction of text, and what has no shape of its own.
+    """
+    if text.isprintable():
+        return text
+    return "".join([each if each.isprintable() or each in keep else code(each) for each in text])
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """*value* as JSON, from which all of it can be read back: letters as they are, what doesn't print as `\\uHHHH`."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    if text.isprintable():
+        return text
+    return "".join([each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text])

@@ -1,0 +1,255 @@
+"""A backup made the database again, while everything goes on; what it replaces is kept beside it."""
+
+import json
+import os
+import shutil
+import sqlite3
+import stat
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from policyd.errors import (
+    PolicydError,
+    RefusedError,
+    StoreError,
+    StoreMissingError,
+    StoreSpoiledError,
+    StoreUnsoundError,
+    StoreWriteError,
+    reason_of,
+)
+from policyd.files import acting, drafting, open_to_read, owner_of, scratch, sync
+from policyd.model import Change
+from policyd.store.backup import Progress, Verify, copy_database, empty_file, opened_again
+from policyd.store.check import Check
+from policyd.store.database import (
+    Connection,
+    Database,
+    check_version,
+    connect_writing,
+    empty_log,
+    file_uri,
+    missing_error,
+    store_error,
+)
+from policyd.store.journal import Journal, last_change
+from policyd.store.log import beside, new_cookie
+
+_PAGES = 1024  # copied in one step
+_PAGE_SIZE = 4096  # bytes; a database can't take pages of another size
+
+
+class UnfitError(PolicydError):
+    """A file that is no backup, or of another version: name another one."""
+
+    exit_status = 65  # EX_DATAERR
+
+
+class Restore:
+    """Puts the tables that are in the file *source* into *database*, as a change of *actor*'s at *now*.
+
+    *verify* looks at a copy of the file first, and raises what keeps it from being restored. *on_progress* hears of
+    pages.
+    """
+
+    def __init__(
+        self, database: Database, source: Path, actor: str, now: int, *, on_progress: Progress, verify: Verify
+    ) -> None:
+        self._path = Path(os.path.realpath(database.path))  # SQLite has its files beside that
+        self._source = source
+        self._actor = actor
+        self._now = now
+        self._on_progress = on_progress
+        self._verify = verify
+        self._changes: list[Change] = []
+        self.kept: Path | None = None  # where what was replaced is; None where there was nothing
+
+    def run(self) -> Change:
+        """Restore, and return what the journal says of it.
+
+        Raises UnfitError where *source* can't be one, StoreError where the database can't be written; it is as it was.
+        """
+        _must_be_a_backup(self._source, self._path)
+        try:
+            owner = owner_of(self._path)
+            source = open_to_read(self._source)
+        except FileNotFoundError as error:
+            raise missing_error(self._path, error) from error
+        except OSError as error:
+            raise UnfitError(f"{self._source}: {reason_of(error)}; nothing was changed") from error
+        try:
+            with source, acting(owner), scratch(self._path) as draft:
+                self._work(source, draft)
+        except OSError as error:
+            raise StoreWriteError(
+                f"{self._path}: nothing was changed: its folder can't be written: {reason_of(error)}"
+            ) from error
+        (change,) = self._changes
+        return change
+
+    def _work(self, source: BinaryIO, draft: Path) -> None:
+        self._fetch(source, draft)
+        with closing(sqlite3.connect(draft, isolation_level=None)) as tables:
+            # No log beside the draft, and no index: nobody else opens it.
+            tables.execute("PRAGMA locking_mode = EXCLUSIVE")
+            tables.execute("PRAGMA journal_mode = MEMORY")
+            tables.execute("PRAGMA synchronous = OFF")
+            try:
+                self._overwrite(tables)
+                is_done = True
+            except StoreMissingError:
+                self._note(tables, None, {})
+                is_done = False
+            except StoreSpoiledError:
+                self._note(tables, _free_name(self._path), {})
+                is_done = False
+            if not is_done:
+                tables.execute(f"PRAGMA schema_version = {new_cookie()}")
+                tables.execute("PRAGMA journal_mode = WAL")
+        if not is_done:
+            self._replace(draft)
+
+    def _fetch(self, source: BinaryIO, draft: Path) -> None:
+        """Copy the file, which may change while it is read, and have the copy looked at."""
+        try:
+            with draft.open("r+b") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+        except OSError as error:
+            raise StoreWriteError(
+                f"{self._path}: nothing was changed: {self._source} can't be copied beside it: {reason_of(error)}"
+            ) from error
+        with opened_again(draft) as copy:
+            try:
+                check_version(self._source, copy)
+                ((page_size,),) = copy.execute("PRAGMA page_size").fetchall()
+                if page_size != _PAGE_SIZE:
+                    raise UnfitError(
+                        f"{self._source}: has pages of {page_size} bytes, not {_PAGE_SIZE}; nothing was changed. "
+                        "Restore a file that policyd database backup made"
+                    )
+                self._verify(Check(copy))
+            except StoreUnsoundError:
+                raise
+            except (StoreError, sqlite3.Error) as error:
+                reason = str(error).removeprefix(f"{self._source}: ").partition(";")[0]
+                raise UnfitError(
+                    f"{self._source}: not a backup that this policyd can restore, and nothing was changed: {reason}"
+                ) from error
+
+    def _overwrite(self, tables: sqlite3.Connection) -> None:
+        """Copy *tables* over the database, in one transaction: whoever reads sees the one or the other."""
+        ((pages,),) = tables.execute("PRAGMA page_count").fetchall()
+        is_locked = False
+
+        def step(status: int, left: int, total: int) -> None:
+            nonlocal is_locked
+            if status & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise StoreError(f"{self._path}: another command is changing the tables and does not end; try again")
+            if not is_locked:
+                is_locked = True
+                self._keep_before(tables)
+            self._on_progress(total - left, total)
+
+        with closing(connect_writing(Database.at(self._path))) as database:
+            try:
+                # The first step takes the write lock; it must not be the last one, for there is more to do under it.
+                tables.backup(database, pages=max(1, min(_PAGES, pages // 2)), progress=step)
+            except sqlite3.Error as error:
+                raise store_error(self._path, error) from error
+        empty_log(self._path)
+
+    def _keep_before(self, tables: sqlite3.Connection) -> None:
+        """Keep what is about to be replaced, and note it in the journal of what replaces it. We have the write lock."""
+        with closing(sqlite3.connect(f"{file_uri(self._path)}?mode=ro", uri=True, isolation_level=None)) as now:
+            kept = _free_name(self._path)
+            try:
+                with drafting(kept) as draft:
+                    with empty_file(draft) as copy:
+                        copy_database(now, copy, kept, lambda done, total: None)
+                    _give_away(draft)
+            except OSError as error:
+                raise StoreWriteError(
+                    f"{kept}: nothing was changed: what is to be replaced can't be kept: "
+                    f"{reason_of(error)}; make room on the disk"
+                ) from error
+            before: dict[str, Any] = {}
+            with suppress(sqlite3.Error):  # damaged, or of another version
+                number, digest = last_change(Connection(now))
+                before = {"change": number, "digest": digest}
+                _go_on_counting(now, tables)
+        self._note(tables, kept, before)
+
+    def _note(self, tables: sqlite3.Connection, kept: Path | None, before: dict[str, Any]) -> None:
+        self.kept = kept
+        number, digest = last_change(Connection(tables))
+        journal = Journal(Connection(tables), self._actor, self._now, on_change=self._changes.append)
+        was = {"file": _text(kept), **before} if kept else None
+        name = _text(self._source)
+        journal.write("database.restore", name, _json(was), _json({"file": name, "change": number, "digest": digest}))
+
+    def _replace(self, draft: Path) -> None:
+        """Put *draft* where there is no database, or one that can't be written; that is kept."""
+        _give_away(draft)
+        sync(draft)
+        try:
+            if self.kept is None:
+                os.link(draft, self._path)
+            else:
+                # While the old one is gone bit by bit, it is what it was before: nothing that can be read.
+                os.link(self._path, self.kept)
+                for each in beside(self._path):
+                    with suppress(FileNotFoundError):
+                        each.rename(f"{self.kept}{each.name.removeprefix(self._path.name)}")
+                draft.rename(self._path)
+            sync(self._path.parent)
+        except OSError as error:
+            raise StoreWriteError(f"{self._path}: can't be replaced: {reason_of(error)}") from error
+
+
+def _must_be_a_backup(source: Path, path: Path) -> None:
+    """Raises UnfitError where *source* is not a file of its own, with all that was committed in it."""
+    with suppress(OSError):
+        if source.samefile(path):
+            raise RefusedError(f"{source}: is the database itself, and no backup of it; nothing was changed")
+    try:
+        mode = source.stat().st_mode
+    except OSError as error:
+        raise UnfitError(f"{source}: {reason_of(error)}; nothing was changed") from error
+    if not stat.S_ISREG(mode):
+        raise UnfitError(f"{source}: not a file; nothing was changed")
+    for suffix in ("-wal", "-journal"):
+        with suppress(OSError):
+            if os.lstat(f"{source}{suffix}").st_size:
+                raise UnfitError(
+                    f"{source}: has changes in {source.name}{suffix} beside it; nothing was changed. Make one file of "
+                    f"both first: policyd database backup --database {source} NEW"
+                )
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while os.path.lexists(f"{path}.before-{number}"):
+        number += 1
+    return Path(f"{path}.before-{number}")
+
+
+def _go_on_counting(now: sqlite3.Connection, tables: sqlite3.Connection) -> None:
+    """A number of a blocked sender in an old log must not become somebody else's."""
+    for name, number in now.execute("SELECT name, seq FROM sqlite_sequence"):
+        tables.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (number, name))
+
+
+def _give_away(draft: Path) -> None:
+    """To the folder's group, as any database; whose it is, that is who makes it."""
+    with suppress(PermissionError):  # who isn't in that group can't
+        os.chown(draft, -1, draft.parent.stat().st_gid, follow_symlinks=False)
+
+
+def _text(path: Path) -> str:
+    """A name for the journal, whatever its bytes are."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _json(value: dict[str, Any] | None) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,492 @@
+"""A folder that is somebody else's: nothing that he plants or swaps there makes root read, write, own or wait."""
+
+import multiprocessing
+import os
+import pwd
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import policyd
+from policyd.cli import main
+from policyd.files import replacing
+from policyd.store.backup import back_up
+from policyd.store.database import create_database
+from tests.command_line import Ended
+from tests.fake_smtpd import request
+from tests.running_daemon import LIMIT_SECONDS
+
+OWNER, STRANGER = "nobody", "daemon"
+SECRET = "root:$6$secret:19000:0:99999:7:::\n" * 20
+COMMANDS = ("mailbox list", "mailbox add bob", "check --recipient a@example.com", "database check", "export")
+ROWS = "name,addresses\nbob,bob@elsewhere.example\n"
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to lose here")
+
+
+class Place:
+    """A folder of nobody's with a database that root made, in a folder of root's, with a file that is root's alone."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+        self.folder = self.make_folder("site", OWNER)
+        self.database = self.folder / "policyd.db"
+        self.victim = top / "shadow"
+        self.victim.write_text(SECRET)
+        self.victim.chmod(0o600)
+        self.config = top / "policyd.toml"
+        self.config.write_text(f'database = "{self.database}"\n[audit]\nsyslog = "none"\n')
+        assert self.run("domain add example.com").status == 0
+        assert self.run("mailbox add alice alice@example.com").status == 0
+
+    def make_folder(self, name: str, user: str, mode: int = 0o755) -> Path:
+        folder = self.top / name
+        folder.mkdir()
+        shutil.chown(folder, user)
+        folder.chmod(mode)
+        return folder
+
+    def run(self, line: str, *words: str | Path) -> Ended:
+        """`policyd` as root, in a process of its own, which must end: who waits for a planted pipe waits for ever."""
+        fork = multiprocessing.get_context("fork")
+        ours, theirs = fork.Pipe()
+
+        def command() -> None:
+            os.chdir(self.top)
+            done = CliRunner().invoke(main, ["--config", str(self.config), *line.split(), *map(str, words)])
+            theirs.send(Ended(done.exit_code, done.stdout, done.stderr))
+
+        process = fork.Process(target=command)
+        process.start()
+        theirs.close()
+        try:
+            assert ours.poll(LIMIT_SECONDS), f"policyd {line} {words} hangs"
+            ended: Ended = ours.recv()
+        finally:
+            process.kill()
+            process.join()
+            ours.close()
+        return ended
+
+    def refuses(self, line: str, *parts: str, status: int = 69) -> None:
+        """The command must end with one line that has *parts*, and with *status*."""
+        done = self.run(line)
+        assert (done.status, done.out, done.err.count("\n")) == (status, "", 1), (line, done)
+        assert all(part in done.err for part in parts), done.err
+
+    def is_unharmed(self) -> bool:
+        """Whether root's file is as it was."""
+        status = self.victim.stat()
+        return self.victim.read_text() == SECRET and (status.st_uid, stat.S_IMODE(status.st_mode)) == (0, 0o600)
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    top = Path(tempfile.mkdtemp(prefix="policyd-", dir="/tmp"))
+    top.chmod(0o755)
+    yield Place(top)
+    shutil.rmtree(top)
+
+
+def _make_socket(_place: Place, path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+PLANTED: dict[str, Callable[[Place, Path], object]] = {
+    "link to root's file": lambda place, path: path.symlink_to(place.victim),
+    "link to nothing": lambda place, path: path.symlink_to(place.top / "planted"),
+    "hard link to root's file": lambda place, path: path.hardlink_to(place.victim),
+    "pipe": lambda _, path: os.mkfifo(path),
+    "pipe that can only be read": lambda _, path: os.mkfifo(path, 0o400),
+    "socket": _make_socket,
+    "device": lambda _, path: os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5)),  # /dev/zero
+    "folder": lambda _, path: path.mkdir(),
+    "file of a stranger's": lambda _, path: path.write_bytes(b"x" * 100),
+}
+KINDS = tuple(PLANTED)
+
+
+def plant(place: Place, path: Path, kind: str) -> None:
+    """Put there what the owner of the folder could, or had there."""
+    PLANTED[kind](place, path)
+    if kind != "hard link to root's file":
+        user = pwd.getpwnam(STRANGER if "stranger" in kind else OWNER)
+        os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+
+
+# --- Beside the database, and in its place ---
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+def test_what_is_planted_beside_the_database_is_refused(place, suffix, kind):
+    """SQLite would open it, zero its beginning, wait for it, or take it for the newest rows."""
+    path = Path(f"{place.database}{suffix}")
+    plant(place, path, kind)
+    for line in COMMANDS:
+        place.refuses(line, f"policyd: {path}: it ", f"type: rm {path}")
+    place.refuses(f"database backup {place.top}/backup.db", f"type: rm {path}")
+    assert place.is_unharmed()
+    assert not (place.top / "planted").exists()
+    path.rmdir() if kind == "folder" else path.unlink()
+    assert place.run("mailbox list").status == 0
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "stranger" not in kind])
+def test_what_is_planted_in_the_place_of_the_database_is_refused(place, kind):
+    """Neither opened, nor waited for; nor made."""
+    place.database.unlink()
+    plant(place, place.database, kind)
+    for line in (*COMMANDS, "database create"):
+        done = place.run(line)
+        assert done.status in (69, 73), (line, done)
+        assert done.err.count("\n") == 1
+    assert place.is_unharmed()
+    assert not (place.top / "planted").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_drafts_that_were_planted_are_not_touched(place, kind):
+    """Leftovers of killed commands are removed; nobody opens what somebody else put under such a name."""
+    (place.folder / "people.csv").write_text(ROWS)
+    for folder in (place.folder, place.top):
+        plant(place, folder / ".x.policyd-draft", kind)
+    assert place.run("database backup", place.top / "backup.db").status == 0
+    assert place.run("database backup", place.folder / "backup.db").status == 0
+    assert place.run("database create --database", place.folder / "other.db").status == 0
+    assert place.run("export -o", place.folder / "out.jsonl").status == 0
+    assert place.run("import", place.folder / "people.csv").status == 65
+    assert (place.folder / "people.csv.err").read_text() == ROWS
+    assert place.is_unharmed()
+    assert all(os.path.lexists(folder / ".x.policyd-draft") for folder in (place.folder, place.top))
+
+
+# --- Swapped meanwhile ---
+
+SWAP = """
+import os, sys
+folder, victim, user = sys.argv[1:4]
+os.setgid(int(user)); os.setuid(int(user))
+os.chdir(folder)
+print("ready", flush=True)
+while True:
+    for name in os.listdir("."):
+        if name.startswith(".") and name.endswith(("-draft", ".new")):
+            try:
+                os.unlink(name)
+                os.symlink(victim, name)
+            except OSError:
+                pass
+"""
+
+
+@contextmanager
+def swapping(place: Place) -> Iterator[None]:
+    """Each draft in the folder is replaced by a link to root's file, as soon as it is there."""
+    uid = str(pwd.getpwnam(OWNER).pw_uid)
+    words = ["python3", "-c", SWAP, str(place.folder), str(place.victim), uid]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd="/") as swapper:
+        assert swapper.stdout is not None
+        assert swapper.stdout.readline() == "ready\n"
+        yield
+        swapper.kill()
+
+
+def test_draft_that_is_swapped_while_the_database_is_made(place):
+    """`chown` by name gave any file of root's away, and a link by name made it the database."""
+    with swapping(place):
+        for number in range(40):
+            try:
+                create_database(place.folder / f"new{number}.db")
+            except policyd.errors.StoreError:
+                continue
+    assert place.is_unharmed()
+
+
+def test_draft_that_is_swapped_while_a_backup_is_written(place):
+    """Into his folder; what becomes of the copy is up to him there, and nothing else is."""
+    with swapping(place):
+        for number in range(15):
+            try:
+                back_up(place.database, place.folder / f"b{number}.db", lambda *_: None, lambda _: None)
+            except policyd.errors.StoreError:
+                continue
+    assert place.is_unharmed()
+
+
+def test_draft_that_is_swapped_while_an_export_is_written(place):
+    """And so for rejected rows."""
+    with swapping(place):
+        for number in range(40):
+            try:
+                with replacing(place.folder / f"out{number}") as stream:
+                    stream.write(b"rows of an attacker's\n")
+            except OSError:
+                continue
+    assert place.is_unharmed()
+
+
+def test_database_is_made_as_the_owner_of_the_folder(place):
+    """Not given away afterwards: there is no moment in which it is root's."""
+    made = {each.stat().st_uid for each in place.folder.iterdir()}
+    assert made == {pwd.getpwnam(OWNER).pw_uid}
+    assert stat.S_IMODE(place.database.stat().st_mode) == 0o640
+
+
+# --- What a person names ---
+
+
+def test_name_of_the_rejected_rows_draft_cannot_be_guessed(place):
+    """With the number of the process in it, whoever sent the file chose which file of root's got his rows."""
+    (place.folder / "people.csv").write_text(ROWS)
+    script = f"ln -s {place.victim} {place.folder}/.people.csv.err.$$.new; exec {sys.executable} -m policyd "
+    script += f"--config {place.config} import {place.folder}/people.csv"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=LIMIT_SECONDS, check=False)
+    assert done.returncode == 65
+    assert place.is_unharmed()
+    assert (place.folder / "people.csv.err").read_text() == ROWS
+
+
+@pytest.mark.parametrize("kind", ["link to root's file", "link to nothing", "hard link to root's file", "pipe"])
+def test_rejected_rows_and_exports_are_files_of_their_own(place, kind):
+    """Whatever was under that name: it is replaced, or refused, but never written through."""
+    (place.folder / "people.csv").write_text(ROWS)
+    plant(place, place.folder / "people.csv.err", kind)
+    assert place.run("import", place.folder / "people.csv").status == 65
+    left = place.folder / "people.csv.err"
+    status = left.lstat()
+    assert (stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode), status.st_uid) == (stat.S_IFREG, 0o600, 0)
+    assert left.read_text() == ROWS
+    plant(place, place.folder / "out.jsonl", kind)
+    done = place.run("export -o", place.folder / "out.jsonl")
+    assert (done.status, done.err.count("\n")) in ((0, 0), (74, 1))
+    assert place.is_unharmed()
+    assert not (place.top / "planted").exists()
+
+
+@pytest.mark.parametrize("kind", ["link to root's file", "link to nothing", "pipe"])
+def test_file_to_import_is_no_link_and_no_pipe_of_somebody_elses(place, kind):
+    """His link would have root read a file of root's; on his pipe root would wait."""
+    plant(place, place.folder / "people.csv", kind)
+    done = place.run("import", place.folder / "people.csv")
+    assert done.status in (2, 74)
+    assert SECRET[:20] not in done.out + done.err
+    assert not os.path.lexists(place.folder / "people.csv.err")
+
+
+def test_folder_of_a_stranger_is_no_way_to_root(place):
+    """A link in the middle of a path is a link, too."""
+    (place.top / "private").mkdir(mode=0o700)
+    (place.top / "private" / "people.csv").write_text(ROWS)
+    (place.folder / "in").symlink_to(place.top / "private")
+    os.chown(place.folder / "in", pwd.getpwnam(OWNER).pw_uid, -1, follow_symlinks=False)
+    done = place.run("import", place.folder / "in" / "people.csv")
+    assert (done.status, "made the link" in done.err) == (74, True)
+    for line in ("export -o", "database backup"):
+        assert place.run(line, place.folder / "in" / "out").status in (73, 74)
+    assert [each.name for each in (place.top / "private").iterdir()] == ["people.csv"]
+
+
+def test_pipes_and_links_of_the_persons_own_go_on_working(place):
+    """`import <(...)`, `-`, /dev/stdin, a pipe, a link; `export -o` to each of these."""
+    rows = "name,addresses\ncarol,carol@example.com\n"
+    words = f"{sys.executable} -m policyd --config {place.config}"
+    pipe = place.top / "pipe"
+    os.mkfifo(pipe)
+    (place.top / "rows.csv").write_text(rows)
+    (place.top / "link.csv").symlink_to("rows.csv")
+    for script in (
+        f"{words} import --format csv <(cat {place.top}/rows.csv)",
+        f"cat {place.top}/rows.csv | {words} import --format csv /dev/stdin",
+        f"cat {place.top}/rows.csv | {words} import --format csv -",
+        f"{words} import --format csv /dev/stdin < {place.top}/rows.csv",
+        f"cat {place.top}/rows.csv > {pipe} & {words} import --format csv {pipe}; s=$?; wait; exit $s",
+        f"{words} import --format csv {place.top}/link.csv",
+        f"{words} export --format csv -o /dev/stdout | grep -q alice",
+        f"cat {pipe} | grep -q alice & {words} export --format csv -o {pipe} && wait $!",
+        f"{words} export --format csv -o /dev/null",
+        f"{words} export --format csv -o >(cat > /dev/null)",
+        f"{words} --config <(cat {place.config}) domain list | grep -q example.com",
+    ):
+        done = subprocess.run(
+            ["bash", "-c", script], capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, ""), (script, done)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+# --- Where a database may be ---
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o757, 0o3777])
+def test_database_in_a_folder_that_others_can_write_is_refused(place, mode):
+    """A -wal that anybody puts beside it becomes the tables, and `database check` would find them sound."""
+    place.folder.chmod(mode)
+    for line in (*COMMANDS, "database create", "serve --listen tcp:1:interface=127.0.0.1 --stdio"):
+        place.refuses(line, "everybody can write in its folder", f"type: chmod o-w {place.folder}")
+
+
+def test_folder_above_that_others_can_write_is_refused_unless_it_is_sticky(place):
+    """They could put a whole folder in the place of that one; in /tmp only its owner can."""
+    upper = place.make_folder("upper", "root")
+    shutil.move(place.folder, upper)
+    place.config.write_text(f'database = "{upper}/site/policyd.db"\n[audit]\nsyslog = "none"\n')
+    upper.chmod(0o777)
+    for line in COMMANDS:
+        place.refuses(line, f"everybody can write in the folder {upper}", f"type: chmod o-w {upper}")
+    upper.chmod(0o1777)
+    assert place.run("mailbox list").status == 0
+    shutil.chown(upper, STRANGER)
+    place.refuses("mailbox list", f"{upper}", f"belongs to {STRANGER}", f"chown root {upper}")
+    upper.chmod(0o755)
+    place.refuses("mailbox list", f"{upper}", f"belongs to {STRANGER}", f"chown root {upper}")
+
+
+def test_folder_of_roots_that_a_group_can_write_is_refused(place):
+    """There is nobody to work as but root, in a folder where the daemon can plant what it likes."""
+    shutil.chown(place.folder, "root", STRANGER)
+    place.folder.chmod(0o770)
+    for line in COMMANDS:
+        place.refuses(line, "its group can write", f"chmod g-w {place.folder}")
+
+
+def test_links_to_a_database_count_by_who_made_them(place):
+    """Root's own lead anywhere, the owner's into what is his, and nobody else's anywhere."""
+    uid, stranger = (pwd.getpwnam(user).pw_uid for user in (OWNER, STRANGER))
+    by_root, by_owner = place.top / "by-root", place.folder / "own.db"
+    by_root.symlink_to(place.folder)
+    by_owner.symlink_to("policyd.db")
+    os.chown(by_owner, uid, uid, follow_symlinks=False)
+    assert place.run("mailbox list --database", by_root / "policyd.db").status == 0
+    assert place.run("mailbox list --database", by_owner).status == 0
+    os.chown(by_root, stranger, stranger, follow_symlinks=False)
+    place.refuses(f"mailbox list --database {by_root}/policyd.db", f"{STRANGER} made the link {by_root}")
+    theirs = place.make_folder("theirs", STRANGER)
+    shutil.copy(place.database, theirs)
+    shutil.chown(theirs / "policyd.db", STRANGER)
+    by_owner.unlink()
+    by_owner.symlink_to(theirs / "policyd.db")
+    os.chown(by_owner, uid, uid, follow_symlinks=False)
+    place.refuses(f"mailbox list --database {by_owner}", f"{OWNER} made the link {by_owner}")
+
+
+def test_database_of_roots_in_his_folder_is_told_with_what_to_type(place):
+    """Somebody copied a backup there."""
+    shutil.chown(place.database, "root")
+    place.refuses("mailbox list", f"type: chown --reference={place.folder} {place.database}")
+
+
+# --- Settings ---
+
+
+def test_settings_of_somebody_elses_are_refused(place):
+    """They say where the database is, where the log goes, and who runs the daemon."""
+    shutil.chown(place.config, OWNER)
+    place.refuses("mailbox list", f"belongs to {OWNER}", f"type: chown root {place.config}", status=78)
+    place.refuses("serve", f"belongs to {OWNER}", status=78)
+
+
+@pytest.mark.parametrize("kind", ["link to root's settings", "pipe"])
+def test_settings_that_somebody_planted_are_refused(place, kind):
+    """A pipe would keep root waiting; a link could lead to settings that root wrote for something else."""
+    planted = place.folder / "policyd.toml"
+    if kind == "pipe":
+        plant(place, planted, "pipe")
+    else:
+        planted.symlink_to(place.config)
+        os.chown(planted, pwd.getpwnam(OWNER).pw_uid, -1, follow_symlinks=False)
+    place.refuses(f"mailbox list --config {planted}", str(planted), OWNER, status=78)
+
+
+def test_settings_below_a_folder_that_everybody_can_write_are_refused(place):
+    """Whoever can swap the folder writes the settings."""
+    upper = place.make_folder("upper", "root", 0o777)
+    (upper / "etc").mkdir()
+    shutil.copy(place.config, upper / "etc")
+    place.refuses(f"mailbox list --config {upper}/etc/policyd.toml", f"type: chmod o-w {upper}", status=78)
+    upper.chmod(0o1777)
+    assert place.run("mailbox list --config", upper / "etc" / "policyd.toml").status == 0
+
+
+# --- The daemon ---
+
+
+def test_spawned_daemon_gives_up_root_for_good(place):
+    """spawn(8) may run it as root by mistake: it becomes the owner of the database's folder."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "policyd", "--config", place.config, "serve", "--stdio"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as daemon:
+        assert daemon.stdin is not None
+        assert daemon.stdout is not None
+        daemon.stdin.write(request(recipient="alice@example.com"))
+        daemon.stdin.flush()
+        assert daemon.stdout.readline() == b"action=DUNNO\n"
+        status = Path(f"/proc/{daemon.pid}/status").read_text()
+        assert f"Uid:{(chr(9) + str(pwd.getpwnam(OWNER).pw_uid)) * 4}\n" in status
+        daemon.stdin.close()
+        assert daemon.wait(LIMIT_SECONDS) == 0
+
+
+def test_daemon_that_stays_root_serves_no_folder_of_somebody_elses(place):
+    """user = "root" is for those who know why; here it would be the way to root."""
+    place.config.write_text(f'user = "root"\ndatabase = "{place.database}"\nlisten = ["unix:{place.top}/s"]\n')
+    place.refuses("serve", f"a folder of {OWNER}'s", f'set user = "{OWNER}"', status=78)
+    assert not (place.top / "s").exists()
+
+
+# --- The program ---
+
+
+def test_commands_need_nothing_of_the_program_while_they_are_somebody_else(place):
+    """It may lie where only root can read it."""
+    packages = place.top / "packages"
+    packages.mkdir(mode=0o700)
+    shutil.copytree(Path(policyd.__file__).parent, packages / "policyd")
+    (place.top / "rows.csv").write_text(ROWS)
+    script = (
+        "import os, sys\n"
+        "class Watch:\n"
+        "    @staticmethod\n"
+        "    def find_spec(name, *_):\n"
+        "        assert os.geteuid() == 0, name\n"
+        f"sys.path[0] = {str(packages)!r}\n"
+        "sys.meta_path.insert(0, Watch)\n"
+        "from policyd.cli import main\n"
+        "main(args=sys.argv[1:])\n"
+    )
+    for line in (
+        *COMMANDS,
+        "database create --database site/second.db",
+        "domain add bücher.example",
+        "mailbox restrict alice --reason Urlaub --until +3d",
+        "mailbox show alice",
+        "sender block alice",
+        "import --dry-run --format list --domain example.com policyd.toml",
+        "history",
+        "undo 5",
+        "database stats",
+        "database backup site/copy.db",
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", script, "--config", place.config, *line.split()],
+            capture_output=True,
+            text=True,
+            cwd=place.top,
+            timeout=LIMIT_SECONDS,
+            check=False,
+        )
+        assert done.returncode in (0, 1, 65), (line, done)
+        assert "AssertionError" not in done.stderr
+        assert "internal error" not in done.stderr

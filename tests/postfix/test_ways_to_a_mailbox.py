@@ -1,0 +1,61 @@
+"""The guide's settings and domains leave no way to a restricted mailbox."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from .daemon import CHECKOUT, Daemon
+from .instance import Postfix
+from .smtp import Session
+
+pytestmark = pytest.mark.postfix
+
+GUIDE = (CHECKOUT / "README.rst").read_text().partition("Ten minutes to")[2].partition("**5. Start it.**")[0]
+WAYS = [
+    *("bob", '"bob"', "bob+x", "BOB", '"bob+x"'),
+    *("bob@localhost", "bob@LOCALHOST.", "bob+x@localhost"),
+    *("bob@mx.example.com", '"bob"@mx.example.com', "bob+x@MX.example.com"),
+    *("bob@[127.0.0.1]", "bob+x@[127.0.0.1]"),
+    *("bob@example.com", "bob+x@example.com"),
+]
+(ORIGIN,) = re.findall(r'^ +origin = "(.+)"$', GUIDE, re.MULTILINE)
+SETTINGS = {"origin": ORIGIN}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tables(daemon: Daemon) -> None:
+    """What the guide has, and bob, who is restricted."""
+    for name in re.findall(r"# policyd domain add (\S+)$", GUIDE, re.MULTILINE):
+        daemon.command("domain", "add", name.strip("'"))
+    daemon.command("mailbox", "add", "bob", "bob@example.com")
+    daemon.command("mailbox", "restrict", "bob", "--receive", "nobody")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_way_leads_past_a_restriction(outsider: Session, way: str) -> None:
+    """Postfix delivers each of these to bob: one that policyd lets through makes the restriction worthless."""
+    assert re.match("554 5.[17].1 ", outsider.ask(way)), way
+
+
+def test_each_of_these_is_delivered_where_policyd_has_no_opinion(postfix: Postfix, daemon: Daemon) -> None:
+    """Else the test above would show nothing of policyd: Postfix itself takes them all."""
+    daemon.write_settings(mode="monitor")
+    daemon.stop()
+    daemon.start()
+    try:
+        with Session(postfix.port["mx"], "") as session:
+            session.pretend("203.0.113.7", "mx.outside.example")
+            assert [way for way in WAYS if not session.accepts(way)] == []
+    finally:
+        daemon.write_settings()
+        daemon.stop()
+        daemon.start()
+
+
+def test_names_that_the_guide_adds_are_those_of_this_postfix(postfix: Postfix) -> None:
+    """The guide's words and the harness mean the same host."""
+    assert (
+        Path(postfix.config / "main.cf").read_text().count("mydestination = mx.example.com, localhost, example.com")
+        == 1
+    )

@@ -1,0 +1,154 @@
+"""Ends in files: an import takes none that has passed or that means something else, an export writes none."""
+
+import time
+
+import pytest
+
+from tests.command_line import command_line
+
+PAST = "2020-01-01"
+TO_COME = 4102444800
+
+
+@pytest.fixture
+def policyd():
+    """Commands on a database with alice and bob."""
+    with command_line() as policyd:
+        policyd.run("domain add example.com")
+        policyd.run("mailbox add alice alice@example.com")
+        policyd.run("mailbox add bob bob@example.com")
+        yield policyd
+
+
+def write(policyd, name, text):
+    """A file to import."""
+    (policyd.folder / name).write_text(text)
+    return policyd.folder / name
+
+
+WRONG_IN_CSV = [
+    pytest.param("2099", "is not a time", id="a year"),
+    pytest.param("-5", "is not a time", id="a negative number"),
+    pytest.param("1900000000000", "is not a time", id="milliseconds"),
+    pytest.param("209912311800", "is not a time", id="a date and time without marks"),
+    pytest.param("4102444800.5", "is not a time", id="a fraction"),
+    pytest.param("2099-12-31+01:00", "is not a time", id="a date with a zone and no time"),
+    pytest.param("1600000000", "is past", id="seconds that have been"),
+    pytest.param(PAST, "is past", id="a day that has been"),
+    pytest.param("2020-01-01T00:00Z", "is past", id="a moment that has been"),
+]
+WRONG_IN_JSON = [
+    pytest.param("2099", "is not a time", id="a year"),
+    pytest.param("20991231", "is not a time", id="a date as a number"),
+    pytest.param("1900000000000", "is not a time", id="milliseconds"),
+    pytest.param("-4102444800", "is not a time", id="a negative number"),
+    pytest.param("0", "is not a time", id="nothing"),
+    pytest.param("4102444800.0", "is not a time", id="a fraction"),
+    pytest.param("true", "is not a time", id="a flag"),
+    pytest.param('"2099"', "is not a time", id="a year as a text"),
+    pytest.param("1600000000", "is past", id="seconds that have been"),
+    pytest.param(f'"{PAST}"', "is past", id="a day that has been"),
+]
+ROWS_OF_CSV = {
+    "mailbox": "name,receive,until\nalice,nobody,{}\n",
+    "blocked": "sender,to,until\n@spam.example,anyone,{}\n",
+}
+ROWS_OF_JSON = {
+    "mailbox": '{{"name": "alice", "receive": "nobody", "until": {}}}\n',
+    "blocked": '{{"sender": "@spam.example", "to": "anyone", "until": {}}}\n',
+}
+
+
+@pytest.mark.parametrize("kind", ["mailbox", "blocked"])
+@pytest.mark.parametrize(("until", "message"), WRONG_IN_CSV)
+def test_end_in_csv_that_would_end_at_once_is_a_wrong_row(policyd, kind, until, message):
+    """`2099` was taken for 1970: the restriction arrived expired, and the import said that all was well."""
+    check_wrong(policyd, write(policyd, "rows.csv", ROWS_OF_CSV[kind].format(until)), message)
+
+
+@pytest.mark.parametrize("kind", ["mailbox", "blocked"])
+@pytest.mark.parametrize(("until", "message"), WRONG_IN_JSON)
+def test_end_in_jsonl_that_would_end_at_once_is_a_wrong_row(policyd, kind, until, message):
+    """A script's mistake must not pass for a restriction either."""
+    check_wrong(policyd, write(policyd, "rows.jsonl", ROWS_OF_JSON[kind].format(until)), message)
+
+
+def check_wrong(policyd, file, message):
+    """The one row of *file* is wrong, the import says why, and the tables stay as they are."""
+    before = policyd.journal()
+    ended = policyd.ends(f"import {file}")
+    assert (ended.status, ended.out) == (65, "")
+    assert message in ended.err.splitlines()[0]
+    assert policyd.journal() == before
+
+
+@pytest.mark.parametrize("moment", ["2099", "20991231", "-1", "1900000000000"])
+def test_beginning_that_is_no_time_is_a_wrong_row(policyd, moment):
+    """When an entry was made is a time, too."""
+    text = f'{{"sender": "@spam.example", "to": "anyone", "created_at": {moment}}}\n'
+    check_wrong(policyd, write(policyd, "rows.jsonl", text), "is not a time")
+
+
+def test_rest_of_a_file_with_an_end_that_has_passed_is_imported(policyd):
+    """The wrong row is told and kept, as any other."""
+    file = write(policyd, "rows.csv", f"name,receive,until\nalice,nobody,{PAST}\nbob,nobody,2099-12-31\n")
+    assert policyd.ends(f"import {file}").status == 65
+    assert [each["receive"] for each in policyd.json("mailbox list")] == ["anyone", "nobody"]
+    assert (policyd.folder / "rows.csv.err").read_text().splitlines()[1] == f"alice,nobody,{PAST}"
+
+
+def test_row_that_takes_away_may_say_that_the_end_has_passed(policyd):
+    """Whoever deletes what has ended does nothing that would silently do nothing."""
+    policyd.run("sender block @spam.example --until +1d")
+    file = write(policyd, "rows.csv", f"sender,to,until,mode\n@spam.example,anyone,{PAST},delete\n")
+    policyd.run(f"import {file}")
+    assert policyd.json("sender list") == []
+
+
+def restrict_and_end(policyd):
+    """alice's restriction and one entry have ended, bob's and another one have not."""
+    policyd.run("mailbox restrict alice --reason gone --accept @partner.example --until +1d")
+    policyd.run(f"mailbox restrict bob --reason kept --until {time.strftime('%Y-%m-%d', time.gmtime(TO_COME))}")
+    policyd.run("sender block @ended.example --until +1d")
+    policyd.run("sender block @kept.example --until +300d")
+    past = int(time.time()) - 5
+    policyd.rows(f"UPDATE mailbox SET until = {past} WHERE name = 'alice'")
+    policyd.rows(f"UPDATE blocked_sender SET until = {past} WHERE pattern = '@ended.example'")
+
+
+@pytest.mark.parametrize("format_", ["exchange-csv", "ldif", "csv", "jsonl", "list", "postfix"])
+def test_export_leaves_out_what_has_ended_and_counts_it(policyd, format_):
+    """Maps know no time, and no import would take it: it must not come back into force, nor go unnoticed."""
+    restrict_and_end(policyd)
+    ended = policyd.ends(f"export --format {format_}")
+    assert ended.status == 0
+    assert "gone" not in ended.out
+    assert "@ended.example" not in ended.out
+    told = ended.err.splitlines()[-1]
+    if format_ == "exchange-csv":  # has no domains to look at twice, and yet counts once
+        assert "1 restriction" in told
+    assert told == "policyd: left out, since they have ended: 1 blocked sender, 1 restriction"
+
+
+@pytest.mark.parametrize("format_", ["csv", "jsonl"])
+def test_export_is_taken_back_where_something_has_ended(policyd, format_):
+    """A nightly export of the tables is a backup: it must not be refused on the day when an entry ends."""
+    restrict_and_end(policyd)
+    file = policyd.folder / "out"
+    policyd.run(f"export --format {format_} -o {file}")
+    other = policyd.folder / "other.db"
+    policyd.run(f"import --strict {file} --database {other}")
+    assert [
+        (each["name"], each["receive"], each["reason"]) for each in policyd.json(f"mailbox list --database {other}")
+    ] == [("alice", "anyone", ""), ("bob", "insiders", "kept")]
+    assert [each["sender"] for each in policyd.json(f"sender list --database {other}")] == ["@kept.example"]
+
+
+def test_undo_brings_back_what_has_ended_as_it_was(policyd):
+    """An undo restores a state of the tables, and that had an end."""
+    restrict_and_end(policyd)
+    policyd.rows("UPDATE mailbox SET until = NULL WHERE name = 'alice'")
+    until = policyd.json("mailbox show alice")["until"]
+    lifted = policyd.json("mailbox lift alice")["changeset"]
+    policyd.run(f"undo {lifted}")
+    assert policyd.json("mailbox show alice")["until"] == until

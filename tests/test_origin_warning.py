@@ -1,0 +1,23 @@
+"""The daemon's warning about a setting that leaves a way past every restriction."""
+
+import pytest
+
+from tests.running_daemon import Daemon, until
+
+WARNING = 'warning="no origin is set: mail to <bob> is let through"'
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("setting", "count"), [("", 1), ('origin = ""', 1), ('origin = "example.com"', 0)])
+def test_start_without_an_origin_is_warned_of_once(tmp_path, workers, setting, count):
+    """Postfix takes mail for plain bob from anybody; who reads the log at the start can close that."""
+    with Daemon(tmp_path) as daemon:
+        daemon.write_settings(*filter(None, [f"workers = {workers}", setting]))
+        daemon.make_tables("bob")
+        daemon.start()
+        until(lambda: len(daemon.syslog.matching("event=started")) == workers, "every worker")
+        daemon.reload()
+        assert len(daemon.syslog.matching(WARNING)) == count
+        if count:
+            assert "postconf -h myorigin" in daemon.syslog.wait_for(WARNING)
+        assert daemon.stop()[0] == 0

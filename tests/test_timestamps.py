@@ -1,0 +1,83 @@
+"""Times as they are typed, as they stand in files, and as they are shown."""
+
+import time
+from datetime import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policyd.timestamps import END_OF_TIME, read_iso, read_stored, read_when, show_local, show_utc
+
+
+@pytest.fixture(params=["UTC", "Europe/Berlin", "Pacific/Kiritimati", "Etc/GMT+12"])
+def zone(request, monkeypatch):
+    """A local zone: at both ends of the world, and with summer time."""
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("zone")
+@pytest.mark.parametrize("day", ["2096-12-31", "20961231", "2096-W52-1", "2096-03-25", "2096-10-28"])
+def test_date_alone_is_the_whole_day_of_an_end_and_its_first_second_else(day):
+    """Who restricts a mailbox until Friday means Friday, too; who looks back since Friday as well."""
+    first, last = read_iso(day), read_iso(day, is_end=True)
+    assert datetime.fromtimestamp(first).isoformat()[11:] == "00:00:00"  # noqa: DTZ006 - local is what is meant
+    assert datetime.fromtimestamp(last).isoformat()[11:] == "23:59:59"  # noqa: DTZ006
+    assert datetime.fromtimestamp(first).date() == datetime.fromtimestamp(last).date()  # noqa: DTZ006
+
+
+@pytest.mark.parametrize("text", ["2096-12-31T18:00", "2096-12-31 18:00+01:00", "20961231T1800Z", "2096-W52-1T18"])
+def test_date_with_a_time_is_that_moment(text):
+    """Nothing is added to what somebody wrote out."""
+    assert read_iso(text) == read_iso(text, is_end=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "2099", "99", "209912", "2099-12", "20991", "203012311800", "20301231180000", "20991231118", "18:00"),
+        *("2099-12-31+01:00", "2099-12-31x18:00", "2099-12-31T", " 2099-12-31", "2099-12-31\n", "31.12.2099", "1e10"),
+        *("-5", "+5", "-4102444800", "4102444800.0", "4102444800000", "1_893_456_000", "٢٠٩٩-12-31", "0", "007"),
+        *("9999-12-31", "9999-12-31T23:59-23:00", "253402300799", "NaN", "inf", "true", "never", "9" * 5000),
+    ],
+)
+def test_text_that_could_mean_something_else_is_no_time(text):
+    """A year read as seconds is in 1970: the restriction would have ended before it was imported."""
+    for is_end in (True, False):
+        with pytest.raises(ValueError):  # noqa: PT011 - its text is for nobody
+            read_stored(text, is_end=is_end)
+
+
+@pytest.mark.parametrize(
+    "number", [2099, 20991231, 0, -1, -4102444800, 99_999_999, 1_900_000_000_000, END_OF_TIME, 10**30]
+)
+def test_number_that_could_mean_something_else_is_no_time(number):
+    """Scripts write years, dates without dashes and milliseconds as numbers."""
+    with pytest.raises(ValueError):  # noqa: PT011
+        read_stored(number, is_end=True)
+
+
+@given(st.integers(100_000_000, END_OF_TIME - 1))
+def test_what_is_shown_is_read_back(seconds):
+    """In every form in which an export or a list writes it."""
+    assert read_stored(seconds, is_end=True) == seconds
+    assert read_stored(show_utc(seconds), is_end=True) == seconds
+    assert read_when(show_local(seconds), 0, is_end=True) == seconds
+
+
+@pytest.mark.usefixtures("zone")
+@pytest.mark.parametrize("seconds", [0, -1, -(10**15), END_OF_TIME, 253_402_300_799, 10**15, 2**63 - 1])
+def test_what_is_no_time_is_shown_as_the_number_that_it_is(seconds):
+    """A list or an export must come to its end, whatever is in the database."""
+    assert show_local(seconds) == show_utc(seconds) == str(seconds)
+
+
+@pytest.mark.usefixtures("zone")
+@pytest.mark.parametrize("seconds", [1, END_OF_TIME - 1])
+def test_first_and_last_time_can_be_shown_everywhere(seconds):
+    """Whatever zone the administrator is in."""
+    assert show_local(seconds)[:4] in ("1969", "1970", "9998", "9999")
