@@ -155,6 +155,8 @@ class Lookup:
         except OSError:
             return self._index is not _NO_INDEX
         device, inode, size = self._index
+        if found.st_ino == inode and found.st_size == size:
+            return False
         if found.st_ino != inode or found.st_dev != device or found.st_size < size:
             return not self._is_fixed
         self._index = (device, inode, found.st_size)
