@@ -20,7 +20,18 @@ class AddressError(PolicydError):
 
 
 class RefusedError(PolicydError):
-    """The change or question makes no sense for the tables as they are: nothing was changed."""
+    """The change or question makes no sense for the tables as they are: nothing was changed.
+
+    `fact` is what is wrong, without the command to type: for a row of a file, where nobody types one.
+    """
+
+    def __init__(self, message: str, *, fact: str = "") -> None:
+        super().__init__(message)
+        self.fact = fact or message
+
+
+class NotYetError(RefusedError):
+    """A mailbox that is not there, or an address that is another's: a later row of a file may change that."""
 
 
 class NotManagedError(RefusedError):

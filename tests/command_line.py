@@ -16,6 +16,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from policyd.cli import main
+from policyd.store.database import Database
 
 LIMIT_SECONDS = 60
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # where a durable commit doesn't wait for a disk
@@ -38,6 +39,11 @@ class CommandLine:
         self.settings = folder / "policyd.toml"
         self.settings.write_text('[audit]\nsyslog = "none"\n')
         self.database = folder / "policyd.db"
+
+    @property
+    def store(self) -> Database:
+        """The database, for what is asked past the command line."""
+        return Database.at(self.database)
 
     @property
     def environment(self) -> dict[str, str]:

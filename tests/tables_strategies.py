@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
-from policyd.address import fold, normal_name, normal_pattern, parse_address
+from policyd.address import fold, normal_name, normal_pattern, parse_address, pattern_domain
 from policyd.errors import AddressError
 from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted
 
@@ -77,12 +77,22 @@ def tables(draw, *, max_size: int = 4) -> FixedTables:
         count = draw(st.integers(0, 3))
         own, taken = taken[:count], taken[count:]
         mailboxes.append((draw(_mailboxes(name)), tuple(own)))
+    managed = {*domains, *(text.rpartition("@")[2] for _, own in mailboxes for text in own)}
     entries = {}
     for _ in range(draw(st.integers(0, max_size))):
         entry = draw(_entries([mailbox.name for mailbox, _ in mailboxes]))
-        entries[entry.sender, entry.to] = entry
+        allowed = frozenset(pattern for pattern in entry.allowed if _can_match(entry, pattern, managed))
+        entries[entry.sender, entry.to] = replace(entry, allowed=allowed)
     in_order = sorted(entries.values(), key=lambda entry: entry.created_at)
     return FixedTables(tuple(held), tuple(mailboxes), tuple(in_order))
+
+
+def _can_match(entry: BlockedSender, pattern: str, managed: set[str]) -> bool:
+    """Whether a recipient of *entry* can match the exception *pattern*: others are refused."""
+    domain = pattern_domain(pattern)
+    if entry.recipients is Recipients.OUTSIDE:
+        return domain not in managed
+    return entry.recipients is Recipients.ANYONE or not domain or domain in managed
 
 
 def _mailboxes(name: str):

@@ -89,6 +89,9 @@ def test_help_has_an_example_that_works(policyd, words, monkeypatch):
         policyd.run("address remove alice@example.com")
     if words == "import":
         (policyd.folder / "people.csv").write_text("name,addresses\nbob,bob@example.com\n")
+    if words == "database restore":
+        policyd.run(f"database backup {policyd.folder / 'monday.db'}")
+        example += " --yes"  # nobody is there to be asked
     example = example.replace("undo 42", "undo 2")  # there are no 42 changes
     monkeypatch.chdir(policyd.folder)
     assert policyd.ends(example.partition(" | ")[0]).status == 0

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 
 from policyd.address import fold
 from policyd.model import Receive
-from policyd.rows import Record
-from policyd.store.connect import changing, create_database, driver_connection, reading
-from policyd.store.dump import Dump
+from policyd.records import Record
+from policyd.store.database import Database, changing, create_database, reading
+from policyd.store.queries import Queries
 from tests.command_line import LIMIT_SECONDS, command_line
 from tests.tables_strategies import FixedTables, tables
 from tests.transfer.reading import rows_of_tables
@@ -42,8 +42,8 @@ def policyd():
 
 def contents(path):
     """Everything in a database, by content: numbers are a database's own."""
-    with reading(path) as connection:
-        dump = Dump(driver_connection(connection), 0)
+    with reading(Database.at(path)) as connection:
+        dump = Queries(connection)
         return (
             [*dump.domains()],
             sorted(((replace(each, id=0), held) for each, held in dump.mailboxes()), key=repr),
@@ -106,7 +106,7 @@ def test_csv_opens_in_a_spreadsheet(policyd):
 def test_empty_database_can_be_exported_in_every_format(policyd):
     """Nothing is an answer too."""
     empty = policyd.folder / "empty.db"
-    create_database(empty)
+    create_database(Database.at(empty))
     for format_ in FORMATS:
         ended = policyd.ends(f"export --format {format_} --database {empty}")
         assert (ended.status, ended.err) == (0, ""), format_
@@ -202,9 +202,9 @@ def consistent(made: FixedTables) -> FixedTables:
 
 def fill(path, made):
     """Make a database that holds *made*."""
-    create_database(path)
-    with changing(path) as connection:
-        bulk = bulk_on(driver_connection(connection), add_domains=True)
+    create_database(Database.at(path))
+    with changing(Database.at(path)) as connection:
+        bulk = bulk_on(connection, adds_domains=True)
         for row in rows_of_tables(made):
             assert bulk.apply(Record(1, "", (row,))) == ()
         assert [problems for _, problems in bulk.finish() if problems] == []

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from policyd.store.connect import reading
-from policyd.store.read import counts
+from policyd.store.database import reading
+from policyd.store.queries import Queries
 from tests.command_line import command_line
 from tests.running_daemon import Syslog
 
@@ -24,8 +24,8 @@ def policyd():
 
 def sizes(policyd):
     """The number of rows of each table but the journal."""
-    with reading(policyd.database) as connection:
-        return {name: count for name, count in counts(connection).items() if name != "change"}
+    with reading(policyd.store) as connection:
+        return {name: count for name, count in Queries(connection).counts().items() if name != "change"}
 
 
 def large_import(policyd):

@@ -24,6 +24,7 @@ from policyd.audit import AuditLog
 from policyd.daemon.server import PolicyFactory
 from policyd.decide import Decider
 from policyd.settings import AuditSettings, Settings
+from policyd.store.database import Database
 from policyd.store.lookup import Lookup
 from policyd.syslog import NoSink
 from tests.fake_smtpd import Address, FakeSmtpd
@@ -109,7 +110,7 @@ def address(request, daemon) -> Address:
 @pytest.fixture
 def connection(daemon) -> Iterator[Connection]:
     """A connection in memory to the protocol, on the same tables."""
-    lookup = Lookup(daemon.database)
+    lookup = Lookup(Database.at(daemon.database))
     clock = Clock()
     factory = PolicyFactory(Decider(Settings(), lookup), AuditLog(AuditSettings(), NoSink()), clock)
     connection = Connection(factory, clock)
@@ -163,7 +164,7 @@ def test_dialogue_goes_as_written_octet_by_octet_in_memory(name, connection):
 def test_dialogue_survives_a_cut_at_every_place(daemon):
     """Two pieces, cut at each octet in turn: no place is special, least of all between the two line breaks."""
     (turn,) = DIALOGUES["several_requests_in_one_segment"]
-    lookup = Lookup(daemon.database)
+    lookup = Lookup(Database.at(daemon.database))
     clock = Clock()
     factory = PolicyFactory(Decider(Settings(), lookup), AuditLog(AuditSettings(), NoSink()), clock)
     for cut in range(1, len(turn.segment)):

@@ -7,11 +7,11 @@ import pytest
 
 from policyd.errors import StoreError
 from policyd.model import Domain, Receive, Unlisted
-from policyd.store.block import Terms
-from policyd.store.connect import changing, create_database
+from policyd.store.database import Database, changing, create_database
+from policyd.store.edit import EntryTerms, MailboxTerms
 from policyd.store.lookup import Lookup
 from tests.tables import MemoryTables
-from tests.writing import editors_on
+from tests.writing import editor_on
 
 NOW = 1_700_000_000
 
@@ -33,19 +33,20 @@ def in_memory():
 
 def in_a_database(path):
     """The same company, in a database."""
-    create_database(path)
-    with changing(path) as connection:
-        editor, blocks = editors_on(connection, NOW)
+    database = Database.at(path)
+    create_database(database)
+    with changing(database) as connection:
+        editor = editor_on(connection)
         editor.add_domain(Domain("example.com"))
         editor.add_domain(Domain("example.org", Unlisted.ACCEPT))
         editor.add_mailbox("Alice", ["alice@example.com", "a b@example.org"], "")
         editor.add_mailbox("bob", [], "")
-        editor.restrict_mailbox("bob", receive=Receive.NOBODY, accepted={"@x.example"}, reason="weg", until=NOW + 9)
-        blocks.block_sender("Alice", "outside", Terms(frozenset({"joe@", "@.x.example"}), "weg"))
-        blocks.block_sender("Alice", "bob", Terms(comment="c"))
-        blocks.block_sender("@.example.net", "anyone", Terms(until=NOW + 9))
-        blocks.block_sender("<>", "bob", Terms())
-    return Lookup(path)
+        editor.restrict_mailbox("bob", MailboxTerms(Receive.NOBODY, frozenset({"@x.example"}), "weg", NOW + 9))
+        editor.block_sender("Alice", "outside", EntryTerms(frozenset({"joe@", "@.x.example"}), "weg"))
+        editor.block_sender("Alice", "bob", EntryTerms(comment="c"))
+        editor.block_sender("@.example.net", "anyone", EntryTerms(until=NOW + 9))
+        editor.block_sender("<>", "bob", EntryTerms())
+    return Lookup(database)
 
 
 @pytest.fixture
@@ -105,8 +106,8 @@ def test_both_tables_tell_once_that_they_moved(stores, tmp_path):
     memory, database = stores
     assert list(map(look, stores)) == [False, False]
     memory.manage("example.net")
-    with changing(tmp_path / "policyd.db") as connection:
-        editor, _ = editors_on(connection, NOW)
+    with changing(Database.at(tmp_path / "policyd.db")) as connection:
+        editor = editor_on(connection)
         editor.add_domain(Domain("example.net"))
     assert list(map(look, stores)) == [True, True]
     assert memory.domain("example.net") == database.domain("example.net") == Domain("example.net")
@@ -116,8 +117,8 @@ def test_both_tables_stand_still_while_they_are_looked_at(stores, tmp_path):
     """Requests that are decided together see one state, though a command ends in the middle of them."""
     memory, _ = stores
     memory.manage("example.net")
-    with changing(tmp_path / "policyd.db") as connection:
-        editor, _ = editors_on(connection, NOW)
+    with changing(Database.at(tmp_path / "policyd.db")) as connection:
+        editor = editor_on(connection)
         editor.add_domain(Domain("example.net"))
     for tables in stores:
         assert not tables.begin()

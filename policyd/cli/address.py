@@ -9,7 +9,6 @@ from policyd.cli.output import print_list, print_object
 from policyd.cli.types import ADDRESS, DOMAIN, INTERNAL_ADDRESS, NAME
 from policyd.decide import Decider
 from policyd.errors import NotManagedError, RefusedError
-from policyd.store import read
 from policyd.store.edit import need_managed
 from policyd.store.journal import snapshot
 from policyd.store.lookup import Lookup
@@ -29,9 +28,9 @@ def add(mailbox: str, addresses: tuple[str, ...]) -> None:
     \b
     Example: policyd address add alice a.smith@example.com
     """
-    with invocation().changing() as changes:
+    with invocation().changing() as edit:
         for address in dict.fromkeys(addresses):
-            changes.edit.add_address(mailbox, address)
+            edit.add_address(mailbox, address)
 
 
 @command.command("remove")
@@ -42,9 +41,9 @@ def remove(addresses: tuple[str, ...]) -> None:
     \b
     Example: policyd address remove alice@example.com
     """
-    with invocation().changing() as changes:
+    with invocation().changing() as edit:
         for address in dict.fromkeys(addresses):
-            changes.edit.remove_address(address)
+            edit.remove_address(address)
 
 
 @command.command("find")
@@ -56,7 +55,7 @@ def find(address: str) -> None:
     Example: policyd address find alice+news@example.com
     """
     call = invocation()
-    lookup = Lookup(call.database_path)
+    lookup = Lookup(call.store)
     lookup.begin()
     party = Decider(call.settings, lookup).find_recipient(address)
     lookup.close()
@@ -78,8 +77,8 @@ def list_(domain: str | None) -> None:
     \b
     Example: policyd address list --domain example.com
     """
-    with invocation().reading() as connection:
+    with invocation().reading() as queries:
         if domain:
-            need_managed(connection, "no addresses", domain)
-        rows = map(snapshot, read.addresses(connection, domain=domain or ""))
+            need_managed(queries, "no addresses", domain)
+        rows = map(snapshot, queries.addresses(domain or ""))
         print_list(invocation(), rows, ("address", "mailbox", "is_primary"))

@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
@@ -19,6 +18,7 @@ from policyd.endpoint import default_listen
 from policyd.errors import AddressError, DaemonError, ProtocolError
 from policyd.files import entered, owner_of
 from policyd.model import Decision, Request
+from policyd.store.database import Database
 from policyd.store.lookup import Lookup
 from policyd.wire import Layouts, RequestReader, render_request
 
@@ -51,8 +51,8 @@ def command(stdin: str | None, recipient: str | None, daemon: bool, **given: str
         _print_reply(call, _ask_daemon(call, request))
         return
     trace: list[str] = []
-    path = call.database_path
-    with entered(_looking(path), owner_of(path)) as lookup:
+    database = call.store
+    with entered(_looking(database), owner_of(database.path)) as lookup:
         decider = Decider(call.settings, lookup)
         decision = decider.decide(request, int(time.time()), lambda step, *values: trace.append(step.format(*values)))
     _print_decision(call, request, decision, trace)
@@ -60,9 +60,9 @@ def command(stdin: str | None, recipient: str | None, daemon: bool, **given: str
 
 
 @contextmanager
-def _looking(path: Path) -> Iterator[Lookup]:
-    """The tables at *path*, at one moment."""
-    lookup = Lookup(path)
+def _looking(database: Database) -> Iterator[Lookup]:
+    """The tables of *database*, at one moment."""
+    lookup = Lookup(database)
     lookup.begin()
     yield lookup
     lookup.close()

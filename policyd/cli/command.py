@@ -18,11 +18,12 @@ from policyd import __version__
 from policyd.cli.terminal import confirm, echo
 
 if TYPE_CHECKING:
+    from policyd.admin.session import Session
     from policyd.endpoint import Endpoint
     from policyd.settings import Settings
-    from policyd.store.block import BlockEditor
-    from policyd.store.connect import Connection
+    from policyd.store.database import Database
     from policyd.store.edit import Editor
+    from policyd.store.queries import Queries
 
 
 @dataclass
@@ -50,59 +51,41 @@ class Invocation:
         return self.load_settings()
 
     @property
-    def database_path(self) -> Path:
-        """The database file. Raises StoreError where others can write it, or swap it."""
+    def store(self) -> "Database":
+        """The database that the settings name. Raises StoreError where others can write it, or swap it."""
         from policyd.files import check_database
-        from policyd.store.connect import database_path
+        from policyd.store.database import Database
 
-        path = database_path(self.settings.database)
-        check_database(path)
-        return path
+        database = Database(self.settings.database)
+        check_database(database.path)
+        return database
+
+    @property
+    def session(self) -> "Session":
+        """The way to its tables."""
+        from policyd.admin.session import Session
+
+        return Session(self.store, self.settings.audit)
 
     @contextmanager
-    def reading(self) -> "Iterator[Connection]":
+    def reading(self) -> "Iterator[Queries]":
         """One state of the tables."""
-        from policyd.store.connect import reading
-
-        with reading(self.database_path) as connection:
-            yield connection
+        with self.session.reading() as queries:
+            yield queries
 
     @contextmanager
-    def changing(self, *, may_create: bool = False) -> "Iterator[Changes]":
-        """A transaction; when it has ended well, its changes are logged and told.
+    def changing(self, *, may_create: bool = False) -> "Iterator[Editor]":
+        """A changeset by who calls, now; when it is kept and logged, it is shown."""
+        from policyd.cli.output import print_changes
 
-        A command that can be the first one of all *may_create* the database.
-        """
-        from policyd.cli.output import tell_changes
-        from policyd.model import Change
-        from policyd.store.block import BlockEditor
-        from policyd.store.connect import changing, create_database, driver_connection
-        from policyd.store.edit import Editor
-        from policyd.store.journal import Journal
-        from policyd.store.write import Writer
-
-        if may_create and not self.database_path.exists():
-            create_database(self.database_path, exist_ok=True)
-        with changing(self.database_path) as connection:
-            who, now, told = actor(os.environ), int(time.time()), list[Change]()
-            driver = driver_connection(connection)
-            writer = Writer(driver, Journal(driver, who, now, tell=told.append))
-            yield Changes(connection, Editor(connection, writer, now), BlockEditor(connection, writer, who, now))
-        tell_changes(self, told)
+        with self.session.changing(actor(os.environ), int(time.time()), may_create=may_create) as made:
+            yield made.edit
+        print_changes(self, made.changes, is_logged=made.is_logged)
 
     def say(self, line: str) -> None:
         """Tell a person what was done; scripts hear nothing unless they ask with -v."""
         if self.verbose or (sys.stderr and sys.stderr.isatty()):
             echo(line, err=True)
-
-
-@dataclass(frozen=True)
-class Changes:
-    """The ways to change the tables within one transaction."""
-
-    connection: "Connection"
-    edit: "Editor"
-    block: "BlockEditor"
 
 
 def actor(environ: Mapping[str, str]) -> str:

@@ -7,17 +7,14 @@ from pathlib import Path
 
 import click
 
+from policyd.admin import upkeep
 from policyd.cli.command import Group, Invocation, actor, invocation, need_consent
-from policyd.cli.output import print_object, tell_changes
+from policyd.cli.output import print_changes, print_object
 from policyd.cli.progress import Progress
 from policyd.cli.terminal import echo
 from policyd.errors import StoreUnsoundError
 from policyd.model import Finding
-from policyd.store import read
-from policyd.store.backup import back_up
 from policyd.store.check import Check, Checked
-from policyd.store.connect import create_database, driver_connection
-from policyd.store.restore import Restore
 
 _SHOWN = 20  # findings
 
@@ -35,10 +32,10 @@ def create() -> None:
     Example: policyd database create
     """
     call = invocation()
-    create_database(call.database_path)
-    call.say(f"made {call.database_path}")
+    upkeep.create(call.store)
+    call.say(f"made {call.store}")
     if call.json:
-        print_object(call, {"database": str(call.database_path)})
+        print_object(call, {"database": str(call.store)})
 
 
 @command.command("check")
@@ -53,13 +50,12 @@ def check() -> None:
     """
     call = invocation()
     findings = _Findings(call)
-    with call.reading() as connection:
-        checked = findings.of(Check(driver_connection(connection)))
-    path = call.database_path
+    database = call.store
+    checked = upkeep.check(database, findings.of)
     if call.json:
-        print_object(call, {"database": str(path), **findings.outcome(checked)})
-    findings.must_be_none(f"{path}")
-    call.say(f"{path} is sound: {checked.rows} rows; its last change is {checked.change}, digest {checked.digest}")
+        print_object(call, {"database": str(database), **findings.outcome(checked)})
+    findings.must_be_none(f"{database}")
+    call.say(f"{database} is sound: {checked.rows} rows; its last change is {checked.change}, digest {checked.digest}")
 
 
 @command.command("backup")
@@ -85,7 +81,7 @@ def backup(file: Path) -> None:
         checked = findings.of(check)
 
     with Progress(unit="pages") as progress:
-        back_up(call.database_path, file, progress.reach, verify)
+        upkeep.copy_to(call.store, file, progress.reach, verify)
     octets = file.stat().st_size
     if call.json:
         print_object(call, {"backup": str(file), "octets": octets, **findings.outcome(checked)})
@@ -106,8 +102,9 @@ def restore(file: Path, yes: bool) -> None:
     Example: policyd database restore monday.db
     """
     call = invocation()
-    path = call.database_path
-    need_consent(f"{path} gets the tables that are in {file}; all changes since then are lost to it.", is_given=yes)
+    session = call.session
+    database = session.database
+    need_consent(f"{database} gets the tables that are in {file}; all changes since then are lost to it.", is_given=yes)
     findings = _Findings(call)
 
     def verify(check: Check) -> None:
@@ -116,14 +113,13 @@ def restore(file: Path, yes: bool) -> None:
         findings.must_be_none(f"{file} is not sound, and nothing was changed")
 
     with Progress(unit="pages") as progress:
-        work = Restore(path, file, actor(os.environ), int(time.time()), tell=progress.reach, verify=verify)
-        change = work.run()
-    with call.reading() as connection:
-        findings.of(Check(driver_connection(connection)))
-    tell_changes(call, [change])
-    kept = f"; what it replaced is in {work.kept}" if work.kept else ""
-    findings.must_be_none(f"{path} was restored, and is not sound{kept}")
-    call.say(f"restored {path} from {file}{kept}")
+        who, now = actor(os.environ), int(time.time())
+        restored = upkeep.restore(session, file, who, now, on_progress=progress.reach, verify=verify)
+    upkeep.check(database, findings.of)
+    print_changes(call, [restored.change], is_logged=restored.is_logged)
+    kept = f"; what it replaced is in {restored.kept}" if restored.kept else ""
+    findings.must_be_none(f"{database} was restored, and is not sound{kept}")
+    call.say(f"restored {database} from {file}{kept}")
 
 
 @command.command("stats")
@@ -134,10 +130,10 @@ def stats() -> None:
     Example: policyd database stats --json
     """
     call = invocation()
-    path = call.database_path
-    with call.reading() as connection:
-        counted = read.counts(connection)
-    print_object(call, {"database": str(path), "octets": path.stat().st_size, **counted})
+    database = call.store
+    with call.reading() as queries:
+        counts = queries.counts()
+    print_object(call, {"database": str(database), "octets": database.path.stat().st_size, **counts})
 
 
 class _Findings:

@@ -9,7 +9,6 @@ from policyd.cli.command import Group, invocation, need_consent
 from policyd.cli.output import print_list
 from policyd.cli.types import DOMAIN
 from policyd.model import Domain, Unlisted
-from policyd.store import read
 from policyd.store.journal import snapshot
 
 _UNLISTED = click.Choice([each.value for each in Unlisted])
@@ -35,10 +34,10 @@ def add(name: str, unlisted: str) -> None:
     \b
     Example: policyd domain add example.com
     """
-    with invocation().changing(may_create=True) as changes:
-        changes.edit.add_domain(Domain(name, Unlisted(unlisted)))
+    with invocation().changing(may_create=True) as edit:
+        edit.add_domain(Domain(name, Unlisted(unlisted)))
         other = domain_for_postfix(unicode_domain(name))
-        is_managed = other in ("", name) or read.find_domain(changes.connection, other) is not None
+        is_managed = other in ("", name) or edit.is_managed(other)
     if other not in ("", name):
         advice = "which is managed, too" if is_managed else f"so manage that, too: policyd domain add {quote(other)}"
         click.echo(f"policyd: Postfix takes {unicode_domain(name)} for {other}, {advice}", err=True)
@@ -53,8 +52,8 @@ def set_(name: str, unlisted: str) -> None:
     \b
     Example: policyd domain set example.com --unlisted accept
     """
-    with invocation().changing() as changes:
-        changes.edit.set_domain(name, Unlisted(unlisted))
+    with invocation().changing() as edit:
+        edit.set_domain(name, Unlisted(unlisted))
 
 
 @command.command("remove")
@@ -67,12 +66,12 @@ def remove(name: str, yes: bool) -> None:
     Example: policyd domain remove example.com
     """
     call = invocation()
-    with call.reading() as connection:
-        count = sum(1 for _ in read.addresses(connection, domain=name))
+    with call.reading() as queries:
+        count = sum(1 for _ in queries.addresses(name))
     if count:
         need_consent(f"{name} has {count} addresses, which would be removed with it.", is_given=yes)
-    with call.changing() as changes:
-        changes.edit.remove_domain(name)
+    with call.changing() as edit:
+        edit.remove_domain(name)
 
 
 @command.command("list")
@@ -82,5 +81,5 @@ def list_() -> None:
     \b
     Example: policyd domain list --json
     """
-    with invocation().reading() as connection:
-        print_list(invocation(), map(snapshot, read.domains(connection)), ("name", "unlisted"))
+    with invocation().reading() as queries:
+        print_list(invocation(), map(snapshot, queries.domains()), ("name", "unlisted"))

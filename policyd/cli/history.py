@@ -7,7 +7,6 @@ import click
 from policyd.cli.command import Command, invocation
 from policyd.cli.output import as_object, difference, print_list
 from policyd.cli.types import SENDER, SINCE
-from policyd.store import read
 
 _COLUMNS = ("id", "changeset", "at", "actor", "operation", "object", "change")
 
@@ -29,8 +28,8 @@ def command(of_object: str | None, since: int, limit: int | None) -> None:
     Example: policyd history --object alice --since -7d
     """
     call = invocation()
-    with call.reading() as connection:
-        changes = read.changes(connection, of_object=of_object or "", since=since, limit=limit)
+    with call.reading() as queries:
+        changes = queries.changes(of_object=of_object or "", since=since, limit=limit)
     if call.json:
         print_list(call, map(as_object, changes), _COLUMNS)
         return

@@ -1,70 +1,27 @@
 """`policyd import`: a file -> the tables, in one transaction, with an error for each row that is wrong."""
 
 import os
-import shutil
-import sys
-import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import click
 
+from policyd.admin.importing import Callbacks, ImportOutcome, ImportPlan, import_file, opened
 from policyd.cli.command import Command, Invocation, actor, invocation
-from policyd.cli.output import log_changes
+from policyd.cli.output import warn_of_silent_syslog
 from policyd.cli.progress import Progress
-from policyd.cli.rejects import Rejects, read_header
 from policyd.cli.terminal import echo, echo_json
 from policyd.cli.types import DOMAIN
-from policyd.errors import TransferError
-from policyd.files import open_to_read
-from policyd.rows import Notice, Record
-from policyd.store.bulk import BulkEditor, BulkOptions
-from policyd.store.connect import changing, create_database, driver_connection
-from policyd.store.journal import Journal
-from policyd.store.replace import Replacement
-from policyd.store.write import Writer
+from policyd.records import Notice, Problem, Record
 from policyd.transfer.detect import detect_format
-from policyd.transfer.formats import FORMATS, ReadOptions, load_format
+from policyd.transfer.formats import FORMATS, ReadOptions
 
 _BAD_DATA = 65  # EX_DATAERR
 _KINDS = ("domain", "mailbox", "address", "blocked sender")
 _SHOWN_IN_JSON = 1000
-_CACHE_MEBIBYTES = 64  # of the tables in memory: with SQLite's own 2, each row of a large file is a page written
-
-
-class _LeaveAsItWasError(Exception):
-    """Ends the transaction without keeping anything."""
-
-
-@dataclass
-class _Outcome:
-    """What came of an import."""
-
-    format: str
-    changeset: int | None = None
-    rows: int = 0
-    rejected: int = 0
-    kept: bool = False
-    tally: Counter[tuple[str, str]] = field(default_factory=Counter)
-    skipped: Counter[str] = field(default_factory=Counter)
-    errors: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What the command line asks of an import."""
-
-    read: ReadOptions
-    is_dry_run: bool
-    is_strict: bool
-    is_replacing: bool
-    max_remove: float
-    add_domains: bool
 
 
 def _character(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
@@ -140,141 +97,87 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
         options["into"] or "",
         options["domain"] or "",
     )
-    plan = _Plan(read, dry_run, strict or replace, replace, options["max_remove"], options["add_domains"])
     call = invocation()
-    with _opened(file) as stream:
-        outcome = _Outcome(format_ or detect_format(stream))
+    report = _Report(file)
+    with opened(file) as stream:
+        plan = ImportPlan(
+            format_ or detect_format(stream),
+            read,
+            is_dry_run=dry_run,
+            is_strict=strict or replace,
+            is_replacing=replace,
+            max_remove=options["max_remove"],
+            adds_domains=options["add_domains"],
+        )
         if format_ is None:
-            call.say(f"{file}: read as {outcome.format}; --format would say otherwise")
-        chosen = load_format(outcome.format)
-        header = read_header(stream, read) if chosen.has_header else ""
-        rejects = Rejects(file, header, is_kept=not dry_run, record_end=chosen.record_end)
-        with rejects:
-            _run(call, stream, plan, outcome, rejects)
-    _tell(call, file, plan, outcome, rejects)
+            call.say(f"{file}: read as {plan.format}; --format would say otherwise")
+        with Progress(stream) as progress:
+            callbacks = Callbacks(report.print_notice, report.print_problems, progress.advance)
+            outcome = import_file(call.session, file, stream, plan, actor(os.environ), int(time.time()), callbacks)
+    warn_of_silent_syslog(call, outcome.is_logged)
+    _print_outcome(call, file, plan, outcome, report)
     if outcome.rejected:
         click.get_current_context().exit(_BAD_DATA)
 
 
-@contextmanager
-def _opened(file: Path) -> Iterator[BinaryIO]:
-    """*file*, seekable: what comes through a pipe is put into a temporary file first."""
-    if str(file) == "-" and sys.stdin is None:
-        raise TransferError("stdin is closed; nothing can be read from it")
-    with sys.stdin.buffer if str(file) == "-" else open_to_read(file) as source:
-        if source.seekable():
-            yield cast(BinaryIO, source)
-            return
-        with tempfile.TemporaryFile() as spool:
-            shutil.copyfileobj(source, spool)
-            spool.seek(0)
-            yield cast(BinaryIO, spool)
+@dataclass
+class _Report:
+    """Prints what is wrong with *file*, and keeps the beginning of it for `--json`."""
+
+    file: Path
+    errors: list[dict[str, Any]] = field(default_factory=list)
+
+    def print_notice(self, notice: Notice) -> None:
+        """Print something about the file itself."""
+        echo(f"{self.file}:{notice.line}: {notice.message}", err=True)
+
+    def print_problems(self, record: Record, problems: tuple[Problem, ...]) -> None:
+        """Print what is wrong with *record*, a line each."""
+        for problem in problems:
+            column = f" column {problem.column!r}:" if problem.column else ""
+            event = f" (event {problem.event})" if problem.event else ""
+            echo(f"{self.file}:{record.line}:{column} {problem.message}{event}", err=True)
+            if len(self.errors) < _SHOWN_IN_JSON:
+                self.errors.append(
+                    {
+                        "line": record.line,
+                        "column": problem.column,
+                        "message": problem.message,
+                        "event": problem.event or None,
+                    }
+                )
 
 
-@contextmanager
-def _database(call: Invocation, plan: _Plan) -> Iterator[Path]:
-    """The database; where there is none, a new one, which a dry run has for itself alone."""
-    if call.database_path.exists():
-        yield call.database_path
-    elif plan.is_dry_run:
-        with tempfile.TemporaryDirectory() as folder:
-            create_database(Path(folder, "policyd.db"))
-            yield Path(folder, "policyd.db")
-    else:
-        create_database(call.database_path, exist_ok=True)
-        yield call.database_path
-
-
-def _run(call: Invocation, stream: BinaryIO, plan: _Plan, outcome: _Outcome, rejects: Rejects) -> None:
-    """Import *stream* in one transaction; `outcome` says what came of it."""
-    who, now = actor(os.environ), int(time.time())
-    try:
-        with _database(call, plan) as path, changing(path, cache_mebibytes=_CACHE_MEBIBYTES) as connection:
-            driver = driver_connection(connection)
-            journal = Journal(driver, who, now, verb="import")
-            bulk = BulkEditor(driver, Writer(driver, journal), BulkOptions(who, now, plan.add_domains))
-            domains = [plan.read.domain] if plan.read.domain else []
-            replacement = Replacement(driver, bulk, domains) if plan.is_replacing else None
-            _apply_all(stream, plan, bulk, outcome, rejects)
-            if replacement is not None and not outcome.rejected:
-                replacement.remove_unseen(plan.max_remove)
-            outcome.tally = bulk.tally
-            if plan.is_dry_run or (plan.is_strict and outcome.rejected):
-                raise _LeaveAsItWasError
-            outcome.changeset = journal.changeset if journal.count else None
-    except _LeaveAsItWasError:
-        return
-    outcome.kept = True
-    if outcome.changeset is not None:
-        log_changes(call, who, outcome.changeset, "database.import", str(rejects.file), journal.count)
-
-
-def _apply_all(stream: BinaryIO, plan: _Plan, bulk: BulkEditor, outcome: _Outcome, rejects: Rejects) -> None:
-    with Progress(stream) as progress:
-        for item in load_format(outcome.format).read(stream, plan.read):
-            if isinstance(item, Notice):
-                echo(f"{rejects.file}:{item.line}: {item.message}", err=True)
-                continue
-            outcome.rows += 1
-            outcome.skipped.update(item.skipped)
-            _note(item, bulk.apply(item), outcome, rejects)
-            progress.advance()
-        for record, problems in bulk.finish():
-            _note(record, problems, outcome, rejects)
-
-
-def _note(record: Record, problems: tuple[Any, ...], outcome: _Outcome, rejects: Rejects) -> None:
-    """Report what is wrong with *record*, if anything."""
-    if not problems:
-        return
-    outcome.rejected += 1
-    rejects.keep(record)
-    for problem in problems:
-        column = f" column {problem.column!r}:" if problem.column else ""
-        event = f" (event {problem.event})" if problem.event else ""
-        echo(f"{rejects.file}:{record.line}:{column} {problem.message}{event}", err=True)
-        if len(outcome.errors) < _SHOWN_IN_JSON:
-            outcome.errors.append(
-                {
-                    "line": record.line,
-                    "column": problem.column,
-                    "message": problem.message,
-                    "event": problem.event or None,
-                }
-            )
-
-
-def _tell(call: Invocation, file: Path, plan: _Plan, outcome: _Outcome, rejects: Rejects) -> None:
+def _print_outcome(call: Invocation, file: Path, plan: ImportPlan, outcome: ImportOutcome, report: _Report) -> None:
     if call.json:
         tally: dict[str, dict[str, int]] = {}
         for (kind, what), count in outcome.tally.items():
             tally.setdefault(kind, {})[what] = count
-        told = {
-            "format": outcome.format,
+        shown = {
+            "format": plan.format,
             "changeset": outcome.changeset,
-            "is_kept": outcome.kept,
+            "is_kept": outcome.is_kept,
             "rows": outcome.rows,
             "rejected": outcome.rejected,
             "tally": tally,
             "skipped": dict(outcome.skipped),
-            "errors": outcome.errors,
+            "errors": report.errors,
         }
-        echo_json(told, indent=1)
+        echo_json(shown, indent=1)
         return
-    lines = list(_summary(file, plan, outcome, rejects))
-    for line in lines:
+    for line in _summary(file, plan, outcome):
         if plan.is_dry_run:
             echo(line)
         else:
             call.say(line)
     if outcome.rejected:
-        echo(_ending(file, plan, outcome, rejects), err=True)
+        echo(_ending(file, plan, outcome), err=True)
 
 
-def _summary(file: Path, plan: _Plan, outcome: _Outcome, rejects: Rejects) -> Iterator[str]:
+def _summary(file: Path, plan: ImportPlan, outcome: ImportOutcome) -> Iterator[str]:
     if plan.is_dry_run:
-        yield f"{file}, {outcome.format}: nothing was changed; without --dry-run it would be:"
-    elif not outcome.kept:
+        yield f"{file}, {plan.format}: nothing was changed; without --dry-run it would be:"
+    elif not outcome.is_kept:
         return
     for kind in _KINDS:
         counts = [
@@ -286,16 +189,18 @@ def _summary(file: Path, plan: _Plan, outcome: _Outcome, rejects: Rejects) -> It
             yield f"{kind}: {', '.join(counts)}"
     if outcome.skipped:
         yield f"skipped: {', '.join(f'{count} {kind}' for kind, count in sorted(outcome.skipped.items()))}"
-    if outcome.kept and outcome.changeset is None and not outcome.rejected:
+    if outcome.is_kept and outcome.changeset is None and not outcome.rejected:
         yield "nothing to change: it stands so already"
     elif outcome.changeset is not None:
         yield f"changeset {outcome.changeset}; to take it back: policyd undo {outcome.changeset}"
 
 
-def _ending(file: Path, plan: _Plan, outcome: _Outcome, rejects: Rejects) -> str:
+def _ending(file: Path, plan: ImportPlan, outcome: ImportOutcome) -> str:
     others = "the others are imported" if outcome.changeset is not None else "nothing was changed"
     if plan.is_dry_run:
         others = "nothing was changed (--dry-run)"
-    elif rejects.is_written:
-        others += f"; mend them in {rejects.path} and import it" if outcome.kept else f"; {rejects.path} has them"
+    elif outcome.rejects:
+        others += (
+            f"; mend them in {outcome.rejects} and import it" if outcome.is_kept else f"; {outcome.rejects} has them"
+        )
     return f"policyd: {file}: {outcome.rejected} of {outcome.rows} rows are wrong; {others}"

@@ -1,18 +1,17 @@
 """`policyd mailbox`: mailboxes, and who may send to them."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
 
+from policyd.address import fold
 from policyd.cli.command import Group, invocation, need_consent
 from policyd.cli.output import print_list, print_object
 from policyd.cli.terminal import echo
 from policyd.cli.types import ADDRESS, NAME, PATTERN, TEXT, UNTIL
-from policyd.model import Address, Mailbox, Receive
-from policyd.store import read
-from policyd.store.edit import need_mailbox
+from policyd.model import Mailbox, Receive
+from policyd.store.edit import MailboxTerms, need_mailbox
 from policyd.store.journal import snapshot
 
 _COLUMNS = ("name", "receive", "until", "addresses", "accept", "reason")
@@ -33,8 +32,8 @@ def add(name: str, addresses: tuple[str, ...], comment: str) -> None:
     \b
     Example: policyd mailbox add alice alice@example.com a.smith@example.com
     """
-    with invocation().changing(may_create=True) as changes:
-        changes.edit.add_mailbox(name, dict.fromkeys(addresses), comment)
+    with invocation().changing(may_create=True) as edit:
+        edit.add_mailbox(name, dict.fromkeys(addresses), comment)
 
 
 @command.command("remove")
@@ -47,16 +46,14 @@ def remove(name: str, yes: bool) -> None:
     Example: policyd mailbox remove alice
     """
     call = invocation()
-    with call.reading() as connection:
-        mailbox = need_mailbox(connection, name)
-        addresses = sum(1 for _ in read.addresses(connection, mailbox_id=mailbox.id))
-        entries = read.entries_of(connection, name) + read.entries_to(connection, mailbox.id)
-    blocks = len({entry.id for entry in entries})
+    with call.reading() as queries:
+        mailbox = need_mailbox(queries, name)
+        addresses, blocks = len(queries.addresses_of(mailbox.id)), len(queries.entries_about(mailbox.id))
     if addresses + blocks > 1:
         what = f"{addresses} addresses and {blocks} blocked senders would be removed with {mailbox.name}."
         need_consent(what, is_given=yes)
-    with call.changing() as changes:
-        changes.edit.remove_mailbox(name)
+    with call.changing() as edit:
+        edit.remove_mailbox(name)
 
 
 @command.command("rename")
@@ -68,8 +65,8 @@ def rename(name: str, new: str) -> None:
     \b
     Example: policyd mailbox rename alice alice.smith
     """
-    with invocation().changing() as changes:
-        changes.edit.rename_mailbox(name, new)
+    with invocation().changing() as edit:
+        edit.rename_mailbox(name, new)
 
 
 @command.command("show")
@@ -81,11 +78,11 @@ def show(name: str) -> None:
     Example: policyd mailbox show alice
     """
     call = invocation()
-    with call.reading() as connection:
-        mailbox = need_mailbox(connection, name)
-        shown = _shown(mailbox, read.addresses(connection, mailbox_id=mailbox.id))
-        blocked = [snapshot(entry) for entry in read.entries_of(connection, name)]
-        kept_out = [snapshot(entry) for entry in read.entries_to(connection, mailbox.id)]
+    with call.reading() as queries:
+        mailbox = need_mailbox(queries, name)
+        shown = _shown(mailbox, [each.address for each in queries.addresses_of(mailbox.id)])
+        blocked = [snapshot(entry) for entry in queries.entries_of(name)]
+        kept_out = [snapshot(entry) for entry in queries.entries_to(mailbox.id)]
     if call.json:
         print_object(call, {**shown, "blocked": blocked, "blocked_to_it": kept_out})
         return
@@ -103,11 +100,9 @@ def list_() -> None:
     \b
     Example: policyd mailbox list | cut -f 1
     """
-    with invocation().reading() as connection:
-        held = defaultdict(list)
-        for address in read.addresses(connection):
-            held[address.mailbox].append(address)
-        print_list(invocation(), (_shown(each, held[each.name]) for each in read.mailboxes(connection)), _COLUMNS)
+    with invocation().reading() as queries:
+        mailboxes = sorted(queries.mailboxes(), key=lambda each: fold(each[0].name))
+    print_list(invocation(), (_shown(mailbox, addresses) for mailbox, addresses in mailboxes), _COLUMNS)
 
 
 @command.command("restrict")
@@ -139,15 +134,15 @@ def restrict(
     \b
     Example: policyd mailbox restrict alice --accept @partner.example --reason "internal mailbox"
     """
-    with invocation().changing() as changes:
+    terms = MailboxTerms(
+        receive=Receive(receive) if receive else None,
+        accepted=frozenset(accepted) if accepted else None,
+        reason=reason,
+        until=until,
+    )
+    with invocation().changing() as edit:
         for name in names:
-            changes.edit.restrict_mailbox(
-                name,
-                receive=Receive(receive) if receive else None,
-                accepted=accepted or None,
-                reason=reason,
-                until=until,
-            )
+            edit.restrict_mailbox(name, terms)
 
 
 @command.command("lift")
@@ -158,9 +153,9 @@ def lift(names: tuple[str, ...]) -> None:
     \b
     Example: policyd mailbox lift alice
     """
-    with invocation().changing() as changes:
+    with invocation().changing() as edit:
         for name in names:
-            changes.edit.lift_mailbox(name)
+            edit.lift_mailbox(name)
 
 
 @command.command("accept")
@@ -174,8 +169,8 @@ def accept(name: str, patterns: tuple[str, ...]) -> None:
     \b
     Example: policyd mailbox accept alice @partner.example
     """
-    with invocation().changing() as changes:
-        changes.edit.accept_senders(name, patterns)
+    with invocation().changing() as edit:
+        edit.accept_senders(name, patterns)
 
 
 @command.command("unaccept")
@@ -187,14 +182,13 @@ def unaccept(name: str, patterns: tuple[str, ...]) -> None:
     \b
     Example: policyd mailbox unaccept alice @partner.example
     """
-    with invocation().changing() as changes:
-        changes.edit.unaccept_senders(name, patterns)
+    with invocation().changing() as edit:
+        edit.unaccept_senders(name, patterns)
 
 
-def _shown(mailbox: Mailbox, addresses: Iterable[Address]) -> Mapping[str, Any]:
+def _shown(mailbox: Mailbox, addresses: Iterable[str]) -> Mapping[str, Any]:
     """A mailbox with its addresses, the primary one first."""
-    ordered = sorted(addresses, key=lambda each: (not each.is_primary, each.address))
-    return {**snapshot(mailbox), "addresses": [each.address for each in ordered]}
+    return {**snapshot(mailbox), "addresses": [*addresses]}
 
 
 def _because(entry: Mapping[str, Any]) -> str:

@@ -3,16 +3,13 @@
 import json
 import os
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from policyd.audit import AuditLog
 from policyd.cli.terminal import echo, echo_cells, echo_json
 from policyd.model import Change
 from policyd.printable import printable
 from policyd.settings import Settings
-from policyd.syslog import open_sink
 from policyd.timestamps import show_local
 
 _TIMES = frozenset({"until", "at", "created_at"})
@@ -27,7 +24,7 @@ class Call(Protocol):
 
     @property
     def settings(self) -> Settings:
-        """Where the audit goes."""
+        """Those of the call."""
 
     def say(self, line: str) -> None:
         """Tell a person."""
@@ -55,9 +52,9 @@ def print_object(call: Call, value: Mapping[str, Any]) -> None:
         echo(f"{name}: {cell(name, each)}".rstrip())
 
 
-def tell_changes(call: Call, changes: Sequence[Change]) -> None:
-    """Log each change of a command that has succeeded, and tell whoever called."""
-    _log(call, changes)
+def print_changes(call: Call, changes: Sequence[Change], *, is_logged: bool) -> None:
+    """Show what a command changed: a line a change for people, or JSON."""
+    warn_of_silent_syslog(call, is_logged)
     if call.json:
         changeset = changes[0].changeset if changes else None
         echo_json({"changeset": changeset, "changes": [*map(as_object, changes)]})
@@ -68,10 +65,10 @@ def tell_changes(call: Call, changes: Sequence[Change]) -> None:
         call.say("nothing to change: it stands so already")
 
 
-def log_changes(call: Call, who: str, changeset: int, operation: str, about: str, count: int) -> None:
-    """Log a changeset that is too large for a line a change as one line."""
-    after = json.dumps({"changes": count})
-    _log(call, [Change(changeset, int(time.time()), who, changeset, operation, about, None, after)])
+def warn_of_silent_syslog(call: Call, is_logged: bool) -> None:
+    """Tell a person that the audit lacks lines, where it *is_logged* only in part."""
+    if not is_logged:
+        call.say(f"policyd: warning: {call.settings.audit.syslog} took no line; the journal has the change")
 
 
 def as_object(change: Change) -> dict[str, Any]:
@@ -121,14 +118,6 @@ def cell(name: str, value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return " ".join(map(str, value))
     return str(value)
-
-
-def _log(call: Call, changes: Iterable[Change]) -> None:
-    audit = AuditLog(call.settings.audit, open_sink(call.settings.audit))
-    for change in changes:
-        audit.changed(change)
-    if audit.close():
-        call.say(f"policyd: warning: {call.settings.audit.syslog} took no line; the journal has the change")
 
 
 def _to(entry: Mapping[str, Any]) -> str:

@@ -10,9 +10,7 @@ from policyd.cli.output import print_list, print_object
 from policyd.cli.types import PATTERN, RECIPIENTS, SENDER, TEXT, UNTIL
 from policyd.errors import RefusedError
 from policyd.rules import is_past
-from policyd.store import read
-from policyd.store.block import Terms
-from policyd.store.edit import need_mailbox
+from policyd.store.edit import EntryTerms, need_mailbox
 from policyd.store.journal import snapshot
 
 _COLUMNS = ("id", "sender", "to", "until", "except", "reason", "comment")
@@ -47,10 +45,10 @@ def block(
     \b
     Example: policyd sender block alice --except @partner.example --reason "left the company"
     """
-    terms = Terms(frozenset(allowed) if allowed else None, reason, until, comment)
+    terms = EntryTerms(frozenset(allowed) if allowed else None, reason, until, comment)
     call = invocation()
-    with call.changing(may_create=True) as changes:
-        entries = [changes.block.block_sender(sender, to or "", terms) for sender in senders]
+    with call.changing(may_create=True) as edit:
+        entries = [edit.block_sender(sender, to or "", terms) for sender in senders]
     if not to:
         for entry in entries:
             call.say(f"{entry.sender} is blocked to {entry.to}, since --to was not given")
@@ -65,9 +63,9 @@ def unblock(senders: tuple[str, ...], to: str | None) -> None:
     \b
     Example: policyd sender unblock alice
     """
-    with invocation().changing() as changes:
+    with invocation().changing() as edit:
         for sender in senders:
-            changes.block.unblock_sender(sender, to or "")
+            edit.unblock_sender(sender, to or "")
 
 
 @command.command("except")
@@ -80,8 +78,8 @@ def except_(sender: str, patterns: tuple[str, ...], to: str | None) -> None:
     \b
     Example: policyd sender except alice @partner.example
     """
-    with invocation().changing() as changes:
-        changes.block.except_recipients(sender, to or "", patterns)
+    with invocation().changing() as edit:
+        edit.except_recipients(sender, to or "", patterns)
 
 
 @command.command("unexcept")
@@ -94,8 +92,8 @@ def unexcept(sender: str, patterns: tuple[str, ...], to: str | None) -> None:
     \b
     Example: policyd sender unexcept alice @partner.example
     """
-    with invocation().changing() as changes:
-        changes.block.unexcept_recipients(sender, to or "", patterns)
+    with invocation().changing() as edit:
+        edit.unexcept_recipients(sender, to or "", patterns)
 
 
 @command.command("list")
@@ -107,8 +105,8 @@ def list_(expired: bool) -> None:
     Example: policyd sender list --expired
     """
     now = int(time.time())
-    with invocation().reading() as connection:
-        entries = (each for each in read.blocked_senders(connection) if is_past(each.until, now) is expired)
+    with invocation().reading() as queries:
+        entries = (each for each in queries.blocked_senders() if is_past(each.until, now) is expired)
         print_list(invocation(), map(snapshot, entries), _COLUMNS)
 
 
@@ -121,10 +119,10 @@ def show(sender: str) -> None:
     Example: policyd sender show alice
     """
     call = invocation()
-    with call.reading() as connection:
+    with call.reading() as queries:
         if not is_pattern(sender):
-            need_mailbox(connection, sender)
-        entries = [snapshot(entry) for entry in read.entries_of(connection, sender)]
+            need_mailbox(queries, sender)
+        entries = [snapshot(entry) for entry in queries.entries_of(sender)]
     if not entries:
         raise RefusedError(f"{sender} is not blocked; see: policyd sender list")
     if call.json:

@@ -2,24 +2,16 @@
 
 import os
 import time
-from contextlib import suppress
 
 import click
 
+from policyd.admin.session import Changing, Summary
 from policyd.cli.command import Command, Invocation, actor, invocation
-from policyd.cli.output import as_object, describe, log_changes, tell_changes
+from policyd.cli.output import as_object, describe, print_changes, warn_of_silent_syslog
 from policyd.cli.terminal import echo, echo_json
-from policyd.model import Change
-from policyd.store.connect import changing, driver_connection
-from policyd.store.journal import Journal
 from policyd.store.undo import undo_changeset
-from policyd.store.write import Writer
 
-_TOLD = 1000  # changes; of a larger changeset only the number is told and logged
-
-
-class _LeaveAsItWasError(Exception):
-    """Ends the transaction without keeping anything."""
+_SHOWN = 1000  # changes; of a larger changeset only the number is shown and logged
 
 
 @click.command("undo", cls=Command)
@@ -34,41 +26,33 @@ def command(changeset: int, dry_run: bool) -> None:
     Example: policyd undo 42 --dry-run
     """
     call = invocation()
-    who, now, told, count = actor(os.environ), int(time.time()), list[Change](), 0
-
-    def tell(change: Change) -> None:
-        if len(told) <= _TOLD:
-            told.append(change)
-
-    with suppress(_LeaveAsItWasError), changing(call.database_path) as connection:
-        driver = driver_connection(connection)
-        journal = Journal(driver, who, now, verb="undo", tell=tell)
-        undo_changeset(driver, Writer(driver, journal), changeset)
-        count = journal.count
+    summary = Summary("database.undo", f"changeset {changeset}", above=_SHOWN)
+    with call.session.changing(actor(os.environ), int(time.time()), verb="undo", summary=summary) as made:
+        undo_changeset(made.edit, changeset)
         if dry_run:
-            raise _LeaveAsItWasError
+            made.discard()
     if dry_run:
-        _tell_dry_run(call, told, count)
-    elif count > _TOLD:
-        log_changes(call, who, told[0].changeset, "database.undo", f"changeset {changeset}", count)
-        call.say(f"changeset {changeset} is undone: {count} changes; changeset {told[0].changeset}")
+        _show_dry_run(call, made)
+    elif made.count > _SHOWN:
+        warn_of_silent_syslog(call, made.is_logged)
+        call.say(f"changeset {changeset} is undone: {made.count} changes; changeset {made.changeset}")
         if call.json:
-            _print_json(told[0].changeset, told, count)
+            _print_json(made)
     else:
-        tell_changes(call, told)
+        print_changes(call, made.changes, is_logged=made.is_logged)
 
 
-def _tell_dry_run(call: Invocation, told: list[Change], count: int) -> None:
+def _show_dry_run(call: Invocation, made: Changing) -> None:
     """Show what an undo would change, or the beginning of it."""
     if call.json:
-        _print_json(None, told, count)
+        _print_json(made)
         return
-    for change in told[:_TOLD]:
+    for change in made.changes[:_SHOWN]:
         echo(describe(change))
-    echo(f"{count} changes; nothing was changed (--dry-run)")
+    echo(f"{made.count} changes; nothing was changed (--dry-run)")
 
 
-def _print_json(changeset: int | None, told: list[Change], count: int) -> None:
+def _print_json(made: Changing) -> None:
     """One object as of every command that changes something, and how many changes there are beyond those shown."""
-    changes = [*map(as_object, told[:_TOLD])]
-    echo_json({"changeset": changeset, "changes": changes, "count": count})
+    changes = [*map(as_object, made.changes[:_SHOWN])]
+    echo_json({"changeset": made.changeset, "changes": changes, "count": made.count})

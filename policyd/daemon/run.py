@@ -21,7 +21,7 @@ from policyd.errors import PolicydError
 from policyd.files import owner_of
 from policyd.reply import read_ahead
 from policyd.settings import WORKERS_LIMIT, AuditSettings, Settings
-from policyd.store.connect import database_path
+from policyd.store.database import Database
 from policyd.syslog import open_sink
 
 _PARENTS = ("listen", "workers", "user", "group")  # settings of which a worker takes no new value
@@ -97,7 +97,7 @@ def _serve_stdio(settings: Settings, load_settings: Callable[[], Settings]) -> N
     from policyd.daemon.service import PolicyService
 
     with suppress(FileNotFoundError):  # opening the database tells
-        identity = owner_of(database_path(settings.database))
+        identity = owner_of(Database(settings.database).path)
         if identity is not None:
             _import_ahead(reads_all=True)
             become(identity)

@@ -24,7 +24,7 @@ from policyd.errors import SettingsError, StoreError
 from policyd.files import check_database as check_permissions
 from policyd.files import owner_of
 from policyd.settings import TABLES, Settings
-from policyd.store.connect import database_path
+from policyd.store.database import Database
 from policyd.store.lookup import Lookup
 
 _TIDY_SECONDS = 5.0  # between two looks whether a command left something in the database's log
@@ -51,13 +51,13 @@ class PolicyService(Service):
         self._acceptors: list[Acceptor] = []
         self._admission: Admission | None = None  # where there are no listeners, others admit
         self._settings = settings
-        self._lookup = Lookup(database_path(settings.database))
+        self._lookup = Lookup(Database(settings.database))
         self.audit = open_audit(settings.audit, reactor)
         self.factory = PolicyFactory(Decider(settings, self._lookup), self.audit, reactor, _timeouts(settings))
 
     def startService(self) -> None:
         """Open the database, then take connections. Raises StoreError."""
-        _check_place(database_path(self._settings.database))
+        _check_place(Database(self._settings.database).path)
         self._lookup.begin()
         self._lookup.end()
         if self._listeners:
@@ -93,7 +93,7 @@ class PolicyService(Service):
         settings = reread(self._load, self._settings, self.audit)
         if settings is None:
             return
-        lookup = Lookup(database_path(settings.database))
+        lookup = Lookup(Database(settings.database))
         audit = open_audit(settings.audit, self._reactor)
         audit.take_over(self.audit)
         self._settings, self._lookup, self.audit = settings, lookup, audit
@@ -141,8 +141,8 @@ class PolicyService(Service):
 
 def check_database(settings: Settings) -> None:
     """Raises StoreError unless there is a database that can be read, and that others can't write."""
-    _check_place(database_path(settings.database))
-    lookup = Lookup(database_path(settings.database))
+    _check_place(Database(settings.database).path)
+    lookup = Lookup(Database(settings.database))
     lookup.begin()
     lookup.close()
 

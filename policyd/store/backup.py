@@ -9,19 +9,19 @@ from pathlib import Path
 from policyd.errors import StoreCreateError, StoreError, StoreWriteError
 from policyd.files import drafting, entered, owner_for_new
 from policyd.store.check import Check
-from policyd.store.connect import driver_connection, file_uri, reading, store_error
+from policyd.store.database import Database, file_uri, reading, store_error
 from policyd.store.log import new_cookie
 
 _PAGES = 1024  # copied in one step
 
-Tell = Callable[[int, int], None]  # pages done, pages in all
+Progress = Callable[[int, int], None]  # pages done, pages in all
 Verify = Callable[[Check], None]
 
 
-def back_up(path: Path, target: Path, tell: Tell, verify: Verify) -> None:
-    """Copy one state of the database at *path* to *target*, which appears whole, after *verify* has read it.
+def back_up(database: Database, target: Path, on_progress: Progress, verify: Verify) -> None:
+    """Copy one state of *database* to *target*, which appears whole, after *verify* has read it.
 
-    Raises StoreError where *path* can't be read, StoreCreateError where *target* can't be made or is there already,
+    Raises StoreError where it can't be read, StoreCreateError where *target* can't be made or is there already,
     StoreWriteError where it can't be written.
     """
     if os.path.lexists(target):
@@ -29,8 +29,8 @@ def back_up(path: Path, target: Path, tell: Tell, verify: Verify) -> None:
     try:
         maker = owner_for_new(target)
         with entered(drafting(target), maker) as draft:
-            with reading(path) as connection, entered(empty_file(draft), maker) as copy:
-                copy_database(driver_connection(connection), copy, target, tell)
+            with reading(database) as connection, entered(empty_file(draft), maker) as copy:
+                copy_database(connection.driver, copy, target, on_progress)
             with entered(opened_again(draft), maker) as copy:
                 try:
                     verify(Check(copy))
@@ -58,10 +58,10 @@ def empty_file(draft: Path) -> Iterator[sqlite3.Connection]:
         yield copy
 
 
-def copy_database(source: sqlite3.Connection, copy: sqlite3.Connection, target: Path, tell: Tell) -> None:
+def copy_database(source: sqlite3.Connection, copy: sqlite3.Connection, target: Path, on_progress: Progress) -> None:
     """Copy the state that *source*'s transaction sees, however often others write meanwhile, to be called *target*."""
     try:
-        source.backup(copy, pages=_PAGES, progress=lambda _status, left, total: tell(total - left, total))
+        source.backup(copy, pages=_PAGES, progress=lambda _status, left, total: on_progress(total - left, total))
         copy.execute(f"PRAGMA schema_version = {new_cookie()}")  # it is another database from now on
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):

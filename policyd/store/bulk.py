@@ -1,38 +1,37 @@
 """The records of a file -> the tables, a million in one transaction: each record whole, or not at all."""
 
 import pickle
-import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import IO
 
-from policyd.errors import RefusedError
-from policyd.rows import Problem, Record, Row
-from policyd.store.counted import BulkOptions, CountedTables, WaitsError
-from policyd.store.row import References, RowEditor
-from policyd.store.write import Writer
-
-__all__ = ["BulkEditor", "BulkOptions"]
+from policyd.errors import NotYetError, RefusedError
+from policyd.records import Problem, Record, Row
+from policyd.store.apply import References, RowApplier
+from policyd.store.database import Connection
+from policyd.store.edit import Editor
 
 
 class BulkEditor:
-    """Applies records over *connection*, by *writer*; row by row through `rows`, to `tables`."""
+    """Applies records over *connection*, by *editor*; row by row through `rows`.
 
-    def __init__(self, connection: sqlite3.Connection, writer: Writer, options: BulkOptions) -> None:
+    Domains of new addresses are managed too, if it *adds_domains*.
+    """
+
+    def __init__(self, connection: Connection, editor: Editor, *, adds_domains: bool = False) -> None:
         self._connection = connection
-        self._journal = writer.journal
-        self._may_write_first = options.add_domains
+        self._editor = editor
+        self._adds_domains = adds_domains
         self._waiting: IO[bytes] | None = None
         self._waiting_count = 0
-        self.tables = CountedTables(connection, writer, options)
-        self.rows = RowEditor(self.tables)
+        self.rows = RowApplier(editor, adds_domains=adds_domains)
 
     @property
     def tally(self) -> Counter[tuple[str, str]]:
         """What came of the objects so far, by pairs like ("mailbox", "added")."""
-        return self.tables.tally
+        return self.rows.tally
 
     def apply(self, record: Record) -> tuple[Problem, ...]:
         """Apply *record*, or tell what is wrong with it, in which case nothing of it was applied.
@@ -42,15 +41,16 @@ class BulkEditor:
         """
         if record.problems:
             return record.problems
-        if len(record.rows) != 1 or self._may_write_first:
+        # A single row is checked before anything of it is written, so it needs no savepoint; a domain may come first.
+        if len(record.rows) != 1 or self._adds_domains:
             return self._apply_whole(record, record.rows, is_last=False)
         try:
             left = self.rows.apply(record.rows[0], is_last=False)
-        except RefusedError as error:
-            return (Problem(str(error)),)
-        except WaitsError:
+        except NotYetError:
             self._defer(record, record.rows)
             return ()
+        except RefusedError as error:
+            return (Problem(error.fact),)
         if left is not None:
             self._defer(record, (left,))
         return ()
@@ -70,32 +70,32 @@ class BulkEditor:
 
     def _apply_whole(self, record: Record, rows: Sequence[Row | References], *, is_last: bool) -> tuple[Problem, ...]:
         """Apply all *rows* of *record*, or none."""
-        tally, journaled = self.tables.tally.copy(), self._journal.mark()
-        self._connection.execute("SAVEPOINT record")
+        tally, journaled = self.rows.tally.copy(), self._editor.journal.mark()
+        self._connection.set_savepoint()
         left: list[References] = []
         try:
             for row in rows:
                 rest = self.rows.apply(row, is_last=is_last)
                 left += [rest] if rest is not None else []
-        except (RefusedError, WaitsError) as error:
-            self._connection.execute("ROLLBACK TO record")
-            self._connection.execute("RELEASE record")
-            self._journal.reset(journaled)
-            self.tables.reset(tally)
-            if isinstance(error, WaitsError) and not is_last:
+        except RefusedError as error:
+            self._connection.roll_back_to_savepoint()
+            self._editor.journal.reset(journaled)
+            self._editor.forget()
+            self.rows.tally = tally
+            if isinstance(error, NotYetError) and not is_last:
                 self._defer(record, rows)
                 return ()
             return (self._problem_of(error, rows),)
-        self._connection.execute("RELEASE record")
+        self._connection.release_savepoint()
         if left:
             self._defer(record, left)
         return ()
 
-    def _problem_of(self, error: RefusedError | WaitsError, rows: Sequence[Row | References]) -> Problem:
-        message = str(error)
+    def _problem_of(self, error: RefusedError, rows: Sequence[Row | References]) -> Problem:
+        message = error.fact
         for row in rows:
             if isinstance(row, References):
-                self.tables.count("mailbox", row.before, row.after)
+                self.rows.count(row.before, row.after)
                 message += "; the mailbox itself is imported"
         return Problem(message)
 

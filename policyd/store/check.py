@@ -22,9 +22,9 @@ from sqlalchemy import (
 from policyd.address import check_text, fold, normal_domain, normal_name, normal_pattern, parse_address
 from policyd.errors import AddressError
 from policyd.model import Finding
-from policyd.store import point, schema
-from policyd.store.dump import Grouped
-from policyd.store.point import compiled
+from policyd.store import schema
+from policyd.store.database import compiled
+from policyd.store.queries import Grouped
 from policyd.store.replay import Replay
 from policyd.timestamps import is_time
 
@@ -117,7 +117,7 @@ class Check:
         self._advance: Callable[[], None] = lambda: None
         self._rows = 0
         self._replay = Replay(connection)
-        self._is_managed = lru_cache(1024)(lambda name: bool(point.rows_of(connection)(_IS_MANAGED, name)))
+        self._is_managed = lru_cache(1024)(lambda name: bool(connection.execute(_IS_MANAGED, (name,)).fetchall()))
 
     def count(self) -> int | None:
         """How many rows there are to look at; None where the file is too damaged to tell."""

@@ -2,21 +2,20 @@
 
 import hashlib
 import json
-import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import func, insert, select
 
 from policyd.model import Address, BlockedSender, Change, Domain, Mailbox, Receive, Recipients, Unlisted
-from policyd.store.point import compiled
+from policyd.store.database import Connection, Statement
 from policyd.store.schema import change
 
 Kept = Domain | Mailbox | Address | BlockedSender
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
-_INSERT = compiled(insert(change))
-_LAST = compiled(
+_INSERT = Statement(insert(change))
+_LAST = Statement(
     select(change.c.id, change.c.digest).where(change.c.id == select(func.max(change.c.id)).scalar_subquery())
 )
 
@@ -25,21 +24,21 @@ class Journal:
     """The rows that one command adds, all of one changeset; *now* is in Unix seconds.
 
     *verb*, if given, is what every operation is called by, whichever way it was made: import, undo.
-    Each row goes to *tell* too.
+    Each row goes to *on_change* too.
     """
 
     def __init__(
         self,
-        connection: sqlite3.Connection,
+        connection: Connection,
         actor: str,
         now: int,
         *,
         verb: str = "",
-        tell: Callable[[Change], None] | None = None,
+        on_change: Callable[[Change], None] | None = None,
     ) -> None:
         self._connection = connection
         self._verb = verb
-        self._tell = tell
+        self._on_change = on_change
         self._last, self._digest = last_change(connection)
         self.actor = actor
         self.now = now
@@ -75,17 +74,16 @@ class Journal:
             after,
         )
         digest = chain_digest(self._digest, row)
-        self._connection.execute(_INSERT, (*row, digest))
+        self._connection.run(_INSERT, *row, digest)
         self._last, self._digest = number, digest
         self.count += 1
-        if self._tell is not None:
-            self._tell(Change(*row, digest))
+        if self._on_change is not None:
+            self._on_change(Change(*row, digest))
 
 
-def last_change(connection: sqlite3.Connection) -> tuple[int, str]:
+def last_change(connection: Connection) -> tuple[int, str]:
     """The number and the digest of the journal's last row; 0 and "" where there is none."""
-    last: tuple[int, str] | None = connection.execute(_LAST, ()).fetchone()
-    return last or (0, "")
+    return next(iter(connection.fetch(_LAST)), (0, ""))
 
 
 def chain_digest(previous: str, row: tuple[int | str | None, ...]) -> str:

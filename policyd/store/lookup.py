@@ -2,15 +2,16 @@
 
 import os
 import sqlite3
-from collections.abc import Sequence
-from functools import lru_cache, partial
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from policyd.errors import StoreError
 from policyd.model import BlockedSender, Domain, Mailbox
-from policyd.store import point
-from policyd.store.connect import (
+from policyd.store.database import (
+    SQLITE,
+    Database,
+    Statement,
     check_version,
     connect_reading,
     empty_log,
@@ -19,6 +20,7 @@ from policyd.store.connect import (
     store_error,
 )
 from policyd.store.log import has_log
+from policyd.store.queries import Queries
 
 _DOMAINS_KEPT = 1024
 _NO_VERSION = -1
@@ -26,16 +28,17 @@ _NO_INDEX = (0, 0, 0)
 
 
 class Lookup:
-    """The tables of the database file at *path*, which may be replaced at any time.
+    """The tables of *database*, whose file may be replaced at any time.
 
     Every call may raise StoreError; the next one tries anew. Statements run on the DBAPI connection:
     a quarter of the time that SQLAlchemy's own execution takes.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._name = str(path)  # for stat, at each request
-        self._index_name = f"{path}-shm"
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._path = database.path
+        self._name = str(self._path)  # for stat, at each request
+        self._index_name = f"{self._name}-shm"
         self._connection: sqlite3.Connection | None = None
         self._cursor: sqlite3.Cursor | None = None  # one for all: to make one takes as long as to find a row
         self._file: tuple[int, int] | None = None  # the open file: device and inode
@@ -45,7 +48,8 @@ class Lookup:
         self._version = _NO_VERSION  # of the state that was last looked at, as the connection counts
         self._has_begun = False
         self._is_log_left = False  # there was something in it when it was last looked at
-        self._domain = lru_cache(_DOMAINS_KEPT)(partial(point.domain, self._rows))
+        self._queries = Queries(self)
+        self._domain = lru_cache(_DOMAINS_KEPT)(self._queries.domain)
 
     def begin(self) -> bool:
         """Look at one state of the tables, the newest, until `end`: whether it may be another than the last time.
@@ -103,15 +107,23 @@ class Lookup:
 
     def mailbox_with(self, address: str) -> Mailbox | None:
         """The mailbox that has *address*, in normal form."""
-        return point.mailbox_with(self._rows, address)
+        return self._queries.mailbox_with(address)
 
     def mailbox_named(self, folded_name: str) -> Mailbox | None:
         """The mailbox whose name folds to this."""
-        return point.mailbox_named(self._rows, folded_name)
+        return self._queries.mailbox_named(folded_name)
 
     def entries_for(self, mailbox_id: int, patterns: Sequence[str]) -> tuple[BlockedSender, ...]:
         """The blocked senders that are this mailbox (0 for none) or one of *patterns*."""
-        return point.entries_for(self._rows, mailbox_id, patterns)
+        return self._queries.entries_for(mailbox_id, patterns)
+
+    def fetch(self, statement: Statement, *values: Any) -> list[tuple[Any, ...]]:
+        """All rows that *statement* finds."""
+        return self._rows(statement.text(SQLITE), *values)
+
+    def stream(self, statement: Statement, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """The same, for who asks for rows one by one."""
+        return iter(self.fetch(statement, *values))
 
     def _rows(self, statement: str, *values: str | int) -> list[tuple[Any, ...]]:
         if self._cursor is None:
@@ -161,7 +173,7 @@ class Lookup:
         """Open the file by that name, whose *status* was this a moment ago."""
         self.close()
         self._is_fixed = is_unchanging(self._path)
-        self._connection = connect_reading(self._path)
+        self._connection = connect_reading(self._database)
         self._cursor = self._connection.cursor()
         self._index = _NO_INDEX if self._is_fixed else self._index_now()
         self._file = (status.st_dev, status.st_ino)

@@ -1,79 +1,85 @@
 """Making the tables equal to a file: what the file's domains hold and the file did not name, goes."""
 
-import sqlite3
 from collections.abc import Iterable, Iterator
 
 from sqlalchemy import Column, Integer, MetaData, Table, Text, func, insert, select
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateTable
 
 from policyd.address import fold, pattern_domain
 from policyd.errors import RefusedError
-from policyd.model import Address, BlockedSender, Mailbox
-from policyd.store import point, schema
+from policyd.model import Address, BlockedSender, Domain, Mailbox
+from policyd.store import schema
 from policyd.store.bulk import BulkEditor
+from policyd.store.database import Connection, Statement
+from policyd.store.edit import Editor
 from policyd.store.journal import Kept
-from policyd.store.point import SELECT_ADDRESS, compiled, to_address
+from policyd.store.queries import SELECT_ADDRESS, to_address
 
-_seen = MetaData()
-_seen_address = Table("seen_address", _seen, Column("address", Text, primary_key=True), prefixes=["TEMPORARY"])
-_seen_mailbox = Table("seen_mailbox", _seen, Column("id", Integer, primary_key=True), prefixes=["TEMPORARY"])
-_seen_entry = Table("seen_entry", _seen, Column("id", Integer, primary_key=True), prefixes=["TEMPORARY"])
+_named = MetaData()  # what the file names; some of it twice
+_named_address = Table("named_address", _named, Column("address", Text), prefixes=["TEMPORARY"])
+_named_mailbox = Table("named_mailbox", _named, Column("id", Integer), prefixes=["TEMPORARY"])
+_named_entry = Table("named_entry", _named, Column("id", Integer), prefixes=["TEMPORARY"])
 
-_INSERT = {table.name: compiled(insert(table).prefix_with("OR IGNORE")) for table in _seen.sorted_tables}
-_UNSEEN_ADDRESSES = compiled(
-    SELECT_ADDRESS.where(schema.address.c.address.not_in(select(_seen_address.c.address))).order_by(
+_CREATE = [Statement(CreateTable(table)) for table in _named.sorted_tables]
+_NAME_ADDRESS = Statement(insert(_named_address))
+_NAME_MAILBOX = Statement(insert(_named_mailbox))
+_NAME_ENTRY = Statement(insert(_named_entry))
+_UNNAMED_ADDRESSES = Statement(
+    SELECT_ADDRESS.where(schema.address.c.address.not_in(select(_named_address.c.address))).order_by(
         schema.address.c.address
     )
 )
-_UNSEEN_MAILBOXES = compiled(select(schema.mailbox.c.id).where(schema.mailbox.c.id.not_in(select(_seen_mailbox.c.id))))
-_COUNT_ENTRIES = compiled(select(func.count()).select_from(schema.blocked_sender))
-_UNSEEN_ENTRIES = compiled(
-    select(schema.blocked_sender.c.id).where(schema.blocked_sender.c.id.not_in(select(_seen_entry.c.id)))
+_UNNAMED_MAILBOXES = Statement(
+    select(schema.mailbox.c.id).where(schema.mailbox.c.id.not_in(select(_named_mailbox.c.id)))
 )
-_ALL_ADDRESSES = compiled(select(schema.address.c.address))
+_COUNT_ENTRIES = Statement(select(func.count()).select_from(schema.blocked_sender))
+_UNNAMED_ENTRIES = Statement(
+    select(schema.blocked_sender.c.id).where(schema.blocked_sender.c.id.not_in(select(_named_entry.c.id)))
+)
 
 
 class Replacement:
-    """Remembers what a file names, and takes away what it does not; over *connection*, by *bulk*."""
+    """Remembers what a file names, and takes away what it does not; over *connection*, by *bulk* and its *editor*."""
 
-    def __init__(self, connection: sqlite3.Connection, bulk: BulkEditor, domains: Iterable[str]) -> None:
+    def __init__(self, connection: Connection, editor: Editor, bulk: BulkEditor, domains: Iterable[str]) -> None:
         self._connection = connection
+        self._queries = editor.queries
         self._bulk = bulk
         self._domains = set(domains)
         self._has_entries = False
-        for table in _seen.sorted_tables:
-            connection.execute(str(CreateTable(table).compile(dialect=sqlite.dialect())))
-        bulk.tables.seen = self.see
+        for statement in _CREATE:
+            connection.run(statement)
+        bulk.rows.on_named = self.add_named
 
-    def see(self, kept: Kept) -> None:
+    def add_named(self, kept: Kept) -> None:
         """The file names *kept*."""
-        if isinstance(kept, Address):
-            self._domains.add(kept.address.rpartition("@")[2])
-            self._connection.execute(_INSERT["seen_address"], (kept.address,))
-        elif isinstance(kept, Mailbox):
-            self._connection.execute(_INSERT["seen_mailbox"], (kept.id,))
-        elif isinstance(kept, BlockedSender):
-            self._has_entries = True
-            self._connection.execute(_INSERT["seen_entry"], (kept.id,))
-        else:
-            self._domains.add(kept.name)
+        match kept:
+            case Address():
+                self._domains.add(kept.address.rpartition("@")[2])
+                self._connection.run(_NAME_ADDRESS, kept.address)
+            case Mailbox():
+                self._connection.run(_NAME_MAILBOX, kept.id)
+            case BlockedSender():
+                self._has_entries = True
+                self._connection.run(_NAME_ENTRY, kept.id)
+            case Domain():
+                self._domains.add(kept.name)
 
-    def remove_unseen(self, max_percent: float) -> None:
+    def remove_unnamed(self, max_percent: float) -> None:
         """Take away what is in the file's domains and not in the file.
 
         Raises RefusedError where that is more than *max_percent* of the addresses that those domains held before, or
         of all blocked senders.
         """
-        held = sum(1 for (text,) in self._connection.execute(_ALL_ADDRESSES) if self._is_ours(text))
-        self._check("address", "addresses", sum(1 for _ in self._unseen_addresses()), held, max_percent)
-        ((entries,),) = self._connection.execute(_COUNT_ENTRIES).fetchall()
-        self._check("blocked sender", "blocked senders", sum(1 for _ in self._unseen_entries()), entries, max_percent)
-        for entry in list(self._unseen_entries()):
+        held = sum(1 for each in self._queries.addresses() if self._is_ours(each.address))
+        self._check("address", "addresses", sum(1 for _ in self._unnamed_addresses()), held, max_percent)
+        ((entries,),) = self._connection.fetch(_COUNT_ENTRIES)
+        self._check("blocked sender", "blocked senders", sum(1 for _ in self._unnamed_entries()), entries, max_percent)
+        for entry in list(self._unnamed_entries()):
             self._bulk.rows.remove(entry)
-        for mailbox in list(self._unseen_mailboxes()):
+        for mailbox in list(self._unnamed_mailboxes()):
             self._bulk.rows.remove(mailbox)
-        for address in list(self._unseen_addresses()):
+        for address in list(self._unnamed_addresses()):
             self._bulk.rows.remove(address)
 
     def _check(self, kind: str, called: str, gone: int, held: int, max_percent: float) -> None:
@@ -88,30 +94,26 @@ class Replacement:
     def _is_ours(self, address: str) -> bool:
         return address.rpartition("@")[2] in self._domains
 
-    def _unseen_addresses(self) -> Iterator[Address]:
-        for row in self._connection.execute(_UNSEEN_ADDRESSES):
-            address = to_address(row)
-            if self._is_ours(address.address):
-                yield address
+    def _unnamed_addresses(self) -> Iterator[Address]:
+        addresses = map(to_address, self._connection.stream(_UNNAMED_ADDRESSES))
+        return (each for each in addresses if self._is_ours(each.address))
 
-    def _unseen_mailboxes(self) -> Iterator[Mailbox]:
+    def _unnamed_mailboxes(self) -> Iterator[Mailbox]:
         """The mailboxes that the file does not name and whose every address is in its domains."""
-        rows = point.rows_of(self._connection)
-        for (number,) in self._connection.execute(_UNSEEN_MAILBOXES).fetchall():
-            mailbox, held = point.mailbox_numbered(rows, number), point.addresses_of(rows, number)
+        for (number,) in self._connection.fetch(_UNNAMED_MAILBOXES):
+            mailbox, held = self._queries.mailbox_numbered(number), self._queries.addresses_of(number)
             if mailbox and held and all(self._is_ours(each.address) for each in held):
                 yield mailbox
 
-    def _unseen_entries(self) -> Iterator[BlockedSender]:
+    def _unnamed_entries(self) -> Iterator[BlockedSender]:
         """The blocked senders in the file's domains that it does not name; none where it names none at all."""
-        rows = point.rows_of(self._connection)
-        for (number,) in self._connection.execute(_UNSEEN_ENTRIES).fetchall() if self._has_entries else ():
-            entry = point.entry(rows, number)
-            if entry is not None and self._is_inside(rows, entry):
+        for (number,) in self._connection.fetch(_UNNAMED_ENTRIES) if self._has_entries else ():
+            entry = self._queries.entry(number)
+            if entry is not None and self._is_inside(entry):
                 yield entry
 
-    def _is_inside(self, rows: point.Rows, entry: BlockedSender) -> bool:
+    def _is_inside(self, entry: BlockedSender) -> bool:
         if entry.pattern:
             return pattern_domain(entry.pattern) in self._domains
-        holder = point.mailbox_named(rows, fold(entry.mailbox))
-        return holder is not None and any(self._is_ours(each.address) for each in point.addresses_of(rows, holder.id))
+        holder = self._queries.mailbox_named(fold(entry.mailbox))
+        return holder is not None and any(self._is_ours(each.address) for each in self._queries.addresses_of(holder.id))

@@ -11,8 +11,8 @@ from sqlalchemy.schema import CreateTable
 
 from policyd.address import fold, is_pattern
 from policyd.model import Change, Finding, Recipients
+from policyd.store.database import compiled
 from policyd.store.journal import chain_digest
-from policyd.store.point import compiled
 from policyd.store.schema import change
 
 _CACHE_KIBIBYTES = 32768

@@ -21,9 +21,18 @@ from policyd.errors import (
 )
 from policyd.files import acting, drafting, open_to_read, owner_of, scratch, sync
 from policyd.model import Change
-from policyd.store.backup import Tell, Verify, copy_database, empty_file, opened_again
+from policyd.store.backup import Progress, Verify, copy_database, empty_file, opened_again
 from policyd.store.check import Check
-from policyd.store.connect import check_version, connect_writing, empty_log, file_uri, missing_error, store_error
+from policyd.store.database import (
+    Connection,
+    Database,
+    check_version,
+    connect_writing,
+    empty_log,
+    file_uri,
+    missing_error,
+    store_error,
+)
 from policyd.store.journal import Journal, last_change
 from policyd.store.log import beside, new_cookie
 
@@ -38,17 +47,20 @@ class UnfitError(PolicydError):
 
 
 class Restore:
-    """Puts the tables that are in the file *source* into the database at *path*, as a change of *actor*'s at *now*.
+    """Puts the tables that are in the file *source* into *database*, as a change of *actor*'s at *now*.
 
-    *verify* looks at a copy of the file first, and raises what keeps it from being restored. *tell* hears of pages.
+    *verify* looks at a copy of the file first, and raises what keeps it from being restored. *on_progress* hears of
+    pages.
     """
 
-    def __init__(self, path: Path, source: Path, actor: str, now: int, *, tell: Tell, verify: Verify) -> None:
-        self._path = Path(os.path.realpath(path))  # SQLite has its files beside that
+    def __init__(
+        self, database: Database, source: Path, actor: str, now: int, *, on_progress: Progress, verify: Verify
+    ) -> None:
+        self._path = Path(os.path.realpath(database.path))  # SQLite has its files beside that
         self._source = source
         self._actor = actor
         self._now = now
-        self._tell = tell
+        self._on_progress = on_progress
         self._verify = verify
         self._changes: list[Change] = []
         self.kept: Path | None = None  # where what was replaced is; None where there was nothing
@@ -137,9 +149,9 @@ class Restore:
             if not is_locked:
                 is_locked = True
                 self._keep_before(tables)
-            self._tell(total - left, total)
+            self._on_progress(total - left, total)
 
-        with closing(connect_writing(self._path)) as database:
+        with closing(connect_writing(Database.at(self._path))) as database:
             try:
                 # The first step takes the write lock; it must not be the last one, for there is more to do under it.
                 tables.backup(database, pages=max(1, min(_PAGES, pages // 2)), progress=step)
@@ -163,15 +175,15 @@ class Restore:
                 ) from error
             before: dict[str, Any] = {}
             with suppress(sqlite3.Error):  # damaged, or of another version
-                number, digest = last_change(now)
+                number, digest = last_change(Connection(now))
                 before = {"change": number, "digest": digest}
                 _go_on_counting(now, tables)
         self._note(tables, kept, before)
 
     def _note(self, tables: sqlite3.Connection, kept: Path | None, before: dict[str, Any]) -> None:
         self.kept = kept
-        number, digest = last_change(tables)
-        journal = Journal(tables, self._actor, self._now, tell=self._changes.append)
+        number, digest = last_change(Connection(tables))
+        journal = Journal(Connection(tables), self._actor, self._now, on_change=self._changes.append)
         was = {"file": _text(kept), **before} if kept else None
         name = _text(self._source)
         journal.write("database.restore", name, _json(was), _json({"file": name, "change": number, "digest": digest}))

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from policyd.address import fold, name_after, pattern_domain
 from policyd.errors import AddressError, TransferError
 from policyd.model import BlockedSender, Mailbox, Receive, Recipients
-from policyd.rows import BlockRow, ListEdit, Notice, Problem, Record, Row
+from policyd.records import BlockRow, ListEdit, Notice, Problem, Record, Row
 from policyd.transfer import values
 from policyd.transfer.fields import mailbox_of
 from policyd.transfer.formats import Evidence, Format, ReadOptions, Sample, Tables

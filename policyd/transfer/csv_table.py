@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 
 from policyd.errors import AddressError, TransferError
 from policyd.model import BlockedSender, Mailbox
-from policyd.rows import Notice, Problem, Record
+from policyd.records import Notice, Problem, Record
 from policyd.timestamps import show_utc
 from policyd.transfer.delimited import Fields, read_records
 from policyd.transfer.fields import BOTH, KEYS, LISTS, Kind, Parse, make_row, refuse

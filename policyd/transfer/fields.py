@@ -9,7 +9,7 @@ from typing import Any, assert_never
 
 from policyd.address import name_after, normal_pattern
 from policyd.errors import AddressError
-from policyd.rows import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, Problem, Row
+from policyd.records import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, Problem, Row
 from policyd.transfer import values
 from policyd.transfer.values import CellError
 

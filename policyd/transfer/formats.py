@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import BinaryIO, Protocol
 
 from policyd.model import BlockedSender, Domain, Mailbox
-from policyd.rows import Notice, Record
+from policyd.records import Notice, Record
 
 # The formats by name, and where the `FORMAT` of each is: it is imported when it is needed.
 FORMATS: Mapping[str, str] = {

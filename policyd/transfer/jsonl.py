@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from policyd.address import normal_pattern
 from policyd.model import BlockedSender, Mailbox
 from policyd.printable import to_json
-from policyd.rows import Notice, Problem, Record
+from policyd.records import Notice, Problem, Record
 from policyd.transfer.fields import KEYS, Kind, read_object
 from policyd.transfer.formats import Evidence, Format, ReadOptions, Sample, Tables
 from policyd.transfer.text import LINE_LIMIT, Line, find_encoding, read_lines

@@ -10,7 +10,7 @@ from typing import Any
 from policyd.address import check_text, is_pattern, normal_domain, normal_name, normal_pattern, parse_address
 from policyd.errors import PolicydError
 from policyd.model import Receive, Unlisted
-from policyd.rows import ListEdit, Mode
+from policyd.records import ListEdit, Mode
 from policyd.timestamps import read_stored
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"\S*|\S+', re.DOTALL)

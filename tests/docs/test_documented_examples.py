@@ -16,6 +16,7 @@ from policyd.audit import AuditLog
 from policyd.decide import Decider
 from policyd.model import Request, Rule
 from policyd.settings import AuditSettings, Settings, load_settings
+from policyd.store.database import Database
 from policyd.store.lookup import Lookup
 from tests.docs.pages import PAGES, ROOT, blocks, page, parse, section, steps
 
@@ -143,7 +144,7 @@ def test_log_line_that_is_shown_is_the_one_that_policyd_writes(document: str, ru
         recipient=fields["recipient"].strip("<>"),
         policy_context=fields["context"],
     )
-    lookup, sink = Lookup(tmp_path / "policyd.db"), Lines()
+    lookup, sink = Lookup(Database.at(tmp_path / "policyd.db")), Lines()
     decision = Decider(Settings(), lookup).decide(request, int(time.time()))
     lookup.close()
     AuditLog(AuditSettings(), sink).decided(request, decision, float(fields["ms"]))

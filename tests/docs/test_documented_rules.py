@@ -7,7 +7,7 @@ from click.testing import Result
 from policyd import reply
 from policyd.daemon.connection import Timeouts
 from policyd.model import Rule
-from policyd.store import connect
+from policyd.store import database
 from policyd.wire import ATTRIBUTES_LIMIT, REQUEST_LIMIT
 from tests.docs.pages import page, section, table, words
 
@@ -47,6 +47,6 @@ def test_limits_are_those_of_the_pages() -> None:
 
 def test_a_writer_waits_as_long_as_the_pages_say() -> None:
     """Two sections once gave two numbers, and one of them was wrong."""
-    assert connect._WRITER_WAIT_SECONDS == 600
+    assert database._WRITER_WAIT_SECONDS == 600
     for name in ("import", "troubleshooting"):
         assert "ten minutes at most" in words(page(name))

@@ -13,12 +13,12 @@ import pytest
 
 from policyd.errors import StoreWriteError
 from policyd.model import Domain
-from policyd.store.connect import changing
+from policyd.store.database import Database, changing
 from policyd.store.log import has_log
 from tests.fake_smtpd import FakeSmtpd
 from tests.faults.test_database import GOOD, MALLORY, answers, call, fill, question
 from tests.running_daemon import Daemon, until
-from tests.writing import editors_on
+from tests.writing import editor_on
 
 
 @pytest.fixture
@@ -99,8 +99,8 @@ def test_command_whose_files_are_removed_while_it_writes_changes_nothing(daemon,
     kept = daemon.folder / "kept.db"
 
     def write() -> None:
-        with changing(daemon.database) as connection:
-            editor, _ = editors_on(connection)
+        with changing(Database.at(daemon.database)) as connection:
+            editor = editor_on(connection)
             editor.add_domain(Domain("example.net"))
             shutil.copy(daemon.database, kept)
             remove(*suffixes)(daemon)
@@ -119,8 +119,8 @@ def test_command_whose_files_are_removed_while_it_writes_changes_nothing(daemon,
 
 KILLED = """
 import os, signal, sys
-from policyd.store import connect
-connect.empty_log = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+from policyd.store import database
+database.empty_log = lambda path: os.kill(os.getpid(), signal.SIGKILL)
 from click.testing import CliRunner
 from policyd.cli import main
 keeps_open = __import__("sqlite3").connect(sys.argv[1])

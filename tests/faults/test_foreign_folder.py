@@ -20,7 +20,7 @@ import policyd
 from policyd.cli import main
 from policyd.files import replacing
 from policyd.store.backup import back_up
-from policyd.store.connect import create_database
+from policyd.store.database import create_database
 from tests.command_line import Ended
 from tests.fake_smtpd import request
 from tests.running_daemon import LIMIT_SECONDS

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from policyd.store.connect import reading
+from policyd.store.database import reading
+from policyd.store.queries import Queries
 from tests.command_line import CommandLine, command_line
 
 RUNS = 200
@@ -152,8 +153,8 @@ def test_writers_in_the_same_moment_each_get_their_turn(policyd, count):
     """Each has its work ready and waits at one gate, while an export reads: none is turned away, none is lost."""
     fork = multiprocessing.get_context("fork")
     start = fork.Barrier(count)
-    with reading(policyd.database) as connection:
-        assert connection.exec_driver_sql("SELECT count(*) FROM mailbox").fetchall() == [(0,)]
+    with reading(policyd.store) as connection:
+        assert [*Queries(connection).mailboxes()] == []
         writers = [fork.Process(target=add_when_told, args=(policyd, n, start)) for n in range(count)]
         for process in writers:
             process.start()

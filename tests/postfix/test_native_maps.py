@@ -14,6 +14,7 @@ import pytest
 from policyd.decide import Decider
 from policyd.model import Action, Decision, Request, Rule
 from policyd.settings import load_settings
+from policyd.store.database import Database
 from policyd.store.lookup import Lookup
 from tests.running_daemon import Daemon
 
@@ -166,7 +167,7 @@ def run_policyd(policyd: Daemon, *words: str | Path) -> subprocess.CompletedProc
 @contextmanager
 def deciding(policyd: Daemon) -> Iterator[Callable[[str, str, str, str], Decision]]:
     """The code of `policyd check`, for many questions: client address, login, sender and recipient in, decision out."""
-    settings, lookup = load_settings(policyd.config), Lookup(policyd.database)
+    settings, lookup = load_settings(policyd.config), Lookup(Database.at(policyd.database))
     decider, now = Decider(settings, lookup), int(time.time())
 
     def decide(address: str, login: str, sender: str, recipient: str) -> Decision:

@@ -4,7 +4,7 @@ import io
 from collections import Counter
 from typing import Any
 
-from policyd.rows import BlockRow, DomainRow, MailboxRow, Record
+from policyd.records import BlockRow, DomainRow, MailboxRow, Record
 from policyd.transfer.formats import ReadOptions, Tables
 from policyd.transfer.values import whole_list
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from policyd.address import normal_name
 from policyd.errors import TransferError
 from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients
-from policyd.rows import BlockRow, ListEdit, MailboxRow
+from policyd.records import BlockRow, ListEdit, MailboxRow
 from policyd.transfer import address_list
 from policyd.transfer.text import LINE_LIMIT
 from tests.tables_strategies import FixedTables, patterns, tables

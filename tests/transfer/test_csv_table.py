@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from policyd.errors import TransferError
 from policyd.model import Domain, Mailbox, Receive, Unlisted
-from policyd.rows import KEEP, BlockRow, DomainRow, ListEdit, MailboxRow, Mode, Notice, Record
+from policyd.records import KEEP, BlockRow, DomainRow, ListEdit, MailboxRow, Mode, Notice, Record
 from policyd.transfer import csv_table
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.values import CellError, split_list, typed

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policyd.errors import TransferError
-from policyd.rows import BlockRow
+from policyd.records import BlockRow
 from policyd.transfer import address_list, csv_table, detect, formats, jsonl, postfix
 from policyd.transfer.detect import detect_format
 from policyd.transfer.formats import FORMATS, Format, load_format
@@ -92,7 +92,7 @@ def test_every_format_reads_and_writes(name):
 def test_new_format_is_one_file_and_one_line(tmp_path, monkeypatch):
     """Who adds one needs to know no other."""
     (tmp_path / "shouted_list.py").write_text(
-        "from policyd.rows import BlockRow, Record\n"
+        "from policyd.records import BlockRow, Record\n"
         "from policyd.transfer.formats import Evidence, Format\n"
         "def read(stream, options):\n"
         "    for number, line in enumerate(stream.read().decode().splitlines(), 1):\n"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from policyd.errors import TransferError
 from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients
-from policyd.rows import KEEP, BlockRow, ListEdit, MailboxRow, Mode, Notice, Problem, Record
+from policyd.records import KEEP, BlockRow, ListEdit, MailboxRow, Mode, Notice, Problem, Record
 from policyd.transfer import exchange
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.text import LINE_LIMIT

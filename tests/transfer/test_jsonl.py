@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyd.model import Mailbox, Receive, Unlisted
-from policyd.rows import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, Mode
+from policyd.records import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, Mode
 from policyd.transfer import jsonl
 from policyd.transfer.text import LINE_LIMIT
 from tests.tables_strategies import FixedTables, tables

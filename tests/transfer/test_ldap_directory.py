@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from policyd.model import Mailbox, Receive
-from policyd.rows import KEEP, ListEdit, MailboxRow, Record
+from policyd.records import KEEP, ListEdit, MailboxRow, Record
 from policyd.transfer import ldif
 from policyd.transfer.formats import ReadOptions
 from tests.fake_smtpd import request

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from policyd.address import fold, normal_name
 from policyd.errors import AddressError, TransferError
 from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted
-from policyd.rows import KEEP, ListEdit, MailboxRow, Mode, Notice, Problem, Record
+from policyd.records import KEEP, ListEdit, MailboxRow, Mode, Notice, Problem, Record
 from policyd.transfer import ldif
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.ldif import entries, people

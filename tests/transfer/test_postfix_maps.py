@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted
-from policyd.rows import KEEP, AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow
+from policyd.records import KEEP, AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow
 from policyd.transfer import postfix
 from policyd.transfer.text import LINE_LIMIT
 from tests.tables_strategies import FixedTables, tables

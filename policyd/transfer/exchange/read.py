@@ -13,7 +13,7 @@ from typing import BinaryIO, TypeVar
 from policyd.address import fold, normal_name
 from policyd.errors import AddressError, TransferError
 from policyd.model import Receive
-from policyd.rows import KEEP, BlockRow, Keep, ListEdit, MailboxRow, Mode, Notice, Problem, Record, Row
+from policyd.records import KEEP, BlockRow, Keep, ListEdit, MailboxRow, Mode, Notice, Problem, Record, Row
 from policyd.transfer.delimited import Fields, read_records
 from policyd.transfer.exchange.cells import Cell, Part, common_name, is_delete, read_cell, read_proxies, unescape
 from policyd.transfer.exchange.header import NAMING, Column, Header, read_header

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import BinaryIO
 
 from policyd.errors import TransferError
-from policyd.rows import Notice, Problem
+from policyd.records import Notice, Problem
 from policyd.transfer.ldif.names import Name, parse_name
 from policyd.transfer.text import LINE_LIMIT, Line, find_encoding, read_lines
 

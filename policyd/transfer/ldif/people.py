@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from policyd.address import normal_name, parse_address
 from policyd.errors import AddressError, TransferError
-from policyd.rows import Problem
+from policyd.records import Problem
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.ldif.entries import ACCEPTED, MEMBERS, NAMES, REJECTED, Block, Entry, read_entries
 from policyd.transfer.ldif.names import Name, name_key, parse_name

@@ -12,7 +12,7 @@ from typing import BinaryIO, assert_never
 
 from policyd.errors import AddressError
 from policyd.model import Receive
-from policyd.rows import KEEP, Keep, ListEdit, MailboxRow, Mode, Notice, Problem, Record
+from policyd.records import KEEP, Keep, ListEdit, MailboxRow, Mode, Notice, Problem, Record
 from policyd.transfer.formats import Evidence, ReadOptions, Sample
 from policyd.transfer.ldif.entries import ACCEPTED, NAMES, REJECTED, Edit, Entry, Operation, read_entries
 from policyd.transfer.ldif.people import (

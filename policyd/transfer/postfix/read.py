@@ -23,7 +23,7 @@ from typing import BinaryIO
 from policyd.address import check_text, is_pattern, normal_domain, normal_pattern
 from policyd.errors import AddressError
 from policyd.model import Receive, Unlisted
-from policyd.rows import (
+from policyd.records import (
     KEEP,
     AddressRow,
     BlockRow,

@@ -8,10 +8,9 @@ import pytest
 
 from policyd.errors import StoreError
 from policyd.model import Domain
-from policyd.store.connect import changing, driver_connection
+from policyd.store.database import changing
 from policyd.store.edit import Editor
 from policyd.store.journal import Journal
-from policyd.store.write import Writer
 from tests.command_line import command_line
 
 LINES = [
@@ -98,10 +97,9 @@ def test_change_and_journal_row_fail_together(policyd):
     policyd.run("domain add example.com")
 
     def change_by_nobody() -> None:
-        with changing(policyd.database) as connection:
-            driver = driver_connection(connection)
-            journal = Journal(driver, None, 1)  # type: ignore[arg-type]
-            Editor(connection, Writer(driver, journal), 1).add_domain(Domain("example.net"))
+        with changing(policyd.store) as connection:
+            journal = Journal(connection, None, 1)  # type: ignore[arg-type]
+            Editor(connection, journal).add_domain(Domain("example.net"))
 
     with pytest.raises(StoreError) as caught:
         change_by_nobody()

@@ -15,11 +15,11 @@ import pytest
 
 from policyd.errors import StoreCreateError, StoreError, StoreMissingError, StoreWriteError
 from policyd.model import Domain
-from policyd.store import read
-from policyd.store.connect import changing, create_database, reading
+from policyd.store.database import Database, changing, create_database, reading
+from policyd.store.queries import Queries
 from policyd.store.schema import VERSION
 from tests.command_line import LIMIT_SECONDS, MEMORY, CommandLine, Ended
-from tests.writing import editors_on
+from tests.writing import editor_on
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
@@ -123,8 +123,8 @@ def test_two_creating_at_once_both_get_a_whole_database(policyd):
 def test_create_is_refused_where_there_is_one(policyd):
     """Unless the caller only needs that there is one."""
     with pytest.raises(StoreCreateError):
-        create_database(policyd.database)
-    create_database(policyd.database, exist_ok=True)
+        create_database(policyd.store)
+    create_database(policyd.store, exist_ok=True)
     assert policyd.run("domain list") == "example.com\treject\n"
 
 
@@ -133,7 +133,7 @@ def test_file_is_for_its_owner_and_group_whatever_the_umask(folder):
     for umask in (0o000, 0o077):
         before = os.umask(umask)
         try:
-            create_database(folder / f"{umask}.db")
+            create_database(Database.at(folder / f"{umask}.db"))
         finally:
             os.umask(before)
         assert stat.S_IMODE((folder / f"{umask}.db").stat().st_mode) == 0o640
@@ -258,20 +258,20 @@ def test_log_is_empty_after_a_change(policyd):
 
 def test_change_is_seen_by_who_reads_already(policyd):
     """A reader keeps its one state of the tables, and doesn't hold the writer up."""
-    with reading(policyd.database) as connection:
-        assert [each.name for each in read.domains(connection)] == ["example.com"]
+    with reading(policyd.store) as connection:
+        assert [each.name for each in Queries(connection).domains()] == ["example.com"]
         policyd.run("domain add example.net")
-        assert [each.name for each in read.domains(connection)] == ["example.com"]
-    with reading(policyd.database) as connection:
-        assert [each.name for each in read.domains(connection)] == ["example.com", "example.net"]
+        assert [each.name for each in Queries(connection).domains()] == ["example.com"]
+    with reading(policyd.store) as connection:
+        assert [each.name for each in Queries(connection).domains()] == ["example.com", "example.net"]
 
 
 def test_failure_in_mid_command_leaves_neither_change_nor_journal(policyd):
     """A changed row and its journal row commit together or not at all."""
 
     def stop_in_the_middle() -> None:
-        with changing(policyd.database) as connection:
-            editor, _ = editors_on(connection)
+        with changing(policyd.store) as connection:
+            editor = editor_on(connection)
             editor.add_domain(Domain("example.net"))
             editor.remove_domain("example.com")
             raise KeyboardInterrupt
@@ -286,10 +286,10 @@ def test_full_database_is_told_and_nothing_half_written(policyd):
     """SQLite's own limit stands for a disk's."""
 
     def add_more_than_fits() -> None:
-        with changing(policyd.database) as connection:
-            ((pages,),) = connection.exec_driver_sql("PRAGMA page_count").fetchall()
-            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}").close()
-            editor, _ = editors_on(connection)
+        with changing(policyd.store) as connection:
+            ((pages,),) = connection.driver.execute("PRAGMA page_count").fetchall()
+            connection.driver.execute(f"PRAGMA max_page_count = {pages}").close()
+            editor = editor_on(connection)
             for number in range(5000):
                 editor.add_domain(Domain(f"d{number}.example"))
 
@@ -365,11 +365,11 @@ def test_folder_that_may_not_be_entered_is_no_missing_database(policyd, line):
 
 def test_second_writer_waits_for_the_first(policyd):
     """One after the other; none is turned away."""
-    with changing(policyd.database) as connection:
+    with changing(policyd.store) as connection:
         waiting = policyd.start(["-v", "domain", "add", "second.example"])
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(1.5)
-        editor, _ = editors_on(connection)
+        editor = editor_on(connection)
         editor.add_domain(Domain("first.example"))
     assert waiting.communicate(timeout=LIMIT_SECONDS) == ("", "domain second.example: added: unlisted reject\n")
     assert policyd.journal()[1:] == [("domain.add", "first.example"), ("domain.add", "second.example")]
@@ -379,5 +379,5 @@ def test_errors_of_the_store_are_of_one_family(folder):
     """Who serves mail catches one class."""
     for kind in (StoreMissingError, StoreWriteError, StoreCreateError):
         assert issubclass(kind, StoreError)
-    with pytest.raises(StoreMissingError), reading(folder / "none.db"):
+    with pytest.raises(StoreMissingError), reading(Database.at(folder / "none.db")):
         pass

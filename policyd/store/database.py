@@ -1,17 +1,19 @@
-"""Opening the database file: made whole or not at all, read-only for readers, one writer at a time."""
+"""Which database, and transactions on it: made whole or not at all, read-only for readers, one writer at a time."""
 
 import errno
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection as Connection  # what `reading` and `changing` give
-from sqlalchemy import create_engine, event
+from sqlalchemy import Dialect, create_engine
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool, StaticPool
+from sqlalchemy.pool import StaticPool
 
 from policyd.errors import (
     StoreCreateError,
@@ -32,19 +34,104 @@ _NO_FILES = ((0, 0), (0, 0))
 _LOG_WAIT_SECONDS = 0.1  # for the daemon, which reads for microseconds
 
 
-def database_path(url: str) -> Path:
-    """The file of a `sqlite:///` URL."""
-    return Path(url.removeprefix("sqlite:///"))
+SQLITE = sqlite.dialect(paramstyle="qmark")
 
 
-def connect_reading(path: Path) -> sqlite3.Connection:
-    """A read-only DBAPI connection to the tables. Raises StoreError. Root must act as `owner_of` the path."""
-    return _connect(path, "ro", _READER_WAIT_SECONDS)
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Which database: a file of SQLite's, by its `sqlite:///` URL."""
+
+    url: str
+
+    @classmethod
+    def at(cls, path: Path) -> "Database":
+        """The database in the file at *path*."""
+        return cls(f"sqlite:///{path}")
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.url.removeprefix("sqlite:///"))
+
+    def exists(self) -> bool:
+        """Whether it has been made."""
+        return self.path.exists()
+
+    def __str__(self) -> str:
+        """What messages call it."""
+        return str(self.path)
 
 
-def connect_writing(path: Path) -> sqlite3.Connection:
+class Statement:
+    """A statement of SQLAlchemy's, compiled at its first use, and once for each engine."""
+
+    __slots__ = ("_construct", "_texts")
+
+    def __init__(self, construct: Any) -> None:
+        self._construct = construct
+        self._texts: dict[str, str] = {}
+
+    def text(self, dialect: Dialect) -> str:
+        """The statement as *dialect* has it, with placeholders for the values in their order."""
+        text = self._texts.get(dialect.name)
+        if text is None:
+            text = self._texts[dialect.name] = str(self._construct.compile(dialect=dialect))
+        return text
+
+
+class Connection:
+    """One transaction on the tables. Statements run on the driver: a quarter of the time that SQLAlchemy's own take."""
+
+    __slots__ = ("_dialect", "_execute", "driver")
+
+    def __init__(self, driver: sqlite3.Connection, dialect: Dialect = SQLITE) -> None:
+        self.driver = driver
+        self._execute = driver.execute
+        self._dialect = dialect
+
+    def fetch(self, statement: Statement, *values: Any) -> list[tuple[Any, ...]]:
+        """All rows that *statement* finds."""
+        return self._execute(statement.text(self._dialect), values).fetchall()
+
+    def stream(self, statement: Statement, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """The rows that *statement* finds, one by one: memory does not grow with their number."""
+        return self._execute(statement.text(self._dialect), values)
+
+    def run(self, statement: Statement, *values: Any) -> None:
+        """Run *statement*, which finds nothing."""
+        self._execute(statement.text(self._dialect), values)
+
+    def insert(self, statement: Statement, *values: Any) -> int:
+        """Run *statement*, which inserts a row; the row's number."""
+        return self._execute(statement.text(self._dialect), values).lastrowid or 0
+
+    def set_savepoint(self) -> None:
+        """Begin a part of the transaction that can be rolled back alone."""
+        self._execute("SAVEPOINT part")
+
+    def release_savepoint(self) -> None:
+        """Keep what was done since the savepoint."""
+        self._execute("RELEASE SAVEPOINT part")
+
+    def roll_back_to_savepoint(self) -> None:
+        """Undo what was done since the savepoint, and release it."""
+        self._execute("ROLLBACK TO SAVEPOINT part")
+        self._execute("RELEASE SAVEPOINT part")
+
+
+def compiled(construct: Any) -> str:
+    """*construct* as SQLite's text, with `?` for its parameters in their order: for what only SQLite is asked."""
+    return str(construct.compile(dialect=SQLITE))
+
+
+def connect_reading(database: Database) -> sqlite3.Connection:
+    """A read-only DBAPI connection to the tables. Raises StoreError. Root must act as `owner_of` its path."""
+    return _connect(database.path, "ro", _READER_WAIT_SECONDS)
+
+
+def connect_writing(database: Database) -> sqlite3.Connection:
     """A DBAPI connection that can change the tables, one writer after the other. Raises StoreError."""
-    return _connect(path, "rw", _WRITER_WAIT_SECONDS)
+    return _connect(database.path, "rw", _WRITER_WAIT_SECONDS)
 
 
 def file_uri(path: Path) -> str:
@@ -53,11 +140,12 @@ def file_uri(path: Path) -> str:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[Connection]:
+def reading(database: Database) -> Iterator[Connection]:
     """A connection that sees one state of the tables. Raises StoreError.
 
     What it makes beside the file goes again, and so does what a writer left in the log because of this reader.
     """
+    path = database.path
     is_alone = identity(path)[1:] == _NO_FILES
     try:
         with _transaction(path, "ro", _READER_WAIT_SECONDS, "BEGIN") as connection:
@@ -68,34 +156,29 @@ def reading(path: Path) -> Iterator[Connection]:
 
 
 @contextmanager
-def changing(path: Path, *, cache_mebibytes: int = 2) -> Iterator[Connection]:
+def changing(database: Database, *, cache_mebibytes: int = 2) -> Iterator[Connection]:
     """The one connection that may change the tables, in one transaction, kept if the block ends well.
 
     Raises StoreError, with the tables as they were. Of the file, *cache_mebibytes* are kept in memory.
     """
+    path = database.path
     with _transaction(path, "rw", _WRITER_WAIT_SECONDS, "BEGIN IMMEDIATE") as connection:
-        driver_connection(connection).execute(f"PRAGMA cache_size = {-1024 * cache_mebibytes}")
+        connection.driver.execute(f"PRAGMA cache_size = {-1024 * cache_mebibytes}")
         files = identity(path)
         yield connection
         # The first page says of which file the log is, and is written where something else is changed in it, too.
-        driver_connection(connection).execute(f"PRAGMA user_version = {VERSION}")
+        connection.driver.execute(f"PRAGMA user_version = {VERSION}")
         if identity(path) != files:
             raise StoreWriteError(f"{path}: {_MOVED}, nothing was changed: do it again")
     empty_log(path)
 
 
-def driver_connection(connection: Connection) -> sqlite3.Connection:
-    """The DBAPI connection beneath *connection*, in the same transaction."""
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
-    return driver
-
-
-def create_database(path: Path, *, exist_ok: bool = False) -> None:
+def create_database(database: Database, *, exist_ok: bool = False) -> None:
     """Make the database, as the owner of its folder: the whole file appears at once.
 
     Raises StoreCreateError, also if there is one already, unless *exist_ok*.
     """
+    path = database.path
     check_database(path)
     try:
         with closing(_new_tables()) as tables, acting(owner_of(path)), drafting(path) as draft:
@@ -149,18 +232,21 @@ def missing_error(path: Path, error: OSError) -> StoreError:
 
 
 @contextmanager
-def _transaction(path: Path, mode: str, wait_seconds: float, begin: str) -> Iterator[Connection]:
-    engine = create_engine("sqlite://", creator=lambda: _connect(path, mode, wait_seconds), poolclass=NullPool)
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+def _begun(path: Path, mode: str, wait_seconds: float, begin: str) -> Iterator[sqlite3.Connection]:
+    """A DBAPI connection in a transaction, which is committed if the block ends well, else rolled back."""
+    with closing(_connect(path, mode, wait_seconds)) as driver:
+        driver.execute(begin)
         # From here on the state is held, and SQLite opens nothing more by name.
-        connection.exec_driver_sql("PRAGMA schema_version")
+        driver.execute("PRAGMA schema_version")
+        yield driver
+        driver.execute("COMMIT")
 
+
+@contextmanager
+def _transaction(path: Path, mode: str, wait_seconds: float, begin: str) -> Iterator[Connection]:
     try:
-        with entered(engine.begin(), owner_of(path)) as connection:
-            yield connection
+        with entered(_begun(path, mode, wait_seconds, begin), owner_of(path)) as driver:
+            yield Connection(driver)
     except FileNotFoundError as error:
         raise missing_error(path, error) from error
     except (DBAPIError, sqlite3.Error) as error:

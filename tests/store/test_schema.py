@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from policyd.store.connect import create_database
+from policyd.store.database import Database, create_database
 from policyd.store.schema import APPLICATION_ID, VERSION, metadata
 
 COLUMNS = [column for table in metadata.sorted_tables for column in table.columns]
@@ -14,7 +14,7 @@ COLUMNS = [column for table in metadata.sorted_tables for column in table.column
 def new(tmp_path_factory):
     """A database as it was made."""
     path = tmp_path_factory.mktemp("new") / "policyd.db"
-    create_database(path)
+    create_database(Database.at(path))
     return path
 
 

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from policyd.errors import RefusedError
 from policyd.model import Change
-from policyd.store.connect import changing, driver_connection
-from policyd.store.dump import Dump
+from policyd.store.database import changing
+from policyd.store.queries import Queries
 from policyd.store.undo import undo_changeset
 from tests.command_line import command_line
-from tests.writing import writer_on
+from tests.writing import editor_on
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def policyd():
 
 def contents(policyd):
     """Everything in the tables, numbers and times included."""
-    with changing(policyd.database) as connection:
-        dump = Dump(driver_connection(connection), 0)
+    with changing(policyd.store) as connection:
+        dump = Queries(connection)
         return [*dump.domains()], [*dump.mailboxes()], [*dump.blocked_senders()]
 
 
@@ -41,9 +41,8 @@ def last_changeset(policyd):
 def undo(policyd, changeset):
     """Undo a changeset; what it tells the journal is returned."""
     told: list[Change] = []
-    with changing(policyd.database) as connection:
-        driver = driver_connection(connection)
-        undo_changeset(driver, writer_on(driver, verb="undo", tell=told.append), changeset)
+    with changing(policyd.store) as connection:
+        undo_changeset(editor_on(connection, verb="undo", on_change=told.append), changeset)
     return [(change.operation, change.object) for change in told]
 
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from policyd.files import replacing
-from policyd.rows import Record
+from policyd.records import Record
 from policyd.transfer.delimited import read_records
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.text import find_encoding, read_lines

@@ -6,12 +6,13 @@ import pytest
 
 from policyd.errors import RefusedError
 from policyd.model import Receive, Unlisted
-from policyd.rows import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, Mode, Problem, Record
-from policyd.store.connect import changing, driver_connection
-from policyd.store.dump import Dump
+from policyd.records import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, Mode, Problem, Record
+from policyd.store.bulk import BulkEditor
+from policyd.store.database import changing
+from policyd.store.queries import Queries
 from policyd.store.replace import Replacement
 from tests.command_line import command_line
-from tests.writing import NOW, bulk_on
+from tests.writing import NOW, bulk_on, editor_on
 
 
 @pytest.fixture
@@ -28,8 +29,8 @@ def policyd():
 
 def imported(policyd, *rows, add_domains=False):
     """The problems of an import of *rows*, each a record of its own if it isn't a tuple of rows; and its tally."""
-    with changing(policyd.database) as connection:
-        bulk = bulk_on(driver_connection(connection), add_domains=add_domains)
+    with changing(policyd.store) as connection:
+        bulk = bulk_on(connection, adds_domains=add_domains)
         problems = []
         for line, row in enumerate(rows, 1):
             record = Record(line, f"line {line}", row if isinstance(row, tuple) else (row,))
@@ -58,8 +59,8 @@ def refused(policyd, *rows, **options):
 @contextmanager
 def dumped(policyd):
     """All there is."""
-    with changing(policyd.database) as connection:
-        yield Dump(driver_connection(connection), 0)
+    with changing(policyd.store) as connection:
+        yield Queries(connection)
 
 
 def contents(policyd):
@@ -268,8 +269,8 @@ def test_what_would_do_nothing_or_harm_is_a_row_error(policyd, row, message):
 def test_problems_of_the_reader_are_handed_through(policyd):
     """A record that could not be read is not applied."""
     problem = Problem("is wrong", "name", 291)
-    with changing(policyd.database) as connection:
-        bulk = bulk_on(driver_connection(connection))
+    with changing(policyd.store) as connection:
+        bulk = bulk_on(connection)
         assert bulk.apply(Record(1, "x", (MailboxRow("x"),), (problem,))) == (problem,)
         assert [*bulk.finish()] == []
     assert len(policyd.json("mailbox list")) == 2
@@ -485,14 +486,14 @@ def test_case_of_a_name_follows_the_file(policyd):
 
 def replaced(policyd, *rows, max_percent=100, domains=()):
     """The tally of an import of *rows* in place of what their domains hold."""
-    with changing(policyd.database) as connection:
-        driver = driver_connection(connection)
-        bulk = bulk_on(driver)
-        replacement = Replacement(driver, bulk, domains)
+    with changing(policyd.store) as connection:
+        editor = editor_on(connection, verb="import")
+        bulk = BulkEditor(connection, editor)
+        replacement = Replacement(connection, editor, bulk, domains)
         for row in rows:
             assert bulk.apply(Record(1, "", (row,))) == ()
         assert [problems for _, problems in bulk.finish() if problems] == []
-        replacement.remove_unseen(max_percent)
+        replacement.remove_unnamed(max_percent)
     return dict(bulk.tally)
 
 

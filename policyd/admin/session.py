@@ -1,0 +1,124 @@
+"""How any face reads the tables and changes them: a transaction, its journal, and after the commit the audit."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from policyd.audit import AuditLog
+from policyd.model import Change
+from policyd.settings import AuditSettings
+from policyd.store.database import Connection, Database, changing, create_database, reading
+from policyd.store.edit import Editor
+from policyd.store.journal import Journal
+from policyd.store.queries import Queries
+from policyd.syslog import open_sink
+
+
+class _DiscardedError(Exception):
+    """Ends a transaction without keeping anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The one line in the audit for a changeset of more than *above* changes, instead of a line for each."""
+
+    operation: str
+    about: str
+    above: int = 0
+
+
+class Changing:
+    """A changeset that is being made by `edit`, over `connection`; afterwards, what came of it.
+
+    `changes` are the changes, of a changeset that gets a `Summary` only those up to its limit, and one more; `count`
+    is how many there are. `is_logged` is false where syslog took no line.
+    """
+
+    def __init__(self, connection: Connection, actor: str, now: int, verb: str, summary: Summary | None) -> None:
+        self._limit = None if summary is None else summary.above + 1
+        collects = summary is None or summary.above > 0
+        self._journal = Journal(connection, actor, now, verb=verb, on_change=self._collect if collects else None)
+        self._is_discarded = False
+        self.connection = connection
+        self.edit = Editor(connection, self._journal)
+        self.changes: list[Change] = []
+        self.is_kept = False
+        self.is_logged = True
+
+    @property
+    def count(self) -> int:
+        """How many changes there are."""
+        return self._journal.count
+
+    @property
+    def changeset(self) -> int | None:
+        """The number of the changeset, None where nothing was changed, or nothing is kept."""
+        return self._journal.changeset if self.count and self.is_kept else None
+
+    def discard(self) -> None:
+        """Keep nothing of it: the tables will be as they were."""
+        self._is_discarded = True
+
+    def _collect(self, change: Change) -> None:
+        if self._limit is None or len(self.changes) < self._limit:
+            self.changes.append(change)
+
+    def _end(self) -> None:
+        """The last thing in the transaction."""
+        if self._is_discarded:
+            raise _DiscardedError
+        self.is_kept = True
+
+
+class Session:
+    """The tables of *database*, and the audit for what is changed in them."""
+
+    def __init__(self, database: Database, audit: AuditSettings) -> None:
+        self.database = database
+        self._audit = audit
+
+    @contextmanager
+    def reading(self) -> Iterator[Queries]:
+        """One state of the tables. Raises StoreError."""
+        with reading(self.database) as connection:
+            yield Queries(connection)
+
+    @contextmanager
+    def changing(
+        self,
+        actor: str,
+        now: int,
+        *,
+        verb: str = "",
+        summary: Summary | None = None,
+        may_create: bool = False,
+        cache_mebibytes: int = 2,
+    ) -> Iterator[Changing]:
+        """A changeset by *actor* at *now*, in Unix seconds: kept, then logged, if the block ends well.
+
+        *verb*, if given, is what the journal calls each change: import, undo. What can be the first change of all
+        *may_create* the database. Of the file, *cache_mebibytes* are kept in memory. Raises StoreError.
+        """
+        if may_create and not self.database.exists():
+            create_database(self.database, exist_ok=True)
+        made: Changing | None = None
+        with suppress(_DiscardedError), changing(self.database, cache_mebibytes=cache_mebibytes) as connection:
+            made = Changing(connection, actor, now, verb, summary)
+            yield made
+            made._end()
+
+        # Only what is committed is logged: a line about something that was rolled back would be a lie.
+        if made is not None and made.is_kept and made.count:
+            changes: Sequence[Change] = made.changes
+            if summary is not None and made.count > summary.above:
+                number, after = made.changeset or 0, json.dumps({"changes": made.count})
+                changes = [Change(number, now, actor, number, summary.operation, summary.about, None, after)]
+            made.is_logged = self.log(changes)
+
+    def log(self, changes: Sequence[Change]) -> bool:
+        """Log *changes*, which are committed; whether syslog took every line."""
+        audit = AuditLog(self._audit, open_sink(self._audit))
+        for change in changes:
+            audit.changed(change)
+        return not audit.close()

@@ -1,0 +1,51 @@
+"""Looking after the database: it is made, looked at, counted, copied, and put back as it was."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from policyd.admin.session import Session
+from policyd.model import Change
+from policyd.store.backup import Progress, Verify, back_up
+from policyd.store.check import Check, Checked
+from policyd.store.database import Database, create_database, reading
+from policyd.store.restore import Restore
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A restore: the change that it is in the journal, and the file with what it replaced, None where nothing was."""
+
+    change: Change
+    kept: Path | None
+    is_logged: bool
+
+
+def create(database: Database) -> None:
+    """Make the database. Raises StoreCreateError, also if there is one already."""
+    create_database(database)
+
+
+def check(database: Database, look: Callable[[Check], Checked]) -> Checked:
+    """What *look* says of one state of the database, while others change it. Raises StoreError."""
+    with reading(database) as connection:
+        return look(Check(connection.driver))
+
+
+def copy_to(database: Database, target: Path, on_progress: Progress, verify: Verify) -> None:
+    """Copy one state of the database to *target*, which appears whole, after *verify* has read it.
+
+    *on_progress* hears how many pages of how many are done. Raises StoreError.
+    """
+    back_up(database, target, on_progress, verify)
+
+
+def restore(session: Session, source: Path, actor: str, now: int, *, on_progress: Progress, verify: Verify) -> Restored:
+    """Make the database what it was when the backup *source* was made, as a change by *actor* at *now*, and log it.
+
+    *verify* looks at the backup first, and raises what keeps it from being restored. Raises StoreError and UnfitError;
+    then the database is as it was.
+    """
+    work = Restore(session.database, source, actor, now, on_progress=on_progress, verify=verify)
+    change = work.run()
+    return Restored(change, work.kept, session.log([change]))

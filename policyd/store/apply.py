@@ -1,0 +1,297 @@
+"""A row of a file -> what the editor shall make of it; and what came of each object, counted."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from policyd.address import fold, is_pattern, name_after
+from policyd.errors import NotYetError, RefusedError
+from policyd.model import Address, BlockedSender, Domain, Mailbox
+from policyd.records import KEEP, AddressRow, BlockRow, DomainRow, Keep, ListEdit, MailboxRow, Mode, Row
+from policyd.store.edit import NO_END, Editor, EntryTerms, MailboxTerms, need_mailbox
+from policyd.store.journal import Kept
+
+_Value = TypeVar("_Value")
+
+_KINDS = {Domain: "domain", Mailbox: "mailbox", Address: "address", BlockedSender: "blocked sender"}
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What a mailbox's row says of other mailboxes, which has to wait; what the mailbox was and is without that."""
+
+    row: MailboxRow
+    before: Mailbox | None
+    after: Mailbox
+
+
+class RowApplier:
+    """Applies rows by *editor*. Domains of new addresses are managed too, if it *adds_domains*.
+
+    `tally` counts what came of the objects, by pairs like ("mailbox", "added"): added, changed, removed, unchanged.
+    `on_named`, if set, gets each object that the file names, as it stands then.
+    """
+
+    def __init__(self, editor: Editor, *, adds_domains: bool = False) -> None:
+        self._editor = editor
+        self._queries = editor.queries
+        self._adds_domains = adds_domains
+        self.tally: Counter[tuple[str, str]] = Counter()
+        self.on_named: Callable[[Kept], None] | None = None
+
+    def apply(self, row: Row | References, *, is_last: bool) -> References | None:
+        """Apply *row*; what is returned has to wait until every other row is applied, and *is_last* is true.
+
+        Raises RefusedError, and NotYetError if another mailbox has to be there, or to give an address up, first. Then
+        nothing was written, but perhaps domains.
+        """
+        match row:
+            case MailboxRow():
+                if not is_last and _has_references(row):
+                    return self._apply_without_references(row)
+                self._apply_mailbox(row)
+            case BlockRow():
+                self._apply_block(row)
+            case AddressRow():
+                self._apply_alias(row, is_last)
+            case References():
+                self._apply_mailbox(row.row, row)
+            case DomainRow():
+                self._apply_domain(row)
+        return None
+
+    def remove(self, kept: Mailbox | Address | BlockedSender) -> None:
+        """Take away *kept*, and with a mailbox all that hangs on it."""
+        match kept:
+            case Mailbox():
+                for gone in self._editor.remove_mailbox(kept.name):
+                    self.count(gone, None)
+            case Address():
+                held = self._queries.addresses_of(need_mailbox(self._queries, kept.mailbox).id)
+                self._set_addresses(kept.mailbox, held, [each.address for each in held if each != kept])
+            case BlockedSender():
+                self._editor.remove_entry(kept)
+                self.count(kept, None)
+
+    def count(self, before: Kept | None, after: Kept | None) -> None:
+        """Count what came of an object, which was *before* and is *after*; the file names it, unless it goes."""
+        what = "unchanged" if before == after else "changed"
+        if before is None:
+            what = "added"
+        elif after is None:
+            what = "removed"
+        self.tally[_KINDS[type(before or after)], what] += 1
+        if self.on_named is not None and after is not None and not isinstance(after, Address):
+            self.on_named(after)
+
+    def _apply_domain(self, row: DomainRow) -> None:
+        before = self._queries.domain(row.name)
+        _check_mode(row.mode, f"the domain {row.name}", before is not None)
+        if row.mode is Mode.DELETE:
+            # A command would ask whether the addresses shall go too; of a file nobody can ask that.
+            if self._editor.has_addresses(row.name):
+                raise RefusedError(f"{row.name} has addresses; remove them first")
+            self._editor.remove_domain(row.name)
+            self.count(before, None)
+            return
+        if before is None:
+            after = Domain(row.name) if isinstance(row.unlisted, Keep) else Domain(row.name, row.unlisted)
+            self._editor.add_domain(after)
+        else:
+            after = replace(before, unlisted=_given(row.unlisted) or before.unlisted)
+            self._editor.set_domain(row.name, after.unlisted)
+        self.count(before, after)
+
+    # --- Mailboxes ---
+
+    def _apply_without_references(self, row: MailboxRow) -> References:
+        """Apply what *row* says of the mailbox alone."""
+        alone = replace(row, accepted=KEEP, rejected=KEEP)
+        before = self._named_mailbox(row)
+        after = self._write_mailbox(alone, before)
+        references = MailboxRow(after.name, Mode.MODIFY, accepted=row.accepted, rejected=row.rejected)
+        return References(references, before, after)
+
+    def _apply_mailbox(self, row: MailboxRow, waited: References | None = None) -> None:
+        before = self._named_mailbox(row)
+        if row.mode is Mode.DELETE:
+            _check_mode(row.mode, f"the mailbox {row.name}", before is not None)
+            assert before is not None
+            self.remove(before)
+            return
+        after = self._write_mailbox(row, before)
+        self.count(waited.before if waited else before, after)
+        if not isinstance(row.rejected, Keep):
+            self._reject_senders(after, row.rejected)
+
+    def _write_mailbox(self, row: MailboxRow, before: Mailbox | None) -> Mailbox:
+        """Make the mailbox what *row* says, but for whom it rejects, and return it."""
+        name = before.name if before else self._free_name(row)
+        _check_mode(row.mode, f"the mailbox {name}", before is not None)
+
+        # Everything that may be refused comes before anything is written.
+        terms = self._mailbox_terms(row, before)
+        new_name = row.name if before and not row.is_named_by_address else name
+        after = self._editor.mailbox_after(before or Mailbox(name), new_name, terms)
+        held = self._queries.addresses_of(before.id) if before else []
+        wanted = None if isinstance(row.addresses, Keep) else self._wanted_addresses(held, row.addresses)
+
+        after = self._editor.put_mailbox(before, after)
+        if wanted is not None:
+            self._set_addresses(after.name, [replace(each, mailbox=after.name) for each in held], wanted)
+        if self.on_named is not None:
+            self._name_addresses(row, after)
+        return after
+
+    def _named_mailbox(self, row: MailboxRow) -> Mailbox | None:
+        """The mailbox that *row* is about, if it is there; one named by its address is the one that has it."""
+        if row.is_named_by_address and isinstance(row.addresses, ListEdit):
+            return self._queries.mailbox_with(row.addresses.add[0])
+        return self._queries.mailbox_named(fold(row.name))
+
+    def _free_name(self, row: MailboxRow) -> str:
+        """The name for a new mailbox: where an address named it and the name is taken, with the domain behind."""
+        if not row.is_named_by_address or self._queries.mailbox_named(fold(row.name)) is None:
+            return row.name
+        assert isinstance(row.addresses, ListEdit)
+        address = row.addresses.add[0]
+        name = name_after(address, has_domain=True)
+        if self._queries.mailbox_named(fold(name)) is not None:
+            raise RefusedError(f"there is a mailbox {name} already, and it does not have {address}; give a name")
+        return name
+
+    def _mailbox_terms(self, row: MailboxRow, before: Mailbox | None) -> MailboxTerms:
+        accepted = None
+        if not isinstance(row.accepted, Keep):
+            kept = before.accepted if before and not row.accepted.clear else frozenset()
+            accepted = (kept - self._patterns(row.accepted.remove)) | self._patterns(row.accepted.add)
+        return MailboxTerms(
+            _given(row.receive), accepted, _given(row.reason), _given_end(row.until), _given(row.comment)
+        )
+
+    def _patterns(self, senders: tuple[str, ...]) -> frozenset[str]:
+        """*senders* as patterns: a mailbox's name stands for its addresses."""
+        patterns: set[str] = set()
+        for sender in senders:
+            if is_pattern(sender):
+                patterns.add(sender)
+                continue
+            held = self._queries.addresses_of(need_mailbox(self._queries, sender).id)
+            if not held:
+                raise RefusedError(f"{sender} has no address, so accepting it would do nothing")
+            patterns.update(each.address for each in held)
+        return frozenset(patterns)
+
+    # --- Addresses ---
+
+    def _wanted_addresses(self, held: Sequence[Address], edit: ListEdit) -> list[str]:
+        """The addresses that a mailbox, which has *held*, is to have, the primary one first."""
+        had = [each.address for each in held]
+        left = [] if edit.clear else [text for text in had if text not in edit.remove]
+        wanted = list(dict.fromkeys([*left, *edit.add]))
+        for text in wanted:
+            if text not in had:
+                domain = text.rpartition("@")[2]
+                if self._adds_domains and not self._editor.is_managed(domain):
+                    self._apply_domain(DomainRow(domain))
+                self._editor.check_new_address(text)
+        return wanted
+
+    def _set_addresses(self, mailbox: str, held: Sequence[Address], wanted: Sequence[str]) -> None:
+        for before, after in self._editor.set_addresses(mailbox, held, wanted):
+            self.count(before, after)
+
+    def _name_addresses(self, row: MailboxRow, mailbox: Mailbox) -> None:
+        """Say which addresses *row* names: those that it adds, or all where it leaves them as they are."""
+        assert self.on_named is not None
+        for each in self._queries.addresses_of(mailbox.id):
+            if isinstance(row.addresses, Keep) or each.address in row.addresses.add:
+                self.on_named(each)
+
+    def _apply_alias(self, row: AddressRow, is_last: bool) -> None:
+        """Give the mailbox that the alias leads to the alias as an address; one that isn't there is made."""
+        if "@" in row.target:
+            mailbox = self._queries.mailbox_with(row.target)
+        else:
+            mailbox = self._queries.mailbox_named(fold(row.target))
+        if mailbox is None and (not is_last or row.mode in (Mode.MODIFY, Mode.DELETE)):
+            raise NotYetError(f"there is no mailbox {row.target}")
+        if mailbox is not None:
+            held = self._queries.address(row.address)
+            is_there = held is not None and held.mailbox == mailbox.name
+            _check_mode(row.mode, f"the address {row.address} of {mailbox.name}", is_there)
+            edit = ListEdit(remove=(row.address,)) if row.mode is Mode.DELETE else ListEdit(add=(row.address,))
+            self._apply_mailbox(MailboxRow(mailbox.name, addresses=edit))
+            return
+        edit = ListEdit(add=(row.address,))
+        _, at, domain = row.target.rpartition("@")
+        if not at:
+            self._apply_mailbox(MailboxRow(row.target, addresses=edit))
+        elif self._editor.is_managed(domain):
+            both = ListEdit(add=(row.target, row.address))
+            self._apply_mailbox(MailboxRow(name_after(row.target), addresses=both, is_named_by_address=True))
+        else:  # it is forwarded to somewhere else: the mailbox is the alias itself
+            self._apply_mailbox(MailboxRow(name_after(row.address), addresses=edit, is_named_by_address=True))
+
+    # --- Blocked senders ---
+
+    def _apply_block(self, row: BlockRow) -> None:
+        entry = self._editor.entry_for(row.sender, row.to)
+        before = entry if entry.id else None
+        _check_mode(row.mode, f"the blocked sender {row.sender} to {entry.to}", before is not None)
+        if row.mode is Mode.DELETE:
+            self.remove(entry)
+            return
+        allowed = None
+        if not isinstance(row.allowed, Keep):
+            kept = frozenset() if row.allowed.clear else entry.allowed
+            allowed = kept.difference(row.allowed.remove).union(row.allowed.add)
+        terms = EntryTerms(
+            allowed,
+            _given(row.reason),
+            _given_end(row.until),
+            _given(row.comment),
+            _given(row.created_at),
+            _given(row.created_by),
+        )
+        self.count(before, self._editor.set_entry(entry, terms))
+
+    def _reject_senders(self, mailbox: Mailbox, edit: ListEdit) -> None:
+        """Make the senders that may not send to *mailbox* what the row says."""
+        entries = {fold(each.sender): each for each in self._queries.entries_to(mailbox.id)}
+        added = {fold(sender) for sender in edit.add}
+        gone = entries if edit.clear else [fold(sender) for sender in edit.remove]
+        for key in gone:
+            if key in entries and key not in added:
+                self.remove(entries[key])
+        for sender in edit.add:
+            self._apply_block(BlockRow(sender, mailbox.name))
+
+
+def _check_mode(mode: Mode, what: str, is_there: bool) -> None:
+    """Raises RefusedError where *what* must be there, or must not, to be changed so."""
+    if mode is Mode.CREATE and is_there:
+        raise RefusedError(f"{what} is there already; the mode Create wants it not to be")
+    if mode in (Mode.MODIFY, Mode.DELETE) and not is_there:
+        raise RefusedError(f"{what} is not there; the mode {mode.capitalize()} wants it to be")
+
+
+def _given(value: _Value | Keep) -> _Value | None:
+    """What a row gives for a field, None where it leaves it as it is."""
+    return None if isinstance(value, Keep) else value
+
+
+def _given_end(until: int | Keep | None) -> int | None:
+    """The same of an end, as the editor takes it."""
+    return None if isinstance(until, Keep) else NO_END if until is None else until
+
+
+def _has_references(row: MailboxRow) -> bool:
+    """Whether *row* names other mailboxes, which may stand further down."""
+    if row.mode is Mode.DELETE:
+        return False
+    if row.rejected is not KEEP:
+        return True
+    accepted = row.accepted
+    return not isinstance(accepted, Keep) and not all(map(is_pattern, (*accepted.add, *accepted.remove)))

@@ -1,0 +1,1 @@
+"""The tables: the file they are in, what is read from them, and every change to them."""

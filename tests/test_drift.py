@@ -1,0 +1,383 @@
+"""One rule, one implementation: a row of an import does what the command does that an administrator would type.
+
+Two databases go through the same history, one by commands, the other by rows of a file. After each step both hold
+the same, and their journals say the same, but for the verb. Where one refuses, so does the other.
+"""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from policyd.errors import RefusedError
+from policyd.model import BlockedSender, Domain, Mailbox, Receive, Unlisted
+from policyd.records import KEEP, AddressRow, BlockRow, DomainRow, Keep, ListEdit, MailboxRow, Mode, Record, Row
+from policyd.store.database import Database, changing, create_database
+from policyd.store.edit import NO_END, Editor, EntryTerms, MailboxTerms
+from policyd.store.queries import Queries
+from tests.command_line import MEMORY, CommandLine, command_line
+from tests.writing import NOW, bulk_on, editor_on
+
+DAY = 86400
+NAMES = st.sampled_from(["Anna", "Bert", "Cleo"])
+ADDRESSES = st.sampled_from([f"{local}@{domain}" for local in "xyz" for domain in ("a.example", "b.example")])
+PATTERNS = st.sampled_from(["<>", "joe@", "x@a.example", "@a.example", "@.example", "@out.example", "j@out.example"])
+SENDERS = st.one_of(NAMES, PATTERNS)
+TO = st.one_of(st.sampled_from(["", "outside", "anyone"]), NAMES)
+TEXTS = st.sampled_from([KEEP, "", "left"])
+ENDS = st.sampled_from([KEEP, KEEP, None, DAY, 3 * DAY])  # seconds from now
+
+Contents = tuple[list[Domain], list[tuple[Mailbox, tuple[str, ...]]], list[BlockedSender]]
+Edit = Callable[[Editor], object]
+
+
+def typed(value):
+    """What a command is given for the value of a row: None where the row leaves it as it is."""
+    return None if isinstance(value, Keep) else value
+
+
+def typed_end(until):
+    """The same of an end."""
+    return None if isinstance(until, Keep) else until or NO_END
+
+
+def add_mailbox(name: str, address: str, edit: Editor) -> None:
+    """Type `mailbox add`."""
+    edit.add_mailbox(name, [address], "")
+
+
+class World:
+    """One of the two databases."""
+
+    def __init__(self, path: Path) -> None:
+        self.database = Database.at(path)
+        create_database(self.database)
+
+    def edit(self, edit: Edit, now: int) -> str:
+        """Change the tables as commands do; why that was refused, or ""."""
+        try:
+            with changing(self.database) as connection:
+                edit(editor_on(connection, now=now))
+        except RefusedError as error:
+            return str(error)
+        return ""
+
+    def take(self, rows: tuple[Row, ...], now: int) -> str:
+        """Import *rows* as one record; why that was refused, or ""."""
+        with changing(self.database) as connection:
+            bulk = bulk_on(connection, now=now)
+            problems = [*bulk.apply(Record(1, "", rows))]
+            problems += [each for _, found in bulk.finish() for each in found]
+        return "; ".join(each.message for each in problems)
+
+    def contents(self) -> Contents:
+        """Everything in the tables, numbers included."""
+        with changing(self.database) as connection:
+            dump = Queries(connection)
+            return [*dump.domains()], [*dump.mailboxes()], [*dump.blocked_senders()]
+
+    def journal(self, after: int) -> list[tuple[str, str | None, str | None]]:
+        """Of each change after the one with this number: the noun, and the object before and after."""
+        statement = 'SELECT operation, "before", "after" FROM change WHERE id > ? ORDER BY id'
+        with changing(self.database) as connection:
+            rows = connection.driver.execute(statement, (after,)).fetchall()
+        return [(operation.partition(".")[0], before, after) for operation, before, after in rows]
+
+    def length(self) -> int:
+        """The number of the last change."""
+        return len(self.journal(0))
+
+
+def net(changes: list[tuple[str, str | None, str | None]]) -> list[tuple[str, str, str]]:
+    """What *changes*, which may touch an object several times, come to for each object."""
+    states: dict[tuple[str, str], list[str | None]] = {}
+    for noun, before, after in changes:
+        kept = json.loads(before or after or "{}")
+        key = noun, str(kept.get("id") or kept.get("address") or kept.get("name"))
+        states.setdefault(key, [before, after])[1] = after
+    return sorted((key[0], str(old), str(new)) for key, (old, new) in states.items() if old != new)
+
+
+class Drift(RuleBasedStateMachine):
+    """Steps that can be taken both ways. The clock only moves when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = NOW
+        self.folder = TemporaryDirectory(dir=MEMORY)
+        self.typed = World(Path(self.folder.name, "typed.db"))
+        self.imported = World(Path(self.folder.name, "imported.db"))
+
+    def teardown(self) -> None:
+        self.folder.cleanup()
+
+    def step(self, rows: Row | tuple[Row, ...], edit: Edit, *, is_one_command: bool = True) -> None:
+        """Import *rows* into the one database, *edit* the other, and compare."""
+        length = self.typed.length()
+        refused_row = self.imported.take(rows if isinstance(rows, tuple) else (rows,), self.now)
+        refused_command = self.typed.edit(edit, self.now)
+        assert bool(refused_row) == bool(refused_command), (refused_row, refused_command)
+        assert self.imported.contents() == self.typed.contents()
+        assert net(self.imported.journal(length)) == net(self.typed.journal(length))
+        if is_one_command:
+            assert self.imported.journal(length) == self.typed.journal(length)
+
+    @initialize()
+    def begin(self) -> None:
+        """A company in one domain, with two mailboxes."""
+        self.step(DomainRow("a.example"), lambda edit: edit.add_domain(Domain("a.example")))
+        for name, address in (("Anna", "x@a.example"), ("Bert", "y@a.example")):
+            row = MailboxRow(name, addresses=ListEdit(add=(address,)))
+            self.step(row, partial(add_mailbox, name, address))
+
+    @rule(seconds=st.sampled_from([DAY, 2 * DAY]))
+    def time_passes(self, seconds: int) -> None:
+        """What ends then has ended."""
+        self.now += seconds
+
+    @rule(
+        name=st.sampled_from(["a.example", "b.example"]), unlisted=st.sampled_from(Unlisted), mode=st.sampled_from(Mode)
+    )
+    def manage_a_domain(self, name: str, unlisted: Unlisted, mode: Mode) -> None:
+        """As `domain add`, `domain set`, or `domain remove` of one without addresses."""
+        is_there = any(domain.name == name for domain in self.typed.contents()[0])
+        if mode is Mode.DELETE:
+            if any(text.endswith(f"@{name}") for _, held in self.typed.contents()[1] for text in held):
+                return
+            self.step(DomainRow(name, mode), lambda edit: edit.remove_domain(name))
+        elif mode is Mode.CREATE or (mode is Mode.UPDATE and not is_there):
+            row = DomainRow(name, mode, unlisted)
+            self.step(row, lambda edit: edit.add_domain(Domain(name, unlisted)))
+        else:
+            self.step(DomainRow(name, mode, unlisted), lambda edit: edit.set_domain(name, unlisted))
+
+    @rule(name=NAMES, addresses=st.lists(ADDRESSES, max_size=3, unique=True))
+    def add_a_mailbox(self, name: str, addresses: list[str]) -> None:
+        """As `mailbox add`."""
+        row = MailboxRow(name, Mode.CREATE, addresses=ListEdit(add=tuple(addresses)), comment="c")
+        self.step(row, lambda edit: edit.add_mailbox(name, addresses, "c"))
+
+    @rule(name=NAMES)
+    def remove_a_mailbox(self, name: str) -> None:
+        """As `mailbox remove --yes`."""
+        self.step(MailboxRow(name, Mode.DELETE), lambda edit: edit.remove_mailbox(name))
+
+    @rule(name=NAMES)
+    def write_a_name_otherwise(self, name: str) -> None:
+        """As `mailbox rename`, to the same name in another case."""
+        self.step(MailboxRow(name.upper(), Mode.MODIFY), lambda edit: edit.rename_mailbox(name, name.upper()))
+
+    @rule(name=NAMES, address=ADDRESSES, removes=st.booleans())
+    def edit_addresses(self, name: str, address: str, removes: bool) -> None:
+        """As `address add` and `address remove`, by a mailbox's row and by an alias's."""
+        held = next((held for mailbox, held in self.typed.contents()[1] if mailbox.name.lower() == name.lower()), None)
+        if held is None or (address in held) is not removes:
+            return
+        change = ListEdit(remove=(address,)) if removes else ListEdit(add=(address,))
+        rows: list[Row] = [MailboxRow(self.written(name), addresses=change)]
+        rows += [AddressRow(address, name, Mode.DELETE if removes else Mode.CREATE)]
+        row = rows[self.now // DAY % 2]
+        if removes:
+            self.step(row, lambda edit: edit.remove_address(address))
+        else:
+            self.step(row, lambda edit: edit.add_address(name, address))
+
+    @rule(
+        name=NAMES,
+        receive=st.sampled_from([Receive.INSIDERS, Receive.NOBODY]),
+        accepted=st.none() | st.lists(PATTERNS, min_size=1, max_size=2),
+        reason=TEXTS,
+        after=ENDS,
+    )
+    def restrict(self, name: str, receive: Receive, accepted: list[str] | None, reason, after) -> None:
+        """As `mailbox restrict`: what had ended is in force again."""
+        until = self.now + after if isinstance(after, int) else after
+        clears = KEEP if accepted is None else ListEdit(clear=True, add=tuple(accepted))
+        row = MailboxRow(self.written(name), Mode.MODIFY, receive=receive, accepted=clears, reason=reason, until=until)
+        terms = MailboxTerms(
+            receive, None if accepted is None else frozenset(accepted), typed(reason), typed_end(until)
+        )
+        self.step(row, lambda edit: edit.restrict_mailbox(name, terms))
+
+    @rule(name=NAMES, reason=st.sampled_from(["", "left"]))
+    def change_the_reason(self, name: str, reason: str) -> None:
+        """As `mailbox restrict --reason` of a mailbox that is restricted."""
+        if self.receive_of(name) in (None, Receive.ANYONE):
+            return
+        row = MailboxRow(self.written(name), reason=reason)
+        self.step(
+            row,
+            lambda edit: edit.restrict_mailbox(name, MailboxTerms(reason=reason)),
+        )
+
+    @rule(name=NAMES)
+    def lift(self, name: str) -> None:
+        """As `mailbox lift`."""
+        if self.receive_of(name) is not Receive.ANYONE:
+            row = MailboxRow(self.written(name), Mode.MODIFY, receive=Receive.ANYONE)
+            self.step(row, lambda edit: edit.lift_mailbox(name))
+
+    @rule(name=NAMES, pattern=PATTERNS, removes=st.booleans())
+    def accept(self, name: str, pattern: str, removes: bool) -> None:
+        """As `mailbox accept`, and `mailbox unaccept` of what is accepted."""
+        mailbox = next((each for each, _ in self.typed.contents()[1] if each.name == self.written(name)), None)
+        change = ListEdit(remove=(pattern,)) if removes else ListEdit(add=(pattern,))
+        row = MailboxRow(self.written(name), Mode.MODIFY, accepted=change)
+        if not removes:
+            self.step(row, lambda edit: edit.accept_senders(name, [pattern]))
+        elif mailbox is not None and pattern in mailbox.accepted:
+            self.step(row, lambda edit: edit.unaccept_senders(name, [pattern]))
+
+    @rule(
+        sender=SENDERS,
+        to=TO,
+        allowed=st.none() | st.lists(PATTERNS, min_size=1, max_size=2),
+        reason=TEXTS,
+        after=ENDS,
+        comment=TEXTS,
+    )
+    def block(self, sender: str, to: str, allowed: list[str] | None, reason, after, comment) -> None:
+        """As `sender block`: what had ended is in force again, and an exception that can't match is refused."""
+        until = self.now + after if isinstance(after, int) else after
+        exceptions = KEEP if allowed is None else ListEdit(clear=True, add=tuple(allowed))
+        terms = EntryTerms(
+            None if allowed is None else frozenset(allowed), typed(reason), typed_end(until), typed(comment)
+        )
+        row = BlockRow(sender, to, allowed=exceptions, reason=reason, until=until, comment=comment)
+        self.step(row, lambda edit: edit.block_sender(sender, to, terms))
+
+    @rule(senders=st.lists(SENDERS, min_size=1, max_size=3, unique=True))
+    def block_a_list(self, senders: list[str]) -> None:
+        """As `sender block SENDER...`, by one record with a row for each, as of a list of leavers."""
+        self.step(
+            tuple(BlockRow(sender) for sender in senders),
+            lambda edit: [edit.block_sender(sender, "", EntryTerms()) for sender in senders],
+        )
+
+    @rule(sender=SENDERS, name=NAMES)
+    def reject_a_sender(self, sender: str, name: str) -> None:
+        """As `sender block --to`, by the list of a mailbox's row."""
+        if self.receive_of(name) is not None:
+            row = MailboxRow(self.written(name), rejected=ListEdit(add=(sender,)))
+            self.step(row, lambda edit: edit.block_sender(sender, name, EntryTerms()))
+
+    @rule(sender=SENDERS, to=st.one_of(st.sampled_from(["outside", "anyone"]), NAMES))
+    def unblock(self, sender: str, to: str) -> None:
+        """As `sender unblock --to`."""
+        self.step(BlockRow(sender, to, Mode.DELETE), lambda edit: edit.unblock_sender(sender, to))
+
+    @rule(sender=SENDERS, to=st.sampled_from(["outside", "anyone", "Anna"]), pattern=PATTERNS, removes=st.booleans())
+    def change_exceptions(self, sender: str, to: str, pattern: str, removes: bool) -> None:
+        """As `sender except`, which is no new start, and as `sender unexcept` of what is excepted."""
+        entries = self.typed.contents()[2]
+        found = next((each for each in entries if (each.sender.lower(), each.to) == (sender.lower(), to)), None)
+        if (
+            found is None
+            or (found.until is not None and found.until <= self.now)
+            or (pattern in found.allowed) is not removes
+        ):
+            return
+        change = ListEdit(remove=(pattern,)) if removes else ListEdit(add=(pattern,))
+        row = BlockRow(sender, to, allowed=change)
+        if removes:
+            self.step(row, lambda edit: edit.unexcept_recipients(sender, to, [pattern]))
+        else:
+            self.step(row, lambda edit: edit.except_recipients(sender, to, [pattern]))
+
+    def written(self, name: str) -> str:
+        """The name as the mailbox has it now, or *name*."""
+        return next((each.name for each, _ in self.typed.contents()[1] if each.name.lower() == name.lower()), name)
+
+    def receive_of(self, name: str) -> Receive | None:
+        """Who may send to the mailbox; None where there is no such mailbox."""
+        mailboxes = self.typed.contents()[1]
+        return next((each.receive for each, _ in mailboxes if each.name.lower() == name.lower()), None)
+
+
+class TestDrift(Drift.TestCase):  # type: ignore[misc, valid-type]  # hypothesis makes it
+    """The steps in random orders."""
+
+    # What fails is not made shorter, which takes minutes: a history of twelve steps can be read.
+    settings = settings(max_examples=60, stateful_step_count=12, phases=[Phase.explicit, Phase.generate])
+
+
+# --- By name, what had drifted ---
+
+
+@pytest.fixture
+def policyd():
+    """A company with one domain and two mailboxes."""
+    with command_line() as policyd:
+        policyd.run("domain add example.com")
+        policyd.run("mailbox add alice alice@example.com")
+        policyd.run("mailbox add bob bob@example.com")
+        yield policyd
+
+
+def imports(policyd: CommandLine, content: str, options: str = "", status: int = 0) -> str:
+    """What a person is told of an import of *content*."""
+    file = policyd.folder / "file"
+    file.write_text(content)
+    ended = policyd.ends(f"-v import {file} {options}")
+    assert ended.status == status, ended
+    return ended.err
+
+
+def test_importing_the_leavers_blocks_again_whose_block_has_ended(policyd):
+    """The list says that they may not send, as `sender block` does; the end of last year's leave is none of today's."""
+    policyd.run("sender block alice --until +1d")
+    policyd.rows("UPDATE blocked_sender SET until = 1700000000")
+    question = "check --login alice@example.com --sender alice@example.com --recipient joe@example.net"
+    assert policyd.ends(question).status == 0
+    assert "blocked sender: 1 changed" in imports(policyd, "alice\n", "--format list --into blocked")
+    assert policyd.ends(question).status == 1
+    assert "blocked sender: 1 unchanged" in imports(policyd, "alice\n", "--format list --into blocked")
+
+
+def test_importing_a_restriction_sets_one_that_has_ended_in_force_again(policyd):
+    """As `mailbox restrict` does."""
+    policyd.run("mailbox restrict alice --until +1d --reason leave")
+    policyd.rows("UPDATE mailbox SET until = 1700000000 WHERE name = 'alice'")
+    question = "check --sender joe@example.net --recipient alice@example.com --client-address 192.0.2.1"
+    assert policyd.ends(question).status == 0
+    assert "mailbox: 1 changed" in imports(policyd, "name,receive\nalice,insiders\n", "--format csv")
+    assert policyd.ends(question).status == 1
+    assert policyd.json("mailbox show alice")["reason"] == "leave"
+
+
+@pytest.mark.parametrize(
+    ("to", "pattern", "problem"),
+    [
+        (
+            "outside",
+            "@example.com",
+            "example.com is managed, and this entry leaves recipients in managed domains alone",
+        ),
+        ("bob", "@example.net", "example.net is not managed, so bob has no address there"),
+        ("anyone", "<>", "no recipient is the null sender"),
+    ],
+)
+def test_an_exception_that_can_match_nobody_is_refused_from_a_file_too(policyd, to, pattern, problem):
+    """Who writes one has something else in mind, and must hear of it."""
+    command = policyd.refuses(f"sender block alice --to {to} --except '{pattern}'")
+    row = json.dumps({"kind": "blocked", "sender": "alice", "to": to, "except": [pattern]})
+    told = imports(policyd, f"{row}\n", "--format jsonl", status=65)
+    assert f"the exception {pattern} would do nothing: {problem}" in command
+    assert command.removeprefix("policyd: ") in told
+
+
+def test_an_undo_gives_no_address_back_in_a_domain_that_is_managed_no_more(policyd):
+    """No command would add it; mail to it would be answered as if nobody had decided anything."""
+    policyd.run("domain add example.org")
+    policyd.run("address add alice alice@example.org")
+    policyd.run("address remove alice@example.org")
+    changeset = policyd.json("history --limit 1")[0]["changeset"]
+    policyd.run("domain remove example.org")
+    assert "later changes build on it: alice@example.org" in policyd.refuses(f"undo {changeset}")
+    assert len(policyd.json("address list")) == 2
