@@ -9,11 +9,21 @@ import sys
 from collections.abc import Mapping
 from typing import Any, assert_never
 
-from policyd.backlog import Backlog
 from policyd.model import Change, Decision, Request
 from policyd.printable import code, printable
 from policyd.settings import AuditSettings, Decisions, Format
-from policyd.syslog import INFO, NOTICE, WARNING, NoSink, Sink, StderrSink, SyslogSink, line_limit, open_sink
+from policyd.syslog import (
+    INFO,
+    NOTICE,
+    WARNING,
+    NoSink,
+    Sink,
+    StderrSink,
+    SyslogQueue,
+    SyslogSink,
+    line_limit,
+    open_sink,
+)
 
 _VALUE_LIMITS = (512, 128, 64, 24, 12, 4)  # characters of a value, the first with which the line fits; cut ends in …
 _WHOLE = frozenset({"action", "would", "rule"})  # our own words are never cut
@@ -21,11 +31,18 @@ _ESCAPED = re.compile("[\\\\\ud800-\udfff]|…\\Z")
 _ATOM = r"[!#-+\--;=?-\[\]-~]*"  # ASCII but blanks, quotes, commas, backslashes and angle brackets
 _PLAIN = re.compile(f"{_ATOM}|<{_ATOM}>")
 
-# A line of `_permitted_line` whose values are all plain; so each of them is where it was put.
-_PERMITTED = re.compile(
-    f"action={_ATOM}, rule={_ATOM}, entry=, state={_ATOM}, queue_id={_ATOM}, instance={_ATOM}, client={_ATOM}, "
-    f"sender=<{_ATOM}>, recipient=<{_ATOM}>, login={_ATOM}, context={_ATOM}, reason=, text=, ms=[0-9.]+"
+# The fields of a decision, in their order; `_decision_values` has their values. With `would=` behind the action where
+# a refusal was not spoken.
+DECISION_FIELDS = (
+    *("action", "rule", "entry", "state", "queue_id", "instance", "client", "sender", "recipient", "login", "context"),
+    *("reason", "text", "ms"),
 )
+_ABSENT = frozenset({"entry", "reason", "text"})  # where nothing was refused
+
+# A line about a request that was let through, made in one piece; and how it looks if all of its values are plain, so
+# that each of them is where it was put.
+_PERMITTED_LINE = ", ".join(f"{name}={'%.0s' if name in _ABSENT else '%s'}" for name in DECISION_FIELDS)
+_PERMITTED = re.compile(_PERMITTED_LINE.replace("%.0s", "").replace("%s", f"(?:{_ATOM}|<{_ATOM}>)"))
 
 Field = str | int | float | None
 
@@ -33,7 +50,7 @@ Field = str | int | float | None
 class AuditLog:
     """Writes lines to *sink*. Those that it doesn't take wait; when too many do, further ones are counted.
 
-    That lines are missing is said to *alarm*. *echo* gets what concerns the daemon itself a second time, for
+    *alarm* gets a warning where lines are missing. *echo* gets what concerns the daemon itself a second time, for
     somebody who watches. With Twisted's *reactor*, what waits leaves by itself.
     """
 
@@ -48,7 +65,7 @@ class AuditLog:
         self._settings = settings
         self._line_limit = line_limit(settings)
         self._sink = sink
-        self._lines = Backlog(sink, reactor, self._tell_stuck)
+        self._lines = SyslogQueue(sink, reactor, self._warn_of_stuck_syslog)
         self._alarm = alarm or NoSink()
         self._echo = echo or NoSink()
         self._dropped = 0
@@ -65,34 +82,21 @@ class AuditLog:
                 return
             case _:
                 assert_never(self._settings.decisions)
+        values = _decision_values(request, decision, milliseconds)
+
+        # Most requests are let through with nothing to escape: their line costs one format and one match.
         if self._settings.format is Format.TEXT and not (
             decision.is_refused or decision.entry or decision.reason or decision.text
         ):
-            line = _permitted_line(request, decision, milliseconds)
+            line = _PERMITTED_LINE % values
             if len(line) <= _VALUE_LIMITS[0] and _PERMITTED.fullmatch(line):
                 self._send(INFO, line)
                 return
-        would = {"would": "REJECT"} if decision.is_refused and decision.action != "REJECT" else {}
-        self._write(
-            INFO,
-            {
-                "action": decision.action,
-                **would,
-                "rule": decision.rule,
-                "entry": decision.entry,
-                "state": request.protocol_state,
-                "queue_id": request.queue_id,
-                "instance": request.instance,
-                "client": f"{request.client_name}[{request.client_address}]",
-                "sender": f"<{request.sender}>",
-                "recipient": f"<{request.recipient}>",
-                "login": request.sasl_username,
-                "context": request.policy_context,
-                "reason": decision.reason,
-                "text": decision.text,
-                "ms": round(milliseconds, 2),
-            },
-        )
+
+        fields: dict[str, Field] = dict(zip(DECISION_FIELDS, values, strict=True))
+        if decision.is_refused and decision.action != "REJECT":
+            fields = {"action": fields.pop("action"), "would": "REJECT", **fields}
+        self._write(INFO, fields)
 
     def changed(self, change: Change) -> None:
         """The tables were changed."""
@@ -111,11 +115,11 @@ class AuditLog:
 
     def noticed(self, event: str, **fields: Field) -> None:
         """Something about the daemon itself that is as it should be: *event*, and facts about it."""
-        self._tell(NOTICE, {"event": event, **fields})
+        self._write_own(NOTICE, {"event": event, **fields})
 
     def warned(self, problem: str, **fields: Field) -> None:
         """Something that the administrator should look at."""
-        self._tell(WARNING, {"warning": problem, **fields})
+        self._write_own(WARNING, {"warning": problem, **fields})
 
     def flush(self) -> bool:
         """Send what waits and can go now; whether more waits. Only who has no reactor needs it."""
@@ -123,7 +127,7 @@ class AuditLog:
 
     def close(self) -> int:
         """Let go of the sink, a second later where lines wait; how many are missing, which *alarm* is told."""
-        self._lines.settle()
+        self._lines.wait_until_empty()
         if self._dropped:
             self._report_dropped()
         self._dropped += self._lines.close()
@@ -136,7 +140,7 @@ class AuditLog:
         self._lines.take_over(former._lines)
         self._dropped += former._dropped
 
-    def _tell(self, severity: int, fields: Mapping[str, Field]) -> None:
+    def _write_own(self, severity: int, fields: Mapping[str, Field]) -> None:
         self._write(severity, fields)
         self._echo.send(severity, f"policyd: {self._line(fields)}")
 
@@ -153,7 +157,7 @@ class AuditLog:
 
     def _report_dropped(self) -> bool:
         fields: dict[str, Field] = {"warning": "syslog took no lines for a while", "dropped": self._dropped}
-        if not self._lines.send(WARNING, self._line(fields), worth=self._dropped):
+        if not self._lines.send(WARNING, self._line(fields), stands_for=self._dropped):
             return False
         self._dropped = 0
         return True
@@ -173,7 +177,7 @@ class AuditLog:
                 break
         return line
 
-    def _tell_stuck(self) -> None:
+    def _warn_of_stuck_syslog(self) -> None:
         """Tell who watches that no line goes, long before the first one is lost."""
         problem = self._sink.problem if isinstance(self._sink, SyslogSink) else ""
         where = f"{self._settings.syslog}{problem and f' ({problem})'}"
@@ -192,14 +196,23 @@ def open_audit(settings: AuditSettings, reactor: Any = None) -> AuditLog:
     return AuditLog(settings, sink, StderrSink(), StderrSink() if needs_echo else None, reactor)
 
 
-def _permitted_line(request: Request, decision: Decision, milliseconds: float) -> str:
-    """The line about most requests, whose values need no escapes: the fields of `AuditLog.decided`, in one piece."""
+def _decision_values(request: Request, decision: Decision, milliseconds: float) -> tuple[Field, ...]:
+    """The values of `DECISION_FIELDS`, in their order."""
     return (
-        f"action={decision.action}, rule={decision.rule}, entry=, state={request.protocol_state}, "
-        f"queue_id={request.queue_id}, instance={request.instance}, "
-        f"client={request.client_name}[{request.client_address}], sender=<{request.sender}>, "
-        f"recipient=<{request.recipient}>, login={request.sasl_username}, context={request.policy_context}, "
-        f"reason=, text=, ms={round(milliseconds, 2)}"
+        decision.action,
+        decision.rule,
+        decision.entry,
+        request.protocol_state,
+        request.queue_id,
+        request.instance,
+        f"{request.client_name}[{request.client_address}]",
+        f"<{request.sender}>",
+        f"<{request.recipient}>",
+        request.sasl_username,
+        request.policy_context,
+        decision.reason,
+        decision.text,
+        round(milliseconds, 2),
     )
 
 
@@ -207,7 +220,7 @@ def escape(value: str) -> str:
     """*value* in double quotes, on one line, and without `, `, so that not even a careless reader sees two fields.
 
     Characters that don't print, or change the direction of what follows, stand as `\\xHH`, `\\uHHHH` or
-    `\\UHHHHHHHH`; octets that are not UTF-8 as `\\xHH`.
+    `\\UHHHHHHHH`; bytes that are not UTF-8 as `\\xHH`.
     """
     text = value.replace("\\", "\\\\").replace('"', '\\"').replace(", ", "\\x2c ")
     return f'"{printable(text)}"'
@@ -240,7 +253,7 @@ def _shown(value: Field, limit: int) -> str:
 
 
 def _json_value(value: Field, limit: int) -> Field:
-    """*value* for JSON, whose strict readers refuse the lone surrogates of octets that are not UTF-8.
+    """*value* for JSON, whose strict readers refuse the lone surrogates of bytes that are not UTF-8.
 
     Those stand as `\\xHH`, a backslash as two, and a `…` at the end that cuts nothing as `\\u2026`.
     """

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyd.audit import AuditLog, escape
-from policyd.backlog import CHARACTERS, LINES
 from policyd.model import Action, Change, Decision, Request, Rule
 from policyd.settings import AuditSettings, Decisions, Format
+from policyd.syslog import CHARACTERS, LINES
 
 FIELDS = [
     "action", "rule", "entry", "state", "queue_id", "instance", "client", "sender", "recipient", "login", "context",
@@ -360,7 +360,8 @@ def test_dropped_lines_are_counted_with_a_warning_at_each_end():
     sink.takes = False
     for number in range(LINES + 5):
         audit.warned(str(number))
-    assert alarm.lines == ["policyd: warning: syslog takes no lines; they are dropped and counted"]
+    dropped = "policyd: warning: syslog takes no lines; they are dropped and counted"
+    assert [line for line in alarm.lines if "dropped" in line] == [dropped]  # a slow machine is told earlier, too
     sink.takes = True
     while audit.flush():
         pass
@@ -369,7 +370,7 @@ def test_dropped_lines_are_counted_with_a_warning_at_each_end():
     assert sink.lines[LINES] == 'warning="syslog took no lines for a while", dropped=5'
     assert sink.lines[LINES + 1].startswith("action=DUNNO")
     assert len(sink.lines) == LINES + 2
-    assert len(alarm.lines) == 1
+    assert [line for line in alarm.lines if "dropped" in line] == [dropped]
 
 
 def test_full_backlog_takes_lines_again_when_half_of_it_is_gone():

@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 
 from policyd.audit import AuditLog, open_audit
-from policyd.backlog import LINES
 from policyd.model import Action, Decision, Request, Rule
 from policyd.settings import AuditSettings, Format
-from policyd.syslog import NOTICE, WARNING, SyslogSink, open_sink
+from policyd.syslog import LINES, NOTICE, WARNING, SyslogSink, open_sink
 
 DECISION = Decision(Action.DUNNO, Rule.DEFAULT)
 LIMIT_SECONDS = 60.0  # for what comes at once, on a machine that does much else

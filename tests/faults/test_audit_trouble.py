@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from policyd.backlog import CLOSE_SECONDS, LINES
+from policyd.syslog import CLOSE_SECONDS, LINES
 from tests.fake_smtpd import FakeSmtpd, request
 from tests.running_daemon import LIMIT_SECONDS, Daemon, Syslog, until
 
