@@ -1,16 +1,14 @@
-"""The shape of the package: who may import whom, and how large a function gets."""
+"""The shape of the package: who may import whom, and where each library is met."""
 
 import ast
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "policyd"
-FUNCTION_LINES = 35
 
 # From the top down, as in CONTRIBUTING.rst: a file imports only from the lines below its own.
 LAYERS = [
@@ -128,14 +126,6 @@ def imports(module: str) -> set[str]:
     return found
 
 
-def functions(module: str) -> Iterator[tuple[str, int]]:
-    """Every function of *module*, and how many lines it has, decorators apart."""
-    for node in ast.walk(read_tree(module)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno is not None
-            yield node.name, node.end_lineno - node.lineno + 1
-
-
 def test_every_file_has_its_place() -> None:
     """A new file goes into the order, or nothing holds it."""
     assert set(RANKS) == set(FILES)
@@ -180,12 +170,6 @@ def test_first_line_says_what_the_file_is(module: str) -> None:
     """A stranger knows from it whether to read on."""
     first = FILES[module].read_text(encoding="utf-8").partition("\n")[0]
     assert re.match(r'"""\S.{10,}', first), first
-
-
-@pytest.mark.parametrize("module", FILES)
-def test_functions_stay_readable(module: str) -> None:
-    """What has grown beyond them does two things."""
-    assert [name for name, lines in functions(module) if lines > FUNCTION_LINES] == []
 
 
 def published_texts() -> list[Path]:
