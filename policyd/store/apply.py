@@ -10,7 +10,7 @@ from policyd.errors import NotYetError, RefusedError
 from policyd.model import Address, BlockedSender, Domain, Mailbox
 from policyd.records import KEEP, AddressRow, BlockRow, DomainRow, Keep, ListEdit, MailboxRow, Mode, Row
 from policyd.store.edit import NO_END, Editor, EntryTerms, MailboxTerms, need_mailbox
-from policyd.store.journal import Kept
+from policyd.store.journal import Stored
 
 _Value = TypeVar("_Value")
 
@@ -38,7 +38,7 @@ class RowApplier:
         self._queries = editor.queries
         self._adds_domains = adds_domains
         self.tally: Counter[tuple[str, str]] = Counter()
-        self.on_named: Callable[[Kept], None] | None = None
+        self.on_named: Callable[[Stored], None] | None = None
 
     def apply(self, row: Row | References, *, is_last: bool) -> References | None:
         """Apply *row*; what is returned has to wait until every other row is applied, and *is_last* is true.
@@ -61,20 +61,20 @@ class RowApplier:
                 self._apply_domain(row)
         return None
 
-    def remove(self, kept: Mailbox | Address | BlockedSender) -> None:
-        """Take away *kept*, and with a mailbox all that hangs on it."""
-        match kept:
+    def remove(self, stored: Mailbox | Address | BlockedSender) -> None:
+        """Take away *stored*, and with a mailbox its addresses and every entry about it."""
+        match stored:
             case Mailbox():
-                for gone in self._editor.remove_mailbox(kept.name):
-                    self.count(gone, None)
+                for removed in self._editor.remove_mailbox(stored.name):
+                    self.count(removed, None)
             case Address():
-                held = self._queries.addresses_of(need_mailbox(self._queries, kept.mailbox).id)
-                self._set_addresses(kept.mailbox, held, [each.address for each in held if each != kept])
+                held = self._queries.addresses_of(need_mailbox(self._queries, stored.mailbox).id)
+                self._set_addresses(stored.mailbox, held, [each.address for each in held if each != stored])
             case BlockedSender():
-                self._editor.remove_entry(kept)
-                self.count(kept, None)
+                self._editor.remove_entry(stored)
+                self.count(stored, None)
 
-    def count(self, before: Kept | None, after: Kept | None) -> None:
+    def count(self, before: Stored | None, after: Stored | None) -> None:
         """Count what came of an object, which was *before* and is *after*; the file names it, unless it goes."""
         what = "unchanged" if before == after else "changed"
         if before is None:
@@ -164,8 +164,8 @@ class RowApplier:
     def _mailbox_terms(self, row: MailboxRow, before: Mailbox | None) -> MailboxTerms:
         accepted = None
         if not isinstance(row.accepted, Keep):
-            kept = before.accepted if before and not row.accepted.clear else frozenset()
-            accepted = (kept - self._patterns(row.accepted.remove)) | self._patterns(row.accepted.add)
+            remaining = before.accepted if before and not row.accepted.clear else frozenset()
+            accepted = (remaining - self._patterns(row.accepted.remove)) | self._patterns(row.accepted.add)
         return MailboxTerms(
             _given(row.receive), accepted, _given(row.reason), _given_end(row.until), _given(row.comment)
         )
@@ -245,8 +245,8 @@ class RowApplier:
             return
         allowed = None
         if not isinstance(row.allowed, Keep):
-            kept = frozenset() if row.allowed.clear else entry.allowed
-            allowed = kept.difference(row.allowed.remove).union(row.allowed.add)
+            remaining = frozenset() if row.allowed.clear else entry.allowed
+            allowed = remaining.difference(row.allowed.remove).union(row.allowed.add)
         terms = EntryTerms(
             allowed,
             _given(row.reason),

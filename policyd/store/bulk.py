@@ -15,7 +15,7 @@ from policyd.store.edit import Editor
 
 
 class BulkEditor:
-    """Applies records over *connection*, by *editor*; row by row through `rows`.
+    """Applies records over *connection*, by *editor*; row by row through `applier`.
 
     Domains of new addresses are managed too, if it *adds_domains*.
     """
@@ -26,15 +26,15 @@ class BulkEditor:
         self._adds_domains = adds_domains
         self._waiting: IO[bytes] | None = None
         self._waiting_count = 0
-        self.rows = RowApplier(editor, adds_domains=adds_domains)
+        self.applier = RowApplier(editor, adds_domains=adds_domains)
 
     @property
     def tally(self) -> Counter[tuple[str, str]]:
         """What came of the objects so far, by pairs like ("mailbox", "added")."""
-        return self.rows.tally
+        return self.applier.tally
 
     def apply(self, record: Record) -> tuple[Problem, ...]:
-        """Apply *record*, or tell what is wrong with it, in which case nothing of it was applied.
+        """Apply *record*, or return what is wrong with it: then nothing of it was applied.
 
         What names a mailbox that isn't there yet waits for `finish`: of a mailbox, the senders that it accepts and
         rejects; of others, the whole record.
@@ -45,7 +45,7 @@ class BulkEditor:
         if len(record.rows) != 1 or self._adds_domains:
             return self._apply_whole(record, record.rows, is_last=False)
         try:
-            left = self.rows.apply(record.rows[0], is_last=False)
+            left = self.applier.apply(record.rows[0], is_last=False)
         except NotYetError:
             self._defer(record, record.rows)
             return ()
@@ -70,18 +70,18 @@ class BulkEditor:
 
     def _apply_whole(self, record: Record, rows: Sequence[Row | References], *, is_last: bool) -> tuple[Problem, ...]:
         """Apply all *rows* of *record*, or none."""
-        tally, journaled = self.rows.tally.copy(), self._editor.journal.mark()
+        tally, journaled = self.applier.tally.copy(), self._editor.journal.mark()
         self._connection.set_savepoint()
         left: list[References] = []
         try:
             for row in rows:
-                rest = self.rows.apply(row, is_last=is_last)
+                rest = self.applier.apply(row, is_last=is_last)
                 left += [rest] if rest is not None else []
         except RefusedError as error:
             self._connection.roll_back_to_savepoint()
             self._editor.journal.reset(journaled)
             self._editor.forget()
-            self.rows.tally = tally
+            self.applier.tally = tally
             if isinstance(error, NotYetError) and not is_last:
                 self._defer(record, rows)
                 return ()
@@ -95,7 +95,7 @@ class BulkEditor:
         message = error.fact
         for row in rows:
             if isinstance(row, References):
-                self.rows.count(row.before, row.after)
+                self.applier.count(row.before, row.after)
                 message += "; the mailbox itself is imported"
         return Problem(message)
 

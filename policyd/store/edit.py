@@ -14,7 +14,7 @@ from policyd.errors import NotManagedError, NotYetError, RefusedError
 from policyd.model import Address, BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted
 from policyd.rules import is_past
 from policyd.store.database import Connection
-from policyd.store.journal import Journal, Kept
+from policyd.store.journal import Journal, Stored
 from policyd.store.queries import Queries
 from policyd.store.writer import Writer
 from policyd.timestamps import show_local
@@ -119,8 +119,11 @@ class Editor:
         for address in addresses:
             self.add_address(name, address)
 
-    def remove_mailbox(self, name: str) -> list[Kept]:
-        """Take the mailbox away, with its addresses and every entry that is it or that is to it; return what went."""
+    def remove_mailbox(self, name: str) -> list[Stored]:
+        """Take the mailbox away, with its addresses and every entry that is it or that is to it.
+
+        Returns what was removed.
+        """
         mailbox = need_mailbox(self.queries, name)
         addresses = self.queries.addresses_of(mailbox.id)
         entries = self.queries.entries_about(mailbox.id)
@@ -310,10 +313,10 @@ class Editor:
 
     # --- Back to what was ---
 
-    def restore(self, noun: str, current: Kept | None, former: Kept | None) -> bool:
+    def restore(self, noun: str, current: Stored | None, former: Stored | None) -> bool:
         """Make what is *current* be *former* again; *noun* is the journal's word for it.
 
-        False, and nothing is changed, where it is not *current* any more, or where what others made is in the way.
+        Returns False, with nothing changed, where it is not *current* any more, or other changes are in the way.
         """
         # What was removed comes back under a new number, if another object has been given the old one since.
         if current is None and isinstance(former, Mailbox | BlockedSender) and self._as_it_stands(former) is not None:
@@ -325,7 +328,7 @@ class Editor:
             self.is_managed.cache_clear()
         return True
 
-    def _as_it_stands(self, like: Kept | None) -> Kept | None:
+    def _as_it_stands(self, like: Stored | None) -> Stored | None:
         """The object that *like* is a state of, as it stands now; by its number, where it has one."""
         match like:
             case Mailbox():
@@ -339,8 +342,8 @@ class Editor:
             case None:
                 return None
 
-    def _is_in_the_way(self, current: Kept | None, former: Kept | None) -> bool:
-        """Whether something that others made keeps *current* from becoming *former* again."""
+    def _is_in_the_way(self, current: Stored | None, former: Stored | None) -> bool:
+        """Whether a change by others keeps *current* from becoming *former* again."""
         match former:
             case None:
                 return self._has_dependants(current)
@@ -354,11 +357,11 @@ class Editor:
             case Domain():
                 return False
 
-    def _has_dependants(self, kept: Kept | None) -> bool:
-        """Whether addresses or entries hang on *kept*, which is to go."""
-        if isinstance(kept, Mailbox):
-            return bool(self.queries.addresses_of(kept.id) or self.queries.entries_about(kept.id))
-        return isinstance(kept, Domain) and self.has_addresses(kept.name)
+    def _has_dependants(self, stored: Stored | None) -> bool:
+        """Whether addresses or entries refer to *stored*, which is to be removed."""
+        if isinstance(stored, Mailbox):
+            return bool(self.queries.addresses_of(stored.id) or self.queries.entries_about(stored.id))
+        return isinstance(stored, Domain) and self.has_addresses(stored.name)
 
     def _is_free_for(self, mailbox: Mailbox, name: str) -> bool:
         """Whether *mailbox* may have *name*: names are unique, in whatever case."""

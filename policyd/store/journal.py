@@ -11,7 +11,7 @@ from policyd.model import Address, BlockedSender, Change, Domain, Mailbox, Recei
 from policyd.store.database import Connection, Statement
 from policyd.store.schema import change
 
-Kept = Domain | Mailbox | Address | BlockedSender
+Stored = Domain | Mailbox | Address | BlockedSender
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 _INSERT = Statement(insert(change))
@@ -53,12 +53,12 @@ class Journal:
         """Go on from where the journal stood."""
         self._last, self._digest, self.count = mark
 
-    def record(self, operation: str, before: Kept | None, after: Kept | None) -> None:
+    def record(self, operation: str, before: Stored | None, after: Stored | None) -> None:
         """Write down that *before* became *after*."""
-        kept = after if before is None else before
-        assert kept is not None
+        stored = after if before is None else before
+        assert stored is not None
         operation = f"{operation.partition('.')[0]}.{self._verb}" if self._verb else operation
-        self.write(operation, object_name(kept), as_json(before), as_json(after))
+        self.write(operation, object_name(stored), as_json(before), as_json(after))
 
     def write(self, operation: str, name: str, before: str | None, after: str | None) -> None:
         """Write down a change to what is called *name*; *before* and *after* are JSON."""
@@ -95,36 +95,36 @@ def chain_digest(previous: str, row: tuple[int | str | None, ...]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def snapshot(kept: Kept) -> Mapping[str, Any]:
-    """*kept* as it stands in the journal and in `--json`: every field, lists sorted."""
-    if isinstance(kept, BlockedSender):
+def snapshot(stored: Stored) -> Mapping[str, Any]:
+    """*stored* as it stands in the journal and in `--json`: every field, lists sorted."""
+    if isinstance(stored, BlockedSender):
         return {
-            "id": kept.id,
-            "sender": kept.sender,
-            "to": kept.to,
-            "except": sorted(kept.allowed),
-            "reason": kept.reason,
-            "until": kept.until,
-            "comment": kept.comment,
-            "created_at": kept.created_at,
-            "created_by": kept.created_by,
+            "id": stored.id,
+            "sender": stored.sender,
+            "to": stored.to,
+            "except": sorted(stored.allowed),
+            "reason": stored.reason,
+            "until": stored.until,
+            "comment": stored.comment,
+            "created_at": stored.created_at,
+            "created_by": stored.created_by,
         }
-    if isinstance(kept, Mailbox):
+    if isinstance(stored, Mailbox):
         return {
-            "id": kept.id,
-            "name": kept.name,
-            "receive": kept.receive,
-            "accept": sorted(kept.accepted),
-            "reason": kept.reason,
-            "until": kept.until,
-            "comment": kept.comment,
+            "id": stored.id,
+            "name": stored.name,
+            "receive": stored.receive,
+            "accept": sorted(stored.accepted),
+            "reason": stored.reason,
+            "until": stored.until,
+            "comment": stored.comment,
         }
-    if isinstance(kept, Address):
-        return {"address": kept.address, "mailbox": kept.mailbox, "is_primary": kept.is_primary}
-    return {"name": kept.name, "unlisted": kept.unlisted}
+    if isinstance(stored, Address):
+        return {"address": stored.address, "mailbox": stored.mailbox, "is_primary": stored.is_primary}
+    return {"name": stored.name, "unlisted": stored.unlisted}
 
 
-def from_snapshot(noun: str, taken: Mapping[str, Any]) -> Kept:
+def from_snapshot(noun: str, taken: Mapping[str, Any]) -> Stored:
     """The object that a `snapshot` was taken of; *noun* is the first word of the journal's operation."""
     values = dict(taken)
     if noun == "sender":
@@ -145,13 +145,13 @@ def from_snapshot(noun: str, taken: Mapping[str, Any]) -> Kept:
     return Domain(values["name"], Unlisted(values["unlisted"]))
 
 
-def object_name(kept: Kept) -> str:
-    """What the journal calls *kept*: its name, address, or the sender."""
-    if isinstance(kept, BlockedSender):
-        return kept.sender
-    return kept.address if isinstance(kept, Address) else kept.name
+def object_name(stored: Stored) -> str:
+    """What the journal calls *stored*: its name, address, or the sender."""
+    if isinstance(stored, BlockedSender):
+        return stored.sender
+    return stored.address if isinstance(stored, Address) else stored.name
 
 
-def as_json(kept: Kept | None) -> str | None:
-    """The snapshot of *kept* as the journal holds it."""
-    return None if kept is None else _encode(snapshot(kept))
+def as_json(stored: Stored | None) -> str | None:
+    """The snapshot of *stored* as the journal holds it."""
+    return None if stored is None else _encode(snapshot(stored))

@@ -12,7 +12,7 @@ from policyd.store import schema
 from policyd.store.bulk import BulkEditor
 from policyd.store.database import Connection, Statement
 from policyd.store.edit import Editor
-from policyd.store.journal import Kept
+from policyd.store.journal import Stored
 from policyd.store.queries import SELECT_ADDRESS, to_address
 
 _named = MetaData()  # what the file names; some of it twice
@@ -49,21 +49,21 @@ class Replacement:
         self._has_entries = False
         for statement in _CREATE:
             connection.run(statement)
-        bulk.rows.on_named = self.add_named
+        bulk.applier.on_named = self.add_named
 
-    def add_named(self, kept: Kept) -> None:
-        """The file names *kept*."""
-        match kept:
+    def add_named(self, stored: Stored) -> None:
+        """The file names *stored*."""
+        match stored:
             case Address():
-                self._domains.add(kept.address.rpartition("@")[2])
-                self._connection.run(_NAME_ADDRESS, kept.address)
+                self._domains.add(stored.address.rpartition("@")[2])
+                self._connection.run(_NAME_ADDRESS, stored.address)
             case Mailbox():
-                self._connection.run(_NAME_MAILBOX, kept.id)
+                self._connection.run(_NAME_MAILBOX, stored.id)
             case BlockedSender():
                 self._has_entries = True
-                self._connection.run(_NAME_ENTRY, kept.id)
+                self._connection.run(_NAME_ENTRY, stored.id)
             case Domain():
-                self._domains.add(kept.name)
+                self._domains.add(stored.name)
 
     def remove_unnamed(self, max_percent: float) -> None:
         """Take away what is in the file's domains and not in the file.
@@ -76,11 +76,11 @@ class Replacement:
         ((entries,),) = self._connection.fetch(_COUNT_ENTRIES)
         self._check("blocked sender", "blocked senders", sum(1 for _ in self._unnamed_entries()), entries, max_percent)
         for entry in list(self._unnamed_entries()):
-            self._bulk.rows.remove(entry)
+            self._bulk.applier.remove(entry)
         for mailbox in list(self._unnamed_mailboxes()):
-            self._bulk.rows.remove(mailbox)
+            self._bulk.applier.remove(mailbox)
         for address in list(self._unnamed_addresses()):
-            self._bulk.rows.remove(address)
+            self._bulk.applier.remove(address)
 
     def _check(self, kind: str, called: str, gone: int, held: int, max_percent: float) -> None:
         """Raises RefusedError if *gone* of the objects of a *kind*, of which *held* are there now, are too many."""

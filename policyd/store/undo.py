@@ -5,7 +5,7 @@ import json
 from policyd.errors import RefusedError
 from policyd.model import Address, Change
 from policyd.store.edit import Editor
-from policyd.store.journal import Kept, from_snapshot, object_name
+from policyd.store.journal import Stored, from_snapshot, object_name
 from policyd.store.queries import Queries
 
 _SHOWN = 10
@@ -49,8 +49,8 @@ def undo_changeset(editor: Editor, changeset: int) -> None:
 
 def _restored(change: Change) -> RefusedError:
     """A restore is not undone object by object."""
-    kept = json.loads(change.before)["file"] if change.before else ""
-    advice = f"to take it back, type: policyd database restore {kept}" if kept else "nothing was there before"
+    file = json.loads(change.before)["file"] if change.before else ""
+    advice = f"to take it back, type: policyd database restore {file}" if file else "nothing was there before"
     return RefusedError(f"changeset {change.changeset} restored a whole database; {advice}")
 
 
@@ -61,7 +61,7 @@ def _no_changeset(queries: Queries, number: int) -> RefusedError:
     return RefusedError(f"there is no changeset {number}; see: policyd history")
 
 
-def _object(noun: str, taken: str | None) -> Kept | None:
+def _object(noun: str, taken: str | None) -> Stored | None:
     return None if taken is None else from_snapshot(noun, json.loads(taken))
 
 
@@ -69,8 +69,8 @@ def _conflict(queries: Queries, change: Change, own: int) -> str:
     """The later changes to what *change* changed, in words; but those of the changeset *own*."""
     names = {change.object}
     for taken in (change.before, change.after):
-        kept = _object(change.operation.partition(".")[0], taken)
-        names |= {object_name(kept)} if kept else set()
+        stored = _object(change.operation.partition(".")[0], taken)
+        names |= {object_name(stored)} if stored else set()
     later = {row.id: row for name in names for row in queries.later_changes(name, change.id)}
     others = [row for _, row in sorted(later.items()) if row.changeset not in (change.changeset, own)]
     done = [f"change {row.id} ({row.operation})" for row in others]

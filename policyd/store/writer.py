@@ -10,7 +10,7 @@ from policyd.address import fold
 from policyd.model import Address, BlockedSender, Domain, Mailbox
 from policyd.store import schema
 from policyd.store.database import Connection, Statement
-from policyd.store.journal import Journal, Kept
+from policyd.store.journal import Journal, Stored
 
 
 def _insert(table: Table) -> Statement:
@@ -52,7 +52,7 @@ class Writer:
         """Look at the tables anew, after a rollback to a savepoint."""
         self._latest = None
 
-    def put(self, operation: str, before: Kept | None, after: Kept | None) -> None:
+    def put(self, operation: str, before: Stored | None, after: Stored | None) -> None:
         """Make any kind of object that was *before* be *after*."""
         kind = type(before or after)
         {
