@@ -224,8 +224,10 @@ def _free_name(path: Path) -> Path:
 
 def _go_on_counting(now: sqlite3.Connection, tables: sqlite3.Connection) -> None:
     """A number of a blocked sender in an old log must not become somebody else's."""
-    for name, number in now.execute("SELECT name, seq FROM sqlite_sequence"):
-        tables.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (number, name))
+    for name, number in now.execute("SELECT name, seq FROM sqlite_sequence WHERE typeof(seq) = 'integer'"):
+        changed = tables.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (number, name))
+        if not changed.rowcount:  # nobody was blocked yet when the backup was made
+            tables.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (name, number))
 
 
 def _give_away(draft: Path) -> None:
