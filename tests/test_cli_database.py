@@ -123,7 +123,7 @@ ODD_ROWS = {
     "UPDATE mailbox SET folded_name = 'x' WHERE id = 1": "mailbox George: it is found as 'x', not by its name",
     "UPDATE mailbox SET reason = 'a' || char(27, 10) || 'b'": "mailbox George: the text 'a\\x1b\\nb' is not one line",
     "UPDATE mailbox SET name = 'a' || char(27), folded_name = 'a' || char(27) WHERE id = 1": "mailbox a\\x1b: its name",
-    "UPDATE mailbox SET name = CAST(x'ff' AS TEXT) WHERE id = 1": "mailbox \\udcff: its name is not in normal form",
+    "UPDATE mailbox SET name = CAST(x'ff' AS TEXT) WHERE id = 1": "mailbox \\xff: its name is not in normal form",
     "UPDATE mailbox SET until = -1": "mailbox George: until is -1, which is no time",
     "UPDATE accepted_sender SET pattern = 'x' WHERE pattern = '<>'": "accepted_sender George: the pattern 'x' is not",
     "UPDATE blocked_sender SET pattern = '@A.example' WHERE pattern = '@spam.example'": "blocked_sender 2: the pattern",
