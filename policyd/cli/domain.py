@@ -3,10 +3,12 @@
 from shlex import quote
 
 import click
+from sqlalchemy import Connection
 
 from policyd.address import domain_for_postfix, unicode_domain
 from policyd.cli.command import Group, invocation, need_consent
 from policyd.cli.output import print_list
+from policyd.cli.terminal import echo
 from policyd.cli.types import DOMAIN
 from policyd.model import Domain, Unlisted
 from policyd.store import read
@@ -33,11 +35,19 @@ def add(name: str, unlisted: str) -> None:
     """
     with invocation().changing(may_create=True) as changes:
         changes.edit.add_domain(Domain(name, Unlisted(unlisted)))
-        other = domain_for_postfix(unicode_domain(name))
-        is_managed = other in ("", name) or read.find_domain(changes.connection, other) is not None
-    if other not in ("", name):
-        advice = "which is managed, too" if is_managed else f"so manage that, too: policyd domain add {quote(other)}"
-        click.echo(f"policyd: Postfix takes {unicode_domain(name)} for {other}, {advice}", err=True)
+        advice = spelling_advice(changes.connection, name)
+    if advice:
+        echo(advice, err=True)
+
+
+def spelling_advice(connection: Connection, name: str) -> str:
+    """What to tell of the managed domain *name* where Postfix takes it for another, else ""."""
+    other = domain_for_postfix(unicode_domain(name))
+    if other in ("", name):
+        return ""
+    is_managed = read.find_domain(connection, other) is not None
+    advice = "which is managed, too" if is_managed else f"so manage that, too: policyd domain add {quote(other)}"
+    return f"policyd: Postfix takes {unicode_domain(name)} for {other}, {advice}"
 
 
 @command.command("set")

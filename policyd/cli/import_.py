@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, cast
 import click
 
 from policyd.cli.command import Command, Invocation, actor, invocation
+from policyd.cli.domain import spelling_advice
 from policyd.cli.output import log_changes
 from policyd.cli.progress import Progress
 from policyd.cli.rejects import Rejects, read_header
@@ -24,6 +25,7 @@ from policyd.cli.types import DOMAIN
 from policyd.errors import TransferError
 from policyd.files import open_to_read
 from policyd.rows import Notice, Record
+from policyd.store import read
 from policyd.store.bulk import BulkEditor, BulkOptions
 from policyd.store.connect import changing, create_database, driver_connection
 from policyd.store.journal import Journal
@@ -167,16 +169,21 @@ def _run(call: Invocation, stream: BinaryIO, plan: _Plan, outcome: _Outcome, rej
             bulk = BulkEditor(driver, Writer(driver, journal), BulkOptions(who, now, plan.add_domains))
             domains = [plan.read.domain] if plan.read.domain else []
             replacement = Replacement(driver, bulk, domains) if plan.is_replacing else None
+            managed = {domain.name for domain in read.domains(connection)}
             _apply_all(stream, plan, bulk, outcome, rejects)
             if replacement is not None and not outcome.rejected:
                 replacement.remove_unseen(plan.max_remove)
             outcome.tally = bulk.tally
+            added = [domain.name for domain in read.domains(connection) if domain.name not in managed]
+            advice = [spelling_advice(connection, name) for name in added]
             if plan.is_dry_run or (plan.is_strict and outcome.rejected):
                 raise _LeaveAsItWasError
             outcome.changeset = journal.changeset if journal.count else None
     except _LeaveAsItWasError:
         return
     outcome.kept = True
+    for line in filter(None, advice):
+        echo(line, err=True)
     if outcome.changeset is not None:
         log_changes(call, who, outcome.changeset, "database.import", str(rejects.file), journal.count)
 
