@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import ip_address
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from policyd.address import (
@@ -11,8 +12,10 @@ from policyd.address import (
     Encapsulated,
     address_forms,
     decode_imcea,
+    domain_for_postfix,
     fold,
     matching_patterns,
+    next_hop,
     split_address,
 )
 from policyd.model import Action, BlockedSender, Decision, Domain, Mailbox, Mode, Request, Rule
@@ -88,7 +91,7 @@ class Decider:
 
         Raises StoreError.
         """
-        return self._locate(text, self._forms(text))
+        return self._follow(text, self._locate(text, self._forms(text)))
 
     def end(self) -> None:
         """Look at the tables anew for the next decision."""
@@ -119,9 +122,13 @@ class Decider:
         forms = self._forms(text)
         party = self._locate(text, forms)
         patterns = matching_patterns(forms[0])
-        if len(forms) > 1:  # who is blocked can't hide: what matches either form of the address counts
-            patterns = tuple(dict.fromkeys(patterns + matching_patterns(forms[1])))
-        entries = self._tables.entries_for(party.mailbox.id if party.mailbox else 0, patterns)
+        # Who is blocked can't hide: what matches another form of the address counts, and what matches the one inside
+        # of it. For what is accepted that one counts not.
+        inner = self._hop(text, party)
+        others = [*forms[1:], *([inner.address] if inner is not party and inner.address else [])]
+        if others:
+            patterns = tuple(dict.fromkeys(chain(patterns, *map(matching_patterns, others))))
+        entries = self._tables.entries_for(inner.mailbox.id if inner.mailbox else 0, patterns)
         return Party(text, party.address, None, party.mailbox, party.how, entries, party.as_written)
 
     def _find_login(self, text: str) -> Party:
@@ -157,6 +164,34 @@ class Decider:
             if mailbox is not None:
                 break
         return found or Party(text, forms[0])
+
+    def _follow(self, text: str, written: Party) -> Party:
+        """*written*, or what the tables know about the address inside of it, if it leads to a mailbox or outside."""
+        inner = self._hop(text, written)
+        if inner is written:
+            return written
+        if inner.mailbox is not None:
+            return inner._replace(how="route", as_written=written.address)
+        if inner.is_outside:
+            return written._replace(address=inner.address, as_written=written.address, leads_outside=True)
+        return written
+
+    def _hop(self, text: str, written: Party) -> Party:
+        """What the tables know about the address to which Postfix would send *written* on, or *written*.
+
+        Postfix does so where the domain is its own: so no further than through managed ones. Where it has passed one,
+        it delivers no address in it but the innermost.
+        """
+        party = written
+        passed = set()
+        hop = next_hop(text)
+        while hop and party.mailbox is None and not party.is_outside:
+            domain, inner = domain_for_postfix(hop.rpartition("@")[2]), next_hop(hop)
+            if domain not in passed or not inner:
+                party = self._locate(text, self._forms(hop))
+                passed.add(domain)
+            hop = inner
+        return party
 
     def _find_mailbox(self, address: EmailAddress) -> tuple[Mailbox | None, str]:
         """The mailbox that has *address*, in a managed domain, and how it was found.
@@ -268,7 +303,8 @@ def _explain(question: Question, login: Party | None, request: Request, note: No
     if recipient is None:
         note("recipient: none yet")
     elif recipient.is_outside:
-        note("recipient {}: outside, its domain is not managed", recipient.text)
+        where = f"; it leads to {recipient.address}" if recipient.leads_outside else ""
+        note("recipient {}: outside, its domain is not managed{}", recipient.text, where)
     elif recipient.domain is None:
         note("recipient {}: no domain, neither managed nor outside", recipient.text)
     else:

@@ -20,10 +20,11 @@ def silent(_step: str, *_values: object) -> None:
 class Party(NamedTuple):
     """An address or a login, and what the tables know about it.
 
-    `domain` is None where it is not managed; `how` tells how `mailbox` was found: exact, extension, IMCEA or name.
-    `address` is None for a login without a domain; `as_written` is the address with the domain that it came with, where
-    that leads nowhere and Postfix takes it for another, which is managed. `entries` are the blocked senders that match
-    a login or an envelope sender.
+    `domain` is None where it is not managed; `how` tells how `mailbox` was found: exact, extension, IMCEA, name, or
+    route, by the address inside of this one. `address` is None for a login without a domain; `as_written` is the
+    address as it came, where that leads nowhere and Postfix takes it for another. `leads_outside` says that the address
+    inside of this one is in a domain that is not managed. `entries` are the blocked senders that match a login or an
+    envelope sender.
     """
 
     text: str
@@ -33,6 +34,7 @@ class Party(NamedTuple):
     how: str = ""
     entries: tuple[BlockedSender, ...] = ()
     as_written: EmailAddress | None = None
+    leads_outside: bool = False
 
     @property
     def base(self) -> str:
@@ -41,7 +43,9 @@ class Party(NamedTuple):
 
     @property
     def is_outside(self) -> bool:
-        """Whether this has a domain, and one that is not managed."""
+        """Whether mail to this goes to a domain that is not managed."""
+        if self.leads_outside:
+            return True
         return self.address is not None and self.address.domain != "" and self.domain is None
 
     def matched(self, patterns: frozenset[str]) -> str:

@@ -763,3 +763,15 @@ def test_killed_import_has_changed_everything_or_nothing(policyd):
         assert (distinct, fitting) == (1, changed)
         seen.add(changed)
     assert 0 in seen
+
+
+def test_imported_domain_that_postfix_takes_for_another_is_told(policyd):
+    """As `domain add` tells it: else mail to the other spelling passes by every restriction in it."""
+    file = policyd.folder / "domains.csv"
+    file.write_text("kind,name\ndomain,gruß.example\ndomain,example.net\n")
+    told = policyd.ends(f"import {file}")
+    advice = (
+        "policyd: Postfix takes gruß.example for gruss.example, so manage that, too: policyd domain add gruss.example"
+    )
+    assert told.status == 0
+    assert [line for line in told.err.splitlines() if "Postfix takes" in line] == [advice]

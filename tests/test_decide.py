@@ -841,3 +841,77 @@ def test_every_request_has_an_answer_that_postfix_understands(request):
     assert found.is_refused is (found.action == "REJECT") is bool(found.text)
     assert decide(decider, request) == found
     assert steps[-1] == f"rule: {found.rule}" or request.protocol_state == "VRFY"
+
+
+# --- Addresses inside of addresses
+
+ROUTES = [
+    "bob%example.com@example.com",
+    "BOB+x%Example.com.@bücher.example",
+    "example.com!bob@example.com",
+    "xn--bcher-kva.example!example.com!bob@example.com",
+    "bob@example.com@bücher.example",
+    "bob%example.com%bücher.example@example.com",
+    "@example.com:bob@example.com@example.com",
+    'example.com!"bob"@example.com',
+    "bob%example.com",
+    "example.com!bob",
+    "bob@example.com@",
+]
+
+
+@pytest.mark.parametrize("recipient", ROUTES)
+def test_restriction_holds_for_an_address_inside_of_another(tables, recipient):
+    """Postfix delivers each to bob, for insiders and strangers alike, also where unlisted recipients are accepted."""
+    for domain in ("example.com", "xn--bcher-kva.example"):
+        tables.manage(domain, Unlisted.ACCEPT)
+    tables.change_mailbox("bob", receive=Receive.NOBODY)
+    settings = Settings(origin="example.com")
+    for login in ("", "alice"):
+        decision = ask(tables, settings, sender=OUTSIDE, recipient=recipient, sasl_username=login)
+        assert (decision.rule, decision.mailbox) == (Rule.RESTRICTED_RECIPIENT, "bob")
+    assert "route" in " ".join(trace(tables, settings, recipient=recipient))
+
+
+@pytest.mark.parametrize(
+    "recipient",
+    ["joe%gmail.example@example.com", "gmail.example!joe", "joe@gmail.example@example.com", "joe%gmail.example"],
+)
+@pytest.mark.parametrize("origin", ["", "example.com"])
+def test_blocked_to_outside_cannot_write_there_through_our_own_domain(tables, recipient, origin):
+    """For an insider Postfix relays each to gmail.example; exceptions count for the address inside."""
+    tables.block("alice", to="outside", allowed=frozenset({"@partner.example"}))
+    settings = Settings(origin=origin)
+    ask_as = partial(ask, tables, settings, sasl_username="alice")
+    assert ask_as(recipient=recipient).rule is Rule.BLOCKED_SENDER
+    assert ask_as(recipient=recipient.replace("gmail", "partner")).rule is Rule.DEFAULT
+    assert ask_as(recipient="bob%example.com@example.com").rule is Rule.DEFAULT
+
+
+def test_strangers_learn_and_reach_nothing_through_our_own_domain(tables):
+    """What leads outside stays an unlisted recipient; what is in no domain of ours is nobody's but its own."""
+    tables.change_mailbox("bob", receive=Receive.NOBODY)
+    assert rule(tables, recipient="joe%gmail.example@example.com") is Rule.UNLISTED_RECIPIENT
+    assert rule(tables, recipient="nobody%example.com@example.com") is Rule.UNLISTED_RECIPIENT
+    assert rule(tables, recipient="bob%example.com@gmail.example") is Rule.DEFAULT
+    assert rule(tables, recipient="postmaster%gmail.example@example.com") is Rule.UNLISTED_RECIPIENT
+    assert rule(tables, recipient="postmaster%example.com@example.com") is not Rule.ALWAYS_ACCEPTED
+
+
+def test_address_with_a_percent_sign_of_its_own_is_a_mailboxs(tables):
+    """Where a mailbox has the address as it stands, nothing is looked for inside of it."""
+    tables.add_mailbox("sale", "50%off@example.com")
+    assert ask(tables, recipient="50%off@example.com").mailbox == "sale"
+
+
+def test_blocked_sender_cannot_hide_inside_of_an_address_nor_pass_for_an_accepted_one(tables):
+    """Blocking looks at both, letting through at the address as it stands."""
+    tables.change_mailbox("bob", receive=Receive.NOBODY, accepted=frozenset({"alice@example.com"}))
+    tables.block("eve@example.com", to="anyone")
+    for sender in ("eve%example.com@example.com", "example.com!eve@bücher.example"):
+        assert rule(tables, sender=sender, recipient="alice@example.com") is Rule.BLOCKED_SENDER
+    assert (
+        rule(tables, sender="alice%example.com@example.com", recipient="bob@example.com") is Rule.RESTRICTED_RECIPIENT
+    )
+    tables.block("alice", to="anyone")
+    assert rule(tables, sender="alice%example.com@example.com", recipient="jdoe@example.com") is Rule.BLOCKED_SENDER

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from policyd.admin.domains import spelling_advice
 from policyd.admin.rejects import Rejects, read_header
 from policyd.admin.session import Changing, Session, Summary
 from policyd.errors import TransferError
@@ -56,7 +57,8 @@ class ImportOutcome:
     """What came of an import.
 
     `tally` counts objects, by pairs like ("mailbox", "added"); `skipped` counts what was left out on purpose.
-    `rejects` is the file with the rejected rows, None where it was not written.
+    `rejects` is the file with the rejected rows, None where it was not written. `advice` are lines about domains that
+    are managed now.
     """
 
     changeset: int | None = None
@@ -67,6 +69,7 @@ class ImportOutcome:
     tally: Counter[tuple[str, str]] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     rejects: Path | None = None
+    advice: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -100,7 +103,10 @@ def import_file(
         summary = Summary("database.import", str(file))
         change = used.changing(actor, now, verb="import", summary=summary, cache_mebibytes=_CACHE_MEBIBYTES)
         with change as made:
+            managed = {domain.name for domain in made.edit.queries.domains()}
             _apply(made, chosen, stream, plan, outcome, rejects, callbacks)
+            added = [each.name for each in made.edit.queries.domains() if each.name not in managed]
+            outcome.advice = spelling_advice(made.edit.queries, added)
             if plan.is_dry_run or (plan.is_strict and outcome.rejected):
                 made.discard()
         outcome.changeset, outcome.is_kept, outcome.is_logged = made.changeset, made.is_kept, made.is_logged

@@ -49,7 +49,7 @@ def remove(addresses: tuple[str, ...]) -> None:
 @command.command("find")
 @click.argument("address", type=INTERNAL_ADDRESS)
 def find(address: str) -> None:
-    """Say which mailbox an address leads to, and how: exact, extension or IMCEA.
+    """Say which mailbox an address leads to, and how: exact, extension, IMCEA or route.
 
     \b
     Example: policyd address find alice+news@example.com
@@ -59,7 +59,7 @@ def find(address: str) -> None:
     lookup.begin()
     party = Decider(call.settings, lookup).find_recipient(address)
     lookup.close()
-    if party.domain is None and party.address is not None:
+    if (party.domain is None or party.leads_outside) and party.address is not None:
         raise NotManagedError(str(party.address), party.address.domain)
     address = str(party.address)
     if party.mailbox is None:

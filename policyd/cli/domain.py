@@ -1,12 +1,11 @@
 """`policyd domain`: the managed domains."""
 
-from shlex import quote
-
 import click
 
-from policyd.address import domain_for_postfix, unicode_domain
+from policyd.admin.domains import spelling_advice
 from policyd.cli.command import Group, invocation, need_consent
 from policyd.cli.output import print_list
+from policyd.cli.terminal import echo
 from policyd.cli.types import DOMAIN
 from policyd.model import Domain, Unlisted
 from policyd.store.journal import snapshot
@@ -36,11 +35,9 @@ def add(name: str, unlisted: str) -> None:
     """
     with invocation().changing(may_create=True) as edit:
         edit.add_domain(Domain(name, Unlisted(unlisted)))
-        other = domain_for_postfix(unicode_domain(name))
-        is_managed = other in ("", name) or edit.is_managed(other)
-    if other not in ("", name):
-        advice = "which is managed, too" if is_managed else f"so manage that, too: policyd domain add {quote(other)}"
-        click.echo(f"policyd: Postfix takes {unicode_domain(name)} for {other}, {advice}", err=True)
+        advice = spelling_advice(edit.queries, [name])
+    for line in advice:
+        echo(f"policyd: {line}", err=True)
 
 
 @command.command("set")

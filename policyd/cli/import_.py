@@ -114,6 +114,8 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
         with Progress(stream) as progress:
             callbacks = Callbacks(report.print_notice, report.print_problems, progress.advance)
             outcome = import_file(call.session, file, stream, plan, actor(os.environ), int(time.time()), callbacks)
+    for line in outcome.advice if outcome.is_kept else ():
+        echo(f"policyd: {line}", err=True)
     warn_of_silent_syslog(call, outcome.is_logged)
     _print_outcome(call, file, plan, outcome, report)
     if outcome.rejected:
