@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+_LINE = 400  # characters of a name, or of what is wrong with it; an address has 320 at most
+
 
 class Unlisted(StrEnum):
     """What happens to a recipient in a managed domain that is no mailbox's address."""
@@ -157,6 +159,11 @@ class Decision(NamedTuple):
     is_refused: bool = False
 
 
+def _shorten(text: str) -> str:
+    """No more of *text* than fits a line: somebody may have put a megabyte where an address belongs."""
+    return text if len(text) <= _LINE else f"{text[:_LINE]}..."
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something wrong with the database: the table ("" for the whole file), the row, what is wrong, what to do."""
@@ -167,8 +174,9 @@ class Finding:
     advice: str
 
     def __str__(self) -> str:
-        place = f"{self.table} {self.row}".strip()
-        return f"{place}: {self.problem}; {self.advice}" if place else f"{self.problem}; {self.advice}"
+        row, problem, advice = (_shorten(text) for text in (self.row, self.problem, self.advice))
+        place = f"{self.table} {row}".strip()
+        return f"{place}: {problem}; {advice}" if place else f"{problem}; {advice}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,11 +123,17 @@ class Daemon:
                 self.process.stderr.close()
         self.syslog.close()
 
-    def write_settings(self, *lines: str, listen: Sequence[str] = (), decisions: str = "all") -> None:
-        """Write the settings file: *lines* at the top level, what is logged, and where everything is."""
+    def write_settings(
+        self, *lines: str, listen: Sequence[str] = (), decisions: str = "all", origin: str | None = "mx.example.net"
+    ) -> None:
+        """Write the settings file: *lines* at the top level, what is logged, and where everything is.
+
+        Without an *origin*, None, the daemon warns at its start.
+        """
         endpoints = ", ".join(f'"{each}"' for each in listen or [f"unix:{self.socket}"])
         text = [f'database = "sqlite:///{self.database}"', f"listen = [{endpoints}]", *lines]
         text += [f'user = "{self.user}"'] if IS_ROOT else []
+        text += [f'origin = "{origin}"'] if origin is not None else []
         text += ["[audit]", f'decisions = "{decisions}"', f'syslog = "unix:{self.folder / "log"}"', ""]
         self.config.write_text("\n".join(text))
 

@@ -129,9 +129,9 @@ ODD_ROWS = {
     "UPDATE blocked_sender SET pattern = '@A.example' WHERE pattern = '@spam.example'": "blocked_sender 2: the pattern",
     "UPDATE address SET is_primary = 0": "mailbox George: it has 0 primary addresses, not one",
     "PRAGMA foreign_keys = 0; DELETE FROM mailbox WHERE id = 1": "address in a row: it names a mailbox",
-    "DROP INDEX address_mailbox": "index address_mailbox is missing or altered; restore a backup",
-    "ALTER TABLE domain ADD COLUMN x TEXT": "table domain is not policyd's",
-    "DROP TABLE allowed_recipient": "foreign key of allowed_recipient is missing or altered",
+    "DROP INDEX address_mailbox": "index address_mailbox is missing; restore a backup",
+    "ALTER TABLE domain ADD COLUMN x TEXT": "table domain is altered",
+    "DROP TABLE allowed_recipient": "table allowed_recipient is missing",
     "CREATE TRIGGER t AFTER INSERT ON domain BEGIN DELETE FROM blocked_sender; END": "trigger t is not policyd's",
     "UPDATE change SET after = 'rubbish' WHERE id = 2": "change 2: it doesn't say what was changed",
 }

@@ -90,7 +90,7 @@ def backup(file: Path) -> None:
 
 
 @command.command("restore")
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, readable=False))
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def restore(file: Path, yes: bool) -> None:
     """Make the database what it was when the backup FILE was made, while everything goes on.

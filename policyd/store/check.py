@@ -1,5 +1,6 @@
 """Is the database as policyd makes it: the file, the tables, each row, and the journal that tells how they came."""
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,24 +32,18 @@ from policyd.timestamps import is_time
 _RESTORE = "restore a backup"
 _AGAIN = "take it away, and add it again with policyd"
 _SHOWN = 20  # of SQLite's own complaints
+_IS_OF_A_ROW = re.compile(r"(CHECK constraint failed|\S+ value) in ")  # which is told below, with the row's key
 
-_TABLES = """
-    SELECT 'table ' || t.name, c.name, c.type, c."notnull" || c.hidden || t.strict || t.wr, c.pk
-    FROM pragma_table_list AS t, pragma_table_xinfo(t.name) AS c
-    WHERE t.schema = 'main' AND t.name NOT LIKE 'sqlite%' AND t.type = 'table'
-    UNION ALL
-    SELECT 'index ' || s.name, c.name, s.tbl_name, i."unique", c.seqno
-    FROM sqlite_schema AS s, pragma_index_list(s.tbl_name) AS i, pragma_index_xinfo(s.name) AS c
-    WHERE s.type = 'index' AND s.name = i.name AND c.key AND s.name NOT LIKE 'sqlite%'
-    UNION ALL
-    SELECT 'foreign key of ' || t.name, f."from", f."table", f."to", f.on_delete
-    FROM pragma_table_list AS t, pragma_foreign_key_list(t.name) AS f
-    WHERE t.schema = 'main'
-    UNION ALL
-    SELECT CASE type WHEN 'table' THEN 'virtual table' ELSE type END || ' ' || name, tbl_name, '', '', ''
+# Of each table, index, view and trigger: kind, name, and the words it was made with. What SQLite makes for itself is
+# left out: an index without words, and tables for AUTOINCREMENT and ANALYZE.
+_MADE = """
+    SELECT CASE WHEN sql LIKE 'CREATE VIRTUAL%' THEN 'virtual ' ELSE '' END || type, name, coalesce(sql, '')
     FROM sqlite_schema
-    WHERE type NOT IN ('table', 'index') OR type = 'table' AND coalesce(rootpage, 0) = 0
+    WHERE sql IS NOT NULL AND name NOT IN ('sqlite_sequence', 'sqlite_stat1', 'sqlite_stat4')
 """  # SQLAlchemy has no words for these
+_WORD = re.compile(r"""'(?:[^']|'')*'|\w+|[^\s\w"]""")  # spaces, and quotes around a name, say nothing
+_NUMBERED = "SELECT seq FROM sqlite_sequence WHERE name = 'blocked_sender'"  # SQLite's table
+_LAST_NUMBER = 2**63 - 1
 _DOMAINS = compiled(select(schema.domain).order_by(schema.domain.c.name))
 _IS_MANAGED = compiled(select(schema.domain.c.name).where(schema.domain.c.name == bindparam("name")))
 _MAILBOXES = compiled(select(schema.mailbox).order_by(schema.mailbox.c.id))
@@ -87,11 +82,12 @@ def _broken(table: Table) -> Iterator[tuple[str, str, str]]:
 
 _WRONG_VALUES = {table.name: _wrong_values(table) for table in schema.metadata.sorted_tables}
 _BROKEN = [each for table in schema.metadata.sorted_tables for each in _broken(table)]
-_NOT_ONE_PRIMARY = compiled(
-    select(schema.mailbox.c.name, func.sum(schema.address.c.is_primary))
+_primaries = func.sum(schema.address.c.is_primary == literal_column("1"))
+_NOT_ONE_primaries = compiled(
+    select(schema.mailbox.c.name, _primaries)
     .join(schema.address, schema.address.c.mailbox_id == schema.mailbox.c.id)
     .group_by(schema.address.c.mailbox_id)
-    .having(func.sum(schema.address.c.is_primary) != literal_column("1"))
+    .having(_primaries != literal_column("1"))
 )
 
 
@@ -145,18 +141,18 @@ class Check:
         """SQLite's own opinion, and whether the tables are the schema's; false where their rows can't be read."""
         for (told,) in self._connection.execute(f"PRAGMA integrity_check({_SHOWN})"):
             for line in told.splitlines():
-                if line != "ok" and not line.startswith("***"):
+                if line != "ok" and not line.startswith("***") and not _IS_OF_A_ROW.match(line):
                     self._find("", "", f"SQLite says: {line}", _RESTORE)
-        has, wants = _tables(self._connection), _wanted_tables()
-        for what, missing in (("missing or altered", wants - has), ("not policyd's", has - wants)):
-            for name in sorted({each[0] for each in missing}):
-                self._find("", "", f"{name} is {what}", _RESTORE)
+        has, wants = _made(self._connection), _wanted()
+        for name in sorted({*has, *wants}):
+            if has.get(name) != wants.get(name):
+                how = "missing" if name not in has else "altered" if name in wants else "not policyd's"
+                self._find("", "", f"{name} is {how}", _RESTORE)
         for table, number, parent, _ in self._connection.execute("PRAGMA foreign_key_check"):
             row = f"in row {number}" if number is not None else "in a row"
             self._find(table, row, f"it names a {parent} that isn't there", _RESTORE)
-        if any(each[0].startswith("table") for each in wants - has):
-            return False
-        return self._check_values()
+        can_be_read = all(has.get(name) == made for name, made in wants.items() if name.startswith("table"))
+        return can_be_read and self._check_values()
 
     def _check_values(self) -> bool:
         """Whether every value is of its column's type, so that rows can be read; then each constraint of the schema.
@@ -186,9 +182,17 @@ class Check:
                 self._tell(wrong)
         for finding in self._replay.left():
             self._tell(finding)
-        for name, count in self._connection.execute(_NOT_ONE_PRIMARY):
+        self._check_numbering()
+        for name, count in self._connection.execute(_NOT_ONE_primaries):
             advice = "take one of its addresses away, and add it again with policyd"
             self._find("mailbox", name, f"it has {count} primary addresses, not one", advice)
+
+    def _check_numbering(self) -> None:
+        """A number in an old log must not become somebody else's, and there must be another one to give."""
+        given = [number for (number,) in self._connection.execute(_NUMBERED)]
+        is_fit = all(type(number) is int and self._replay.highest <= number < _LAST_NUMBER for number in given)
+        if not is_fit or len(given) > 1 or (self._replay.highest and not given):
+            self._find("blocked_sender", "", "the next number is not the one after the last", _RESTORE)
 
     def _objects(self) -> Iterator[tuple[str, int | str, str, dict[str, Any]]]:
         """Every object: noun, key, name, and its snapshot with mailboxes named by their numbers."""
@@ -272,18 +276,18 @@ class Check:
         self._advance()
 
 
-def _tables(connection: sqlite3.Connection) -> set[tuple[Any, ...]]:
-    """Every column of every table and index, and each foreign key, trigger and view."""
-    return set(connection.execute(_TABLES))
+def _made(connection: sqlite3.Connection) -> dict[str, list[str]]:
+    """How each table, index, view and trigger was made, by its kind and name."""
+    return {f"{kind} {name}": _WORD.findall(sql) for kind, name, sql in connection.execute(_MADE)}
 
 
-def _wanted_tables() -> set[tuple[Any, ...]]:
+def _wanted() -> dict[str, list[str]]:
     engine = create_engine("sqlite://")
     with engine.connect() as connection:
         schema.metadata.create_all(connection)
         driver = connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)
-        return _tables(driver)
+        return _made(driver)
 
 
 def _shown(key: object) -> str:

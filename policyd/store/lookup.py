@@ -42,7 +42,7 @@ class Lookup:
         self._connection: sqlite3.Connection | None = None
         self._cursor: sqlite3.Cursor | None = None  # one for all: to make one takes as long as to find a row
         self._file: tuple[int, int] | None = None  # the open file: device and inode
-        self._written: tuple[int, int] | None = None  # its size, and when it was last written, in nanoseconds
+        self._written: tuple[int, int] | None = None  # its size, and when it, or whose it is, last changed, in ns
         self._index = _NO_INDEX  # the log's index that is open: device, inode and size
         self._is_fixed = False  # opened as a file that can't change
         self._version = _NO_VERSION  # of the state that was last looked at, as the connection counts
@@ -140,7 +140,7 @@ class Lookup:
         To open it again takes as long as ten answers, and is right in each case. What SQLite knows of the file
         before a copy, read together with the file after it, could look like tables without the row that was asked for.
         """
-        if (status.st_dev, status.st_ino) != self._file or (status.st_size, status.st_mtime_ns) != self._written:
+        if (status.st_dev, status.st_ino) != self._file or (status.st_size, status.st_ctime_ns) != self._written:
             return True
         return self._is_fixed and not is_unchanging(self._path)
 
@@ -177,7 +177,7 @@ class Lookup:
         self._cursor = self._connection.cursor()
         self._index = _NO_INDEX if self._is_fixed else self._index_now()
         self._file = (status.st_dev, status.st_ino)
-        self._written = (status.st_size, status.st_mtime_ns)
+        self._written = (status.st_size, status.st_ctime_ns)
         self._version = _NO_VERSION
 
     def _check_version(self) -> None:

@@ -62,6 +62,7 @@ class Replay:
         self._connection = connection
         self._latest = ("", 0)  # a mailbox whose addresses come next, as a rule
         self.last, self.digest = 0, ""
+        self.highest = 0  # number of a blocked sender
         connection.execute(f"PRAGMA temp.cache_size = {-_CACHE_KIBIBYTES}")
         for table in _replayed.sorted_tables:
             connection.execute(compiled(CreateTable(table)))
@@ -81,7 +82,7 @@ class Replay:
             self.last, self.digest = read.id, read.digest
             try:
                 self._apply(read)
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # whatever somebody wrote there
                 yield Finding("change", str(read.id), "it doesn't say what was changed", _ALTERED)
 
     def take(self, noun: str, key: int | str, name: str, values: Mapping[str, Any]) -> Finding | None:
@@ -105,17 +106,19 @@ class Replay:
         noun = read.operation.partition(".")[0]
         if noun == "database":  # restored, with the journal of that database: no object became another
             return
-        before: Any = None if read.before is None else json.loads(read.before)
-        after: Any = None if read.after is None else json.loads(read.after)
+        f"{read.operation}{read.object}".encode()  # what can't be, can't be looked for either
+        before, after = _snapshot(read.before), _snapshot(read.after)
         if noun == "mailbox":
             if before is not None:
                 self._connection.execute(_DROP_NAME, (fold(before["name"]),))
             if after is not None:
-                self._connection.execute(_KEEP_NAME, (fold(after["name"]), after["id"]))
+                self._connection.execute(_KEEP_NAME, (fold(after["name"]), _number_of(after)))
             self._latest = (after["name"], after["id"]) if after else ("", 0)
         if after is None:
-            self._connection.execute(_TAKE, (noun, str(before[_KEYS[noun]]))).fetchone()
+            self._connection.execute(_TAKE, (noun, str(before[_KEYS[noun]]))).fetchall()
             return
+        if noun == "sender":
+            self.highest = max(self.highest, _number_of(after))
         for field in {"address": ("mailbox",), "sender": ("sender", "to")}.get(noun, ()):
             after[field] = self._number(after[field])
         self._connection.execute(_KEEP, (noun, str(after[_KEYS[noun]]), _digest(after), read.object, read.id))
@@ -128,6 +131,25 @@ class Replay:
             return self._latest[1]
         found = self._connection.execute(_FIND_NAME, (fold(name),)).fetchone()
         return int(found[0]) if found else 0
+
+
+def _snapshot(text: str | None) -> Any:
+    """An object as the journal has it. Raises ValueError where that is no JSON, or has text that is no UTF-8."""
+    if text is None:
+        return None
+    text.encode("utf-8")
+    value = json.loads(text)
+    if "\\u" in text:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return value
+
+
+def _number_of(snapshot: Any) -> int:
+    """The number of the row that *snapshot* is of. Raises ValueError where no row can have it."""
+    number = snapshot["id"]
+    if type(number) is int and 0 < number < 2**63:
+        return number
+    raise ValueError
 
 
 def _digest(values: Mapping[str, Any]) -> bytes:

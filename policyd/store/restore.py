@@ -79,8 +79,10 @@ class Restore:
         except OSError as error:
             raise UnfitError(f"{self._source}: {reason_of(error)}; nothing was changed") from error
         try:
-            with source, acting(owner), scratch(self._path) as draft:
-                self._work(source, draft)
+            with source:
+                _must_be_a_file(self._source, os.fstat(source.fileno()))  # whatever has its name by now
+                with acting(owner), scratch(self._path) as draft:
+                    self._work(source, draft)
         except OSError as error:
             raise StoreWriteError(
                 f"{self._path}: nothing was changed: its folder can't be written: {reason_of(error)}"
@@ -213,11 +215,9 @@ def _must_be_a_backup(source: Path, path: Path) -> None:
         if source.samefile(path):
             raise RefusedError(f"{source}: is the database itself, and no backup of it; nothing was changed")
     try:
-        mode = source.stat().st_mode
+        _must_be_a_file(source, source.stat())
     except OSError as error:
         raise UnfitError(f"{source}: {reason_of(error)}; nothing was changed") from error
-    if not stat.S_ISREG(mode):
-        raise UnfitError(f"{source}: not a file; nothing was changed")
     for suffix in ("-wal", "-journal"):
         with suppress(OSError):
             if os.lstat(f"{source}{suffix}").st_size:
@@ -225,6 +225,11 @@ def _must_be_a_backup(source: Path, path: Path) -> None:
                     f"{source}: has changes in {source.name}{suffix} beside it; nothing was changed. Make one file of "
                     f"both first: policyd database backup --database {source} NEW"
                 )
+
+
+def _must_be_a_file(source: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise UnfitError(f"{source}: not a file; nothing was changed")
 
 
 def _free_name(path: Path) -> Path:
@@ -236,8 +241,10 @@ def _free_name(path: Path) -> Path:
 
 def _go_on_counting(now: sqlite3.Connection, tables: sqlite3.Connection) -> None:
     """A number of a blocked sender in an old log must not become somebody else's."""
-    for name, number in now.execute("SELECT name, seq FROM sqlite_sequence"):
-        tables.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (number, name))
+    for name, number in now.execute("SELECT name, seq FROM sqlite_sequence WHERE typeof(seq) = 'integer'"):
+        changed = tables.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (number, name))
+        if not changed.rowcount:  # nobody was blocked yet when the backup was made
+            tables.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (name, number))
 
 
 def _give_away(draft: Path) -> None:

@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,9 @@ from policyd.errors import StoreWriteError
 from policyd.model import Domain
 from policyd.store.database import Database, changing
 from policyd.store.log import has_log
-from tests.fake_smtpd import FakeSmtpd
+from tests.fake_smtpd import FakeSmtpd, OutOfStepError
 from tests.faults.test_database import GOOD, MALLORY, answers, call, fill, question
-from tests.running_daemon import Daemon, until
+from tests.running_daemon import LIMIT_SECONDS, Daemon, until
 from tests.writing import editor_on
 
 
@@ -113,6 +115,66 @@ def test_command_whose_files_are_removed_while_it_writes_changes_nothing(daemon,
     assert answers(daemon) == GOOD
     assert call(daemon, "domain", "list").out.count("\n") == 1
     assert call(daemon, "domain", "add", "example.net").status == 0
+
+
+CUT = """
+import os, sys
+while True:
+    try:
+        os.truncate(sys.argv[1], 0)
+    except FileNotFoundError:
+        pass
+"""
+
+
+@contextmanager
+def cutting_off_the_index(daemon: Daemon) -> Iterator[None]:
+    """Somebody cuts it off again and again, so that it happens while it is read, too."""
+    with subprocess.Popen([sys.executable, "-c", CUT, beside(daemon)[1]]) as cutting:
+        try:
+            yield
+        finally:
+            cutting.kill()
+
+
+def ask_whatever_comes(daemon: Daemon) -> None:
+    with suppress(OSError, OutOfStepError):  # no answer, or no daemon
+        assert daemon.ask(MALLORY) == GOOD[2]
+
+
+def test_worker_that_reads_an_index_cut_off_meanwhile_is_replaced(tmp_path):
+    """The kernel ends it with SIGBUS: Postfix asks again, and is answered; never wrongly."""
+    with Daemon(tmp_path) as daemon:
+        daemon.write_settings("workers = 2")
+        fill(daemon)
+        daemon.start()
+        with cutting_off_the_index(daemon):
+            deadline = time.monotonic() + LIMIT_SECONDS
+            while not daemon.syslog.matching("a worker ended: SIGBUS"):
+                assert time.monotonic() < deadline
+                ask_whatever_comes(daemon)
+        until(lambda: len(daemon.syslog.matching("event=started")) > 2, "another worker")
+        assert answers(daemon) == GOOD
+        assert call(daemon, "sender", "unblock", "@evil.example").status == 0
+        assert daemon.ask(MALLORY) == "DUNNO"
+        assert call(daemon, "database", "check").status == 0
+        assert daemon.stop()[0] == 0
+
+
+def test_daemon_without_workers_ends_for_systemd_to_start_it_again(daemon):
+    """It must not hang there, neither alive nor dead; and the next one finds everything as it was."""
+    with cutting_off_the_index(daemon):
+        assert daemon.process is not None
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while daemon.process.poll() is None:
+            assert time.monotonic() < deadline
+            ask_whatever_comes(daemon)
+    status, told = daemon.ended()
+    assert (status, "Traceback" in told) == (-signal.SIGBUS, False)
+    unit = Path(__file__).parents[2] / "contrib" / "systemd" / "policyd.service"
+    assert {"Restart=always", "StartLimitIntervalSec=0"} < {*unit.read_text().splitlines()}
+    daemon.start()
+    assert answers(daemon) == GOOD
 
 
 # --- A log that another file left behind ---

@@ -1,7 +1,9 @@
 """A folder that is somebody else's: nothing that he plants or swaps there makes root read, write, own or wait."""
 
+import importlib
 import multiprocessing
 import os
+import pkgutil
 import pwd
 import shutil
 import socket
@@ -55,13 +57,24 @@ class Place:
         folder.chmod(mode)
         return folder
 
-    def run(self, line: str, *words: str | Path) -> Ended:
-        """`policyd` as root, in a process of its own, which must end: who waits for a planted pipe waits for ever."""
+    def run(self, line: str, *words: str | Path, user: str = "root") -> Ended:
+        """`policyd` as root, in a process of its own, which must end: who waits for a planted pipe waits for ever.
+
+        Or as another *user*, who may not be let into the folder of the program.
+        """
         fork = multiprocessing.get_context("fork")
         ours, theirs = fork.Pipe()
 
         def command() -> None:
             os.chdir(self.top)
+            if user != "root":
+                for module in pkgutil.walk_packages(policyd.__path__, "policyd."):
+                    if not module.name.endswith("__main__"):
+                        importlib.import_module(module.name)
+                account = pwd.getpwnam(user)
+                os.setgroups([])
+                os.setgid(account.pw_gid)
+                os.setuid(account.pw_uid)
             done = CliRunner().invoke(main, ["--config", str(self.config), *line.split(), *map(str, words)])
             theirs.send(Ended(done.exit_code, done.stdout, done.stderr))
 
@@ -384,6 +397,136 @@ def test_database_of_roots_in_his_folder_is_told_with_what_to_type(place):
     """Somebody copied a backup there."""
     shutil.chown(place.database, "root")
     place.refuses("mailbox list", f"type: chown --reference={place.folder} {place.database}")
+
+
+# --- Restored ---
+
+
+def back_up_as_root(place: Place) -> Path:
+    """A backup in a folder of root's, which only root can read; since then there is bob, too."""
+    backup = place.top / "monday.db"
+    assert place.run("database backup", backup).status == 0
+    backup.chmod(0o600)
+    assert place.run("mailbox add bob bob@example.com").status == 0
+    return backup
+
+
+def spoil_with(octets: bytes) -> Callable[[Place], object]:
+    return lambda place: place.database.write_bytes(octets)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda _: None, lambda place: place.database.unlink(), spoil_with(b""), spoil_with(b"x" * 9000)],
+    ids=["sound", "gone", "empty", "garbage"],
+)
+def test_what_root_restores_belongs_to_the_owner_of_the_folder(place, spoil):
+    """Else the daemon can't write its own tables any more, or its user owns a file of root's."""
+    backup = back_up_as_root(place)
+    spoil(place)
+    for _ in range(2):
+        ended = place.run("database restore --yes", backup)
+        assert (ended.status, ended.err) == (0, "")
+    uid = pwd.getpwnam(OWNER).pw_uid
+    made = {each.name: each.stat() for each in place.folder.iterdir()}
+    assert {"policyd.db", "policyd.db.before-1"} <= {*made} <= {f"policyd.db{end}" for end in ENDS}
+    assert {each.st_uid for each in made.values()} == {uid}
+    assert {stat.S_IMODE(each.st_mode) for each in made.values()} == {0o640}
+    assert (backup.stat().st_uid, stat.S_IMODE(backup.stat().st_mode)) == (0, 0o600)
+    assert place.run("mailbox list").out.count("\n") == 1
+    assert place.run("database check").status == 0
+    assert place.run("mailbox add carol", user=OWNER).status == 0
+
+
+ENDS = ("", ".before-1", ".before-2")
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "link to the backup"])
+def test_file_to_restore_is_no_link_and_no_pipe_of_somebody_elses(place, kind):
+    """What is read is what root named; and no device or pipe keeps root waiting."""
+    backup = back_up_as_root(place)
+    before = place.database.read_bytes()
+    file = place.make_folder("theirs", STRANGER) / "monday.db"
+    if kind == "link to the backup":
+        file.symlink_to(backup)
+        os.chown(file, pwd.getpwnam(STRANGER).pw_uid, -1, follow_symlinks=False)
+    else:
+        plant(place, file, kind)
+    ended = place.run("database restore --yes", file)
+    assert (ended.status, ended.err.count("\n")) == (65, 1), ended
+    assert "nothing was changed" in ended.err
+    assert SECRET[:20] not in ended.err
+    assert place.database.read_bytes() == before
+    assert [each.name for each in place.folder.iterdir()] == ["policyd.db"]
+    assert place.is_unharmed()
+
+
+def test_sound_backup_of_somebody_elses_is_taken_where_root_names_it(place):
+    """As a file to import is: it is read by its descriptor, and only the copy of it is looked at and taken."""
+    backup = back_up_as_root(place)
+    file = place.make_folder("theirs", STRANGER) / "monday.db"
+    shutil.copy(backup, file)
+    shutil.chown(file, STRANGER)
+    (file.parent / "monday.db-shm").symlink_to(place.victim)
+    os.mkfifo(f"{file}-wal")
+    assert place.run("database restore --yes", file).status == 0
+    assert place.run("mailbox list").out.count("\n") == 1
+    assert place.is_unharmed()
+    os.unlink(f"{file}-wal")
+    Path(f"{file}-wal").write_bytes(b"x" * 5000)
+    assert "has changes in monday.db-wal beside it" in place.run("database restore --yes", file).err
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "stranger" not in kind])
+def test_what_is_planted_where_the_old_tables_would_be_kept_is_not_touched(place, kind):
+    """They get the next number."""
+    backup = back_up_as_root(place)
+    planted = Path(f"{place.database}.before-1")
+    plant(place, planted, kind)
+    assert place.run("database restore --yes", backup).status == 0
+    assert Path(f"{place.database}.before-2").stat().st_uid == pwd.getpwnam(OWNER).pw_uid
+    assert place.is_unharmed()
+    assert not (place.top / "planted").exists()
+
+
+def test_draft_that_is_swapped_while_a_backup_is_restored(place):
+    """Root's file is neither written nor given away, nor does the owner get to read it."""
+    backup = back_up_as_root(place)
+    with swapping(place):
+        for _ in range(8):
+            place.run("database restore --yes", backup)
+    assert place.is_unharmed()
+    assert not any(SECRET.encode() in each.read_bytes() for each in place.folder.iterdir() if not each.is_symlink())
+
+
+def test_only_who_can_read_the_backup_and_write_the_database_restores(place):
+    """One line each, and nothing is changed."""
+    backup = back_up_as_root(place)
+    before = place.database.read_bytes()
+    refused = place.run("database restore --yes", backup, user=OWNER)
+    assert (refused.status, refused.err.count("\n")) == (65, 1), refused
+    assert "Permission denied; nothing was changed" in refused.err
+    backup.chmod(0o644)
+    refused = place.run("database restore --yes", backup, user=STRANGER)
+    assert (refused.status, refused.err.count("\n")) == (74, 1), refused
+    assert "nothing was changed" in refused.err
+    assert place.database.read_bytes() == before
+    assert place.run("database restore --yes", backup, user=OWNER).status == 0
+    assert place.run("mailbox list").out.count("\n") == 1
+
+
+def test_links_to_the_database_to_restore_count_by_who_made_them(place):
+    """Root restores what root, or the folder's owner in it, leads to; not what somebody else does."""
+    backup = back_up_as_root(place)
+    link = place.top / "by-stranger"
+    link.symlink_to(place.folder)
+    os.chown(link, pwd.getpwnam(STRANGER).pw_uid, -1, follow_symlinks=False)
+    before = place.database.read_bytes()
+    place.refuses(f"database restore --yes --database {link}/policyd.db {backup}", f"{STRANGER} made the link")
+    assert place.database.read_bytes() == before
+    os.chown(link, 0, 0, follow_symlinks=False)
+    assert place.run("database restore --yes --database", link / "policyd.db", backup).status == 0
+    assert place.run("mailbox list").out.count("\n") == 1
 
 
 # --- Settings ---

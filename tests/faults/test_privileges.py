@@ -198,7 +198,7 @@ def test_nothing_is_imported_once_root_is_given_up(daemon, folder, workers, monk
             assert smtpd.ask(request(recipient="IMCEAEX-_O=A_CN=ALICE@example.com", sender=sender)).startswith("REJECT")
         smtpd.send(b"junk\n\n")
         smtpd.must_hang_up()
-    daemon.write_settings(f"workers = {workers}", 'origin = "bücher.example"')
+    daemon.write_settings(f"workers = {workers}", origin="bücher.example")
     daemon.reload()
     daemon.config.write_text("= broken")
     daemon.reload("the settings stay as they were")

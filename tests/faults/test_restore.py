@@ -321,3 +321,16 @@ def test_number_of_an_entry_is_never_given_again(at_rest):
     daemon.command("sender", "block", "@c.example")
     numbers = {each["sender"]: each["id"] for each in json.loads(daemon.command("--json", "sender", "list"))}
     assert numbers["@c.example"] == 4
+
+
+def test_number_of_an_entry_is_never_given_again_where_the_backup_had_none(tmp_path):
+    """SQLite keeps no number for a table that never had a row."""
+    with Daemon(tmp_path) as daemon:
+        daemon.make_tables("alice")
+        daemon.command("database", "backup", backup_of(daemon))
+        daemon.command("sender", "block", "@a.example", "@b.example")
+        restore(daemon)
+        daemon.command("sender", "block", "@c.example")
+        (entry,) = json.loads(daemon.command("--json", "sender", "list"))
+        assert (entry["sender"], entry["id"]) == ("@c.example", 3)
+        assert call(daemon, "database", "check").status == 0
