@@ -7,8 +7,8 @@ from policyd.errors import RefusedError
 from policyd.model import Domain
 from policyd.settings import AuditSettings
 from policyd.store.database import Database
-from tests.running_daemon import Syslog
-from tests.writing import ACTOR, NOW
+from tests.support.running_daemon import Syslog
+from tests.support.writing import ACTOR, NOW
 
 
 @pytest.fixture

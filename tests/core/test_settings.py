@@ -10,7 +10,7 @@ from policyd.errors import SettingsError
 from policyd.model import Mode, Rule
 from policyd.reply import DEFAULT_TEXTS
 from policyd.settings import AuditSettings, Decisions, Format, Settings, load_settings
-from tests.command_line import command_line
+from tests.support.command_line import command_line
 
 KEYS = (
     "allow_remote, always_accept, audit, database, group, idle_seconds, insider_contexts, insider_networks, listen, "

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import twisted
 
-from tests.fake_smtpd import FakeSmtpd, request
-from tests.running_daemon import Daemon
+from tests.support.fake_smtpd import FakeSmtpd, request
+from tests.support.running_daemon import Daemon
 
 RENAMED = {
     "the reactor's": ("_poller", "_selectables", "_doReadOrWrite"),

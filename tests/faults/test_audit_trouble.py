@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from policyd.syslog import CLOSE_SECONDS, LINES
-from tests.fake_smtpd import FakeSmtpd, request
-from tests.running_daemon import LIMIT_SECONDS, Daemon, Syslog, until
+from tests.support.fake_smtpd import FakeSmtpd, request
+from tests.support.running_daemon import LIMIT_SECONDS, Daemon, Syslog, until
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from click.testing import CliRunner
 
 from policyd.cli import main
 from policyd.store.schema import VERSION
-from tests.command_line import Ended
-from tests.fake_smtpd import FakeSmtpd, OutOfStepError, request
-from tests.running_daemon import LIMIT_SECONDS, Daemon, until
+from tests.support.command_line import Ended
+from tests.support.fake_smtpd import FakeSmtpd, OutOfStepError, request
+from tests.support.running_daemon import LIMIT_SECONDS, Daemon, until
 
 UNLISTED = "REJECT 5.1.1 This address does not receive mail"
 BLOCKED = "REJECT 5.7.1 This sender may not write to this recipient"

@@ -17,10 +17,10 @@ from policyd.errors import StoreWriteError
 from policyd.model import Domain
 from policyd.store.database import Database, changing
 from policyd.store.log import has_log
-from tests.fake_smtpd import FakeSmtpd, OutOfStepError
 from tests.faults.test_database import GOOD, MALLORY, answers, call, fill, question
-from tests.running_daemon import LIMIT_SECONDS, Daemon, until
-from tests.writing import editor_on
+from tests.support.fake_smtpd import FakeSmtpd, OutOfStepError
+from tests.support.running_daemon import LIMIT_SECONDS, Daemon, until
+from tests.support.writing import editor_on
 
 
 @pytest.fixture

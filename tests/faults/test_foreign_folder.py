@@ -23,9 +23,9 @@ from policyd.cli import main
 from policyd.files import replacing
 from policyd.store.backup import back_up
 from policyd.store.database import create_database
-from tests.command_line import Ended
-from tests.fake_smtpd import request
-from tests.running_daemon import LIMIT_SECONDS
+from tests.support.command_line import Ended
+from tests.support.fake_smtpd import request
+from tests.support.running_daemon import LIMIT_SECONDS
 
 OWNER, STRANGER = "nobody", "daemon"
 SECRET = "root:$6$secret:19000:0:99999:7:::\n" * 20

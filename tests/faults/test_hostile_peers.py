@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from policyd.wire import REQUEST_LIMIT
-from tests.fake_smtpd import Address, FakeSmtpd, request
-from tests.running_daemon import LIMIT_SECONDS, Daemon, free_port, until
+from tests.support.fake_smtpd import Address, FakeSmtpd, request
+from tests.support.running_daemon import LIMIT_SECONDS, Daemon, free_port, until
 
 MEGABYTE = 2**20
 MANY = "max_connections = 2000"

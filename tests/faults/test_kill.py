@@ -13,7 +13,7 @@ import pytest
 
 from policyd.store.database import reading
 from policyd.store.queries import Queries
-from tests.command_line import CommandLine, command_line
+from tests.support.command_line import CommandLine, command_line
 
 RUNS = 200
 AT_ONCE = 2

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fake_smtpd import FakeSmtpd, HungUpError, OutOfStepError, request
-from tests.running_daemon import LIMIT_SECONDS, Daemon, until
+from tests.support.fake_smtpd import FakeSmtpd, HungUpError, OutOfStepError, request
+from tests.support.running_daemon import LIMIT_SECONDS, Daemon, until
 
 ALICE = request(recipient="alice@example.com")
 KINDS = pytest.mark.parametrize("workers", [1, 2], ids=["one process", "workers"])

@@ -19,8 +19,8 @@ from click.testing import CliRunner
 
 import policyd
 from policyd.cli import main
-from tests.fake_smtpd import FakeSmtpd, request
-from tests.running_daemon import LIMIT_SECONDS, Daemon, until
+from tests.support.fake_smtpd import FakeSmtpd, request
+from tests.support.running_daemon import LIMIT_SECONDS, Daemon, until
 
 ALICE = request(recipient="alice@example.com")
 USER = "nobody"

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.activated import activated, held
-from tests.fake_smtpd import FakeSmtpd, OutOfStepError, request
-from tests.running_daemon import Daemon, until
+from tests.support.activated import activated, held
+from tests.support.fake_smtpd import FakeSmtpd, OutOfStepError, request
+from tests.support.running_daemon import Daemon, until
 
 UNLISTED = "REJECT 5.1.1 This address does not receive mail"
 RETRY_SECONDS = 1.0  # smtpd_policy_service_retry_delay

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from policyd.store.schema import VERSION
-from tests.fake_smtpd import FakeSmtpd
 from tests.faults.test_database import GOOD, MALLORY, UNLISTED, answers, call, fill, must_not_answer, question
-from tests.running_daemon import LIMIT_SECONDS, Daemon
+from tests.support.fake_smtpd import FakeSmtpd
+from tests.support.running_daemon import LIMIT_SECONDS, Daemon
 
 
 @pytest.fixture

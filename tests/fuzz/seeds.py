@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from policyd.model import Request
-from tests.fake_smtpd import request
-from tests.test_dialogues import DIALOGUES
+from tests.daemon.test_dialogues import DIALOGUES
+from tests.support.fake_smtpd import request
 
 FOUND = Path(__file__).with_name("found")  # inputs on which the target once failed, each by a name that says why
 WHOLE, PIECES = b"\x00\x00", b"\x00\x03\x01\x05\x28"  # a head for one piece, and one for many

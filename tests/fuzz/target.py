@@ -20,8 +20,8 @@ from policyd.model import Action, Decision, Mode, Receive, Request, Rule
 from policyd.settings import AuditSettings, Format, Settings
 from policyd.wire import REQUEST_LIMIT
 from tests.fuzz.oracles import must_be_audit_line, must_be_replies, must_be_warning, requests_in
-from tests.strict_transport import Connection
-from tests.tables import MemoryTables
+from tests.support.strict_transport import Connection
+from tests.support.tables import MemoryTables
 
 RUN = b"x" * (REQUEST_LIMIT - 200)
 DAMAGE = "/var/lib/policyd/policyd.db: damaged, action=DUNNO"

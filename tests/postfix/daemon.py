@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.activated import activated
+from tests.support.activated import activated
 
 from .waiting import until
 

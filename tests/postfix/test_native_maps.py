@@ -16,7 +16,7 @@ from policyd.model import Action, Decision, Request, Rule
 from policyd.settings import load_settings
 from policyd.store.database import Database
 from policyd.store.lookup import Lookup
-from tests.running_daemon import Daemon
+from tests.support.running_daemon import Daemon
 
 from .authentication import authentication
 from .instance import Postfix

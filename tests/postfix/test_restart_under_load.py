@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.activated import held
+from tests.support.activated import held
 
 from .audit import Audit
 from .daemon import Daemon

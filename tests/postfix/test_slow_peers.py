@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.fake_smtpd import request
+from tests.support.fake_smtpd import request
 
 from .conftest import Connect
 from .daemon import Daemon

@@ -6,8 +6,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.command_line import MEMORY
 from tests.soaking.run import soak
+from tests.support.command_line import MEMORY
 
 _SHOWN = 20
 

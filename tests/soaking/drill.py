@@ -7,7 +7,6 @@ from contextlib import closing
 from pathlib import Path
 from random import Random
 
-from tests.running_daemon import LIMIT_SECONDS, Daemon, until
 from tests.soaking import commands
 from tests.soaking.expected import Box, World
 from tests.soaking.load import Probe
@@ -15,6 +14,7 @@ from tests.soaking.processes import is_alive, tree
 from tests.soaking.questions import NAMES
 from tests.soaking.record import Record
 from tests.soaking.timeline import Timeline
+from tests.support.running_daemon import LIMIT_SECONDS, Daemon, until
 
 _PROBES = 8
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from random import Random
 
-from tests.fake_smtpd import request
-from tests.running_daemon import LIMIT_SECONDS, Syslog, until
 from tests.soaking.drill import Drill
 from tests.soaking.processes import is_alive, tree
+from tests.support.fake_smtpd import request
+from tests.support.running_daemon import LIMIT_SECONDS, Syslog, until
 
 _LOCK = """
 import sqlite3, sys

@@ -6,11 +6,11 @@ from contextlib import suppress
 from dataclasses import asdict
 from random import Random
 
-from tests.fake_smtpd import FakeSmtpd, HungUpError, OutOfStepError, request
 from tests.soaking.expected import Question
 from tests.soaking.questions import question as random_question
 from tests.soaking.record import Record
 from tests.soaking.timeline import Timeline
+from tests.support.fake_smtpd import FakeSmtpd, HungUpError, OutOfStepError, request
 
 PACES = (0.02, 0.05, 0.05, 2.0)  # seconds between two questions, at most: a flood, a usual day, a night
 _RETRY_SECONDS = 0.1  # before a new connection; Postfix waits for a second

@@ -11,8 +11,8 @@ from policyd.store.bulk import BulkEditor
 from policyd.store.database import changing
 from policyd.store.queries import Queries
 from policyd.store.replace import Replacement
-from tests.command_line import command_line
-from tests.writing import NOW, bulk_on, editor_on
+from tests.support.command_line import command_line
+from tests.support.writing import NOW, bulk_on, editor_on
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from policyd.model import Domain
 from policyd.store.database import Database, changing, create_database, reading
 from policyd.store.queries import Queries
 from policyd.store.schema import VERSION
-from tests.command_line import LIMIT_SECONDS, MEMORY, CommandLine, Ended
-from tests.writing import editor_on
+from tests.support.command_line import LIMIT_SECONDS, MEMORY, CommandLine, Ended
+from tests.support.writing import editor_on
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")

@@ -11,7 +11,7 @@ from policyd.model import Domain
 from policyd.store.database import changing
 from policyd.store.edit import Editor
 from policyd.store.journal import Journal
-from tests.command_line import command_line
+from tests.support.command_line import command_line
 
 LINES = [
     "domain add example.com",

@@ -9,8 +9,8 @@ from policyd.model import Change
 from policyd.store.database import changing
 from policyd.store.queries import Queries
 from policyd.store.undo import undo_changeset
-from tests.command_line import command_line
-from tests.writing import editor_on
+from tests.support.command_line import command_line
+from tests.support.writing import editor_on
 
 
 @pytest.fixture

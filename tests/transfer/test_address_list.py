@@ -10,8 +10,8 @@ from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients
 from policyd.records import BlockRow, ListEdit, MailboxRow
 from policyd.transfer import address_list
 from policyd.transfer.text import LINE_LIMIT
-from tests.tables_strategies import FixedTables, patterns, tables
-from tests.transfer.reading import problem_of, read_all, rows_of, written
+from tests.support.tables_strategies import FixedTables, patterns, tables
+from tests.support.transfer_reading import problem_of, read_all, rows_of, written
 
 
 def made_of(address: str, name: str) -> MailboxRow:

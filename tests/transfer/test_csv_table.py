@@ -16,8 +16,8 @@ from policyd.records import KEEP, BlockRow, DomainRow, ListEdit, MailboxRow, Mod
 from policyd.transfer import csv_table
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.values import CellError, split_list, typed
-from tests.tables_strategies import FixedTables, patterns, tables
-from tests.transfer.reading import problem_of, read_all, rows_of, rows_of_tables, written
+from tests.support.tables_strategies import FixedTables, patterns, tables
+from tests.support.transfer_reading import problem_of, read_all, rows_of, rows_of_tables, written
 
 
 @given(tables())

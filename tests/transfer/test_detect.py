@@ -12,8 +12,8 @@ from policyd.records import BlockRow
 from policyd.transfer import address_list, csv_table, detect, formats, jsonl, postfix
 from policyd.transfer.detect import detect_format
 from policyd.transfer.formats import FORMATS, Format, load_format
-from tests.tables_strategies import FixedTables, tables
-from tests.transfer.reading import rows_of, written
+from tests.support.tables_strategies import FixedTables, tables
+from tests.support.transfer_reading import rows_of, written
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from policyd.model import Mailbox, Receive, Unlisted
 from policyd.records import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, Mode
 from policyd.transfer import jsonl
 from policyd.transfer.text import LINE_LIMIT
-from tests.tables_strategies import FixedTables, tables
-from tests.transfer.reading import problem_of, read_all, rows_of, rows_of_tables, written
+from tests.support.tables_strategies import FixedTables, tables
+from tests.support.transfer_reading import problem_of, read_all, rows_of, rows_of_tables, written
 
 
 @given(tables())

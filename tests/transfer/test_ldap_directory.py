@@ -16,9 +16,9 @@ from policyd.model import Mailbox, Receive
 from policyd.records import KEEP, ListEdit, MailboxRow, Record
 from policyd.transfer import ldif
 from policyd.transfer.formats import ReadOptions
-from tests.fake_smtpd import request
-from tests.running_daemon import LIMIT_SECONDS, Daemon
-from tests.slapd import EXPORTED, SUFFIX, Directory, run_directory
+from tests.support.fake_smtpd import request
+from tests.support.running_daemon import LIMIT_SECONDS, Daemon
+from tests.support.slapd import EXPORTED, SUFFIX, Directory, run_directory
 
 PEOPLE = f"""\
 dn: ou=people,{SUFFIX}

@@ -8,8 +8,8 @@ from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, U
 from policyd.records import KEEP, AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow
 from policyd.transfer import postfix
 from policyd.transfer.text import LINE_LIMIT
-from tests.tables_strategies import FixedTables, tables
-from tests.transfer.reading import problem_of, read_all, rows_of, written
+from tests.support.tables_strategies import FixedTables, tables
+from tests.support.transfer_reading import problem_of, read_all, rows_of, written
 
 
 def made_of(address: str, **said) -> MailboxRow:

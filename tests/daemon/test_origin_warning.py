@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.running_daemon import Daemon, until
+from tests.support.running_daemon import Daemon, until
 
 WARNING = 'warning="no origin is set: mail to <bob> is let through"'
 

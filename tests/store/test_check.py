@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import CheckConstraint
 
 from policyd.store.schema import metadata
-from tests.command_line import CommandLine, command_line
+from tests.support.command_line import CommandLine, command_line
 
 MADE = (
     "domain add example.com",

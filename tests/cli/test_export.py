@@ -17,10 +17,10 @@ from policyd.model import Receive
 from policyd.records import Record
 from policyd.store.database import Database, changing, create_database, reading
 from policyd.store.queries import Queries
-from tests.command_line import LIMIT_SECONDS, command_line
-from tests.tables_strategies import FixedTables, tables
-from tests.transfer.reading import rows_of_tables
-from tests.writing import bulk_on
+from tests.support.command_line import LIMIT_SECONDS, command_line
+from tests.support.tables_strategies import FixedTables, tables
+from tests.support.transfer_reading import rows_of_tables
+from tests.support.writing import bulk_on
 
 FORMATS = ("exchange-csv", "ldif", "csv", "jsonl", "list", "postfix")
 

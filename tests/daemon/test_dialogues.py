@@ -27,11 +27,11 @@ from policyd.settings import AuditSettings, Settings
 from policyd.store.database import Database
 from policyd.store.lookup import Lookup
 from policyd.syslog import NoSink
-from tests.fake_smtpd import Address, FakeSmtpd
-from tests.running_daemon import Daemon, free_port
-from tests.strict_transport import Connection
+from tests.support.fake_smtpd import Address, FakeSmtpd
+from tests.support.running_daemon import Daemon, free_port
+from tests.support.strict_transport import Connection
 
-FILES = sorted(Path(__file__).with_name("dialogues").glob("*.txt"))
+FILES = sorted((Path(__file__).parents[1] / "dialogues").glob("*.txt"))
 LONG = 8192  # octets; a longer segment is not sent octet by octet but in pieces
 PIECE = 4093
 TOGETHER = 200

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-from tests.command_line import command_line
+from tests.support.command_line import command_line
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 

@@ -13,8 +13,8 @@ from policyd.daemon.server import DRAIN_SECONDS, PolicyFactory
 from policyd.errors import StoreError
 from policyd.model import Action, Decision, Request, Rule
 from policyd.settings import AuditSettings, Decisions
-from tests.fake_smtpd import request
-from tests.strict_transport import Connection
+from tests.support.fake_smtpd import request
+from tests.support.strict_transport import Connection
 
 IDLE_SECONDS, REQUEST_SECONDS = Timeouts().idle_seconds, Timeouts().request_seconds
 POSTFIX_IDLE_SECONDS = 300  # postconf(5), smtpd_policy_service_max_idle

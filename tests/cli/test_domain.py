@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.command_line import command_line
+from tests.support.command_line import command_line
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.command_line import command_line
+from tests.support.command_line import command_line
 
 PAST = "2020-01-01"
 TO_COME = 4102444800

@@ -17,7 +17,7 @@ import pytest
 
 from policyd import __version__
 from policyd.cli import main
-from tests.command_line import LIMIT_SECONDS, CommandLine, command_line
+from tests.support.command_line import LIMIT_SECONDS, CommandLine, command_line
 
 
 @pytest.fixture

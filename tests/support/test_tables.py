@@ -10,8 +10,8 @@ from policyd.model import Domain, Receive, Unlisted
 from policyd.store.database import Database, changing, create_database
 from policyd.store.edit import EntryTerms, MailboxTerms
 from policyd.store.lookup import Lookup
-from tests.tables import MemoryTables
-from tests.writing import editor_on
+from tests.support.tables import MemoryTables
+from tests.support.writing import editor_on
 
 NOW = 1_700_000_000
 

@@ -6,8 +6,8 @@ import pytest
 
 from policyd.store.database import reading
 from policyd.store.queries import Queries
-from tests.command_line import command_line
-from tests.running_daemon import Syslog
+from tests.support.command_line import command_line
+from tests.support.running_daemon import Syslog
 
 MANY = 3000
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyd.printable import printable, to_json
-from tests.command_line import command_line
+from tests.support.command_line import command_line
 
 ESCAPE = "\x1b]0;owned\x07"
 CSI = "\x9b31m"  # a C1 control: an escape of one character

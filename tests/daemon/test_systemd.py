@@ -18,11 +18,11 @@ import pytest
 
 from policyd.daemon.systemd import find_supervisor, take_endpoints
 from policyd.errors import SettingsError
-from tests.activated import Notified, activated, held
-from tests.fake_smtpd import FakeSmtpd, request
-from tests.running_daemon import LIMIT_SECONDS, Daemon, free_port, until
+from tests.support.activated import Notified, activated, held
+from tests.support.fake_smtpd import FakeSmtpd, request
+from tests.support.running_daemon import LIMIT_SECONDS, Daemon, free_port, until
 
-CONTRIB = Path(__file__).resolve().parents[1] / "contrib" / "systemd"
+CONTRIB = Path(__file__).resolve().parents[2] / "contrib" / "systemd"
 ALICE = request(recipient="alice@example.com")
 EXPOSURE_LIMIT = 1.1  # of 10, as systemd-analyze counts
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 from click.testing import CliRunner
 
 from policyd.cli import main
-from tests.fake_smtpd import FakeSmtpd
+from tests.support.fake_smtpd import FakeSmtpd
 
 LIMIT_SECONDS = 60
 IS_ROOT = os.geteuid() == 0

@@ -21,8 +21,8 @@ from policyd.records import KEEP, AddressRow, BlockRow, DomainRow, Keep, ListEdi
 from policyd.store.database import Database, changing, create_database
 from policyd.store.edit import NO_END, Editor, EntryTerms, MailboxTerms
 from policyd.store.queries import Queries
-from tests.command_line import MEMORY, CommandLine, command_line
-from tests.writing import NOW, bulk_on, editor_on
+from tests.support.command_line import MEMORY, CommandLine, command_line
+from tests.support.writing import NOW, bulk_on, editor_on
 
 DAY = 86400
 NAMES = st.sampled_from(["Anna", "Bert", "Cleo"])

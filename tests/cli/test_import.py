@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.command_line import LIMIT_SECONDS, command_line
+from tests.support.command_line import LIMIT_SECONDS, command_line
 
 FORMATS = ("exchange-csv", "ldif", "csv", "jsonl", "list", "postfix")
 PEOPLE = "name,addresses\nalice,alice@example.com a@example.com\nbob,bob@example.com\n"

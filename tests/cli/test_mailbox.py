@@ -5,7 +5,7 @@ from datetime import datetime
 
 import pytest
 
-from tests.command_line import command_line
+from tests.support.command_line import command_line
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ import pytest
 
 from policyd import __version__
 from policyd.store.schema import VERSION
-from tests.fake_smtpd import FakeSmtpd, request
-from tests.running_daemon import LIMIT_SECONDS, Daemon, free_port, until
+from tests.support.fake_smtpd import FakeSmtpd, request
+from tests.support.running_daemon import LIMIT_SECONDS, Daemon, free_port, until
 
 UNLISTED = "REJECT 5.1.1 This address does not receive mail"
 IS_ROOT = os.geteuid() == 0

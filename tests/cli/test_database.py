@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from tests.command_line import command_line
+from tests.support.command_line import command_line
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from policyd.decide import Decider
 from policyd.errors import StoreError
 from policyd.model import Action, Decision, Domain, Mode, Receive, Request, Rule, Unlisted
 from policyd.settings import Settings
-from tests.tables import MemoryTables
+from tests.support.tables import MemoryTables
 
 NOW = 1_700_000_000
 PERMITTED = Decision(Action.DUNNO, Rule.DEFAULT)

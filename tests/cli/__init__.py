@@ -1,0 +1,1 @@
+"""The tests of `policyd/cli/`: commands as an administrator types them."""

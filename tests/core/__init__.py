@@ -1,0 +1,1 @@
+"""The tests of the files at the top of the package."""
