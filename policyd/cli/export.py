@@ -12,6 +12,7 @@ import click
 
 from policyd.cli.command import Command, invocation
 from policyd.cli.terminal import echo
+from policyd.cli.types import FilePath
 from policyd.errors import StoreWriteError
 from policyd.files import writing
 from policyd.printable import printable
@@ -22,7 +23,7 @@ from policyd.transfer.guess import FORMATS
 
 @click.command("export", cls=Command)
 @click.option("--format", "format_", type=click.Choice([*FORMATS]), default="jsonl", show_default=True)
-@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True), default="-")
+@click.option("-o", "--output", metavar="FILE", type=FilePath(allow_dash=True), default="-")
 def command(format_: str, output: Path) -> None:
     """Write all tables as a file that `policyd import` reads; jsonl and csv carry everything.
 

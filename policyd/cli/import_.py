@@ -21,7 +21,7 @@ from policyd.cli.output import log_changes
 from policyd.cli.progress import Progress
 from policyd.cli.rejects import Rejects, read_header
 from policyd.cli.terminal import echo, echo_json
-from policyd.cli.types import DOMAIN
+from policyd.cli.types import DOMAIN, FilePath
 from policyd.errors import TransferError
 from policyd.files import open_to_read
 from policyd.rows import Notice, Record
@@ -79,7 +79,7 @@ def _character(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
 
 
 @click.command("import", cls=Command)
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True, exists=True, dir_okay=False))
+@click.argument("file", type=FilePath(allow_dash=True, exists=True, dir_okay=False))
 @click.option("--format", "format_", type=click.Choice([*FORMATS]), help="[default: guessed from the content]")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 @click.option("--strict", is_flag=True, help="Change nothing unless every row is good.")
