@@ -24,7 +24,7 @@ from policyd.cli import main
 from policyd.errors import StoreError
 from policyd.files import owner_of, replacing
 from policyd.store.backup import back_up, copy_database, empty_file, opened_again
-from policyd.store.database import create_database
+from policyd.store.database import Database, create_database
 from tests.support.command_line import Ended
 from tests.support.fake_smtpd import request
 from tests.support.running_daemon import LIMIT_SECONDS
@@ -213,8 +213,10 @@ def swapping(place: Place) -> Iterator[None]:
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd="/") as swapper:
         assert swapper.stdout is not None
         assert swapper.stdout.readline() == "ready\n"
-        yield
-        swapper.kill()
+        try:
+            yield
+        finally:
+            swapper.kill()
 
 
 def test_draft_that_is_swapped_while_the_database_is_made(place):
@@ -222,7 +224,7 @@ def test_draft_that_is_swapped_while_the_database_is_made(place):
     with swapping(place):
         for number in range(40):
             try:
-                create_database(place.folder / f"new{number}.db")
+                create_database(Database.at(place.folder / f"new{number}.db"))
             except StoreError:
                 continue
     assert place.is_unharmed()
@@ -233,7 +235,7 @@ def test_draft_that_is_swapped_while_a_backup_is_written(place):
     with swapping(place):
         for number in range(15):
             try:
-                back_up(place.database, place.folder / f"b{number}.db", lambda *_: None, lambda _: None)
+                back_up(Database.at(place.database), place.folder / f"b{number}.db", lambda *_: None, lambda _: None)
             except StoreError:
                 continue
     assert place.is_unharmed()
@@ -280,8 +282,10 @@ def flipping(place: Place, name: str, kind: str) -> Iterator[None]:
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd="/") as flipper:
         assert flipper.stdout is not None
         assert flipper.stdout.readline() == "ready\n"
-        yield
-        flipper.kill()
+        try:
+            yield
+        finally:
+            flipper.kill()
 
 
 @pytest.mark.parametrize("name", ["policyd.db", "policyd.db-wal", "policyd.db-shm"])
