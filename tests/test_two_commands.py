@@ -21,6 +21,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 SCRIPTS = ("run", "test", "docs/build", "tools/environment.sh", "setup.py", "pyproject.toml")
 BARE_DEBIAN = ("sh", "cat", "cp", "dirname", "flock", "mkdir", "mv", "rm", "sed")
 LIMIT_SECONDS = 60
+PYTEST = "pytest -n auto --dist loadfile"
 
 # Writes one line a call to the log, and leaves to the real Python what isn't venv, pip or what .venv is for.
 PYTHON = """\
@@ -137,7 +138,7 @@ def test_one_command_makes_the_environment_and_runs_the_tests(machine):
     """A newcomer has no environment, and is told why the first time takes longer."""
     done = machine.call("./test", "-k", "two words")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", MAKING)
-    assert machine.log() == [*MADE_FOR_TESTS, "pytest -k two words"]
+    assert machine.log() == [*MADE_FOR_TESTS, f"{PYTEST} -k two words"]
 
 
 def test_usable_environment_is_used_as_it_is(machine):
@@ -147,7 +148,7 @@ def test_usable_environment_is_used_as_it_is(machine):
     machine.lacks("no-network")
     done = machine.call("./test")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert machine.log() == ["pytest"]
+    assert machine.log() == [PYTEST]
 
 
 @pytest.mark.parametrize("interpreter", ["sh", None], ids=["named to sh", "called by path"])
@@ -173,7 +174,7 @@ def test_environment_is_made_again_when_what_it_is_made_from_changes(machine, ch
     with (machine.checkout / changed).open("a") as file:
         file.write("# changed\n")
     machine.call("./test")
-    assert machine.log() == [*MADE_FOR_TESTS, "pytest"]
+    assert machine.log() == [*MADE_FOR_TESTS, PYTEST]
 
 
 def test_environment_is_made_again_in_a_copied_or_moved_checkout(machine):
@@ -182,7 +183,7 @@ def test_environment_is_made_again_in_a_copied_or_moved_checkout(machine):
     machine.log()
     machine.checkout = machine.checkout.rename(machine.folder / "moved")
     machine.call("./test")
-    assert machine.log() == [*MADE_FOR_TESTS, "pytest"]
+    assert machine.log() == [*MADE_FOR_TESTS, PYTEST]
 
 
 def test_half_made_environment_is_made_again(machine):
@@ -192,7 +193,7 @@ def test_half_made_environment_is_made_again(machine):
     (machine.checkout / ".venv/policyd-stamp").unlink()
     (machine.checkout / ".venv/remains").touch()
     machine.call("./test")
-    assert machine.log() == [*MADE_FOR_TESTS, "pytest"]
+    assert machine.log() == [*MADE_FOR_TESTS, PYTEST]
     assert not (machine.checkout / ".venv/remains").exists()
 
 
@@ -202,7 +203,7 @@ def test_plain_environment_is_not_enough_for_the_tests_but_stays_in_use(machine)
     machine.log()
     done = machine.call("./test")
     assert done.stderr == MAKING.replace("Making the", "Adding the test tools to the")
-    assert machine.log() == ["pip .[test]", "pytest"]
+    assert machine.log() == ["pip .[test]", PYTEST]
 
 
 def test_pages_are_built_with_tools_of_their_own(machine):
@@ -241,7 +242,7 @@ def test_python_without_venv_is_completed_by_root(machine):
     done = machine.call("./test")
     said = MAKING + "Python can't make an environment here: installing Debian's python3-venv ...\n"
     assert (done.returncode, done.stderr) == (0, said)
-    assert machine.log() == ["venv", INSTALL, "apt-get update", INSTALL, *MADE_FOR_TESTS, "pytest"]
+    assert machine.log() == ["venv", INSTALL, "apt-get update", INSTALL, *MADE_FOR_TESTS, PYTEST]
 
 
 def test_user_is_told_what_root_must_type(machine):
@@ -295,7 +296,7 @@ def test_environment_that_pip_could_not_fill_is_made_again(machine):
     )
     (machine.folder / "no-network").unlink()
     assert machine.call("./test").returncode == 0
-    assert machine.log() == [*MADE_FOR_TESTS, *MADE_FOR_TESTS, "pytest"]
+    assert machine.log() == [*MADE_FOR_TESTS, *MADE_FOR_TESTS, PYTEST]
 
 
 def test_old_python_is_refused_before_anything_is_made(machine):
@@ -337,7 +338,7 @@ def test_two_at_once_make_one_environment(machine):
             assert second.stderr.readline().startswith("Waiting for another ./run or ./test ")
             waits.write_text("\n")
             assert second.wait(LIMIT_SECONDS) == first.wait(LIMIT_SECONDS) == 0
-    assert machine.log() == [*MADE_FOR_TESTS, "pytest", "pytest"]
+    assert machine.log() == [*MADE_FOR_TESTS, PYTEST, PYTEST]
 
 
 def test_run_makes_an_example_once_and_serves(machine):

@@ -335,7 +335,7 @@ def test_units_are_sound(units):
 def test_service_may_do_little_and_the_count_says_so(units):
     """Somebody who takes it over gets next to nothing; taking a line away is noticed here."""
     done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--threshold=11", units / "policyd.daemon.service"],
+        ["systemd-analyze", "security", "--offline=true", "--threshold=11", units / "policyd.service"],
         capture_output=True,
         text=True,
         timeout=60,
