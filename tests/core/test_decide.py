@@ -13,6 +13,7 @@ from policyd.decide import Decider
 from policyd.errors import StoreError
 from policyd.model import Action, Decision, Domain, Mode, Receive, Request, Rule, Unlisted
 from policyd.settings import Settings
+from tests.support.drills import drill
 from tests.support.tables import MemoryTables
 
 NOW = 1_700_000_000
@@ -453,6 +454,12 @@ SPELLINGS = [
 ]
 
 
+@drill(
+    "an address literal in another spelling",
+    made="zeros, case, a trailing dot, hexadecimal, IPv4 in IPv6",
+    client="the restriction of the mailbox there",
+    log="the decision",
+)
 @pytest.mark.parametrize("recipient", SPELLINGS)
 def test_restriction_holds_for_what_postfix_takes_for_the_address(street, recipient):
     """Postfix delivers each of these to bob, so his restriction is asked."""

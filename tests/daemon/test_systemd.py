@@ -19,6 +19,7 @@ import pytest
 from policyd.daemon.systemd import find_supervisor, take_endpoints
 from policyd.errors import SettingsError
 from tests.support.activated import Notified, activated, held
+from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, request
 from tests.support.running_daemon import LIMIT_SECONDS, Daemon, free_port, until
 
@@ -178,6 +179,11 @@ def test_what_is_said_of_sockets_is_checked_and_taken_out(variables, is_refused)
     assert environment == {"PATH": "/bin"}
 
 
+@drill(
+    "no file descriptor is left (EMFILE)",
+    made="prlimit on the running daemon",
+    client="the answer, when another connection has ended",
+)
 @pytest.mark.full
 def test_connections_without_a_descriptor_wait(daemon):
     """Where all are used up, the daemon neither spins nor dies; those who wait are served when others have gone."""
@@ -238,6 +244,12 @@ def test_daemon_that_cannot_start_is_never_ready(daemon, notified):
     assert notified.told() == []
 
 
+@drill(
+    "a worker hangs",
+    made="SIGSTOP",
+    client="those of its connections: closed, tried again a second later",
+    log='``warning="a worker hung and was killed", pid=…``',
+)
 @pytest.mark.full
 def test_watchdog_bites_a_worker_that_hangs_and_nobody_else(daemon, notified):
     """The others go on, and another takes its place."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.activated import held
+from tests.support.drills import drill
 
 from .audit import Audit
 from .daemon import Daemon
@@ -71,6 +72,13 @@ def stopped(postfix: Postfix, site: Path, syslog: Audit) -> Daemon:
     return daemon
 
 
+@drill(
+    "the daemon is restarted five times, under a real Postfix and 8 SMTP clients",
+    made="SIGTERM and start on the held socket",
+    client="no 4xx or 5xx but policyd's own",
+    log="``event=stopped``, ``event=started``",
+    lost="nothing: each accepted mail is delivered exactly once",
+)
 def test_restart_costs_no_client_an_answer_and_no_mail(stopped: Daemon, postfix: Postfix, syslog: Audit) -> None:
     """Nobody is told to try again, nobody slips in, and each mail that was taken is delivered once."""
     daemon, stop = stopped, threading.Event()
