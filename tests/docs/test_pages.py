@@ -59,7 +59,6 @@ def test_links_within_the_checkout_lead_somewhere(document: str) -> None:
             assert f"docs/{each['title']}.rst" in PAGES, each["title"]
 
 
-@pytest.mark.xfail(reason="the files move to the folders that the page describes")
 def test_every_file_that_the_architecture_names_is_there() -> None:
     """A stranger finds the place of a change by this page."""
     named = {each.astext() for each in page("architecture").findall(nodes.literal) if each.astext().endswith(".py")}
