@@ -9,16 +9,16 @@ from policyd.audit import AuditLog, escape
 from policyd.model import Action, Change, Decision, Request, Rule
 from policyd.settings import AuditSettings, Format
 from tests.docs.pages import LAST, ROOT, table
-from tests.docs.test_documented_examples import Lines
+from tests.support.kept_lines import KeptLines
 
 DROPPED = "syslog took no lines for a while"  # the one warning that has no call of its own
 
 
 def logged(event: str, *values: Any) -> dict[str, Any]:
     """The fields that the function of `AuditLog` for *event* writes."""
-    sink = Lines()
+    sink = KeptLines()
     getattr(AuditLog(AuditSettings(format=Format.JSON), sink), event)(*values)
-    fields: dict[str, Any] = json.loads(sink.kept[0])
+    fields: dict[str, Any] = json.loads(sink.lines[0])
     return fields
 
 

@@ -20,6 +20,7 @@ from policyd.model import Action, Decision, Mode, Receive, Request, Rule
 from policyd.settings import AuditSettings, Format, Settings
 from policyd.wire import REQUEST_LIMIT
 from tests.fuzz.oracles import must_be_audit_line, must_be_replies, must_be_warning, requests_in
+from tests.support.kept_lines import KeptLines
 from tests.support.strict_transport import Connection
 from tests.support.tables import MemoryTables
 
@@ -66,24 +67,13 @@ class Server:
     """The daemon without its reactor. It keeps what was asked, what was replied, and the lines of its audit."""
 
     def __init__(self, settings: Settings, format_: Format, trouble_at: int) -> None:
-        self.lines: list[str] = []
+        log = KeptLines()
+        self.lines = log.lines
         self.asked: list[Asked] = []
         self._trouble_at = trouble_at
         self._decider = Decider(settings, TABLES)
         self._clock = Clock()
-        self._factory = PolicyFactory(self, AuditLog(AuditSettings(format=format_), self), self._clock)
-
-    def send(self, _severity: int, line: str, _said_at: float = 0.0) -> bool:
-        """Be the audit's sink."""
-        self.lines.append(line)
-        return True
-
-    def fileno(self) -> int:
-        """There is nothing to wait for."""
-        return -1
-
-    def close(self) -> None:
-        """There is nothing to close."""
+        self._factory = PolicyFactory(self, AuditLog(AuditSettings(format=format_), log), self._clock)
 
     def decide(self, request: Request, now: int) -> Decision:
         """Decide, or fail as a damaged database does."""
