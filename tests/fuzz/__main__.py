@@ -8,7 +8,20 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[2] / "var" / "fuzz"
-INSTRUMENTED = [f"policyd.{name}" for name in ("wire", "server", "decide", "rules", "address", "reply", "audit")]
+INSTRUMENTED = [
+    f"policyd.{name}"
+    for name in (
+        "wire",
+        "daemon.server",
+        "daemon.connection",
+        "decide",
+        "store.lookup",
+        "rules",
+        "address",
+        "reply",
+        "audit",
+    )
+]
 LONGEST = 4096  # octets of an input
 
 
