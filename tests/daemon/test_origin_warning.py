@@ -3,7 +3,8 @@
 import pytest
 
 from tests.support.drills import drill
-from tests.support.running_daemon import Daemon, until
+from tests.support.running_daemon import Daemon
+from tests.support.waiting import until
 
 WARNING = 'warning="no origin is set: mail to <bob> is let through"'
 

@@ -21,7 +21,8 @@ from policyd.errors import SettingsError
 from tests.support.activated import Notified, activated, held
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, request
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon, free_port, until
+from tests.support.running_daemon import Daemon, free_port
+from tests.support.waiting import LIMIT_SECONDS, until
 
 CONTRIB = Path(__file__).resolve().parents[2] / "contrib" / "systemd"
 ALICE = request(recipient="alice@example.com")

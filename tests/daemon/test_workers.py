@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.fake_smtpd import FakeSmtpd, OutOfStepError, request
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon, free_port, until
+from tests.support.running_daemon import Daemon, free_port
+from tests.support.waiting import LIMIT_SECONDS, until
 
 UNLISTED = "REJECT 5.1.1 This address does not receive mail"
 ALICE, JOE = request(recipient="alice@example.com"), request(recipient="joe@example.com")

@@ -16,7 +16,8 @@ import pytest
 from policyd.syslog import CLOSE_SECONDS, LINES
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, request
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon, Syslog, until
+from tests.support.running_daemon import Daemon, Syslog
+from tests.support.waiting import LIMIT_SECONDS, until
 
 
 @pytest.fixture

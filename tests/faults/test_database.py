@@ -21,7 +21,8 @@ from policyd.store.schema import VERSION
 from tests.support.command_line import Ended
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, OutOfStepError, request
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon, until
+from tests.support.running_daemon import Daemon
+from tests.support.waiting import LIMIT_SECONDS, until
 
 UNLISTED = "REJECT 5.1.1 This address does not receive mail"
 BLOCKED = "REJECT 5.7.1 This sender may not write to this recipient"

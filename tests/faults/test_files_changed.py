@@ -20,7 +20,8 @@ from policyd.store.log import has_log
 from tests.faults.test_database import GOOD, MALLORY, answers, call, fill, question
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, OutOfStepError
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon, until
+from tests.support.running_daemon import Daemon
+from tests.support.waiting import LIMIT_SECONDS, until
 from tests.support.writing import editor_on
 
 

@@ -26,7 +26,7 @@ from policyd.store.database import create_database
 from tests.support.command_line import Ended
 from tests.support.drills import drill
 from tests.support.fake_smtpd import request
-from tests.support.running_daemon import LIMIT_SECONDS
+from tests.support.waiting import LIMIT_SECONDS
 
 OWNER, STRANGER = "nobody", "daemon"
 SECRET = "root:$6$secret:19000:0:99999:7:::\n" * 20

@@ -15,7 +15,8 @@ import pytest
 from policyd.wire import REQUEST_LIMIT
 from tests.support.drills import drill
 from tests.support.fake_smtpd import Address, FakeSmtpd, request
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon, free_port, until
+from tests.support.running_daemon import Daemon, free_port
+from tests.support.waiting import LIMIT_SECONDS, until
 
 MEGABYTE = 2**20
 MANY = "max_connections = 2000"

@@ -15,7 +15,8 @@ import pytest
 
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, HungUpError, OutOfStepError, request
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon, until
+from tests.support.running_daemon import Daemon
+from tests.support.waiting import LIMIT_SECONDS, until
 
 ALICE = request(recipient="alice@example.com")
 KINDS = pytest.mark.parametrize("workers", [1, 2], ids=["one process", "workers"])

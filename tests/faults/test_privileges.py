@@ -21,7 +21,8 @@ import policyd
 from policyd.cli import main
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, request
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon, until
+from tests.support.running_daemon import Daemon
+from tests.support.waiting import LIMIT_SECONDS, until
 
 ALICE = request(recipient="alice@example.com")
 USER = "nobody"

@@ -17,7 +17,8 @@ import pytest
 from tests.support.activated import activated, held
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, OutOfStepError, request
-from tests.support.running_daemon import Daemon, until
+from tests.support.running_daemon import Daemon
+from tests.support.waiting import until
 
 UNLISTED = "REJECT 5.1.1 This address does not receive mail"
 RETRY_SECONDS = 1.0  # smtpd_policy_service_retry_delay

@@ -17,7 +17,8 @@ from policyd.store.schema import VERSION
 from tests.faults.test_database import GOOD, MALLORY, UNLISTED, answers, call, fill, must_not_answer, question
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon
+from tests.support.running_daemon import Daemon
+from tests.support.waiting import LIMIT_SECONDS
 
 
 @pytest.fixture

@@ -42,6 +42,6 @@ def test_postfix_whose_idle_connection_gave_way_gets_its_answers(
             for _ in range(2 * PLACES):
                 peer = stack.enter_context(socket.socket(socket.AF_UNIX))
                 peer.connect(str(daemon.endpoint))
-            assert audit.line("idle ones give way")
+            assert audit.wait_for("idle ones give way")
             assert session.ask("nosuch@example.com") == REFUSED
             assert session.ask("postmaster@example.com") == "250 2.1.5 Ok"

@@ -8,13 +8,13 @@ import pytest
 
 from tests.support.activated import held
 from tests.support.drills import drill
+from tests.support.waiting import until
 
 from .audit import Audit
 from .daemon import Daemon
 from .instance import Postfix
 from .replies import ACCEPTED, refused
 from .smtp import OUTSIDE, Session
-from .waiting import until
 
 pytestmark = [pytest.mark.postfix, pytest.mark.full]
 
@@ -63,7 +63,7 @@ def wait_for_mails(senders: list[Sender]) -> None:
 @pytest.fixture
 def stopped(postfix: Postfix, site: Path, syslog: Audit) -> Daemon:
     """policyd, not running, with a new database."""
-    syslog.clear()
+    syslog.take()
     for left in site.glob("policyd.*"):
         left.unlink()
     daemon = Daemon(site, postfix.queue / "policyd" / "policyd.sock", {})

@@ -14,7 +14,8 @@ from tests.soaking.processes import is_alive, tree
 from tests.soaking.questions import NAMES
 from tests.soaking.record import Record
 from tests.soaking.timeline import Timeline
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon, until
+from tests.support.running_daemon import Daemon
+from tests.support.waiting import LIMIT_SECONDS, until
 
 _PROBES = 8
 

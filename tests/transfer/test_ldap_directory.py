@@ -17,9 +17,10 @@ from policyd.records import KEEP, ListEdit, MailboxRow, Record
 from policyd.transfer import ldif
 from policyd.transfer.formats import ReadOptions
 from tests.support.fake_smtpd import request
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon
+from tests.support.running_daemon import Daemon
 from tests.support.slapd import EXPORTED, SUFFIX, Directory, run_directory
 from tests.support.tables_strategies import FixedTables
+from tests.support.waiting import LIMIT_SECONDS
 
 PEOPLE = f"""\
 dn: ou=people,{SUFFIX}
