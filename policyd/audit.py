@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any, assert_never
+from typing import assert_never
 
 from policyd.model import Change, Decision, Request
 from policyd.printable import code, printable
@@ -17,6 +17,7 @@ from policyd.syslog import (
     NOTICE,
     WARNING,
     NoSink,
+    Reactor,
     Sink,
     StderrSink,
     SyslogQueue,
@@ -60,7 +61,7 @@ class AuditLog:
         sink: Sink,
         alarm: Sink | None = None,
         echo: Sink | None = None,
-        reactor: Any = None,
+        reactor: Reactor | None = None,
     ) -> None:
         self._settings = settings
         self._line_limit = line_limit(settings)
@@ -184,7 +185,7 @@ class AuditLog:
         self._alarm.send(WARNING, f"policyd: warning: syslog {where} takes no lines; they wait until it does")
 
 
-def open_audit(settings: AuditSettings, reactor: Any = None) -> AuditLog:
+def open_audit(settings: AuditSettings, reactor: Reactor | None = None) -> AuditLog:
     """The daemon's audit; *reactor* is Twisted's, where there is one.
 
     Without a syslog, its own events go to stderr, and so they do where a person sits there.

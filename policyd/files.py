@@ -15,6 +15,7 @@ locks (POSIX locks belong to the process). So a database is only looked at with 
 
 import errno
 import fcntl
+import grp
 import os
 import pwd
 import re
@@ -35,8 +36,9 @@ _ENTER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
 _SHARED_MODE = 0o640  # of a database and a backup
 _PRIVATE_MODE = 0o600  # of what a command writes for who typed it
 _DRAFTS_LIMIT = 100  # begun for one file: another command takes one away now and then, and a person may go on for ever
+_NAME_BYTES = 100  # of the name of a file, in the name of its draft
 _LINKS_LIMIT = 40  # as in Linux
-_DESCRIPTORS = re.compile(r"/proc/\d+(/task/\d+)?/fd")  # its links lead to what is open already, under no name
+_DESCRIPTORS = re.compile(r"/proc/(\d+)(/task/\d+)?/fd")
 
 
 T = TypeVar("T")
@@ -118,19 +120,21 @@ def _found(path: Path, *, follow: bool = True) -> Iterator[_Spot]:
     Without *follow*, a link under the last name is not looked into. Raises OSError.
     """
     left = [*reversed(path.absolute().parts[1:])] or ["."]
-    folder_path, folders, makers = "/", [], []
+    folder_path, folders, makers, links = "/", [], [], 0
     folder = os.open("/", _ENTER)
     try:
         folders.append(("/", os.fstat(folder)))
         while True:
             name = left.pop()
             target = None
-            is_descriptor = not left and _DESCRIPTORS.fullmatch(folder_path) is not None
+            is_descriptor = not left and name.isdecimal() and _is_ours_open(folder_path)
             if not is_descriptor and (left or follow):
                 target = _link(folder, name)
             if target is not None:
-                makers.append((os.path.join(folder_path, name), target[1]))
-                if len(makers) > _LINKS_LIMIT:
+                links += 1
+                if folder_path != "/proc":  # the kernel's own: self, thread-self
+                    makers.append((os.path.join(folder_path, name), target[1]))
+                if links > _LINKS_LIMIT:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
                 left += [*reversed(Path(target[0]).parts)]
                 continue
@@ -144,6 +148,15 @@ def _found(path: Path, *, follow: bool = True) -> Iterator[_Spot]:
             folders.append((folder_path, os.fstat(folder)))
     finally:
         os.close(folder)
+
+
+def _is_ours_open(folder_path: str) -> bool:
+    """Whether the links in that folder lead to what is open in this process, maybe under no name.
+
+    In a process of somebody else's they could lead to what he opened without being allowed to read it (O_PATH).
+    """
+    found = _DESCRIPTORS.fullmatch(folder_path)
+    return found is not None and found[1] == os.readlink("/proc/self")
 
 
 def _link(folder: int, name: str) -> tuple[str, int] | None:
@@ -176,6 +189,14 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
+def group_name(gid: int) -> str:
+    """The name of a group, or the number where there is none."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
 # --- As the owner of a folder ---
 
 
@@ -183,14 +204,15 @@ def owner_of(path: Path) -> Identity | None:
     """As whom root works on the database at *path*: the owner of its folder.
 
     None where that is who works on it anyway: it is root's own folder, or only root could become somebody else.
-    Raises StoreError where others could swap what is in the folder, and FileNotFoundError where there is none.
+    Raises StoreError where others could swap what is in the folder, and FileNotFoundError where there is none. That is
+    looked at each time anew: what `check_database` saw may have been swapped since.
     """
     if os.geteuid() != 0:
         return None
     try:
         with _found(path) as spot:
             owner = spot.folders[-1][1]
-            _check_makers(spot, _us() | {owner.st_uid})
+            _check_way(spot, owner.st_uid)
     except UntrustedError as error:
         raise StoreError(f"{path}: {error.strerror}") from error
     return _identity(owner)
@@ -202,8 +224,8 @@ def _identity(folder: os.stat_result) -> Identity | None:
         return None
     try:
         account = pwd.getpwuid(folder.st_uid)
-    except KeyError:
-        return Identity(str(folder.st_uid), folder.st_uid, folder.st_gid, ())
+    except KeyError:  # then nobody says in which groups he is
+        return Identity(str(folder.st_uid), folder.st_uid, folder.st_uid, ())
     groups = os.getgrouplist(account.pw_name, account.pw_gid)
     return Identity(account.pw_name, account.pw_uid, account.pw_gid, tuple(groups))
 
@@ -267,6 +289,12 @@ def _check_settings(spot: _Spot, status: os.stat_result) -> None:
         )
     if status.st_mode & stat.S_IWOTH:
         raise UntrustedError(path, _everybody_writes(path, status))
+    if os.geteuid() == 0 and status.st_mode & stat.S_IWGRP and status.st_gid != 0:
+        raise UntrustedError(
+            path,
+            f"its group, {group_name(status.st_gid)}, can write it, and could have root do anything; read it, and "
+            f"type: chmod g-w {path}",
+        )
     _check_folders(spot, is_sticky_enough=True)
 
 
@@ -277,11 +305,7 @@ def check_database(path: Path) -> None:
     there, or can't be looked at, is left to whoever opens it.
     """
     with _refusing(path), _found(path) as spot:
-        owner = spot.folders[-1][1].st_uid
-        _check_makers(spot, _us() | {owner})
-        _check_folders(spot, is_sticky_enough=False)
-        if os.geteuid() == 0:
-            _check_owners(spot, owner)
+        _check_way(spot, spot.folders[-1][1].st_uid)
         for each, status in _files_of(spot):
             if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IWOTH:
                 raise UntrustedError(each, _everybody_writes(each, status))
@@ -377,6 +401,14 @@ def _check_folders(spot: _Spot, *, is_sticky_enough: bool) -> None:
             )
 
 
+def _check_way(spot: _Spot, owner: int) -> None:
+    """Only root, who calls, and the *owner* of the database's folder lead there."""
+    _check_makers(spot, _us() | {owner})
+    _check_folders(spot, is_sticky_enough=False)
+    if os.geteuid() == 0:
+        _check_owners(spot, owner)
+
+
 def _check_owners(spot: _Spot, owner: int) -> None:
     """Root is led to a folder only by root and the folder's owner.
 
@@ -436,9 +468,9 @@ def open_to_read(path: Path, check: _Look | None = None) -> BinaryIO:
     A pipe that somebody else made is refused (UntrustedError): one could wait for it for ever.
     """
     with _found(path) as spot:
-        if spot.is_descriptor:  # handed to this process by who started it: <(...), /dev/stdin
-            return open(os.open(spot.name, os.O_RDONLY, dir_fd=spot.folder), "rb")
         _check_makers(spot, _us())
+        if spot.is_descriptor:  # handed to this process by who started it: <(...), /dev/stdin
+            return open(os.dup(int(spot.name)), "rb")
         descriptor = os.open(spot.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=spot.folder)
         try:
             status = os.fstat(descriptor)
@@ -481,9 +513,9 @@ def writing(path: Path) -> Iterator[BinaryIO]:
 def _open_special(path: Path) -> int | None:
     """The device or pipe at *path*, to write; None where there is a file, or nothing. Raises OSError."""
     with _found(path) as spot:
-        if spot.is_descriptor:
-            return os.open(spot.name, os.O_WRONLY, dir_fd=spot.folder)
         _check_makers(spot, _us())
+        if spot.is_descriptor:
+            return os.dup(int(spot.name))  # where it stands: what is appended to, goes on so
         try:  # without opening it yet, which may wait, or do something
             looked_at = os.open(spot.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=spot.folder)
         except FileNotFoundError:
@@ -576,8 +608,9 @@ def _draft(spot: _Spot, mode: int) -> Iterator[tuple[str, int]]:
 def _begin_draft(spot: _Spot) -> tuple[str, int]:
     """A new draft, and the descriptor that holds its lock: as long as that is open, the draft is somebody's."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK
+    beginning = os.fsdecode(os.fsencode(spot.name)[:_NAME_BYTES])  # all of it may be as long as a name may be
     for _ in range(_DRAFTS_LIMIT):
-        draft = f".{spot.name}.{secrets.token_hex(8)}{_DRAFT}"
+        draft = f".{beginning}.{secrets.token_hex(8)}{_DRAFT}"
         descriptor = os.open(draft, flags, _PRIVATE_MODE, dir_fd=spot.folder)
         with suppress(BlockingIOError):  # somebody takes it for a killed command's, and removes it
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

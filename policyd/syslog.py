@@ -202,6 +202,26 @@ class NoSink:
         """Nothing is open."""
 
 
+class Timer(Protocol):
+    """A call that is due at some time."""
+
+    def cancel(self) -> None:
+        """Don't make it."""
+
+
+class Reactor(Protocol):
+    """What the queue needs of Twisted's reactor, which the files at the top of the package don't import."""
+
+    def callLater(self, delay: float, call: Callable[[], object], /) -> Timer:
+        """Make *call* in *delay* seconds."""
+
+    def addWriter(self, writer: Any, /) -> None:
+        """Call *writer*'s `doWrite` when its `fileno` can be written."""
+
+    def removeWriter(self, writer: Any, /) -> None:
+        """Do so no more."""
+
+
 class Line(NamedTuple):
     """A line that waits: said when, and how many lines are missing if it never goes."""
 
@@ -218,19 +238,19 @@ class SyslogQueue:
     *on_stuck* is called once when none has gone for some time, though there are some.
     """
 
-    def __init__(self, sink: Sink, reactor: Any = None, on_stuck: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, sink: Sink, reactor: Reactor | None = None, on_stuck: Callable[[], None] = lambda: None) -> None:
         self._sink = sink
         self._reactor = reactor
         self._on_stuck = on_stuck
         self._has_taken = False  # any line
         self._stuck_since = 0.0  # as time.monotonic() counts; 0 while lines go, or none waits
         self._is_reported = False  # that it is stuck
-        self._stuck_timer: Any = None
+        self._stuck_timer: Timer | None = None
         self._waiting: deque[Line] = deque()
         self._characters = 0
         self._is_full = False  # from when it is, until it is half empty: one gap is better than a thousand
         self._next_look = 0.0  # for a sink that isn't there, as time.monotonic() counts
-        self._timer: Any = None
+        self._timer: Timer | None = None
         self._watched = -1  # a duplicate: the sink may close its own at any time, and open another under its number
 
     def send(self, severity: int, text: str, stands_for: int = 1) -> bool:
@@ -356,7 +376,7 @@ class SyslogQueue:
         self._timer = self._reactor.callLater(RETRY_SECONDS, self._look)
 
     def _unwatch(self) -> None:
-        if self._watched >= 0:
+        if self._watched >= 0 and self._reactor is not None:
             self._reactor.removeWriter(self)
             self._stop_watching()
         if self._timer:

@@ -12,6 +12,7 @@ from policyd.cli.command import Group, Invocation, actor, invocation, need_conse
 from policyd.cli.output import print_changes, print_object
 from policyd.cli.progress import Progress
 from policyd.cli.terminal import echo
+from policyd.cli.types import FilePath
 from policyd.errors import StoreUnsoundError
 from policyd.model import Finding
 from policyd.store.check import Check, Checked
@@ -59,7 +60,7 @@ def check() -> None:
 
 
 @command.command("backup")
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", metavar="FILE", type=FilePath(dir_okay=False))
 def backup(file: Path) -> None:
     """Copy the database to a new file, while everything goes on, and check the copy as `database check` does.
 
@@ -90,7 +91,7 @@ def backup(file: Path) -> None:
 
 
 @command.command("restore")
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, readable=False))
+@click.argument("file", metavar="FILE", type=FilePath(readable=False))
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def restore(file: Path, yes: bool) -> None:
     """Make the database what it was when the backup FILE was made, while everything goes on.

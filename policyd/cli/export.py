@@ -10,6 +10,7 @@ import click
 from policyd.admin.exporting import export_tables
 from policyd.cli.command import Command, invocation
 from policyd.cli.terminal import echo
+from policyd.cli.types import FilePath
 from policyd.errors import StoreWriteError
 from policyd.transfer.formats import FORMATS
 
@@ -22,7 +23,7 @@ from policyd.transfer.formats import FORMATS
     "-o",
     "--output",
     metavar="FILE",
-    type=click.Path(path_type=Path, allow_dash=True),
+    type=FilePath(allow_dash=True),
     default="-",
     help="Where to; the file appears whole or not at all, and only its owner can read it.  [default: stdout]",
 )

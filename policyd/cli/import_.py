@@ -14,7 +14,7 @@ from policyd.cli.command import Command, Invocation, actor, invocation
 from policyd.cli.output import warn_of_silent_syslog
 from policyd.cli.progress import Progress
 from policyd.cli.terminal import echo, echo_json
-from policyd.cli.types import DOMAIN
+from policyd.cli.types import DOMAIN, FilePath
 from policyd.records import Notice, Problem, Record
 from policyd.transfer.detect import detect_format
 from policyd.transfer.formats import FORMATS, ReadOptions
@@ -32,7 +32,7 @@ def _character(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
 
 
 @click.command("import", cls=Command)
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True, exists=True, dir_okay=False))
+@click.argument("file", type=FilePath(allow_dash=True, exists=True, dir_okay=False))
 @click.option(
     "--format", "format_", type=click.Choice([*FORMATS]), help="The file's.  [default: guessed from the content]"
 )

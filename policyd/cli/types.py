@@ -1,8 +1,11 @@
 """Parameter types: what is typed -> good values in normal form, or one line that says how it is typed."""
 
+import os
 import time
 from collections.abc import Callable
 from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,6 +35,18 @@ class _Parsed(click.ParamType[str]):
             return self._parse(value)
         except AddressError as error:
             self.fail(str(error), param, ctx)
+
+
+class FilePath(click.Path):
+    """The path of a file, with click's options for one; `-` is a stream, and `./-` a file by that name."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(path_type=Path, **options)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; one that pathlib would shorten to `-` is made absolute."""
+        path: Any = super().convert(value, param, ctx)
+        return Path.cwd() / path if str(path) == "-" != os.fspath(value) else path
 
 
 class When(click.ParamType[int]):

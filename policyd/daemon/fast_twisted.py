@@ -5,10 +5,12 @@ What each of them saves an answer is in benchmarks/NOTES.rst. A Twisted that has
 
 import select
 import sys
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.abstract import FileDescriptor
+from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.main import installReactor
+from twisted.internet.posixbase import PosixReactorBase
 
 if hasattr(select, "epoll"):
     from twisted.internet.epollreactor import EPollReactor as _PublicReactor
@@ -36,7 +38,7 @@ class _FastReactor(_PublicReactor):
     doIteration = doPoll  # noqa: N815 - Twisted's name
 
 
-def make_reactor() -> Any:
+def make_reactor() -> PosixReactorBase:
     """The reactor of this process, made now if there is none.
 
     An import would make it, too, but from files that the daemon's user may not be able to read by now.
@@ -44,13 +46,13 @@ def make_reactor() -> Any:
     if "twisted.internet.reactor" not in sys.modules:
         reactor = _FastReactor() if hasattr(select, "epoll") else _PublicReactor()
         installReactor(_PublicReactor() if _missing(reactor, _REACTOR_NAMES) else reactor)
-    return sys.modules["twisted.internet.reactor"]
+    return cast(PosixReactorBase, sys.modules["twisted.internet.reactor"])
 
 
-def missing_names(reactor: Any) -> list[str]:
+def missing_names(reactor: PosixReactorBase) -> list[str]:
     """The private names that this Twisted doesn't have: for what they are used, each answer takes the public way."""
     wanted = _REACTOR_NAMES if hasattr(select, "epoll") else ()
-    return _missing(FileDescriptor(reactor), _TRANSPORT_NAMES) + _missing(reactor, wanted)
+    return _missing(FileDescriptor(cast(IReactorFDSet, reactor)), _TRANSPORT_NAMES) + _missing(reactor, wanted)
 
 
 def has_unsent(transport: Any) -> bool:

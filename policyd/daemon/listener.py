@@ -10,7 +10,11 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
+from twisted.internet.posixbase import PosixReactorBase
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from policyd.audit import AuditLog
 from policyd.daemon.limits import QUIET_SECONDS, Admission
@@ -65,6 +69,7 @@ class Listener:
         self._socket.close()
 
 
+@implementer(IReadDescriptor)
 class Acceptor:
     """Gives *factory* the connections of *listener*; where *admission* has no room, one of them gives way to each.
 
@@ -72,14 +77,16 @@ class Acceptor:
     own port is not for sockets of others: it changes the mode of the file, removes it, and ends the listening for all.
     """
 
-    def __init__(self, listener: Listener, factory: PolicyFactory, admission: Admission, reactor: Any) -> None:
+    def __init__(
+        self, listener: Listener, factory: PolicyFactory, admission: Admission, reactor: PosixReactorBase
+    ) -> None:
         self.fileno = listener.fileno
         self._listener = listener
         self._factory = factory
         self._admission = admission
         self._reactor = reactor
         self._accepted: socket.socket | None = None  # and not Twisted's yet, for want of a descriptor
-        self._watch: Any = None  # the next look at whether what is logged is over
+        self._watch: IDelayedCall | None = None  # the next look at whether what is logged is over
         self._is_closed = False
         self._resume()
 
@@ -119,7 +126,7 @@ class Acceptor:
                 # else it has gone away meanwhile
             self._let_go()
 
-    def connectionLost(self, reason: object) -> None:
+    def connectionLost(self, reason: Failure) -> None:
         """The reactor ends, or dropped this for an error that it has logged: the next in line is served yet."""
         self._let_go()
         if not self._is_closed:

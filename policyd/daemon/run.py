@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from policyd.address import normal_domain
 from policyd.audit import AuditLog
@@ -23,6 +23,11 @@ from policyd.reply import read_ahead
 from policyd.settings import WORKERS_LIMIT, AuditSettings, Settings
 from policyd.store.database import Database
 from policyd.syslog import open_sink
+
+if TYPE_CHECKING:
+    from twisted.internet.posixbase import PosixReactorBase
+
+    from policyd.daemon.service import PolicyService
 
 _PARENTS = ("listen", "workers", "user", "group")  # settings of which a worker takes no new value
 
@@ -124,12 +129,14 @@ def _work(
     _run(service, reactor, stops_at_signals=False)
 
 
-def _run(service: Any, reactor: Any, *, stops_at_signals: bool = True) -> None:
+def _run(service: "PolicyService", reactor: "PosixReactorBase", *, stops_at_signals: bool = True) -> None:
     """Run *service* until it is told to stop."""
     # What Twisted logs goes to our log.
-    from twisted.logger import globalLogBeginner
+    from twisted.logger import ILogObserver, globalLogBeginner
 
-    globalLogBeginner.beginLoggingTo([service.observe], redirectStandardIO=False, discardBuffer=True)
+    globalLogBeginner.beginLoggingTo(
+        [cast(ILogObserver, service.observe)], redirectStandardIO=False, discardBuffer=True
+    )
 
     # Signals wait until the reactor runs, and has its handlers.
     signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(service.reload))
@@ -143,7 +150,7 @@ def _run(service: Any, reactor: Any, *, stops_at_signals: bool = True) -> None:
     reactor.run(installSignalHandlers=stops_at_signals)
 
 
-def _reactor() -> Any:
+def _reactor() -> "PosixReactorBase":
     from policyd.daemon.fast_twisted import make_reactor
 
     return make_reactor()

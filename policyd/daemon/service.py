@@ -5,10 +5,10 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.internet.posixbase import PosixReactorBase
 from twisted.logger import LogEvent, LogLevel, formatEvent
 
 from policyd import __version__
@@ -41,7 +41,7 @@ class PolicyService(Service):
         settings: Settings,
         listeners: Sequence[Listener],
         load: Callable[[], Settings],
-        reactor: Any,
+        reactor: PosixReactorBase,
         supervisor: Supervisor | None = None,
     ) -> None:
         self._listeners = listeners

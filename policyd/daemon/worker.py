@@ -2,9 +2,11 @@
 
 import socket
 import time
-from typing import Any
 
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.posixbase import PosixReactorBase
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from policyd.daemon.server import TICK_SECONDS, PolicyFactory
 
@@ -16,6 +18,7 @@ _NOBODY = (4, 0)  # what is told where none would be closed
 HEARTBEAT_SECONDS = 5.0  # between two signs of life of a worker, at most
 
 
+@implementer(IReadDescriptor)
 class DispatchedConnections:
     """Reads *channel*, on which the parent of several workers dispatches connections, and gives them to *factory*.
 
@@ -24,7 +27,9 @@ class DispatchedConnections:
     Source: unix(7), SCM_RIGHTS; `policyd.daemon.prefork`.
     """
 
-    def __init__(self, channel: socket.socket, factory: PolicyFactory, reactor: Any, beat_seconds: float) -> None:
+    def __init__(
+        self, channel: socket.socket, factory: PolicyFactory, reactor: PosixReactorBase, beat_seconds: float
+    ) -> None:
         channel.setblocking(False)
         self.fileno = channel.fileno
         self._channel = channel

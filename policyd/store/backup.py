@@ -7,10 +7,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from policyd.errors import StoreCreateError, StoreError, StoreWriteError
-from policyd.files import drafting, entered, owner_for_new
+from policyd.files import acting, drafting, entered, owner_for_new
+from policyd.standstill import watching
 from policyd.store.check import Check
 from policyd.store.database import Database, file_uri, reading, store_error
-from policyd.store.log import new_cookie
+from policyd.store.log import renew_cookie
 
 _PAGES = 1024  # copied in one step
 
@@ -29,7 +30,11 @@ def back_up(database: Database, target: Path, on_progress: Progress, verify: Ver
     try:
         maker = owner_for_new(target)
         with entered(drafting(target), maker) as draft:
-            with reading(database) as connection, entered(empty_file(draft), maker) as copy:
+            with (
+                reading(database) as connection,
+                entered(empty_file(draft), maker) as copy,
+                acting(maker),  # SQLite looks for a journal beside the copy, by name
+            ):
                 copy_database(connection.driver, copy, target, on_progress)
             with entered(opened_again(draft), maker) as copy:
                 try:
@@ -51,18 +56,25 @@ def _exists(target: Path) -> StoreError:
 
 @contextmanager
 def empty_file(draft: Path) -> Iterator[sqlite3.Connection]:
-    """The file to copy to, opened so that nothing is made beside it."""
-    with closing(sqlite3.connect(draft, isolation_level=None)) as copy:
-        copy.execute("PRAGMA journal_mode = OFF")  # a copy that isn't whole is thrown away
+    """The file to copy to, opened so that nothing is made beside it, nor taken for a part of it."""
+    with watching(draft):
+        copy = sqlite3.connect(draft, isolation_level=None)
+    with closing(copy):
+        # SQLite looks for a journal whenever it locks the file, and plays it back: while the file is empty, it doesn't.
+        with watching(draft):
+            copy.execute("PRAGMA locking_mode = EXCLUSIVE")
+            copy.execute("PRAGMA journal_mode = OFF")  # a copy that isn't whole is thrown away
+            copy.execute("BEGIN EXCLUSIVE")
+            copy.execute("COMMIT")
         copy.execute("PRAGMA synchronous = OFF")  # it is synced as a whole
         yield copy
+    renew_cookie(draft)  # it is another database from now on
 
 
 def copy_database(source: sqlite3.Connection, copy: sqlite3.Connection, target: Path, on_progress: Progress) -> None:
     """Copy the state that *source*'s transaction sees, however often others write meanwhile, to be called *target*."""
     try:
         source.backup(copy, pages=_PAGES, progress=lambda _status, left, total: on_progress(total - left, total))
-        copy.execute(f"PRAGMA schema_version = {new_cookie()}")  # it is another database from now on
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             raise StoreWriteError(f"{target}: can't be written: {error}; make room on the disk") from error
@@ -79,6 +91,8 @@ def opened_again(draft: Path) -> Iterator[sqlite3.Connection]:
     finally:
         os.close(descriptor)
     uri = f"{file_uri(draft)}?mode=ro&immutable=1"
-    with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as copy:
+    with watching(draft):
+        copy = sqlite3.connect(uri, uri=True, isolation_level=None)
+    with closing(copy):
         copy.execute("BEGIN")  # else each row that the check keeps in a temporary table is a transaction of its own
         yield copy

@@ -24,6 +24,7 @@ from policyd.errors import (
     reason_of,
 )
 from policyd.files import acting, check_database, check_planted, drafting, entered, owner_of
+from policyd.standstill import watching
 from policyd.store.log import has_log, identity, new_cookie, settle
 from policyd.store.schema import APPLICATION_ID, VERSION, metadata
 
@@ -262,15 +263,21 @@ def _connect(path: Path, mode: str, wait_seconds: float) -> sqlite3.Connection:
         raise StoreWriteError(f"{path}: can't be written, nothing was changed: its disk is read-only; remount it")
     if mode == "ro" and is_unchanging(path):
         uri += "&immutable=1"  # else SQLite wants to write its index of the log, which is empty
+    with watching(path):
+        return _opened(path, uri, mode, wait_seconds)
+
+
+def _opened(path: Path, uri: str, mode: str, wait_seconds: float) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(uri, uri=True, timeout=wait_seconds, isolation_level=None)
     except sqlite3.Error as error:
         raise store_error(path, error) from error
     try:
+        connection.execute("PRAGMA trusted_schema = OFF")
         check_version(path, connection)
         connection.execute("PRAGMA foreign_keys = ON")
         if mode == "rw":
-            connection.execute("PRAGMA journal_mode = WAL")
+            _have_log(path, connection)
             connection.execute("PRAGMA synchronous = FULL")
     except sqlite3.Error as error:
         connection.close()
@@ -279,6 +286,13 @@ def _connect(path: Path, mode: str, wait_seconds: float) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _have_log(path: Path, connection: sqlite3.Connection) -> None:
+    """Have changes go to a write-ahead log, which is open from now on: a journal would be opened by name later."""
+    ((mode,),) = connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    if mode != "wal":
+        raise StoreError(f"{path}: can't have a write-ahead log (its journal mode is {mode}); restore it from a backup")
 
 
 def is_unchanging(path: Path) -> bool:
@@ -317,6 +331,11 @@ def check_version(path: Path, connection: sqlite3.Connection) -> None:
         )
 
 
+def is_ours(header: bytes) -> bool:
+    """Whether a file that begins with *header*, a hundred bytes, is a database of policyd's."""
+    return header.startswith(b"SQLite format 3\0") and int.from_bytes(header[68:72]) == APPLICATION_ID
+
+
 def _new_tables() -> sqlite3.Connection:
     """Every table, in memory."""
     tables = sqlite3.connect(":memory:")
@@ -330,7 +349,7 @@ def _new_tables() -> sqlite3.Connection:
 
 def _write_tables(tables: sqlite3.Connection, draft: Path) -> None:
     """Copy the *tables* into the empty file *draft*, and leave nothing beside it."""
-    with closing(sqlite3.connect(draft)) as plain:
+    with watching(draft), closing(sqlite3.connect(draft)) as plain:
         tables.backup(plain)
         plain.execute(f"PRAGMA schema_version = {new_cookie()}")
         plain.execute("PRAGMA journal_mode = WAL")

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from policyd.errors import StoreError, StoreSpoiledError, reason_of
 
 _PAGE_HEADER_SIZE = 100  # bytes at the start of a database's first page
+_COOKIE_AT = 40  # in these
 _LOG_HEADER_SIZE = 32
 _FRAME_HEADER_SIZE = 24
 _LOG_MAGIC = (0x377F0682, 0x377F0683)
@@ -58,22 +59,32 @@ def new_cookie() -> int:
     return secrets.randbelow(2**31 - 2 * _COOKIES) + _COOKIES
 
 
+def renew_cookie(path: Path) -> None:
+    """Give the database at *path*, which nobody has open, another number, without SQLite, which would open a log."""
+    opened = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        os.pwrite(opened, new_cookie().to_bytes(4), _COOKIE_AT)
+    finally:
+        os.close(opened)
+
+
 def beside(path: Path) -> tuple[Path, Path]:
-    """The log of the database at *path*, and the log's index."""
-    return Path(f"{path}-wal"), Path(f"{path}-shm")
+    """The log of the database at *path*, and the log's index: where SQLite has them, beside what a link leads to."""
+    file = os.path.realpath(path)
+    return Path(f"{file}-wal"), Path(f"{file}-shm")
 
 
 def has_log(path: Path) -> bool:
     """Whether there is anything in the log of the database at *path*."""
     try:
-        return os.stat(f"{path}-wal").st_size > 0
+        return os.stat(beside(path)[0]).st_size > 0
     except OSError:
         return False
 
 
 def identity(path: Path) -> tuple[tuple[int, int], ...]:
     """Which files the database, its log and its index are: device and inode of each, zeros where there is none."""
-    return tuple(_identity(each) for each in (path, *beside(path)))
+    return tuple(_identity(each) for each in (os.path.realpath(path), *beside(path)))
 
 
 def settle(path: Path) -> None:
@@ -169,7 +180,7 @@ def _is_own_log(path: Path, log: Path) -> bool:
 
 
 def _stamp_of(path: Path) -> Stamp:
-    opened = _open(path)
+    opened = _open(Path(os.path.realpath(path)))
     try:
         return _stamp(os.pread(opened, _PAGE_HEADER_SIZE, 0))
     finally:
@@ -177,7 +188,7 @@ def _stamp_of(path: Path) -> Stamp:
 
 
 def _stamp(page: bytes) -> Stamp:
-    return Stamp(int.from_bytes(page[24:28]), int.from_bytes(page[40:44]))
+    return Stamp(int.from_bytes(page[24:28]), int.from_bytes(page[_COOKIE_AT : _COOKIE_AT + 4]))
 
 
 def _read_index(path: Path) -> _Index | None:
@@ -223,7 +234,7 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def _identity(path: Path) -> tuple[int, int]:
+def _identity(path: Path | str) -> tuple[int, int]:
     try:
         status = os.lstat(path)
     except OSError:

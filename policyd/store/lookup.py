@@ -19,7 +19,7 @@ from policyd.store.database import (
     missing_error,
     store_error,
 )
-from policyd.store.log import has_log
+from policyd.store.log import beside, has_log
 from policyd.store.queries import Queries
 
 _DOMAINS_KEPT = 1024
@@ -38,7 +38,7 @@ class Lookup:
         self._database = database
         self._path = database.path
         self._name = str(self._path)  # for stat, at each request
-        self._index_name = f"{self._name}-shm"
+        self._index_name = ""
         self._connection: sqlite3.Connection | None = None
         self._cursor: sqlite3.Cursor | None = None  # one for all: to make one takes as long as to find a row
         self._file: tuple[int, int] | None = None  # the open file: device and inode
@@ -174,6 +174,7 @@ class Lookup:
         self.close()
         self._is_fixed = is_unchanging(self._path)
         self._connection = connect_reading(self._database)
+        self._index_name = str(beside(self._path)[1])
         self._cursor = self._connection.cursor()
         self._index = _NO_INDEX if self._is_fixed else self._index_now()
         self._file = (status.st_dev, status.st_ino)

@@ -21,6 +21,7 @@ from policyd.errors import (
 )
 from policyd.files import acting, drafting, open_to_read, owner_of, scratch, sync
 from policyd.model import Change
+from policyd.standstill import watching
 from policyd.store.backup import Progress, Verify, copy_database, empty_file, opened_again
 from policyd.store.check import Check
 from policyd.store.database import (
@@ -30,6 +31,7 @@ from policyd.store.database import (
     connect_writing,
     empty_log,
     file_uri,
+    is_ours,
     missing_error,
     store_error,
 )
@@ -37,6 +39,7 @@ from policyd.store.journal import Journal, last_change
 from policyd.store.log import beside, new_cookie
 
 _PAGES = 1024  # copied in one step
+_HEADER_SIZE = 100  # bytes of a database file
 _PAGE_SIZE = 4096  # bytes; a database can't take pages of another size
 
 
@@ -56,7 +59,7 @@ class Restore:
     def __init__(
         self, database: Database, source: Path, actor: str, now: int, *, on_progress: Progress, verify: Verify
     ) -> None:
-        self._path = Path(os.path.realpath(database.path))  # SQLite has its files beside that
+        self._path = database.path
         self._source = source
         self._actor = actor
         self._now = now
@@ -81,8 +84,10 @@ class Restore:
         try:
             with source:
                 _must_be_a_file(self._source, os.fstat(source.fileno()))  # whatever has its name by now
-                with acting(owner), scratch(self._path) as draft:
-                    self._work(source, draft)
+                with acting(owner):
+                    self._path = Path(os.path.realpath(self._path))  # SQLite has its files beside that
+                    with scratch(self._path) as draft:
+                        self._work(source, draft)
         except OSError as error:
             raise StoreWriteError(
                 f"{self._path}: nothing was changed: its folder can't be written: {reason_of(error)}"
@@ -92,11 +97,13 @@ class Restore:
 
     def _work(self, source: BinaryIO, draft: Path) -> None:
         self._fetch(source, draft)
-        with closing(sqlite3.connect(draft, isolation_level=None)) as tables:
+        with watching(draft):
+            tables = sqlite3.connect(draft, isolation_level=None)
             # No log beside the draft, and no index: nobody else opens it.
             tables.execute("PRAGMA locking_mode = EXCLUSIVE")
             tables.execute("PRAGMA journal_mode = MEMORY")
             tables.execute("PRAGMA synchronous = OFF")
+        with closing(tables):
             try:
                 self._overwrite(tables)
                 is_done = True
@@ -115,7 +122,14 @@ class Restore:
     def _fetch(self, source: BinaryIO, draft: Path) -> None:
         """Copy the file, which may change while it is read, and have the copy looked at."""
         try:
+            header = source.read(_HEADER_SIZE)
+            if not is_ours(header):  # the owner of the folder could read what somebody named by mistake
+                raise UnfitError(
+                    f"{self._source}: not a backup that this policyd can restore, and nothing was changed: "
+                    "not a policyd database"
+                )
             with draft.open("r+b") as target:
+                target.write(header)
                 shutil.copyfileobj(source, target, 1 << 20)
         except OSError as error:
             raise StoreWriteError(
@@ -163,7 +177,9 @@ class Restore:
 
     def _keep_before(self, tables: sqlite3.Connection) -> None:
         """Keep what is about to be replaced, and note it in the journal of what replaces it. We have the write lock."""
-        with closing(sqlite3.connect(f"{file_uri(self._path)}?mode=ro", uri=True, isolation_level=None)) as now:
+        with watching(self._path):
+            now = sqlite3.connect(f"{file_uri(self._path)}?mode=ro", uri=True, isolation_level=None)
+        with closing(now):
             kept = _free_name(self._path)
             try:
                 with drafting(kept) as draft:

@@ -7,12 +7,13 @@ import pkgutil
 import pwd
 import shutil
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,10 @@ from click.testing import CliRunner
 
 import policyd
 from policyd.cli import main
-from policyd.files import replacing
-from policyd.store.backup import back_up
-from policyd.store.database import create_database
+from policyd.errors import StoreError
+from policyd.files import owner_of, replacing
+from policyd.store.backup import back_up, copy_database, empty_file, opened_again
+from policyd.store.database import Database, create_database
 from tests.support.command_line import Ended
 from tests.support.drills import drill
 from tests.support.fake_smtpd import request
@@ -228,8 +230,10 @@ def swapping(place: Place) -> Iterator[None]:
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd="/") as swapper:
         assert swapper.stdout is not None
         assert swapper.stdout.readline() == "ready\n"
-        yield
-        swapper.kill()
+        try:
+            yield
+        finally:
+            swapper.kill()
 
 
 @drill(
@@ -242,8 +246,8 @@ def test_draft_that_is_swapped_while_the_database_is_made(place):
     with swapping(place):
         for number in range(40):
             try:
-                create_database(place.folder / f"new{number}.db")
-            except policyd.errors.StoreError:
+                create_database(Database.at(place.folder / f"new{number}.db"))
+            except StoreError:
                 continue
     assert place.is_unharmed()
 
@@ -258,8 +262,8 @@ def test_draft_that_is_swapped_while_a_backup_is_written(place):
     with swapping(place):
         for number in range(15):
             try:
-                back_up(place.database, place.folder / f"b{number}.db", lambda *_: None, lambda _: None)
-            except policyd.errors.StoreError:
+                back_up(Database.at(place.database), place.folder / f"b{number}.db", lambda *_: None, lambda _: None)
+            except StoreError:
                 continue
     assert place.is_unharmed()
 
@@ -290,6 +294,92 @@ def test_database_is_made_as_the_owner_of_the_folder(place):
     made = {each.stat().st_uid for each in place.folder.iterdir()}
     assert made == {pwd.getpwnam(OWNER).pw_uid}
     assert stat.S_IMODE(place.database.stat().st_mode) == 0o640
+
+
+FLIP = """
+import ctypes, os, sys
+folder, user, name, kind = sys.argv[1:5]
+os.setgid(int(user)); os.setuid(int(user))
+os.chdir(folder)
+other = b"flipped"
+os.mkfifo(other, 0o400) if kind == "pipe" else os.symlink(kind, other)
+rename = ctypes.CDLL(None).renameat2
+print("ready", flush=True)
+while True:
+    rename(-100, os.fsencode(name), -100, other, 2)  # RENAME_EXCHANGE
+"""
+
+
+@contextmanager
+def flipping(place: Place, name: str, kind: str) -> Iterator[None]:
+    """What has that name in the folder is now itself, now a pipe or a link: thousands of times a second."""
+    uid = str(pwd.getpwnam(OWNER).pw_uid)
+    words = ["python3", "-c", FLIP, str(place.folder), uid, name, kind]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd="/") as flipper:
+        assert flipper.stdout is not None
+        assert flipper.stdout.readline() == "ready\n"
+        try:
+            yield
+        finally:
+            flipper.kill()
+
+
+@pytest.mark.parametrize("name", ["policyd.db", "policyd.db-wal", "policyd.db-shm"])
+@pytest.mark.parametrize("kind", ["pipe", "shadow", "elsewhere"])
+def test_what_is_swapped_between_the_look_and_the_opening(place, name, kind):
+    """Refused, or worked on as the owner of the folder; and a pipe is not waited for."""
+    if not os.path.lexists(place.folder / name):
+        (place.folder / name).touch()
+        shutil.chown(place.folder / name, OWNER)
+    elsewhere = place.make_folder("private", "root", 0o700)
+    shutil.copy(place.database, elsewhere / "other.db")
+    before = (elsewhere / "other.db").read_bytes()
+    target = {"shadow": str(place.victim), "elsewhere": str(elsewhere / "other.db")}.get(kind, kind)
+    backup = place.top / "monday.db"
+    assert place.run("database backup", backup).status == 0 or name != "policyd.db"
+    with flipping(place, name, target):
+        for number in range(2):
+            for line in ("mailbox list", f"mailbox add m{number}", f"database restore --yes {backup}"):
+                done = place.run(line)
+                assert (done.status, done.err.count("\n")) == (0, 0) or done.err.count("\n") >= 1, (line, done)
+                assert "internal error" not in done.err
+    assert place.is_unharmed()
+    assert [each.name for each in elsewhere.iterdir()] == ["other.db"]
+    assert (elsewhere / "other.db").read_bytes() == before
+
+
+def test_database_in_a_folder_that_is_swapped_below_the_owners(place):
+    """A folder of root's there would be worked on as root, if only its own owner counted."""
+    inner = place.folder / "inner"
+    inner.mkdir()
+    shutil.copy(place.database, inner)
+    for line in COMMANDS:
+        place.refuses(f"{line} --database {inner}/policyd.db", f"belongs to {OWNER}", f"chown root {place.folder}")
+    with pytest.raises(StoreError, match="could swap it"):
+        owner_of(inner / "policyd.db")
+
+
+@pytest.mark.parametrize("suffix", ["-journal", "-wal", "-shm"])
+@pytest.mark.parametrize("kind", ["pipe", "file"])
+def test_nothing_beside_a_backups_draft_becomes_a_part_of_it(place, suffix, kind):
+    """In /tmp anybody can put a journal beside it, which SQLite would play back into the copy."""
+    sticky = place.make_folder("sticky", "root", 0o1777)
+    draft = sticky / "draft"
+    with closing(sqlite3.connect(place.database)) as source:
+        draft.touch()
+        with empty_file(draft) as copy:
+            beside = Path(f"{draft}{suffix}")
+            os.mkfifo(beside) if kind == "pipe" else beside.write_bytes(b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" * 512)
+            copy_database(source, copy, draft, lambda *_: None)
+        assert stat.S_ISFIFO(beside.lstat().st_mode) is (kind == "pipe")
+        assert beside.lstat().st_size == (0 if kind == "pipe" else 4096)
+        with opened_again(draft) as copy:
+            assert copy.execute("PRAGMA quick_check").fetchall() == [("ok",)]
+            assert copy.execute("SELECT name FROM mailbox").fetchall() == [("alice",)]
+            assert (
+                copy.execute("PRAGMA schema_version").fetchall() != source.execute("PRAGMA schema_version").fetchall()
+            )
+    assert {each.name for each in sticky.iterdir()} == {"draft", beside.name}
 
 
 # --- What a person names ---
@@ -397,6 +487,73 @@ def test_pipes_and_links_of_the_persons_own_go_on_working(place):
         )
         assert (done.returncode, done.stderr) == (0, ""), (script, done)
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+OPENED = """
+import os, sys
+os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
+opened = os.open(sys.argv[2], os.O_PATH)  # which takes no permission
+for link in sys.argv[3:]:
+    os.symlink(f"/proc/{os.getpid()}/fd/{opened}", link)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_descriptor_in_a_strangers_process_is_no_way_to_roots_files(place):
+    """His link to what he has open there without being allowed to read it would have root read it, or write over it."""
+    links = [place.folder / name for name in ("in.csv", "out.jsonl", "policyd.toml", "monday.db")]
+    words = ["python3", "-c", OPENED, str(pwd.getpwnam(OWNER).pw_uid), place.victim, *links]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/") as his:
+        assert his.stdout is not None
+        assert his.stdin is not None
+        assert his.stdout.readline() == "ready\n"
+        for line, status in (
+            (f"import --format csv {links[0]}", 74),
+            (f"export -o {links[1]}", 74),
+            (f"mailbox list --config {links[2]}", 78),
+            (f"database restore --yes {links[3]}", 65),
+        ):
+            place.refuses(line, OWNER, status=status)
+        his.stdin.close()
+    assert place.is_unharmed()
+
+
+def test_export_goes_on_where_stdout_stands(place):
+    """`-o /dev/stdout` opened the file a second time, and wrote over what was in it."""
+    script = f"echo first; {sys.executable} -m policyd --config {place.config} export --format csv -o /dev/stdout"
+    with (place.top / "out").open("ab") as out:
+        subprocess.run(["bash", "-c", script], stdout=out, timeout=LIMIT_SECONDS, check=True)
+    assert (place.top / "out").read_text().startswith("first\n")
+    assert "alice" in (place.top / "out").read_text()
+
+
+@pytest.mark.parametrize("name", ["-", "--help", "a\nb", "\x1b[2J", "\udcff", "a?b#c%41", "x" * 250, "file:x"])
+def test_odd_names_are_names(place, name):
+    """`./-` is a file; a line break in a name doesn't forge a line; a name may be as long as a name may be."""
+    rows, out, copy = (place.make_folder(each, "root") for each in ("rows", "out", "copy"))
+    (rows / name).write_text("name,addresses\ndora,dora@example.com\nbob,bob@elsewhere.example\n")
+    run = [sys.executable, "-m", "policyd", "--config", place.config]
+    for folder, words, status in (
+        (rows, ["import", "--format", "csv", f"./{name}"], 65),
+        (out, ["export", "-o", f"./{name}"], 0),
+        (copy, ["database", "backup", f"./{name}"], 0),
+        (copy, ["database", "restore", "--yes", f"./{name}"], 0),
+        (copy, ["--database", f"./{name}", "mailbox", "show", "dora"], 0),
+    ):
+        done = subprocess.run(
+            [*run, *words],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LIMIT_SECONDS,
+            check=False,
+        )
+        assert done.returncode == status, (words, done)
+        assert b"\x1b" not in done.stdout + done.stderr
+        assert done.stderr.count(b"\n") == (2 if status else 0), done
+    assert (out / name).stat().st_size
+    assert [each.name for each in out.iterdir()] == [name]
 
 
 # --- Where a database may be ---
@@ -697,6 +854,15 @@ def test_settings_below_a_folder_that_everybody_can_write_are_refused(place):
     place.refuses(f"mailbox list --config {upper}/etc/policyd.toml", f"type: chmod o-w {upper}", status=78)
     upper.chmod(0o1777)
     assert place.run("mailbox list --config", upper / "etc" / "policyd.toml").status == 0
+
+
+def test_settings_that_a_group_can_write_are_refused(place):
+    """The daemon's own group, maybe: whoever is in it could have root do anything."""
+    shutil.chown(place.config, "root", STRANGER)
+    place.config.chmod(0o664)
+    place.refuses("mailbox list", f"its group, {STRANGER}", f"type: chmod g-w {place.config}", status=78)
+    shutil.chown(place.config, "root", "root")
+    assert place.run("mailbox list").status == 0
 
 
 # --- The daemon ---
