@@ -324,6 +324,12 @@ def flipping(place: Place, name: str, kind: str) -> Iterator[None]:
             flipper.kill()
 
 
+@drill(
+    "the database, its ``-wal`` or its ``-shm`` that is swapped for a pipe, or for a link to a file of root's",
+    made="by a process of the folder's owner, as fast as it can, under root's commands",
+    log="nothing, or stderr",
+    lost="nothing; root's files are as they were, and no pipe is waited for",
+)
 @pytest.mark.parametrize("name", ["policyd.db", "policyd.db-wal", "policyd.db-shm"])
 @pytest.mark.parametrize("kind", ["pipe", "shadow", "elsewhere"])
 def test_what_is_swapped_between_the_look_and_the_opening(place, name, kind):
@@ -348,6 +354,11 @@ def test_what_is_swapped_between_the_look_and_the_opening(place, name, kind):
     assert (elsewhere / "other.db").read_bytes() == before
 
 
+@drill(
+    "a database in a folder of root's, below a folder of somebody else's",
+    made="a folder below the owner's; root's commands",
+    log="stderr, exit 69, ``type: chown root …``",
+)
 def test_database_in_a_folder_that_is_swapped_below_the_owners(place):
     """A folder of root's there would be worked on as root, if only its own owner counted."""
     inner = place.folder / "inner"
@@ -359,6 +370,11 @@ def test_database_in_a_folder_that_is_swapped_below_the_owners(place):
         owner_of(inner / "policyd.db")
 
 
+@drill(
+    "a pipe or a file as ``-journal``, ``-wal`` or ``-shm`` beside the draft of a backup",
+    made="planted in a sticky folder while the backup is written",
+    lost="nothing; the backup is whole, and what was planted is no part of it",
+)
 @pytest.mark.parametrize("suffix", ["-journal", "-wal", "-shm"])
 @pytest.mark.parametrize("kind", ["pipe", "file"])
 def test_nothing_beside_a_backups_draft_becomes_a_part_of_it(place, suffix, kind):
@@ -500,6 +516,12 @@ sys.stdin.read()
 """
 
 
+@drill(
+    "a link to a descriptor that a process of somebody else's has on root's file",
+    made="as the file to import, to export to, to restore, and as the settings",
+    log="stderr, exit 65, 74 or 78",
+    lost="nothing; root's file is neither read nor written",
+)
 def test_descriptor_in_a_strangers_process_is_no_way_to_roots_files(place):
     """His link to what he has open there without being allowed to read it would have root read it, or write over it."""
     links = [place.folder / name for name in ("in.csv", "out.jsonl", "policyd.toml", "monday.db")]
@@ -519,6 +541,11 @@ def test_descriptor_in_a_strangers_process_is_no_way_to_roots_files(place):
     assert place.is_unharmed()
 
 
+@drill(
+    "an export to ``/dev/stdout``, which is a file that has lines already",
+    made="``export -o /dev/stdout`` with ``>>``",
+    lost="nothing; the export follows what was there",
+)
 def test_export_goes_on_where_stdout_stands(place):
     """`-o /dev/stdout` opened the file a second time, and wrote over what was in it."""
     script = f"echo first; {sys.executable} -m policyd --config {place.config} export --format csv -o /dev/stdout"
@@ -528,6 +555,11 @@ def test_export_goes_on_where_stdout_stands(place):
     assert "alice" in (place.top / "out").read_text()
 
 
+@drill(
+    "a file whose name is an option, a line break, a terminal sequence, no UTF-8, a URL or very long",
+    made="import, export, backup, restore and ``--database`` with each",
+    log="stderr, printable, a line for each problem",
+)
 @pytest.mark.parametrize("name", ["-", "--help", "a\nb", "\x1b[2J", "\udcff", "a?b#c%41", "x" * 250, "file:x"])
 def test_odd_names_are_names(place, name):
     """`./-` is a file; a line break in a name doesn't forge a line; a name may be as long as a name may be."""
@@ -856,6 +888,11 @@ def test_settings_below_a_folder_that_everybody_can_write_are_refused(place):
     assert place.run("mailbox list --config", upper / "etc" / "policyd.toml").status == 0
 
 
+@drill(
+    "settings that a group can write",
+    made="``chgrp``, ``chmod 664``; root's commands",
+    log="stderr, exit 78, ``type: chmod g-w …``",
+)
 def test_settings_that_a_group_can_write_are_refused(place):
     """The daemon's own group, maybe: whoever is in it could have root do anything."""
     shutil.chown(place.config, "root", STRANGER)
