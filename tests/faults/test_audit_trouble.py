@@ -16,6 +16,7 @@ import pytest
 from policyd.syslog import CLOSE_SECONDS, LINES
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, request
+from tests.support.processes import cpu_seconds, workers
 from tests.support.running_daemon import Daemon, Syslog
 from tests.support.waiting import LIMIT_SECONDS, until
 
@@ -54,13 +55,6 @@ def take_away(daemon: Daemon) -> list[str]:
     daemon.syslog.close()
     (daemon.folder / "log").unlink()
     return daemon.syslog.matching("action=")
-
-
-def cpu_seconds(daemon: Daemon) -> float:
-    """What the daemon has used so far."""
-    assert daemon.process
-    fields = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @drill(
@@ -192,9 +186,9 @@ def test_syslog_in_trouble_costs_no_time_while_nothing_is_asked(daemon, trouble)
     """Lines wait without turning in circles."""
     trouble(daemon)
     ask(daemon, 100)
-    before = cpu_seconds(daemon)
+    before = cpu_seconds(daemon.pid)
     time.sleep(1)  # what is measured, not waited for
-    used = cpu_seconds(daemon) - before
+    used = cpu_seconds(daemon.pid) - before
     if trouble is take_away:
         daemon.syslog = Syslog(daemon.folder / "log")
     assert used < 0.2
@@ -214,12 +208,10 @@ def test_line_of_the_workers_parent_waits_too(tmp_path):
         daemon.make_tables("alice")
         daemon.start()
         until(lambda: len(daemon.syslog.matching("event=started")) == 2, "both workers")
-        assert daemon.process
-        children = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children")
-        worker = children.read_text().split()[0]
+        worker = workers(daemon.pid)[0]
         take_away(daemon)
-        os.kill(int(worker), signal.SIGKILL)
-        until(lambda: worker not in children.read_text().split(), "its end")
+        os.kill(worker, signal.SIGKILL)
+        until(lambda: worker not in workers(daemon.pid), "its end")
         daemon.syslog = Syslog(daemon.folder / "log")
         assert f"pid={worker}" in daemon.syslog.wait_for("a worker ended")
 

@@ -15,6 +15,8 @@ import pytest
 
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, HungUpError, OutOfStepError, request
+from tests.support.processes import cpu_seconds, kibibytes
+from tests.support.processes import workers as workers_of
 from tests.support.running_daemon import Daemon
 from tests.support.waiting import LIMIT_SECONDS, until
 
@@ -81,12 +83,6 @@ def has_hung_up(smtpd: FakeSmtpd) -> bool:
     except HungUpError:
         return True
     return False
-
-
-def processor_seconds(pid: int) -> float:
-    """What the process has used so far."""
-    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 @drill(
@@ -200,7 +196,7 @@ def test_worker_that_hangs_keeps_nobody_out(daemon):
     """It can't say whom it would close: after some seconds the others are asked alone."""
     start(daemon, 2, "max_connections = 8")
     assert daemon.process is not None
-    stuck = children_of(daemon.process.pid)[0]
+    stuck = workers_of(daemon.pid)[0]
     with ExitStack() as stack:
         silent(stack, daemon, 8)
         os.kill(stuck, signal.SIGSTOP)
@@ -264,7 +260,7 @@ def test_no_descriptors_left_harms_no_standing_connection_and_does_not_spin(daem
         working = connect(stack, daemon, 4)
         used = max(int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir()) + 1
         before = resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-        started = processor_seconds(pid)
+        started = cpu_seconds(pid)
         waiting = [stack.enter_context(FakeSmtpd(os.fspath(daemon.socket))) for _ in range(10)]
         line = daemon.syslog.wait_for("connections wait")
         assert line == 'warning="connections wait\\x2c they can\'t be accepted: Too many open files"'
@@ -272,7 +268,7 @@ def test_no_descriptors_left_harms_no_standing_connection_and_does_not_spin(daem
         while time.monotonic() < ends:
             assert {each.ask(ALICE) for each in working} == {"DUNNO"}
             time.sleep(0.05)
-        assert processor_seconds(pid) - started < 0.5
+        assert cpu_seconds(pid) - started < 0.5
         assert len(daemon.syslog.matching("connections wait")) == 1
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
         for each in waiting:  # whom a worker or the daemon had no second descriptor for was hung up on
@@ -351,11 +347,9 @@ def test_slow_sender_is_hung_up_on_beside_a_working_one(daemon, workers):
 def test_peer_that_never_reads_costs_little_memory_and_is_hung_up_on(daemon, workers):
     """It asks and asks: its answers fill the kernel's buffer and a little of ours, then nobody reads it either."""
     start(daemon, workers, "request_seconds = 2")
-    assert daemon.process is not None
-    pids = [daemon.process.pid, *children_of(daemon.process.pid)]
     with ExitStack() as stack:
         (working,) = connect(stack, daemon, 1)
-        before = sum(map(resident_octets, pids))
+        before = kibibytes(daemon.pid)
         deaf = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(10)]
         for each in deaf:
             each.connect(os.fspath(daemon.socket))
@@ -371,10 +365,10 @@ def test_peer_that_never_reads_costs_little_memory_and_is_hung_up_on(daemon, wor
                 except (BrokenPipeError, ConnectionResetError):
                     deaf.remove(each)
             assert working.ask(ALICE) == "DUNNO"
-            most = max(most, sum(map(resident_octets, pids)))
+            most = max(most, kibibytes(daemon.pid))
             time.sleep(0.01)
         assert deaf == []
-        assert most - before < 10 * 1_000_000
+        assert most - before < 10 * 1000
     assert len(daemon.syslog.matching('warning="hung up: answers not read in time", peer=unix')) == 10
 
 
@@ -406,13 +400,3 @@ def test_idle_connection_is_closed_without_a_word_in_the_log(daemon):
         assert smtpd.ask(ALICE) == "DUNNO"
         smtpd.must_hang_up()
     assert daemon.syslog.matching("warning=") == []
-
-
-def children_of(pid: int) -> list[int]:
-    """The processes that *pid* has started."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def resident_octets(pid: int) -> int:
-    """How much memory the process has, but for what it shares with files."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()

@@ -21,6 +21,8 @@ import policyd
 from policyd.cli import main
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, request
+from tests.support.processes import tree
+from tests.support.processes import workers as workers_of
 from tests.support.running_daemon import Daemon
 from tests.support.waiting import LIMIT_SECONDS, until
 
@@ -68,13 +70,6 @@ def status_of(pid: int) -> dict[str, list[str]]:
     return {key: rest.split() for key, _, rest in (line.partition(":") for line in lines)}
 
 
-def processes_of(daemon: Daemon) -> list[int]:
-    """The daemon, and its workers."""
-    assert daemon.process is not None
-    pid = daemon.process.pid
-    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
-
-
 def start(daemon: Daemon, workers: int, *lines: str) -> None:
     """Start it; return when all workers are ready."""
     daemon.write_settings(f"workers = {workers}", *lines)
@@ -92,7 +87,7 @@ def test_root_is_given_up_for_good_in_every_process(daemon, workers):
     """Whoever breaks into the daemon finds a user with nothing, and no way back."""
     start(daemon, workers)
     account = pwd.getpwnam(USER)
-    processes = processes_of(daemon)
+    processes = tree(daemon.pid)
     assert len(processes) == (1 if workers == 1 else 1 + workers)
     for pid in processes:
         status = status_of(pid)
@@ -118,7 +113,7 @@ def test_group_and_the_users_other_groups_are_taken(daemon, workers):
     """Whatever groups root's shell had are gone."""
     group = grp.getgrnam("daemon")
     start(daemon, workers, 'group = "daemon"')
-    for pid in processes_of(daemon):
+    for pid in tree(daemon.pid):
         status = status_of(pid)
         assert status["Gid"] == [str(group.gr_gid)] * 4
         assert {*status["Groups"]} == {*map(str, os.getgrouplist(USER, group.gr_gid))}
@@ -238,7 +233,7 @@ def test_nothing_is_imported_once_root_is_given_up(daemon, folder, workers, monk
     daemon.reload("the settings stay as they were")
     daemon.write_settings(f"workers = {workers}")
     if workers > 1:
-        os.kill(processes_of(daemon)[1], signal.SIGKILL)
+        os.kill(workers_of(daemon.pid)[0], signal.SIGKILL)
         until(lambda: len(daemon.syslog.matching("event=started")) == workers + 1, "the new worker")
     backup = folder / "site" / "backup.db"
     shutil.copy(daemon.database, backup)

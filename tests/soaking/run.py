@@ -12,8 +12,8 @@ from tests.soaking.drill import Drill
 from tests.soaking.expected import Box
 from tests.soaking.faults import FAULTS, RESTARTS, end_and_start
 from tests.soaking.load import PACES, Load
-from tests.soaking.processes import descriptors, kibibytes
 from tests.soaking.record import Record
+from tests.support.processes import descriptors, kibibytes
 from tests.support.running_daemon import Daemon
 from tests.support.waiting import until
 

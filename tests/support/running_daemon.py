@@ -116,6 +116,12 @@ class Daemon:
                 self.process.stderr.close()
         self.syslog.close()
 
+    @property
+    def pid(self) -> int:
+        """The process that was started: the daemon, or the parent of its workers."""
+        assert self.process is not None
+        return self.process.pid
+
     def write_settings(
         self, *lines: str, listen: Sequence[str] = (), decisions: str = "all", origin: str | None = "mx.example.net"
     ) -> None:
