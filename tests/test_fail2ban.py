@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.fake_smtpd import request
-from tests.support.running_daemon import Daemon, until
+from tests.support.running_daemon import Daemon
+from tests.support.waiting import until
 
 CONTRIB = Path(__file__).resolve().parents[1] / "contrib" / "fail2ban"
 FILTER = CONTRIB / "filter.d" / "policyd.conf"

@@ -6,10 +6,20 @@ from tests.soaking import run
 from tests.soaking.expected import HANG_UP, UNLISTED, Question, World
 from tests.soaking.run import soak
 from tests.soaking.timeline import Timeline
+from tests.support.drills import drill
 
 NOBODY = Question("RCPT", "joe@example.net", "nobody@example.com", "", "192.0.2.7", "")
 
 
+@drill(
+    "all kinds of faults at random, under load and administration",
+    made="``tests/soak --minutes N`` prints its seed; a model of the tables follows each command and fault",
+    client=(
+        "the right answer of that moment, or a hang-up while the daemon is down, a worker dies or the database is away"
+    ),
+    log="a line for each answer, or ``dropped``",
+    lost="nothing; at ``kill -9`` the lines that still waited for syslog",
+)
 @pytest.mark.parametrize("seconds", [1, pytest.param(40, marks=pytest.mark.full)])
 def test_every_answer_is_of_its_moment(tmp_path, seconds):
     """Commands, restarts and faults under load: no wrong answer, and no hang-up but where a fault allows it."""

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from tests.support.command_line import command_line
+from tests.support.drills import drill
 
 PAST = "2020-01-01"
 TO_COME = 4102444800
@@ -59,6 +60,11 @@ ROWS_OF_JSON = {
 }
 
 
+@drill(
+    "an end in a ``csv`` file that is a year, milliseconds, or past",
+    made="an import with such an ``until``",
+    lost="nothing; the row is told, and status 65",
+)
 @pytest.mark.parametrize("kind", ["mailbox", "blocked"])
 @pytest.mark.parametrize(("until", "message"), WRONG_IN_CSV)
 def test_end_in_csv_that_would_end_at_once_is_a_wrong_row(policyd, kind, until, message):
@@ -66,6 +72,11 @@ def test_end_in_csv_that_would_end_at_once_is_a_wrong_row(policyd, kind, until, 
     check_wrong(policyd, write(policyd, "rows.csv", ROWS_OF_CSV[kind].format(until)), message)
 
 
+@drill(
+    "an end in a ``jsonl`` file that is a year, milliseconds, or past",
+    made="an import of numbers, texts and flags",
+    lost="nothing; the row is told, and status 65",
+)
 @pytest.mark.parametrize("kind", ["mailbox", "blocked"])
 @pytest.mark.parametrize(("until", "message"), WRONG_IN_JSON)
 def test_end_in_jsonl_that_would_end_at_once_is_a_wrong_row(policyd, kind, until, message):

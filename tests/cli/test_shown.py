@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from policyd.printable import printable, to_json
 from tests.support.command_line import command_line
+from tests.support.drills import drill
 
 ESCAPE = "\x1b]0;owned\x07"
 CSI = "\x9b31m"  # a C1 control: an escape of one character
@@ -47,6 +48,11 @@ def check(ended, *, lines=1):
     assert len(ended.err.splitlines()) == lines, ended.err
 
 
+@drill(
+    "an error that quotes escapes, C1, bidirectional controls or line breaks",
+    made="each command with such a word",
+    lost="nothing; one line, in which they stand as codes",
+)
 @pytest.mark.parametrize("hostile", HOSTILE)
 @pytest.mark.parametrize(
     "words",
@@ -143,6 +149,12 @@ def test_list_of_a_poisoned_database_is_harmless(policyd, line, hostile):
         ]
 
 
+@drill(
+    "escapes, C1, bidirectional controls or line breaks in a database that was changed past policyd",
+    made="``UPDATE`` of names, reasons and the journal, then each list",
+    client="as the tables say",
+    lost="nothing; ``--json`` gives all of it back",
+)
 @pytest.mark.parametrize("hostile", HOSTILE)
 @pytest.mark.parametrize("line", [each for each in READING if "undo" not in each])
 def test_json_of_a_poisoned_database_is_harmless_and_whole(policyd, line, hostile):

@@ -14,6 +14,7 @@ from policyd.audit import AuditLog, escape
 from policyd.model import Action, Change, Decision, Request, Rule
 from policyd.settings import AuditSettings, Decisions, Format
 from policyd.syslog import CHARACTERS, LINES
+from tests.support.kept_lines import KeptLines
 
 FIELDS = [
     "action", "rule", "entry", "state", "queue_id", "instance", "client", "sender", "recipient", "login", "context",
@@ -33,25 +34,6 @@ REJECTED = Decision(
 )
 PERMITTED = Decision(Action.DUNNO, Rule.DEFAULT)
 MONITORED = Decision(Action.DUNNO, Rule.UNLISTED_RECIPIENT, "5.1.1 This address", is_refused=True)
-
-
-class KeptLines:
-    """A sink that takes lines while `takes` is true, and keeps them."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.takes = True
-
-    def send(self, _severity: int, line: str, _said_at: float = 0.0) -> bool:
-        if self.takes:
-            self.lines.append(line)
-        return self.takes
-
-    def fileno(self) -> int:
-        return -1
-
-    def close(self) -> None:
-        pass
 
 
 def line_of(request: Request = REQUEST, decision: Decision = REJECTED, **settings) -> str:

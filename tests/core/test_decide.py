@@ -1,6 +1,8 @@
 """From Postfix's question to the answer: who somebody is, what the tables say, and that they say it now."""
 
 import dataclasses
+import shutil
+from contextlib import closing
 from functools import partial
 from ipaddress import ip_network
 
@@ -13,7 +15,11 @@ from policyd.decide import Decider
 from policyd.errors import StoreError
 from policyd.model import Action, Decision, Domain, Mode, Receive, Request, Rule, Unlisted
 from policyd.settings import Settings
-from tests.support.tables import MemoryTables
+from policyd.store.database import Database, changing, create_database
+from policyd.store.edit import MailboxTerms
+from tests.support.drills import drill
+from tests.support.tables import WatchedTables
+from tests.support.writing import editor_on
 
 NOW = 1_700_000_000
 PERMITTED = Decision(Action.DUNNO, Rule.DEFAULT)
@@ -23,16 +29,27 @@ UNLISTED_TEXT = "5.1.1 This address does not receive mail"
 RESTRICTED_TEXT = "5.7.1 This mailbox does not take mail from this sender"
 
 
+@pytest.fixture(scope="session")
+def company(tmp_path_factory):
+    """The database of a company with three mailboxes in example.com; bücher.example is managed too."""
+    path = tmp_path_factory.mktemp("company") / "policyd.db"
+    create_database(Database.at(path))
+    with changing(Database.at(path)) as connection:
+        editor = editor_on(connection)
+        editor.add_domain(Domain("example.com"))
+        editor.add_domain(Domain("xn--bcher-kva.example"))
+        editor.add_mailbox("alice", ["alice@example.com", "alice.old@example.com"], "")
+        editor.add_mailbox("bob", ["bob@example.com", "bob+list@example.com", "john doe@example.com"], "")
+        editor.add_mailbox("JDoe", ["jdoe@example.com", "jdoe@xn--bcher-kva.example"], "")
+    return path
+
+
 @pytest.fixture
-def tables():
-    """A company with three mailboxes in example.com; bücher.example is managed too."""
-    found = MemoryTables()
-    found.manage("example.com")
-    found.manage("xn--bcher-kva.example")
-    found.add_mailbox("alice", "alice@example.com", "alice.old@example.com")
-    found.add_mailbox("bob", "bob@example.com", "bob+list@example.com", "john doe@example.com")
-    found.add_mailbox("JDoe", "jdoe@example.com", "jdoe@xn--bcher-kva.example")
-    return found
+def tables(company, tmp_path):
+    """The tables of that company."""
+    shutil.copy(company, tmp_path / "policyd.db")
+    with closing(WatchedTables(tmp_path / "policyd.db")) as found:
+        yield found
 
 
 def ask(tables, settings=Settings(), state="RCPT", now=NOW, **fields):  # noqa: B008 - settings are frozen
@@ -174,7 +191,7 @@ def test_entry_that_both_identities_match_is_looked_at_once(tables):
         "sender alice@example.com: mailbox alice (exact)",
         "client not given: an insider",
         "recipient joe@partner.example: outside, its domain is not managed",
-        "entry 4: alice may not send to outside: applies",
+        "entry 1: alice may not send to outside: applies",
         "rule: blocked-sender",
     ]
 
@@ -242,7 +259,7 @@ def test_insider_is_whom_the_client_cannot_choose_to_be(tables, fields, is_insid
         insider_networks=(ip_network("10.1.0.0/16"), ip_network("2001:db8::/32")),
         insider_contexts=frozenset({"submission"}),
     )
-    tables.change_mailbox("bob", receive=Receive.INSIDERS)
+    tables.restrict("bob", Receive.INSIDERS)
     found = ask(tables, settings, recipient="bob@example.com", **{"sender": "x@y.example", **fields})
     assert found.is_insider is is_insider
     assert found.rule is (Rule.DEFAULT if is_insider else Rule.RESTRICTED_RECIPIENT)
@@ -275,7 +292,7 @@ def test_this_machine_is_an_insider_by_default(tables, address):
 )
 def test_recipient_leads_to_its_mailbox_and_the_mailbox_rule(tables, recipient, mailbox):
     """A restriction has no back door through another spelling."""
-    tables.change_mailbox(mailbox, receive=Receive.INSIDERS, reason="only für uns")
+    tables.restrict(mailbox, Receive.INSIDERS, reason="only für uns")
     assert ask(tables, sender="x@y.example", recipient=recipient) == Decision(
         Action.REJECT,
         Rule.RESTRICTED_RECIPIENT,
@@ -325,8 +342,8 @@ def test_address_of_nobody_is_refused_from_outside_only(tables, recipient):
 )
 def test_no_opinion_on_what_is_not_managed(tables, recipient):
     """Mail to other domains passes, in their spelling and Exchange's."""
-    tables.change_mailbox("JDoe", receive=Receive.NOBODY)
-    tables.change_mailbox("bob", receive=Receive.NOBODY)
+    tables.restrict("JDoe", Receive.NOBODY)
+    tables.restrict("bob", Receive.NOBODY)
     assert ask(tables, recipient=recipient) == PERMITTED
 
 
@@ -418,11 +435,12 @@ def test_a_local_part_that_smtp_cannot_carry_is_nobody(tables, base, is_blocked)
 def street(tables):
     """bob, at strasse.example and at two literals, is closed to all; ♥.example and σίσυφοσ.example are his, too."""
     domains = ["strasse.example", "[127.0.0.1]", "[ipv6:::1]", "xn--g6h.example", normal_domain("σίσυφοσ.example")]
-    for domain in domains:
-        tables.manage(domain, Unlisted.ACCEPT)
-        tables.add_address("bob", f"bob@{domain}")
-    tables.manage("example.com", Unlisted.ACCEPT)
-    tables.change_mailbox("bob", receive=Receive.NOBODY)
+    with tables.edit() as editor:
+        for domain in domains:
+            editor.add_domain(Domain(domain, Unlisted.ACCEPT))
+            editor.add_address("bob", f"bob@{domain}")
+        editor.set_domain("example.com", Unlisted.ACCEPT)
+        editor.restrict_mailbox("bob", MailboxTerms(Receive.NOBODY))
     return tables
 
 
@@ -453,6 +471,12 @@ SPELLINGS = [
 ]
 
 
+@drill(
+    "an address literal in another spelling",
+    made="zeros, case, a trailing dot, hexadecimal, IPv4 in IPv6",
+    client="the restriction of the mailbox there",
+    log="the decision",
+)
 @pytest.mark.parametrize("recipient", SPELLINGS)
 def test_restriction_holds_for_what_postfix_takes_for_the_address(street, recipient):
     """Postfix delivers each of these to bob, so his restriction is asked."""
@@ -490,7 +514,9 @@ def test_pattern_matches_what_postfix_takes_for_the_address(street, pattern, add
 
 def test_only_who_is_certainly_meant_is_let_in(street):
     """In a foreign domain, straße.net and strasse.net are two owners: one's mail is not accepted as the other's."""
-    street.change_mailbox("bob", accepted=frozenset({"@strasse.net", "eve@xn--strae-oqa.example", "@jdoe.example"}))
+    street.restrict(
+        "bob", Receive.NOBODY, accepted=frozenset({"@strasse.net", "eve@xn--strae-oqa.example", "@jdoe.example"})
+    )
     asked = {"recipient": "bob@example.com"}
     assert rule(street, sender="eve@strasse.net", **asked) is Rule.ACCEPTED_SENDER
     assert rule(street, sender="eve@straße.net", **asked) is Rule.RESTRICTED_RECIPIENT
@@ -533,7 +559,7 @@ def test_origin_is_a_domain_that_postfix_reads(street):
 
 def test_accepted_sender_is_the_envelope_sender_and_not_the_login(tables):
     """The accept list names partners outside, whose mail has no login."""
-    tables.change_mailbox("bob", receive=Receive.NOBODY, accepted=frozenset({"alice@example.com"}))
+    tables.restrict("bob", Receive.NOBODY, accepted=frozenset({"alice@example.com"}))
     asked = {"recipient": "bob@example.com", "sasl_username": "alice@example.com"}
     assert rule(tables, sender="alice@example.com", **asked) is Rule.ACCEPTED_SENDER
     assert rule(tables, sender="x@y.example", **asked) is Rule.RESTRICTED_RECIPIENT
@@ -545,7 +571,7 @@ def test_accepted_sender_is_the_envelope_sender_and_not_the_login(tables):
 def test_expiry_passes_while_the_daemon_runs(tables):
     """Nothing has to be reloaded when a block or a restriction ends."""
     tables.block("alice", until=NOW)
-    tables.change_mailbox("bob", receive=Receive.NOBODY, until=NOW)
+    tables.restrict("bob", Receive.NOBODY, until=NOW)
     decider = Decider(Settings(), tables)
     outbound = Request("RCPT", sender="alice@example.com", recipient=OUTSIDE)
     inbound = Request("RCPT", sender="x@y.example", recipient="bob@example.com")
@@ -564,7 +590,7 @@ def test_expiry_passes_while_the_daemon_runs(tables):
 def test_monitor_mode_refuses_nothing_and_tells_what_it_would(tables, fields):
     """An administrator can try the tables on real mail."""
     tables.block("alice", reason="left")
-    tables.change_mailbox("bob", receive=Receive.NOBODY)
+    tables.restrict("bob", Receive.NOBODY)
     enforced, watched = ask(tables, **fields), ask(tables, Settings(mode=Mode.MONITOR), **fields)
     assert enforced.action is Action.REJECT
     assert watched == enforced._replace(action=Action.DUNNO)
@@ -579,7 +605,7 @@ def test_monitor_mode_changes_nothing_for_mail_that_is_permitted(tables):
 def test_reply_text_is_the_one_of_the_settings(tables):
     """The sender reads the administrator's words, with who and whom."""
     texts = dict.fromkeys(Settings().reply, "{sender} to {recipient}, {mailbox}: {reason}")
-    tables.change_mailbox("bob", receive=Receive.NOBODY, reason="closed")
+    tables.restrict("bob", Receive.NOBODY, reason="closed")
     tables.block("alice", reason="left")
     settings = dataclasses.replace(Settings(), reply=texts)
     found = [
@@ -595,7 +621,7 @@ def test_reply_text_is_the_one_of_the_settings(tables):
 
 def test_a_restricted_mailbox_lends_its_reason_to_no_other_rule(tables):
     """Why a mailbox is closed is not why a sender is blocked."""
-    tables.change_mailbox("bob", receive=Receive.NOBODY, reason="closed")
+    tables.restrict("bob", Receive.NOBODY, reason="closed")
     tables.block("@y.example", "bob")
     found = ask(tables, sender="x@y.example", recipient="bob@example.com")
     assert (found.rule, found.reason, found.text, found.mailbox) == (Rule.BLOCKED_SENDER, "", BLOCKED_TEXT, "bob")
@@ -683,7 +709,7 @@ def test_recipient_is_found_for_other_commands_as_for_the_daemon(tables):
         pytest.param({"sender": ""}, lambda tables: tables.block("<>"), id="the null sender is blocked"),
         pytest.param(
             {"recipient": "bob@example.com"},
-            lambda tables: tables.change_mailbox("bob", receive=Receive.NOBODY),
+            lambda tables: tables.restrict("bob", Receive.NOBODY),
             id="the recipient is restricted",
         ),
         pytest.param(
@@ -721,7 +747,7 @@ def test_nothing_is_read_twice_while_the_tables_stand_still(tables):
     first = list(tables.reads)
     assert first == [
         "name alice",
-        "entries alice",
+        "entries of 1",
         "domain example.com",
         "address bob@example.com",
         "entries <>",
@@ -782,7 +808,7 @@ def test_unreadable_tables_give_no_answer(tables):
         with pytest.raises(StoreError) as caught:
             decide(decider, request)
         assert caught.value is trouble
-    tables.mend()
+    tables.repair()
     tables.block("alice")
     assert decide(decider, request).is_refused
 
@@ -797,9 +823,9 @@ def test_trouble_in_the_middle_of_a_question_leaves_nothing_behind(tables, reads
     with pytest.raises(StoreError) as caught:
         decide(decider, request)
     assert caught.value is trouble
-    tables.mend()
+    tables.repair()
     tables.block("alice", "anyone")
-    tables.change_mailbox("bob", receive=Receive.NOBODY)
+    tables.restrict("bob", Receive.NOBODY)
     assert decide(decider, request).rule is Rule.BLOCKED_SENDER
 
 
@@ -817,6 +843,20 @@ addresses = st.one_of(
 )
 
 
+@pytest.fixture(scope="module")
+def closed_tables(tmp_path_factory):
+    """Tables with a mailbox that is closed and blocked; nobody changes them."""
+    path = tmp_path_factory.mktemp("closed") / "policyd.db"
+    create_database(Database.at(path))
+    with closing(WatchedTables(path)) as found:
+        found.manage("example.com")
+        found.add_mailbox("JDoe", "bob@example.com")
+        found.restrict("JDoe", Receive.INSIDERS, "für uns")
+        found.block("JDoe", reason="weg")
+        found.block("<>", "JDoe")
+        yield found
+
+
 @given(
     st.builds(
         Request,
@@ -827,14 +867,9 @@ addresses = st.one_of(
         client_address=st.sampled_from(["", "127.0.0.1", "192.0.2.7"]) | st.text(max_size=10),
     )
 )
-def test_every_request_has_an_answer_that_postfix_understands(request):
+def test_every_request_has_an_answer_that_postfix_understands(closed_tables, request):
     """No address that anybody can send ends a connection or makes another answer than DUNNO and REJECT."""
-    tables = MemoryTables()
-    tables.manage("example.com")
-    tables.add_mailbox("JDoe", "bob@example.com", receive=Receive.INSIDERS, reason="für uns")
-    tables.block("JDoe", reason="weg")
-    tables.block("<>", "JDoe")
-    decider = Decider(Settings(), tables)
+    decider = Decider(Settings(), closed_tables)
     steps = []
     found = decider.decide(request, NOW, lambda step, *values: steps.append(step.format(*values)))
     assert found.action in ("DUNNO", "REJECT")
@@ -865,7 +900,7 @@ def test_restriction_holds_for_an_address_inside_of_another(tables, recipient):
     """Postfix delivers each to bob, for insiders and strangers alike, also where unlisted recipients are accepted."""
     for domain in ("example.com", "xn--bcher-kva.example"):
         tables.manage(domain, Unlisted.ACCEPT)
-    tables.change_mailbox("bob", receive=Receive.NOBODY)
+    tables.restrict("bob", Receive.NOBODY)
     settings = Settings(origin="example.com")
     for login in ("", "alice"):
         decision = ask(tables, settings, sender=OUTSIDE, recipient=recipient, sasl_username=login)
@@ -890,7 +925,7 @@ def test_blocked_to_outside_cannot_write_there_through_our_own_domain(tables, re
 
 def test_strangers_learn_and_reach_nothing_through_our_own_domain(tables):
     """What leads outside stays an unlisted recipient; what is in no domain of ours is nobody's but its own."""
-    tables.change_mailbox("bob", receive=Receive.NOBODY)
+    tables.restrict("bob", Receive.NOBODY)
     assert rule(tables, recipient="joe%gmail.example@example.com") is Rule.UNLISTED_RECIPIENT
     assert rule(tables, recipient="nobody%example.com@example.com") is Rule.UNLISTED_RECIPIENT
     assert rule(tables, recipient="bob%example.com@gmail.example") is Rule.DEFAULT
@@ -906,7 +941,7 @@ def test_address_with_a_percent_sign_of_its_own_is_a_mailboxs(tables):
 
 def test_blocked_sender_cannot_hide_inside_of_an_address_nor_pass_for_an_accepted_one(tables):
     """Blocking looks at both, letting through at the address as it stands."""
-    tables.change_mailbox("bob", receive=Receive.NOBODY, accepted=frozenset({"alice@example.com"}))
+    tables.restrict("bob", Receive.NOBODY, accepted=frozenset({"alice@example.com"}))
     tables.block("eve@example.com", to="anyone")
     for sender in ("eve%example.com@example.com", "example.com!eve@bücher.example"):
         assert rule(tables, sender=sender, recipient="alice@example.com") is Rule.BLOCKED_SENDER

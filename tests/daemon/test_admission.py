@@ -13,25 +13,17 @@ from policyd.daemon.listener import listen_on
 from policyd.endpoint import Endpoint
 from policyd.errors import SettingsError
 from policyd.settings import AuditSettings
+from tests.support.kept_lines import KeptLines
 
 
 class Door:
     """An admission of two, with a clock that is turned by hand, and what it says."""
 
     def __init__(self) -> None:
-        self.lines: list[str] = []
+        log = KeptLines()
+        self.lines = log.lines
         self.now = 0.0
-        self.admission = Admission(2, 1, AuditLog(AuditSettings(), self), lambda: self.now)
-
-    def send(self, _severity: int, line: str, _said_at: float = 0.0) -> bool:
-        self.lines.append(line)
-        return True
-
-    def fileno(self) -> int:
-        return -1
-
-    def close(self) -> None:
-        pass
+        self.admission = Admission(2, 1, AuditLog(AuditSettings(), log), lambda: self.now)
 
 
 @pytest.fixture

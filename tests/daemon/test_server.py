@@ -14,28 +14,12 @@ from policyd.errors import StoreError
 from policyd.model import Action, Decision, Request, Rule
 from policyd.settings import AuditSettings, Decisions
 from tests.support.fake_smtpd import request
+from tests.support.kept_lines import KeptLines
 from tests.support.strict_transport import Connection
 
 IDLE_SECONDS, REQUEST_SECONDS = Timeouts().idle_seconds, Timeouts().request_seconds
 POSTFIX_IDLE_SECONDS = 300  # postconf(5), smtpd_policy_service_max_idle
 PEER = IPv4Address("TCP", "192.0.2.1", 4711)
-
-
-class KeptLines:
-    """A sink that keeps what it is sent."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def send(self, _severity: int, line: str, _said_at: float = 0.0) -> bool:
-        self.lines.append(line)
-        return True
-
-    def fileno(self) -> int:
-        return -1
-
-    def close(self) -> None:
-        pass
 
 
 class Server:

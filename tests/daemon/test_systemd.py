@@ -19,8 +19,12 @@ import pytest
 from policyd.daemon.systemd import find_supervisor, take_endpoints
 from policyd.errors import SettingsError
 from tests.support.activated import Notified, activated, held
+from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, request
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon, free_port, until
+from tests.support.processes import cpu_seconds, descriptors
+from tests.support.processes import workers as workers_of
+from tests.support.running_daemon import Daemon, free_port
+from tests.support.waiting import LIMIT_SECONDS, until
 
 CONTRIB = Path(__file__).resolve().parents[2] / "contrib" / "systemd"
 ALICE = request(recipient="alice@example.com")
@@ -178,22 +182,25 @@ def test_what_is_said_of_sockets_is_checked_and_taken_out(variables, is_refused)
     assert environment == {"PATH": "/bin"}
 
 
+@drill(
+    "no file descriptor is left (EMFILE)",
+    made="prlimit on the running daemon",
+    client="the answer, when another connection has ended",
+)
 @pytest.mark.full
 def test_connections_without_a_descriptor_wait(daemon):
     """Where all are used up, the daemon neither spins nor dies; those who wait are served when others have gone."""
     daemon.start()
-    assert daemon.process is not None
-    pid = daemon.process.pid
-    used = len([*Path(f"/proc/{pid}/fd").iterdir()])
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 10, used + 10))
+    used = descriptors(daemon.pid)
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (used + 10, used + 10))
     with ExitStack() as stack:
         many = [stack.enter_context(FakeSmtpd(str(daemon.socket))) for _ in range(40)]
         for each in many:
             each.send(ALICE)
         until(lambda: any(each.has_answer() for each in many), "the first answers")
-        before = _cpu_ticks(pid)
+        before = cpu_seconds(daemon.pid)
         time.sleep(1)  # a time to measure in
-        assert _cpu_ticks(pid) - before < 0.5 * os.sysconf("SC_CLK_TCK")
+        assert cpu_seconds(daemon.pid) - before < 0.5
         while many:
             until(lambda: any(each.has_answer() for each in many), "those who waited")
             answered = [each for each in many if each.has_answer()]
@@ -202,11 +209,6 @@ def test_connections_without_a_descriptor_wait(daemon):
                 each.__exit__(None, None, None)
                 many.remove(each)
     assert daemon.ask(ALICE) == "DUNNO"
-
-
-def _cpu_ticks(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return int(fields[11]) + int(fields[12])
 
 
 # What systemd is told
@@ -238,15 +240,19 @@ def test_daemon_that_cannot_start_is_never_ready(daemon, notified):
     assert notified.told() == []
 
 
+@drill(
+    "a worker hangs",
+    made="SIGSTOP",
+    client="those of its connections: closed, tried again a second later",
+    log='``warning="a worker hung and was killed", pid=…``',
+)
 @pytest.mark.full
 def test_watchdog_bites_a_worker_that_hangs_and_nobody_else(daemon, notified):
     """The others go on, and another takes its place."""
     daemon.start(daemon.arguments("serve", "--workers", "2"), variables=notified.variables)
     notified.wait_for("READY=1")
     until(lambda: len(daemon.syslog.matching("event=started")) == 2, "both workers")
-    assert daemon.process is not None
-    pid = daemon.process.pid
-    stuck = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+    stuck = workers_of(daemon.pid)[0]
     os.kill(stuck, signal.SIGSTOP)
     daemon.syslog.wait_for(f'warning="a worker hung and was killed", pid={stuck}')
     until(lambda: len(daemon.syslog.matching("event=started")) == 3, "the new worker")

@@ -9,12 +9,13 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from pathlib import Path
 
 import pytest
 
+from tests.support import processes
 from tests.support.fake_smtpd import FakeSmtpd, OutOfStepError, request
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon, free_port, until
+from tests.support.running_daemon import Daemon, free_port
+from tests.support.waiting import LIMIT_SECONDS, until
 
 UNLISTED = "REJECT 5.1.1 This address does not receive mail"
 ALICE, JOE = request(recipient="alice@example.com"), request(recipient="joe@example.com")
@@ -46,17 +47,7 @@ def start(daemon: Daemon, workers: int = 2) -> None:
 
 def workers_of(daemon: Daemon) -> list[int]:
     """The pids of the workers."""
-    assert daemon.process is not None
-    pid = daemon.process.pid
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def is_alive(pid: int) -> bool:
-    """Whether there is a process *pid* that has not ended."""
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return processes.workers(daemon.pid)
 
 
 def connect(stack: ExitStack, daemon: Daemon, count: int) -> list[FakeSmtpd]:
@@ -125,10 +116,9 @@ def test_connections_that_ended_are_not_counted(serving):
         for _ in range(5):  # in turn: one for the first worker, one for the second
             kept += connect(stack, serving, 1)
             connect(closing_soon, serving, 1)
-        descriptors = Path(f"/proc/{second}/fd")
-        before = len([*descriptors.iterdir()])
+        before = processes.descriptors(second)
         closing_soon.close()
-        until(lambda: len([*descriptors.iterdir()]) == before - 5, "the second to notice")
+        until(lambda: processes.descriptors(second) == before - 5, "the second to notice")
         later = connect(stack, serving, 5)
         os.kill(second, signal.SIGKILL)
         assert ask_all(later) == later
@@ -149,7 +139,7 @@ def test_stop_answers_what_is_on_its_way_and_leaves_nothing(serving):
             assert each.read_reply() == UNLISTED
             each.must_hang_up()
     assert serving.ended() == (0, "")
-    assert not any(map(is_alive, workers))
+    assert not any(map(processes.is_alive, workers))
     assert len(serving.syslog.matching("event=stopped")) == 3
     assert serving.syslog.matching("warning=") == []
 
@@ -165,7 +155,7 @@ def test_signal_to_the_whole_group_is_one_stop(serving, number):
         assert smtpd.ask(ALICE) == "DUNNO"
         serving.tell(number)
         assert serving.ended() == (0, "")
-    assert not any(map(is_alive, workers))
+    assert not any(map(processes.is_alive, workers))
     assert serving.syslog.matching("warning=") == []
 
 
@@ -175,7 +165,7 @@ def test_worker_that_does_not_stop_is_killed(serving):
     stuck, _ = workers_of(serving)
     os.kill(stuck, signal.SIGSTOP)
     assert serving.stop() == (0, "")
-    assert not is_alive(stuck)
+    assert not processes.is_alive(stuck)
     assert serving.syslog.matching("warning=") == [f'warning="a worker did not stop and was killed", pid={stuck}']
 
 
@@ -188,7 +178,7 @@ def test_killed_parent_takes_its_workers_along_and_can_be_started_again(serving)
         for each in kept:
             each.must_hang_up()
     serving.ended()
-    until(lambda: not any(map(is_alive, workers)), "the workers to end")
+    until(lambda: not any(map(processes.is_alive, workers)), "the workers to end")
     start(serving)
     assert serving.ask(ALICE) == "DUNNO"
 

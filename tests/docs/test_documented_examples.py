@@ -19,6 +19,7 @@ from policyd.settings import AuditSettings, Settings, load_settings
 from policyd.store.database import Database
 from policyd.store.lookup import Lookup
 from tests.docs.pages import PAGES, ROOT, blocks, page, parse, section, steps
+from tests.support.kept_lines import KeptLines
 
 Run = Callable[[str], Result]
 
@@ -107,25 +108,6 @@ def test_text_that_is_shown_is_the_one_that_policyd_sends(document: str) -> None
     assert any(f"554 {status} <bob@example.com>: Recipient address rejected: {rest}" in each for each in shown)
 
 
-class Lines:
-    """A sink that keeps what it gets."""
-
-    def __init__(self) -> None:
-        self.kept: list[str] = []
-
-    def send(self, _severity: int, line: str, _said_at: float = 0.0) -> bool:
-        """Keep *line*."""
-        self.kept.append(line)
-        return True
-
-    def fileno(self) -> int:
-        """Nothing is open."""
-        return -1
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
 @pytest.mark.parametrize("document", FIRST_REFUSALS)
 def test_log_line_that_is_shown_is_the_one_that_policyd_writes(document: str, run: Run, tmp_path: Path) -> None:
     """Whoever writes a filter for the log begins with this line."""
@@ -144,11 +126,11 @@ def test_log_line_that_is_shown_is_the_one_that_policyd_writes(document: str, ru
         recipient=fields["recipient"].strip("<>"),
         policy_context=fields["context"],
     )
-    lookup, sink = Lookup(Database.at(tmp_path / "policyd.db")), Lines()
+    lookup, sink = Lookup(Database.at(tmp_path / "policyd.db")), KeptLines()
     decision = Decider(Settings(), lookup).decide(request, int(time.time()))
     lookup.close()
     AuditLog(AuditSettings(), sink).decided(request, decision, float(fields["ms"]))
-    assert sink.kept == [line]
+    assert sink.lines == [line]
 
 
 def toml_blocks() -> list[str]:

@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from policyd.syslog import CLOSE_SECONDS, LINES
+from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, request
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon, Syslog, until
+from tests.support.processes import cpu_seconds, workers
+from tests.support.running_daemon import Daemon, Syslog
+from tests.support.waiting import LIMIT_SECONDS, until
 
 
 @pytest.fixture
@@ -54,13 +57,12 @@ def take_away(daemon: Daemon) -> list[str]:
     return daemon.syslog.matching("action=")
 
 
-def cpu_seconds(daemon: Daemon) -> float:
-    """What the daemon has used so far."""
-    assert daemon.process
-    fields = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
+@drill(
+    "syslog restarts",
+    made="its socket is closed and removed, 1000 decisions, a new socket",
+    client="its answers, at once",
+    log="every line, in order, with the time when it was said",
+)
 def test_syslog_socket_gone_and_recreated(daemon):
     """A syslog that restarts gets what was said meanwhile, in order, and without a further line to push it."""
     ask(daemon, 100)
@@ -73,6 +75,12 @@ def test_syslog_socket_gone_and_recreated(daemon):
     assert daemon.stop() == (0, "")
 
 
+@drill(
+    "syslog stops reading for a while",
+    made="the reader sleeps over 2000 decisions",
+    client="its answers, at once",
+    log="every line, in order",
+)
 def test_syslog_socket_full_for_a_while(daemon):
     """A reader that sleeps over a burst of mail gets each line when it wakes."""
     daemon.syslog.stall()
@@ -83,6 +91,13 @@ def test_syslog_socket_full_for_a_while(daemon):
     assert daemon.stop() == (0, "")
 
 
+@drill(
+    "a syslog that hung is restarted",
+    made="the reader sleeps over 2000 decisions, then a new socket",
+    client="its answers, at once",
+    log="every line that the old socket had not taken",
+    lost="what the old syslog had taken and not written",
+)
 def test_syslog_socket_recreated_while_it_was_full(daemon):
     """What the old socket had taken died with it; everything else reaches the new one."""
     daemon.syslog.stall()
@@ -94,6 +109,13 @@ def test_syslog_socket_recreated_while_it_was_full(daemon):
     assert daemon.stop() == (0, "")
 
 
+@drill(
+    "syslog hangs for long",
+    made="the reader sleeps over 12 000 decisions",
+    client="its answers, at once",
+    log="10 000 lines, then ``syslog took no lines for a while``, ``dropped``",
+    lost="what is beyond 10 000 lines, counted exactly",
+)
 @pytest.mark.full
 def test_syslog_socket_full_beyond_the_bound(daemon):
     """Only what memory is not spent on is lost, and it is counted where it is missing."""
@@ -111,6 +133,12 @@ def test_syslog_socket_full_beyond_the_bound(daemon):
     assert daemon.stop() == (0, "policyd: warning: syslog takes no lines; they are dropped and counted\n")
 
 
+@drill(
+    "syslog is gone, or hangs, and policyd stops",
+    made="SIGTERM with 500 lines that wait",
+    log="stderr has the number of missing lines, after a second",
+    lost="the lines that wait, counted exactly",
+)
 @pytest.mark.parametrize("trouble", [take_away, lambda daemon: daemon.syslog.stall()], ids=["gone", "full"])
 def test_syslog_in_trouble_when_the_daemon_stops(daemon, trouble):
     """It waits a second, and no longer; then stderr has the number."""
@@ -128,6 +156,12 @@ def test_syslog_in_trouble_when_the_daemon_stops(daemon, trouble):
     daemon.syslog = Syslog(daemon.folder / "log")
 
 
+@drill(
+    "SIGHUP while syslog hangs",
+    made="SIGHUP with 500 lines that wait",
+    client="its answers, at once",
+    log="every line, once syslog reads again",
+)
 def test_settings_read_again_while_syslog_is_full(daemon):
     """SIGHUP makes no answer wait for syslog, and what waits goes where the log is now."""
     daemon.syslog.stall()
@@ -141,20 +175,31 @@ def test_settings_read_again_while_syslog_is_full(daemon):
     assert daemon.stop() == (0, "")
 
 
+@drill(
+    "syslog is gone, or hangs, over a quiet night",
+    made="100 lines wait for a second",
+    lost="nothing; less than 0.2 s of CPU time",
+)
 @pytest.mark.full
 @pytest.mark.parametrize("trouble", [take_away, lambda daemon: daemon.syslog.stall()], ids=["gone", "full"])
 def test_syslog_in_trouble_costs_no_time_while_nothing_is_asked(daemon, trouble):
     """Lines wait without turning in circles."""
     trouble(daemon)
     ask(daemon, 100)
-    before = cpu_seconds(daemon)
+    before = cpu_seconds(daemon.pid)
     time.sleep(1)  # what is measured, not waited for
-    used = cpu_seconds(daemon) - before
+    used = cpu_seconds(daemon.pid) - before
     if trouble is take_away:
         daemon.syslog = Syslog(daemon.folder / "log")
     assert used < 0.2
 
 
+@drill(
+    "syslog is gone while a worker dies",
+    made="SIGKILL to a worker, then a new socket",
+    client="its answers, from the other worker",
+    log="``a worker ended`` as soon as syslog is there",
+)
 @pytest.mark.full
 def test_line_of_the_workers_parent_waits_too(tmp_path):
     """That a worker died must be on record, even if nothing else happens for days."""
@@ -163,16 +208,20 @@ def test_line_of_the_workers_parent_waits_too(tmp_path):
         daemon.make_tables("alice")
         daemon.start()
         until(lambda: len(daemon.syslog.matching("event=started")) == 2, "both workers")
-        assert daemon.process
-        children = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children")
-        worker = children.read_text().split()[0]
+        worker = workers(daemon.pid)[0]
         take_away(daemon)
-        os.kill(int(worker), signal.SIGKILL)
-        until(lambda: worker not in children.read_text().split(), "its end")
+        os.kill(worker, signal.SIGKILL)
+        until(lambda: worker not in workers(daemon.pid), "its end")
         daemon.syslog = Syslog(daemon.folder / "log")
         assert f"pid={worker}" in daemon.syslog.wait_for("a worker ended")
 
 
+@drill(
+    "syslog's socket takes streams",
+    made="another socket in its place, then datagrams again",
+    client="its answers, at once",
+    log="every line, as syslog(3) writes it, with NUL at its end",
+)
 def test_syslog_that_takes_streams_gets_every_line(daemon):
     """/dev/log may be one; syslog(3) finds out, and so does the daemon, also when it comes back as one."""
     take_away(daemon)
@@ -195,6 +244,13 @@ def test_syslog_that_takes_streams_gets_every_line(daemon):
     assert daemon.stop() == (0, "")
 
 
+@drill(
+    "syslog takes no line from the start",
+    made="no socket, a file, a socket of another kind, or one that nobody reads; one process and workers",
+    client="its answers, at once",
+    log="stderr says after a second that none goes, and why",
+    lost="nothing up to 10 000 lines",
+)
 @pytest.mark.parametrize("workers", [1, 2], ids=["one process", "workers"])
 @pytest.mark.parametrize("trouble", ["nothing there", "a file", "nobody behind it", "another kind of socket"])
 def test_syslog_that_takes_no_line_from_the_start_is_told_at_once(tmp_path, trouble, workers):
@@ -244,6 +300,13 @@ with open(sys.argv[2], "wb", buffering=0) as file:
 """
 
 
+@drill(
+    "syslog reads a tenth of what is said",
+    made="100 000 decisions with a reader that sleeps 5 ms a line, 100 000 with a quick one, in turns",
+    client="its answers, every one",
+    log="lines + ``dropped`` = decisions, in order",
+    lost="what is beyond 10 000 lines, counted exactly",
+)
 @pytest.mark.full
 def test_hundred_thousand_decisions_with_a_slow_reader(daemon):
     """Every one is answered, though the reader is behind all the time; none is lost uncounted."""

@@ -19,8 +19,10 @@ from click.testing import CliRunner
 from policyd.cli import main
 from policyd.store.schema import VERSION
 from tests.support.command_line import Ended
+from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, OutOfStepError, request
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon, until
+from tests.support.running_daemon import Daemon
+from tests.support.waiting import LIMIT_SECONDS, until
 
 UNLISTED = "REJECT 5.1.1 This address does not receive mail"
 BLOCKED = "REJECT 5.7.1 This sender may not write to this recipient"
@@ -113,6 +115,45 @@ FAULTS = {
 }
 
 
+@drill(
+    "the database file is deleted",
+    made="``unlink`` under the running daemon",
+    client="hang-up without an answer (Postfix: default_action), until a backup is moved into place",
+    log=(
+        "``hung up: …: there is no database; make it with: policyd database create`` once, then ``event=recovered, "
+        "unanswered=N``"
+    ),
+    lost="nothing that is in the backup",
+    case="deleted",
+)
+@drill(
+    "the file is truncated in place",
+    made="``truncate`` under the running daemon, which has every answer cached",
+    client="hang-up at the very next question",
+    log=(
+        "``hung up: …: not a policyd database`` or ``… damaged: … restore it from a backup``, once; ``event=recovered``"
+    ),
+    lost="nothing that is in the backup",
+    case="truncated to nothing / to a page / to half",
+)
+@drill(
+    "garbage written over the file in place",
+    made="random bytes from the start, or from page 2 on",
+    client="hang-up at the very next question",
+    log="``hung up: …: not a policyd database, or damaged`` once; ``event=recovered``",
+    lost="nothing that is in the backup",
+    case="overwritten / but for its first page",
+)
+@drill(
+    "tables of another version",
+    made="``PRAGMA user_version``",
+    client="hang-up",
+    log=(
+        "``hung up: …: made by a newer policyd (tables version 2…)`` / ``has tables of version 0, which this "
+        "policyd can't upgrade`` once; ``event=recovered``"
+    ),
+    case="from a newer / an older policyd",
+)
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
@@ -141,6 +182,12 @@ def test_spoiled_database_gives_no_answer_until_a_backup_is_moved_over_it(daemon
     assert daemon.stop() == (0, "")
 
 
+@drill(
+    "the database is away for long, under load",
+    made="file renamed; 120 connections ask",
+    client="hang-up each time",
+    log="one warning, at the end ``event=recovered, unanswered=120``",
+)
 def test_long_trouble_is_told_once_and_its_end_too(daemon):
     """A hundred smtpd processes ask again every second; the log must stay readable on that night."""
     count = 40
@@ -157,6 +204,12 @@ def test_long_trouble_is_told_once_and_its_end_too(daemon):
     until(lambda: len(daemon.syslog.matching("hung up")) == 2, "a warning about the next trouble")
 
 
+@drill(
+    "a backup is copied over the open file (``cp``), 30 times under load",
+    made="truncate and write in pieces, alternating two files with their rows on different pages",
+    client="the right answer, or a hang-up; never DUNNO for a blocked sender",
+    log="``hung up: …`` once an episode; ``event=recovered``",
+)
 def test_copy_over_the_open_file_never_lets_the_blocked_in(daemon):
     """`cp` of a backup is wrong, and done: each answer meanwhile is that of a whole file, or there is none.
 
@@ -218,6 +271,12 @@ def fill_with_patterns(source: Path, target: Path, *, is_reversed: bool) -> None
 # --- Locks ---
 
 
+@drill(
+    "a writer holds the lock",
+    made="``BEGIN IMMEDIATE`` with uncommitted deletes, over 100 rounds of questions",
+    client="answers from the state before, at once",
+    lost="nothing; the next command waits and succeeds",
+)
 @pytest.mark.full
 def test_writer_that_holds_its_lock_holds_up_no_answer(daemon):
     """An import may take a minute: answers come from the state before, at once; the next command waits its turn."""
@@ -246,6 +305,11 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@drill(
+    "a writer is killed in mid-transaction",
+    made="SIGKILL with uncommitted pages in the write-ahead log",
+    client="answers from the state before",
+)
 def test_writer_killed_with_half_of_its_change_in_the_log_leaves_nothing(daemon):
     """What isn't committed is nobody's, though it is on the disk already."""
     assert answers(daemon) == GOOD
@@ -295,6 +359,13 @@ def fill_up(disk: Path) -> Path:
     return ballast
 
 
+@drill(
+    "the disk is full",
+    made="tmpfs of 400 KiB, filled",
+    client="answers go on",
+    log="nothing from the daemon; the command: one line, status 74",
+    lost="nothing; no half backup is left either",
+)
 @as_root
 def test_full_disk_ends_a_command_with_74_and_changes_nothing(on_small_disk):
     """One line; answers go on; and with room again, everything is as it was."""
@@ -317,6 +388,12 @@ def test_full_disk_ends_a_command_with_74_and_changes_nothing(on_small_disk):
     assert daemon.ask(question("bob")) == "DUNNO"
 
 
+@drill(
+    "the disk is read-only",
+    made="tmpfs remounted read-only, with and without -wal and -shm",
+    client="answers go on",
+    log="nothing from the daemon; a change: one line, status 74",
+)
 @as_root
 @pytest.mark.parametrize("is_cold", [False, True], ids=["as the daemon left it", "without SQLite's files beside it"])
 def test_read_only_disk_serves_what_is_on_it(on_small_disk, is_cold):
@@ -362,6 +439,13 @@ def of_another_user() -> Iterator[Daemon]:
         shutil.rmtree(folder)
 
 
+@drill(
+    "permissions are taken away",
+    made="``chmod 0`` under a daemon that is not root, and a command of root's, which is refused, too",
+    client="hang-up",
+    log="``hung up: …`` once; ``event=recovered``",
+    case="file / folder",
+)
 @as_root
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_permissions_taken_away_and_given_back(of_another_user, what):
@@ -385,6 +469,12 @@ def test_permissions_taken_away_and_given_back(of_another_user, what):
 # --- Backup and restore ---
 
 
+@drill(
+    "the tables are wrong, a backup is moved over them",
+    made="``database backup``, changes, ``mv``",
+    client="the backup's answers at the next question",
+    lost="what came after the backup",
+)
 def test_backup_is_restored_under_the_running_daemon(daemon):
     """Made under load, and moved over a database that has gone on since."""
     copy = back_up(daemon)
@@ -398,6 +488,11 @@ def test_backup_is_restored_under_the_running_daemon(daemon):
     assert call(daemon, "database", "check") == Ended(0, "", "")
 
 
+@drill(
+    "a writer never rests",
+    made="commands in a loop during three backups",
+    client="answers go on",
+)
 @pytest.mark.full
 def test_backup_while_others_write_is_of_one_moment(daemon):
     """A writer that never rests keeps no backup from ending."""
@@ -448,6 +543,12 @@ TAMPERED = {
 }
 
 
+@drill(
+    "journal rows altered, removed, cut off; rows changed past policyd",
+    made="SQL on the file",
+    client="what the tables say",
+    log="nothing; ``database check`` names each row, status 1",
+)
 @pytest.mark.parametrize(("statement", "finding"), TAMPERED.values(), ids=TAMPERED)
 def test_tampering_is_found(tmp_path, statement, finding):
     """Whoever can write the file can change it; but not so that nobody notices."""
@@ -469,6 +570,11 @@ def must_find(daemon: Daemon, statement: str, finding: str) -> None:
     assert ended.err.count("\n") == 1
 
 
+@drill(
+    "the daemon and ``database check`` at the same time",
+    made="both on one file, in either order",
+    client="answers go on",
+)
 def test_check_and_tables_agree_whoever_asks_first(daemon):
     """The daemon goes on answering while a check reads."""
     checking = subprocess.Popen(daemon.arguments("database", "check"))

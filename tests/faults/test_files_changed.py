@@ -18,8 +18,10 @@ from policyd.model import Domain
 from policyd.store.database import Database, changing
 from policyd.store.log import has_log
 from tests.faults.test_database import GOOD, MALLORY, answers, call, fill, question
+from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, OutOfStepError
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon, until
+from tests.support.running_daemon import Daemon
+from tests.support.waiting import LIMIT_SECONDS, until
 from tests.support.writing import editor_on
 
 
@@ -77,6 +79,11 @@ CHANGES = {
 }
 
 
+@drill(
+    "``-wal``, ``-shm`` or both removed, moved, cut off; all three files copied over",
+    made="under the running daemon, with every answer cached",
+    client="the right answers; after the next command, its effect",
+)
 @pytest.mark.parametrize("is_asked_between", [False, True], ids=["then a command", "asked, then a command"])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_next_command_is_in_force_whatever_was_done_to_the_files(daemon, change, is_asked_between):
@@ -95,6 +102,12 @@ def test_next_command_is_in_force_whatever_was_done_to_the_files(daemon, change,
     assert daemon.stop() == (0, "")
 
 
+@drill(
+    "``-wal`` or ``-shm`` removed while a command writes",
+    made="``unlink`` in its transaction",
+    client="answers go on",
+    lost="nothing; the command changes nothing, status 74",
+)
 @pytest.mark.parametrize("suffixes", [("-wal", "-shm"), ("-wal",), ("-shm",), ("",)], ids=" ".join)
 def test_command_whose_files_are_removed_while_it_writes_changes_nothing(daemon, suffixes):
     """What it wrote is in a file without a name: it must not say that it is done."""
@@ -142,6 +155,13 @@ def ask_whatever_comes(daemon: Daemon) -> None:
         assert daemon.ask(MALLORY) == GOOD[2]
 
 
+@drill(
+    "``-shm`` cut off while a worker reads it",
+    made="``truncate`` again and again, until the kernel ends a worker with SIGBUS",
+    client="hang-ups, and the right answers of the others",
+    log="``a worker ended: SIGBUS``",
+    lost="nothing: it is replaced",
+)
 def test_worker_that_reads_an_index_cut_off_meanwhile_is_replaced(tmp_path):
     """The kernel ends it with SIGBUS: Postfix asks again, and is answered; never wrongly."""
     with Daemon(tmp_path) as daemon:
@@ -161,6 +181,12 @@ def test_worker_that_reads_an_index_cut_off_meanwhile_is_replaced(tmp_path):
         assert daemon.stop()[0] == 0
 
 
+@drill(
+    "``-shm`` cut off while the only process reads it",
+    made="``truncate`` again and again, with ``workers = 1``, until the kernel ends it with SIGBUS",
+    client="connections wait for systemd to start it again",
+    log="nothing of its own; systemd tells of the signal",
+)
 def test_daemon_without_workers_ends_for_systemd_to_start_it_again(daemon):
     """It must not hang there, neither alive nor dead; and the next one finds everything as it was."""
     with cutting_off_the_index(daemon):
@@ -205,6 +231,13 @@ def at_rest(tmp_path: Path) -> Daemon:
     return daemon
 
 
+@drill(
+    "a log that another file left behind",
+    made="SIGKILL between commit and checkpoint, then ``mv`` or ``cp`` of a backup, or of another database",
+    client="hang-up",
+    log="``… is another database's …``",
+    lost="nothing; status 69 of all commands, ``database restore`` repairs it",
+)
 @pytest.mark.parametrize("way", ["mv", "cp", "mv of another database", "mv of a later backup"])
 def test_log_of_another_file_is_refused(tmp_path, way):
     """Its pages among this file's are a database that never was: the restriction gone, and `check` says sound."""
@@ -240,6 +273,11 @@ def test_log_of_another_file_is_refused(tmp_path, way):
         assert Path(f"{kept}-wal").exists()
 
 
+@drill(
+    "a log that a killed command left",
+    made="SIGKILL between commit and checkpoint, three times",
+    client="the committed state",
+)
 def test_own_log_of_a_killed_command_is_taken(tmp_path):
     """What was committed is in force, though it is only in the log: after one kill, and after some in a row."""
     with at_rest(tmp_path) as daemon:
@@ -250,6 +288,11 @@ def test_own_log_of_a_killed_command_is_taken(tmp_path):
         assert call(daemon, "domain", "add", "example.net").status == 0
 
 
+@drill(
+    "a log that a killed command left, and nothing is asked",
+    made="SIGKILL between commit and checkpoint; then nobody asks, then a reader",
+    lost="nothing: the log is emptied",
+)
 def test_log_of_a_killed_command_is_emptied_by_the_idle_daemon_and_by_readers(daemon):
     """Else it waits for a file to be moved beside it; for a night in which nothing is asked."""
     kill_after_the_commit(daemon, "domain", "add", "example.net")
@@ -260,6 +303,11 @@ def test_log_of_a_killed_command_is_emptied_by_the_idle_daemon_and_by_readers(da
     assert not has_log(daemon.database)
 
 
+@drill(
+    "a backup is looked at",
+    made="``database check`` and three readers",
+    lost="nothing: no file is left beside it",
+)
 def test_check_of_a_backup_leaves_nothing_beside_it(tmp_path):
     """A `-wal` there would be taken along, or left behind, by whoever moves the backup."""
     with at_rest(tmp_path) as daemon:
@@ -284,6 +332,12 @@ ODD = {
 }
 
 
+@drill(
+    "a row that policyd would never write",
+    made="``PRAGMA ignore_check_constraints``",
+    client="hang-up",
+    log="``hung up: the database has a row that policyd did not write``",
+)
 @pytest.mark.parametrize("statement", ODD.values(), ids=ODD)
 def test_row_that_policyd_did_not_write_gives_no_answer_and_no_traceback(daemon, statement):
     """No answer can come from it; and the line says where to look."""

@@ -26,8 +26,9 @@ from policyd.files import owner_of, replacing
 from policyd.store.backup import back_up, copy_database, empty_file, opened_again
 from policyd.store.database import Database, create_database
 from tests.support.command_line import Ended
+from tests.support.drills import drill
 from tests.support.fake_smtpd import request
-from tests.support.running_daemon import LIMIT_SECONDS
+from tests.support.waiting import LIMIT_SECONDS
 
 OWNER, STRANGER = "nobody", "daemon"
 SECRET = "root:$6$secret:19000:0:99999:7:::\n" * 20
@@ -142,6 +143,13 @@ def plant(place: Place, path: Path, kind: str) -> None:
 # --- Beside the database, and in its place ---
 
 
+@drill(
+    "a link, a hard link, a pipe, a socket, a device, a folder or a stranger's file as ``-wal``, ``-shm`` or "
+    "``-journal``",
+    made="planted by the owner of the folder; then root's commands",
+    log="stderr, exit 69, ``type: rm …``",
+    lost="nothing; root's file is as it was",
+)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
 def test_what_is_planted_beside_the_database_is_refused(place, suffix, kind):
@@ -157,6 +165,11 @@ def test_what_is_planted_beside_the_database_is_refused(place, suffix, kind):
     assert place.run("mailbox list").status == 0
 
 
+@drill(
+    "a link, a hard link, a pipe, a socket, a device, a folder or a stranger's file in the place of the database",
+    made="planted by the owner of the folder; then root's commands, and ``database create``",
+    log="stderr, exit 69 or 73",
+)
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "stranger" not in kind])
 def test_what_is_planted_in_the_place_of_the_database_is_refused(place, kind):
     """Neither opened, nor waited for; nor made."""
@@ -170,6 +183,10 @@ def test_what_is_planted_in_the_place_of_the_database_is_refused(place, kind):
     assert not (place.top / "planted").exists()
 
 
+@drill(
+    "a link, a hard link, a pipe, a socket, a device, a folder or a stranger's file as ``.x.policyd-draft``",
+    made="planted by the owner of the folder; then create, backup, export and an import with wrong rows",
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_drafts_that_were_planted_are_not_touched(place, kind):
     """Leftovers of killed commands are removed; nobody opens what somebody else put under such a name."""
@@ -219,6 +236,11 @@ def swapping(place: Place) -> Iterator[None]:
             swapper.kill()
 
 
+@drill(
+    "a draft that is swapped for a link to root's file",
+    made="by a process of the owner's, as fast as it can, while 40 databases are made",
+    lost="nothing; root's file is as it was",
+)
 def test_draft_that_is_swapped_while_the_database_is_made(place):
     """`chown` by name gave any file of root's away, and a link by name made it the database."""
     with swapping(place):
@@ -230,6 +252,11 @@ def test_draft_that_is_swapped_while_the_database_is_made(place):
     assert place.is_unharmed()
 
 
+@drill(
+    "a draft of a backup that is swapped for a link to root's file",
+    made="by a process of the owner's, as fast as it can, while 15 backups are written",
+    lost="the copy, in his folder",
+)
 def test_draft_that_is_swapped_while_a_backup_is_written(place):
     """Into his folder; what becomes of the copy is up to him there, and nothing else is."""
     with swapping(place):
@@ -241,6 +268,11 @@ def test_draft_that_is_swapped_while_a_backup_is_written(place):
     assert place.is_unharmed()
 
 
+@drill(
+    "a draft of an export, or of rejected rows, that is swapped for a link to root's file",
+    made="by a process of the owner's, as fast as it can, while 40 of them are written",
+    lost="the export, in his folder",
+)
 def test_draft_that_is_swapped_while_an_export_is_written(place):
     """And so for rejected rows."""
     with swapping(place):
@@ -253,6 +285,10 @@ def test_draft_that_is_swapped_while_an_export_is_written(place):
     assert place.is_unharmed()
 
 
+@drill(
+    "a database made by root",
+    made="``domain add`` in a folder of nobody's",
+)
 def test_database_is_made_as_the_owner_of_the_folder(place):
     """Not given away afterwards: there is no moment in which it is root's."""
     made = {each.stat().st_uid for each in place.folder.iterdir()}
@@ -288,6 +324,12 @@ def flipping(place: Place, name: str, kind: str) -> Iterator[None]:
             flipper.kill()
 
 
+@drill(
+    "the database, its ``-wal`` or its ``-shm`` that is swapped for a pipe, or for a link to a file of root's",
+    made="by a process of the folder's owner, as fast as it can, under root's commands",
+    log="nothing, or stderr",
+    lost="nothing; root's files are as they were, and no pipe is waited for",
+)
 @pytest.mark.parametrize("name", ["policyd.db", "policyd.db-wal", "policyd.db-shm"])
 @pytest.mark.parametrize("kind", ["pipe", "shadow", "elsewhere"])
 def test_what_is_swapped_between_the_look_and_the_opening(place, name, kind):
@@ -312,6 +354,11 @@ def test_what_is_swapped_between_the_look_and_the_opening(place, name, kind):
     assert (elsewhere / "other.db").read_bytes() == before
 
 
+@drill(
+    "a database in a folder of root's, below a folder of somebody else's",
+    made="a folder below the owner's; root's commands",
+    log="stderr, exit 69, ``type: chown root …``",
+)
 def test_database_in_a_folder_that_is_swapped_below_the_owners(place):
     """A folder of root's there would be worked on as root, if only its own owner counted."""
     inner = place.folder / "inner"
@@ -323,6 +370,11 @@ def test_database_in_a_folder_that_is_swapped_below_the_owners(place):
         owner_of(inner / "policyd.db")
 
 
+@drill(
+    "a pipe or a file as ``-journal``, ``-wal`` or ``-shm`` beside the draft of a backup",
+    made="planted in a sticky folder while the backup is written",
+    lost="nothing; the backup is whole, and what was planted is no part of it",
+)
 @pytest.mark.parametrize("suffix", ["-journal", "-wal", "-shm"])
 @pytest.mark.parametrize("kind", ["pipe", "file"])
 def test_nothing_beside_a_backups_draft_becomes_a_part_of_it(place, suffix, kind):
@@ -349,6 +401,10 @@ def test_nothing_beside_a_backups_draft_becomes_a_part_of_it(place, suffix, kind
 # --- What a person names ---
 
 
+@drill(
+    "a link under the name that rejected rows had while they were written",
+    made="``.people.csv.err.PID.new``, with the number of the process",
+)
 def test_name_of_the_rejected_rows_draft_cannot_be_guessed(place):
     """With the number of the process in it, whoever sent the file chose which file of root's got his rows."""
     (place.folder / "people.csv").write_text(ROWS)
@@ -360,6 +416,11 @@ def test_name_of_the_rejected_rows_draft_cannot_be_guessed(place):
     assert (place.folder / "people.csv.err").read_text() == ROWS
 
 
+@drill(
+    "a link, a hard link or a pipe as ``FILE.err``, or as the file of an export",
+    made="planted by the owner of the folder",
+    log="nothing, or stderr, exit 74",
+)
 @pytest.mark.parametrize("kind", ["link to root's file", "link to nothing", "hard link to root's file", "pipe"])
 def test_rejected_rows_and_exports_are_files_of_their_own(place, kind):
     """Whatever was under that name: it is replaced, or refused, but never written through."""
@@ -377,6 +438,12 @@ def test_rejected_rows_and_exports_are_files_of_their_own(place, kind):
     assert not (place.top / "planted").exists()
 
 
+@drill(
+    "a link or a pipe as the file to import",
+    made="planted by the owner of the folder",
+    log="stderr, exit 74",
+    lost="nothing; nothing of root's is read",
+)
 @pytest.mark.parametrize("kind", ["link to root's file", "link to nothing", "pipe"])
 def test_file_to_import_is_no_link_and_no_pipe_of_somebody_elses(place, kind):
     """His link would have root read a file of root's; on his pipe root would wait."""
@@ -387,6 +454,11 @@ def test_file_to_import_is_no_link_and_no_pipe_of_somebody_elses(place, kind):
     assert not os.path.lexists(place.folder / "people.csv.err")
 
 
+@drill(
+    "a link in the middle of a path",
+    made="planted by the owner of the folder; it leads to a folder of root's",
+    log="stderr, exit 73 or 74",
+)
 def test_folder_of_a_stranger_is_no_way_to_root(place):
     """A link in the middle of a path is a link, too."""
     (place.top / "private").mkdir(mode=0o700)
@@ -400,6 +472,11 @@ def test_folder_of_a_stranger_is_no_way_to_root(place):
     assert [each.name for each in (place.top / "private").iterdir()] == ["people.csv"]
 
 
+@drill(
+    "pipes, links, devices and descriptors of root's own",
+    made="``<(…)``, ``/dev/stdin``, ``-``, a pipe; an export to each",
+    lost="nothing: all go on working",
+)
 def test_pipes_and_links_of_the_persons_own_go_on_working(place):
     """`import <(...)`, `-`, /dev/stdin, a pipe, a link; `export -o` to each of these."""
     rows = "name,addresses\ncarol,carol@example.com\n"
@@ -439,6 +516,12 @@ sys.stdin.read()
 """
 
 
+@drill(
+    "a link to a descriptor that a process of somebody else's has on root's file",
+    made="as the file to import, to export to, to restore, and as the settings",
+    log="stderr, exit 65, 74 or 78",
+    lost="nothing; root's file is neither read nor written",
+)
 def test_descriptor_in_a_strangers_process_is_no_way_to_roots_files(place):
     """His link to what he has open there without being allowed to read it would have root read it, or write over it."""
     links = [place.folder / name for name in ("in.csv", "out.jsonl", "policyd.toml", "monday.db")]
@@ -458,6 +541,11 @@ def test_descriptor_in_a_strangers_process_is_no_way_to_roots_files(place):
     assert place.is_unharmed()
 
 
+@drill(
+    "an export to ``/dev/stdout``, which is a file that has lines already",
+    made="``export -o /dev/stdout`` with ``>>``",
+    lost="nothing; the export follows what was there",
+)
 def test_export_goes_on_where_stdout_stands(place):
     """`-o /dev/stdout` opened the file a second time, and wrote over what was in it."""
     script = f"echo first; {sys.executable} -m policyd --config {place.config} export --format csv -o /dev/stdout"
@@ -467,6 +555,11 @@ def test_export_goes_on_where_stdout_stands(place):
     assert "alice" in (place.top / "out").read_text()
 
 
+@drill(
+    "a file whose name is an option, a line break, a terminal sequence, no UTF-8, a URL or very long",
+    made="import, export, backup, restore and ``--database`` with each",
+    log="stderr, printable, a line for each problem",
+)
 @pytest.mark.parametrize("name", ["-", "--help", "a\nb", "\x1b[2J", "\udcff", "a?b#c%41", "x" * 250, "file:x"])
 def test_odd_names_are_names(place, name):
     """`./-` is a file; a line break in a name doesn't forge a line; a name may be as long as a name may be."""
@@ -498,6 +591,12 @@ def test_odd_names_are_names(place, name):
 # --- Where a database may be ---
 
 
+@drill(
+    "a database in a folder that others can write, sticky or not",
+    made="``chmod 777``, ``1777``, ``757``, ``3777``; root's commands",
+    client="``default_action`` (no daemon)",
+    log="stderr, exit 69",
+)
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o757, 0o3777])
 def test_database_in_a_folder_that_others_can_write_is_refused(place, mode):
     """A -wal that anybody puts beside it becomes the tables, and `database check` would find them sound."""
@@ -506,6 +605,11 @@ def test_database_in_a_folder_that_others_can_write_is_refused(place, mode):
         place.refuses(line, "everybody can write in its folder", f"type: chmod o-w {place.folder}")
 
 
+@drill(
+    "a folder above the database's that others can write, or that is a stranger's",
+    made="``chmod`` or ``chown`` one folder higher; a sticky one is fine there",
+    log="stderr, exit 69",
+)
 def test_folder_above_that_others_can_write_is_refused_unless_it_is_sticky(place):
     """They could put a whole folder in the place of that one; in /tmp only its owner can."""
     upper = place.make_folder("upper", "root")
@@ -522,6 +626,11 @@ def test_folder_above_that_others_can_write_is_refused_unless_it_is_sticky(place
     place.refuses("mailbox list", f"{upper}", f"belongs to {STRANGER}", f"chown root {upper}")
 
 
+@drill(
+    "a folder of root's that a group can write",
+    made="``chown root:daemon``, ``chmod 770``",
+    log="stderr, exit 69",
+)
 def test_folder_of_roots_that_a_group_can_write_is_refused(place):
     """There is nobody to work as but root, in a folder where the daemon can plant what it likes."""
     shutil.chown(place.folder, "root", STRANGER)
@@ -530,6 +639,11 @@ def test_folder_of_roots_that_a_group_can_write_is_refused(place):
         place.refuses(line, "its group can write", f"chmod g-w {place.folder}")
 
 
+@drill(
+    "links to the database",
+    made="made by root, by the owner, and by a stranger",
+    log="stderr, exit 69, for the stranger's, and for the owner's to a stranger's database",
+)
 def test_links_to_a_database_count_by_who_made_them(place):
     """Root's own lead anywhere, the owner's into what is his, and nobody else's anywhere."""
     uid, stranger = (pwd.getpwnam(user).pw_uid for user in (OWNER, STRANGER))
@@ -550,6 +664,11 @@ def test_links_to_a_database_count_by_who_made_them(place):
     place.refuses(f"mailbox list --database {by_owner}", f"{OWNER} made the link {by_owner}")
 
 
+@drill(
+    "a database of root's in his folder",
+    made="``chown root``, then a command of root's",
+    log="stderr, exit 69, ``type: chown …``",
+)
 def test_database_of_roots_in_his_folder_is_told_with_what_to_type(place):
     """Somebody copied a backup there."""
     shutil.chown(place.database, "root")
@@ -572,6 +691,11 @@ def spoil_with(octets: bytes) -> Callable[[Place], object]:
     return lambda place: place.database.write_bytes(octets)
 
 
+@drill(
+    "root restores into the daemon's user's folder",
+    made="the database sound, gone, empty, garbage",
+    lost="nothing: all that is made belongs to the folder's owner",
+)
 @pytest.mark.parametrize(
     "spoil",
     [lambda _: None, lambda place: place.database.unlink(), spoil_with(b""), spoil_with(b"x" * 9000)],
@@ -598,6 +722,11 @@ def test_what_root_restores_belongs_to_the_owner_of_the_folder(place, spoil):
 ENDS = ("", ".before-1", ".before-2")
 
 
+@drill(
+    "a link, pipe, device, socket or folder of somebody else's as the file to restore",
+    made="made by another user, in a folder of his",
+    lost="nothing; status 65, and nothing was changed",
+)
 @pytest.mark.parametrize("kind", [*KINDS, "link to the backup"])
 def test_file_to_restore_is_no_link_and_no_pipe_of_somebody_elses(place, kind):
     """What is read is what root named; and no device or pipe keeps root waiting."""
@@ -618,6 +747,11 @@ def test_file_to_restore_is_no_link_and_no_pipe_of_somebody_elses(place, kind):
     assert place.is_unharmed()
 
 
+@drill(
+    "a sound backup that belongs to somebody else, with a link to root's file and a pipe planted beside it",
+    made="``database restore`` by root, which names it",
+    lost="nothing; it is restored, and root's file is as it was",
+)
 def test_sound_backup_of_somebody_elses_is_taken_where_root_names_it(place):
     """As a file to import is: it is read by its descriptor, and only the copy of it is looked at and taken."""
     backup = back_up_as_root(place)
@@ -634,6 +768,11 @@ def test_sound_backup_of_somebody_elses_is_taken_where_root_names_it(place):
     assert "has changes in monday.db-wal beside it" in place.run("database restore --yes", file).err
 
 
+@drill(
+    "a link, a hard link, a pipe, a socket, a device or a folder in the place where a restore keeps the old tables",
+    made="planted as ``policyd.db.before-1``; then ``database restore`` by root",
+    lost="nothing; the old tables are kept under the next number",
+)
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "stranger" not in kind])
 def test_what_is_planted_where_the_old_tables_would_be_kept_is_not_touched(place, kind):
     """They get the next number."""
@@ -646,6 +785,11 @@ def test_what_is_planted_where_the_old_tables_would_be_kept_is_not_touched(place
     assert not (place.top / "planted").exists()
 
 
+@drill(
+    "a draft of a restore that is swapped for a link to root's file",
+    made="by a process of the owner's, as fast as it can, while eight backups are restored",
+    lost="nothing; root's file is as it was, and nobody reads it",
+)
 def test_draft_that_is_swapped_while_a_backup_is_restored(place):
     """Root's file is neither written nor given away, nor does the owner get to read it."""
     backup = back_up_as_root(place)
@@ -656,6 +800,11 @@ def test_draft_that_is_swapped_while_a_backup_is_restored(place):
     assert not any(SECRET.encode() in each.read_bytes() for each in place.folder.iterdir() if not each.is_symlink())
 
 
+@drill(
+    "a restore by somebody who can't read the backup, or can't write the database",
+    made="``database restore`` as the owner, and as a stranger",
+    log="stderr, exit 65 or 74",
+)
 def test_only_who_can_read_the_backup_and_write_the_database_restores(place):
     """One line each, and nothing is changed."""
     backup = back_up_as_root(place)
@@ -672,6 +821,11 @@ def test_only_who_can_read_the_backup_and_write_the_database_restores(place):
     assert place.run("mailbox list").out.count("\n") == 1
 
 
+@drill(
+    "a link in the path of the database to restore",
+    made="by a stranger, and by root",
+    log="stderr, exit 69, for the stranger's",
+)
 def test_links_to_the_database_to_restore_count_by_who_made_them(place):
     """Root restores what root, or the folder's owner in it, leads to; not what somebody else does."""
     backup = back_up_as_root(place)
@@ -689,6 +843,12 @@ def test_links_to_the_database_to_restore_count_by_who_made_them(place):
 # --- Settings ---
 
 
+@drill(
+    "settings that belong to somebody else",
+    made="``chown nobody``; a command, and serve",
+    client="``default_action`` (no daemon)",
+    log="stderr, exit 78",
+)
 def test_settings_of_somebody_elses_are_refused(place):
     """They say where the database is, where the log goes, and who runs the daemon."""
     shutil.chown(place.config, OWNER)
@@ -696,6 +856,11 @@ def test_settings_of_somebody_elses_are_refused(place):
     place.refuses("serve", f"belongs to {OWNER}", status=78)
 
 
+@drill(
+    "a link or a pipe of somebody else's as the settings",
+    made="``--config``",
+    log="stderr, exit 78",
+)
 @pytest.mark.parametrize("kind", ["link to root's settings", "pipe"])
 def test_settings_that_somebody_planted_are_refused(place, kind):
     """A pipe would keep root waiting; a link could lead to settings that root wrote for something else."""
@@ -708,6 +873,11 @@ def test_settings_that_somebody_planted_are_refused(place, kind):
     place.refuses(f"mailbox list --config {planted}", str(planted), OWNER, status=78)
 
 
+@drill(
+    "settings below a folder that everybody can write",
+    made="``chmod 777`` two folders above; sticky is fine",
+    log="stderr, exit 78",
+)
 def test_settings_below_a_folder_that_everybody_can_write_are_refused(place):
     """Whoever can swap the folder writes the settings."""
     upper = place.make_folder("upper", "root", 0o777)
@@ -718,6 +888,11 @@ def test_settings_below_a_folder_that_everybody_can_write_are_refused(place):
     assert place.run("mailbox list --config", upper / "etc" / "policyd.toml").status == 0
 
 
+@drill(
+    "settings that a group can write",
+    made="``chgrp``, ``chmod 664``; root's commands",
+    log="stderr, exit 78, ``type: chmod g-w …``",
+)
 def test_settings_that_a_group_can_write_are_refused(place):
     """The daemon's own group, maybe: whoever is in it could have root do anything."""
     shutil.chown(place.config, "root", STRANGER)
@@ -730,6 +905,12 @@ def test_settings_that_a_group_can_write_are_refused(place):
 # --- The daemon ---
 
 
+@drill(
+    "``serve --stdio`` as root",
+    made="in a folder of nobody's; /proc/PID/status",
+    client="answers as ever",
+    lost="nothing: root is given up",
+)
 def test_spawned_daemon_gives_up_root_for_good(place):
     """spawn(8) may run it as root by mistake: it becomes the owner of the database's folder."""
     with subprocess.Popen(
@@ -748,6 +929,12 @@ def test_spawned_daemon_gives_up_root_for_good(place):
         assert daemon.wait(LIMIT_SECONDS) == 0
 
 
+@drill(
+    '``user = "root"`` in a folder of nobody\'s',
+    made="serve",
+    client="``default_action`` (no daemon)",
+    log="stderr, exit 78",
+)
 def test_daemon_that_stays_root_serves_no_folder_of_somebody_elses(place):
     """user = "root" is for those who know why; here it would be the way to root."""
     place.config.write_text(f'user = "root"\ndatabase = "{place.database}"\nlisten = ["unix:{place.top}/s"]\n')
@@ -758,6 +945,10 @@ def test_daemon_that_stays_root_serves_no_folder_of_somebody_elses(place):
 # --- The program ---
 
 
+@drill(
+    "a program that only root can read",
+    made="a copy with mode 0700; every kind of command, none of which imports anything as the owner",
+)
 def test_commands_need_nothing_of_the_program_while_they_are_somebody_else(place):
     """It may lie where only root can read it."""
     packages = place.top / "packages"

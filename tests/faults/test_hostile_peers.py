@@ -1,20 +1,21 @@
 """Peers that mean harm, or are broken, at the sockets of a real daemon: the others get their answers all the same."""
 
 import contextlib
-import os
 import random
 import socket
 import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
 from policyd.wire import REQUEST_LIMIT
+from tests.support.drills import drill
 from tests.support.fake_smtpd import Address, FakeSmtpd, request
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon, free_port, until
+from tests.support.processes import cpu_seconds, descriptors, kibibytes
+from tests.support.running_daemon import Daemon, free_port
+from tests.support.waiting import LIMIT_SECONDS, until
 
 MEGABYTE = 2**20
 MANY = "max_connections = 2000"
@@ -103,24 +104,6 @@ def all_that_comes(peer: socket.socket) -> bytes:
     return came
 
 
-def processes(daemon: Daemon) -> list[int]:
-    """The pids of the daemon and its workers."""
-    assert daemon.process is not None
-    pid = daemon.process.pid
-    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
-
-
-def memory(daemon: Daemon) -> int:
-    """The octets of memory that are the daemon's own."""
-    statuses = [Path(f"/proc/{pid}/status").read_text() for pid in processes(daemon)]
-    return sum(int(status.partition("RssAnon:")[2].split()[0]) * 1024 for status in statuses)
-
-
-def descriptors(daemon: Daemon) -> int:
-    """How many descriptors the daemon and its workers have open."""
-    return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in processes(daemon))
-
-
 def lines_said(daemon: Daemon) -> int:
     """How many lines the daemon has written until now, all of which have been read."""
     mark = f"mark {time.monotonic_ns()}"
@@ -141,6 +124,12 @@ def accounted(daemon: Daemon) -> int:
     return hang_ups(daemon) + sum(dropped)
 
 
+@drill(
+    "1 000 slow-loris connections, silent or a byte now and then",
+    made="1 000 sockets on unix and TCP, 1 and 2 workers",
+    client="answers as ever, none later than a second",
+    log="nothing for them",
+)
 def test_thousand_silent_and_trickling_peers(daemon, address, others):
     """Each holds a connection and sends an octet now and then: the answers to Postfix come no later for it."""
     ask_all(others)
@@ -159,6 +148,11 @@ def test_thousand_silent_and_trickling_peers(daemon, address, others):
         assert {peer.recv(65536) for peer in slow[1::2]} == {b"action=DUNNO\n\n"}
 
 
+@drill(
+    "a peer shuts its sending side down",
+    made="SHUT_WR after two requests",
+    lost="nothing: both answers come, then the end",
+)
 def test_half_closed_by_the_peer_that_sends_no_more(address):
     """`printf … | nc` shuts its side down and waits: it gets all its answers, then the end."""
     with connect(address) as peer:
@@ -167,41 +161,62 @@ def test_half_closed_by_the_peer_that_sends_no_more(address):
         assert all_that_comes(peer) == f"action=DUNNO\n\naction={UNLISTED}\n\n".encode()
 
 
+@drill(
+    "a peer shuts its sending side down in mid-request",
+    made="SHUT_WR one byte before the end",
+    lost="nothing: no answer to half a request, the descriptor is freed",
+)
 def test_half_closed_in_mid_request(daemon, address):
     """Half a question has no answer; the connection does not stay."""
-    before = descriptors(daemon)
+    before = descriptors(daemon.pid)
     with connect(address) as peer:
         peer.sendall(ALICE + JOE[:-1])
         peer.shutdown(socket.SHUT_WR)
         assert all_that_comes(peer) == b"action=DUNNO\n\n"
-    until(lambda: descriptors(daemon) == before, "the connection to go")
+    until(lambda: descriptors(daemon.pid) == before, "the connection to go")
 
 
+@drill(
+    "a peer reads no more",
+    made="SHUT_RD, then 100 requests",
+    lost="nothing, the descriptor is freed",
+)
 def test_half_closed_by_the_peer_that_reads_no_more(daemon, address):
     """Its answers go nowhere; the daemon lets the connection go with its end."""
-    before = descriptors(daemon)
+    before = descriptors(daemon.pid)
     with connect(address) as peer:
         peer.shutdown(socket.SHUT_RD)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             for _ in range(100):
                 peer.sendall(JOE)
-    until(lambda: descriptors(daemon) == before, "the connection to go")
+    until(lambda: descriptors(daemon.pid) == before, "the connection to go")
 
 
+@drill(
+    "200 peers crash in mid-request",
+    made="SO_LINGER 0 after each prefix of a request",
+    lost="nothing, descriptors are freed",
+)
 def test_reset_in_mid_request(daemon, address):
     """A peer that crashed, or wants to look like it, two hundred times: nothing is left of it, and nothing is said."""
-    before, said = descriptors(daemon), lines_said(daemon)
+    before, said = descriptors(daemon.pid), lines_said(daemon)
     for cut in range(200):
         peer = connect(address)
         peer.sendall(ALICE[: cut % len(ALICE)])
         reset(peer)
-    until(lambda: descriptors(daemon) == before, "the connections to go")
+    until(lambda: descriptors(daemon.pid) == before, "the connections to go")
     assert lines_said(daemon) == said
 
 
+@drill(
+    "peers crash with answers on their way",
+    made="SO_LINGER 0 after 1 to 2 000 requests, unread",
+    log="each decision",
+    lost="nothing, descriptors are freed",
+)
 def test_reset_in_mid_reply(daemon, address):
     """The answers are on their way, or in the daemon's buffer, when their reader is gone."""
-    before = descriptors(daemon)
+    before = descriptors(daemon.pid)
     for count in (1, 2, 50, 2000):
         for _ in range(10):
             peer = connect(address)
@@ -209,19 +224,26 @@ def test_reset_in_mid_reply(daemon, address):
             with contextlib.suppress(TimeoutError):  # as much as goes without reading
                 peer.sendall(JOE * count)
             reset(peer)
-    until(lambda: descriptors(daemon) == before, "the connections to go")
+    until(lambda: descriptors(daemon.pid) == before, "the connections to go")
 
 
+@drill(
+    "peers that send and never read",
+    made="two peers with small buffers send until the daemon reads no more",
+    client="answers as ever",
+    log="each decision",
+    lost="nothing; less than 16 MiB of memory",
+)
 @pytest.mark.full
 def test_peer_that_sends_without_reading(daemon, address, others):
     """However much it has to say: the daemon reads no more of it than it can answer."""
-    before = memory(daemon)
+    before = kibibytes(daemon.pid)
     with ExitStack() as stack:
         deaf = [stack.enter_context(connect(address, SMALL)) for _ in range(2)]
         sent = [send_until_full(peer) for peer in deaf]
         ask_all(others)
         assert max(sent) < ENDLESS, "it never stopped reading"
-        assert memory(daemon) - before < 16 * MEGABYTE
+        assert kibibytes(daemon.pid) - before < 16 * 1024
         ask_all(others)
 
 
@@ -241,6 +263,12 @@ GARBAGE = {
 }
 
 
+@drill(
+    "TLS, HTTP, SMTP, NULs, 64 KiB and more, forged lines on the socket",
+    made="each sent whole on a connection of its own",
+    client="answers as ever",
+    log="one line ``hung up: …``, printable and short",
+)
 @pytest.mark.parametrize("octets", GARBAGE.values(), ids=GARBAGE)
 def test_garbage(daemon, address, octets):
     """It gets no answer but a hang-up, and the log one line that says why, which no octet of it can break."""
@@ -256,6 +284,12 @@ def test_garbage(daemon, address, octets):
     assert len(line) < 400
 
 
+@drill(
+    "random bytes",
+    made="100 connections, by a printed seed",
+    client="answers as ever",
+    log="a line each where it broke the protocol",
+)
 def test_random_octets(daemon, address):
     """Whatever they are: no answer, and never a defect of ours."""
     seed = random.randrange(2**32)
@@ -270,24 +304,37 @@ def test_random_octets(daemon, address):
     assert daemon.syslog.matching("internal error") == []
 
 
+@drill(
+    "a gigabyte without a line break",
+    made="sent until hung up on",
+    client="answers as ever",
+    log="``hung up: a request of more than 65536 octets``",
+    lost="nothing; less than 8 MiB of memory",
+)
 def test_line_without_an_end(daemon, address):
     """Somebody would send a gigabyte: the daemon hangs up at 64 KiB, and keeps no more than that of it."""
     lines_said(daemon)  # those of earlier tests
-    before, said, sent = memory(daemon), hang_ups(daemon), 0
+    before, said, sent = kibibytes(daemon.pid), hang_ups(daemon), 0
     with connect(address) as peer:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             while sent < 1024 * MEGABYTE:
                 sent += peer.send(b"a" * 8192)
         assert all_that_comes(peer) == b""
     assert sent < 8 * MEGABYTE, "as much as the sockets' own buffers hold, and no more"
-    assert memory(daemon) - before < 8 * MEGABYTE
+    assert kibibytes(daemon.pid) - before < 8 * 1024
     until(lambda: hang_ups(daemon) > said, "a warning")
     assert "a request of more than 65536 octets" in daemon.syslog.matching("hung up: ")[-1]
 
 
+@drill(
+    "3 000 connections that say nothing",
+    made="connect and close, or reset",
+    client="answers as ever",
+    lost="nothing: no descriptor, no memory, no line",
+)
 def test_connections_without_a_word(daemon, address, others):
     """Port scanners and health checks: thousands cost neither a line in the log, nor a descriptor, nor memory."""
-    before, said, kept = descriptors(daemon), lines_said(daemon), memory(daemon)
+    before, said, kept = descriptors(daemon.pid), lines_said(daemon), kibibytes(daemon.pid)
     for number in range(3000):
         peer = connect(address)
         if number % 2:
@@ -296,14 +343,21 @@ def test_connections_without_a_word(daemon, address, others):
             peer.close()
         if number % 500 == 0:
             ask_all(others)
-    until(lambda: descriptors(daemon) == before, "the connections to go")
+    until(lambda: descriptors(daemon.pid) == before, "the connections to go")
     assert lines_said(daemon) == said
-    assert memory(daemon) - kept < 8 * MEGABYTE
+    assert kibibytes(daemon.pid) - kept < 8 * 1024
 
 
+@drill(
+    "1 000 connections with garbage, one after the other",
+    made="``junk`` and an empty line",
+    client="answers as ever",
+    log="a line each; those that syslog does not take are counted",
+    lost="nothing but lines about garbage, which are counted",
+)
 def test_flood_of_garbage(daemon, address, others):
     """A line in the log for each that syslog takes, the others counted: no answer waits for it, and memory stays."""
-    kept, open_before, sent = memory(daemon), descriptors(daemon), accounted(daemon)
+    kept, open_before, sent = kibibytes(daemon.pid), descriptors(daemon.pid), accounted(daemon)
 
     def send_garbage() -> None:
         nonlocal sent
@@ -323,10 +377,16 @@ def test_flood_of_garbage(daemon, address, others):
         send_garbage()
     ask_all(others)
     until(is_accounted, "a line or a count for each")
-    until(lambda: descriptors(daemon) == open_before, "the connections to go")
-    assert memory(daemon) - kept < 8 * MEGABYTE
+    until(lambda: descriptors(daemon.pid) == open_before, "the connections to go")
+    assert kibibytes(daemon.pid) - kept < 8 * 1024
 
 
+@drill(
+    "one peer with ever more requests",
+    made="100 at once, 20 times",
+    client="answers as ever",
+    log="each decision",
+)
 def test_peer_that_asks_without_pause(address, others):
     """One connection with ever more questions takes its turn with the others."""
     with FakeSmtpd(address) as greedy:
@@ -336,26 +396,34 @@ def test_peer_that_asks_without_pause(address, others):
             assert {greedy.read_reply() for _ in range(100)} == {UNLISTED}
 
 
-def processor_seconds(daemon: Daemon) -> float:
-    """The CPU time that the daemon and its workers have used so far."""
-    stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in processes(daemon)]
-    return sum(int(stat[11]) + int(stat[12]) for stat in stats) / os.sysconf("SC_CLK_TCK")
-
-
+@drill(
+    "200 peers with 11 000 attributes each",
+    made="one after the other, on unix and TCP, 1 and 2 workers",
+    client="answers as ever",
+    log="``hung up: a request of more than 100 attributes``, a line each; those that syslog does not take are counted",
+    lost="nothing; less than 5 ms of CPU time each",
+)
 def test_peers_with_thousands_of_attributes(daemon, address):
     """200 of them, one after the other: each costs less than reading what it sends attribute by attribute."""
-    used = processor_seconds(daemon)
+    used = cpu_seconds(daemon.pid)
     for _ in range(200):
         with connect(address) as peer:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 peer.sendall(b"request=smtpd_access_policy\n" + b"a=b\n" * 11_000 + b"\n")
             assert all_that_comes(peer) == b""
-    assert processor_seconds(daemon) - used < 200 * 0.005
+    assert cpu_seconds(daemon.pid) - used < 200 * 0.005
 
 
+@drill(
+    "a peer that never sends the same attributes twice in a row, or names of 60 000 bytes",
+    made="20 layouts of 94 names in turns, 1 000 times; names of 60 000 bytes",
+    client="answers as ever",
+    log="each decision",
+    lost="nothing; less than 2 ms of CPU time each",
+)
 def test_peer_with_ever_new_layouts(daemon, address, others):
     """Each is answered, and costs no more than to read it: none of them is worth compiling."""
-    used = processor_seconds(daemon)
+    used = cpu_seconds(daemon.pid)
     with FakeSmtpd(address) as peer:
         for number in range(1000):
             more = {f"{number % 20}{each:062d}": "x" for each in range(80)}
@@ -364,4 +432,4 @@ def test_peer_with_ever_new_layouts(daemon, address, others):
             more = {f"{number}{'y' * 60_000}": "x"}
             assert peer.ask(request(recipient="joe@example.com", **more)) == UNLISTED
         ask_all(others)
-    assert processor_seconds(daemon) - used < 2
+    assert cpu_seconds(daemon.pid) - used < 2

@@ -14,6 +14,7 @@ import pytest
 from policyd.store.database import reading
 from policyd.store.queries import Queries
 from tests.support.command_line import CommandLine, command_line
+from tests.support.drills import drill
 
 RUNS = 200
 AT_ONCE = 2
@@ -112,6 +113,12 @@ def is_done(policyd: CommandLine, number: int) -> bool:
     return state == after
 
 
+@drill(
+    "``kill -9`` of commands, 200 times at random moments",
+    made="block, restrict, rename, remove as processes, two at a time",
+    client="the state before or after, never between",
+    lost="nothing that was told to be done",
+)
 @pytest.mark.full
 def test_killed_commands_leave_a_whole_change_or_none(policyd):
     """Two hundred times `kill -9`, two commands at a time: what the tables say, the journal says, and nothing else."""
@@ -133,6 +140,11 @@ def test_killed_commands_leave_a_whole_change_or_none(policyd):
     assert policyd.run("domain add after.example") == ""
 
 
+@drill(
+    "``database create`` or ``backup`` is killed",
+    made="a draft that nobody holds",
+    client="no database by that name: hang-up",
+)
 def test_killed_create_leaves_a_draft_that_the_next_one_takes_away(policyd):
     """Nobody else ever would; and one that a living command still writes stays."""
     dead = policyd.folder / ".policyd.db.abc.policyd-draft"
@@ -148,6 +160,12 @@ def add_when_told(policyd: CommandLine, number: int, start: "multiprocessing.syn
     os._exit(ended.status)
 
 
+@drill(
+    "200 writers in one moment while an export reads",
+    made="200 processes at one gate",
+    client="answers go on",
+    lost="nothing: each succeeds, ids gapless",
+)
 @pytest.mark.parametrize("count", [20, pytest.param(RUNS, marks=pytest.mark.full)])
 def test_writers_in_the_same_moment_each_get_their_turn(policyd, count):
     """Each has its work ready and waits at one gate, while an export reads: none is turned away, none is lost."""
@@ -164,6 +182,12 @@ def test_writers_in_the_same_moment_each_get_their_turn(policyd, count):
     must_have_all(policyd, count)
 
 
+@drill(
+    "200 commands started at once",
+    made="200 processes of ``policyd mailbox add``",
+    client="answers go on",
+    lost="nothing: each succeeds, ids gapless",
+)
 @pytest.mark.full
 def test_two_hundred_commands_at_once_all_succeed(policyd):
     """As a script with `&` at the end of its line starts them."""

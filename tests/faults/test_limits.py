@@ -13,8 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, HungUpError, OutOfStepError, request
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon, until
+from tests.support.processes import cpu_seconds, kibibytes
+from tests.support.processes import workers as workers_of
+from tests.support.running_daemon import Daemon
+from tests.support.waiting import LIMIT_SECONDS, until
 
 ALICE = request(recipient="alice@example.com")
 KINDS = pytest.mark.parametrize("workers", [1, 2], ids=["one process", "workers"])
@@ -81,12 +85,12 @@ def has_hung_up(smtpd: FakeSmtpd) -> bool:
     return False
 
 
-def processor_seconds(pid: int) -> float:
-    """What the process has used so far."""
-    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-
-
+@drill(
+    "more connections than ``max_connections``",
+    made="half of them idle for two seconds, as many new ones; one process and workers",
+    client="nothing: an idle connection that was closed is made again",
+    log="``too many connections; idle ones give way``, at the end ``connections gave way to new ones``, ``count=``",
+)
 @KINDS
 def test_connection_idle_for_longest_gives_way_to_a_new_one(daemon, workers):
     """One local user with a thousand silent connections must not keep Postfix out for ten minutes."""
@@ -108,6 +112,11 @@ def test_connection_idle_for_longest_gives_way_to_a_new_one(daemon, workers):
     assert daemon.syslog.matching("warning=") == [warning, f"{told}count={4 * workers}"]
 
 
+@drill(
+    "1 000 idle connections of one local user",
+    made="with room for 100; one process and workers",
+    log="``too many connections; idle ones give way``",
+)
 @KINDS
 def test_thousand_idle_connections_keep_nobody_out(daemon, workers):
     """However many one local user opens, and opens again: whoever asks is answered, and the log has one line."""
@@ -121,6 +130,11 @@ def test_thousand_idle_connections_keep_nobody_out(daemon, workers):
         assert daemon.stop() == (0, "")
 
 
+@drill(
+    "more connections in the middle of a request than ``max_connections``",
+    made="30 that send the beginning of one, with room for 20",
+    log="``too many connections; idle ones give way``",
+)
 @KINDS
 def test_unfinished_requests_keep_nobody_out(daemon, workers):
     """Where no connection is idle, the request that has been unfinished for longest gives way."""
@@ -132,6 +146,12 @@ def test_unfinished_requests_keep_nobody_out(daemon, workers):
         assert daemon.stop() == (0, "")
 
 
+@drill(
+    "as many peers that never read as there may be connections",
+    made="8 that send until nothing goes",
+    log="``too many connections; idle ones give way``",
+    lost="the peers' own answers",
+)
 @KINDS
 def test_peers_that_do_not_read_keep_nobody_out(daemon, workers):
     """Answers that nobody fetches are no reason to keep a connection from somebody who does."""
@@ -146,6 +166,11 @@ def test_peers_that_do_not_read_keep_nobody_out(daemon, workers):
         assert daemon.stop() == (0, "")
 
 
+@drill(
+    "a flood of connections",
+    made="20 times 100 that say nothing, with room for 50",
+    log="``too many connections; idle ones give way``, once",
+)
 @KINDS
 def test_flood_of_connections_takes_no_answer_from_those_who_ask(daemon, workers):
     """Each one that floods in is closed by the next: a question that was sent has its answer."""
@@ -161,11 +186,17 @@ def test_flood_of_connections_takes_no_answer_from_those_who_ask(daemon, workers
         assert daemon.stop() == (0, "")
 
 
+@drill(
+    "all places are taken, and a worker hangs",
+    made="SIGSTOP",
+    client="the answer, some seconds late once",
+    log="``too many connections; idle ones give way``",
+)
 def test_worker_that_hangs_keeps_nobody_out(daemon):
     """It can't say whom it would close: after some seconds the others are asked alone."""
     start(daemon, 2, "max_connections = 8")
     assert daemon.process is not None
-    stuck = children_of(daemon.process.pid)[0]
+    stuck = workers_of(daemon.pid)[0]
     with ExitStack() as stack:
         silent(stack, daemon, 8)
         os.kill(stuck, signal.SIGSTOP)
@@ -175,6 +206,11 @@ def test_worker_that_hangs_keeps_nobody_out(daemon):
             os.kill(stuck, signal.SIGCONT)
 
 
+@drill(
+    "too many connections, for five seconds",
+    made="three give way, then all leave",
+    log="``connections gave way to new ones``, ``count=3``",
+)
 @pytest.mark.full
 def test_end_of_too_many_connections_is_told_without_a_stop(daemon):
     """Whoever reads the log wants to know how long it went on, and how bad it was."""
@@ -185,6 +221,12 @@ def test_end_of_too_many_connections_is_told_without_a_stop(daemon):
     assert daemon.syslog.wait_for("gave way") == 'warning="connections gave way to new ones", count=3'
 
 
+@drill(
+    "``max_connections`` too low",
+    made="settings changed, SIGHUP",
+    client="nothing after it",
+    log="``event=reloaded``",
+)
 @KINDS
 def test_new_max_connections_is_in_force_after_sighup(daemon, workers):
     """At the hour when it is too low, nobody wants a restart."""
@@ -201,6 +243,12 @@ def test_new_max_connections_is_in_force_after_sighup(daemon, workers):
         assert {each.ask(ALICE) for each in kept} == {"DUNNO"}
 
 
+@drill(
+    "EMFILE at accept(2)",
+    made="prlimit(2) on the running daemon, down to what it has open",
+    client="who is connected: nothing; others wait, at most for smtpd's timeout",
+    log="``connections wait, they can't be accepted: Too many open files``, once; ``connections are accepted again``",
+)
 @pytest.mark.full
 @KINDS
 def test_no_descriptors_left_harms_no_standing_connection_and_does_not_spin(daemon, workers):
@@ -212,7 +260,7 @@ def test_no_descriptors_left_harms_no_standing_connection_and_does_not_spin(daem
         working = connect(stack, daemon, 4)
         used = max(int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir()) + 1
         before = resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-        started = processor_seconds(pid)
+        started = cpu_seconds(pid)
         waiting = [stack.enter_context(FakeSmtpd(os.fspath(daemon.socket))) for _ in range(10)]
         line = daemon.syslog.wait_for("connections wait")
         assert line == 'warning="connections wait\\x2c they can\'t be accepted: Too many open files"'
@@ -220,7 +268,7 @@ def test_no_descriptors_left_harms_no_standing_connection_and_does_not_spin(daem
         while time.monotonic() < ends:
             assert {each.ask(ALICE) for each in working} == {"DUNNO"}
             time.sleep(0.05)
-        assert processor_seconds(pid) - started < 0.5
+        assert cpu_seconds(pid) - started < 0.5
         assert len(daemon.syslog.matching("connections wait")) == 1
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
         for each in waiting:  # whom a worker or the daemon had no second descriptor for was hung up on
@@ -232,6 +280,12 @@ def test_no_descriptors_left_harms_no_standing_connection_and_does_not_spin(daem
     assert daemon.stop() == (0, "")
 
 
+@drill(
+    "RLIMIT_NOFILE too low",
+    made="ulimit before the start: soft, then hard",
+    client="nothing up to what fits",
+    log="``too few file descriptors for max_connections``, ``taken=``",
+)
 def test_limit_of_descriptors_is_raised_and_what_is_missing_is_told(daemon):
     """The usual 1024 are too few for a busy relay, and nobody thinks of them before the busiest hour."""
     daemon.write_settings("max_connections = 100")
@@ -254,6 +308,11 @@ def test_limit_of_descriptors_is_raised_and_what_is_missing_is_told(daemon):
     assert daemon.stop()[0] == 0
 
 
+@drill(
+    "slow loris",
+    made="20 connections that send a byte each 50 ms",
+    log="``hung up: no end of a request in time``",
+)
 @pytest.mark.full
 @KINDS
 def test_slow_sender_is_hung_up_on_beside_a_working_one(daemon, workers):
@@ -277,16 +336,20 @@ def test_slow_sender_is_hung_up_on_beside_a_working_one(daemon, workers):
     assert set(daemon.syslog.matching("warning=")) == {'warning="hung up: no end of a request in time", peer=unix'}
 
 
+@drill(
+    "a peer that sends and never reads",
+    made="10 sockets that are only written to; memory watched",
+    log="``hung up: answers not read in time``",
+    lost="the peer's own answers",
+)
 @pytest.mark.full
 @KINDS
 def test_peer_that_never_reads_costs_little_memory_and_is_hung_up_on(daemon, workers):
     """It asks and asks: its answers fill the kernel's buffer and a little of ours, then nobody reads it either."""
     start(daemon, workers, "request_seconds = 2")
-    assert daemon.process is not None
-    pids = [daemon.process.pid, *children_of(daemon.process.pid)]
     with ExitStack() as stack:
         (working,) = connect(stack, daemon, 1)
-        before = sum(map(resident_octets, pids))
+        before = kibibytes(daemon.pid)
         deaf = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(10)]
         for each in deaf:
             each.connect(os.fspath(daemon.socket))
@@ -302,13 +365,18 @@ def test_peer_that_never_reads_costs_little_memory_and_is_hung_up_on(daemon, wor
                 except (BrokenPipeError, ConnectionResetError):
                     deaf.remove(each)
             assert working.ask(ALICE) == "DUNNO"
-            most = max(most, sum(map(resident_octets, pids)))
+            most = max(most, kibibytes(daemon.pid))
             time.sleep(0.01)
         assert deaf == []
-        assert most - before < 10 * 1_000_000
+        assert most - before < 10 * 1000
     assert len(daemon.syslog.matching('warning="hung up: answers not read in time", peer=unix')) == 10
 
 
+@drill(
+    "a request without an end",
+    made="70 000 bytes of sender",
+    log="``hung up: a request of more than 65536 octets``",
+)
 def test_request_beyond_64_kib_is_hung_up_on(daemon):
     """Memory is bounded also where a request never ends."""
     start(daemon, 1)
@@ -319,6 +387,11 @@ def test_request_beyond_64_kib_is_hung_up_on(daemon):
     daemon.syslog.wait_for("hung up: a request of more than 65536 octets")
 
 
+@drill(
+    "an idle connection",
+    made="nothing sent for ``idle_seconds``",
+    client="nothing, smtpd connects again",
+)
 @pytest.mark.full
 def test_idle_connection_is_closed_without_a_word_in_the_log(daemon):
     """It is nobody's fault; the next question opens a new one."""
@@ -327,13 +400,3 @@ def test_idle_connection_is_closed_without_a_word_in_the_log(daemon):
         assert smtpd.ask(ALICE) == "DUNNO"
         smtpd.must_hang_up()
     assert daemon.syslog.matching("warning=") == []
-
-
-def children_of(pid: int) -> list[int]:
-    """The processes that *pid* has started."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def resident_octets(pid: int) -> int:
-    """How much memory the process has, but for what it shares with files."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()

@@ -19,8 +19,12 @@ from click.testing import CliRunner
 
 import policyd
 from policyd.cli import main
+from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, request
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon, until
+from tests.support.processes import tree
+from tests.support.processes import workers as workers_of
+from tests.support.running_daemon import Daemon
+from tests.support.waiting import LIMIT_SECONDS, until
 
 ALICE = request(recipient="alice@example.com")
 USER = "nobody"
@@ -66,13 +70,6 @@ def status_of(pid: int) -> dict[str, list[str]]:
     return {key: rest.split() for key, _, rest in (line.partition(":") for line in lines)}
 
 
-def processes_of(daemon: Daemon) -> list[int]:
-    """The daemon, and its workers."""
-    assert daemon.process is not None
-    pid = daemon.process.pid
-    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
-
-
 def start(daemon: Daemon, workers: int, *lines: str) -> None:
     """Start it; return when all workers are ready."""
     daemon.write_settings(f"workers = {workers}", *lines)
@@ -80,12 +77,17 @@ def start(daemon: Daemon, workers: int, *lines: str) -> None:
     until(lambda: len(daemon.syslog.matching("event=started")) == workers, "all workers")
 
 
+@drill(
+    "started as root",
+    made='``user = "nobody"``; /proc/PID/status of all processes',
+    log="``event=started``",
+)
 @KINDS
 def test_root_is_given_up_for_good_in_every_process(daemon, workers):
     """Whoever breaks into the daemon finds a user with nothing, and no way back."""
     start(daemon, workers)
     account = pwd.getpwnam(USER)
-    processes = processes_of(daemon)
+    processes = tree(daemon.pid)
     assert len(processes) == (1 if workers == 1 else 1 + workers)
     for pid in processes:
         status = status_of(pid)
@@ -102,12 +104,16 @@ def test_root_is_given_up_for_good_in_every_process(daemon, workers):
     assert not daemon.socket.exists()
 
 
+@drill(
+    "root's groups",
+    made='``group = "daemon"``',
+)
 @KINDS
 def test_group_and_the_users_other_groups_are_taken(daemon, workers):
     """Whatever groups root's shell had are gone."""
     group = grp.getgrnam("daemon")
     start(daemon, workers, 'group = "daemon"')
-    for pid in processes_of(daemon):
+    for pid in tree(daemon.pid):
         status = status_of(pid)
         assert status["Gid"] == [str(group.gr_gid)] * 4
         assert {*status["Groups"]} == {*map(str, os.getgrouplist(USER, group.gr_gid))}
@@ -115,6 +121,10 @@ def test_group_and_the_users_other_groups_are_taken(daemon, workers):
     assert (made.st_gid, stat.S_IMODE(made.st_mode)) == (group.gr_gid, 0o660)
 
 
+@drill(
+    "Postfix's group must get in",
+    made="folder 2750 nobody:mail",
+)
 def test_socket_gets_the_group_of_its_setgid_folder(daemon, folder):
     """As contrib/postfix/README.rst has it: the folder is the user's, and Postfix's group gets in."""
     queue = folder / "queue"
@@ -130,6 +140,12 @@ def test_socket_gets_the_group_of_its_setgid_folder(daemon, folder):
     assert not daemon.socket.exists()
 
 
+@drill(
+    "socket where only root may write",
+    made="folder 0755 of root, start and stop twice",
+    client="nothing after the start",
+    lost="the socket file stays until the next start",
+)
 @KINDS
 def test_socket_in_a_folder_of_roots_is_the_users_and_outlives_the_daemon(daemon, folder, workers):
     """Root can put it there, the user can't take it away: the next start does."""
@@ -145,6 +161,11 @@ def test_socket_in_a_folder_of_roots_is_the_users_and_outlives_the_daemon(daemon
         assert daemon.socket.is_socket()
 
 
+@drill(
+    "a privileged port",
+    made="listen on one",
+    log="``event=listening``",
+)
 def test_port_below_1024_is_bound_before_root_is_given_up(daemon):
     """The user could not."""
     for port in range(700, 800):
@@ -176,6 +197,14 @@ main(args=sys.argv[1:])
 """
 
 
+@drill(
+    "the program lies where only root reads",
+    made=(
+        "package in a 0700 folder, each import after the drop is watched; reason in three scripts, IDN sender, "
+        "junk, reloads, dead worker, garbage database"
+    ),
+    log="only the faults' own lines",
+)
 @KINDS
 def test_nothing_is_imported_once_root_is_given_up(daemon, folder, workers, monkeypatch):
     """The program may lie where only root can read it: what is left for later would fail at the worst moment."""
@@ -204,7 +233,7 @@ def test_nothing_is_imported_once_root_is_given_up(daemon, folder, workers, monk
     daemon.reload("the settings stay as they were")
     daemon.write_settings(f"workers = {workers}")
     if workers > 1:
-        os.kill(processes_of(daemon)[1], signal.SIGKILL)
+        os.kill(workers_of(daemon.pid)[0], signal.SIGKILL)
         until(lambda: len(daemon.syslog.matching("event=started")) == workers + 1, "the new worker")
     backup = folder / "site" / "backup.db"
     shutil.copy(daemon.database, backup)
@@ -217,6 +246,12 @@ def test_nothing_is_imported_once_root_is_given_up(daemon, folder, workers, monk
     assert watched.read_text() == ""
 
 
+@drill(
+    "settings root alone can read, at SIGHUP",
+    made="chmod 0600",
+    log="``the settings stay as they were: …: Permission denied``",
+    lost="the new settings",
+)
 @KINDS
 def test_settings_that_the_user_cannot_read_stay_as_they_were(daemon, workers):
     """Root could read them at the start; at SIGHUP nobody is root."""
@@ -233,6 +268,11 @@ def test_settings_that_the_user_cannot_read_stay_as_they_were(daemon, workers):
     assert line == 'warning="group is as it was; to change it\\x2c restart"'
 
 
+@drill(
+    "syslog restarted after the drop",
+    made="socket removed and made again",
+    log="goes on in the new socket",
+)
 def test_syslog_that_comes_back_is_found_by_the_new_user(daemon):
     """rsyslog is restarted once a night, by logrotate; the audit must go on."""
     start(daemon, 1)
@@ -248,6 +288,12 @@ def test_syslog_that_comes_back_is_found_by_the_new_user(daemon):
         assert b"action=DUNNO" in log.recv(8192)
 
 
+@drill(
+    "root without ``user``",
+    made="serve",
+    client="``default_action`` (no daemon)",
+    log="stderr, exit 78",
+)
 @as_root
 @KINDS
 def test_start_as_root_without_a_user_is_refused(plain, workers):
@@ -260,6 +306,12 @@ def test_start_as_root_without_a_user_is_refused(plain, workers):
     assert not plain.socket.exists()
 
 
+@drill(
+    "mistyped user or group",
+    made="serve",
+    client="``default_action`` (no daemon)",
+    log="stderr, exit 78",
+)
 @as_root
 def test_start_with_an_unknown_user_or_group_is_refused(plain):
     """With the command that makes it."""
@@ -274,6 +326,12 @@ def test_start_with_an_unknown_user_or_group_is_refused(plain):
     assert not plain.socket.exists()
 
 
+@drill(
+    "database of root's own",
+    made='serve with ``user = "nobody"``',
+    client="``default_action`` (no daemon)",
+    log="stderr, exit 69",
+)
 @as_root
 def test_database_that_the_user_cannot_read_is_told_before_anything_listens(plain):
     """Root's test with `policyd check` succeeds there, and the daemon would refuse every answer."""
@@ -284,12 +342,24 @@ def test_database_that_the_user_cannot_read_is_told_before_anything_listens(plai
     assert not plain.socket.exists()
 
 
+@drill(
+    "database of root's own in a folder of the user's",
+    made="serve with ``user``",
+    client="``default_action`` (no daemon)",
+    log="stderr, exit 69",
+)
 def test_database_of_roots_in_a_folder_of_the_users_is_told(daemon):
     """Somebody copied a backup there."""
     shutil.chown(daemon.database, "root", "root")
     assert daemon.refuse() == (69, f"policyd: {daemon.database}: the database can't be read: Permission denied\n")
 
 
+@drill(
+    "securebits that keep capabilities",
+    made="setpriv(1)",
+    client="``default_action`` (no daemon)",
+    log="stderr, exit 78",
+)
 def test_root_that_could_be_regained_is_noticed(daemon):
     """With such securebits a process keeps root's capabilities whoever it becomes: worse than root that shows."""
     words = ["setpriv", "--securebits=+no_setuid_fixup", *daemon.arguments("serve")]
@@ -300,6 +370,12 @@ def test_root_that_could_be_regained_is_noticed(daemon):
     assert not daemon.socket.exists()
 
 
+@drill(
+    "no CAP_SETUID",
+    made="setpriv(1)",
+    client="``default_action`` (no daemon)",
+    log="stderr, exit 78",
+)
 def test_root_without_the_capability_to_change_users_is_told(daemon):
     """So it is in a container that was made without."""
     words = ["setpriv", "--bounding-set=-setuid", "--inh-caps=-setuid", *daemon.arguments("serve")]
@@ -307,6 +383,12 @@ def test_root_without_the_capability_to_change_users_is_told(daemon):
     assert (done.returncode, done.stderr) == (78, f"policyd: user: can't become {USER}: Operation not permitted\n")
 
 
+@drill(
+    "started as a third user",
+    made='serve as nobody, ``user = "daemon"``',
+    client="``default_action`` (no daemon)",
+    log="stderr, exit 78",
+)
 def test_user_who_is_not_root_can_become_nobody_else(daemon):
     """The settings say one thing, the supervisor another: the administrator must know."""
     words = list(map(str, daemon.arguments("serve")))
@@ -322,6 +404,12 @@ def test_user_who_is_not_root_can_become_nobody_else(daemon):
     assert (done.returncode, done.stderr) == (78, f"policyd: {told}\n")
 
 
+@drill(
+    "database, -wal, -shm or -journal 0666",
+    made="chmod",
+    client="``default_action`` (no daemon)",
+    log="stderr, exit 69, of all commands",
+)
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
 def test_database_that_everybody_can_write_is_refused(plain, suffix):
     """Any user of the machine could decide whose mail is refused; no command relies on it either."""
@@ -336,6 +424,12 @@ def test_database_that_everybody_can_write_is_refused(plain, suffix):
     assert not plain.socket.exists()
 
 
+@drill(
+    "folder 0777",
+    made="chmod",
+    client="``default_action`` (no daemon)",
+    log="stderr, exit 69 (settings there: 78)",
+)
 def test_database_in_a_folder_that_everybody_can_write_is_refused(plain):
     """A file there can be replaced by anybody; and in one like /tmp, anybody can put a -wal beside it."""
     plain.folder.chmod(0o777)
@@ -353,6 +447,12 @@ def test_database_in_a_folder_that_everybody_can_write_is_refused(plain):
     assert plain.refuse() == (69, f"policyd: {plain.database}: {told}")
 
 
+@drill(
+    "settings 0646",
+    made="chmod",
+    client="``default_action`` (no daemon)",
+    log="stderr, exit 78, of all commands",
+)
 def test_settings_that_everybody_can_write_are_refused(plain):
     """They say where the database is."""
     plain.config.chmod(0o646)
@@ -362,6 +462,12 @@ def test_settings_that_everybody_can_write_are_refused(plain):
     assert (done.returncode, done.stderr) == (78, f"policyd: {plain.config}: {told}\n")
 
 
+@drill(
+    "settings or database 0666 at SIGHUP",
+    made="chmod on the running daemon",
+    log="``the settings stay as they were: …``",
+    lost="the new settings",
+)
 def test_files_that_everybody_can_write_are_noticed_at_sighup(plain):
     """The daemon goes on with what it read before."""
     plain.start()
@@ -374,6 +480,12 @@ def test_files_that_everybody_can_write_are_noticed_at_sighup(plain):
     assert plain.ask(ALICE) == "DUNNO"
 
 
+@drill(
+    "socket's folder 0777",
+    made="chmod",
+    client="``default_action`` (no daemon)",
+    log="stderr, exit 69",
+)
 def test_socket_in_a_folder_that_everybody_can_write_is_refused(plain):
     """Anybody could put a server of his own in its place, that has no objection to anything."""
     folder = plain.folder / "open"
@@ -384,6 +496,10 @@ def test_socket_in_a_folder_that_everybody_can_write_is_refused(plain):
     assert plain.refuse("--listen", f"unix:{endpoint}") == (69, f"policyd: can't listen on {endpoint}: {told}\n")
 
 
+@drill(
+    "spawn(8) with ``user`` set",
+    made="serve --stdio",
+)
 def test_spawned_daemon_is_who_started_it(daemon):
     """spawn(8) runs it as a user of its own, on the same settings."""
     done = subprocess.run(daemon.arguments("serve", "--stdio"), input=ALICE, capture_output=True, timeout=LIMIT_SECONDS)

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.activated import activated, held
+from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, OutOfStepError, request
-from tests.support.running_daemon import Daemon, until
+from tests.support.running_daemon import Daemon
+from tests.support.waiting import until
 
 UNLISTED = "REJECT 5.1.1 This address does not receive mail"
 RETRY_SECONDS = 1.0  # smtpd_policy_service_retry_delay
@@ -130,6 +132,14 @@ def check_answered_once(daemon: Daemon, askers: list[Asker], missing: int) -> No
     assert [line for line in daemon.syslog.matching("warning=") if "dropped=" not in line] == []
 
 
+@drill(
+    "the daemon is stopped, upgraded and started, five times, under 100 kept connections",
+    made=(
+        "SIGTERM and a new process on a listening socket that the test holds, as systemd does; 1 process and 3 workers"
+    ),
+    client="the answer, at most a second late",
+    log="``event=stopped``, ``event=started``; each question exactly once",
+)
 @pytest.mark.full
 @pytest.mark.parametrize("workers", [1, 3])
 def test_restart_under_load_loses_no_question_and_answers_none_twice(daemon, workers):
@@ -147,6 +157,23 @@ def test_restart_under_load_loses_no_question_and_answers_none_twice(daemon, wor
     check_answered_once(daemon, askers, missing)
 
 
+@drill(
+    "``kill -9`` of the daemon at random moments under load",
+    made=(
+        "SIGKILL five times, moments by a printed seed (POLICYD_SEED); socket held by the test; 1 process and 3 workers"
+    ),
+    client="the answer, late by a second and the start",
+    log="``event=started`` of the successor",
+    lost="nothing (lines of answers that were on their way may be there twice)",
+    case="systemd's socket",
+)
+@drill(
+    "``kill -9`` of a daemon without systemd: a stale socket file is in the way",
+    made="SIGKILL five times, the socket file stays",
+    client="``default_action`` until the successor runs, which is served by at once",
+    log="``event=started`` of the successor",
+    case="a socket of its own",
+)
 @pytest.mark.full
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("is_held", [True, False], ids=["systemd's socket", "a socket of its own"])

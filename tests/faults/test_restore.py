@@ -15,8 +15,10 @@ import pytest
 
 from policyd.store.schema import VERSION
 from tests.faults.test_database import GOOD, MALLORY, UNLISTED, answers, call, fill, must_not_answer, question
+from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon
+from tests.support.running_daemon import Daemon
+from tests.support.waiting import LIMIT_SECONDS
 
 
 @pytest.fixture
@@ -50,6 +52,13 @@ def names(daemon: Daemon) -> set[str]:
     return {each.name for each in daemon.folder.iterdir()} - {"policyd.toml", "policy.sock", "log"}
 
 
+@drill(
+    "the tables are restored from a backup",
+    made="``database restore`` under the running daemon",
+    client="the backup's answers at the next question",
+    log="``operation=database.restore``",
+    lost="nothing: what was replaced is kept beside the database",
+)
 def test_restored_tables_are_in_force_when_the_command_returns(daemon):
     """Without a restart, and on a connection that stands already; the change is in the journal, with its actor."""
     with FakeSmtpd(os.fspath(daemon.socket)) as smtpd:
@@ -65,6 +74,12 @@ def test_restored_tables_are_in_force_when_the_command_returns(daemon):
     daemon.syslog.wait_for("operation=database.restore")
 
 
+@drill(
+    "the wrong backup was restored",
+    made="``database restore`` of the file that was kept",
+    client="what it was before",
+    log="``operation=database.restore``",
+)
 def test_restore_is_taken_back_with_the_file_that_it_names(daemon):
     """Somebody takes the wrong backup: what was there is not lost."""
     daemon.command("mailbox", "add", "bob", "bob@example.com")
@@ -78,6 +93,11 @@ def test_restore_is_taken_back_with_the_file_that_it_names(daemon):
     assert call(daemon, "database", "check").status == 0
 
 
+@drill(
+    "somebody undoes a restore",
+    made="``undo`` of its changeset",
+    lost="nothing; the line names the command that takes it back",
+)
 def test_undo_of_a_restore_names_the_command_that_takes_it_back(daemon):
     """Object by object it can't be."""
     told = restore(daemon)
@@ -86,6 +106,11 @@ def test_undo_of_a_restore_names_the_command_that_takes_it_back(daemon):
     assert f"policyd database restore {daemon.database}.before-1" in ended.err
 
 
+@drill(
+    "a restore nobody was asked about",
+    made="without a terminal and ``--yes``",
+    lost="nothing; status 2",
+)
 def test_restore_is_asked_for(daemon):
     """Where nobody can be asked, nothing happens without --yes."""
     ended = call(daemon, "database", "restore", backup_of(daemon))
@@ -163,6 +188,14 @@ def at_rest(tmp_path) -> Iterator[Daemon]:
         yield daemon
 
 
+@drill(
+    "a file that is no sound backup of this version",
+    made=(
+        "missing, empty, garbage, text, cut off, spoiled, another program's, newer, older, tampered with, a "
+        "``-wal`` beside it, other pages, a pipe, a folder"
+    ),
+    lost="nothing; status 65, or 1 after what is wrong",
+)
 @pytest.mark.parametrize(("spoil", "status"), UNFIT.values(), ids=UNFIT)
 def test_file_that_is_no_sound_backup_is_refused_and_nothing_changes(at_rest, spoil, status):
     """It would be what mail is decided by a second later."""
@@ -177,6 +210,11 @@ def test_file_that_is_no_sound_backup_is_refused_and_nothing_changes(at_rest, sp
     assert names(daemon) == left
 
 
+@drill(
+    "the database as its own backup",
+    made="by its name, and by a link",
+    lost="nothing; status 1",
+)
 def test_database_is_no_backup_of_itself(at_rest):
     """By whatever name."""
     daemon = at_rest
@@ -206,6 +244,13 @@ SPOILED: dict[str, Callable[[Path], object]] = {
 }
 
 
+@drill(
+    "the database can't be opened",
+    made="deleted, emptied, cut off, garbage, spoiled, newer; then ``database restore``",
+    client="hang-up until the restore, then the backup's answers",
+    log="``hung up: …``; ``event=recovered``",
+    lost="nothing: what was there is kept",
+)
 @pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
 def test_database_that_can_not_be_opened_is_restored_too(daemon, spoil):
     """That is when a backup is needed most; what was there is kept for whoever can make something of it."""
@@ -224,6 +269,11 @@ def test_database_that_can_not_be_opened_is_restored_too(daemon, spoil):
     assert daemon.ask(question("bob")) == "DUNNO"
 
 
+@drill(
+    "``--database`` names another program's file",
+    made="``database restore``",
+    lost="nothing; status 69",
+)
 def test_other_programs_database_is_not_overwritten(at_rest):
     """A mistyped --database."""
     daemon = at_rest
@@ -235,6 +285,12 @@ def test_other_programs_database_is_not_overwritten(at_rest):
     assert other.read_bytes() == before
 
 
+@drill(
+    "readers while a large restore is written",
+    made="two connections compare tables over six restores",
+    client="answers go on",
+    lost="nothing: never a mix of both",
+)
 def test_readers_never_see_a_mix_of_both(daemon):
     """Restored forth and back under readers that compare two tables of different pages at each look."""
     big = daemon.folder / "big.csv"
@@ -269,6 +325,12 @@ def test_readers_never_see_a_mix_of_both(daemon):
     assert seen == {(1, 1), (3000, 3000)}
 
 
+@drill(
+    "a command writes while a restore begins",
+    made="``BEGIN IMMEDIATE``, released after 2 s",
+    client="answers go on",
+    lost="nothing: its change is in what is kept",
+)
 def test_restore_waits_for_its_turn_and_overwrites_no_change_unseen(daemon):
     """A command that was there first is done before, and is in what was kept."""
     with closing(sqlite3.connect(daemon.database, isolation_level=None)) as writer:
@@ -286,6 +348,11 @@ def test_restore_waits_for_its_turn_and_overwrites_no_change_unseen(daemon):
         assert ("late.example",) in kept.execute("SELECT name FROM domain").fetchall()
 
 
+@drill(
+    "``kill -9`` of a restore",
+    made="12 times at random moments (POLICYD_SEED)",
+    client="the old answers or the restored ones",
+)
 def test_killed_restore_is_done_or_was_never_begun(daemon):
     """At whatever moment; the next command finds whole tables, and the next restore is not in its way."""
     seed = int(os.environ.get("POLICYD_SEED", "0")) or random.randrange(2**32)
@@ -313,6 +380,11 @@ def test_killed_restore_is_done_or_was_never_begun(daemon):
     assert not [*daemon.folder.glob(".*draft*")]
 
 
+@drill(
+    "numbers of entries after a restore",
+    made="entries, restore, an entry",
+    lost="nothing: no number is given again",
+)
 def test_number_of_an_entry_is_never_given_again(at_rest):
     """An old line of the log names it."""
     daemon = at_rest
@@ -323,6 +395,11 @@ def test_number_of_an_entry_is_never_given_again(at_rest):
     assert numbers["@c.example"] == 4
 
 
+@drill(
+    "numbers of entries after a restore of a backup without entries",
+    made="two entries, restore, an entry",
+    lost="nothing: no number is given again",
+)
 def test_number_of_an_entry_is_never_given_again_where_the_backup_had_none(tmp_path):
     """SQLite keeps no number for a table that never had a row."""
     with Daemon(tmp_path) as daemon:

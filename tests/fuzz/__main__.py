@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[2] / "var" / "fuzz"
-INSTRUMENTED = [f"policyd.{name}" for name in ("wire", "server", "decide", "rules", "address", "reply", "audit")]
+INSTRUMENTED = [
+    *("policyd.wire", "policyd.daemon.server", "policyd.daemon.connection", "policyd.decide", "policyd.store.lookup"),
+    *("policyd.rules", "policyd.address", "policyd.reply", "policyd.audit"),
+]
 LONGEST = 4096  # octets of an input
 
 

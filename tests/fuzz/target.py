@@ -9,6 +9,8 @@ limit of a request.
 from collections.abc import Iterator
 from ipaddress import ip_network
 from itertools import cycle
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from twisted.internet.task import Clock
 
@@ -18,27 +20,31 @@ from policyd.decide import Decider
 from policyd.errors import StoreError
 from policyd.model import Action, Decision, Mode, Receive, Request, Rule
 from policyd.settings import AuditSettings, Format, Settings
+from policyd.store.database import Database, create_database
 from policyd.wire import REQUEST_LIMIT
 from tests.fuzz.oracles import must_be_audit_line, must_be_replies, must_be_warning, requests_in
+from tests.support.kept_lines import KeptLines
 from tests.support.strict_transport import Connection
-from tests.support.tables import MemoryTables
+from tests.support.tables import WatchedTables
 
 RUN = b"x" * (REQUEST_LIMIT - 200)
 DAMAGE = "/var/lib/policyd/policyd.db: damaged, action=DUNNO"
-HOSTILE_REASON = 'left", action="DUNNO\r\naction=DUNNO\n\n\u202e\0ẞ\udcff{sender} 4.7.1'
+HOSTILE_REASON = 'left", action="DUNNO\r\naction=DUNNO\n\n\u202e\0ẞ{sender} 4.7.1'
 Asked = tuple[Request, Decision | None]  # None where the database failed
 
 
-def _hostile_tables() -> MemoryTables:
+def _hostile_tables() -> WatchedTables:
     """Every rule can be met, and the administrator's own texts are no safer than the peer's."""
-    tables = MemoryTables()
+    path = Path(FOLDER.name) / "policyd.db"
+    create_database(Database.at(path))
+    tables = WatchedTables(path)
     tables.manage("example.com")
     for name in ("alice", "bob", "carol", "dave", "erin"):
         tables.add_mailbox(name, f"{name}@example.com")
     tables.add_address("alice", "a=b=c@example.com")
     tables.add_address("bob", "müller+x@example.com")
-    tables.change_mailbox("carol", receive=Receive.INSIDERS, reason=HOSTILE_REASON, accepted=frozenset({"p@b.example"}))
-    tables.change_mailbox("dave", receive=Receive.NOBODY, reason="ö" * 5000)
+    tables.restrict("carol", Receive.INSIDERS, HOSTILE_REASON, accepted=frozenset({"p@b.example"}))
+    tables.restrict("dave", Receive.NOBODY, "ö" * 5000)
     tables.block("alice", reason=HOSTILE_REASON, allowed=frozenset({"friend@b.example"}))
     tables.block("bob", to="carol", reason="")
     tables.block("erin", to="anyone", until=1)
@@ -47,6 +53,7 @@ def _hostile_tables() -> MemoryTables:
     return tables
 
 
+FOLDER = TemporaryDirectory()  # it goes with the process
 TABLES = _hostile_tables()
 PLAIN = Settings(origin="example.com")
 OPEN_TEXTS = Settings(
@@ -66,24 +73,13 @@ class Server:
     """The daemon without its reactor. It keeps what was asked, what was replied, and the lines of its audit."""
 
     def __init__(self, settings: Settings, format_: Format, trouble_at: int) -> None:
-        self.lines: list[str] = []
+        log = KeptLines()
+        self.lines = log.lines
         self.asked: list[Asked] = []
         self._trouble_at = trouble_at
         self._decider = Decider(settings, TABLES)
         self._clock = Clock()
-        self._factory = PolicyFactory(self, AuditLog(AuditSettings(format=format_), self), self._clock)
-
-    def send(self, _severity: int, line: str, _said_at: float = 0.0) -> bool:
-        """Be the audit's sink."""
-        self.lines.append(line)
-        return True
-
-    def fileno(self) -> int:
-        """There is nothing to wait for."""
-        return -1
-
-    def close(self) -> None:
-        """There is nothing to close."""
+        self._factory = PolicyFactory(self, AuditLog(AuditSettings(format=format_), log), self._clock)
 
     def decide(self, request: Request, now: int) -> Decision:
         """Decide, or fail as a damaged database does."""
@@ -93,7 +89,7 @@ class Server:
         try:
             decision = self._decider.decide(request, now)
         finally:
-            TABLES.mend()
+            TABLES.repair()
         self.asked[-1] = (request, decision)
         return decision
 

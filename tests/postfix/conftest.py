@@ -8,13 +8,13 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from .audit import Audit, listening_audit
+from .audit import Audit
 from .authentication import authentication
 from .daemon import USER, Daemon, unprivileged_command
 from .instance import Postfix, make_contrib_postfix, missing_for_postfix
@@ -69,21 +69,21 @@ def site(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def syslog(site: Path) -> Iterator[Audit]:
     """The mail log for policyd."""
-    with listening_audit(site / "log") as audit:
+    with closing(Audit(site / "log")) as audit:
         yield audit
 
 
 @pytest.fixture
 def audit(syslog: Audit) -> Audit:
     """What policyd wrote to the mail log since the test began."""
-    syslog.clear()
+    syslog.take()
     return syslog
 
 
 @pytest.fixture(scope="module")
 def daemon(request: pytest.FixtureRequest, postfix: Postfix, site: Path, syslog: Audit) -> Iterator[Daemon]:
     """policyd, running, with a new database that has the domain example.com."""
-    syslog.clear()
+    syslog.take()
     for left in site.glob("policyd.*"):
         left.unlink()
     endpoint = postfix.queue / "policyd" / "policyd.sock"
@@ -144,7 +144,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         if "postfix" in fixtures:
             report.sections.append(("Postfix's log", "\n".join(fixtures["postfix"].read_log().splitlines()[-40:])))
         if "syslog" in fixtures:
-            report.sections.append(("policyd's lines in the mail log", "\n".join(fixtures["syslog"].lines[-40:])))
+            report.sections.append(("policyd's lines in the mail log", "\n".join(fixtures["syslog"].lines()[-40:])))
         if "daemon" in fixtures:
             report.sections.append(("policyd's output", fixtures["daemon"].read_output()))
     return report

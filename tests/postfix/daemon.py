@@ -11,8 +11,7 @@ import sys
 from pathlib import Path
 
 from tests.support.activated import activated
-
-from .waiting import until
+from tests.support.waiting import until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 USER = "nobody"  # whom the daemon becomes, and spawn(8) runs it as

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from .waiting import until
+from tests.support.waiting import until
 
 CONTRIB = Path(__file__).resolve().parents[2] / "contrib" / "postfix"
 LIFETIME_SECONDS = 900  # an instance that nobody stopped ends by itself

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.waiting import until
+
 from .audit import Audit
 from .daemon import Daemon
 from .replies import ACCEPTED, refused, unavailable
 from .smtp import Session
-from .waiting import until
 
 pytestmark = pytest.mark.postfix
 
@@ -70,7 +71,7 @@ def test_sighup_with_wrong_settings_changes_nothing(outsider: Session, daemon: D
     """A slip of the editor doesn't take the mail down with it, and the mail log says what was wrong."""
     daemon.write_settings(mode="monitro")
     daemon.reload()
-    assert str(daemon.config) in audit.line("monitro")
+    assert str(daemon.config) in audit.wait_for("monitro")
     assert outsider.ask("nosuch@example.com") == REFUSED
 
 

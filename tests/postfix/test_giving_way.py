@@ -6,6 +6,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.support.drills import drill
+
 from .audit import Audit
 from .conftest import Connect
 from .daemon import Daemon
@@ -18,6 +20,12 @@ PLACES = 4
 REFUSED = refused("unlisted-recipient", "nosuch@example.com")
 
 
+@drill(
+    "all places taken by a local user while smtpd's connection is idle",
+    made="twice as many silent connections as ``max_connections``, beside a real Postfix, with one worker and two",
+    client="its answer, never 451: smtpd connects again",
+    log="a warning that idle connections give way",
+)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_postfix_whose_idle_connection_gave_way_gets_its_answers(
     daemon: Daemon, connect: Connect, audit: Audit, workers: int
@@ -34,6 +42,6 @@ def test_postfix_whose_idle_connection_gave_way_gets_its_answers(
             for _ in range(2 * PLACES):
                 peer = stack.enter_context(socket.socket(socket.AF_UNIX))
                 peer.connect(str(daemon.endpoint))
-            assert audit.line("idle ones give way")
+            assert audit.wait_for("idle ones give way")
             assert session.ask("nosuch@example.com") == REFUSED
             assert session.ask("postmaster@example.com") == "250 2.1.5 Ok"

@@ -7,12 +7,13 @@ from contextlib import closing
 
 import pytest
 
+from tests.support.waiting import until
+
 from .audit import Audit
 from .conftest import Connect
 from .daemon import Daemon
 from .replies import ACCEPTED, refused
 from .smtp import Session
-from .waiting import until
 
 pytestmark = pytest.mark.postfix
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.activated import held
+from tests.support.drills import drill
+from tests.support.waiting import until
 
 from .audit import Audit
 from .daemon import Daemon
 from .instance import Postfix
 from .replies import ACCEPTED, refused
 from .smtp import OUTSIDE, Session
-from .waiting import until
 
 pytestmark = [pytest.mark.postfix, pytest.mark.full]
 
@@ -62,7 +63,7 @@ def wait_for_mails(senders: list[Sender]) -> None:
 @pytest.fixture
 def stopped(postfix: Postfix, site: Path, syslog: Audit) -> Daemon:
     """policyd, not running, with a new database."""
-    syslog.clear()
+    syslog.take()
     for left in site.glob("policyd.*"):
         left.unlink()
     daemon = Daemon(site, postfix.queue / "policyd" / "policyd.sock", {})
@@ -71,6 +72,13 @@ def stopped(postfix: Postfix, site: Path, syslog: Audit) -> Daemon:
     return daemon
 
 
+@drill(
+    "the daemon is restarted five times, under a real Postfix and 8 SMTP clients",
+    made="SIGTERM and start on the held socket",
+    client="no 4xx or 5xx but policyd's own",
+    log="``event=stopped``, ``event=started``",
+    lost="nothing: each accepted mail is delivered exactly once",
+)
 def test_restart_costs_no_client_an_answer_and_no_mail(stopped: Daemon, postfix: Postfix, syslog: Audit) -> None:
     """Nobody is told to try again, nobody slips in, and each mail that was taken is delivered once."""
     daemon, stop = stopped, threading.Event()

@@ -16,6 +16,7 @@ from policyd.model import Request
 from policyd.settings import Settings
 from policyd.store.database import Database
 from policyd.store.lookup import Lookup
+from tests.support.drills import drill
 
 from .daemon import Daemon
 from .instance import Postfix, find_program
@@ -78,6 +79,11 @@ BYTES = [
 ]
 
 
+@drill(
+    "all of Unicode in local parts and domains",
+    made="each code point, folded by a real postmap(1)",
+    client="what Postfix takes for one is one",
+)
 def test_every_code_point_folds_as_postmap_folds_it(tmp_path: Path) -> None:
     """In local parts and in domains, whatever Postfix's maps take for one is one for policyd: all of Unicode."""
     if not find_program("postmap"):
@@ -176,6 +182,15 @@ def reply(
         return session.command_bytes(b"RCPT TO:<" + recipient + b">")
 
 
+@drill(
+    "a domain that Postfix takes for another: full case folding, a second parsing, octal numbers in literals",
+    made=(
+        r"``RCPT TO:<bob@straße.example>``, ``ẞ``, ``ς``, ``♥``, ``exam\\ple.com``, ``[0177.0.0.01].`` and more, at "
+        "a real Postfix that delivers each to bob"
+    ),
+    client="bob's restriction",
+    log="the decision",
+)
 @pytest.mark.parametrize("recipient", BOB)
 def test_what_postfix_delivers_to_bob_is_refused_as_mail_to_bob(same: Postfix, recipient: str) -> None:
     """Postfix takes mail for each of these spellings: left to itself it would be delivered."""
@@ -183,6 +198,12 @@ def test_what_postfix_delivers_to_bob_is_refused_as_mail_to_bob(same: Postfix, r
     assert RESTRICTED in reply(same, recipient.encode(), options=" SMTPUTF8")
 
 
+@drill(
+    "bytes that are not UTF-8 in the extension, or an extension as long as a line",
+    made=r"``RCPT TO:<bob+\xff@example.com>`` at a real Postfix with ``smtputf8_enable = no``",
+    client="the answer for bob; of an open mailbox, no false 5.1.1",
+    log="the decision",
+)
 @pytest.mark.parametrize("recipient", BYTES)
 def test_no_bytes_in_an_extension_open_a_mailbox(ascii_only: Postfix, policyd: Daemon, recipient: bytes) -> None:
     """And none close one: kim, who is open, gets what comes with the same extension."""
@@ -193,6 +214,12 @@ def test_no_bytes_in_an_extension_open_a_mailbox(ascii_only: Postfix, policyd: D
     policyd.command("domain", "set", "example.com", "--unlisted", "accept")
 
 
+@drill(
+    "a blocked sender in a domain that Postfix takes for another, or with bytes that are not UTF-8 in the extension",
+    made=r"``MAIL FROM:<eve@straße.example>``, ``eve+\xff@`` and more, at a real Postfix",
+    client="the refusal",
+    log="the decision",
+)
 def test_blocked_sender_cannot_hide_behind_bytes_or_letters(
     same: Postfix, ascii_only: Postfix, policyd: Daemon
 ) -> None:
@@ -246,6 +273,16 @@ class Rewriter:
         return word.decode("utf-8", "replace")
 
 
+@drill(
+    "addresses put together at random of names, domains, delimiters and routes such as "
+    "``bob%example.com@mx.example.com``",
+    made="each is resolved by a real trivial-rewrite(8) and by policyd",
+    client=(
+        "bob's restriction wherever Postfix would deliver to bob; who is blocked to ``outside`` is refused wherever "
+        "it relays"
+    ),
+    log="the decision",
+)
 def test_whatever_trivial_rewrite_takes_for_bob_is_bob_and_what_leaves_is_outside(
     same: Postfix, policyd: Daemon
 ) -> None:

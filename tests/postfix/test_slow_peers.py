@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.support.drills import drill
 from tests.support.fake_smtpd import request
 
 from .conftest import Connect
@@ -59,6 +60,12 @@ def request_octets() -> Iterator[bytes]:
         yield bytes([octet])
 
 
+@drill(
+    "1 000 slow-loris connections beside a real Postfix",
+    made="1 000 sockets on the socket that Postfix uses, a thread trickles bytes",
+    client="mail accepted, refused and delivered within half a second",
+    log="each decision",
+)
 @pytest.mark.usefixtures("slow_peers")
 def test_thousand_slow_peers_beside_a_working_postfix(connect: Connect, postfix: Postfix) -> None:
     """Mail is accepted, refused and delivered as ever, on sessions from before and new ones."""

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.drills import drill
+
 from .daemon import CHECKOUT, Daemon
 from .instance import Postfix
 from .smtp import Session
@@ -32,6 +34,12 @@ def tables(daemon: Daemon) -> None:
     daemon.command("mailbox", "restrict", "bob", "--receive", "nobody")
 
 
+@drill(
+    "a recipient whose domain is missing, or another name of the host",
+    made="``RCPT TO`` plain ``bob``, at ``localhost``, at the host's name and at its literal, with a real Postfix",
+    client="the refusal of bob's restriction, or 5.1.1",
+    log="each decision",
+)
 @pytest.mark.parametrize("way", WAYS)
 def test_no_way_leads_past_a_restriction(outsider: Session, way: str) -> None:
     """Postfix delivers each of these to bob: one that policyd lets through makes the restriction worthless."""

@@ -10,11 +10,12 @@ from random import Random
 from tests.soaking import commands
 from tests.soaking.expected import Box, World
 from tests.soaking.load import Probe
-from tests.soaking.processes import is_alive, tree
 from tests.soaking.questions import NAMES
 from tests.soaking.record import Record
 from tests.soaking.timeline import Timeline
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon, until
+from tests.support.processes import is_alive, tree
+from tests.support.running_daemon import Daemon
+from tests.support.waiting import LIMIT_SECONDS, until
 
 _PROBES = 8
 
@@ -38,8 +39,7 @@ class Drill:
     @property
     def pid(self) -> int:
         """The daemon's."""
-        assert self.daemon.process is not None
-        return self.daemon.process.pid
+        return self.daemon.pid
 
     def read_log(self) -> None:
         """Take what the audit has said since."""

@@ -11,9 +11,10 @@ from contextlib import suppress
 from random import Random
 
 from tests.soaking.drill import Drill
-from tests.soaking.processes import is_alive, tree
 from tests.support.fake_smtpd import request
-from tests.support.running_daemon import LIMIT_SECONDS, Syslog, until
+from tests.support.processes import is_alive, tree
+from tests.support.running_daemon import Syslog
+from tests.support.waiting import LIMIT_SECONDS, until
 
 _LOCK = """
 import sqlite3, sys

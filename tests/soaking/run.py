@@ -12,9 +12,10 @@ from tests.soaking.drill import Drill
 from tests.soaking.expected import Box
 from tests.soaking.faults import FAULTS, RESTARTS, end_and_start
 from tests.soaking.load import PACES, Load
-from tests.soaking.processes import descriptors, kibibytes
 from tests.soaking.record import Record
-from tests.support.running_daemon import Daemon, until
+from tests.support.processes import descriptors, kibibytes
+from tests.support.running_daemon import Daemon
+from tests.support.waiting import until
 
 _FAULT_SHARE = 0.15  # of the operations
 _TELL_SECONDS = 10.0

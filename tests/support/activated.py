@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.running_daemon import until
+from tests.support.waiting import until
 
 
 def activated(command: Sequence[str | Path], *sockets: socket.socket, name: str = "policy") -> list[str]:

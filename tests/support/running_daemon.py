@@ -7,29 +7,18 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
 
 from click.testing import CliRunner
 
 from policyd.cli import main
 from tests.support.fake_smtpd import FakeSmtpd
+from tests.support.waiting import LIMIT_SECONDS, until
 
-LIMIT_SECONDS = 60
+_HEADER = re.compile(r"<\d+>\w{3} [ \d]\d \d\d:\d\d:\d\d policyd\[\d+\]: ")
 IS_ROOT = os.geteuid() == 0
-T = TypeVar("T")
-
-
-def until(probe: Callable[[], T], what: str) -> T:
-    """The first true answer of *probe*, asked again and again for a bounded time."""
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while not (answer := probe()):
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.01)
-    return answer
 
 
 def free_port() -> int:
@@ -48,6 +37,7 @@ class Syslog:
         self._socket.bind(str(path))
         path.chmod(0o666)
         self._lines: list[str] = []
+        self.header = ""  # what the last line began with
         self._may_read = threading.Event()
         self._may_read.set()
         self._reader = threading.Thread(target=self._read)
@@ -89,7 +79,10 @@ class Syslog:
 
     def _read(self) -> None:
         while datagram := self._socket.recv(65536):
-            self._lines.append(re.sub(r"^<\d+>\w{3} [ \d]\d \d\d:\d\d:\d\d policyd\[\d+\]: ", "", datagram.decode()))
+            text = datagram.decode()
+            header = _HEADER.match(text)
+            self.header = header[0] if header else ""
+            self._lines.append(text.removeprefix(self.header))
             self._may_read.wait()
 
 
@@ -122,6 +115,12 @@ class Daemon:
             if self.process.stderr is not None:
                 self.process.stderr.close()
         self.syslog.close()
+
+    @property
+    def pid(self) -> int:
+        """The process that was started: the daemon, or the parent of its workers."""
+        assert self.process is not None
+        return self.process.pid
 
     def write_settings(
         self, *lines: str, listen: Sequence[str] = (), decisions: str = "all", origin: str | None = "mx.example.net"

@@ -16,6 +16,7 @@ from policyd.records import KEEP, BlockRow, DomainRow, ListEdit, MailboxRow, Mod
 from policyd.transfer import csv_table
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.values import CellError, split_list, typed
+from tests.support.drills import drill
 from tests.support.tables_strategies import FixedTables, patterns, tables
 from tests.support.transfer_reading import problem_of, read_all, rows_of, rows_of_tables, written
 
@@ -282,6 +283,10 @@ _SIGNS = ["=", "+", "-", "@", "'", "''", "'=", "'-", "\\-", ""]
 _FORMULAS = st.builds("{}{}".format, st.sampled_from(_SIGNS), st.text("=+-@' a1\\"))
 
 
+@drill(
+    "a cell that a spreadsheet runs as a formula",
+    made="reasons that begin with each of its signs, exported as ``csv`` and read again",
+)
 @given(_FORMULAS, _FORMULAS)
 def test_no_cell_begins_as_a_formula_and_each_is_read_back(reason, comment):
     """A spreadsheet runs what begins with such a sign; the import gives back what was exported."""

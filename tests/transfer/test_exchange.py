@@ -3,8 +3,7 @@
 import io
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -16,6 +15,7 @@ from policyd.records import KEEP, BlockRow, ListEdit, MailboxRow, Mode, Notice, 
 from policyd.transfer import exchange
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.text import LINE_LIMIT
+from tests.support.tables_strategies import FixedTables
 
 FULL = (
     "Obj-Class,Mode,Directory Name,E-mail Addresses,Secondary-Proxy-Addresses,"
@@ -598,30 +598,12 @@ def test_no_octets_raise_but_a_transfer_error(octets, start):
 # Writing
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Tables in memory."""
-
-    all_domains: tuple[Domain, ...] = ()
-    all_mailboxes: tuple[tuple[Mailbox, tuple[str, ...]], ...] = ()
-    all_blocked: tuple[BlockedSender, ...] = ()
-
-    def domains(self) -> Iterator[Domain]:
-        return iter(self.all_domains)
-
-    def mailboxes(self) -> Iterator[tuple[Mailbox, tuple[str, ...]]]:
-        return iter(self.all_mailboxes)
-
-    def blocked_senders(self) -> Iterator[BlockedSender]:
-        return iter(self.all_blocked)
-
-
-def write(tables: Held) -> tuple[str, Counter[str]]:
+def write(tables: FixedTables) -> tuple[str, Counter[str]]:
     lost: Counter[str] = Counter()
     return "".join(exchange.write(tables, lost)), lost
 
 
-def held(found: list[Record]) -> Held:
+def held(found: list[Record]) -> FixedTables:
     """The tables that records make of empty ones. Names among accepted senders stand for their addresses."""
     boxes = [each for record in found for each in record.rows if isinstance(each, MailboxRow)]
     owned = {box.name: box.addresses.add for box in boxes if isinstance(box.addresses, ListEdit)}
@@ -634,17 +616,17 @@ def held(found: list[Record]) -> Held:
         rejected = box.rejected.add if isinstance(box.rejected, ListEdit) else ()
         blocked += [BlockedSender(name, recipients=Recipients.MAILBOX, to_mailbox=box.name) for name in rejected]
     blocked += [BlockedSender(each.sender) for record in found for each in record.rows if isinstance(each, BlockRow)]
-    return Held((), tuple(mailboxes), tuple(blocked))
+    return FixedTables((), tuple(mailboxes), tuple(blocked))
 
 
 def test_tables_are_written_as_exchange_writes_them():
     """A file for Exchange's own import, and for ours."""
-    tables = Held(
-        all_mailboxes=(
+    tables = FixedTables(
+        held_mailboxes=(
             (Mailbox("Doe, John"), ("jdoe@x.org", "j d@x.org")),
             (Mailbox("DOM\\50%", Receive.NOBODY, accepted=frozenset({"jdoe@x.org", "j d@x.org"})), ()),
         ),
-        all_blocked=(
+        held_entries=(
             BlockedSender("DOM\\50%"),
             BlockedSender("DOM\\50%", recipients=Recipients.MAILBOX, to_mailbox="Doe, John"),
         ),
@@ -661,12 +643,12 @@ def test_tables_are_written_as_exchange_writes_them():
         r"Connector,Update,Internet Mail Service,,,,DOM\\50\%",
         "",
     ]
-    assert held(records(text)) == replace(tables, all_blocked=(tables.all_blocked[1], tables.all_blocked[0]))
+    assert held(records(text)) == replace(tables, held_entries=(tables.held_entries[1], tables.held_entries[0]))
 
 
 def test_many_blocked_senders_are_several_rows():
     """One row would be longer than a reader takes."""
-    tables = Held(all_blocked=tuple(BlockedSender(f"user{n}") for n in range(250)))
+    tables = FixedTables(held_entries=tuple(BlockedSender(f"user{n}") for n in range(250)))
     text, _ = write(tables)
     assert text.count("Connector") == 3
     assert held(records(text)) == tables
@@ -674,7 +656,7 @@ def test_many_blocked_senders_are_several_rows():
 
 def test_what_the_format_cant_say_is_counted():
     """Nobody should believe that a restriction went along when it didn't."""
-    tables = Held(
+    tables = FixedTables(
         (Domain("x.org"),),
         (
             (Mailbox("a", Receive.NOBODY, "gone", 9, "left", frozenset({"@y.org", "b1@x.org"})), ()),
@@ -703,7 +685,7 @@ def test_what_the_format_cant_say_is_counted():
         "exception": 1,
         "creation": 1,
     }
-    assert held(records(text)) == Held(
+    assert held(records(text)) == FixedTables(
         (),
         ((Mailbox("a"), ()), (Mailbox("b"), ("b1@x.org", "b2@x.org")), (Mailbox("c"), ("c@x.org",))),
         (BlockedSender("a"),),
@@ -717,7 +699,7 @@ LOCALS = st.text(st.sampled_from('ab"\\%, .é<>~'), min_size=1, max_size=5)
 
 
 @st.composite
-def all_tables(draw) -> Held:
+def all_tables(draw) -> FixedTables:
     """Tables that the format can say."""
     names = draw(st.lists(NAMES, min_size=1, max_size=5, unique_by=str.casefold))
     parts = draw(st.lists(LOCALS, max_size=10, unique=True))
@@ -735,7 +717,7 @@ def all_tables(draw) -> Held:
         BlockedSender(name, recipients=Recipients.MAILBOX if to else Recipients.OUTSIDE, to_mailbox=to)
         for to, name in draw(pairs)
     ]
-    return Held((), tuple(mailboxes), tuple(blocked))
+    return FixedTables((), tuple(mailboxes), tuple(blocked))
 
 
 @given(all_tables())
@@ -744,6 +726,6 @@ def test_what_is_written_is_read_back(tables):
     text, lost = write(tables)
     assert lost == {}
     back = held(records(text))
-    assert back.all_mailboxes == tables.all_mailboxes
-    assert set(back.all_blocked) == set(tables.all_blocked)
-    assert len(back.all_blocked) == len(tables.all_blocked)
+    assert back.held_mailboxes == tables.held_mailboxes
+    assert set(back.held_entries) == set(tables.held_entries)
+    assert len(back.held_entries) == len(tables.held_entries)

@@ -17,8 +17,10 @@ from policyd.records import KEEP, ListEdit, MailboxRow, Record
 from policyd.transfer import ldif
 from policyd.transfer.formats import ReadOptions
 from tests.support.fake_smtpd import request
-from tests.support.running_daemon import LIMIT_SECONDS, Daemon
+from tests.support.running_daemon import Daemon
 from tests.support.slapd import EXPORTED, SUFFIX, Directory, run_directory
+from tests.support.tables_strategies import FixedTables
+from tests.support.waiting import LIMIT_SECONDS
 
 PEOPLE = f"""\
 dn: ou=people,{SUFFIX}
@@ -111,20 +113,16 @@ def test_export_of_some_attributes_leaves_the_rest_as_it_is(directory):
 def test_what_is_written_loads_into_a_directory_server(tmp_path):
     """Nobody is locked in: ldapadd takes the export, and what the server gives out again says the same."""
 
-    class Tables:
-        def domains(self):
-            return iter(())
-
-        def mailboxes(self):
-            yield Mailbox("älice, a+b"), ("alice@example.test", "a.able@example.test")
-            yield Mailbox("bob", Receive.INSIDERS, accepted=frozenset({"x@elsewhere.test"})), ("b b@example.test",)
-            yield Mailbox("carol", Receive.NOBODY), ()
-
-        def blocked_senders(self):
-            return iter(())
-
+    bob = Mailbox("bob", Receive.INSIDERS, accepted=frozenset({"x@elsewhere.test"}))
+    tables = FixedTables(
+        held_mailboxes=(
+            (Mailbox("älice, a+b"), ("alice@example.test", "a.able@example.test")),
+            (bob, ("b b@example.test",)),
+            (Mailbox("carol", Receive.NOBODY), ()),
+        )
+    )
     lost: Counter[str] = Counter()
-    text = "".join(ldif.write(Tables(), lost))
+    text = "".join(ldif.write(tables, lost))
     text = text.replace("objectClass: inetOrgPerson", "objectClass: inetOrgPerson\nobjectClass: mailRecipient")
     assert lost == {}
     with run_directory(tmp_path / "slapd") as running:

@@ -2,8 +2,6 @@
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from string import ascii_lowercase
 
@@ -19,7 +17,9 @@ from policyd.transfer import ldif
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.ldif import entries, people
 from policyd.transfer.ldif.names import escape_value, name_key, parse_name
+from tests.support.tables_strategies import FixedTables
 
+DOMAIN = Domain("example.test")
 DATA = Path(__file__).parents[1] / "data"
 
 ALICE = "dn: uid=alice,ou=people\nuid: alice\nmail: alice@example.test\n"
@@ -562,29 +562,11 @@ def test_no_file_makes_the_reader_fail_otherwise_than_it_says(text):
 # Writing
 
 
-@dataclass
-class Held:
-    """Tables that are a few lists."""
-
-    held: Sequence[tuple[Mailbox, tuple[str, ...]]]
-    blocked: Sequence[BlockedSender]
-    domain: Domain = field(default_factory=lambda: Domain("example.test"))
-
-    def domains(self) -> Iterator[Domain]:
-        yield self.domain
-
-    def mailboxes(self) -> Iterator[tuple[Mailbox, tuple[str, ...]]]:
-        yield from self.held
-
-    def blocked_senders(self) -> Iterator[BlockedSender]:
-        yield from self.blocked
-
-
 def test_written_entries_are_those_of_inetorgperson():
     lost: Counter[str] = Counter()
     mailbox = Mailbox("Müller, B.", Receive.INSIDERS, accepted=frozenset({"x@y.test"}))
     blocked = BlockedSender("Müller, B.", recipients=Recipients.MAILBOX, to_mailbox="Müller, B.")
-    text = "".join(ldif.write(Held([(mailbox, ("b b@example.test",))], [blocked]), lost))
+    text = "".join(ldif.write(FixedTables((DOMAIN,), ((mailbox, ("b b@example.test",)),), (blocked,)), lost))
     assert lost == {"domain": 1}
     assert text == (
         "version: 1\n\n"
@@ -603,16 +585,17 @@ def test_written_entries_are_those_of_inetorgperson():
 
 def test_what_a_directory_cannot_say_is_counted():
     lost: Counter[str] = Counter()
-    held = [
+    held = (
         (Mailbox("a", Receive.NOBODY, "gone", 1, "x", frozenset({"@x.test", "b@x.test"})), ("a@example.test",)),
         (Mailbox("b", accepted=frozenset({"b@x.test"})), ("b@example.test",)),
-    ]
-    blocked = [
+    )
+    blocked = (
         BlockedSender("a"),
         BlockedSender(pattern="@x.test", recipients=Recipients.MAILBOX, to_mailbox="a"),
         BlockedSender("b", "", Recipients.MAILBOX, "a", "r", 1, "c", frozenset({"@y.test"}), 1, "root"),
-    ]
-    "".join(ldif.write(Held(held, blocked, Domain("example.test", Unlisted.ACCEPT)), lost))
+    )
+    domain = Domain("example.test", Unlisted.ACCEPT)
+    "".join(ldif.write(FixedTables((domain,), held, blocked), lost))
     assert lost == {
         "domain": 1, "unlisted": 1, "reason": 2, "until": 2, "comment": 2,
         "accepted-sender": 2, "blocked-sender": 2, "except": 1, "created": 1,
@@ -625,7 +608,7 @@ ADDRESSES = st.tuples(LOCALS, st.sampled_from(["x.test", "example.test", "[192.0
 
 
 @st.composite
-def tables(draw) -> Held:
+def tables(draw) -> FixedTables:
     """Tables with nothing in them that LDIF can't say."""
     names = draw(st.lists(NAMES.filter(_can_be_a_name), max_size=4, unique_by=fold))
     held, blocked = [], []
@@ -640,7 +623,7 @@ def tables(draw) -> Held:
             blocked.append(
                 BlockedSender("" if is_pattern else sender, sender if is_pattern else "", Recipients.MAILBOX, name)
             )
-    return Held(held, blocked)
+    return FixedTables((DOMAIN,), tuple(held), tuple(blocked))
 
 
 def _can_be_a_name(text: str) -> bool:
@@ -655,10 +638,10 @@ def test_what_is_written_is_read_back(written):
     lost: Counter[str] = Counter()
     found = {row.name: row for row in rows("".join(ldif.write(written, lost)))}
     assert lost == {"domain": 1}
-    assert list(found) == [mailbox.name for mailbox, _ in written.held]
-    for mailbox, addresses in written.held:
+    assert list(found) == [mailbox.name for mailbox, _ in written.held_mailboxes]
+    for mailbox, addresses in written.held_mailboxes:
         row = found[mailbox.name]
-        rejected = {entry.sender for entry in written.blocked if entry.to_mailbox == mailbox.name}
+        rejected = {entry.sender for entry in written.held_entries if entry.to_mailbox == mailbox.name}
         assert row.addresses == (holds(*addresses) if addresses else KEEP)
         assert row.receive == (KEEP if mailbox.receive is Receive.ANYONE else mailbox.receive)
         assert set(_added(row.accepted)) == mailbox.accepted

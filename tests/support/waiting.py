@@ -4,14 +4,14 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+LIMIT_SECONDS = 60
 Answer = TypeVar("Answer")
 
 
-def until(probe: Callable[[], Answer], what: str, seconds: float = 60) -> Answer:
+def until(probe: Callable[[], Answer], what: str, seconds: float = LIMIT_SECONDS) -> Answer:
     """The first true answer of *probe*; after *seconds* an AssertionError that says *what* was awaited."""
     deadline = time.monotonic() + seconds
     while not (answer := probe()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds:g} s in vain for {what}")
-        time.sleep(0.02)
+        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
+        time.sleep(0.01)
     return answer

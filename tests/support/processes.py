@@ -1,12 +1,18 @@
-"""What the daemon's processes use: memory and descriptors."""
+"""The processes of a running daemon, and what they use: processor, memory and descriptors."""
 
+import os
 import re
 from pathlib import Path
 
 
+def workers(pid: int) -> list[int]:
+    """The processes that *pid* has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def tree(pid: int) -> list[int]:
     """The process *pid* and its workers."""
-    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    return [pid, *workers(pid)]
 
 
 def is_alive(pid: int) -> bool:
@@ -15,6 +21,12 @@ def is_alive(pid: int) -> bool:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def cpu_seconds(pid: int) -> float:
+    """What the process and its workers have used so far."""
+    stats = [Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in tree(pid)]
+    return sum(int(stat[11]) + int(stat[12]) for stat in stats) / os.sysconf("SC_CLK_TCK")
 
 
 def kibibytes(pid: int) -> int:
