@@ -11,7 +11,7 @@ from typing import Any, assert_never
 
 from policyd.model import Change, Decision, Request
 from policyd.printable import code, printable
-from policyd.settings import AuditSettings, Decisions, Format
+from policyd.settings import AuditSettings, Decisions, LineFormat
 from policyd.syslog import (
     INFO,
     NOTICE,
@@ -85,7 +85,7 @@ class AuditLog:
         values = _decision_values(request, decision, milliseconds)
 
         # Most requests are let through with nothing to escape: their line costs one format and one match.
-        if self._settings.format is Format.TEXT and not (
+        if self._settings.format is LineFormat.TEXT and not (
             decision.is_refused or decision.entry or decision.reason or decision.text
         ):
             line = _PERMITTED_LINE % values
@@ -164,9 +164,9 @@ class AuditLog:
 
     def _line(self, fields: Mapping[str, Field]) -> str:
         match self._settings.format:
-            case Format.TEXT:
+            case LineFormat.TEXT:
                 render = _text_line
-            case Format.JSON:
+            case LineFormat.JSON:
                 render = _json_line
             case _:
                 assert_never(self._settings.format)

@@ -270,7 +270,7 @@ def _check_settings(spot: _Spot, status: os.stat_result) -> None:
     _check_folders(spot, is_sticky_enough=True)
 
 
-def check_database(path: Path) -> None:
+def check_permissions(path: Path) -> None:
     """Raises StoreError if others could write the database at *path*, what SQLite keeps beside it, or its folders.
 
     Where root asks, also if others than root and the owner of the folder could swap one of the folders. What is not
@@ -285,10 +285,10 @@ def check_database(path: Path) -> None:
         for each, status in _files_of(spot):
             if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IWOTH:
                 raise UntrustedError(each, _everybody_writes(each, status))
-    check_planted(path)
+    refuse_planted(path)
 
 
-def check_planted(path: Path) -> None:
+def refuse_planted(path: Path) -> None:
     """Raises StoreError if the database at *path*, or what is beside it, is no file, or made by somebody else."""
     with _refusing(path), _found(path) as spot:
         owner = spot.folders[-1][1].st_uid

@@ -10,7 +10,7 @@ from enum import StrEnum
 from policyd.model import Receive, Unlisted
 
 
-class Mode(StrEnum):
+class RowMode(StrEnum):
     """What a row wants of its object. Source: Q155414, the column Mode."""
 
     CREATE = "create"  # must not be there
@@ -45,7 +45,7 @@ class DomainRow:
     """A managed domain."""
 
     name: str
-    mode: Mode = Mode.UPDATE
+    mode: RowMode = RowMode.UPDATE
     unlisted: Unlisted | Keep = KEEP
 
 
@@ -62,7 +62,7 @@ class MailboxRow:
     """
 
     name: str
-    mode: Mode = Mode.UPDATE
+    mode: RowMode = RowMode.UPDATE
     addresses: ListEdit | Keep = KEEP
     receive: Receive | Keep = KEEP
     reason: str | Keep = KEEP
@@ -79,7 +79,7 @@ class AddressRow:
 
     address: str
     target: str
-    mode: Mode = Mode.UPDATE
+    mode: RowMode = RowMode.UPDATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class BlockRow:
 
     sender: str
     to: str = ""
-    mode: Mode = Mode.UPDATE
+    mode: RowMode = RowMode.UPDATE
     allowed: ListEdit | Keep = KEEP
     reason: str | Keep = KEEP
     until: int | Keep | None = KEEP

@@ -94,7 +94,7 @@ def judge(question: Question, policy: Policy, now: int, note: Note = silent) -> 
     if recipient is not None and is_always_accepted(recipient, policy):
         note("recipient: {} is always accepted", recipient.text)
         return Verdict(False, Rule.ALWAYS_ACCEPTED)
-    entry = blocking_entry(question, policy, now, note) if question.entries else None
+    entry = blocking_entry(question, now, note) if question.entries else None
     if entry is not None:
         return Verdict(True, Rule.BLOCKED_SENDER, entry)
     if recipient is None or recipient.domain is None:
@@ -114,18 +114,18 @@ def is_always_accepted(recipient: Party, policy: Policy) -> bool:
     return not recipient.is_outside or "@" not in recipient.text
 
 
-def blocking_entry(question: Question, policy: Policy, now: int, note: Note = silent) -> BlockedSender | None:
+def blocking_entry(question: Question, now: int, note: Note = silent) -> BlockedSender | None:
     """The most specific entry that refuses *question*, of equals the oldest; None where none does."""
     blocking = []
     for entry in question.entries:
-        obstacle = why_not_applicable(entry, question.recipient, policy, now)
+        obstacle = why_not_applicable(entry, question.recipient, now)
         note("entry {}: {} may not send to {}: {}", entry.id, entry.sender, entry.to, obstacle or "applies")
         if not obstacle:
             blocking.append(entry)
     return min(blocking, key=specificity, default=None)
 
 
-def why_not_applicable(entry: BlockedSender, recipient: Party | None, policy: Policy, now: int) -> str:
+def why_not_applicable(entry: BlockedSender, recipient: Party | None, now: int) -> str:
     """Why *entry*, which matches the client, does not apply to *recipient*; "" where it applies.
 
     An entry with exceptions waits for the recipient: without one, nobody can say that it is not excepted.

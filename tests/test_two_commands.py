@@ -278,7 +278,7 @@ def test_failing_apt_ends_with_the_command_to_mend(machine):
         69,
         (
             "./test: python3 -m venv fails: type `apt-get install --no-install-recommends python3-venv`,"
-            " mend what it reports, and start ./test again"
+            " fix what it reports, and start ./test again"
         ),
     )
 

@@ -1,4 +1,4 @@
-"""The rows that an import rejected, as a file that can be mended and imported."""
+"""The rows that an import rejected, as a file that can be corrected and imported."""
 
 from contextlib import ExitStack, suppress
 from io import TextIOWrapper

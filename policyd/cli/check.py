@@ -82,14 +82,14 @@ def _made_request(recipient: str, given: dict[str, str]) -> Request:
     )
 
 
-def _internal(typed: str) -> str:
+def _internal(text: str) -> str:
     """The form in which Postfix sends an address: unquoted."""
-    if typed.startswith('"'):
+    if text.startswith('"'):
         try:
-            return internal_address(typed)
+            return internal_address(text)
         except AddressError as error:
             raise click.UsageError(str(error)) from error
-    return typed
+    return text
 
 
 def _read_request() -> Request:

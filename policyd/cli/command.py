@@ -53,11 +53,11 @@ class Invocation:
     @property
     def store(self) -> "Database":
         """The database that the settings name. Raises StoreError where others can write it, or swap it."""
-        from policyd.files import check_database
+        from policyd.files import check_permissions
         from policyd.store.database import Database
 
         database = Database(self.settings.database)
-        check_database(database.path)
+        check_permissions(database.path)
         return database
 
     @property

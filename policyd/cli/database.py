@@ -82,11 +82,11 @@ def backup(file: Path) -> None:
 
     with Progress(unit="pages") as progress:
         upkeep.copy_to(call.store, file, progress.reach, verify)
-    octets = file.stat().st_size
+    size = file.stat().st_size
     if call.json:
-        print_object(call, {"backup": str(file), "octets": octets, **findings.outcome(checked)})
+        print_object(call, {"backup": str(file), "octets": size, **findings.outcome(checked)})
     findings.must_be_none(f"{file} is written, but the database is not sound")
-    call.say(f"wrote {file}: {octets} octets, {checked.rows} rows, checked; its last change is {checked.change}")
+    call.say(f"wrote {file}: {size} bytes, {checked.rows} rows, checked; its last change is {checked.change}")
 
 
 @command.command("restore")
@@ -147,9 +147,9 @@ class _Findings:
     def of(self, check: Check) -> Checked:
         """What *check* has looked at; what it finds is told."""
         with Progress(total=check.count()) as progress:
-            return check.run(self._tell, progress.advance)
+            return check.run(self._print, progress.advance)
 
-    def _tell(self, finding: Finding) -> None:
+    def _print(self, finding: Finding) -> None:
         self._count += 1
         if self._count <= _SHOWN:
             self._first.append(finding)

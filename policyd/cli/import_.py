@@ -203,6 +203,6 @@ def _ending(file: Path, plan: ImportPlan, outcome: ImportOutcome) -> str:
         others = "nothing was changed (--dry-run)"
     elif outcome.rejects:
         others += (
-            f"; mend them in {outcome.rejects} and import it" if outcome.is_kept else f"; {outcome.rejects} has them"
+            f"; fix them in {outcome.rejects} and import it" if outcome.is_kept else f"; {outcome.rejects} has them"
         )
     return f"policyd: {file}: {outcome.rejected} of {outcome.rows} rows are wrong; {others}"

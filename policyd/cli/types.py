@@ -7,12 +7,12 @@ from ipaddress import ip_address
 import click
 
 from policyd.address import (
-    check_text,
     internal_address,
     is_pattern,
     normal_domain,
     normal_name,
     normal_pattern,
+    normal_text,
     parse_address,
 )
 from policyd.errors import AddressError
@@ -82,7 +82,7 @@ def _client(text: str) -> str:
 
 
 def _remark(text: str) -> str:
-    return check_text(text, "the text").strip()
+    return normal_text(text, "the text").strip()
 
 
 ADDRESS = _Parsed("address", lambda text: str(parse_address(text)))

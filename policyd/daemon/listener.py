@@ -184,7 +184,7 @@ def listen_on(endpoints: Sequence[Endpoint], identity: Identity | None, *, allow
     return listeners
 
 
-def tell_of(listeners: Sequence[Listener], audit: AuditLog) -> None:
+def log_listening(listeners: Sequence[Listener], audit: AuditLog) -> None:
     """Log where the daemon listens."""
     for listener in listeners:
         given = {} if listener.endpoint.descriptor < 0 else {"from": "systemd"}

@@ -2,7 +2,7 @@
 
 Left to themselves, processes that accept from one socket share it badly: Postfix keeps a connection for long, and
 most of them end up with whoever woke first. So the parent accepts, and the worker with the fewest connections gets
-each one. It decides nothing, and sees no octet of a request. When it closes a worker's channel, on purpose or by
+each one. It decides nothing, and sees no byte of a request. When it closes a worker's channel, on purpose or by
 dying, that worker stops.
 """
 
@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 
 from policyd.audit import open_audit
 from policyd.daemon.limits import QUIET_SECONDS, Admission
-from policyd.daemon.listener import Listener, tell_of
-from policyd.daemon.service import check_database, reread, warn_of_ways_past
+from policyd.daemon.listener import Listener, log_listening
+from policyd.daemon.service import need_database, reread, warn_of_ways_past
 from policyd.daemon.systemd import Supervisor
-from policyd.daemon.worker import ADOPT, HEARTBEAT_SECONDS, MAKE_ROOM, TELL
+from policyd.daemon.worker import ADOPT, HEARTBEAT_SECONDS, MAKE_ROOM, REPORT
 from policyd.errors import reason_of
 from policyd.settings import Settings
 
@@ -118,7 +118,7 @@ class Worker:
             return
         self.first_to_go = None
         try:
-            self.channel.send(TELL)
+            self.channel.send(REPORT)
             self._asked_at = now
         except OSError:
             pass  # it is busy, or ending: it is asked again
@@ -192,13 +192,13 @@ class Parent:
         self._beat_seconds = min(supervisor.beat_seconds or HEARTBEAT_SECONDS, HEARTBEAT_SECONDS)
         self._hung_seconds = supervisor.watchdog_seconds or HUNG_SECONDS
         self._next_beat = 0.0  # as time.monotonic() counts
-        self._signals, self._signal_sink = socket.socketpair()  # a signal is an octet here, its number
+        self._signals, self._signal_sink = socket.socketpair()  # a signal is a byte here, its number
 
     def run(self, listeners: Sequence[Listener]) -> None:
         """Serve on *listeners* until SIGTERM, and close them. Raises StoreError."""
-        check_database(self._settings)
+        need_database(self._settings)
         self._listeners = listeners
-        tell_of(listeners, self._audit)
+        log_listening(listeners, self._audit)
         warn_of_ways_past(self._settings, self._audit)
         self._catch_signals()
         while not self._is_stopping:
@@ -208,7 +208,7 @@ class Parent:
             self._turn()
             if not self._is_ready and all(worker.has_reported for worker in self._workers):
                 self._is_ready = True
-                self._tell_ready()
+                self._notify_ready()
         self._stop()
         self._audit.noticed("stopped", pid=os.getpid())
         self._audit.close()
@@ -340,9 +340,9 @@ class Parent:
                     self._ended += 1
                     self._audit.warned(f"a worker ended: {how}", pid=pid, ended=self._ended, restart_in=worker.wait)
 
-    def _tell_ready(self) -> None:
+    def _notify_ready(self) -> None:
         where = " and ".join(listener.endpoint.text for listener in self._listeners)
-        self._supervisor.tell_ready(f"{len(self._workers)} workers answer on {where}")
+        self._supervisor.notify_ready(f"{len(self._workers)} workers answer on {where}")
 
     def _beat(self) -> None:
         """Tell that this process lives, and kill the workers that have not told so for long.
@@ -350,7 +350,7 @@ class Parent:
         Beats are counted, not seconds: if this process slept, as in a machine that was halted, so did they.
         """
         self._next_beat = time.monotonic() + self._beat_seconds
-        self._supervisor.tell_alive()
+        self._supervisor.notify_alive()
         for worker in self._workers:
             worker.missed_beats += bool(worker.pid)
             if worker.missed_beats * self._beat_seconds > self._hung_seconds and not self._is_stopping:
@@ -360,10 +360,10 @@ class Parent:
 
     def _reload(self) -> None:
         """Take the settings anew, and have the workers do so; they hear nothing of settings that can't be taken."""
-        self._supervisor.tell_reloading()
+        self._supervisor.notify_reloading()
         self._take_settings()
         if self._is_ready:
-            self._tell_ready()
+            self._notify_ready()
 
     def _take_settings(self) -> None:
         settings = reread(self._load, self._settings, self._audit)
@@ -380,7 +380,7 @@ class Parent:
 
     def _stop(self) -> None:
         """Have the workers answer what is on its way; kill those that don't end."""
-        self._supervisor.tell_stopping()
+        self._supervisor.notify_stopping()
         for listener in self._listeners:
             listener.close()
         self._listeners = ()

@@ -43,14 +43,14 @@ def serve(load: Load) -> None:
     identity = identity_to_become(settings.user, settings.group)
     _import_ahead(reads_all=identity is not None)
     from policyd.daemon.listener import listen_on
-    from policyd.daemon.service import check_database
+    from policyd.daemon.service import need_database
 
     os.umask(UMASK)
     raise_descriptor_limit(settings.max_connections + 2 * WORKERS_LIMIT)
 
     # Before anything listens, make sure that whom we become can read the tables.
     with identity.acting() if identity else nullcontext():
-        check_database(settings)
+        need_database(settings)
     listeners = listen_on(settings.listen or default_listen(), identity, allow_remote=settings.allow_remote)
     try:
         # Give root up for good, and then answer.

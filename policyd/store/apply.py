@@ -8,7 +8,7 @@ from typing import TypeVar
 from policyd.address import fold, is_pattern, name_after
 from policyd.errors import NotYetError, RefusedError
 from policyd.model import Address, BlockedSender, Domain, Mailbox
-from policyd.records import KEEP, AddressRow, BlockRow, DomainRow, Keep, ListEdit, MailboxRow, Mode, Row
+from policyd.records import KEEP, AddressRow, BlockRow, DomainRow, Keep, ListEdit, MailboxRow, Row, RowMode
 from policyd.store.edit import NO_END, Editor, EntryTerms, MailboxTerms, need_mailbox
 from policyd.store.journal import Stored
 
@@ -87,8 +87,8 @@ class RowApplier:
 
     def _apply_domain(self, row: DomainRow) -> None:
         before = self._queries.domain(row.name)
-        _check_mode(row.mode, f"the domain {row.name}", before is not None)
-        if row.mode is Mode.DELETE:
+        _need_mode(row.mode, f"the domain {row.name}", before is not None)
+        if row.mode is RowMode.DELETE:
             # A command would ask whether the addresses shall go too; of a file nobody can ask that.
             if self._editor.has_addresses(row.name):
                 raise RefusedError(f"{row.name} has addresses; remove them first")
@@ -110,13 +110,13 @@ class RowApplier:
         alone = replace(row, accepted=KEEP, rejected=KEEP)
         before = self._named_mailbox(row)
         after = self._write_mailbox(alone, before)
-        references = MailboxRow(after.name, Mode.MODIFY, accepted=row.accepted, rejected=row.rejected)
+        references = MailboxRow(after.name, RowMode.MODIFY, accepted=row.accepted, rejected=row.rejected)
         return References(references, before, after)
 
     def _apply_mailbox(self, row: MailboxRow, waited: References | None = None) -> None:
         before = self._named_mailbox(row)
-        if row.mode is Mode.DELETE:
-            _check_mode(row.mode, f"the mailbox {row.name}", before is not None)
+        if row.mode is RowMode.DELETE:
+            _need_mode(row.mode, f"the mailbox {row.name}", before is not None)
             assert before is not None
             self.remove(before)
             return
@@ -128,7 +128,7 @@ class RowApplier:
     def _write_mailbox(self, row: MailboxRow, before: Mailbox | None) -> Mailbox:
         """Make the mailbox what *row* says, but for whom it rejects, and return it."""
         name = before.name if before else self._free_name(row)
-        _check_mode(row.mode, f"the mailbox {name}", before is not None)
+        _need_mode(row.mode, f"the mailbox {name}", before is not None)
 
         # Everything that may be refused comes before anything is written.
         terms = self._mailbox_terms(row, before)
@@ -195,7 +195,7 @@ class RowApplier:
                 domain = text.rpartition("@")[2]
                 if self._adds_domains and not self._editor.is_managed(domain):
                     self._apply_domain(DomainRow(domain))
-                self._editor.check_new_address(text)
+                self._editor.need_free_address(text)
         return wanted
 
     def _set_addresses(self, mailbox: str, held: Sequence[Address], wanted: Sequence[str]) -> None:
@@ -215,13 +215,13 @@ class RowApplier:
             mailbox = self._queries.mailbox_with(row.target)
         else:
             mailbox = self._queries.mailbox_named(fold(row.target))
-        if mailbox is None and (not is_last or row.mode in (Mode.MODIFY, Mode.DELETE)):
+        if mailbox is None and (not is_last or row.mode in (RowMode.MODIFY, RowMode.DELETE)):
             raise NotYetError(f"there is no mailbox {row.target}")
         if mailbox is not None:
             held = self._queries.address(row.address)
             is_there = held is not None and held.mailbox == mailbox.name
-            _check_mode(row.mode, f"the address {row.address} of {mailbox.name}", is_there)
-            edit = ListEdit(remove=(row.address,)) if row.mode is Mode.DELETE else ListEdit(add=(row.address,))
+            _need_mode(row.mode, f"the address {row.address} of {mailbox.name}", is_there)
+            edit = ListEdit(remove=(row.address,)) if row.mode is RowMode.DELETE else ListEdit(add=(row.address,))
             self._apply_mailbox(MailboxRow(mailbox.name, addresses=edit))
             return
         edit = ListEdit(add=(row.address,))
@@ -239,8 +239,8 @@ class RowApplier:
     def _apply_block(self, row: BlockRow) -> None:
         entry = self._editor.entry_for(row.sender, row.to)
         before = entry if entry.id else None
-        _check_mode(row.mode, f"the blocked sender {row.sender} to {entry.to}", before is not None)
-        if row.mode is Mode.DELETE:
+        _need_mode(row.mode, f"the blocked sender {row.sender} to {entry.to}", before is not None)
+        if row.mode is RowMode.DELETE:
             self.remove(entry)
             return
         allowed = None
@@ -269,11 +269,11 @@ class RowApplier:
             self._apply_block(BlockRow(sender, mailbox.name))
 
 
-def _check_mode(mode: Mode, what: str, is_there: bool) -> None:
+def _need_mode(mode: RowMode, what: str, is_there: bool) -> None:
     """Raises RefusedError where *what* must be there, or must not, to be changed so."""
-    if mode is Mode.CREATE and is_there:
+    if mode is RowMode.CREATE and is_there:
         raise RefusedError(f"{what} is there already; the mode Create wants it not to be")
-    if mode in (Mode.MODIFY, Mode.DELETE) and not is_there:
+    if mode in (RowMode.MODIFY, RowMode.DELETE) and not is_there:
         raise RefusedError(f"{what} is not there; the mode {mode.capitalize()} wants it to be")
 
 
@@ -289,7 +289,7 @@ def _given_end(until: int | Keep | None) -> int | None:
 
 def _has_references(row: MailboxRow) -> bool:
     """Whether *row* names other mailboxes, which may stand further down."""
-    if row.mode is Mode.DELETE:
+    if row.mode is RowMode.DELETE:
         return False
     if row.rejected is not KEEP:
         return True

@@ -212,7 +212,7 @@ class Editor:
     def add_address(self, name: str, address: str) -> None:
         """Give the mailbox an address that no mailbox has yet; its first is the primary one."""
         mailbox = need_mailbox(self.queries, name)
-        self.check_new_address(address)
+        self.need_free_address(address)
         held = self.queries.addresses_of(mailbox.id)
         self.set_addresses(mailbox.name, held, [*(each.address for each in held), address])
 
@@ -224,7 +224,7 @@ class Editor:
         held = self.queries.addresses_of(need_mailbox(self.queries, before.mailbox).id)
         self.set_addresses(before.mailbox, held, [each.address for each in held if each.address != address])
 
-    def check_new_address(self, address: str) -> None:
+    def need_free_address(self, address: str) -> None:
         """Raises NotManagedError where *address* is in no managed domain, NotYetError where it is a mailbox's."""
         domain = address.rpartition("@")[2]
         if not self.is_managed(domain):
@@ -237,7 +237,7 @@ class Editor:
     def set_addresses(self, mailbox: str, held: Sequence[Address], wanted: Sequence[str]) -> list[AddressChange]:
         """Make *wanted*, of which the first is the primary one, the addresses of the mailbox, which has *held* now.
 
-        Those that are new must have passed `check_new_address`. Returns each as it was and as it is.
+        Those that are new must have passed `need_free_address`. Returns each as it was and as it is.
         """
         old = {each.address: each for each in held}
         new = [Address(text, mailbox, position == 0) for position, text in enumerate(wanted)]
@@ -281,7 +281,7 @@ class Editor:
             created_at=entry.created_at if terms.created_at is None else terms.created_at,
             created_by=entry.created_by if terms.created_by is None else terms.created_by,
         )
-        self._check_exceptions(after, after.allowed - entry.allowed)
+        self._need_useful(after, after.allowed - entry.allowed)
         return self._writer.put_blocked("sender.block", entry if entry.id else None, after) or after
 
     def unblock_sender(self, sender: str, to: str) -> None:
@@ -297,7 +297,7 @@ class Editor:
         """Let *sender* send to recipients that match *patterns* all the same."""
         added = frozenset(patterns)
         for entry in self._need_entries(sender, to):
-            self._check_exceptions(entry, added - entry.allowed)
+            self._need_useful(entry, added - entry.allowed)
             self._writer.put_blocked("sender.except", entry, replace(entry, allowed=entry.allowed | added))
 
     def unexcept_recipients(self, sender: str, to: str, patterns: Iterable[str]) -> None:
@@ -424,7 +424,7 @@ class Editor:
             raise RefusedError(f"{what}; see: policyd sender list")
         return entries
 
-    def _check_exceptions(self, entry: BlockedSender, patterns: Iterable[str]) -> None:
+    def _need_useful(self, entry: BlockedSender, patterns: Iterable[str]) -> None:
         """Raises RefusedError for an exception that no recipient of *entry* can match."""
         for pattern in sorted(patterns):
             domain = pattern_domain(pattern)

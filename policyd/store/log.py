@@ -1,7 +1,7 @@
 """SQLite's write-ahead log and the log's index beside a database: whether they belong to the file between them.
 
-SQLite knows both by their names only. A log that another file left behind would be taken for this file's own, and
-pages of both files would become one database. So every database that policyd makes has a random number in its
+SQLite knows both by their names only. It would take a log that another file left behind for this file's own, and mix
+the pages of two databases. So every database that policyd makes has a random number in its
 header (the schema cookie), every change writes the first page, and the log tells by that page which file it is of.
 Source: sqlite.org/fileformat2.html §1.3 and §4.1, sqlite.org/walformat.html §2.
 """
@@ -76,13 +76,14 @@ def identity(path: Path) -> tuple[tuple[int, int], ...]:
     return tuple(_identity(each) for each in (path, *beside(path)))
 
 
-def settle(path: Path) -> None:
-    """See to it that log and index beside the database at *path* are its own, before it is opened.
+def need_own_log(path: Path) -> None:
+    """Make sure, before the database at *path* is opened, that the log and the index beside it are its own.
 
-    An index that describes what is not there is made anew, if nothing is lost by that. Raises StoreSpoiledError where
+    An index that describes what is not there is made again, if nothing is lost by that. Raises StoreSpoiledError where
     the log is of another database, or was taken away with changes in it.
     This process must have no connection to the file: to close it, or the index, would let go of SQLite's locks.
     """
+    # Somebody may be writing: only what looks wrong several times is wrong.
     problem = ""
     for look in range(_LOOKS):
         if look:
@@ -90,10 +91,12 @@ def settle(path: Path) -> None:
         try:
             problem = _problem_of(path)
         except OSError:
-            return  # there is nothing there, or it is not ours to read: whoever opens it will tell
+            return  # there is nothing there, or it is not ours to read: whoever opens it reports that
         if not problem:
             return
-    _mend_index(path, problem)
+
+    # An index that SQLite would believe is repaired; what can't be repaired is refused.
+    _repair_index(path, problem)
 
 
 def _problem_of(path: Path) -> str:
@@ -109,28 +112,34 @@ def _problem_of(path: Path) -> str:
     return "stale" if index.pages and index.database_size != path.stat().st_size else ""
 
 
-def _mend_index(path: Path, problem: str) -> None:
+def _repair_index(path: Path, problem: str) -> None:
     log, index = beside(path)
+
+    # A log of another database is never touched: its changes may be wanted.
     if problem == "foreign":
         raise StoreSpoiledError(
             f"{path}: the log beside it, {log.name}, is another database's, from before the file was replaced; "
             f"restore a backup with: policyd database restore FILE (or stop the daemon and move {log.name} "
             f"and {index.name} away)"
         )
+
+    # Where nobody has the index open, SQLite makes it again by itself.
     if problem != "stale" and not _is_locked(index, _IN_USE_LOCK):
-        return  # nobody has it open, so that SQLite makes it anew
+        return
     if problem == "gone":
         raise StoreSpoiledError(
             f"{path}: its log, {log.name}, was removed while it held changes that are not in the file yet; "
             "restore a backup with: policyd database restore FILE"
         )
+
+    # Make SQLite read log and file again, under the locks of whoever has the index open.
     try:
         if problem != "removed":
             _clear(index)
         elif _is_locked(index, _WRITE_LOCK):
             raise StoreError(f"{path}: its log, {log.name}, was removed while a command writes; try again after that")
         else:
-            index.unlink()  # who has the removed log open has this one too, and sees that it is gone
+            index.unlink()  # whoever has the removed log open has this file open too, and notices that it is gone
     except OSError as error:
         if problem == "removed":
             raise StoreError(
@@ -147,10 +156,13 @@ def _is_own_log(path: Path, log: Path) -> bool:
     """
     opened = _open(log)
     try:
+        # The header has the salts that every valid frame repeats.
         header = os.pread(opened, _LOG_HEADER_SIZE, 0)
         if len(header) < _LOG_HEADER_SIZE or int.from_bytes(header[:4]) not in _LOG_MAGIC:
             return True  # SQLite finds nothing in it
         page_size, salts = int.from_bytes(header[8:12]), header[16:24]
+
+        # Each frame that holds the first page says which file it was written for.
         own = _stamp_of(path)
         first: Stamp | None = None
         position = _LOG_HEADER_SIZE
@@ -187,18 +199,18 @@ def _read_index(path: Path) -> _Index | None:
     except OSError:
         return None
     try:
-        octets = os.pread(opened, _INDEX_HEADER_SIZE + 4, 0)
+        raw = os.pread(opened, _INDEX_HEADER_SIZE + 4, 0)
     finally:
         os.close(opened)
-    if len(octets) < _INDEX_HEADER_SIZE + 4:
+    if len(raw) < _INDEX_HEADER_SIZE + 4:
         return None
-    page_size = int.from_bytes(octets[14:16], sys.byteorder)
-    frames, pages, moved = (int.from_bytes(octets[at : at + 4], sys.byteorder) for at in (16, 20, _INDEX_HEADER_SIZE))
+    page_size = int.from_bytes(raw[14:16], sys.byteorder)
+    frames, pages, moved = (int.from_bytes(raw[at : at + 4], sys.byteorder) for at in (16, 20, _INDEX_HEADER_SIZE))
     return _Index(pages, 65536 if page_size == 1 else page_size, frames, moved)
 
 
 def _clear(index: Path) -> None:
-    """Have SQLite make the index anew, under its own locks: it does where the index begins with zeros."""
+    """Have SQLite make the index again, under its own locks, which it does where the index begins with zeros."""
     opened = os.open(index, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         os.pwrite(opened, bytes(_INDEX_HEADER_SIZE), 0)

@@ -12,11 +12,11 @@ from policyd.store.database import (
     SQLITE,
     Database,
     Statement,
-    check_version,
     connect_reading,
     empty_log,
     is_unchanging,
     missing_error,
+    need_version,
     store_error,
 )
 from policyd.store.log import has_log
@@ -70,7 +70,7 @@ class Lookup:
         self._has_begun = True
         if version == self._version:
             return False
-        self._check_version()
+        self._need_version()
         self._version = version
         self._domain.cache_clear()
         return True
@@ -180,10 +180,10 @@ class Lookup:
         self._written = (status.st_size, status.st_ctime_ns)
         self._version = _NO_VERSION
 
-    def _check_version(self) -> None:
+    def _need_version(self) -> None:
         assert self._connection is not None
         try:
-            check_version(self._path, self._connection)
+            need_version(self._path, self._connection)
         except sqlite3.Error as error:
             self.close()
             raise store_error(self._path, error) from error

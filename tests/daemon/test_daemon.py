@@ -366,7 +366,7 @@ def test_unreadable_database_gives_no_answers_until_it_is_mended(serving, spoil,
     assert serving.stop() == (0, "")
 
 
-def spawned(daemon: Daemon, octets: bytes, *options: str) -> tuple[int, bytes]:
+def spawned(daemon: Daemon, raw: bytes, *options: str) -> tuple[int, bytes]:
     """What comes back over the one socket that spawn(8) makes of stdin, stdout and stderr."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -376,7 +376,7 @@ def spawned(daemon: Daemon, octets: bytes, *options: str) -> tuple[int, bytes]:
         ) as process:
             theirs.close()
             ours.settimeout(LIMIT_SECONDS)
-            ours.sendall(octets)
+            ours.sendall(raw)
             ours.shutdown(socket.SHUT_WR)
             received = b""
             with contextlib.suppress(ConnectionResetError):  # it ended without reading what was sent

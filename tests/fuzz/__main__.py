@@ -9,7 +9,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[2] / "var" / "fuzz"
 INSTRUMENTED = [f"policyd.{name}" for name in ("wire", "server", "decide", "rules", "address", "reply", "audit")]
-LONGEST = 4096  # octets of an input
+LONGEST = 4096  # bytes of an input
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def _escaped(word: bytes) -> str:
-    return "".join(f"\\x{octet:02x}" for octet in word)
+    return "".join(f"\\x{byte:02x}" for byte in word)
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def words_altered() -> Iterator[tuple[str, Change, str]]:
             made_anew(table.name, r"TEXT NOT NULL", "TEXT NOT NULL COLLATE NOCASE"),
             finding,
         )
-        for each in table.constraints:
+        for each in sorted(table.constraints, key=lambda each: str(each.name)):  # the same order in each worker
             if isinstance(each, CheckConstraint):
                 change = made_anew(table.name, re.escape(f"CHECK ({each.sqltext})"), "CHECK (1)")
                 yield f"{each.name} left out", change, finding

@@ -86,7 +86,7 @@ def test_comment_of_an_export_says_what_follows():
     ],
 )
 def test_bad_line_says_what_is_wrong(text, message):
-    """Row errors are mended by people who have only the message."""
+    """Row errors are corrected by people who have only the message."""
     assert message in problem_of(address_list, text, into="mailboxes")[1]
 
 
@@ -157,6 +157,6 @@ def test_damaged_lists_give_problems_only(text, into):
 
 
 @given(st.binary(), st.sampled_from(["mailboxes", "blocked"]))
-def test_any_octets_give_problems(octets, into):
+def test_any_bytes_give_problems(raw, into):
     """Somebody will import something else."""
-    read_all(address_list, octets, into=into)
+    read_all(address_list, raw, into=into)

@@ -180,7 +180,7 @@ def test_map_of_recipients_may_have_exceptions():
 
 
 def test_entries_keep_their_place_and_text():
-    """The rejected ones are written out to be mended."""
+    """The rejected ones are written out to be corrected."""
     bad, good = read_all(postfix, "# x\n\na@b.c b,\n  c\n# y\nd@b.c REJECT\n")
     assert (bad.line, bad.source) == (3, "a@b.c b,\n  c")
     assert (good.line, good.rows) == (6, tuple(blocked("d@b.c")))
@@ -333,6 +333,6 @@ def test_damaged_maps_give_problems_only(text):
 
 
 @given(st.binary())
-def test_any_octets_give_problems(octets):
+def test_any_bytes_give_problems(raw):
     """Somebody will import the map that postmap made."""
-    read_all(postfix, octets)
+    read_all(postfix, raw)

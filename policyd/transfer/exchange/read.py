@@ -13,7 +13,7 @@ from typing import BinaryIO, TypeVar
 from policyd.address import fold, normal_name
 from policyd.errors import AddressError, TransferError
 from policyd.model import Receive
-from policyd.records import KEEP, BlockRow, Keep, ListEdit, MailboxRow, Mode, Notice, Problem, Record, Row
+from policyd.records import KEEP, BlockRow, Keep, ListEdit, MailboxRow, Notice, Problem, Record, Row, RowMode
 from policyd.transfer.delimited import Fields, read_records
 from policyd.transfer.exchange.cells import Cell, Part, common_name, is_delete, read_cell, read_proxies, unescape
 from policyd.transfer.exchange.header import NAMING, Column, Header, read_header
@@ -38,7 +38,7 @@ _LISTS = frozenset(
         Column.REJECT_DL,
     }
 )
-_MODES = ", ".join(mode.value.capitalize() for mode in Mode)
+_MODES = ", ".join(mode.value.capitalize() for mode in RowMode)
 
 
 def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
@@ -147,7 +147,7 @@ class ObjectRow:
     def mailbox(self) -> MailboxRow:
         """What the row says of a mailbox; of no use where there are problems."""
         name, mode = self.name(), self.mode()
-        if mode is Mode.DELETE:
+        if mode is RowMode.DELETE:
             return MailboxRow(name, mode)
         addresses, _ = self._list(Column.PROXIES, Column.SECONDARY_PROXIES, self._proxies)
         accepted, is_restricted = self._list(Column.ACCEPT, Column.ACCEPT_DL, self.senders)
@@ -179,14 +179,14 @@ class ObjectRow:
         if column is not None and is_delete(self.said[column]):
             self.complain(column, "is ~DEL; a name can't be removed. To delete the object, use the Mode Delete")
 
-    def mode(self) -> Mode:
+    def mode(self) -> RowMode:
         """What the row wants of its object."""
         text = self._text(Column.MODE)
         try:
-            return Mode(text.lower()) if text else Mode.UPDATE
+            return RowMode(text.lower()) if text else RowMode.UPDATE
         except ValueError:
             self.complain(Column.MODE, f"is {text[:100]!a}, none of {_MODES}")
-            return Mode.UPDATE
+            return RowMode.UPDATE
 
     def senders(self, column: Column) -> Part:
         """What a list of senders says: names of mailboxes, those of a dl in place of its own."""
@@ -201,7 +201,7 @@ class ObjectRow:
     def members(self) -> dict[str, tuple[str, ...]]:
         """The members of a dl by its folded name; nothing where the row does not say them."""
         text = self._text(Column.MEMBERS)
-        if not text or self.mode() is Mode.DELETE:
+        if not text or self.mode() is RowMode.DELETE:
             return {}
         cell = self._try(Column.MEMBERS, lambda: self._cell(Column.MEMBERS), Cell())
         if cell.removed or cell.is_cleared:
@@ -311,7 +311,7 @@ def _read_object(row: ObjectRow, object_class: str) -> tuple[Row, ...]:
         case "dl":
             row.name()
             row.members()
-            if row.says_only_members() and row.mode() is not Mode.DELETE:
+            if row.says_only_members() and row.mode() is not RowMode.DELETE:
                 row.skipped.append("dl")
                 return ()
             return (row.mailbox(),)
@@ -327,7 +327,7 @@ def _read_object(row: ObjectRow, object_class: str) -> tuple[Row, ...]:
 
 def _read_connector(row: ObjectRow, object_class: str) -> tuple[Row, ...]:
     row.check_name()
-    if row.mode() is Mode.DELETE:
+    if row.mode() is RowMode.DELETE:
         row.complain(Column.MODE, "can't delete a connector here; take names off its Reject list with ~DEL<name>")
     for column in (Column.ACCEPT, Column.ACCEPT_DL):
         part = row.senders(column)
@@ -340,7 +340,7 @@ def _read_connector(row: ObjectRow, object_class: str) -> tuple[Row, ...]:
         part = row.senders(column)
         if part.is_cleared:
             row.complain(column, "is a connector's, and can't be cleared as a whole; name each with ~DEL<name>")
-        rows += [BlockRow(sender, to="outside", mode=Mode.DELETE) for sender in part.remove]
+        rows += [BlockRow(sender, to="outside", mode=RowMode.DELETE) for sender in part.remove]
         rows += [BlockRow(sender, to="outside") for sender in part.add]
     if not rows:
         row.skipped.append(object_class if _CLASS.fullmatch(object_class) else "other objects")

@@ -14,7 +14,7 @@ from policyd.transfer.ldif.entries import ACCEPTED, MEMBERS, NAMES, REJECTED, Bl
 from policyd.transfer.ldif.names import Name, name_key, parse_name
 
 _GROUPS = frozenset({"group", "groupofnames", "groupofuniquenames", "groupofmembers"})
-_TYPED = re.compile(r"([A-Za-z0-9]{1,16}):\s*(.*)", re.DOTALL)
+_PROXY = re.compile(r"([A-Za-z0-9]{1,16}):\s*(.*)", re.DOTALL)
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,39}")
 _PEOPLE_LIMIT = 500_000  # names that restrictions and their groups may mention: some 100 MB
 _NESTING_LIMIT = 16  # groups in groups; each level reads the file once more
@@ -46,8 +46,8 @@ def read_addresses(mail: Iterable[str], proxies: Iterable[str], options: ReadOpt
     skipped, problems = [], []
     texts = [("mail", "", text) for text in mail]
     for text in proxies:
-        typed = _TYPED.fullmatch(text)
-        texts.append(("proxyAddresses", typed[1] if typed else "", typed[2] if typed else text))
+        proxy = _PROXY.fullmatch(text)
+        texts.append(("proxyAddresses", proxy[1] if proxy else "", proxy[2] if proxy else text))
     for column, kind, text in texts:
         if kind.upper() not in ("", "SMTP"):
             skipped.append(kind.upper())

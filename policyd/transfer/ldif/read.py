@@ -12,7 +12,7 @@ from typing import BinaryIO, assert_never
 
 from policyd.errors import AddressError
 from policyd.model import Receive
-from policyd.records import KEEP, Keep, ListEdit, MailboxRow, Mode, Notice, Problem, Record
+from policyd.records import KEEP, Keep, ListEdit, MailboxRow, Notice, Problem, Record, RowMode
 from policyd.transfer.formats import Evidence, ReadOptions, Sample
 from policyd.transfer.ldif.entries import ACCEPTED, NAMES, REJECTED, Edit, Entry, Operation, read_entries
 from policyd.transfer.ldif.people import (
@@ -110,7 +110,7 @@ def _read_row(entry: Entry, reading: _Reading) -> MailboxRow | None:
         reading.skipped.append(entry.name[0][0])
         return None
     if entry.change == "delete":
-        return MailboxRow(name_in(entry.name), Mode.DELETE)
+        return MailboxRow(name_in(entry.name), RowMode.DELETE)
     if not entry.edits:
         reading.skipped.append("modify")
         return None
@@ -165,7 +165,7 @@ def _read_modify(entry: Entry, reading: _Reading) -> MailboxRow:
     receive = _edited_receive(entry.edits, accepted, reading)
     return MailboxRow(
         name_in(entry.name),
-        Mode.MODIFY,
+        RowMode.MODIFY,
         addresses=_edit_addresses(entry.edits, reading),
         receive=receive,
         accepted=accepted,

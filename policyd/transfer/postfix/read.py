@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from policyd.address import check_text, is_pattern, normal_domain, normal_pattern
+from policyd.address import is_pattern, normal_domain, normal_pattern, normal_text
 from policyd.errors import AddressError
 from policyd.model import Receive, Unlisted
 from policyd.records import (
@@ -317,5 +317,5 @@ def _patterns(key: str, *, has_parents: bool) -> tuple[str, ...]:
 
 def _reason(text: str) -> str | Keep:
     """The text of a refusal without its status codes; KEEP where there is none."""
-    reason = check_text(_CODE.sub("", text, count=1), "the text").strip()
+    reason = normal_text(_CODE.sub("", text, count=1), "the text").strip()
     return KEEP if not reason or reason in _OUR_TEXTS else reason
