@@ -13,6 +13,7 @@ from typing import NamedTuple
 import idna
 
 from policyd.errors import AddressError
+from policyd.model import RECIPIENT_WORDS
 
 NULL_SENDER = "<>"
 
@@ -339,7 +340,7 @@ def normal_name(text: str) -> str:
         raise AddressError(
             f"{name[:100]!a} can't name a mailbox; a name has 1 to {_NAME_LIMIT} characters, no blank at an end"
         )
-    if fold(name) in ("outside", "anyone"):
+    if fold(name) in RECIPIENT_WORDS:
         raise AddressError(f"{name} can't name a mailbox; --to {fold(name)} has a meaning of its own")
     return name
 

@@ -1,4 +1,4 @@
-"""What a file to import says, whatever its format: rows about objects, or problems, each with its place.
+"""The records of a file to import, whatever its format: rows about objects, or problems, each with its place.
 
 A reader yields `Record`s, in the file's order; nobody changes them. Names, addresses, domains and patterns in them
 are in normal form.
@@ -11,7 +11,7 @@ from policyd.model import Receive, Unlisted
 
 
 class RowMode(StrEnum):
-    """What a row wants of its object. Source: Q155414, the column Mode."""
+    """What a row wants done to its object. Source: Q155414, the column Mode."""
 
     CREATE = "create"  # must not be there
     MODIFY = "modify"  # must be there
@@ -132,7 +132,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something to tell once about the file itself: an unknown column, a column that is there twice."""
+    """Something to report once about the file itself: an unknown column, a column that is there twice."""
 
     line: int
     message: str

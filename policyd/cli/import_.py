@@ -17,7 +17,7 @@ from policyd.cli.terminal import echo, echo_json
 from policyd.cli.types import DOMAIN
 from policyd.records import Notice, Problem, Record
 from policyd.transfer.detect import detect_format
-from policyd.transfer.formats import FORMATS, ReadOptions
+from policyd.transfer.formats import FORMATS, Into, ReadOptions
 
 _BAD_DATA = 65  # EX_DATAERR
 _KINDS = ("domain", "mailbox", "address", "blocked sender")
@@ -55,7 +55,7 @@ def _character(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
 @click.option("--add-domains", is_flag=True, help="Manage the domains of the addresses, where they are not yet.")
 @click.option(
     "--into",
-    type=click.Choice(["mailboxes", "blocked"]),
+    type=click.Choice([each.value for each in Into]),
     default=None,
     help="What the lines of a list are; whom an access map refuses: recipients, or senders (blocked, the default).",
 )
@@ -94,7 +94,7 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
         options["quote"],
         options["multi_separator"],
         options["append"],
-        options["into"] or "",
+        Into(options["into"]) if options["into"] else None,
         options["domain"] or "",
     )
     call = invocation()
@@ -159,7 +159,7 @@ def _print_outcome(call: Invocation, file: Path, plan: ImportPlan, outcome: Impo
             "format": plan.format,
             "changeset": outcome.changeset,
             "is_kept": outcome.is_kept,
-            "rows": outcome.rows,
+            "rows": outcome.records,
             "rejected": outcome.rejected,
             "tally": tally,
             "skipped": dict(outcome.skipped),
@@ -205,4 +205,4 @@ def _ending(file: Path, plan: ImportPlan, outcome: ImportOutcome) -> str:
         others += (
             f"; fix them in {outcome.rejects} and import it" if outcome.is_kept else f"; {outcome.rejects} has them"
         )
-    return f"policyd: {file}: {outcome.rejected} of {outcome.rows} rows are wrong; {others}"
+    return f"policyd: {file}: {outcome.rejected} of {outcome.records} rows are wrong; {others}"

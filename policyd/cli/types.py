@@ -16,6 +16,7 @@ from policyd.address import (
     parse_address,
 )
 from policyd.errors import AddressError
+from policyd.model import RECIPIENT_WORDS
 from policyd.timestamps import read_when
 
 
@@ -68,7 +69,7 @@ def _sender(text: str) -> str:
 
 
 def _recipients(text: str) -> str:
-    return text if text in ("outside", "anyone") else normal_name(text)
+    return text if text in RECIPIENT_WORDS else normal_name(text)
 
 
 def _client(text: str) -> str:

@@ -38,7 +38,7 @@ class Standing(NamedTuple):
 
 
 class Events(NamedTuple):
-    """Who is told what has happened to a connection; each is called with the connection."""
+    """What is called when something happens to a connection; each with the connection."""
 
     made: Callable[["PolicyConnection"], None]
     received: Callable[["PolicyConnection"], None]  # requests, or the end of them

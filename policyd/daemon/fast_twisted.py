@@ -54,7 +54,7 @@ def missing_names(reactor: Any) -> list[str]:
 
 
 def has_unsent(transport: Any) -> bool:
-    """Whether *transport* still has bytes that the socket did not take; False where this Twisted doesn't tell."""
+    """Whether *transport* still has bytes that the socket did not take; False where this Twisted can't say."""
     return any(getattr(transport, name, None) for name in _TRANSPORT_NAMES)
 
 

@@ -96,7 +96,7 @@ def _serve_stdio(settings: Settings, load_settings: Callable[[], Settings]) -> N
 
     from policyd.daemon.service import PolicyService
 
-    with suppress(FileNotFoundError):  # opening the database tells
+    with suppress(FileNotFoundError):  # opening the database reports that
         identity = owner_of(Database(settings.database).path)
         if identity is not None:
             _import_ahead(reads_all=True)
@@ -125,7 +125,7 @@ def _work(
 
 
 def _run(service: Any, reactor: Any, *, stops_at_signals: bool = True) -> None:
-    """Run *service* until it is told to stop."""
+    """Run *service* until a signal, or its end of work, stops the reactor."""
     # What Twisted logs goes to our log.
     from twisted.logger import globalLogBeginner
 
@@ -162,7 +162,7 @@ def _import_ahead(*, reads_all: bool) -> None:
 
 
 def _spare_collector() -> None:
-    """What is there at the start stays, and what an answer makes goes with it: garbage is seldom to be looked for."""
+    """Have Python look for garbage seldom: an answer leaves none, and what was made at the start stays."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)

@@ -1,4 +1,4 @@
-"""The wiring: Settings -> a daemon that listens, decides, and can be told to read its settings again."""
+"""The daemon as a service: it listens, answers, reads its settings again at SIGHUP, and stops."""
 
 import dataclasses
 import os
@@ -32,7 +32,7 @@ _TIDY_SECONDS = 5.0  # between two looks whether a command left something in the
 class PolicyService(Service):
     """The daemon, on *listeners*. *load* gives the settings anew, for SIGHUP; *reactor* is Twisted's.
 
-    *supervisor* hears how it is: nobody does unless one is given.
+    *supervisor*, if given, is notified of how it is.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class PolicyService(Service):
         self.audit.noticed(event, version=__version__, pid=os.getpid(), **_described(self._settings))
 
     def reload(self) -> None:
-        """Take the settings anew; those that can't be taken are reported, and the old ones stay."""
+        """Read the settings again; wrong ones are reported, and the old ones stay."""
         self._supervisor.notify_reloading()
         self._take_settings()
         self._notify_ready()
@@ -112,7 +112,7 @@ class PolicyService(Service):
         return self.factory.drain().addCallback(lambda _: self._close())
 
     def observe(self, event: LogEvent) -> None:
-        """Twisted's own log: what is worth a warning goes to ours."""
+        """Log what Twisted logs as a warning or an error."""
         if event.get("log_level", LogLevel.info) >= LogLevel.warn:
             failure = event.get("log_failure")
             problem = failure.getTraceback() if failure else ""
@@ -161,7 +161,7 @@ def warn_of_ways_past(settings: Settings, audit: AuditLog) -> None:
 def _check_place(path: Path) -> None:
     """Root that stays root serves from a folder of root's only: SQLite opens by name what is in it."""
     check_permissions(path)
-    with suppress(OSError):  # the opener tells
+    with suppress(OSError):  # whoever opens it reports that
         if (owner := owner_of(path)) is not None:
             raise SettingsError(
                 f"user: as root, policyd does not serve {path}, in a folder of {owner.user}'s; "

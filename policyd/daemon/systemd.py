@@ -1,6 +1,6 @@
 """What systemd gives a service, and wants to hear from it: listening sockets, readiness, the watchdog.
 
-Without systemd nothing is given and nothing told. Source: sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3).
+Without systemd nothing is given, and nothing sent. Source: sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3).
 """
 
 import os
@@ -31,7 +31,7 @@ class Supervisor:
 
     @property
     def beat_seconds(self) -> float:
-        """How often to tell that this process lives, twice as often as it is wanted; 0 is never."""
+        """Seconds between two signs of life, half of what systemd allows; 0 is never."""
         return self.watchdog_seconds / 2
 
     def notify_ready(self, status: str) -> None:
@@ -39,7 +39,7 @@ class Supervisor:
         self._notify("READY=1", f"STATUS={printable(status)}")
 
     def notify_reloading(self) -> None:
-        """It reads its settings again, until it tells that it is ready."""
+        """It reads its settings again, until `notify_ready`."""
         self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def notify_stopping(self) -> None:

@@ -1,9 +1,9 @@
-"""A row of a file -> what the editor shall make of it; and what came of each object, counted."""
+"""Applies a row of a file with the editor, and counts what came of each object."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 from policyd.address import fold, is_pattern, name_after
 from policyd.errors import NotYetError, RefusedError
@@ -19,7 +19,7 @@ _KINDS = {Domain: "domain", Mailbox: "mailbox", Address: "address", BlockedSende
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """What a mailbox's row says of other mailboxes, which has to wait; what the mailbox was and is without that."""
+    """What a mailbox's row says of other mailboxes, to be applied later; and the mailbox before and after the rest."""
 
     row: MailboxRow
     before: Mailbox | None
@@ -41,10 +41,10 @@ class RowApplier:
         self.on_named: Callable[[Stored], None] | None = None
 
     def apply(self, row: Row | References, *, is_last: bool) -> References | None:
-        """Apply *row*; what is returned has to wait until every other row is applied, and *is_last* is true.
+        """Apply *row*; returns what has to wait until every other row is applied, and *is_last* is true.
 
-        Raises RefusedError, and NotYetError if another mailbox has to be there, or to give an address up, first. Then
-        nothing was written, but perhaps domains.
+        Raises NotYetError where another mailbox must first be there, or give an address up, and RefusedError where the
+        row is wrong. Then nothing was written, but perhaps domains.
         """
         match row:
             case MailboxRow():
@@ -59,6 +59,8 @@ class RowApplier:
                 self._apply_mailbox(row.row, row)
             case DomainRow():
                 self._apply_domain(row)
+            case _:
+                assert_never(row)
         return None
 
     def remove(self, stored: Mailbox | Address | BlockedSender) -> None:
@@ -73,6 +75,8 @@ class RowApplier:
             case BlockedSender():
                 self._editor.remove_entry(stored)
                 self.count(stored, None)
+            case _:
+                assert_never(stored)
 
     def count(self, before: Stored | None, after: Stored | None) -> None:
         """Count what came of an object, which was *before* and is *after*; the file names it, unless it goes."""
@@ -271,10 +275,17 @@ class RowApplier:
 
 def _need_mode(mode: RowMode, what: str, is_there: bool) -> None:
     """Raises RefusedError where *what* must be there, or must not, to be changed so."""
-    if mode is RowMode.CREATE and is_there:
-        raise RefusedError(f"{what} is there already; the mode Create wants it not to be")
-    if mode in (RowMode.MODIFY, RowMode.DELETE) and not is_there:
-        raise RefusedError(f"{what} is not there; the mode {mode.capitalize()} wants it to be")
+    match mode:
+        case RowMode.CREATE:
+            if is_there:
+                raise RefusedError(f"{what} is there already; the mode Create wants it not to be")
+        case RowMode.MODIFY | RowMode.DELETE:
+            if not is_there:
+                raise RefusedError(f"{what} is not there; the mode {mode.capitalize()} wants it to be")
+        case RowMode.UPDATE:
+            pass
+        case _:
+            assert_never(mode)
 
 
 def _given(value: _Value | Keep) -> _Value | None:

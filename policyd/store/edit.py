@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from shlex import quote
+from typing import assert_never
 
 from policyd.address import NULL_SENDER, fold, is_pattern, pattern_domain
 from policyd.errors import NotManagedError, NotYetError, RefusedError
-from policyd.model import Address, BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted
+from policyd.model import Address, BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted, recipients_of
 from policyd.rules import is_past
 from policyd.store.database import Connection
 from policyd.store.journal import Journal, Stored
@@ -78,7 +79,7 @@ class Editor:
         self.is_managed = lru_cache(_CACHED_DOMAINS)(lambda name: self.queries.domain(name) is not None)
 
     def forget(self) -> None:
-        """Look at the tables anew, after a rollback to a savepoint."""
+        """Forget what was remembered of the tables, after a rollback to a savepoint."""
         self._writer.forget()
         self.is_managed.cache_clear()
 
@@ -398,11 +399,12 @@ class Editor:
 
     def _new_entry(self, sender: str, to: str) -> BlockedSender:
         """The entry for *sender* and *to* as it is where nothing more is said of it."""
-        is_one_mailbox = to not in (Recipients.OUTSIDE, Recipients.ANYONE)
+        recipients = recipients_of(to)
+        is_one_mailbox = recipients is Recipients.MAILBOX
         return BlockedSender(
             mailbox="" if is_pattern(sender) else need_mailbox(self.queries, sender).name,
             pattern=sender if is_pattern(sender) else "",
-            recipients=Recipients.MAILBOX if is_one_mailbox else Recipients(to),
+            recipients=recipients,
             to_mailbox=need_mailbox(self.queries, to).name if is_one_mailbox else "",
             created_at=self._now,
             created_by=self.journal.actor,
@@ -427,14 +429,24 @@ class Editor:
     def _need_useful(self, entry: BlockedSender, patterns: Iterable[str]) -> None:
         """Raises RefusedError for an exception that no recipient of *entry* can match."""
         for pattern in sorted(patterns):
-            domain = pattern_domain(pattern)
-            is_managed = bool(domain) and self.is_managed(domain)
-            problem = ""
-            if pattern == NULL_SENDER:
-                problem = "no recipient is the null sender"
-            elif entry.recipients is Recipients.OUTSIDE and is_managed:
-                problem = f"{domain} is managed, and this entry leaves recipients in managed domains alone anyway"
-            elif entry.recipients is Recipients.MAILBOX and domain and not is_managed:
-                problem = f"{domain} is not managed, so {entry.to} has no address there"
+            problem = self._useless_exception(entry, pattern)
             if problem:
                 raise RefusedError(f"the exception {pattern} would do nothing: {problem}; leave it out")
+
+    def _useless_exception(self, entry: BlockedSender, pattern: str) -> str:
+        """Why no recipient of *entry* can match the exception *pattern*; "" where one can."""
+        if pattern == NULL_SENDER:
+            return "no recipient is the null sender"
+        domain = pattern_domain(pattern)
+        is_managed = bool(domain) and self.is_managed(domain)
+        match entry.recipients:
+            case Recipients.OUTSIDE:
+                leaves_alone = f"{domain} is managed, and this entry leaves recipients in managed domains alone anyway"
+                return leaves_alone if is_managed else ""
+            case Recipients.MAILBOX:
+                is_foreign = domain and not is_managed
+                return f"{domain} is not managed, so {entry.to} has no address there" if is_foreign else ""
+            case Recipients.ANYONE:
+                return ""
+            case _:
+                assert_never(entry.recipients)

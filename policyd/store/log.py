@@ -13,8 +13,9 @@ import struct
 import sys
 import time
 from contextlib import suppress
+from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from policyd.errors import StoreError, StoreSpoiledError, reason_of
 
@@ -28,6 +29,16 @@ _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux
 _COOKIES = 1000  # by so many a change, as an upgrade of the tables, may move the number in the header
 _LOOKS = 5  # before what looks wrong is believed: somebody may be writing right now
 _LOOK_SECONDS = 0.02
+
+
+class _Trouble(Enum):
+    """What can be wrong with the files beside a database."""
+
+    FOREIGN = "the log was written for another file"
+    GONE = "the log was removed, with changes that the file has not got"
+    MOVED = "the log was emptied, and the index does not say so"
+    REMOVED = "the log was removed, after all of it had been moved into the file"
+    STALE = "the index describes another file"
 
 
 class Stamp(NamedTuple):
@@ -84,68 +95,75 @@ def need_own_log(path: Path) -> None:
     This process must have no connection to the file: to close it, or the index, would let go of SQLite's locks.
     """
     # Somebody may be writing: only what looks wrong several times is wrong.
-    problem = ""
+    trouble = None
     for look in range(_LOOKS):
         if look:
             time.sleep(_LOOK_SECONDS)
         try:
-            problem = _problem_of(path)
+            trouble = _find_trouble(path)
         except OSError:
             return  # there is nothing there, or it is not ours to read: whoever opens it reports that
-        if not problem:
+        if trouble is None:
             return
 
     # An index that SQLite would believe is repaired; what can't be repaired is refused.
-    _repair_index(path, problem)
+    if trouble is not None:
+        _repair_index(path, trouble)
 
 
-def _problem_of(path: Path) -> str:
-    """What is wrong with the files beside *path* at this moment, "" for nothing."""
+def _find_trouble(path: Path) -> _Trouble | None:
+    """What is wrong with the files beside *path* at this moment; None for nothing."""
     log, _ = beside(path)
     if has_log(path):
-        return "" if _is_own_log(path, log) else "foreign"
+        return None if _is_own_log(path, log) else _Trouble.FOREIGN
     index = _read_index(path)
     if index is None:
-        return ""
+        return None
+    if index.moved < index.frames:
+        return _Trouble.GONE
     if index.frames:
-        return "gone" if index.moved < index.frames else "moved" if log.exists() else "removed"
-    return "stale" if index.pages and index.database_size != path.stat().st_size else ""
+        return _Trouble.MOVED if log.exists() else _Trouble.REMOVED
+    return _Trouble.STALE if index.pages and index.database_size != path.stat().st_size else None
 
 
-def _repair_index(path: Path, problem: str) -> None:
+def _repair_index(path: Path, trouble: _Trouble) -> None:
+    """Have SQLite see what is there; raises StoreSpoiledError where changes would be lost by that."""
     log, index = beside(path)
-
-    # A log of another database is never touched: its changes may be wanted.
-    if problem == "foreign":
-        raise StoreSpoiledError(
-            f"{path}: the log beside it, {log.name}, is another database's, from before the file was replaced; "
-            f"restore a backup with: policyd database restore FILE (or stop the daemon and move {log.name} "
-            f"and {index.name} away)"
-        )
-
-    # Where nobody has the index open, SQLite makes it again by itself.
-    if problem != "stale" and not _is_locked(index, _IN_USE_LOCK):
-        return
-    if problem == "gone":
-        raise StoreSpoiledError(
-            f"{path}: its log, {log.name}, was removed while it held changes that are not in the file yet; "
-            "restore a backup with: policyd database restore FILE"
-        )
-
-    # Make SQLite read log and file again, under the locks of whoever has the index open.
-    try:
-        if problem != "removed":
+    match trouble:
+        case _Trouble.FOREIGN:
+            raise StoreSpoiledError(
+                f"{path}: the log beside it, {log.name}, is another database's, from before the file was replaced; "
+                f"restore a backup with: policyd database restore FILE (or stop the daemon and move {log.name} "
+                f"and {index.name} away)"
+            )
+        case _Trouble.STALE:
             _clear(index)
-        elif _is_locked(index, _WRITE_LOCK):
-            raise StoreError(f"{path}: its log, {log.name}, was removed while a command writes; try again after that")
-        else:
-            index.unlink()  # whoever has the removed log open has this file open too, and notices that it is gone
+        case _Trouble.GONE | _Trouble.MOVED | _Trouble.REMOVED if not _is_locked(index, _IN_USE_LOCK):
+            pass  # nobody has it open, so that SQLite makes it again
+        case _Trouble.GONE:
+            raise StoreSpoiledError(
+                f"{path}: its log, {log.name}, was removed while it held changes that are not in the file yet; "
+                "restore a backup with: policyd database restore FILE"
+            )
+        case _Trouble.MOVED:
+            _clear(index)
+        case _Trouble.REMOVED:
+            _remove_index(path, log, index)
+        case _:
+            assert_never(trouble)
+
+
+def _remove_index(path: Path, log: Path, index: Path) -> None:
+    """Remove the index of a log that was removed: whoever has that open notices by it that the log is gone."""
+    if _is_locked(index, _WRITE_LOCK):
+        raise StoreError(f"{path}: its log, {log.name}, was removed while a command writes; try again after that")
+    try:
+        index.unlink()
     except OSError as error:
-        if problem == "removed":
-            raise StoreError(
-                f"{path}: its log, {log.name}, was removed under the running daemon: {reason_of(error)}; "
-                f"stop the daemon, and remove {index.name} too"
-            ) from error
+        raise StoreError(
+            f"{path}: its log, {log.name}, was removed under the running daemon: {reason_of(error)}; "
+            f"stop the daemon, and remove {index.name} too"
+        ) from error
 
 
 def _is_own_log(path: Path, log: Path) -> bool:
@@ -210,12 +228,16 @@ def _read_index(path: Path) -> _Index | None:
 
 
 def _clear(index: Path) -> None:
-    """Have SQLite make the index again, under its own locks, which it does where the index begins with zeros."""
-    opened = os.open(index, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        os.pwrite(opened, bytes(_INDEX_HEADER_SIZE), 0)
-    finally:
-        os.close(opened)
+    """Have SQLite make the index again, under its own locks, which it does where the index begins with zeros.
+
+    Best effort: who may not write the index leaves it to whoever may.
+    """
+    with suppress(OSError):
+        opened = os.open(index, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.pwrite(opened, bytes(_INDEX_HEADER_SIZE), 0)
+        finally:
+            os.close(opened)
 
 
 def _is_locked(index: Path, position: int) -> bool:

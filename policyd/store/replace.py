@@ -1,6 +1,7 @@
 """Makes the tables equal to a file: removes what the file's domains hold and the file does not name."""
 
 from collections.abc import Iterable, Iterator
+from typing import assert_never
 
 from sqlalchemy import Column, Integer, MetaData, Table, Text, func, insert, select
 from sqlalchemy.schema import CreateTable
@@ -64,6 +65,8 @@ class Replacement:
                 self._connection.run(_NAME_ENTRY, stored.id)
             case Domain():
                 self._domains.add(stored.name)
+            case _:
+                assert_never(stored)
 
     def remove_unnamed(self, max_percent: float) -> None:
         """Remove what is in the file's domains and not in the file.

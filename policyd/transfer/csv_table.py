@@ -84,8 +84,8 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_WRITTEN)
-    for row in _rows(tables):
-        writer.writerow([_guarded(row.get(column, "")) for column in _WRITTEN])
+    for line in _lines(tables):
+        writer.writerow([_guarded(line.get(column, "")) for column in _WRITTEN])
         if text.tell() > _CHUNK:
             yield text.getvalue()
             text.seek(0)
@@ -121,7 +121,7 @@ _Column = tuple[int, str, str, Parse]  # its index, its name, the attribute of t
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """What the header says: the columns, for each kind of row; and what is to tell of those left out.
+    """What the header says: the columns for each kind of row, and notices about those left out.
 
     `kind_at` is the index of the column `kind`, or -1; `sender_at` likewise. `width` is the number of all columns.
     """
@@ -206,7 +206,7 @@ def _read_row(fields: Fields, header: _Header, domain: str) -> Record:
     except CellError as error:
         return Record(fields.line, fields.source, (), (Problem(str(error), "kind"),))
 
-    # Each cell that isn't empty is read; all that is wrong is told.
+    # Each cell that isn't empty is read; all that is wrong with the row is reported.
     found: dict[str, Any] = {}
     problems = []
     for index, name, attribute, parse in header.columns[kind]:
@@ -222,7 +222,7 @@ def _read_row(fields: Fields, header: _Header, domain: str) -> Record:
     return Record(fields.line, fields.source, rows, wrong)
 
 
-def _rows(tables: Tables) -> Iterator[dict[str, str]]:
+def _lines(tables: Tables) -> Iterator[dict[str, str]]:
     for domain in tables.domains():
         yield {"kind": Kind.DOMAIN, "name": domain.name, "unlisted": domain.unlisted}
     for mailbox, addresses in tables.mailboxes():

@@ -1,4 +1,4 @@
-"""Which format a file is in, told from its first lines."""
+"""Recognises the format of a file by its first lines."""
 
 from itertools import islice
 from typing import BinaryIO

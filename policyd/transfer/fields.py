@@ -27,6 +27,7 @@ Parse = Callable[[Any, str], Any]  # a value of JSON's types, and the domain tha
 
 
 def _without_domain(parse: Callable[[Any], Any]) -> Parse:
+    """A `Parse` from *parse*, for values that no domain completes."""
     return lambda value, _domain: parse(value)
 
 
@@ -108,9 +109,9 @@ def refuse(_value: Any, _domain: str) -> None:
 
 
 def read_object(kind: Kind, said: Mapping[str, Any], domain: str) -> tuple[tuple[Row, ...], tuple[Problem, ...]]:
-    """The row about an object of *kind* of which a file says *said*, by key; or everything that is wrong with it.
+    """The row about an object of *kind*, from its values by key; or everything that is wrong with them.
 
-    Of the values, None empties what it stands for.
+    A value of None empties its field.
     """
     keys = KEYS[kind]
     found: dict[str, Any] = {}

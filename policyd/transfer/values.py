@@ -1,4 +1,4 @@
-"""Texts and JSON values of a file -> values in normal form, and back.
+"""Converts the texts and JSON values of a file to values in normal form, and back.
 
 What is wrong is an AddressError or a CellError.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 from policyd.address import is_pattern, normal_domain, normal_name, normal_pattern, normal_text, parse_address
 from policyd.errors import PolicydError
-from policyd.model import Receive, Unlisted
+from policyd.model import RECIPIENT_WORDS, Receive, Unlisted
 from policyd.records import ListEdit, RowMode
 from policyd.timestamps import read_stored
 
@@ -37,7 +37,7 @@ def split_list(text: str) -> tuple[str, ...]:
 
 
 def quote_local_part(value: str) -> str:
-    """An address or pattern in normal form as it is typed, its local part quoted where that is needed.
+    """An address or pattern in normal form as people type it, its local part quoted where that is needed.
 
     Source: RFC 5321 §4.1.2.
     """
@@ -106,7 +106,7 @@ def sender(value: Any, domain: str = "") -> str:
 def recipients(value: Any) -> str:
     """To whom a sender is blocked: outside, anyone, or a mailbox's name."""
     text = string(value)
-    return text.lower() if text.lower() in ("outside", "anyone") else normal_name(text)
+    return text.lower() if text.lower() in RECIPIENT_WORDS else normal_name(text)
 
 
 def domain_name(value: Any) -> str:

@@ -182,7 +182,7 @@ def test_wrong_row_is_told_with_its_place_and_stops_no_other(policyd):
     assert names(policyd) == ["alice", "dave"]
 
 
-def test_rejected_rows_can_be_mended_and_imported(policyd):
+def test_rejected_rows_can_be_corrected_and_imported(policyd):
     """FILE.err has the header and the rows as they stood."""
     imports(policyd, DAMAGED, status=65)
     rejected = policyd.folder / "people.csv.err"

@@ -345,7 +345,7 @@ TROUBLE = {
 
 
 @pytest.mark.parametrize(("spoil", "reason"), TROUBLE.values(), ids=TROUBLE)
-def test_unreadable_database_gives_no_answers_until_it_is_mended(serving, spoil, reason):
+def test_unreadable_database_gives_no_answers_until_it_is_repaired(serving, spoil, reason):
     """DUNNO would open every mailbox, REJECT would bounce good mail: Postfix decides, as its default_action says."""
     backup = serving.folder / "backup.db"
     shutil.copy(serving.database, backup)

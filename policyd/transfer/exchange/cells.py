@@ -23,7 +23,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one cell says of a list. `is_given` tells plain values, even where they stand for nobody."""
+    """What one cell says of a list. `is_given`: there were plain values, even if they stand for nobody."""
 
     add: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()

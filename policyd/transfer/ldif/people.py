@@ -48,6 +48,8 @@ def read_addresses(mail: Iterable[str], proxies: Iterable[str], options: ReadOpt
     for text in proxies:
         proxy = _PROXY.fullmatch(text)
         texts.append(("proxyAddresses", proxy[1] if proxy else "", proxy[2] if proxy else text))
+
+    # Only SMTP addresses count; in capitals, the type marks the primary one.
     for column, kind, text in texts:
         if kind.upper() not in ("", "SMTP"):
             skipped.append(kind.upper())
@@ -149,7 +151,7 @@ class People:
             else:
                 self.groups[key] = ()
         except AddressError:
-            return  # whoever mentions it is told that it is not there
+            return  # a record that mentions it has the problem that it is not there
 
 
 def find_people(stream: BinaryIO, options: ReadOptions) -> People:
@@ -196,7 +198,7 @@ def _good_entries(stream: BinaryIO, is_wanted: Callable[[Block], bool]) -> Itera
 
 
 def _mentioned(entry: Entry) -> Iterator[bytes]:
-    """The keys of the names in an entry's restrictions; what is no name is told later, by its record."""
+    """The keys of the names in an entry's restrictions; what is no name is a problem of its record, found later."""
     texts = [text for attribute in ACCEPTED + REJECTED for text in entry.values.get(attribute, ())]
     texts += [text for edit in entry.edits if edit.attribute in ACCEPTED + REJECTED for text in edit.values]
     for text in texts:

@@ -148,7 +148,7 @@ def _sender_parts(tables: Tables, lost: Counter[str]) -> Iterator[str]:
                 part, answer = outsiders, OUTSIDE
             case Recipients.ANYONE:
                 part, answer = senders, _reject(entry.reason, Rule.BLOCKED_SENDER)
-            case Recipients.MAILBOX:  # which no map of senders can tell
+            case Recipients.MAILBOX:  # which no map of senders can express
                 part, answer = senders, ""
             case _:
                 assert_never(entry.recipients)
