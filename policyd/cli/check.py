@@ -1,4 +1,4 @@
-"""`policyd check`: the daemon's answer, and why."""
+"""`policyd check`: prints what the answer to a request is, and why."""
 
 import socket
 import sys

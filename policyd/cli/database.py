@@ -1,4 +1,4 @@
-"""`policyd database`: the database file."""
+"""`policyd database`: creates, checks, backs up and restores the database."""
 
 import os
 import time
@@ -69,6 +69,7 @@ def backup(file: Path) -> None:
     \b
     Example: policyd database backup monday.db
     """
+    # Copy the database, and check the copy on the way.
     call = invocation()
     if str(file) == "-":
         raise click.UsageError("A backup is a file with a name, not a stream; to write to stdout: policyd export.")
@@ -82,6 +83,8 @@ def backup(file: Path) -> None:
 
     with Progress(unit="pages") as progress:
         upkeep.copy_to(call.store, file, progress.reach, verify)
+
+    # A copy that is not sound stays, since it may be all there is.
     size = file.stat().st_size
     if call.json:
         print_object(call, {"backup": str(file), "octets": size, **findings.outcome(checked)})
@@ -101,10 +104,13 @@ def restore(file: Path, yes: bool) -> None:
     \b
     Example: policyd database restore monday.db
     """
+    # Ask first.
     call = invocation()
     session = call.session
     database = session.database
     need_consent(f"{database} gets the tables that are in {file}; all changes since then are lost to it.", is_given=yes)
+
+    # Restore the file, unless the check of it finds something.
     findings = _Findings(call)
 
     def verify(check: Check) -> None:
@@ -115,6 +121,8 @@ def restore(file: Path, yes: bool) -> None:
     with Progress(unit="pages") as progress:
         who, now = actor(os.environ), int(time.time())
         restored = upkeep.restore(session, file, who, now, on_progress=progress.reach, verify=verify)
+
+    # Check what the database is now.
     upkeep.check(database, findings.of)
     print_changes(call, [restored.change], is_logged=restored.is_logged)
     kept = f"; what it replaced is in {restored.kept}" if restored.kept else ""
@@ -137,7 +145,7 @@ def stats() -> None:
 
 
 class _Findings:
-    """Tells the first findings as they come, and counts them all."""
+    """Prints the first findings as they come, and counts them all."""
 
     def __init__(self, call: Invocation) -> None:
         self._call = call
@@ -145,7 +153,7 @@ class _Findings:
         self._count = 0
 
     def of(self, check: Check) -> Checked:
-        """What *check* has looked at; what it finds is told."""
+        """Run *check* with a progress bar, print what it finds, and return what it has looked at."""
         with Progress(total=check.count()) as progress:
             return check.run(self._print, progress.advance)
 

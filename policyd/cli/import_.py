@@ -1,4 +1,4 @@
-"""`policyd import`: a file -> the tables, in one transaction, with an error for each row that is wrong."""
+"""`policyd import`: applies a file to the tables, and prints an error for each record that is wrong."""
 
 import os
 import time
@@ -89,6 +89,7 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
     \b
     Example: policyd import people.csv --dry-run
     """
+    # What was given says how to read the file.
     read = ReadOptions(
         options["column_separator"],
         options["quote"],
@@ -97,6 +98,8 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
         Into(options["into"]) if options["into"] else None,
         options["domain"] or "",
     )
+
+    # Import it; problems are printed as they are found.
     call = invocation()
     report = _Report(file)
     with opened(file) as stream:
@@ -114,6 +117,8 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
         with Progress(stream) as progress:
             callbacks = Callbacks(report.print_notice, report.print_problems, progress.advance)
             outcome = import_file(call.session, file, stream, plan, actor(os.environ), int(time.time()), callbacks)
+
+    # Say what came of it, with the exit status that scripts look at.
     for line in outcome.advice if outcome.is_kept else ():
         echo(f"policyd: {line}", err=True)
     warn_of_silent_syslog(call, outcome.is_logged)
@@ -151,6 +156,7 @@ class _Report:
 
 
 def _print_outcome(call: Invocation, file: Path, plan: ImportPlan, outcome: ImportOutcome, report: _Report) -> None:
+    # For scripts, one object.
     if call.json:
         tally: dict[str, dict[str, int]] = {}
         for (kind, what), count in outcome.tally.items():
@@ -167,6 +173,8 @@ def _print_outcome(call: Invocation, file: Path, plan: ImportPlan, outcome: Impo
         }
         echo_json(shown, indent=1)
         return
+
+    # For people, a line for each kind of object, and one more where something is wrong.
     for line in _summary(file, plan, outcome):
         if plan.is_dry_run:
             echo(line)

@@ -1,4 +1,4 @@
-"""Parameter types: what is typed -> good values in normal form, or one line that says how it is typed."""
+"""Parameter types: they turn what is typed into values in normal form, or say in one line how to type it."""
 
 import time
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from policyd.timestamps import read_when
 
 
 class _Parsed(click.ParamType[str]):
-    """A type whose values a function of ours makes, or refuses with AddressError."""
+    """A type whose values *parse* makes, or refuses with AddressError."""
 
     def __init__(self, name: str, parse: Callable[[str], str]) -> None:
         self.name = name
