@@ -1,4 +1,4 @@
-"""The errors of policyd, each named for who must act; ``str()`` is one line for a log or a terminal."""
+"""The errors of policyd, each named for who must act; `str()` gives one line for a log or a terminal."""
 
 import errno
 

@@ -1,4 +1,4 @@
-"""Reply texts: a template from the settings -> the printable ASCII that Postfix sends to the client. Pure."""
+"""Renders reply texts: a template from the settings becomes printable ASCII for the client. Pure."""
 
 import re
 import sys

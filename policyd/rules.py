@@ -1,4 +1,4 @@
-"""The rules: what the tables know about a request, and the time -> a verdict. Pure.
+"""The rules: from what the tables know about a request, and the time, they make a verdict. Pure.
 
 The order is that of docs/rules.rst; the first rule that decides ends it.
 """
@@ -70,7 +70,7 @@ class Question(NamedTuple):
     """A request as the rules see it.
 
     `recipient` is None without one; `sender` is None for the null sender and before MAIL, which
-    `is_null_sender` tells apart. `entries` are the blocked senders that match an identity of the client.
+    `is_null_sender` distinguishes. `entries` are the blocked senders that match an identity of the client.
     """
 
     recipient: Party | None

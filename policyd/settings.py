@@ -1,4 +1,4 @@
-"""The settings file: TOML -> Settings, every mistake found at once and named by its key.
+"""Reads the settings file: TOML -> Settings, with every mistake found at once and named by its key.
 
 `Settings` and `AuditSettings` are the table of settings: of each its default, what may stand there, and what it is for.
 Documentation is made from it (`SETTINGS`), and the file is read by it, in one loop.

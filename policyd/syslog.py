@@ -1,4 +1,4 @@
-"""Where lines go: a syslog socket or stderr, never blocking; and the bounded queue before that."""
+"""Sends lines to a syslog socket or stderr without ever blocking; what is not taken waits in a bounded queue."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""`policyd address`: the addresses of mailboxes."""
+"""`policyd address`: gives addresses to mailboxes, finds and lists them."""
 
 from shlex import quote
 

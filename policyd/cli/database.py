@@ -40,7 +40,7 @@ def create() -> None:
 
 @command.command("check")
 def check() -> None:
-    """Look at the file, the tables, each row and the journal, and tell what is wrong, a line each.
+    """Check the file, the tables, each row and the journal, and print what is wrong, a line each.
 
     It reads only, and holds nobody up. The status is 0 where all is sound, 1 where something is wrong, and 69 where
     the database can't be read.

@@ -1,4 +1,4 @@
-"""`policyd domain`: the managed domains."""
+"""`policyd domain`: manages domains, and lists them."""
 
 import click
 

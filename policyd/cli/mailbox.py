@@ -1,4 +1,4 @@
-"""`policyd mailbox`: mailboxes, and who may send to them."""
+"""`policyd mailbox`: adds, shows, restricts and removes mailboxes."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

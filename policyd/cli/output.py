@@ -1,4 +1,4 @@
-"""Lists, single objects and changes, for people and for scripts."""
+"""Prints lists, single objects and changes, for people and for scripts."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`policyd sender`: who may not send, and to whom."""
+"""`policyd sender`: blocks and unblocks senders, and lists the entries."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""One connection from Postfix: bytes in, requests out; answers in their order, or a hang-up."""
+"""One connection from Postfix: it turns bytes into requests, and sends the answers in their order, or hangs up."""
 
 import socket
 from collections.abc import Callable

@@ -1,6 +1,6 @@
-"""Sockets to listen on, and the connections that come: opened, accepted, as many as may be.
+"""Opens the sockets to listen on, and accepts connections, as many as are allowed.
 
-A stale socket file is cleared away, and what is in the way is named in one line.
+A stale socket file is removed; anything else in its place is reported in one line.
 """
 
 import errno

@@ -185,7 +185,7 @@ class Worker:
 class Parent:
     """The process that the administrator sees: `settings.workers` workers, each of which runs *work*.
 
-    *load* gives the settings anew, for SIGHUP. *supervisor* hears that all is well when every worker serves.
+    *load* reads the settings again, for SIGHUP. *supervisor* is notified once every worker serves.
     """
 
     def __init__(self, settings: Settings, load: Callable[[], Settings], work: Work, supervisor: Supervisor) -> None:

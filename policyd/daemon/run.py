@@ -1,4 +1,4 @@
-"""The daemon, wired: settings -> sockets -> user -> one reactor, or several workers with a reactor each."""
+"""Starts the daemon: settings, sockets, user, then one reactor, or several workers with a reactor each."""
 
 import dataclasses
 import gc

@@ -30,7 +30,7 @@ _TIDY_SECONDS = 5.0  # between two looks whether a command left something in the
 
 
 class PolicyService(Service):
-    """The daemon, on *listeners*. *load* gives the settings anew, for SIGHUP; *reactor* is Twisted's.
+    """The daemon, on *listeners*. *load* reads the settings again, for SIGHUP; *reactor* is Twisted's.
 
     *supervisor*, if given, is notified of how it is.
     """
@@ -170,7 +170,7 @@ def _check_place(path: Path) -> None:
 
 
 def reread(load: Callable[[], Settings], kept: Settings, audit: AuditLog) -> Settings | None:
-    """The settings anew, but for those that only a restart changes; None, and a warning, where they can't be taken.
+    """The settings, read again, but for those that only a restart changes; None, and a warning, where they are wrong.
 
     This process must have no connection to the database.
     """

@@ -1,4 +1,4 @@
-"""What systemd gives a service, and wants to hear from it: listening sockets, readiness, the watchdog.
+"""Takes listening sockets from systemd, and notifies it of readiness and signs of life.
 
 Without systemd nothing is given, and nothing sent. Source: sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3).
 """

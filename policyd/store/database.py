@@ -1,4 +1,4 @@
-"""Which database, and the transactions on it: one writer at a time, and readers who see one state of the tables.
+"""Opens the database, and begins transactions: one writer at a time, and readers who see one state of the tables.
 
 A new database appears whole or not at all.
 """

@@ -1,7 +1,7 @@
 """Every change to the tables, and every rule that they must obey, once: for a command, an imported row, and an undo.
 
-It is one long file, so that whoever asks "may the tables be so?" has one place to look. The transaction is the
-caller's; each change has its journal row in it.
+It is one long file, so that whoever asks "may the tables be like this?" has one place to look. The caller begins the
+transaction; each change writes its journal row in it.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,8 +1,8 @@
-"""SQLite's write-ahead log and the log's index beside a database: whether they belong to the file between them.
+"""Makes sure that SQLite's write-ahead log and its index belong to the database that they are beside.
 
 SQLite knows both by their names only. It would take a log that another file left behind for this file's own, and mix
-the pages of two databases. So every database that policyd makes has a random number in its
-header (the schema cookie), every change writes the first page, and the log tells by that page which file it is of.
+the pages of two databases. So every database that policyd makes has a random number in its header (the schema cookie),
+and every change writes the first page, so that the log holds that number too, and shows to which file it belongs.
 Source: sqlite.org/fileformat2.html §1.3 and §4.1, sqlite.org/walformat.html §2.
 """
 

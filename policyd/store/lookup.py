@@ -1,4 +1,4 @@
-"""The daemon's reads: one object at a time, from the tables as they are at this moment."""
+"""The daemon's reads of the tables: one object at a time, all from one state until `end`."""
 
 import os
 import sqlite3

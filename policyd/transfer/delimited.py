@@ -1,4 +1,4 @@
-"""Lines -> records of cells, with separators and quotes: what exchange-csv and csv have in common."""
+"""Splits lines into records of cells, by separators and quotes: what exchange-csv and csv have in common."""
 
 import csv
 import re

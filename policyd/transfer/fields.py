@@ -1,6 +1,6 @@
-"""The objects of our own formats, csv and jsonl: which columns or keys each kind has, and the row they make.
+"""The columns and keys of our own formats, csv and jsonl, for each kind of object, and the row that they make.
 
-Both formats have the same words for the same things, those of `--json`.
+Both formats use the words of `--json`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

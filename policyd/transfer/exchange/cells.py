@@ -1,4 +1,4 @@
-"""What a cell of an Exchange directory file says: several values in one, `~DEL`, proxies and distinguished names."""
+"""Reads the cells of an Exchange directory file: several values in one, `~DEL`, proxies, distinguished names."""
 
 import re
 from collections.abc import Iterable

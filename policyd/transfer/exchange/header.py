@@ -1,4 +1,4 @@
-"""The header of an Exchange directory file: which column holds what, under all the names a column goes by."""
+"""Reads the header of an Exchange directory file: which column holds what, under all the names that one can have."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Who an entry of a directory is: its mailbox's name, its addresses, and whom a distinguished name stands for."""
+"""Finds out who an entry of a directory is: its mailbox's name, its addresses, whom a distinguished name means."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
