@@ -13,6 +13,7 @@ from typing import NamedTuple
 import idna
 
 from policyd.errors import AddressError
+from policyd.model import RECIPIENT_WORDS
 
 NULL_SENDER = "<>"
 
@@ -25,7 +26,7 @@ _UNSCANNED = r"\1"
 _COMMENT = re.compile(r"\([^()]*\)")
 _ATOM = r"[^\x00-\x20\x7f\"(),.:;<>@\[\]\\]++"
 _DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*+")  # a local part that needs no quotes: RFC 5321 §4.1.2
-_DOMAIN_LIMIT = 253  # octets; RFC 1035 §2.3.4 less the root label
+_DOMAIN_LIMIT = 253  # bytes; RFC 1035 §2.3.4 less the root label
 _LOCAL_LIMIT = 1024  # characters; RFC 5321 §4.5.3.1.1 says 64, VERP and IMCEA take more
 _LINE_LIMIT = 2048  # characters; Postfix takes no longer line: postconf(5), line_length_limit
 _NAME_LIMIT = 256
@@ -33,7 +34,7 @@ _UNSPLIT = frozenset({"postmaster", "mailer-daemon", "double-bounce"})
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _IMCEA = re.compile(r"imcea([a-z0-9]{1,8})-(.*)", re.DOTALL)
 _IMCEA_PIECE = re.compile(r"(?:[a-z0-9=-]|\+[0-9a-f]{2})*")
-_IMCEA_OCTET = re.compile(rb"\+([0-9a-f]{2})")
+_IMCEA_BYTE = re.compile(rb"\+([0-9a-f]{2})")
 
 
 class EmailAddress(NamedTuple):
@@ -96,7 +97,7 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text.casefold()).casefold())
 
 
-def check_text(text: str, what: str) -> str:
+def normal_text(text: str, what: str) -> str:
     """*text* in NFC, if it fits on one line of a log, a reply and a terminal.
 
     Raises AddressError, naming it as *what*, for control characters, bidirectional controls, line
@@ -217,7 +218,7 @@ def parse_address(text: str) -> EmailAddress:
     local, at, domain = text.rpartition("@")
     if not at or not local or not domain:
         raise AddressError(f"{text[:100]!a} is not an address; an address looks like alice@example.com")
-    return EmailAddress(_typed_local(local), normal_domain(domain))
+    return EmailAddress(_parse_local(local), normal_domain(domain))
 
 
 def internal_address(text: str) -> str:
@@ -246,7 +247,7 @@ def normal_pattern(text: str) -> str:
             f"{text[:100]!a} is not a pattern; a pattern is user@example.com, @example.com, @.example.com, user@ or <>"
         )
     if not domain:
-        return f"{_typed_local(local)}@"
+        return f"{_parse_local(local)}@"
     if local:
         return str(parse_address(text))
     if domain.startswith("."):
@@ -332,14 +333,14 @@ def normal_name(text: str) -> str:
 
     Raises AddressError for what can't name a mailbox.
     """
-    name = check_text(text, "the mailbox name")
+    name = normal_text(text, "the mailbox name")
     if is_pattern(name):
         raise AddressError(f"{name} is an address or a pattern, not a mailbox name; a name has no @ and isn't <>")
     if not name.strip() or name != name.strip() or len(name) > _NAME_LIMIT:
         raise AddressError(
             f"{name[:100]!a} can't name a mailbox; a name has 1 to {_NAME_LIMIT} characters, no blank at an end"
         )
-    if fold(name) in ("outside", "anyone"):
+    if fold(name) in RECIPIENT_WORDS:
         raise AddressError(f"{name} can't name a mailbox; --to {fold(name)} has a meaning of its own")
     return name
 
@@ -358,12 +359,12 @@ def name_after(address: str, *, has_domain: bool = False) -> str:
     return f"{local.replace('@', ' ').strip()[:200]} ({domain})"[:_NAME_LIMIT].strip()
 
 
-def _typed_local(text: str) -> str:
+def _parse_local(text: str) -> str:
     """The local part that a person typed, quoted or not, in normal form; raises AddressError."""
     local = text
     if len(text) > 1 and text.startswith('"') and text.endswith('"'):
         local = re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
-    local = fold(check_text(local, "the local part"))
+    local = fold(normal_text(local, "the local part"))
     if not local or len(local) > _LOCAL_LIMIT:
         raise AddressError(f"{text[:100]!a} is not the local part of an address; it has 1 to {_LOCAL_LIMIT} characters")
     return local
@@ -377,8 +378,8 @@ def _without_route(text: str) -> str:
 def _decode_piece(piece: str) -> str:
     if not _IMCEA_PIECE.fullmatch(piece):
         raise ValueError(piece)
-    octets = _IMCEA_OCTET.sub(lambda match: bytes.fromhex(match[1].decode("ascii")), piece.encode("ascii"))
-    return octets.decode("utf-8", "surrogateescape")
+    raw = _IMCEA_BYTE.sub(lambda match: bytes.fromhex(match[1].decode("ascii")), piece.encode("ascii"))
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def _normal_local(text: str) -> str:

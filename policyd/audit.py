@@ -1,4 +1,4 @@
-"""The audit: one function per event worth a line. No value from the network can forge a field or a line.
+"""The audit: one function for each event that is logged. No value from the network can forge a field or a line.
 
 The fields are those of docs/audit.rst.
 """
@@ -9,9 +9,9 @@ import sys
 from collections.abc import Mapping
 from typing import assert_never
 
-from policyd.model import Change, Decision, Request
+from policyd.model import Action, Change, Decision, Request
 from policyd.printable import code, printable
-from policyd.settings import AuditSettings, Decisions, Format
+from policyd.settings import AuditSettings, Decisions, LineFormat
 from policyd.syslog import (
     INFO,
     NOTICE,
@@ -51,8 +51,8 @@ Field = str | int | float | None
 class AuditLog:
     """Writes lines to *sink*. Those that it doesn't take wait; when too many do, further ones are counted.
 
-    *alarm* gets a warning where lines are missing. *echo* gets what concerns the daemon itself a second time, for
-    somebody who watches. With Twisted's *reactor*, what waits leaves by itself.
+    *alarm* gets a warning where lines are missing. *echo* gets a second copy of the lines about the daemon itself, for
+    somebody at the terminal. With Twisted's *reactor*, waiting lines are sent as soon as the sink takes them.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class AuditLog:
         values = _decision_values(request, decision, milliseconds)
 
         # Most requests are let through with nothing to escape: their line costs one format and one match.
-        if self._settings.format is Format.TEXT and not (
+        if self._settings.format is LineFormat.TEXT and not (
             decision.is_refused or decision.entry or decision.reason or decision.text
         ):
             line = _PERMITTED_LINE % values
@@ -95,8 +95,8 @@ class AuditLog:
                 return
 
         fields: dict[str, Field] = dict(zip(DECISION_FIELDS, values, strict=True))
-        if decision.is_refused and decision.action != "REJECT":
-            fields = {"action": fields.pop("action"), "would": "REJECT", **fields}
+        if decision.is_refused and not decision.action.is_refusal:
+            fields = {"action": fields.pop("action"), "would": Action.REJECT, **fields}
         self._write(INFO, fields)
 
     def changed(self, change: Change) -> None:
@@ -123,11 +123,11 @@ class AuditLog:
         self._write_own(WARNING, {"warning": problem, **fields})
 
     def flush(self) -> bool:
-        """Send what waits and can go now; whether more waits. Only who has no reactor needs it."""
+        """Send the waiting lines that the sink takes now; return whether more wait. With a reactor nobody needs it."""
         return self._lines.flush()
 
     def close(self) -> int:
-        """Let go of the sink, a second later where lines wait; how many are missing, which *alarm* is told."""
+        """Close the sink, up to a second later where lines wait; return how many are missing, and warn *alarm*."""
         self._lines.wait_until_empty()
         if self._dropped:
             self._report_dropped()
@@ -149,7 +149,7 @@ class AuditLog:
         self._send(severity, self._line(fields))
 
     def _send(self, severity: int, line: str) -> None:
-        """Lines for which there is no room are counted, and the count is the next line for which there is."""
+        """Send *line*, or count it where there is no room; the count is the next line for which there is room."""
         if self._dropped and not self._report_dropped():
             self._dropped += 1
         elif not self._lines.send(severity, line):
@@ -165,9 +165,9 @@ class AuditLog:
 
     def _line(self, fields: Mapping[str, Field]) -> str:
         match self._settings.format:
-            case Format.TEXT:
+            case LineFormat.TEXT:
                 render = _text_line
-            case Format.JSON:
+            case LineFormat.JSON:
                 render = _json_line
             case _:
                 assert_never(self._settings.format)
@@ -179,7 +179,7 @@ class AuditLog:
         return line
 
     def _warn_of_stuck_syslog(self) -> None:
-        """Tell who watches that no line goes, long before the first one is lost."""
+        """Warn on *alarm* that no line is taken, long before the first one is lost."""
         problem = self._sink.problem if isinstance(self._sink, SyslogSink) else ""
         where = f"{self._settings.syslog}{problem and f' ({problem})'}"
         self._alarm.send(WARNING, f"policyd: warning: syslog {where} takes no lines; they wait until it does")

@@ -1,4 +1,4 @@
-"""A request -> the facts about it from the tables -> the rules -> a decision."""
+"""Decides a request: looks up the facts about it in the tables, and has the rules judge them."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -35,16 +35,16 @@ _DUNNO = Decision(Action.DUNNO, Rule.DEFAULT)
 
 
 class Tables(Protocol):
-    """What a decision needs of the tables; each call but `end` may raise StoreError, which is an `end`, too."""
+    """What a decision needs of the tables. Each call but `end` may raise StoreError, and then has ended it."""
 
     def begin(self) -> bool:
-        """Look at one state of the tables, the newest, until `end`: whether it may be another than the last time.
+        """Read from the newest state of the tables until `end`; returns whether it may differ from the last one.
 
-        False where it has begun already.
+        False where that has begun already.
         """
 
     def end(self) -> None:
-        """Let go of the state of the tables that was looked at, if any."""
+        """Stop reading from the state that `begin` took, if any."""
 
     def domain(self, name: str) -> Domain | None:
         """The managed domain *name*, in normal form."""
@@ -62,7 +62,7 @@ class Tables(Protocol):
 class Decider:
     """Decides requests by *settings*, from *tables*.
 
-    What is decided until `end` is decided on one state of the tables, that of the first decision since the last `end`.
+    Every decision until `end` is made on one state of the tables: the newest at the first of them.
     """
 
     def __init__(self, settings: Settings, tables: Tables) -> None:
@@ -76,7 +76,7 @@ class Decider:
         self._is_inside = lru_cache(_CACHED_PARTIES)(self._find_inside)
 
     def decide(self, request: Request, now: int, note: Note = silent) -> Decision:
-        """The answer to *request* at *now*, in Unix seconds; *note* is told each step.
+        """The answer to *request* at *now*, in Unix seconds; *note* is called for each step.
 
         Raises StoreError where the tables can't be read: then there is no answer to give.
         """
@@ -94,20 +94,25 @@ class Decider:
         return self._follow(text, self._locate(text, self._forms(text)))
 
     def end(self) -> None:
-        """Look at the tables anew for the next decision."""
+        """Have the next decision read the newest state of the tables."""
         self._tables.end()
 
     def _ask(self, request: Request, note: Note) -> Question:
-        """The question as the tables stand."""
+        """What the rules have to judge: the request, with what the tables know about it."""
+        # What was remembered of another state of the tables is forgotten.
         if self._tables.begin():
             self._forget()
+
+        # Whom the request names.
         login = _recall(self._login, request.sasl_username) if request.sasl_username else None
         sender = _recall(self._sender, request.sender) if request.sender else None
         recipient = _recall(self._recipient, request.recipient) if request.recipient else None
+
+        # Which blocked senders it may be: by its login, and by its envelope sender, each entry once.
         is_null = not request.sender and bool(request.recipient or request.protocol_state not in _BEFORE_MAIL)
         entries = sender.entries if sender else self._null_entries() if is_null else ()
         if login and login.entries:
-            entries = tuple({entry.id: entry for entry in login.entries + entries}.values())  # each once
+            entries = tuple({entry.id: entry for entry in login.entries + entries}.values())
         question = Question(recipient, sender, is_null, self._is_insider(request), entries)
         if note is not silent:
             _explain(question, login, request, note)
@@ -122,8 +127,9 @@ class Decider:
         forms = self._forms(text)
         party = self._locate(text, forms)
         patterns = matching_patterns(forms[0])
-        # Who is blocked can't hide: what matches another form of the address counts, and what matches the one inside
-        # of it. For what is accepted that one counts not.
+
+        # A blocked sender can't hide behind another form of the address, or behind an address around it. The
+        # address inside does not count for what a mailbox accepts.
         inner = self._hop(text, party)
         others = [*forms[1:], *([inner.address] if inner is not party and inner.address else [])]
         if others:
@@ -152,6 +158,7 @@ class Decider:
 
         Where none does, by the first in a managed domain; where none is in one, the first form of all is outside.
         """
+        # A mailbox ends the search; a managed domain is kept in case that there is none.
         found = None
         for address in forms:
             domain = self._tables.domain(address.domain) if address.domain else None
@@ -194,17 +201,19 @@ class Decider:
         return party
 
     def _find_mailbox(self, address: EmailAddress) -> tuple[Mailbox | None, str]:
-        """The mailbox that has *address*, in a managed domain, and how it was found.
-
-        As it stands first, then as an IMCEA address, then without its extension.
-        """
+        """The mailbox that has *address*, in a managed domain, and how it was found."""
+        # The address as it stands.
         mailbox = self._mailbox_with(address.local, address.domain)
         if mailbox is not None:
             return mailbox, "exact"
+
+        # An IMCEA address, which has no extension.
         encapsulated = decode_imcea(address.local)
         if encapsulated is not None:
             mailbox = self._find_encapsulated(encapsulated)
             return mailbox, "IMCEA" if mailbox else ""
+
+        # The address without its extension.
         mailbox = self._mailbox_with(address.base, address.domain)
         return mailbox, "extension" if mailbox else ""
 
@@ -242,6 +251,8 @@ class Decider:
         note("rule: {}", verdict.rule)
         if not verdict.is_refused:
             return Decision(Action.DUNNO, verdict.rule, mailbox=name, is_insider=question.is_insider)
+
+        # A refusal has the administrator's reason in its text.
         reason = _reason(verdict, mailbox)
         text = render_text(
             verdict.rule,
@@ -251,6 +262,8 @@ class Decider:
             mailbox=name,
             reason=reason,
         )
+
+        # In monitor mode it is logged, and not sent.
         match self._settings.mode:
             case Mode.ENFORCE:
                 action = Action.REJECT
@@ -285,12 +298,12 @@ def _reason(verdict: Verdict, mailbox: Mailbox | None) -> str:
 
 
 def _recall(find: "_lru_cache_wrapper[Party]", text: str) -> Party:
-    """What *find* finds for *text*; long texts, which may be hostile, aren't kept."""
+    """What *find* finds for *text*; the result for a long text, which may be hostile, is not cached."""
     return find(text) if len(text) <= _CACHED_LENGTH else find.__wrapped__(text)
 
 
 def _explain(question: Question, login: Party | None, request: Request, note: Note) -> None:
-    """Tell *note* who asks, and about whom."""
+    """Note who asks, and about whom."""
     if login is not None:
         note("login {}: {}", login.text, _found(login, "no mailbox"))
     if question.sender is not None:

@@ -1,4 +1,4 @@
-"""Where the daemon listens: Twisted's endpoint strings -> Endpoint. Pure, but for asking Postfix where its queue is."""
+"""Parses Twisted's endpoint strings, which say where the daemon listens. Pure, but for asking Postfix for its queue."""
 
 import os
 import re

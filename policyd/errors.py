@@ -1,4 +1,4 @@
-"""The errors of policyd, each named for who must act; ``str()`` is one line for a log or a terminal."""
+"""The errors of policyd, each named for who must act; `str()` gives one line for a log or a terminal."""
 
 import errno
 
@@ -43,7 +43,7 @@ class NotManagedError(RefusedError):
 
 
 class StoreError(PolicydError):
-    """The database can't be reached or read: wait, or mend it."""
+    """The database can't be reached or read: wait, or fix it."""
 
     exit_status = 69  # EX_UNAVAILABLE
 
@@ -69,19 +69,19 @@ class StoreCreateError(StoreError):
 
 
 class StoreUnsoundError(StoreError):
-    """The database can be read, and is not as it should be; what is wrong with it has been told."""
+    """The database can be read, and is not as it should be; what is wrong with it has been printed."""
 
     exit_status = 1
 
 
 class SettingsError(PolicydError):
-    """A setting the administrator must mend; the message names the file and the key."""
+    """A setting the administrator must fix; the message names the file and the key."""
 
     exit_status = 78  # EX_CONFIG
 
 
 class TransferError(PolicydError):
-    """A file that can't be imported, as a whole: mend it, or say how it is to be read."""
+    """A file that can't be imported, as a whole: fix it, or say how it is to be read."""
 
     exit_status = 65  # EX_DATAERR
 

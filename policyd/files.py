@@ -1,13 +1,14 @@
-"""Files as whom, and whose: nothing that another user plants or swaps makes us read, write, own or wait for it.
+"""Opens, writes and creates files so that no other user can plant or swap one under a name that policyd uses.
 
-Two rules, by whose the file is:
+This is one long file because all of it stands on `_found`, the one walk along a path; whoever asks "can somebody else
+change what we read or write here?" has one place to look. There are two rules, by whose the file is:
 
 - **The database** is worked on as the owner of its folder (`owner_of`, `acting`): SQLite opens and removes files by
   their names, and whoever owns the folder can put anything under these. As that user it opens nothing for him that he
   couldn't open himself.
 - **What a person names** (a file to import, an export, a backup, the settings) is opened as that person, on
   descriptors: a folder is entered component by component, and a symbolic link counts only if root or the person made
-  it. New files have random names, are locked, and get the name that was asked for when they are whole.
+  it. A new file has a random name and is locked; it gets the name that was asked for when it is whole.
 
 A descriptor on a database is never closed here while there may be a connection to it: that would let go of SQLite's
 locks (POSIX locks belong to the process). So a database is only looked at with `lstat`.
@@ -34,8 +35,8 @@ BESIDE = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database
 _DRAFT = ".policyd-draft"
 _ENTER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
 _SHARED_MODE = 0o640  # of a database and a backup
-_PRIVATE_MODE = 0o600  # of what a command writes for who typed it
-_DRAFTS_LIMIT = 100  # begun for one file: another command takes one away now and then, and a person may go on for ever
+_PRIVATE_MODE = 0o600  # of what a command writes for the person who typed it
+_DRAFTS_LIMIT = 100  # tries to begin one: another command may remove it now and then, an attacker would for ever
 _NAME_BYTES = 100  # of the name of a file, in the name of its draft
 _LINKS_LIMIT = 40  # as in Linux
 _DESCRIPTORS = re.compile(r"/proc/(\d+)(/task/\d+)?/fd")
@@ -53,7 +54,7 @@ class UntrustedError(PermissionError):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A user to become, with the group and the supplementary groups."""
+    """A user to become, with the primary group and the supplementary groups."""
 
     user: str
     uid: int
@@ -62,7 +63,7 @@ class Identity:
 
     @contextmanager
     def acting(self) -> Iterator[None]:
-        """Be that user for a moment, as far as files go. The process must be root's, whoever it acts as already."""
+        """Act as that user during the block, where files are concerned. The process must be root's."""
         before = os.geteuid(), os.getegid(), os.getgroups()
         try:
             _act_as(self.uid, self.gid, self.groups)
@@ -75,7 +76,7 @@ class Identity:
             _act_as(*before)
 
     def refused(self, error: OSError) -> SettingsError:
-        """What to say where the operating system doesn't let it be that user."""
+        """The error where the operating system doesn't let the process become that user."""
         return SettingsError(f"user: can't become {self.user}: {reason_of(error)}")
 
 
@@ -88,14 +89,14 @@ def _act_as(uid: int, gid: int, groups: Sequence[int]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Spot:
-    """Where a path leads: a name in a folder that is open, the folders on the way, and who made links on it."""
+    """Where a path leads: a name in an open folder, the folders on the way, and who made the links on the way."""
 
     folder: int
     folder_path: str
     name: str
-    folders: tuple[tuple[str, os.stat_result], ...]  # those that were entered, from / on
+    folders: tuple[tuple[str, os.stat_result], ...]  # those on the way, from / to this one
     makers: tuple[tuple[str, int], ...]  # of the links that were followed
-    is_descriptor: bool  # a link that leads to what is open already
+    is_descriptor: bool  # the name is a link in /proc to an open descriptor
 
     @property
     def path(self) -> str:
@@ -103,7 +104,7 @@ class _Spot:
         return os.path.join(self.folder_path, self.name)
 
     def status(self) -> os.stat_result | None:
-        """Of what has the name now; None where nothing has."""
+        """The status of what has the name now; None where nothing has."""
         try:
             return os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
         except FileNotFoundError:
@@ -117,7 +118,7 @@ _Look = Callable[[_Spot, os.stat_result], None]
 def _found(path: Path, *, follow: bool = True) -> Iterator[_Spot]:
     """Where *path* leads. Each folder is entered from the one before, so that nobody can swap one meanwhile.
 
-    Without *follow*, a link under the last name is not looked into. Raises OSError.
+    Without *follow*, a link under the last name is not followed. Raises OSError.
     """
     left = [*reversed(path.absolute().parts[1:])] or ["."]
     folder_path, folders, makers, links = "/", [], [], 0
@@ -127,6 +128,8 @@ def _found(path: Path, *, follow: bool = True) -> Iterator[_Spot]:
         while True:
             name = left.pop()
             target = None
+
+            # A link is followed by walking along what it says; what is open already has no name to walk along.
             is_descriptor = not left and name.isdecimal() and _is_ours_open(folder_path)
             if not is_descriptor and (left or follow):
                 target = _link(folder, name)
@@ -138,6 +141,8 @@ def _found(path: Path, *, follow: bool = True) -> Iterator[_Spot]:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
                 left += [*reversed(Path(target[0]).parts)]
                 continue
+
+            # The last name is the caller's to open; every other one is a folder to enter.
             if not left:
                 yield _Spot(folder, folder_path, name, tuple(folders), tuple(makers), is_descriptor)
                 return
@@ -160,7 +165,7 @@ def _is_ours_open(folder_path: str) -> bool:
 
 
 def _link(folder: int, name: str) -> tuple[str, int] | None:
-    """What the link *name* says, and who made it; None where it is none."""
+    """The target of the link *name*, and who made it; None where it is no link."""
     try:
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -169,6 +174,7 @@ def _link(folder: int, name: str) -> tuple[str, int] | None:
 
 
 def _check_makers(spot: _Spot, trusted: frozenset[int]) -> None:
+    """Raises UntrustedError where somebody else than *trusted* made a link on the way."""
     for link, maker in spot.makers:
         if maker not in trusted:
             raise UntrustedError(
@@ -177,7 +183,7 @@ def _check_makers(spot: _Spot, trusted: frozenset[int]) -> None:
 
 
 def _us() -> frozenset[int]:
-    """Whose files count as our own: root's, and those of who calls."""
+    """The users whose files count as our own: root, and the user who calls."""
     return frozenset((0, os.geteuid()))
 
 
@@ -201,11 +207,11 @@ def group_name(gid: int) -> str:
 
 
 def owner_of(path: Path) -> Identity | None:
-    """As whom root works on the database at *path*: the owner of its folder.
+    """The user as whom root works on the database at *path*: the owner of its folder.
 
-    None where that is who works on it anyway: it is root's own folder, or only root could become somebody else.
-    Raises StoreError where others could swap what is in the folder, and FileNotFoundError where there is none. That is
-    looked at each time anew: what `check_database` saw may have been swapped since.
+    None where the folder is root's own, and where the caller is not root and can't become another user.
+    Raises StoreError where others could swap what is in the folder, and FileNotFoundError where there is none. All is
+    looked at anew each time: what `check_permissions` saw may have been swapped since.
     """
     if os.geteuid() != 0:
         return None
@@ -219,7 +225,7 @@ def owner_of(path: Path) -> Identity | None:
 
 
 def _identity(folder: os.stat_result) -> Identity | None:
-    """The owner of *folder*, in the groups that he is in himself: the folder's may be one that he isn't in."""
+    """The owner of *folder*, in that user's own groups: the folder's group may be none of them."""
     if folder.st_uid == os.geteuid():
         return None
     try:
@@ -232,9 +238,9 @@ def _identity(folder: os.stat_result) -> Identity | None:
 
 @contextmanager
 def acting(identity: Identity | None) -> Iterator[None]:
-    """Be *identity* for a moment, as far as files go. Raises StoreError where that can't be.
+    """Act as *identity* during the block, where files are concerned. Raises StoreError where that can't be.
 
-    Meant for as few statements as can be: a module that is imported meanwhile must be readable for that user, too.
+    The block should be short: a module that is imported in it must be readable for that user, too.
     """
     with ExitStack() as stack:
         if identity is not None:
@@ -248,9 +254,9 @@ def acting(identity: Identity | None) -> Iterator[None]:
 
 @contextmanager
 def entered(manager: AbstractContextManager[T], identity: Identity | None) -> Iterator[T]:
-    """*manager*, entered and left as *identity*; what the block does between, it does as before.
+    """Enter and leave *manager* as *identity*; the block itself runs as before.
 
-    SQLite opens and removes files by name at the start and at the end of a transaction in WAL mode, and not between.
+    In WAL mode, SQLite opens and removes files by name only at the start and at the end of a transaction.
     """
     with acting(identity):
         value = manager.__enter__()
@@ -258,8 +264,8 @@ def entered(manager: AbstractContextManager[T], identity: Identity | None) -> It
         yield value
     except BaseException as error:
         with acting(identity):
-            is_settled = manager.__exit__(type(error), error, error.__traceback__)
-        if not is_settled:
+            is_suppressed = manager.__exit__(type(error), error, error.__traceback__)
+        if not is_suppressed:
             raise
     else:
         with acting(identity):
@@ -272,8 +278,8 @@ def entered(manager: AbstractContextManager[T], identity: Identity | None) -> It
 def read_settings(path: Path) -> str:
     """The text of the settings file at *path*. Raises OSError and UnicodeDecodeError.
 
-    Raises UntrustedError where it belongs to somebody else than root and who calls, or others can write it, or put
-    another one there. What is no file, as a pipe, is read, too.
+    Raises UntrustedError where it belongs to neither root nor the caller, or others can write or replace it. A pipe is
+    read, too.
     """
     with open_to_read(path, _check_settings) as file:
         return file.read().decode("utf-8")
@@ -298,25 +304,28 @@ def _check_settings(spot: _Spot, status: os.stat_result) -> None:
     _check_folders(spot, is_sticky_enough=True)
 
 
-def check_database(path: Path) -> None:
+def check_permissions(path: Path) -> None:
     """Raises StoreError if others could write the database at *path*, what SQLite keeps beside it, or its folders.
 
-    Where root asks, also if others than root and the owner of the folder could swap one of the folders. What is not
-    there, or can't be looked at, is left to whoever opens it.
+    For root, also if others than root and the owner of the folder could swap one of the folders. Whoever opens the
+    file reports what is missing or can't be read.
     """
     with _refusing(path), _found(path) as spot:
+        # Nobody else leads us to another folder, or can swap one on the way.
         _check_way(spot, spot.folders[-1][1].st_uid)
+
+        # Nobody else can write the files themselves.
         for each, status in _files_of(spot):
             if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IWOTH:
                 raise UntrustedError(each, _everybody_writes(each, status))
-    check_planted(path)
+    refuse_planted(path)
 
 
-def check_planted(path: Path) -> None:
+def refuse_planted(path: Path) -> None:
     """Raises StoreError if the database at *path*, or what is beside it, is no file, or made by somebody else."""
     with _refusing(path), _found(path) as spot:
         owner = spot.folders[-1][1].st_uid
-        # Who can't write the database, but can make files beside it, could have SQLite take them for a part of it.
+        # SQLite takes the files beside a database for a part of it, even those of a user who can't write the database.
         owners = {owner} if os.geteuid() == 0 else {owner, os.geteuid()}
         for each, status in _files_of(spot):
             if not stat.S_ISREG(status.st_mode):
@@ -333,7 +342,7 @@ def check_planted(path: Path) -> None:
 
 
 def _check_owner(spot: _Spot, status: os.stat_result, owner: int) -> None:
-    """Root works on the database as the folder's owner, whom its mode, and the folder's, must let in."""
+    """Raises UntrustedError where the folder's owner, as whom root works on the database, could not open it."""
     if os.geteuid() != 0 or owner == 0:
         return
     who = f"{user_name(owner)}, who owns its folder and as whom root works on it"
@@ -355,7 +364,7 @@ def _check_owner(spot: _Spot, status: os.stat_result, owner: int) -> None:
 
 
 def _files_of(spot: _Spot) -> Iterator[tuple[str, os.stat_result]]:
-    """The database at *spot*, and what SQLite has beside it, as far as they are there."""
+    """The database at *spot* and SQLite's files beside it, those that are there, with their status."""
     for suffix in ("", *BESIDE):
         with suppress(FileNotFoundError):
             status = os.stat(f"{spot.name}{suffix}", dir_fd=spot.folder, follow_symlinks=False)
@@ -364,14 +373,14 @@ def _files_of(spot: _Spot) -> Iterator[tuple[str, os.stat_result]]:
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Turns UntrustedError into a StoreError about *path*, or what is beside it."""
+    """Turn UntrustedError into a StoreError about *path*, or the file beside it."""
     try:
         yield
     except UntrustedError as error:
         suffix = next((suffix for suffix in BESIDE if str(error.filename).endswith(suffix)), "")
         raise StoreError(f"{path}{suffix}: {error.strerror}") from error
     except OSError:
-        pass  # whoever opens it will tell
+        pass  # whoever opens it reports that
 
 
 def _kind(status: os.stat_result) -> str:
@@ -384,11 +393,11 @@ def _everybody_writes(path: str, status: os.stat_result) -> str:
 
 
 def _check_folders(spot: _Spot, *, is_sticky_enough: bool) -> None:
-    """No folder on the way may be one in which everybody can put another in the place of what is there.
+    """Raises UntrustedError where everybody can replace the file, or a folder on the way to it.
 
-    In a sticky folder, as /tmp, only its owner and the file's can do that, and everybody can put new files beside it.
-    Above the file's own folder that is no matter. In it, it is one for a database, since SQLite takes what it finds
-    beside it (-wal) for a part of it.
+    In a sticky folder, as /tmp, only the owner of a file or of the folder can replace the file, but everybody can put
+    new files beside it. A database must not be in such a folder (*is_sticky_enough* is false), since SQLite takes
+    what it finds beside it (-wal) for a part of it; above its folder, that does no harm.
     """
     for folder, status in spot.folders:
         is_its_own = folder == spot.folder_path
@@ -410,9 +419,9 @@ def _check_way(spot: _Spot, owner: int) -> None:
 
 
 def _check_owners(spot: _Spot, owner: int) -> None:
-    """Root is led to a folder only by root and the folder's owner.
+    """Raises UntrustedError where others than root and the folder's *owner* could lead root to another folder.
 
-    In a folder of root's own, root works as root; so none that a group can write may be on the way there.
+    In a folder of its own, root works as root; so no group may be able to write in a folder on the way there.
     """
     for folder, status in spot.folders:
         if status.st_uid not in (0, owner):
@@ -431,21 +440,21 @@ def _check_owners(spot: _Spot, owner: int) -> None:
 
 
 def open_folder(path: Path) -> str:
-    """What lets everybody replace the file at *path*, and what to do about it, or ""."""
+    """Why everybody can replace the file at *path*, and what to do about it; "" where only its owner can."""
     try:
         with _found(path) as spot:
             _check_folders(spot, is_sticky_enough=True)
     except UntrustedError as error:
         return str(error.strerror)
     except OSError:
-        pass  # whoever opens it will tell
+        pass  # whoever opens it reports that
     return ""
 
 
 def give_socket(path: Path, identity: Identity) -> None:
-    """Have the socket that root made at *path* belong to *identity*, and to the group of a folder with the setgid bit.
+    """Give the socket that root made at *path* to *identity*; its group stays that of a folder with the setgid bit.
 
-    Raises OSError, also where something else has its name by now.
+    Raises OSError, also where something else has its name meanwhile.
     """
     with _found(path, follow=False) as spot:
         descriptor = os.open(spot.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=spot.folder)
@@ -462,12 +471,14 @@ def give_socket(path: Path, identity: Identity) -> None:
 # --- What a person names ---
 
 
-def open_to_read(path: Path, check: _Look | None = None) -> BinaryIO:
+def open_to_read(path: Path, look: _Look | None = None) -> BinaryIO:
     """The file, device or pipe at *path*, to read. Raises OSError.
 
-    A pipe that somebody else made is refused (UntrustedError): one could wait for it for ever.
+    Raises UntrustedError for a pipe that somebody else made: its maker could make us wait for ever. *look* may refuse
+    what is there before it is read.
     """
     with _found(path) as spot:
+        # Open it without waiting, then look at what was opened, which nobody can swap any more.
         _check_makers(spot, _us())
         if spot.is_descriptor:  # handed to this process by who started it: <(...), /dev/stdin
             return open(os.dup(int(spot.name)), "rb")
@@ -477,8 +488,10 @@ def open_to_read(path: Path, check: _Look | None = None) -> BinaryIO:
             if stat.S_ISDIR(status.st_mode):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
             _check_pipe(path, status)
-            if check is not None:
-                check(spot, status)
+            if look is not None:
+                look(spot, status)
+
+            # From here on reading may wait.
             os.set_blocking(descriptor, True)
             if stat.S_ISFIFO(status.st_mode):
                 select.select([descriptor], [], [])  # until there is a writer: without one, it reads as empty
@@ -489,6 +502,7 @@ def open_to_read(path: Path, check: _Look | None = None) -> BinaryIO:
 
 
 def _check_pipe(path: Path, status: os.stat_result) -> None:
+    """Raises UntrustedError for a pipe that neither root nor the caller made."""
     if stat.S_ISFIFO(status.st_mode) and status.st_uid not in _us():
         raise UntrustedError(
             path, f"it is a pipe of {user_name(status.st_uid)}'s, who could have it wait for ever; name a file"
@@ -497,7 +511,7 @@ def _check_pipe(path: Path, status: os.stat_result) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
-    """A stream for the block to fill: the whole file appears as *path* when that ends well, for its owner to read.
+    """A stream for the block to fill; if the block ends well, the whole file appears as *path*, readable by its owner.
 
     A device or pipe that is there already is written to as it is; a file is replaced. Raises OSError.
     """
@@ -532,7 +546,7 @@ def _open_special(path: Path) -> int | None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A stream for the block to fill: where that ends well, it has the name *path* then, whatever had it before.
+    """A stream for the block to fill; if the block ends well, the file takes the place of what was at *path*.
 
     Only its owner can read it. Raises OSError.
     """
@@ -547,9 +561,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def drafting(path: Path) -> Iterator[Path]:
-    """An empty file for the block to fill by its name; where that ends well, it is durable and has the name *path*.
+    """An empty file for the block to fill by its name; if the block ends well, it is on disk and called *path*.
 
-    Raises OSError where it can't; FileExistsError also where there is something by that name at the end.
+    Raises OSError, and FileExistsError where something has that name at the end.
     """
     with _found(path, follow=False) as spot, _draft(spot, _SHARED_MODE) as (draft, descriptor):
         yield Path(spot.folder_path, draft)
@@ -566,7 +580,7 @@ def scratch(path: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Have the disk know what is in the file, or which names are in the folder, at *path*. Raises OSError."""
+    """Write the content of the file at *path*, or the names in the folder, to the disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         os.fsync(descriptor)
@@ -575,7 +589,7 @@ def sync(path: Path) -> None:
 
 
 def owner_for_new(path: Path) -> Identity | None:
-    """As whom root makes a file at *path* for SQLite to fill, which opens it by its name: as the folder's owner.
+    """The user as whom root makes a file at *path* for SQLite, which opens it by its name: the folder's owner.
 
     Raises StoreCreateError where others could swap it meanwhile.
     """
@@ -595,6 +609,7 @@ def owner_for_new(path: Path) -> Identity | None:
 @contextmanager
 def _draft(spot: _Spot, mode: int) -> Iterator[tuple[str, int]]:
     """A new file with a random name in the folder of *spot*, open to write, and locked as long as it is a draft."""
+    # First remove what killed commands have left.
     _clear_drafts(spot.folder)
     draft, descriptor = _begin_draft(spot)
     try:
@@ -606,13 +621,15 @@ def _draft(spot: _Spot, mode: int) -> Iterator[tuple[str, int]]:
 
 
 def _begin_draft(spot: _Spot) -> tuple[str, int]:
-    """A new draft, and the descriptor that holds its lock: as long as that is open, the draft is somebody's."""
+    """A new draft, and the descriptor that holds its lock: nobody removes the draft as long as that is open."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK
     beginning = os.fsdecode(os.fsencode(spot.name)[:_NAME_BYTES])  # all of it may be as long as a name may be
     for _ in range(_DRAFTS_LIMIT):
         draft = f".{beginning}.{secrets.token_hex(8)}{_DRAFT}"
         descriptor = os.open(draft, flags, _PRIVATE_MODE, dir_fd=spot.folder)
-        with suppress(BlockingIOError):  # somebody takes it for a killed command's, and removes it
+
+        # Between the two calls, another command may have taken it for a killed command's, and locked or removed it.
+        with suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_nlink:
                 return draft, descriptor
@@ -621,7 +638,7 @@ def _begin_draft(spot: _Spot) -> tuple[str, int]:
 
 
 def _clear_drafts(folder: int) -> None:
-    """Remove the drafts that killed commands of ours left in *folder*. What others put there is not even opened."""
+    """Remove the drafts that killed commands of this user left in *folder*. Other users' files are not even opened."""
     readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder)
     try:
         names = [name for name in os.listdir(readable) if name.startswith(".") and name.endswith(_DRAFT)]
@@ -634,6 +651,7 @@ def _clear_drafts(folder: int) -> None:
 
 
 def _clear_draft(folder: int, name: str) -> None:
+    """Remove the draft *name*, unless a command that runs holds its lock (BlockingIOError)."""
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     try:
         if _is_our_draft(os.fstat(descriptor)):
@@ -654,7 +672,7 @@ def _remove_draft(folder: int, name: str) -> None:
 
 
 def _sync(folder: int) -> None:
-    """Have the disk know the new name."""
+    """Write the names in *folder* to the disk."""
     descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Text that may be shown: what a terminal, a log or a reader would obey stands as a code."""
+"""Makes text safe to show: characters that a terminal or a log would obey are written as codes."""
 
 import json
 from typing import Any

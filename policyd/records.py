@@ -1,4 +1,4 @@
-"""What a file to import says, whatever its format: rows about objects, or problems, each with its place.
+"""The records of a file to import, whatever its format: rows about objects, or problems, each with its place.
 
 A reader yields `Record`s, in the file's order; nobody changes them. Names, addresses, domains and patterns in them
 are in normal form.
@@ -10,8 +10,8 @@ from enum import StrEnum
 from policyd.model import Receive, Unlisted
 
 
-class Mode(StrEnum):
-    """What a row wants of its object. Source: Q155414, the column Mode."""
+class RowMode(StrEnum):
+    """What a row wants done to its object. Source: Q155414, the column Mode."""
 
     CREATE = "create"  # must not be there
     MODIFY = "modify"  # must be there
@@ -45,7 +45,7 @@ class DomainRow:
     """A managed domain."""
 
     name: str
-    mode: Mode = Mode.UPDATE
+    mode: RowMode = RowMode.UPDATE
     unlisted: Unlisted | Keep = KEEP
 
 
@@ -62,7 +62,7 @@ class MailboxRow:
     """
 
     name: str
-    mode: Mode = Mode.UPDATE
+    mode: RowMode = RowMode.UPDATE
     addresses: ListEdit | Keep = KEEP
     receive: Receive | Keep = KEEP
     reason: str | Keep = KEEP
@@ -79,7 +79,7 @@ class AddressRow:
 
     address: str
     target: str
-    mode: Mode = Mode.UPDATE
+    mode: RowMode = RowMode.UPDATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class BlockRow:
 
     sender: str
     to: str = ""
-    mode: Mode = Mode.UPDATE
+    mode: RowMode = RowMode.UPDATE
     allowed: ListEdit | Keep = KEEP
     reason: str | Keep = KEEP
     until: int | Keep | None = KEEP
@@ -132,7 +132,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something to tell once about the file itself: an unknown column, a column that is there twice."""
+    """Something to report once about the file itself: an unknown column, a column that is there twice."""
 
     line: int
     message: str

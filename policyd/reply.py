@@ -1,4 +1,4 @@
-"""Reply texts: a template from the settings -> the printable ASCII that Postfix sends to the client. Pure."""
+"""Renders reply texts: a template from the settings becomes printable ASCII for the client. Pure."""
 
 import re
 import sys
@@ -9,7 +9,7 @@ from anyascii import anyascii
 
 from policyd.model import Rule
 
-TEXT_LIMIT = 200  # characters; RFC 5321 §4.5.3.1.5 leaves 512 octets for the whole line
+TEXT_LIMIT = 200  # characters; RFC 5321 §4.5.3.1.5 leaves 512 bytes for the whole line
 FIELDS = ("recipient", "sender", "mailbox", "reason")
 
 
@@ -41,7 +41,7 @@ def read_ahead() -> None:
     anyascii("".join(map(chr, range(0x80, sys.maxunicode, 0x100))))
 
 
-def check_template(template: str) -> str:
+def template_problem(template: str) -> str:
     """What is wrong with a reply text from the settings, "" where nothing is."""
     unknown = [name for name in _FIELD.findall(template) if name not in FIELDS]
     if unknown or "{" in _FIELD.sub("", template) or "}" in _FIELD.sub("", template):

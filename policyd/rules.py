@@ -1,4 +1,4 @@
-"""The rules: what the tables know about a request, and the time -> a verdict. Pure.
+"""The rules: from what the tables know about a request, and the time, they make a verdict. Pure.
 
 The order is that of docs/rules.rst; the first rule that decides ends it.
 """
@@ -20,7 +20,7 @@ def silent(_step: str, *_values: object) -> None:
 class Party(NamedTuple):
     """An address or a login, and what the tables know about it.
 
-    `domain` is None where it is not managed; `how` tells how `mailbox` was found: exact, extension, IMCEA, name, or
+    `domain` is None where it is not managed; `how` says how `mailbox` was found: exact, extension, IMCEA, name, or
     route, by the address inside of this one. `address` is None for a login without a domain; `as_written` is the
     address as it came, where that leads nowhere and Postfix takes it for another. `leads_outside` says that the address
     inside of this one is in a domain that is not managed. `entries` are the blocked senders that match a login or an
@@ -70,7 +70,7 @@ class Question(NamedTuple):
     """A request as the rules see it.
 
     `recipient` is None without one; `sender` is None for the null sender and before MAIL, which
-    `is_null_sender` tells apart. `entries` are the blocked senders that match an identity of the client.
+    `is_null_sender` distinguishes. `entries` are the blocked senders that match an identity of the client.
     """
 
     recipient: Party | None
@@ -90,13 +90,18 @@ class Verdict(NamedTuple):
 
 def judge(question: Question, policy: Policy, now: int, note: Note = silent) -> Verdict:
     """The verdict on *question* at *now*, in Unix seconds."""
+    # Some recipients must be reachable by everybody.
     recipient = question.recipient
     if recipient is not None and is_always_accepted(recipient, policy):
         note("recipient: {} is always accepted", recipient.text)
         return Verdict(False, Rule.ALWAYS_ACCEPTED)
-    entry = blocking_entry(question, policy, now, note) if question.entries else None
+
+    # A blocked sender.
+    entry = blocking_entry(question, now, note) if question.entries else None
     if entry is not None:
         return Verdict(True, Rule.BLOCKED_SENDER, entry)
+
+    # The recipient, if it is in a managed domain.
     if recipient is None or recipient.domain is None:
         return Verdict(False, Rule.DEFAULT)
     if recipient.mailbox is None:
@@ -114,24 +119,26 @@ def is_always_accepted(recipient: Party, policy: Policy) -> bool:
     return not recipient.is_outside or "@" not in recipient.text
 
 
-def blocking_entry(question: Question, policy: Policy, now: int, note: Note = silent) -> BlockedSender | None:
+def blocking_entry(question: Question, now: int, note: Note = silent) -> BlockedSender | None:
     """The most specific entry that refuses *question*, of equals the oldest; None where none does."""
     blocking = []
     for entry in question.entries:
-        obstacle = why_not_applicable(entry, question.recipient, policy, now)
+        obstacle = why_not_applicable(entry, question.recipient, now)
         note("entry {}: {} may not send to {}: {}", entry.id, entry.sender, entry.to, obstacle or "applies")
         if not obstacle:
             blocking.append(entry)
     return min(blocking, key=specificity, default=None)
 
 
-def why_not_applicable(entry: BlockedSender, recipient: Party | None, policy: Policy, now: int) -> str:
+def why_not_applicable(entry: BlockedSender, recipient: Party | None, now: int) -> str:
     """Why *entry*, which matches the client, does not apply to *recipient*; "" where it applies.
 
     An entry with exceptions waits for the recipient: without one, nobody can say that it is not excepted.
     """
     if is_past(entry.until, now):
         return "expired"
+
+    # Before RCPT only an entry that is to anyone, without exceptions, can apply.
     if recipient is None:
         match entry.recipients:
             case Recipients.ANYONE:
@@ -140,6 +147,8 @@ def why_not_applicable(entry: BlockedSender, recipient: Party | None, policy: Po
                 return "there is no recipient yet"
             case _:
                 assert_never(entry.recipients)
+
+    # The recipient is one of the entry's, and none of its exceptions.
     match entry.recipients:
         case Recipients.ANYONE:
             pass

@@ -1,4 +1,4 @@
-"""The settings file: TOML -> Settings, every mistake found at once and named by its key.
+"""Reads the settings file: TOML -> Settings, with every mistake found at once and named by its key.
 
 `Settings` and `AuditSettings` are the table of settings: of each its default, what may stand there, and what it is for.
 Documentation is made from it (`SETTINGS`), and the file is read by it, in one loop.
@@ -16,12 +16,12 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from policyd.address import check_text, domain_for_postfix, normal_domain
+from policyd.address import domain_for_postfix, normal_domain, normal_text
 from policyd.endpoint import Endpoint, parse_endpoint
 from policyd.errors import AddressError, SettingsError
 from policyd.files import read_settings
 from policyd.model import Mode, Rule
-from policyd.reply import DEFAULT_TEXTS, check_template
+from policyd.reply import DEFAULT_TEXTS, template_problem
 
 DEFAULT_FILE = Path("/etc/policyd/policyd.toml")
 FACILITIES = {
@@ -39,14 +39,14 @@ T = TypeVar("T")
 
 
 class Decisions(StrEnum):
-    """Which decisions are worth a line."""
+    """Which decisions are logged."""
 
     ALL = "all"
     REJECTS = "rejects"
     NONE = "none"
 
 
-class Format(StrEnum):
+class LineFormat(StrEnum):
     """How a line of the audit looks."""
 
     TEXT = "text"
@@ -112,19 +112,19 @@ def _choice(words: type[Choice]) -> Kind[Choice]:
 
 def _database(value: object) -> str:
     """The URL of a database, from one or from a path."""
-    typed = _text(value)
-    path = typed.removeprefix("sqlite:///")
+    text = _text(value)
+    path = text.removeprefix("sqlite:///")
     if not path or "://" in path or path.startswith(":memory:") or "\0" in path:
-        raise ValueError(f"{typed!r}: must be sqlite:////absolute/path.db, or a path")
+        raise ValueError(f"{text!r}: must be sqlite:////absolute/path.db, or a path")
     return f"sqlite:///{Path(path).absolute()}"
 
 
 def _database_in_file(value: object) -> str:
     """The same where there is no folder in which a relative path could begin."""
-    typed = _text(value)
-    if not typed.removeprefix("sqlite:///").startswith("/"):
-        raise ValueError(f"{typed!r}: must be sqlite:////absolute/path.db")
-    return _database(typed)
+    text = _text(value)
+    if not text.removeprefix("sqlite:///").startswith("/"):
+        raise ValueError(f"{text!r}: must be sqlite:////absolute/path.db")
+    return _database(text)
 
 
 def _listen(value: object) -> tuple[Endpoint, ...]:
@@ -141,57 +141,57 @@ def _workers(value: object) -> int:
 
 def _account(value: object) -> str:
     """The name of a user or a group, which need not be on this machine, or ""."""
-    typed = _text(value)
-    if not re.fullmatch(r"[^\s:/,\0]*", typed) or not typed.isprintable():
-        raise ValueError(f"{typed!r}: must be a name, as in /etc/passwd or /etc/group")
-    return typed
+    text = _text(value)
+    if not re.fullmatch(r"[^\s:/,\0]*", text) or not text.isprintable():
+        raise ValueError(f"{text!r}: must be a name, as in /etc/passwd or /etc/group")
+    return text
 
 
 def _delimiters(value: object) -> str:
-    typed = _text(value)
-    if any(each.isalnum() or each == "@" or not each.isprintable() or each == " " for each in typed):
-        raise ValueError(f"{typed!r}: must be a set of punctuation characters, as Postfix's recipient_delimiter")
-    return typed
+    text = _text(value)
+    if any(each.isalnum() or each == "@" or not each.isprintable() or each == " " for each in text):
+        raise ValueError(f"{text!r}: must be a set of punctuation characters, as Postfix's recipient_delimiter")
+    return text
 
 
 def _origin(value: object) -> str:
-    """A domain in normal form, or as it was typed where Postfix takes that for another one; or ""."""
-    if not (typed := _text(value)):
+    """A domain in normal form, or as it was written where Postfix takes that for another one; or ""."""
+    if not (text := _text(value)):
         return ""
-    normal = normal_domain(typed)
-    return normal if domain_for_postfix(typed) == normal else typed
+    normal = normal_domain(text)
+    return normal if domain_for_postfix(text) == normal else text
 
 
 def _networks(value: object) -> tuple[IPv4Network | IPv6Network, ...]:
-    typed = _texts(value)
+    texts = _texts(value)
     try:
-        return tuple(map(ip_network, typed))
+        return tuple(map(ip_network, texts))
     except ValueError as error:
         raise ValueError(f"{error}; must be networks such as 192.0.2.0/24 and 2001:db8::/32") from error
 
 
 def _contexts(value: object) -> frozenset[str]:
-    typed = _texts(value)
-    if "" in typed:
+    texts = _texts(value)
+    if "" in texts:
         raise ValueError('"" would make everybody an insider; name the policy_context that you set in master.cf')
-    return frozenset(typed)
+    return frozenset(texts)
 
 
 def _local_parts(value: object) -> frozenset[str]:
     for each in _texts(value):
         if not each or "@" in each:
             raise ValueError(f"{each!r}: must be local parts, without @ and domain")
-        check_text(each, "the local part")
+        normal_text(each, "the local part")
     return frozenset(_texts(value))
 
 
 def _syslog(value: object) -> str:
-    typed = _text(value)
-    port = re.fullmatch(r"udp:.+:(\d{1,5})", typed)
-    is_unix = re.fullmatch(r"unix:/[^\0]+", typed)
-    if not (typed in ("stderr", "none") or is_unix or (port and 0 < int(port[1]) < 65536)):
-        raise ValueError(f"{typed!r}: allowed are unix:/path, udp:HOST:PORT, stderr and none")
-    return typed
+    text = _text(value)
+    port = re.fullmatch(r"udp:.+:(\d{1,5})", text)
+    is_unix = re.fullmatch(r"unix:/[^\0]+", text)
+    if not (text in ("stderr", "none") or is_unix or (port and 0 < int(port[1]) < 65536)):
+        raise ValueError(f"{text!r}: allowed are unix:/path, udp:HOST:PORT, stderr and none")
+    return text
 
 
 def _facility(value: object) -> str:
@@ -202,7 +202,7 @@ def _facility(value: object) -> str:
 
 def _reply_text(value: object) -> str:
     template = _text(value)
-    problem = check_template(template)
+    problem = template_problem(template)
     if problem:
         raise ValueError(f"{template!r} {problem}")
     return template
@@ -244,7 +244,7 @@ class AuditSettings:
         ),
         "under which facility syslog files them",
     )
-    format: Format = _setting(Format.TEXT, _choice(Format), "how a line looks")
+    format: LineFormat = _setting(LineFormat.TEXT, _choice(LineFormat), "how a line looks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,9 +386,9 @@ def load_settings(
     return settings
 
 
-def _read_option(key: str, read: Callable[[object], T], typed: object) -> T:
+def _read_option(key: str, read: Callable[[object], T], value: object) -> T:
     try:
-        return read(typed)
+        return read(value)
     except ValueError as error:
         raise SettingsError(f"{key}: {error}") from error
 
@@ -429,8 +429,8 @@ def _read_table(table: str, loaded: Mapping[str, Any], mistakes: list[str]) -> d
     known = TABLES[table] if table else TABLES[""].keys() | TABLES.keys() - {""}
     unknown = sorted(said.keys() - known)
     if unknown:
-        told = ", ".join(_unknown_key(key, table, known) for key in unknown)
-        mistakes.append(f"{table}{': ' * bool(table)}unknown key {told}; allowed are {', '.join(sorted(known))}")
+        listed = ", ".join(_unknown_key(key, table, known) for key in unknown)
+        mistakes.append(f"{table}{': ' * bool(table)}unknown key {listed}; allowed are {', '.join(sorted(known))}")
     return found
 
 

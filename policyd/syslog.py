@@ -1,4 +1,4 @@
-"""Where lines go: a syslog socket or stderr, never blocking; and the bounded queue before that."""
+"""Sends lines to a syslog socket or stderr without ever blocking; what is not taken waits in a bounded queue."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ _PIPE_LIMIT = 4096  # bytes that a writable pipe takes without blocking: POSIX's
 LINES = 10_000  # some seconds of the busiest mail, minutes of others': longer than a syslog daemon takes to restart
 CHARACTERS = 4 << 20  # what it may cost in memory where lines are long; that many of the usual ones are 3 MiB
 RETRY_SECONDS = 0.1  # between two looks for a sink that isn't there
-SILENT_SECONDS = 1.0  # until it is told that a sink has taken no line at all since it was opened
+SILENT_SECONDS = 1.0  # until it is reported that a sink has taken no line at all since it was opened
 STUCK_SECONDS = 30.0  # and one that has taken some before; a restart takes less
 CLOSE_SECONDS = 1.0  # for what waits when the process ends
 

@@ -1,4 +1,4 @@
-"""Times: ISO 8601 dates, spans and counts of seconds -> Unix seconds, and back."""
+"""Converts ISO 8601 dates, spans and counts of seconds to Unix seconds, and back."""
 
 import re
 from datetime import UTC, datetime, time

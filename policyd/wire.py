@@ -9,7 +9,7 @@ import re
 from policyd.errors import ProtocolError
 from policyd.model import Action, Request
 
-REQUEST_LIMIT = 64 * 1024  # octets of one request, its empty line included
+REQUEST_LIMIT = 64 * 1024  # bytes of one request, its empty line included
 ATTRIBUTES_LIMIT = 100  # of one request; Postfix sends some thirty
 
 _END = b"\n\n"
@@ -103,7 +103,7 @@ class RequestReader:
 
     def _look_at_part(self) -> None:
         """Remember how much of the buffer is no whole request. Raises ProtocolError where none can come of it."""
-        searched = max(0, min(len(self._buffer), REQUEST_LIMIT) - 1)  # the last octet may begin the end
+        searched = max(0, min(len(self._buffer), REQUEST_LIMIT) - 1)  # the last byte may begin the end
         self._lines += self._buffer.count(b"\n", self._searched, searched)
         self._searched = searched
         if self._lines + self._buffer.endswith(b"\n") > ATTRIBUTES_LIMIT:
@@ -172,5 +172,5 @@ def _compile(names: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def _shown(text: str) -> str:
-    octets = text.encode("utf-8", "surrogateescape")
-    return ascii(octets[:60].decode("latin-1")) + ("…" if len(octets) > 60 else "")
+    raw = text.encode("utf-8", "surrogateescape")
+    return ascii(raw[:60].decode("latin-1")) + ("…" if len(raw) > 60 else "")

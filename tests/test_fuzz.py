@@ -34,19 +34,19 @@ def test_seed_harms_nothing(name):
 
 @given(inputs)
 @settings(max_examples=500)
-def test_no_conversation_harms_anything(octets):
+def test_no_conversation_harms_anything(raw):
     """Neither the peer's words nor the administrator's own texts forge a reply or a line, however they arrive."""
-    run(octets)
+    run(raw)
 
 
 @given(st.binary(max_size=300))
-def test_no_octets_harm_anything(octets):
+def test_no_bytes_harm_anything(raw):
     """Nor does what is no conversation at all."""
-    run(octets)
+    run(raw)
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "raw",
     [
         pytest.param(b"action=DUNNO\n\naction=DUNNO\n\n", id="two"),
         pytest.param(b"", id="none"),
@@ -55,10 +55,10 @@ def test_no_octets_harm_anything(octets):
         pytest.param(b"action=REJECT 5.7.1 no\n\n", id="another decision's"),
     ],
 )
-def test_wrong_reply_does_not_pass(octets):
+def test_wrong_reply_does_not_pass(raw):
     """A target that accepts everything finds nothing."""
     with pytest.raises(AssertionError):
-        must_be_replies(octets, [DUNNO])
+        must_be_replies(raw, [DUNNO])
 
 
 RIGHT = (

@@ -270,7 +270,7 @@ def test_system_without_apt_is_told_what_is_missing(machine):
     )
 
 
-def test_failing_apt_ends_with_the_command_to_mend(machine):
+def test_failing_apt_ends_with_the_command_to_type(machine):
     """No network on a bare machine: the reader learns which command to get to work."""
     machine.lacks("venv-is-missing")
     machine.has_program("apt-get", "#!/bin/sh\nexit 100\n")
@@ -279,7 +279,7 @@ def test_failing_apt_ends_with_the_command_to_mend(machine):
         69,
         (
             "./test: python3 -m venv fails: type `apt-get install --no-install-recommends python3-venv`,"
-            " mend what it reports, and start ./test again"
+            " fix what it reports, and start ./test again"
         ),
     )
 

@@ -57,7 +57,7 @@ print(" ".join(answer))
 # Make a new .venv with a pip that works; false where Python can't.
 make_venv() {
     { rm -f "$stamp_file" && rm -rf .venv && mkdir .venv; } ||
-        fail "can't make .venv anew in $(pwd): see the line above, mend that and start $0 again"
+        fail "can't make .venv anew in $(pwd): see the line above, fix that and start $0 again"
     "$python" -m venv .venv >/dev/null 2>&1 && .venv/bin/python -m pip --version >/dev/null 2>&1
 }
 
@@ -80,7 +80,7 @@ require_venv() {
     command -v apt-get >/dev/null ||
         fail "$python -m venv fails: install the package of your system that has Python's venv and ensurepip, and start $0 again"
     [ "$(id -u)" -eq 0 ] || fail "$by_hand as root, and start $0 again"
-    install_venv_package || fail "$by_hand, mend what it reports, and start $0 again"
+    install_venv_package || fail "$by_hand, fix what it reports, and start $0 again"
     make_venv || fail "$python -m venv fails, with Debian's python3-venv too: name another Python, as in PYTHON=/usr/bin/python3 $0"
 }
 

@@ -1,4 +1,4 @@
-"""An export: one state of the tables -> a file, in any of the formats that can be imported."""
+"""Exports one state of the tables to a file, in any of the formats that can be imported."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""An import: a file -> the tables, in one transaction, with every row that is wrong told on its own."""
+"""Imports a file into the tables, in one transaction; each record that is wrong is reported by itself."""
 
 import shutil
 import sys
@@ -64,7 +64,7 @@ class ImportOutcome:
     changeset: int | None = None
     is_kept: bool = False
     is_logged: bool = True
-    rows: int = 0
+    records: int = 0
     rejected: int = 0
     tally: Counter[tuple[str, str]] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
@@ -95,10 +95,13 @@ def import_file(
     Rejected records go to a file beside *file*. Raises TransferError where the file as a whole can't be read,
     RefusedError where it would remove too much, and StoreError; then nothing was changed.
     """
+    # Rejected records go to a file that starts with the same header.
     outcome = ImportOutcome()
     chosen = load_format(plan.format)
     header = read_header(stream, plan.read) if chosen.has_header else ""
     rejects = Rejects(file, header, is_kept=not plan.is_dry_run, record_end=chosen.record_end)
+
+    # Apply the file in one change of the tables, which a dry run and a strict import with a wrong record discard.
     with rejects, _session(session, plan) as used:
         summary = Summary("database.import", str(file))
         change = used.changing(actor, now, verb="import", summary=summary, cache_mebibytes=_CACHE_MEBIBYTES)
@@ -158,7 +161,7 @@ def _apply(
         if isinstance(item, Notice):
             callbacks.on_notice(item)
             continue
-        outcome.rows += 1
+        outcome.records += 1
         outcome.skipped.update(item.skipped)
         note(item, bulk.apply(item))
         callbacks.on_record()

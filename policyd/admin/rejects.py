@@ -1,4 +1,4 @@
-"""The rows that an import rejected, as a file that can be mended and imported."""
+"""The rows that an import rejected, as a file that can be corrected and imported."""
 
 from contextlib import ExitStack, suppress
 from io import TextIOWrapper
@@ -26,7 +26,7 @@ class Rejects:
     """Collects rejected records of *file* below *header*, and leaves them in `path` at the end, if there are any.
 
     *record_end* is what follows each. Nothing is written where *is_kept* is false, or where the folder can't be
-    written: `is_written` tells.
+    written; `is_written` says whether it was.
     """
 
     def __init__(self, file: Path, header: str, *, is_kept: bool, record_end: str = "\n") -> None:
@@ -47,7 +47,7 @@ class Rejects:
     ) -> None:
         if self._draft is None:
             return
-        with suppress(OSError):  # what is imported is kept by now, and every row was told
+        with suppress(OSError):  # what is imported is kept by now, and every wrong row was reported
             if error is None:
                 self._draft.flush()
             self._draft.detach()

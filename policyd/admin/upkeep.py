@@ -1,4 +1,4 @@
-"""Looking after the database: it is made, looked at, counted, copied, and put back as it was."""
+"""Creates, checks, backs up and restores the database."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ def create(database: Database) -> None:
 
 
 def check(database: Database, look: Callable[[Check], Checked]) -> Checked:
-    """What *look* says of one state of the database, while others change it. Raises StoreError."""
+    """Have *look* check one state of the database, while others change it. Raises StoreError."""
     with reading(database) as connection:
         return look(Check(connection.driver))
 

@@ -1,4 +1,4 @@
-"""The command `policyd`: words -> calls -> lines. Each noun is a file, imported when it is used."""
+"""The command `policyd`. Each noun is a file of its own, imported when it is used."""
 
 import importlib
 import os
@@ -53,7 +53,7 @@ class Nouns(Group):
         try:
             result = super().invoke(ctx)
             if sys.stdout:
-                sys.stdout.flush()  # now, while an error can still be told
+                sys.stdout.flush()  # now, while an error can still be reported
         except BrokenPipeError:  # here, since click would end with 1
             _discard(sys.stdout, sys.stderr)
             sys.exit(141)
@@ -61,10 +61,13 @@ class Nouns(Group):
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run a command; end with its exit status, and for every error with one line on stderr."""
+        # Nothing but answers may reach Postfix, and nothing that is printed may fail for its characters.
         if "--stdio" in (args[0] if args else sys.argv):
             _keep_stderr_from_the_peer()
-        if isinstance(sys.stdout, TextIOWrapper):  # no text, whatever a request held, may fail to print
+        if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
+
+        # Run it, and turn what it raises into a line and an exit status.
         kwargs |= {"standalone_mode": False, "prog_name": "policyd"}
         try:
             result = super().main(*args, **kwargs)
@@ -109,7 +112,7 @@ def _fail(message: str, status: int) -> NoReturn:
 
 
 def _discard(*streams: Any) -> None:
-    """Have what *streams* still hold go nowhere, where the end of the process would flush it."""
+    """Discard what *streams* still hold, which would be written when the process ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in streams:
         with suppress(OSError, ValueError, AttributeError):  # what has no descriptor is not flushed anywhere

@@ -1,4 +1,4 @@
-"""`policyd address`: the addresses of mailboxes."""
+"""`policyd address`: gives addresses to mailboxes, finds and lists them."""
 
 from shlex import quote
 
@@ -54,11 +54,14 @@ def find(address: str) -> None:
     \b
     Example: policyd address find alice+news@example.com
     """
+    # Find it as the daemon does.
     call = invocation()
     lookup = Lookup(call.store)
     lookup.begin()
     party = Decider(call.settings, lookup).find_recipient(address)
     lookup.close()
+
+    # Say what to do where it leads nowhere.
     if (party.domain is None or party.leads_outside) and party.address is not None:
         raise NotManagedError(str(party.address), party.address.domain)
     address = str(party.address)
@@ -80,5 +83,5 @@ def list_(domain: str | None) -> None:
     with invocation().reading() as queries:
         if domain:
             need_managed(queries, "no addresses", domain)
-        rows = map(snapshot, queries.addresses(domain or ""))
-        print_list(invocation(), rows, ("address", "mailbox", "is_primary"))
+        shown = map(snapshot, queries.addresses(domain or ""))
+        print_list(invocation(), shown, ("address", "mailbox", "is_primary"))

@@ -1,4 +1,4 @@
-"""`policyd check`: the daemon's answer, and why."""
+"""`policyd check`: prints what the answer to a request is, and why."""
 
 import socket
 import sys
@@ -17,7 +17,7 @@ from policyd.decide import Decider
 from policyd.endpoint import default_listen
 from policyd.errors import AddressError, DaemonError, ProtocolError
 from policyd.files import entered, owner_of
-from policyd.model import Decision, Request
+from policyd.model import Action, Decision, Request
 from policyd.store.database import Database
 from policyd.store.lookup import Lookup
 from policyd.wire import Layouts, RequestReader, render_request
@@ -43,25 +43,30 @@ def command(stdin: str | None, recipient: str | None, daemon: bool, **given: str
     \b
     Example: policyd check --sender joe@example.net --recipient alice@example.com
     """
+    # The request, as a person or the wire gives it.
     if (stdin is None) is (recipient is None):
         raise click.UsageError("Give either --recipient or - for a raw request on stdin.")
     request = _read_request() if stdin else _made_request(recipient or "", given)
     call = invocation()
+
+    # The daemon's answer.
     if daemon:
         _print_reply(call, _ask_daemon(call, request))
         return
+
+    # The answer as the daemon would find it in the tables, with each step noted on the way.
     trace: list[str] = []
     database = call.store
     with entered(_looking(database), owner_of(database.path)) as lookup:
         decider = Decider(call.settings, lookup)
         decision = decider.decide(request, int(time.time()), lambda step, *values: trace.append(step.format(*values)))
     _print_decision(call, request, decision, trace)
-    click.get_current_context().exit(1 if decision.action == "REJECT" else 0)
+    click.get_current_context().exit(1 if decision.action.is_refusal else 0)
 
 
 @contextmanager
 def _looking(database: Database) -> Iterator[Lookup]:
-    """The tables of *database*, at one moment."""
+    """One state of the tables of *database*."""
     lookup = Lookup(database)
     lookup.begin()
     yield lookup
@@ -82,14 +87,14 @@ def _made_request(recipient: str, given: dict[str, str]) -> Request:
     )
 
 
-def _internal(typed: str) -> str:
+def _internal(text: str) -> str:
     """The form in which Postfix sends an address: unquoted."""
-    if typed.startswith('"'):
+    if text.startswith('"'):
         try:
-            return internal_address(typed)
+            return internal_address(text)
         except AddressError as error:
             raise click.UsageError(str(error)) from error
-    return typed
+    return text
 
 
 def _read_request() -> Request:
@@ -103,6 +108,7 @@ def _read_request() -> Request:
 
 def _ask_daemon(call: Invocation, request: Request) -> str:
     """The daemon's own reply, without `action=`."""
+    # Ask as Postfix does.
     endpoint = (call.settings.listen or default_listen())[0]
     family = socket.AF_UNIX if endpoint.path else socket.AF_INET6 if ":" in endpoint.interface else socket.AF_INET
     try:
@@ -115,6 +121,8 @@ def _ask_daemon(call: Invocation, request: Request) -> str:
                 reply += received
     except OSError as error:
         raise DaemonError(f"no daemon answers on {endpoint.text}: {error.strerror or error}") from error
+
+    # The daemon hangs up where it has no answer.
     if not reply.endswith(b"\n\n"):
         raise DaemonError(f"the daemon on {endpoint.text} hung up without an answer; its log says why")
     return reply.decode("ascii", "replace").strip().removeprefix("action=")
@@ -126,14 +134,14 @@ def _print_reply(call: Invocation, reply: str) -> None:
         echo_json({"action": action, "text": text})
     else:
         echo(reply)
-    click.get_current_context().exit(1 if action == "REJECT" else 0)
+    click.get_current_context().exit(1 if action == Action.REJECT else 0)
 
 
 def _print_decision(call: Invocation, request: Request, decision: Decision, trace: list[str]) -> None:
     if call.json:
         echo_json(_explained(request, decision, trace, call.settings.origin), indent=1)
         return
-    echo(f"{decision.action} {decision.text}".rstrip() if decision.action == "REJECT" else decision.action)
+    echo(f"{decision.action} {decision.text}".rstrip() if decision.action.is_refusal else decision.action)
     for step in trace:
         echo(f"  {step}")
 

@@ -1,4 +1,4 @@
-"""What every command has: its options for settings and output, and the way to the tables."""
+"""What every command has: the common options, the settings, and the way to the tables."""
 
 import os
 import pwd
@@ -53,11 +53,11 @@ class Invocation:
     @property
     def store(self) -> "Database":
         """The database that the settings name. Raises StoreError where others can write it, or swap it."""
-        from policyd.files import check_database
+        from policyd.files import check_permissions
         from policyd.store.database import Database
 
         database = Database(self.settings.database)
-        check_database(database.path)
+        check_permissions(database.path)
         return database
 
     @property
@@ -75,7 +75,7 @@ class Invocation:
 
     @contextmanager
     def changing(self, *, may_create: bool = False) -> "Iterator[Editor]":
-        """A changeset by who calls, now; when it is kept and logged, it is shown."""
+        """A changeset by the calling user, now; after it is committed and logged, its changes are shown."""
         from policyd.cli.output import print_changes
 
         with self.session.changing(actor(os.environ), int(time.time()), may_create=may_create) as made:
@@ -83,13 +83,13 @@ class Invocation:
         print_changes(self, made.changes, is_logged=made.is_logged)
 
     def say(self, line: str) -> None:
-        """Tell a person what was done; scripts hear nothing unless they ask with -v."""
+        """Print *line* on stderr for a person at a terminal; for a script only with -v."""
         if self.verbose or (sys.stderr and sys.stderr.isatty()):
             echo(line, err=True)
 
 
 def actor(environ: Mapping[str, str]) -> str:
-    """Who changes the tables: the user, and who that was before sudo or doas, as `root(sudo:bob)`."""
+    """Who changes the tables: the user, and the one before sudo or doas, as `root(sudo:bob)`."""
     try:
         user = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -170,7 +170,7 @@ class Command(click.Command):
         self.params += _common_options()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """What is left of *args*; of a mistake in them, this command's help tells more."""
+        """Parse *args*, and return what is left of them; a mistake names this command's help."""
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:

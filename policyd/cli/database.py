@@ -1,4 +1,4 @@
-"""`policyd database`: the database file."""
+"""`policyd database`: creates, checks, backs up and restores the database."""
 
 import os
 import time
@@ -41,7 +41,7 @@ def create() -> None:
 
 @command.command("check")
 def check() -> None:
-    """Look at the file, the tables, each row and the journal, and tell what is wrong, a line each.
+    """Check the file, the tables, each row and the journal, and print what is wrong, a line each.
 
     It reads only, and holds nobody up. The status is 0 where all is sound, 1 where something is wrong, and 69 where
     the database can't be read.
@@ -70,6 +70,7 @@ def backup(file: Path) -> None:
     \b
     Example: policyd database backup monday.db
     """
+    # Copy the database, and check the copy on the way.
     call = invocation()
     if str(file) == "-":
         raise click.UsageError("A backup is a file with a name, not a stream; to write to stdout: policyd export.")
@@ -83,11 +84,13 @@ def backup(file: Path) -> None:
 
     with Progress(unit="pages") as progress:
         upkeep.copy_to(call.store, file, progress.reach, verify)
-    octets = file.stat().st_size
+
+    # A copy that is not sound stays, since it may be all there is.
+    size = file.stat().st_size
     if call.json:
-        print_object(call, {"backup": str(file), "octets": octets, **findings.outcome(checked)})
+        print_object(call, {"backup": str(file), "octets": size, **findings.outcome(checked)})
     findings.must_be_none(f"{file} is written, but the database is not sound")
-    call.say(f"wrote {file}: {octets} octets, {checked.rows} rows, checked; its last change is {checked.change}")
+    call.say(f"wrote {file}: {size} bytes, {checked.rows} rows, checked; its last change is {checked.change}")
 
 
 @command.command("restore")
@@ -102,10 +105,13 @@ def restore(file: Path, yes: bool) -> None:
     \b
     Example: policyd database restore monday.db
     """
+    # Ask first.
     call = invocation()
     session = call.session
     database = session.database
     need_consent(f"{database} gets the tables that are in {file}; all changes since then are lost to it.", is_given=yes)
+
+    # Restore the file, unless the check of it finds something.
     findings = _Findings(call)
 
     def verify(check: Check) -> None:
@@ -116,6 +122,8 @@ def restore(file: Path, yes: bool) -> None:
     with Progress(unit="pages") as progress:
         who, now = actor(os.environ), int(time.time())
         restored = upkeep.restore(session, file, who, now, on_progress=progress.reach, verify=verify)
+
+    # Check what the database is now.
     upkeep.check(database, findings.of)
     print_changes(call, [restored.change], is_logged=restored.is_logged)
     kept = f"; what it replaced is in {restored.kept}" if restored.kept else ""
@@ -138,7 +146,7 @@ def stats() -> None:
 
 
 class _Findings:
-    """Tells the first findings as they come, and counts them all."""
+    """Prints the first findings as they come, and counts them all."""
 
     def __init__(self, call: Invocation) -> None:
         self._call = call
@@ -146,11 +154,11 @@ class _Findings:
         self._count = 0
 
     def of(self, check: Check) -> Checked:
-        """What *check* has looked at; what it finds is told."""
+        """Run *check* with a progress bar, print what it finds, and return what it has looked at."""
         with Progress(total=check.count()) as progress:
-            return check.run(self._tell, progress.advance)
+            return check.run(self._print, progress.advance)
 
-    def _tell(self, finding: Finding) -> None:
+    def _print(self, finding: Finding) -> None:
         self._count += 1
         if self._count <= _SHOWN:
             self._first.append(finding)

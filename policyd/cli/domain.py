@@ -1,4 +1,4 @@
-"""`policyd domain`: the managed domains."""
+"""`policyd domain`: manages domains, and lists them."""
 
 import click
 
@@ -62,11 +62,13 @@ def remove(name: str, yes: bool) -> None:
     \b
     Example: policyd domain remove example.com
     """
+    # Ask first where addresses go with it.
     call = invocation()
     with call.reading() as queries:
         count = sum(1 for _ in queries.addresses(name))
     if count:
         need_consent(f"{name} has {count} addresses, which would be removed with it.", is_given=yes)
+
     with call.changing() as edit:
         edit.remove_domain(name)
 

@@ -1,4 +1,4 @@
-"""`policyd export`: the tables -> a file, in any of the formats that `import` reads."""
+"""`policyd export`: writes the tables to a file, in any of the formats that `import` reads."""
 
 import sys
 import time
@@ -35,6 +35,7 @@ def command(format_: str, output: Path) -> None:
     \b
     Example: policyd export --format csv -o tables.csv
     """
+    # Write the file.
     call = invocation()
     is_stdout = str(output) == "-"
     if is_stdout and sys.stdout is None:
@@ -47,6 +48,8 @@ def command(format_: str, output: Path) -> None:
         # A database that was changed past policyd may hold what a terminal obeys.
         is_terminal=is_stdout and sys.stdout.isatty(),
     )
+
+    # Say what is not in it.
     if lost := _listed(outcome.lost):
         echo(f"policyd: {format_} can't carry everything; left out: {lost}", err=True)
     if ended := _listed(outcome.ended):

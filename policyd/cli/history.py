@@ -1,4 +1,4 @@
-"""`policyd history`: the journal, read by people."""
+"""`policyd history`: lists the changes in the journal."""
 
 import json
 
@@ -33,11 +33,11 @@ def command(of_object: str | None, since: int, limit: int | None) -> None:
     if call.json:
         print_list(call, map(as_object, changes), _COLUMNS)
         return
-    rows = (
+    shown = (
         {
             **as_object(change),
             "change": difference(json.loads(change.before or "{}"), json.loads(change.after or "{}")),
         }
         for change in changes
     )
-    print_list(call, rows, _COLUMNS)
+    print_list(call, shown, _COLUMNS)

@@ -1,4 +1,4 @@
-"""`policyd import`: a file -> the tables, in one transaction, with an error for each row that is wrong."""
+"""`policyd import`: applies a file to the tables, and prints an error for each record that is wrong."""
 
 import os
 import time
@@ -17,7 +17,7 @@ from policyd.cli.terminal import echo, echo_json
 from policyd.cli.types import DOMAIN, FilePath
 from policyd.records import Notice, Problem, Record
 from policyd.transfer.detect import detect_format
-from policyd.transfer.formats import FORMATS, ReadOptions
+from policyd.transfer.formats import FORMATS, Into, ReadOptions
 
 _BAD_DATA = 65  # EX_DATAERR
 _KINDS = ("domain", "mailbox", "address", "blocked sender")
@@ -55,7 +55,7 @@ def _character(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
 @click.option("--add-domains", is_flag=True, help="Manage the domains of the addresses, where they are not yet.")
 @click.option(
     "--into",
-    type=click.Choice(["mailboxes", "blocked"]),
+    type=click.Choice([each.value for each in Into]),
     default=None,
     help="What the lines of a list are; whom an access map refuses: recipients, or senders (blocked, the default).",
 )
@@ -89,14 +89,17 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
     \b
     Example: policyd import people.csv --dry-run
     """
+    # What was given says how to read the file.
     read = ReadOptions(
         options["column_separator"],
         options["quote"],
         options["multi_separator"],
         options["append"],
-        options["into"] or "",
+        Into(options["into"]) if options["into"] else None,
         options["domain"] or "",
     )
+
+    # Import it; problems are printed as they are found.
     call = invocation()
     report = _Report(file)
     with opened(file) as stream:
@@ -114,6 +117,8 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
         with Progress(stream) as progress:
             callbacks = Callbacks(report.print_notice, report.print_problems, progress.advance)
             outcome = import_file(call.session, file, stream, plan, actor(os.environ), int(time.time()), callbacks)
+
+    # Say what came of it, with the exit status that scripts look at.
     for line in outcome.advice if outcome.is_kept else ():
         echo(f"policyd: {line}", err=True)
     warn_of_silent_syslog(call, outcome.is_logged)
@@ -151,6 +156,7 @@ class _Report:
 
 
 def _print_outcome(call: Invocation, file: Path, plan: ImportPlan, outcome: ImportOutcome, report: _Report) -> None:
+    # For scripts, one object.
     if call.json:
         tally: dict[str, dict[str, int]] = {}
         for (kind, what), count in outcome.tally.items():
@@ -159,7 +165,7 @@ def _print_outcome(call: Invocation, file: Path, plan: ImportPlan, outcome: Impo
             "format": plan.format,
             "changeset": outcome.changeset,
             "is_kept": outcome.is_kept,
-            "rows": outcome.rows,
+            "rows": outcome.records,
             "rejected": outcome.rejected,
             "tally": tally,
             "skipped": dict(outcome.skipped),
@@ -167,6 +173,8 @@ def _print_outcome(call: Invocation, file: Path, plan: ImportPlan, outcome: Impo
         }
         echo_json(shown, indent=1)
         return
+
+    # For people, a line for each kind of object, and one more where something is wrong.
     for line in _summary(file, plan, outcome):
         if plan.is_dry_run:
             echo(line)
@@ -203,6 +211,6 @@ def _ending(file: Path, plan: ImportPlan, outcome: ImportOutcome) -> str:
         others = "nothing was changed (--dry-run)"
     elif outcome.rejects:
         others += (
-            f"; mend them in {outcome.rejects} and import it" if outcome.is_kept else f"; {outcome.rejects} has them"
+            f"; fix them in {outcome.rejects} and import it" if outcome.is_kept else f"; {outcome.rejects} has them"
         )
-    return f"policyd: {file}: {outcome.rejected} of {outcome.rows} rows are wrong; {others}"
+    return f"policyd: {file}: {outcome.rejected} of {outcome.records} rows are wrong; {others}"

@@ -1,4 +1,4 @@
-"""`policyd mailbox`: mailboxes, and who may send to them."""
+"""`policyd mailbox`: adds, shows, restricts and removes mailboxes."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -45,6 +45,7 @@ def remove(name: str, yes: bool) -> None:
     \b
     Example: policyd mailbox remove alice
     """
+    # Ask first where more than one thing goes with it.
     call = invocation()
     with call.reading() as queries:
         mailbox = need_mailbox(queries, name)
@@ -52,6 +53,7 @@ def remove(name: str, yes: bool) -> None:
     if addresses + blocks > 1:
         what = f"{addresses} addresses and {blocks} blocked senders would be removed with {mailbox.name}."
         need_consent(what, is_given=yes)
+
     with call.changing() as edit:
         edit.remove_mailbox(name)
 
@@ -77,12 +79,15 @@ def show(name: str) -> None:
     \b
     Example: policyd mailbox show alice
     """
+    # Read it, and what blocks it or is blocked to it.
     call = invocation()
     with call.reading() as queries:
         mailbox = need_mailbox(queries, name)
         shown = _shown(mailbox, [each.address for each in queries.addresses_of(mailbox.id)])
         blocked = [snapshot(entry) for entry in queries.entries_of(name)]
         kept_out = [snapshot(entry) for entry in queries.entries_to(mailbox.id)]
+
+    # Print it, and below it the entries about it.
     if call.json:
         print_object(call, {**shown, "blocked": blocked, "blocked_to_it": kept_out})
         return

@@ -1,4 +1,4 @@
-"""Lists, single objects and changes, for people and for scripts."""
+"""Prints lists, single objects and changes, for people and for scripts."""
 
 import json
 import os
@@ -27,7 +27,7 @@ class Call(Protocol):
         """Those of the call."""
 
     def say(self, line: str) -> None:
-        """Tell a person."""
+        """Print a line for a person."""
 
 
 def print_list(call: Call, objects: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
@@ -35,12 +35,12 @@ def print_list(call: Call, objects: Iterable[Mapping[str, Any]], columns: Sequen
     if call.json:
         echo_json(list(objects), indent=1)
         return
-    rows = ([cell(name, each[name]) for name in columns] for each in objects)
+    lines = ([cell(name, each[name]) for name in columns] for each in objects)
     if sys.stdout and sys.stdout.isatty():
-        _print_table(rows, columns)
+        _print_table(lines, columns)
         return
-    for row in rows:
-        echo_cells(row)
+    for cells in lines:
+        echo_cells(cells)
 
 
 def print_object(call: Call, value: Mapping[str, Any]) -> None:
@@ -66,13 +66,13 @@ def print_changes(call: Call, changes: Sequence[Change], *, is_logged: bool) -> 
 
 
 def warn_of_silent_syslog(call: Call, is_logged: bool) -> None:
-    """Tell a person that the audit lacks lines, where it *is_logged* only in part."""
+    """Warn a person that lines of the audit are missing, unless every change *is_logged*."""
     if not is_logged:
         call.say(f"policyd: warning: {call.settings.audit.syslog} took no line; the journal has the change")
 
 
 def as_object(change: Change) -> dict[str, Any]:
-    """A journal row for `--json`: `before` and `after` are objects, or null."""
+    """A change for `--json`: `before` and `after` are objects, or null."""
     return {
         "id": change.id,
         "at": change.at,
@@ -87,7 +87,7 @@ def as_object(change: Change) -> dict[str, Any]:
 
 
 def describe(change: Change) -> str:
-    """A journal row in words: what it was done to, and what is different now."""
+    """A change in words: the object, and what is different now."""
     noun = change.operation.partition(".")[0]
     before = json.loads(change.before) if change.before else {}
     after = json.loads(change.after) if change.after else {}
@@ -131,7 +131,7 @@ def _quoted(name: str, value: Any) -> str:
     return f'"{text}"' if not text or " " in text else text
 
 
-def _print_table(rows: Iterable[Sequence[str]], columns: Sequence[str]) -> None:
+def _print_table(lines: Iterable[Sequence[str]], columns: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -139,6 +139,6 @@ def _print_table(rows: Iterable[Sequence[str]], columns: Sequence[str]) -> None:
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for column in table.columns:
         column.overflow = "fold"
-    for row in rows:
-        table.add_row(*(Text(printable(each)) for each in row))
+    for cells in lines:
+        table.add_row(*(Text(printable(each)) for each in cells))
     Console(no_color="NO_COLOR" in os.environ, highlight=False).print(table)

@@ -1,4 +1,4 @@
-"""Long work, shown: a bar on a terminal; of a stream, a line each 100 000 rows otherwise."""
+"""Shows the progress of long work: a bar on a terminal; else, for a stream, a line each 100 000 rows."""
 
 import os
 import sys
@@ -51,21 +51,21 @@ class Progress:
         self.stop()
 
     def stop(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
 
     def reach(self, count: int, total: int) -> None:
-        """So many of *total* are done now."""
+        """Show that *count* of *total* are done."""
         self._count = count
         if self._bar is not None:
             self._bar.update(self._task, completed=count, total=total, count=count, rate=self._rate())
 
     def advance(self, count: int = 1) -> None:
-        """So many more are done."""
+        """Show that *count* more are done."""
         self._count += count
         if self._bar is not None and self._count - self._shown >= _BAR_EACH:
-            # the descriptor's own position: the stream is in a reader's hands
+            # the descriptor's own position, since a reader uses the stream
             done = os.lseek(self._stream.fileno(), 0, os.SEEK_CUR) if self._stream else self._count
             self._bar.update(self._task, completed=done, count=self._count, rate=self._rate())
             self._shown = self._count

@@ -1,4 +1,4 @@
-"""`policyd sender`: who may not send, and to whom."""
+"""`policyd sender`: blocks and unblocks senders, and lists the entries."""
 
 import time
 
@@ -45,10 +45,13 @@ def block(
     \b
     Example: policyd sender block alice --except @partner.example --reason "left the company"
     """
+    # Make the entries, new or changed.
     terms = EntryTerms(frozenset(allowed) if allowed else None, reason, until, comment)
     call = invocation()
     with call.changing(may_create=True) as edit:
         entries = [edit.block_sender(sender, to or "", terms) for sender in senders]
+
+    # Say to whom, where that was not given.
     if not to:
         for entry in entries:
             call.say(f"{entry.sender} is blocked to {entry.to}, since --to was not given")

@@ -1,4 +1,4 @@
-"""`policyd serve`: the daemon."""
+"""`policyd serve`: runs the daemon."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""The one way to a terminal: lines and JSON in which nothing is left that the terminal would obey."""
+"""Prints lines and JSON in which nothing is left that a terminal would obey; everything printed goes through here."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Parameter types: what is typed -> good values in normal form, or one line that says how it is typed."""
+"""Parameter types: they turn what is typed into values in normal form, or say in one line how to type it."""
 
 import os
 import time
@@ -10,20 +10,21 @@ from typing import Any
 import click
 
 from policyd.address import (
-    check_text,
     internal_address,
     is_pattern,
     normal_domain,
     normal_name,
     normal_pattern,
+    normal_text,
     parse_address,
 )
 from policyd.errors import AddressError
+from policyd.model import RECIPIENT_WORDS
 from policyd.timestamps import read_when
 
 
 class _Parsed(click.ParamType[str]):
-    """A type whose values a function of ours makes, or refuses with AddressError."""
+    """A type whose values *parse* makes, or refuses with AddressError."""
 
     def __init__(self, name: str, parse: Callable[[str], str]) -> None:
         self.name = name
@@ -83,7 +84,7 @@ def _sender(text: str) -> str:
 
 
 def _recipients(text: str) -> str:
-    return text if text in ("outside", "anyone") else normal_name(text)
+    return text if text in RECIPIENT_WORDS else normal_name(text)
 
 
 def _client(text: str) -> str:
@@ -97,7 +98,7 @@ def _client(text: str) -> str:
 
 
 def _remark(text: str) -> str:
-    return check_text(text, "the text").strip()
+    return normal_text(text, "the text").strip()
 
 
 ADDRESS = _Parsed("address", lambda text: str(parse_address(text)))

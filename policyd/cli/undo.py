@@ -1,4 +1,4 @@
-"""`policyd undo`: what a changeset changed, changed back."""
+"""`policyd undo`: changes back what a changeset changed."""
 
 import os
 import time
@@ -25,12 +25,15 @@ def command(changeset: int, dry_run: bool) -> None:
     \b
     Example: policyd undo 42 --dry-run
     """
+    # Undo it in a changeset of its own; a dry run keeps nothing of that.
     call = invocation()
     summary = Summary("database.undo", f"changeset {changeset}", above=_SHOWN)
     with call.session.changing(actor(os.environ), int(time.time()), verb="undo", summary=summary) as made:
         undo_changeset(made.edit, changeset)
         if dry_run:
             made.discard()
+
+    # Show each change, of a large changeset only the number.
     if dry_run:
         _show_dry_run(call, made)
     elif made.count > _SHOWN:

@@ -1,1 +1,1 @@
-"""The daemon: sockets, connections, workers, and the one wiring of them."""
+"""The daemon: sockets, connections, workers, and `run.py`, which wires them."""

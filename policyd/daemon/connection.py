@@ -1,4 +1,4 @@
-"""One connection from Postfix: bytes in, requests out; answers in their order, or a hang-up."""
+"""One connection from Postfix: it turns bytes into requests, and sends the answers in their order, or hangs up."""
 
 import socket
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class Standing(NamedTuple):
 
 
 class Events(NamedTuple):
-    """Who is told what has happened to a connection; each is called with the connection."""
+    """What is called when something happens to a connection; each with the connection."""
 
     made: Callable[["PolicyConnection"], None]
     received: Callable[["PolicyConnection"], None]  # requests, or the end of them

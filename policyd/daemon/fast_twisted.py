@@ -56,28 +56,28 @@ def missing_names(reactor: PosixReactorBase) -> list[str]:
 
 
 def has_unsent(transport: Any) -> bool:
-    """Whether *transport* still has bytes that the socket did not take; False where this Twisted doesn't tell."""
+    """Whether *transport* still has bytes that the socket did not take; False where this Twisted can't say."""
     return any(getattr(transport, name, None) for name in _TRANSPORT_NAMES)
 
 
-def _write_now(transport: Any, octets: bytes) -> None:
-    """Write *octets* in this turn of the reactor; what the socket doesn't take waits for it as usual.
+def _write_now(transport: Any, raw: bytes) -> None:
+    """Write *raw* in this turn of the reactor; what the socket doesn't take waits for it as usual.
 
     Twisted's own write registers with epoll, and again to stop: a tenth of what an answer costs.
     """
     send_now = getattr(transport, "writeSomeData", None)  # sockets have it, stdio hasn't
     if send_now is not None and not (transport.dataBuffer or transport._tempDataBuffer):
-        sent = send_now(octets)
-        if sent == len(octets):
+        sent = send_now(raw)
+        if sent == len(raw):
             return
         if isinstance(sent, int):  # else the connection is lost, which a write finds out for itself
-            octets = octets[sent:]
-    transport.write(octets)
+            raw = raw[sent:]
+    transport.write(raw)
 
 
-def _write_in_turn(transport: Any, octets: bytes) -> None:
-    """Write *octets* once the reactor finds the socket ready for them, as Twisted always does."""
-    transport.write(octets)
+def _write_in_turn(transport: Any, raw: bytes) -> None:
+    """Write *raw* once the reactor finds the socket ready for it, as Twisted always does."""
+    transport.write(raw)
 
 
 def _missing(owner: object, names: tuple[str, ...]) -> list[str]:

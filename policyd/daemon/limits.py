@@ -1,4 +1,4 @@
-"""How many connections there may be at a time, and the file descriptors for them; what is too many is logged once."""
+"""Limits how many connections there are at a time, and logs it once when there are too many."""
 
 import resource
 import time

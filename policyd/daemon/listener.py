@@ -1,6 +1,6 @@
-"""Sockets to listen on, and the connections that come: opened, accepted, as many as may be.
+"""Opens the sockets to listen on, and accepts connections, as many as are allowed.
 
-A stale socket file is cleared away, and what is in the way is named in one line.
+A stale socket file is removed; anything else in its place is reported in one line.
 """
 
 import errno
@@ -191,7 +191,7 @@ def listen_on(endpoints: Sequence[Endpoint], identity: Identity | None, *, allow
     return listeners
 
 
-def tell_of(listeners: Sequence[Listener], audit: AuditLog) -> None:
+def log_listening(listeners: Sequence[Listener], audit: AuditLog) -> None:
     """Log where the daemon listens."""
     for listener in listeners:
         given = {} if listener.endpoint.descriptor < 0 else {"from": "systemd"}

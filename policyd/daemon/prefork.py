@@ -2,7 +2,7 @@
 
 Left to themselves, processes that accept from one socket share it badly: Postfix keeps a connection for long, and
 most of them end up with whoever woke first. So the parent accepts, and the worker with the fewest connections gets
-each one. It decides nothing, and sees no octet of a request. When it closes a worker's channel, on purpose or by
+each one. It decides nothing, and sees no byte of a request. When it closes a worker's channel, on purpose or by
 dying, that worker stops.
 """
 
@@ -17,17 +17,17 @@ from collections.abc import Callable, Sequence
 
 from policyd.audit import open_audit
 from policyd.daemon.limits import QUIET_SECONDS, Admission
-from policyd.daemon.listener import Listener, tell_of
-from policyd.daemon.service import check_database, reread, warn_of_ways_past
+from policyd.daemon.listener import Listener, log_listening
+from policyd.daemon.service import need_database, reread, warn_of_ways_past
 from policyd.daemon.systemd import Supervisor
-from policyd.daemon.worker import ADOPT, HEARTBEAT_SECONDS, MAKE_ROOM, TELL
+from policyd.daemon.worker import ADOPT, HEARTBEAT_SECONDS, MAKE_ROOM, REPORT
 from policyd.errors import reason_of
 from policyd.settings import Settings
 
 AT_ONCE = 64  # connections accepted before others get their turn
 GIVING_WAY_AT_ONCE = 8  # connections that wait for others to be closed
 AUDIT_SECONDS = 0.1  # between two looks whether syslog takes what waits for it
-HUNG_SECONDS = 30  # for a worker that tells nothing, where no watchdog says otherwise
+HUNG_SECONDS = 30  # for a worker that reports nothing, where no watchdog says otherwise
 STOP_SECONDS = 8  # for the workers to end by themselves; they give their connections 5, and the audit 1
 
 _ASKED_SECONDS = 1.0  # for so long it is believed which connection a worker would close
@@ -42,11 +42,11 @@ Work = Callable[[Settings, socket.socket], None]  # serves the connections from 
 class Worker:
     """A place for a worker: the process that is in it, or when the next one is due.
 
-    `channel` leads to the process. To it go descriptors, from it comes how many it has taken, and how many of those
-    connections have ended. One that it has not taken is still open here, for another worker if this one dies.
+    `channel` leads to the process. The parent sends it descriptors; it reports how many it has taken, and how many of
+    those connections have ended. One that it has not taken is still open here, for another worker if this one dies.
 
-    `first_to_go` is what it told, when it was asked, of the connection that it would close for a new one: a Standing,
-    but since when in seconds as time.monotonic() counts. The least of all workers goes first.
+    `first_to_go` is the worker's answer to which connection it would close for a new one: a Standing, but its time in
+    seconds as time.monotonic() counts. The connection with the least of all workers goes first.
     """
 
     def __init__(self) -> None:
@@ -55,8 +55,8 @@ class Worker:
         self.due = 0.0  # as time.monotonic() counts
         self.wait = 0.0  # seconds between the last end and `due`
         self.has_reported = False  # anything: it serves
-        self.missed_beats = 0  # of the parent's, since it told something
-        self.first_to_go: tuple[int, int] | None = None  # None until it has told
+        self.missed_beats = 0  # of the parent's, since its last report
+        self.first_to_go: tuple[int, int] | None = None  # None until it has reported it
         self._asked_at = 0.0  # 0 where it has not been asked, as time.monotonic() counts
         self._taken = self._ended = 0
         self._dispatched: deque[socket.socket] = deque()  # not taken yet
@@ -68,23 +68,28 @@ class Worker:
         return len(self._dispatched) + self._taken - self._ended
 
     def start(self, live: Callable[[socket.socket], None]) -> None:
-        """Fork a process that does *live* with its end of the channel, and never returns from it.
+        """Fork a process that runs *live* with its end of the channel, and never returns from it.
 
         It stops with its channel only, for SIGTERM may hit the parent's whole group. SIGHUP is blocked in it until
         it has a handler.
         """
+        # Everything that was known of the former process is forgotten.
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel.setblocking(False)
         self._taken = self._ended = 0
         self.first_to_go, self._asked_at = None, 0.0
         self.has_reported, self.missed_beats = False, 0
         self._started_at = time.monotonic()
+
+        # No signal may reach the new process before it has its own handlers.
         signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         self.pid = os.fork()
         if self.pid:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
             theirs.close()
             return
+
+        # The new process.
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -98,7 +103,7 @@ class Worker:
     def dispatch(self, connection: socket.socket, *, makes_room: bool = False) -> bool:
         """Whether it was given *connection*, which then is its own; one that is ending takes nothing.
 
-        To make room for it, the worker closes another one first, and tells which would be next.
+        If it *makes_room*, the worker closes another one first, and reports which would be next.
         """
         try:
             if self.channel is None:
@@ -112,30 +117,32 @@ class Worker:
         return True
 
     def ask(self) -> None:
-        """Have it tell which connection it would close, where what it told is old."""
+        """Ask it which connection it would close, where its last answer is old."""
         now = time.monotonic()
         if self.channel is None or now - self._asked_at < _ASKED_SECONDS:
             return
         self.first_to_go = None
         try:
-            self.channel.send(TELL)
+            self.channel.send(REPORT)
             self._asked_at = now
         except OSError:
             pass  # it is busy, or ending: it is asked again
 
     def read_channel(self) -> list[socket.socket]:
-        """Read what it reports. If it reports no more, the connections that it has not taken."""
+        """Read its reports. If there will be no more, the connections that it has not taken."""
         while self.channel is not None:
             try:
-                told = self.channel.recv(64)
+                report = self.channel.recv(64)
             except BlockingIOError:
                 break
-            except ConnectionResetError:  # it has died; what it told before comes next
+            except ConnectionResetError:  # it has died; what it reported before comes next
                 continue
-            if not told:
+            if not report:
                 return self.close()
+
+            # Connections are taken in the order in which they were dispatched; then they are the worker's own.
             self.has_reported, self.missed_beats = True, 0
-            taken, self._ended, *first_to_go = map(int, told.split())
+            taken, self._ended, *first_to_go = map(int, report.split())
             if first_to_go:
                 self.first_to_go = (first_to_go[0], first_to_go[1])
             for _ in range(taken - self._taken):
@@ -144,7 +151,7 @@ class Worker:
         return []
 
     def close(self) -> list[socket.socket]:
-        """Hand it nothing more; the connections that it has not taken."""
+        """Dispatch nothing more to it; returns the connections that it has not taken."""
         if self.channel is not None:
             self.channel.close()
             self.channel = None
@@ -156,16 +163,21 @@ class Worker:
     def reap(self, options: int = os.WNOHANG) -> str:
         """How the process has ended, if it has, or ""; *options* are waitpid's. Then the next one is due some time.
 
-        What it has told must have been heard before.
+        Its last reports must have been read before.
         """
+        # Whether it has ended.
         pid, status = os.waitpid(self.pid, options) if self.pid else (0, 0)
         if not pid:
             return ""
+
+        # A worker that ends again and again is replaced later each time.
         self.pid = 0
         now = time.monotonic()
         is_steady = now - self._started_at > _STEADY_SECONDS
         self.wait = 0.0 if is_steady else min(_LONGEST_WAIT_SECONDS, 2 * self.wait or 0.1)
         self.due = now + self.wait
+
+        # By itself, or killed by a signal.
         code = os.waitstatus_to_exitcode(status)
         return f"exit status {code}" if code >= 0 else signal.Signals(-code).name
 
@@ -173,7 +185,7 @@ class Worker:
 class Parent:
     """The process that the administrator sees: `settings.workers` workers, each of which runs *work*.
 
-    *load* gives the settings anew, for SIGHUP. *supervisor* hears that all is well when every worker serves.
+    *load* reads the settings again, for SIGHUP. *supervisor* is notified once every worker serves.
     """
 
     def __init__(self, settings: Settings, load: Callable[[], Settings], work: Work, supervisor: Supervisor) -> None:
@@ -192,15 +204,18 @@ class Parent:
         self._beat_seconds = min(supervisor.beat_seconds or HEARTBEAT_SECONDS, HEARTBEAT_SECONDS)
         self._hung_seconds = supervisor.watchdog_seconds or HUNG_SECONDS
         self._next_beat = 0.0  # as time.monotonic() counts
-        self._signals, self._signal_sink = socket.socketpair()  # a signal is an octet here, its number
+        self._signals, self._signal_sink = socket.socketpair()  # a signal is a byte here, its number
 
     def run(self, listeners: Sequence[Listener]) -> None:
         """Serve on *listeners* until SIGTERM, and close them. Raises StoreError."""
-        check_database(self._settings)
+        # Refuse to start without tables.
+        need_database(self._settings)
         self._listeners = listeners
-        tell_of(listeners, self._audit)
+        log_listening(listeners, self._audit)
         warn_of_ways_past(self._settings, self._audit)
         self._catch_signals()
+
+        # Start the workers, and replace those that end; all else happens in a turn.
         while not self._is_stopping:
             for worker in self._workers:
                 if not worker.pid and worker.due <= time.monotonic():
@@ -208,7 +223,9 @@ class Parent:
             self._turn()
             if not self._is_ready and all(worker.has_reported for worker in self._workers):
                 self._is_ready = True
-                self._tell_ready()
+                self._notify_ready()
+
+        # SIGTERM.
         self._stop()
         self._audit.noticed("stopped", pid=os.getpid())
         self._audit.close()
@@ -228,16 +245,19 @@ class Parent:
             self._audit.warned(f"a worker can't be started: {reason_of(error)}")
 
     def _be_worker(self, channel: socket.socket) -> None:
-        """What a worker does, with nothing left open that is the parent's."""
+        """Run the work of a worker in its process; never returns."""
+        # Close what is the parent's: a connection must end when its own process closes it.
         for listener in self._listeners:
             listener.leave()
         self._signals.close()
         self._signal_sink.close()
         for connection in [*self._waiting, *(each for worker in self._workers for each in worker.close())]:
             connection.close()
+
+        # An error ends this process with its exit status, and never runs on into the parent's code.
         try:
             self._work(self._settings, channel)
-        except Exception as error:  # noqa: BLE001 - the parent's stack is no place for it to go
+        except Exception as error:  # noqa: BLE001 - it must not rise into the parent's code
             known = getattr(error, "exit_status", None)
             audit = open_audit(self._settings.audit)  # what waits in the parent's is the parent's
             audit.warned(f"a worker can't go on: {error if known else repr(error)}")
@@ -247,9 +267,12 @@ class Parent:
 
     def _turn(self, most: float = math.inf) -> None:
         """Wait until something happens, *most* seconds at most, and handle it."""
+        # Dispatch what waits to the workers whose channels take something.
         channels = {worker.channel: worker for worker in self._workers if worker.channel}
         _, free = _wait([], [*channels], 0)
         self._dispatch_waiting([channels[each] for each in free])
+
+        # Accept more only if a worker can take it and nothing waits; then handle whatever has happened.
         listeners = self._listeners if free and not self._waiting else ()
         readable, _ = _wait([self._signals, *channels, *listeners], [] if free else [*channels], self._timeout(most))
         for source in readable:
@@ -259,6 +282,8 @@ class Parent:
                 self._handle_signals()
             else:
                 self._waiting += channels[source].read_channel()
+
+        # Now and then, look whether all are alive.
         if time.monotonic() >= self._next_beat:
             self._beat()
 
@@ -313,13 +338,16 @@ class Parent:
 
         All are asked first whom they would close. One that doesn't answer, and has not for a while, is left out.
         """
+        # All that are alive must have answered.
         asked = [worker for worker in workers if not worker.missed_beats] or workers
         for worker in asked:
             worker.ask()
-        told = [(worker.first_to_go, worker) for worker in asked if worker.first_to_go is not None]
-        if not told or len(told) < len(asked):
+        answers = [(worker.first_to_go, worker) for worker in asked if worker.first_to_go is not None]
+        if not answers or len(answers) < len(asked):
             return False
-        _, worker = min(told, key=lambda each: each[0])
+
+        # The worker with the first to go gets the new one.
+        _, worker = min(answers, key=lambda each: each[0])
         if not worker.dispatch(connection, makes_room=True):
             return False
         self._admission.gave_way()
@@ -340,17 +368,17 @@ class Parent:
                     self._ended += 1
                     self._audit.warned(f"a worker ended: {how}", pid=pid, ended=self._ended, restart_in=worker.wait)
 
-    def _tell_ready(self) -> None:
+    def _notify_ready(self) -> None:
         where = " and ".join(listener.endpoint.text for listener in self._listeners)
-        self._supervisor.tell_ready(f"{len(self._workers)} workers answer on {where}")
+        self._supervisor.notify_ready(f"{len(self._workers)} workers answer on {where}")
 
     def _beat(self) -> None:
-        """Tell that this process lives, and kill the workers that have not told so for long.
+        """Report to systemd that this process lives, and kill workers that have not reported for too long.
 
         Beats are counted, not seconds: if this process slept, as in a machine that was halted, so did they.
         """
         self._next_beat = time.monotonic() + self._beat_seconds
-        self._supervisor.tell_alive()
+        self._supervisor.notify_alive()
         for worker in self._workers:
             worker.missed_beats += bool(worker.pid)
             if worker.missed_beats * self._beat_seconds > self._hung_seconds and not self._is_stopping:
@@ -359,36 +387,45 @@ class Parent:
                 os.kill(worker.pid, signal.SIGKILL)
 
     def _reload(self) -> None:
-        """Take the settings anew, and have the workers do so; they hear nothing of settings that can't be taken."""
-        self._supervisor.tell_reloading()
+        """Read the settings again, and have the workers do so, unless they are wrong: then the old ones stay."""
+        self._supervisor.notify_reloading()
         self._take_settings()
         if self._is_ready:
-            self._tell_ready()
+            self._notify_ready()
 
     def _take_settings(self) -> None:
         settings = reread(self._load, self._settings, self._audit)
         if settings is None:
             return
+
+        # The new audit goes on with the lines that wait in the old one.
         audit = open_audit(settings.audit)
         audit.take_over(self._audit)
         self._settings, self._audit = settings, audit
         self._admission.audit = self._audit
         self._admission.set_limit(settings.max_connections)
+
+        # Each worker reads them by itself.
         for worker in self._workers:
             if worker.pid:
                 os.kill(worker.pid, signal.SIGHUP)
 
     def _stop(self) -> None:
         """Have the workers answer what is on its way; kill those that don't end."""
-        self._supervisor.tell_stopping()
+        # Listen no more; what was accepted is still dispatched.
+        self._supervisor.notify_stopping()
         for listener in self._listeners:
             listener.close()
         self._listeners = ()
         self._admission.end()
         self._dispatch_waiting(self._workers)
+
+        # The end of the channel stops a worker, once it has answered.
         for worker in self._workers:
             if worker.channel:
                 worker.channel.shutdown(socket.SHUT_WR)
+
+        # Those that do not end in time are killed.
         deadline = time.monotonic() + STOP_SECONDS
         while any(worker.pid for worker in self._workers) and (left := deadline - time.monotonic()) > 0:
             self._turn(left)

@@ -1,4 +1,4 @@
-"""Which user the daemon runs as: what root must do is done first, and then root is given up for good."""
+"""Becomes the user that the daemon runs as, once what only root can do is done, and gives root up for good."""
 
 import grp
 import os

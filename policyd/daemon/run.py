@@ -1,4 +1,4 @@
-"""The daemon, wired: settings -> sockets -> user -> one reactor, or several workers with a reactor each."""
+"""Starts the daemon: settings, sockets, user, then one reactor, or several workers with a reactor each."""
 
 import dataclasses
 import gc
@@ -48,14 +48,14 @@ def serve(load: Load) -> None:
     identity = identity_to_become(settings.user, settings.group)
     _import_ahead(reads_all=identity is not None)
     from policyd.daemon.listener import listen_on
-    from policyd.daemon.service import check_database
+    from policyd.daemon.service import need_database
 
     os.umask(UMASK)
     raise_descriptor_limit(settings.max_connections + 2 * WORKERS_LIMIT)
 
     # Before anything listens, make sure that whom we become can read the tables.
     with identity.acting() if identity else nullcontext():
-        check_database(settings)
+        need_database(settings)
     listeners = listen_on(settings.listen or default_listen(), identity, allow_remote=settings.allow_remote)
     try:
         # Give root up for good, and then answer.
@@ -101,7 +101,7 @@ def _serve_stdio(settings: Settings, load_settings: Callable[[], Settings]) -> N
 
     from policyd.daemon.service import PolicyService
 
-    with suppress(FileNotFoundError):  # opening the database tells
+    with suppress(FileNotFoundError):  # opening the database reports that
         identity = owner_of(Database(settings.database).path)
         if identity is not None:
             _import_ahead(reads_all=True)
@@ -130,7 +130,7 @@ def _work(
 
 
 def _run(service: "PolicyService", reactor: "PosixReactorBase", *, stops_at_signals: bool = True) -> None:
-    """Run *service* until it is told to stop."""
+    """Run *service* until a signal, or its end of work, stops the reactor."""
     # What Twisted logs goes to our log.
     from twisted.logger import ILogObserver, globalLogBeginner
 
@@ -169,7 +169,7 @@ def _import_ahead(*, reads_all: bool) -> None:
 
 
 def _spare_collector() -> None:
-    """What is there at the start stays, and what an answer makes goes with it: garbage is seldom to be looked for."""
+    """Have Python look for garbage seldom: an answer leaves none, and what was made at the start stays."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)

@@ -1,4 +1,4 @@
-"""All connections: what comes in one turn of Twisted's reactor is decided together, logged, and answered."""
+"""Serves all connections: requests that come in one turn of the reactor are decided together, logged, and answered."""
 
 import time
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Decides(Protocol):
         """The answer to *request* at *now*, in Unix seconds. May raise StoreError."""
 
     def end(self) -> None:
-        """Look at the tables anew for the next decision."""
+        """Have the next decision read the newest state of the tables."""
 
 
 class PolicyFactory(Factory):
@@ -93,7 +93,7 @@ class PolicyFactory(Factory):
         connection = self.first_to_go()
         if connection is None:
             return False
-        del self.connections[connection]  # the reactor tells a turn later that it has ended
+        del self.connections[connection]  # the reactor calls `connectionLost` a turn later
         connection.abort()
         return True
 
@@ -178,7 +178,7 @@ class PolicyFactory(Factory):
     def _hang_up(self, connection: PolicyConnection, trouble: Exception) -> None:
         """Close *connection* without an answer, which makes Postfix try again and then take its default_action.
 
-        Of many requests that the tables could not answer, the first tells why: Postfix asks and asks.
+        Of many requests that the tables could not answer, only the first is logged: Postfix asks again and again.
         """
         if not isinstance(trouble, StoreError):
             is_known = isinstance(trouble, ProtocolError)

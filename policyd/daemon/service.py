@@ -1,4 +1,4 @@
-"""The wiring: Settings -> a daemon that listens, decides, and can be told to read its settings again."""
+"""The daemon as a service: it listens, answers, reads its settings again at SIGHUP, and stops."""
 
 import dataclasses
 import os
@@ -16,13 +16,12 @@ from policyd.audit import AuditLog, open_audit
 from policyd.daemon.connection import Timeouts
 from policyd.daemon.fast_twisted import missing_names
 from policyd.daemon.limits import Admission
-from policyd.daemon.listener import Acceptor, Listener, tell_of
+from policyd.daemon.listener import Acceptor, Listener, log_listening
 from policyd.daemon.server import PolicyFactory
 from policyd.daemon.systemd import Supervisor
 from policyd.decide import Decider
 from policyd.errors import SettingsError, StoreError
-from policyd.files import check_database as check_permissions
-from policyd.files import owner_of
+from policyd.files import check_permissions, owner_of
 from policyd.settings import TABLES, Settings
 from policyd.store.database import Database
 from policyd.store.lookup import Lookup
@@ -31,9 +30,9 @@ _TIDY_SECONDS = 5.0  # between two looks whether a command left something in the
 
 
 class PolicyService(Service):
-    """The daemon, on *listeners*. *load* gives the settings anew, for SIGHUP; *reactor* is Twisted's.
+    """The daemon, on *listeners*. *load* reads the settings again, for SIGHUP; *reactor* is Twisted's.
 
-    *supervisor* hears how it is: nobody does unless one is given.
+    *supervisor*, if given, is notified of how it is.
     """
 
     def __init__(
@@ -63,17 +62,17 @@ class PolicyService(Service):
         if self._listeners:
             self._admission = Admission(self._settings.max_connections, 0, self.audit)
             self._acceptors = [Acceptor(each, self.factory, self._admission, self._reactor) for each in self._listeners]
-            tell_of(self._listeners, self.audit)
+            log_listening(self._listeners, self.audit)
             warn_of_ways_past(self._settings, self.audit)
         super().startService()
-        self._reactor.callLater(0, self._tell_started)  # when the reactor runs, and signals are seen to
+        self._reactor.callLater(0, self._report_start)  # when the reactor runs, and signals are seen to
 
-    def _tell_started(self) -> None:
+    def _report_start(self) -> None:
         self.announce("started")
         if missing := missing_names(self._reactor):
             problem = "this Twisted is not as policyd knows it; answers take its public ways and are slower"
             self.audit.warned(problem, missing=" ".join(sorted(missing)))
-        self._tell_ready()
+        self._notify_ready()
         self._tidy()
         if self._supervisor.beat_seconds:
             self._beat()
@@ -83,10 +82,10 @@ class PolicyService(Service):
         self.audit.noticed(event, version=__version__, pid=os.getpid(), **_described(self._settings))
 
     def reload(self) -> None:
-        """Take the settings anew; those that can't be taken are reported, and the old ones stay."""
-        self._supervisor.tell_reloading()
+        """Read the settings again; wrong ones are reported, and the old ones stay."""
+        self._supervisor.notify_reloading()
         self._take_settings()
-        self._tell_ready()
+        self._notify_ready()
 
     def _take_settings(self) -> None:
         self._lookup.close()  # one connection to a file at a time; where it stays, it opens again by itself
@@ -107,28 +106,28 @@ class PolicyService(Service):
     def stopService(self) -> Deferred[None]:
         """Take no more connections, answer what is on its way, close."""
         super().stopService()
-        self._supervisor.tell_stopping()
+        self._supervisor.notify_stopping()
         for acceptor in self._acceptors:
             acceptor.close()
         return self.factory.drain().addCallback(lambda _: self._close())
 
     def observe(self, event: LogEvent) -> None:
-        """Twisted's own log: what is worth a warning goes to ours."""
+        """Log what Twisted logs as a warning or an error."""
         if event.get("log_level", LogLevel.info) >= LogLevel.warn:
             failure = event.get("log_failure")
             problem = failure.getTraceback() if failure else ""
             self.audit.warned(f"{formatEvent(event)} {problem}".strip())
 
-    def _tell_ready(self) -> None:
+    def _notify_ready(self) -> None:
         where = " and ".join(each.endpoint.text for each in self._listeners)
-        self._supervisor.tell_ready(f"answering on {where}")
+        self._supervisor.notify_ready(f"answering on {where}")
 
     def _tidy(self) -> None:
         self._lookup.tidy()
         self._reactor.callLater(_TIDY_SECONDS, self._tidy)
 
     def _beat(self) -> None:
-        self._supervisor.tell_alive()
+        self._supervisor.notify_alive()
         self._reactor.callLater(self._supervisor.beat_seconds, self._beat)
 
     def _close(self) -> None:
@@ -139,7 +138,7 @@ class PolicyService(Service):
         self._lookup.close()
 
 
-def check_database(settings: Settings) -> None:
+def need_database(settings: Settings) -> None:
     """Raises StoreError unless there is a database that can be read, and that others can't write."""
     _check_place(Database(settings.database).path)
     lookup = Lookup(Database(settings.database))
@@ -162,7 +161,7 @@ def warn_of_ways_past(settings: Settings, audit: AuditLog) -> None:
 def _check_place(path: Path) -> None:
     """Root that stays root serves from a folder of root's only: SQLite opens by name what is in it."""
     check_permissions(path)
-    with suppress(OSError):  # the opener tells
+    with suppress(OSError):  # whoever opens it reports that
         if (owner := owner_of(path)) is not None:
             raise SettingsError(
                 f"user: as root, policyd does not serve {path}, in a folder of {owner.user}'s; "
@@ -171,13 +170,13 @@ def _check_place(path: Path) -> None:
 
 
 def reread(load: Callable[[], Settings], kept: Settings, audit: AuditLog) -> Settings | None:
-    """The settings anew, but for those that only a restart changes; None, and a warning, where they can't be taken.
+    """The settings, read again, but for those that only a restart changes; None, and a warning, where they are wrong.
 
     This process must have no connection to the database.
     """
     try:
         settings = load()
-        check_database(settings)
+        need_database(settings)
     except (SettingsError, StoreError) as error:
         audit.warned(f"the settings stay as they were: {error}")
         return None

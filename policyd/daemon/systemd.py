@@ -1,6 +1,6 @@
-"""What systemd gives a service, and wants to hear from it: listening sockets, readiness, the watchdog.
+"""Takes listening sockets from systemd, and notifies it of readiness and signs of life.
 
-Without systemd nothing is given and nothing told. Source: sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3).
+Without systemd nothing is given, and nothing sent. Source: sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3).
 """
 
 import os
@@ -31,32 +31,32 @@ class Supervisor:
 
     @property
     def beat_seconds(self) -> float:
-        """How often to tell that this process lives, twice as often as it is wanted; 0 is never."""
+        """Seconds between two signs of life, half of what systemd allows; 0 is never."""
         return self.watchdog_seconds / 2
 
-    def tell_ready(self, status: str) -> None:
+    def notify_ready(self, status: str) -> None:
         """It serves, at first or after a reload."""
-        self._tell("READY=1", f"STATUS={printable(status)}")
+        self._notify("READY=1", f"STATUS={printable(status)}")
 
-    def tell_reloading(self) -> None:
-        """It reads its settings again, until it tells that it is ready."""
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+    def notify_reloading(self) -> None:
+        """It reads its settings again, until `notify_ready`."""
+        self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
-    def tell_stopping(self) -> None:
+    def notify_stopping(self) -> None:
         """It takes no more connections."""
-        self._tell("STOPPING=1", "STATUS=answering what is on its way")
+        self._notify("STOPPING=1", "STATUS=answering what is on its way")
 
-    def tell_alive(self) -> None:
+    def notify_alive(self) -> None:
         """It has not hung."""
-        self._tell("WATCHDOG=1")
+        self._notify("WATCHDOG=1")
 
-    def _tell(self, *lines: str) -> None:
+    def _notify(self, *lines: str) -> None:
         if not self._address:
             return
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-                notify.settimeout(_SEND_SECONDS)
-                notify.sendto("\n".join(lines).encode("utf-8", "backslashreplace"), self._address)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
+                connection.settimeout(_SEND_SECONDS)
+                connection.sendto("\n".join(lines).encode("utf-8", "backslashreplace"), self._address)
         except OSError:
             pass  # systemd notices in its own way, and Postfix is served all the same
 

@@ -1,4 +1,4 @@
-"""What a worker does with the channel to its parent: takes connections from it, and tells what became of them."""
+"""A worker's end of the channel to its parent: it takes connections from it, and reports how many have ended."""
 
 import socket
 import time
@@ -10,10 +10,10 @@ from zope.interface import implementer
 
 from policyd.daemon.server import TICK_SECONDS, PolicyFactory
 
-# What the parent sends with a connection: take it; take it, and close another one for it. And by itself: tell which
-# one that would be.
-ADOPT, MAKE_ROOM, TELL = b"+", b"!", b"?"
-_NOBODY = (4, 0)  # what is told where none would be closed
+# What the parent sends with a connection: take it; or take it, and close another one for it. And without one: report
+# which connection would be closed.
+ADOPT, MAKE_ROOM, REPORT = b"+", b"!", b"?"
+_NOBODY = (4, 0)  # what is reported where none would be closed
 
 HEARTBEAT_SECONDS = 5.0  # between two signs of life of a worker, at most
 
@@ -22,8 +22,9 @@ HEARTBEAT_SECONDS = 5.0  # between two signs of life of a worker, at most
 class DispatchedConnections:
     """Reads *channel*, on which the parent of several workers dispatches connections, and gives them to *factory*.
 
-    It is told how many were taken, and how many of them have ended, also every *beat_seconds* (0 is seldom), as a sign
-    of life; and when it asks, which one would be closed for a new one. When it closes the channel, the reactor stops.
+    It reports to the parent how many were taken and how many of them have ended: after each, and every *beat_seconds*
+    (0 is seldom) as a sign of life. When the parent asks, it reports which one would be closed for a new one. When the
+    parent closes the channel, the reactor stops.
     Source: unix(7), SCM_RIGHTS; `policyd.daemon.prefork`.
     """
 
@@ -39,27 +40,27 @@ class DispatchedConnections:
         self._taken = self._ended = 0
         self._is_asked = False  # which connection would be closed for a new one
         factory.when_lost = self._end
-        reactor.callWhenRunning(reactor.callLater, 0, self._beat)  # once the service has told that it started
+        reactor.callWhenRunning(reactor.callLater, 0, self._beat)  # once the service has logged that it started
 
     def doRead(self) -> None:
-        """Take one connection, or tell which one would be closed for it."""
+        """Take one connection, or report which one would be closed for it."""
         try:
-            octet, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
+            kind, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
         except BlockingIOError:
             return
         except ConnectionResetError:
-            octet, descriptors = b"", []
-        if not octet:
+            kind, descriptors = b"", []
+        if not kind:
             self._reactor.removeReader(self)
             self._reactor.stop()
             return
-        self._is_asked = self._is_asked or octet != ADOPT
-        if octet == TELL:
-            self._tell()
+        self._is_asked = self._is_asked or kind != ADOPT
+        if kind == REPORT:
+            self._report()
             return
         self._taken += 1
         if descriptors:
-            self._take(descriptors[0], makes_room=octet == MAKE_ROOM)
+            self._take(descriptors[0], makes_room=kind == MAKE_ROOM)
         else:  # this process has as many as it may
             self._end()
 
@@ -75,7 +76,7 @@ class DispatchedConnections:
             self._reactor.callLater(0, self._take, descriptor, makes_room=True)  # all have asked something just now
             return
         self._adopt(descriptor)
-        self._tell()
+        self._report()
 
     def _adopt(self, descriptor: int) -> None:
         with socket.socket(fileno=descriptor) as connection:
@@ -85,22 +86,22 @@ class DispatchedConnections:
                 self._end()
 
     def _beat(self) -> None:
-        self._tell()
+        self._report()
         self._reactor.callLater(self._beat_seconds, self._beat)
 
     def _end(self) -> None:
         self._ended += 1
-        self._tell()
+        self._report()
 
-    def _tell(self) -> None:
-        told = [self._taken, self._ended, *(self._first_to_go() if self._is_asked else ())]
+    def _report(self) -> None:
+        report = [self._taken, self._ended, *(self._first_to_go() if self._is_asked else ())]
         try:
-            self._channel.send(b" ".join(b"%d" % number for number in told))
+            self._channel.send(b" ".join(b"%d" % number for number in report))
             self._is_asked = False
         except BlockingIOError:  # the parent is busy
-            self._reactor.callLater(0.1, self._tell)
+            self._reactor.callLater(0.1, self._report)
         except OSError:
-            pass  # it is gone, as the end of the channel will tell
+            pass  # the parent is gone; the end of the channel stops this process
 
     def _first_to_go(self) -> tuple[int, int]:
         """The standing of the connection that would be closed for a new one, with a time that all processes share."""

@@ -1,1 +1,1 @@
-"""The tables: their schema, the daemon's reads, the lists for people, and changes with their journal."""
+"""The tables: their schema, queries, changes and journal, and the files that hold them."""

@@ -1,14 +1,14 @@
-"""A row of a file -> what the editor shall make of it; and what came of each object, counted."""
+"""Applies a row of a file with the editor, and counts what came of each object."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 from policyd.address import fold, is_pattern, name_after
 from policyd.errors import NotYetError, RefusedError
 from policyd.model import Address, BlockedSender, Domain, Mailbox
-from policyd.records import KEEP, AddressRow, BlockRow, DomainRow, Keep, ListEdit, MailboxRow, Mode, Row
+from policyd.records import KEEP, AddressRow, BlockRow, DomainRow, Keep, ListEdit, MailboxRow, Row, RowMode
 from policyd.store.edit import NO_END, Editor, EntryTerms, MailboxTerms, need_mailbox
 from policyd.store.journal import Stored
 
@@ -19,7 +19,7 @@ _KINDS = {Domain: "domain", Mailbox: "mailbox", Address: "address", BlockedSende
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """What a mailbox's row says of other mailboxes, which has to wait; what the mailbox was and is without that."""
+    """What a mailbox's row says of other mailboxes, to be applied later; and the mailbox before and after the rest."""
 
     row: MailboxRow
     before: Mailbox | None
@@ -41,10 +41,10 @@ class RowApplier:
         self.on_named: Callable[[Stored], None] | None = None
 
     def apply(self, row: Row | References, *, is_last: bool) -> References | None:
-        """Apply *row*; what is returned has to wait until every other row is applied, and *is_last* is true.
+        """Apply *row*; returns what has to wait until every other row is applied, and *is_last* is true.
 
-        Raises RefusedError, and NotYetError if another mailbox has to be there, or to give an address up, first. Then
-        nothing was written, but perhaps domains.
+        Raises NotYetError where another mailbox must first be there, or give an address up, and RefusedError where the
+        row is wrong. Then nothing was written, but perhaps domains.
         """
         match row:
             case MailboxRow():
@@ -59,6 +59,8 @@ class RowApplier:
                 self._apply_mailbox(row.row, row)
             case DomainRow():
                 self._apply_domain(row)
+            case _:
+                assert_never(row)
         return None
 
     def remove(self, stored: Mailbox | Address | BlockedSender) -> None:
@@ -73,6 +75,8 @@ class RowApplier:
             case BlockedSender():
                 self._editor.remove_entry(stored)
                 self.count(stored, None)
+            case _:
+                assert_never(stored)
 
     def count(self, before: Stored | None, after: Stored | None) -> None:
         """Count what came of an object, which was *before* and is *after*; the file names it, unless it goes."""
@@ -87,8 +91,8 @@ class RowApplier:
 
     def _apply_domain(self, row: DomainRow) -> None:
         before = self._queries.domain(row.name)
-        _check_mode(row.mode, f"the domain {row.name}", before is not None)
-        if row.mode is Mode.DELETE:
+        _need_mode(row.mode, f"the domain {row.name}", before is not None)
+        if row.mode is RowMode.DELETE:
             # A command would ask whether the addresses shall go too; of a file nobody can ask that.
             if self._editor.has_addresses(row.name):
                 raise RefusedError(f"{row.name} has addresses; remove them first")
@@ -110,13 +114,13 @@ class RowApplier:
         alone = replace(row, accepted=KEEP, rejected=KEEP)
         before = self._named_mailbox(row)
         after = self._write_mailbox(alone, before)
-        references = MailboxRow(after.name, Mode.MODIFY, accepted=row.accepted, rejected=row.rejected)
+        references = MailboxRow(after.name, RowMode.MODIFY, accepted=row.accepted, rejected=row.rejected)
         return References(references, before, after)
 
     def _apply_mailbox(self, row: MailboxRow, waited: References | None = None) -> None:
         before = self._named_mailbox(row)
-        if row.mode is Mode.DELETE:
-            _check_mode(row.mode, f"the mailbox {row.name}", before is not None)
+        if row.mode is RowMode.DELETE:
+            _need_mode(row.mode, f"the mailbox {row.name}", before is not None)
             assert before is not None
             self.remove(before)
             return
@@ -128,7 +132,7 @@ class RowApplier:
     def _write_mailbox(self, row: MailboxRow, before: Mailbox | None) -> Mailbox:
         """Make the mailbox what *row* says, but for whom it rejects, and return it."""
         name = before.name if before else self._free_name(row)
-        _check_mode(row.mode, f"the mailbox {name}", before is not None)
+        _need_mode(row.mode, f"the mailbox {name}", before is not None)
 
         # Everything that may be refused comes before anything is written.
         terms = self._mailbox_terms(row, before)
@@ -195,7 +199,7 @@ class RowApplier:
                 domain = text.rpartition("@")[2]
                 if self._adds_domains and not self._editor.is_managed(domain):
                     self._apply_domain(DomainRow(domain))
-                self._editor.check_new_address(text)
+                self._editor.need_free_address(text)
         return wanted
 
     def _set_addresses(self, mailbox: str, held: Sequence[Address], wanted: Sequence[str]) -> None:
@@ -215,13 +219,13 @@ class RowApplier:
             mailbox = self._queries.mailbox_with(row.target)
         else:
             mailbox = self._queries.mailbox_named(fold(row.target))
-        if mailbox is None and (not is_last or row.mode in (Mode.MODIFY, Mode.DELETE)):
+        if mailbox is None and (not is_last or row.mode in (RowMode.MODIFY, RowMode.DELETE)):
             raise NotYetError(f"there is no mailbox {row.target}")
         if mailbox is not None:
             held = self._queries.address(row.address)
             is_there = held is not None and held.mailbox == mailbox.name
-            _check_mode(row.mode, f"the address {row.address} of {mailbox.name}", is_there)
-            edit = ListEdit(remove=(row.address,)) if row.mode is Mode.DELETE else ListEdit(add=(row.address,))
+            _need_mode(row.mode, f"the address {row.address} of {mailbox.name}", is_there)
+            edit = ListEdit(remove=(row.address,)) if row.mode is RowMode.DELETE else ListEdit(add=(row.address,))
             self._apply_mailbox(MailboxRow(mailbox.name, addresses=edit))
             return
         edit = ListEdit(add=(row.address,))
@@ -239,8 +243,8 @@ class RowApplier:
     def _apply_block(self, row: BlockRow) -> None:
         entry = self._editor.entry_for(row.sender, row.to)
         before = entry if entry.id else None
-        _check_mode(row.mode, f"the blocked sender {row.sender} to {entry.to}", before is not None)
-        if row.mode is Mode.DELETE:
+        _need_mode(row.mode, f"the blocked sender {row.sender} to {entry.to}", before is not None)
+        if row.mode is RowMode.DELETE:
             self.remove(entry)
             return
         allowed = None
@@ -269,12 +273,19 @@ class RowApplier:
             self._apply_block(BlockRow(sender, mailbox.name))
 
 
-def _check_mode(mode: Mode, what: str, is_there: bool) -> None:
+def _need_mode(mode: RowMode, what: str, is_there: bool) -> None:
     """Raises RefusedError where *what* must be there, or must not, to be changed so."""
-    if mode is Mode.CREATE and is_there:
-        raise RefusedError(f"{what} is there already; the mode Create wants it not to be")
-    if mode in (Mode.MODIFY, Mode.DELETE) and not is_there:
-        raise RefusedError(f"{what} is not there; the mode {mode.capitalize()} wants it to be")
+    match mode:
+        case RowMode.CREATE:
+            if is_there:
+                raise RefusedError(f"{what} is there already; the mode Create wants it not to be")
+        case RowMode.MODIFY | RowMode.DELETE:
+            if not is_there:
+                raise RefusedError(f"{what} is not there; the mode {mode.capitalize()} wants it to be")
+        case RowMode.UPDATE:
+            pass
+        case _:
+            assert_never(mode)
 
 
 def _given(value: _Value | Keep) -> _Value | None:
@@ -289,7 +300,7 @@ def _given_end(until: int | Keep | None) -> int | None:
 
 def _has_references(row: MailboxRow) -> bool:
     """Whether *row* names other mailboxes, which may stand further down."""
-    if row.mode is Mode.DELETE:
+    if row.mode is RowMode.DELETE:
         return False
     if row.rejected is not KEEP:
         return True

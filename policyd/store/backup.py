@@ -1,4 +1,4 @@
-"""A copy of the whole database as one file, made while everything goes on."""
+"""Copies the whole database to one file, while everything goes on."""
 
 import os
 import sqlite3
@@ -25,17 +25,23 @@ def back_up(database: Database, target: Path, on_progress: Progress, verify: Ver
     Raises StoreError where it can't be read, StoreCreateError where *target* can't be made or is there already,
     StoreWriteError where it can't be written.
     """
+    # Refuse early what would fail after a long copy.
     if os.path.lexists(target):
         raise _exists(target)
+
+    # Root makes the file as the owner of its folder, since SQLite opens it by its name.
     try:
         maker = owner_for_new(target)
         with entered(drafting(target), maker) as draft:
+            # Copy one state of the tables, while others go on writing.
             with (
                 reading(database) as connection,
                 entered(empty_file(draft), maker) as copy,
                 acting(maker),  # SQLite looks for a journal beside the copy, by name
             ):
                 copy_database(connection.driver, copy, target, on_progress)
+
+            # Check the copy as the disk has it, before it gets its name.
             with entered(opened_again(draft), maker) as copy:
                 try:
                     verify(Check(copy))

@@ -1,4 +1,4 @@
-"""The records of a file -> the tables, a million in one transaction: each record whole, or not at all."""
+"""Applies the records of a file to the tables, a million in one transaction: each record whole, or not at all."""
 
 import pickle
 import tempfile
@@ -41,6 +41,7 @@ class BulkEditor:
         """
         if record.problems:
             return record.problems
+
         # A single row is checked before anything of it is written, so it needs no savepoint; a domain may come first.
         if len(record.rows) != 1 or self._adds_domains:
             return self._apply_whole(record, record.rows, is_last=False)
@@ -56,12 +57,15 @@ class BulkEditor:
         return ()
 
     def finish(self) -> Iterator[tuple[Record, tuple[Problem, ...]]]:
-        """Apply what waits, over and over while that lets others go on; of each, what is wrong with it, if anything."""
+        """Apply the records that wait, again as long as some succeed; yields each with what is wrong with it."""
         before = 0
         while self._waiting is not None:
+            # Where a round has let nothing go on, the next one is the last: what still can't be applied is wrong.
             is_last = self._waiting_count == before
             spool, before = self._waiting, self._waiting_count
             self._waiting, self._waiting_count = None, 0
+
+            # What has to wait again goes into a new spool.
             with spool:
                 spool.seek(0)
                 for _ in range(before):
@@ -70,8 +74,11 @@ class BulkEditor:
 
     def _apply_whole(self, record: Record, rows: Sequence[Row | References], *, is_last: bool) -> tuple[Problem, ...]:
         """Apply all *rows* of *record*, or none."""
+        # Remember where tables, journal and tally stand.
         tally, journaled = self.applier.tally.copy(), self._editor.journal.mark()
         self._connection.set_savepoint()
+
+        # Apply the rows; if one is refused, put all three back, and let the record wait or fail as a whole.
         left: list[References] = []
         try:
             for row in rows:
@@ -86,6 +93,8 @@ class BulkEditor:
                 self._defer(record, rows)
                 return ()
             return (self._problem_of(error, rows),)
+
+        # All rows are applied, but for what they say of other mailboxes, which waits.
         self._connection.release_savepoint()
         if left:
             self._defer(record, left)

@@ -1,4 +1,4 @@
-"""Is the database as policyd makes it: the file, the tables, each row, and the journal that tells how they came."""
+"""Checks that the database is as policyd makes it: the file, the tables, each row, and the journal of their changes."""
 
 import re
 import sqlite3
@@ -20,7 +20,7 @@ from sqlalchemy import (
     select,
 )
 
-from policyd.address import check_text, fold, normal_domain, normal_name, normal_pattern, parse_address
+from policyd.address import fold, normal_domain, normal_name, normal_pattern, normal_text, parse_address
 from policyd.errors import AddressError
 from policyd.model import Finding
 from policyd.store import schema
@@ -32,16 +32,16 @@ from policyd.timestamps import is_time
 _RESTORE = "restore a backup"
 _AGAIN = "take it away, and add it again with policyd"
 _SHOWN = 20  # of SQLite's own complaints
-_IS_OF_A_ROW = re.compile(r"(CHECK constraint failed|\S+ value) in ")  # which is told below, with the row's key
+_IS_OF_A_ROW = re.compile(r"(CHECK constraint failed|\S+ value) in ")  # which is reported below, with the row's key
 
-# Of each table, index, view and trigger: kind, name, and the words it was made with. What SQLite makes for itself is
-# left out: an index without words, and tables for AUTOINCREMENT and ANALYZE.
+# Kind, name and SQL text of each table, index, view and trigger. What SQLite makes for itself is left out: an index
+# without SQL, and the tables for AUTOINCREMENT and ANALYZE.
 _MADE = """
     SELECT CASE WHEN sql LIKE 'CREATE VIRTUAL%' THEN 'virtual ' ELSE '' END || type, name, coalesce(sql, '')
     FROM sqlite_schema
     WHERE sql IS NOT NULL AND name NOT IN ('sqlite_sequence', 'sqlite_stat1', 'sqlite_stat4')
-"""  # SQLAlchemy has no words for these
-_WORD = re.compile(r"""'(?:[^']|'')*'|\w+|[^\s\w"]""")  # spaces, and quotes around a name, say nothing
+"""  # SQLAlchemy can't express these
+_WORD = re.compile(r"""'(?:[^']|'')*'|\w+|[^\s\w"]""")  # spaces, and quotes around a name, make no difference
 _NUMBERED = "SELECT seq FROM sqlite_sequence WHERE name = 'blocked_sender'"  # SQLite's table
 _LAST_NUMBER = 2**63 - 1
 _DOMAINS = compiled(select(schema.domain).order_by(schema.domain.c.name))
@@ -59,7 +59,10 @@ _TYPES = {Text: "text", Integer: "integer"}
 
 
 def _wrong_values(table: Table) -> tuple[str, list[str]]:
-    """What finds the rows in which a column is of a wrong type: the row's key, and of each column whether it is."""
+    """A statement that finds the rows with a value of a wrong type, and the names of the columns.
+
+    It gives the row's key, then for each column whether its value is wrong.
+    """
     are_wrong = []
     for column in table.c:
         allowed = [_TYPES[type(column.type)], *(["null"] if column.nullable else [])]
@@ -69,7 +72,7 @@ def _wrong_values(table: Table) -> tuple[str, list[str]]:
 
 
 def _broken(table: Table) -> Iterator[tuple[str, str, str]]:
-    """Of each constraint of *table*: the table's name, its own, and what finds the keys of the rows that break it."""
+    """Each constraint of *table*: the table's name, its own, and a statement for the keys of rows that break it."""
     key = next(iter(table.primary_key))
     for constraint in table.constraints:
         if isinstance(constraint, CheckConstraint):
@@ -93,7 +96,10 @@ _NOT_ONE_primaries = compiled(
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """How many rows were looked at, and how the journal ends: who has kept that can tell whether it was cut off."""
+    """How many rows were checked, and the journal's last change and digest.
+
+    Whoever kept an earlier digest can see whether the journal was cut off since.
+    """
 
     rows: int
     change: int
@@ -101,33 +107,33 @@ class Checked:
 
 
 class Check:
-    """Looks at all there is over *connection*, in whose transaction it is of one moment. It writes nothing there.
+    """Checks the whole database over *connection*, whose transaction holds one state of it. It writes nothing there.
 
     Memory does not grow with the tables.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        connection.text_factory = lambda octets: octets.decode("utf-8", "surrogateescape")
+        connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         self._connection = connection
-        self._tell: Callable[[Finding], None] = lambda _: None
+        self._on_finding: Callable[[Finding], None] = lambda _: None
         self._advance: Callable[[], None] = lambda: None
         self._rows = 0
         self._replay = Replay(connection)
         self._is_managed = lru_cache(1024)(lambda name: bool(connection.execute(_IS_MANAGED, (name,)).fetchall()))
 
     def count(self) -> int | None:
-        """How many rows there are to look at; None where the file is too damaged to tell."""
+        """How many rows there are to check; None where the file is too damaged to count them."""
         try:
             return sum(int(self._connection.execute(statement).fetchone()[0]) for statement in _COUNTS)
         except sqlite3.DatabaseError:
             return None
 
-    def run(self, tell: Callable[[Finding], None], advance: Callable[[], None]) -> Checked:
-        """Look at everything. Each finding goes to *tell*; *advance* is called for each row.
+    def run(self, on_finding: Callable[[Finding], None], advance: Callable[[], None]) -> Checked:
+        """Check everything. Each finding goes to *on_finding*; *advance* is called for each row.
 
-        Raises sqlite3.Error where there is no looking, but not for a damaged file.
+        Raises sqlite3.Error where the database can't be read, but not for a damaged file, which is a finding.
         """
-        self._tell, self._advance = tell, advance
+        self._on_finding, self._advance = on_finding, advance
         try:
             if self._check_file():
                 self._check_rows()
@@ -138,26 +144,33 @@ class Check:
         return Checked(self._rows, self._replay.last, self._replay.digest)
 
     def _check_file(self) -> bool:
-        """SQLite's own opinion, and whether the tables are the schema's; false where their rows can't be read."""
-        for (told,) in self._connection.execute(f"PRAGMA integrity_check({_SHOWN})"):
-            for line in told.splitlines():
+        """Check the file by SQLite's own checks, and the tables against the schema; false where rows can't be read."""
+        # SQLite's own checks; those of single rows are made below, with the row's key.
+        for (report,) in self._connection.execute(f"PRAGMA integrity_check({_SHOWN})"):
+            for line in report.splitlines():
                 if line != "ok" and not line.startswith("***") and not _IS_OF_A_ROW.match(line):
                     self._find("", "", f"SQLite says: {line}", _RESTORE)
+
+        # Every table, index, view and trigger is the schema's, and nothing else is there.
         has, wants = _made(self._connection), _wanted()
         for name in sorted({*has, *wants}):
             if has.get(name) != wants.get(name):
                 how = "missing" if name not in has else "altered" if name in wants else "not policyd's"
                 self._find("", "", f"{name} is {how}", _RESTORE)
+
+        # What a row refers to is there.
         for table, number, parent, _ in self._connection.execute("PRAGMA foreign_key_check"):
             row = f"in row {number}" if number is not None else "in a row"
             self._find(table, row, f"it names a {parent} that isn't there", _RESTORE)
+
+        # Rows are read only from tables that have the schema's columns.
         can_be_read = all(has.get(name) == made for name, made in wants.items() if name.startswith("table"))
         return can_be_read and self._check_values()
 
     def _check_values(self) -> bool:
-        """Whether every value is of its column's type, so that rows can be read; then each constraint of the schema.
+        """Check the type of every value, then each constraint of the schema; false where rows can't be read.
 
-        The file's own constraints may have been altered, or not been heeded.
+        SQLite does not do it: the file's own constraints may have been altered, or switched off by whoever wrote.
         """
         can_be_read = True
         for table, (statement, names) in _WRONG_VALUES.items():
@@ -173,22 +186,29 @@ class Check:
         return can_be_read
 
     def _check_rows(self) -> None:
+        # Replay the journal: it is whole, and says what each object must be now.
         for finding in self._replay.chain(self._count_one):
-            self._tell(finding)
+            self._on_finding(finding)
+
+        # Every object is valid, and as its last change in the journal left it.
         for noun, key, name, values in self._objects():
             self._count_one()
             wrong = self._replay.take(noun, key, name, values)
             if wrong is not None:
-                self._tell(wrong)
+                self._on_finding(wrong)
+
+        # What the journal left is there.
         for finding in self._replay.left():
-            self._tell(finding)
+            self._on_finding(finding)
+
+        # Rules over several rows.
         self._check_numbering()
         for name, count in self._connection.execute(_NOT_ONE_primaries):
             advice = "take one of its addresses away, and add it again with policyd"
             self._find("mailbox", name, f"it has {count} primary addresses, not one", advice)
 
     def _check_numbering(self) -> None:
-        """A number in an old log must not become somebody else's, and there must be another one to give."""
+        """Check that the next blocked sender gets a new number: one in an old log must not become somebody else's."""
         given = [number for (number,) in self._connection.execute(_NUMBERED)]
         is_fit = all(type(number) is int and self._replay.highest <= number < _LAST_NUMBER for number in given)
         if not is_fit or len(given) > 1 or (self._replay.highest and not given):
@@ -251,25 +271,25 @@ class Check:
 
     def _check_address(self, address: str) -> None:
         domain = address.rpartition("@")[2]
-        if not _is_normal(lambda text: str(parse_address(_typed(text))), address):
+        if not _is_normal(lambda text: str(parse_address(_quoted(text))), address):
             self._find("address", address, "it is not in normal form, so it gets no mail", _AGAIN)
         elif not self._is_managed(domain):
             self._find("address", address, f"{domain} is not managed", f"type: policyd domain add {domain}")
 
     def _check_patterns(self, table: str, name: str, patterns: list[str]) -> None:
         for pattern in patterns:
-            if not _is_normal(lambda text: normal_pattern(_typed(text)), pattern):
+            if not _is_normal(lambda text: normal_pattern(_quoted(text)), pattern):
                 self._find(table, name, f"the pattern {pattern!a} is not in normal form, so it matches nobody", _AGAIN)
 
     def _check_remarks(self, table: str, name: str, until: int | None, *texts: str) -> None:
         if until is not None and not is_time(until):
             self._find(table, name, f"until is {until}, which is no time", _AGAIN)
         for text in texts:
-            if not _is_normal(lambda text: check_text(text, "it"), text):
+            if not _is_normal(lambda text: normal_text(text, "it"), text):
                 self._find(table, name, f"the text {text[:100]!a} is not one line of plain text", _AGAIN)
 
     def _find(self, table: str, row: str, problem: str, advice: str) -> None:
-        self._tell(Finding(table, row, problem, advice))
+        self._on_finding(Finding(table, row, problem, advice))
 
     def _count_one(self) -> None:
         self._rows += 1
@@ -277,7 +297,7 @@ class Check:
 
 
 def _made(connection: sqlite3.Connection) -> dict[str, list[str]]:
-    """How each table, index, view and trigger was made, by its kind and name."""
+    """The SQL of each table, index, view and trigger, as words, by its kind and name."""
     return {f"{kind} {name}": _WORD.findall(sql) for kind, name, sql in connection.execute(_MADE)}
 
 
@@ -302,8 +322,8 @@ def _is_normal(normal: Callable[[str], str], text: str) -> bool:
         return False
 
 
-def _typed(text: str) -> str:
-    """An address or pattern as it is kept, in the form in which it could be typed: with its local part quoted."""
+def _quoted(text: str) -> str:
+    """An address or pattern in normal form with its local part quoted, so that it can be parsed again."""
     local, at, domain = text.rpartition("@")
     if not at or not local:
         return text

@@ -1,4 +1,7 @@
-"""Which database, and transactions on it: made whole or not at all, read-only for readers, one writer at a time."""
+"""Opens the database, and begins transactions: one writer at a time, and readers who see one state of the tables.
+
+A new database appears whole or not at all.
+"""
 
 import errno
 import os
@@ -23,9 +26,9 @@ from policyd.errors import (
     StoreWriteError,
     reason_of,
 )
-from policyd.files import acting, check_database, check_planted, drafting, entered, owner_of
+from policyd.files import acting, check_permissions, drafting, entered, owner_of, refuse_planted
 from policyd.standstill import watching
-from policyd.store.log import has_log, identity, new_cookie, settle
+from policyd.store.log import has_log, identity, need_own_log, new_cookie
 from policyd.store.schema import APPLICATION_ID, VERSION, metadata
 
 _WRITER_WAIT_SECONDS = 600.0  # for an import of a million rows, or for two hundred others on a busy machine
@@ -146,6 +149,7 @@ def reading(database: Database) -> Iterator[Connection]:
 
     What it makes beside the file goes again, and so does what a writer left in the log because of this reader.
     """
+    # Where there is no log, opening the tables makes one, which is to go again.
     path = database.path
     is_alone = identity(path)[1:] == _NO_FILES
     try:
@@ -162,15 +166,21 @@ def changing(database: Database, *, cache_mebibytes: int = 2) -> Iterator[Connec
 
     Raises StoreError, with the tables as they were. Of the file, *cache_mebibytes* are kept in memory.
     """
+    # Nobody else writes from here on.
     path = database.path
     with _transaction(path, "rw", _WRITER_WAIT_SECONDS, "BEGIN IMMEDIATE") as connection:
         connection.driver.execute(f"PRAGMA cache_size = {-1024 * cache_mebibytes}")
         files = identity(path)
         yield connection
+
         # The first page says of which file the log is, and is written where something else is changed in it, too.
         connection.driver.execute(f"PRAGMA user_version = {VERSION}")
+
+        # A commit to a file that is no longer at this path would be lost without a word.
         if identity(path) != files:
             raise StoreWriteError(f"{path}: {_MOVED}, nothing was changed: do it again")
+
+    # The changes are kept; the file alone is to be the whole database.
     empty_log(path)
 
 
@@ -179,8 +189,11 @@ def create_database(database: Database, *, exist_ok: bool = False) -> None:
 
     Raises StoreCreateError, also if there is one already, unless *exist_ok*.
     """
+    # Refuse a place in which others could put something under the database.
     path = database.path
-    check_database(path)
+    check_permissions(path)
+
+    # Make the tables in memory, and write them under a random name; the last step gives the file its own.
     try:
         with closing(_new_tables()) as tables, acting(owner_of(path)), drafting(path) as draft:
             _write_tables(tables, draft)
@@ -201,13 +214,19 @@ def store_error(path: Path, error: sqlite3.Error | DBAPIError) -> StoreError:
     cause = _sqlite_error(error)
     extended_code = getattr(cause, "sqlite_errorcode", 0)
     code = extended_code & 0xFF
+
+    # The file is missing, or may not be read.
     if code == sqlite3.SQLITE_CANTOPEN and (why := _why_unreadable(path)):
         return missing_error(path, why)
+
+    # It can't be written: no room, no right.
     is_read = extended_code in (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR) and not is_read:
         return StoreWriteError(f"{path}: can't be written, nothing was changed: {cause}; make room on the disk")
     if code == sqlite3.SQLITE_READONLY or "permission" in str(cause):
         return StoreWriteError(f"{path}: can't be written, nothing was changed: {cause}; become its owner, or root")
+
+    # Another writer is at work, or the content is damaged.
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreError(f"{path}: another command is changing the tables and does not end; try again")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
@@ -256,8 +275,11 @@ def _transaction(path: Path, mode: str, wait_seconds: float, begin: str) -> Iter
 
 def _connect(path: Path, mode: str, wait_seconds: float) -> sqlite3.Connection:
     """A DBAPI connection in autocommit, to a database of this version. *mode* is SQLite's: ro or rw."""
-    check_planted(path)
-    settle(path)
+    # Refuse what SQLite would open by name and trust: planted files, another database's log.
+    refuse_planted(path)
+    need_own_log(path)
+
+    # Open the file in a way that its disk allows.
     uri = f"{file_uri(path)}?mode={mode}"
     if mode == "rw" and _is_read_only(path):
         raise StoreWriteError(f"{path}: can't be written, nothing was changed: its disk is read-only; remount it")
@@ -272,9 +294,11 @@ def _opened(path: Path, uri: str, mode: str, wait_seconds: float) -> sqlite3.Con
         connection = sqlite3.connect(uri, uri=True, timeout=wait_seconds, isolation_level=None)
     except sqlite3.Error as error:
         raise store_error(path, error) from error
+
+    # Only tables of this version are used. A writer's commits survive a power failure (synchronous = FULL).
     try:
         connection.execute("PRAGMA trusted_schema = OFF")
-        check_version(path, connection)
+        need_version(path, connection)
         connection.execute("PRAGMA foreign_keys = ON")
         if mode == "rw":
             _have_log(path, connection)
@@ -311,14 +335,18 @@ def _is_read_only(path: Path) -> bool:
         return False
 
 
-def check_version(path: Path, connection: sqlite3.Connection) -> None:
+def need_version(path: Path, connection: sqlite3.Connection) -> None:
     """Raises StoreError unless the tables are policyd's, and of its own version."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+
+    # A file that is not ours. An empty one holds nothing of anybody's, so that a restore may take its place.
     if application_id != APPLICATION_ID:
         if not path.stat().st_size:
             raise StoreSpoiledError(f"{path}: not a policyd database; say where yours is with --database")
         raise StoreError(f"{path}: not a policyd database; say where yours is with --database")
+
+    # Tables of another version.
     if version > VERSION:
         raise StoreSpoiledError(
             f"{path}: made by a newer policyd (tables version {version}, this one knows {VERSION}); "
@@ -349,12 +377,15 @@ def _new_tables() -> sqlite3.Connection:
 
 def _write_tables(tables: sqlite3.Connection, draft: Path) -> None:
     """Copy the *tables* into the empty file *draft*, and leave nothing beside it."""
+    # A random number in the header tells this file's log from another database's: see policyd.store.log.
     with watching(draft), closing(sqlite3.connect(draft)) as plain:
         tables.backup(plain)
         plain.execute(f"PRAGMA schema_version = {new_cookie()}")
         plain.execute("PRAGMA journal_mode = WAL")
+
+    # As every database, it belongs to its folder's group.
     folder = draft.parent.stat()
-    with suppress(PermissionError):  # who isn't in the folder's group can't give it to that
+    with suppress(PermissionError):  # only a member of the folder's group can do that
         os.chown(draft, -1, folder.st_gid, follow_symlinks=False)
 
 

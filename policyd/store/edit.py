@@ -1,17 +1,18 @@
 """Every change to the tables, and every rule that they must obey, once: for a command, an imported row, and an undo.
 
-It is one long file, so that whoever asks "may the tables be so?" has one place to look. The transaction is the
-caller's; each change has its journal row in it.
+It is one long file, so that whoever asks "may the tables be like this?" has one place to look. The caller begins the
+transaction; each change writes its journal row in it.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from shlex import quote
+from typing import assert_never
 
 from policyd.address import NULL_SENDER, fold, is_pattern, pattern_domain
 from policyd.errors import NotManagedError, NotYetError, RefusedError
-from policyd.model import Address, BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted
+from policyd.model import Address, BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted, recipients_of
 from policyd.rules import is_past
 from policyd.store.database import Connection
 from policyd.store.journal import Journal, Stored
@@ -78,7 +79,7 @@ class Editor:
         self.is_managed = lru_cache(_CACHED_DOMAINS)(lambda name: self.queries.domain(name) is not None)
 
     def forget(self) -> None:
-        """Look at the tables anew, after a rollback to a savepoint."""
+        """Forget what was remembered of the tables, after a rollback to a savepoint."""
         self._writer.forget()
         self.is_managed.cache_clear()
 
@@ -212,7 +213,7 @@ class Editor:
     def add_address(self, name: str, address: str) -> None:
         """Give the mailbox an address that no mailbox has yet; its first is the primary one."""
         mailbox = need_mailbox(self.queries, name)
-        self.check_new_address(address)
+        self.need_free_address(address)
         held = self.queries.addresses_of(mailbox.id)
         self.set_addresses(mailbox.name, held, [*(each.address for each in held), address])
 
@@ -224,7 +225,7 @@ class Editor:
         held = self.queries.addresses_of(need_mailbox(self.queries, before.mailbox).id)
         self.set_addresses(before.mailbox, held, [each.address for each in held if each.address != address])
 
-    def check_new_address(self, address: str) -> None:
+    def need_free_address(self, address: str) -> None:
         """Raises NotManagedError where *address* is in no managed domain, NotYetError where it is a mailbox's."""
         domain = address.rpartition("@")[2]
         if not self.is_managed(domain):
@@ -237,7 +238,7 @@ class Editor:
     def set_addresses(self, mailbox: str, held: Sequence[Address], wanted: Sequence[str]) -> list[AddressChange]:
         """Make *wanted*, of which the first is the primary one, the addresses of the mailbox, which has *held* now.
 
-        Those that are new must have passed `check_new_address`. Returns each as it was and as it is.
+        Those that are new must have passed `need_free_address`. Returns each as it was and as it is.
         """
         old = {each.address: each for each in held}
         new = [Address(text, mailbox, position == 0) for position, text in enumerate(wanted)]
@@ -281,7 +282,7 @@ class Editor:
             created_at=entry.created_at if terms.created_at is None else terms.created_at,
             created_by=entry.created_by if terms.created_by is None else terms.created_by,
         )
-        self._check_exceptions(after, after.allowed - entry.allowed)
+        self._need_useful(after, after.allowed - entry.allowed)
         return self._writer.put_blocked("sender.block", entry if entry.id else None, after) or after
 
     def unblock_sender(self, sender: str, to: str) -> None:
@@ -297,7 +298,7 @@ class Editor:
         """Let *sender* send to recipients that match *patterns* all the same."""
         added = frozenset(patterns)
         for entry in self._need_entries(sender, to):
-            self._check_exceptions(entry, added - entry.allowed)
+            self._need_useful(entry, added - entry.allowed)
             self._writer.put_blocked("sender.except", entry, replace(entry, allowed=entry.allowed | added))
 
     def unexcept_recipients(self, sender: str, to: str, patterns: Iterable[str]) -> None:
@@ -398,11 +399,12 @@ class Editor:
 
     def _new_entry(self, sender: str, to: str) -> BlockedSender:
         """The entry for *sender* and *to* as it is where nothing more is said of it."""
-        is_one_mailbox = to not in (Recipients.OUTSIDE, Recipients.ANYONE)
+        recipients = recipients_of(to)
+        is_one_mailbox = recipients is Recipients.MAILBOX
         return BlockedSender(
             mailbox="" if is_pattern(sender) else need_mailbox(self.queries, sender).name,
             pattern=sender if is_pattern(sender) else "",
-            recipients=Recipients.MAILBOX if is_one_mailbox else Recipients(to),
+            recipients=recipients,
             to_mailbox=need_mailbox(self.queries, to).name if is_one_mailbox else "",
             created_at=self._now,
             created_by=self.journal.actor,
@@ -424,17 +426,27 @@ class Editor:
             raise RefusedError(f"{what}; see: policyd sender list")
         return entries
 
-    def _check_exceptions(self, entry: BlockedSender, patterns: Iterable[str]) -> None:
+    def _need_useful(self, entry: BlockedSender, patterns: Iterable[str]) -> None:
         """Raises RefusedError for an exception that no recipient of *entry* can match."""
         for pattern in sorted(patterns):
-            domain = pattern_domain(pattern)
-            is_managed = bool(domain) and self.is_managed(domain)
-            problem = ""
-            if pattern == NULL_SENDER:
-                problem = "no recipient is the null sender"
-            elif entry.recipients is Recipients.OUTSIDE and is_managed:
-                problem = f"{domain} is managed, and this entry leaves recipients in managed domains alone anyway"
-            elif entry.recipients is Recipients.MAILBOX and domain and not is_managed:
-                problem = f"{domain} is not managed, so {entry.to} has no address there"
+            problem = self._useless_exception(entry, pattern)
             if problem:
                 raise RefusedError(f"the exception {pattern} would do nothing: {problem}; leave it out")
+
+    def _useless_exception(self, entry: BlockedSender, pattern: str) -> str:
+        """Why no recipient of *entry* can match the exception *pattern*; "" where one can."""
+        if pattern == NULL_SENDER:
+            return "no recipient is the null sender"
+        domain = pattern_domain(pattern)
+        is_managed = bool(domain) and self.is_managed(domain)
+        match entry.recipients:
+            case Recipients.OUTSIDE:
+                leaves_alone = f"{domain} is managed, and this entry leaves recipients in managed domains alone anyway"
+                return leaves_alone if is_managed else ""
+            case Recipients.MAILBOX:
+                is_foreign = domain and not is_managed
+                return f"{domain} is not managed, so {entry.to} has no address there" if is_foreign else ""
+            case Recipients.ANYONE:
+                return ""
+            case _:
+                assert_never(entry.recipients)

@@ -3,11 +3,11 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, assert_never
 
 from sqlalchemy import func, insert, select
 
-from policyd.model import Address, BlockedSender, Change, Domain, Mailbox, Receive, Recipients, Unlisted
+from policyd.model import Address, BlockedSender, Change, Domain, Mailbox, Receive, Recipients, Unlisted, recipients_of
 from policyd.store.database import Connection, Statement
 from policyd.store.schema import change
 
@@ -21,10 +21,9 @@ _LAST = Statement(
 
 
 class Journal:
-    """The rows that one command adds, all of one changeset; *now* is in Unix seconds.
+    """The changes that one command adds, all of one changeset; *now* is in Unix seconds.
 
-    *verb*, if given, is what every operation is called by, whichever way it was made: import, undo.
-    Each row goes to *on_change* too.
+    *verb*, if given, takes the place of the verb in each operation: import, undo. *on_change* gets each change.
     """
 
     def __init__(
@@ -97,31 +96,35 @@ def chain_digest(previous: str, row: tuple[int | str | None, ...]) -> str:
 
 def snapshot(stored: Stored) -> Mapping[str, Any]:
     """*stored* as it stands in the journal and in `--json`: every field, lists sorted."""
-    if isinstance(stored, BlockedSender):
-        return {
-            "id": stored.id,
-            "sender": stored.sender,
-            "to": stored.to,
-            "except": sorted(stored.allowed),
-            "reason": stored.reason,
-            "until": stored.until,
-            "comment": stored.comment,
-            "created_at": stored.created_at,
-            "created_by": stored.created_by,
-        }
-    if isinstance(stored, Mailbox):
-        return {
-            "id": stored.id,
-            "name": stored.name,
-            "receive": stored.receive,
-            "accept": sorted(stored.accepted),
-            "reason": stored.reason,
-            "until": stored.until,
-            "comment": stored.comment,
-        }
-    if isinstance(stored, Address):
-        return {"address": stored.address, "mailbox": stored.mailbox, "is_primary": stored.is_primary}
-    return {"name": stored.name, "unlisted": stored.unlisted}
+    match stored:
+        case BlockedSender():
+            return {
+                "id": stored.id,
+                "sender": stored.sender,
+                "to": stored.to,
+                "except": sorted(stored.allowed),
+                "reason": stored.reason,
+                "until": stored.until,
+                "comment": stored.comment,
+                "created_at": stored.created_at,
+                "created_by": stored.created_by,
+            }
+        case Mailbox():
+            return {
+                "id": stored.id,
+                "name": stored.name,
+                "receive": stored.receive,
+                "accept": sorted(stored.accepted),
+                "reason": stored.reason,
+                "until": stored.until,
+                "comment": stored.comment,
+            }
+        case Address():
+            return {"address": stored.address, "mailbox": stored.mailbox, "is_primary": stored.is_primary}
+        case Domain():
+            return {"name": stored.name, "unlisted": stored.unlisted}
+        case _:
+            assert_never(stored)
 
 
 def from_snapshot(noun: str, taken: Mapping[str, Any]) -> Stored:
@@ -129,12 +132,12 @@ def from_snapshot(noun: str, taken: Mapping[str, Any]) -> Stored:
     values = dict(taken)
     if noun == "sender":
         sender, to = values.pop("sender"), values.pop("to")
-        is_fixed = to in (Recipients.OUTSIDE, Recipients.ANYONE)
+        recipients = recipients_of(to)
         return BlockedSender(
             mailbox="" if "@" in sender or sender == "<>" else sender,
             pattern=sender if "@" in sender or sender == "<>" else "",
-            recipients=Recipients(to) if is_fixed else Recipients.MAILBOX,
-            to_mailbox="" if is_fixed else to,
+            recipients=recipients,
+            to_mailbox=to if recipients is Recipients.MAILBOX else "",
             allowed=frozenset(values.pop("except")),
             **values,
         )
@@ -147,9 +150,15 @@ def from_snapshot(noun: str, taken: Mapping[str, Any]) -> Stored:
 
 def object_name(stored: Stored) -> str:
     """What the journal calls *stored*: its name, address, or the sender."""
-    if isinstance(stored, BlockedSender):
-        return stored.sender
-    return stored.address if isinstance(stored, Address) else stored.name
+    match stored:
+        case BlockedSender():
+            return stored.sender
+        case Address():
+            return stored.address
+        case Mailbox() | Domain():
+            return stored.name
+        case _:
+            assert_never(stored)
 
 
 def as_json(stored: Stored | None) -> str | None:

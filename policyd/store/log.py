@@ -1,8 +1,8 @@
-"""SQLite's write-ahead log and the log's index beside a database: whether they belong to the file between them.
+"""Makes sure that SQLite's write-ahead log and its index belong to the database that they are beside.
 
-SQLite knows both by their names only. A log that another file left behind would be taken for this file's own, and
-pages of both files would become one database. So every database that policyd makes has a random number in its
-header (the schema cookie), every change writes the first page, and the log tells by that page which file it is of.
+SQLite knows both by their names only. It would take a log that another file left behind for this file's own, and mix
+the pages of two databases. So every database that policyd makes has a random number in its header (the schema cookie),
+and every change writes the first page, so that the log holds that number too, and shows to which file it belongs.
 Source: sqlite.org/fileformat2.html §1.3 and §4.1, sqlite.org/walformat.html §2.
 """
 
@@ -13,8 +13,9 @@ import struct
 import sys
 import time
 from contextlib import suppress
+from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from policyd.errors import StoreError, StoreSpoiledError, reason_of
 
@@ -29,6 +30,16 @@ _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux
 _COOKIES = 1000  # by so many a change, as an upgrade of the tables, may move the number in the header
 _LOOKS = 5  # before what looks wrong is believed: somebody may be writing right now
 _LOOK_SECONDS = 0.02
+
+
+class _Trouble(Enum):
+    """What can be wrong with the files beside a database."""
+
+    FOREIGN = "the log was written for another file"
+    GONE = "the log was removed, with changes that the file has not got"
+    MOVED = "the log was emptied, and the index does not say so"
+    REMOVED = "the log was removed, after all of it had been moved into the file"
+    STALE = "the index describes another file"
 
 
 class Stamp(NamedTuple):
@@ -87,67 +98,83 @@ def identity(path: Path) -> tuple[tuple[int, int], ...]:
     return tuple(_identity(each) for each in (os.path.realpath(path), *beside(path)))
 
 
-def settle(path: Path) -> None:
-    """See to it that log and index beside the database at *path* are its own, before it is opened.
+def need_own_log(path: Path) -> None:
+    """Make sure, before the database at *path* is opened, that the log and the index beside it are its own.
 
-    An index that describes what is not there is made anew, if nothing is lost by that. Raises StoreSpoiledError where
+    An index that describes what is not there is made again, if nothing is lost by that. Raises StoreSpoiledError where
     the log is of another database, or was taken away with changes in it.
     This process must have no connection to the file: to close it, or the index, would let go of SQLite's locks.
     """
-    problem = ""
+    # Somebody may be writing: only what looks wrong several times is wrong.
+    trouble = None
     for look in range(_LOOKS):
         if look:
             time.sleep(_LOOK_SECONDS)
         try:
-            problem = _problem_of(path)
+            trouble = _find_trouble(path)
         except OSError:
-            return  # there is nothing there, or it is not ours to read: whoever opens it will tell
-        if not problem:
+            return  # there is nothing there, or it is not ours to read: whoever opens it reports that
+        if trouble is None:
             return
-    _mend_index(path, problem)
+
+    # An index that SQLite would believe is repaired; what can't be repaired is refused.
+    if trouble is not None:
+        _repair_index(path, trouble)
 
 
-def _problem_of(path: Path) -> str:
-    """What is wrong with the files beside *path* at this moment, "" for nothing."""
+def _find_trouble(path: Path) -> _Trouble | None:
+    """What is wrong with the files beside *path* at this moment; None for nothing."""
     log, _ = beside(path)
     if has_log(path):
-        return "" if _is_own_log(path, log) else "foreign"
+        return None if _is_own_log(path, log) else _Trouble.FOREIGN
     index = _read_index(path)
     if index is None:
-        return ""
+        return None
+    if index.moved < index.frames:
+        return _Trouble.GONE
     if index.frames:
-        return "gone" if index.moved < index.frames else "moved" if log.exists() else "removed"
-    return "stale" if index.pages and index.database_size != path.stat().st_size else ""
+        return _Trouble.MOVED if log.exists() else _Trouble.REMOVED
+    return _Trouble.STALE if index.pages and index.database_size != path.stat().st_size else None
 
 
-def _mend_index(path: Path, problem: str) -> None:
+def _repair_index(path: Path, trouble: _Trouble) -> None:
+    """Have SQLite see what is there; raises StoreSpoiledError where changes would be lost by that."""
     log, index = beside(path)
-    if problem == "foreign":
-        raise StoreSpoiledError(
-            f"{path}: the log beside it, {log.name}, is another database's, from before the file was replaced; "
-            f"restore a backup with: policyd database restore FILE (or stop the daemon and move {log.name} "
-            f"and {index.name} away)"
-        )
-    if problem != "stale" and not _is_locked(index, _IN_USE_LOCK):
-        return  # nobody has it open, so that SQLite makes it anew
-    if problem == "gone":
-        raise StoreSpoiledError(
-            f"{path}: its log, {log.name}, was removed while it held changes that are not in the file yet; "
-            "restore a backup with: policyd database restore FILE"
-        )
-    try:
-        if problem != "removed":
+    match trouble:
+        case _Trouble.FOREIGN:
+            raise StoreSpoiledError(
+                f"{path}: the log beside it, {log.name}, is another database's, from before the file was replaced; "
+                f"restore a backup with: policyd database restore FILE (or stop the daemon and move {log.name} "
+                f"and {index.name} away)"
+            )
+        case _Trouble.STALE:
             _clear(index)
-        elif _is_locked(index, _WRITE_LOCK):
-            raise StoreError(f"{path}: its log, {log.name}, was removed while a command writes; try again after that")
-        else:
-            index.unlink()  # who has the removed log open has this one too, and sees that it is gone
+        case _Trouble.GONE | _Trouble.MOVED | _Trouble.REMOVED if not _is_locked(index, _IN_USE_LOCK):
+            pass  # nobody has it open, so that SQLite makes it again
+        case _Trouble.GONE:
+            raise StoreSpoiledError(
+                f"{path}: its log, {log.name}, was removed while it held changes that are not in the file yet; "
+                "restore a backup with: policyd database restore FILE"
+            )
+        case _Trouble.MOVED:
+            _clear(index)
+        case _Trouble.REMOVED:
+            _remove_index(path, log, index)
+        case _:
+            assert_never(trouble)
+
+
+def _remove_index(path: Path, log: Path, index: Path) -> None:
+    """Remove the index of a log that was removed: whoever has that open notices by it that the log is gone."""
+    if _is_locked(index, _WRITE_LOCK):
+        raise StoreError(f"{path}: its log, {log.name}, was removed while a command writes; try again after that")
+    try:
+        index.unlink()
     except OSError as error:
-        if problem == "removed":
-            raise StoreError(
-                f"{path}: its log, {log.name}, was removed under the running daemon: {reason_of(error)}; "
-                f"stop the daemon, and remove {index.name} too"
-            ) from error
+        raise StoreError(
+            f"{path}: its log, {log.name}, was removed under the running daemon: {reason_of(error)}; "
+            f"stop the daemon, and remove {index.name} too"
+        ) from error
 
 
 def _is_own_log(path: Path, log: Path) -> bool:
@@ -158,10 +185,13 @@ def _is_own_log(path: Path, log: Path) -> bool:
     """
     opened = _open(log)
     try:
+        # The header has the salts that every valid frame repeats.
         header = os.pread(opened, _LOG_HEADER_SIZE, 0)
         if len(header) < _LOG_HEADER_SIZE or int.from_bytes(header[:4]) not in _LOG_MAGIC:
             return True  # SQLite finds nothing in it
         page_size, salts = int.from_bytes(header[8:12]), header[16:24]
+
+        # Each frame that holds the first page says which file it was written for.
         own = _stamp_of(path)
         first: Stamp | None = None
         position = _LOG_HEADER_SIZE
@@ -198,23 +228,27 @@ def _read_index(path: Path) -> _Index | None:
     except OSError:
         return None
     try:
-        octets = os.pread(opened, _INDEX_HEADER_SIZE + 4, 0)
+        raw = os.pread(opened, _INDEX_HEADER_SIZE + 4, 0)
     finally:
         os.close(opened)
-    if len(octets) < _INDEX_HEADER_SIZE + 4:
+    if len(raw) < _INDEX_HEADER_SIZE + 4:
         return None
-    page_size = int.from_bytes(octets[14:16], sys.byteorder)
-    frames, pages, moved = (int.from_bytes(octets[at : at + 4], sys.byteorder) for at in (16, 20, _INDEX_HEADER_SIZE))
+    page_size = int.from_bytes(raw[14:16], sys.byteorder)
+    frames, pages, moved = (int.from_bytes(raw[at : at + 4], sys.byteorder) for at in (16, 20, _INDEX_HEADER_SIZE))
     return _Index(pages, 65536 if page_size == 1 else page_size, frames, moved)
 
 
 def _clear(index: Path) -> None:
-    """Have SQLite make the index anew, under its own locks: it does where the index begins with zeros."""
-    opened = os.open(index, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        os.pwrite(opened, bytes(_INDEX_HEADER_SIZE), 0)
-    finally:
-        os.close(opened)
+    """Have SQLite make the index again, under its own locks, which it does where the index begins with zeros.
+
+    Best effort: who may not write the index leaves it to whoever may.
+    """
+    with suppress(OSError):
+        opened = os.open(index, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.pwrite(opened, bytes(_INDEX_HEADER_SIZE), 0)
+        finally:
+            os.close(opened)
 
 
 def _is_locked(index: Path, position: int) -> bool:

@@ -1,4 +1,4 @@
-"""The daemon's reads: one object at a time, from the tables as they are at this moment."""
+"""The daemon's reads of the tables: one object at a time, all from one state until `end`."""
 
 import os
 import sqlite3
@@ -12,11 +12,11 @@ from policyd.store.database import (
     SQLITE,
     Database,
     Statement,
-    check_version,
     connect_reading,
     empty_log,
     is_unchanging,
     missing_error,
+    need_version,
     store_error,
 )
 from policyd.store.log import beside, has_log
@@ -52,12 +52,14 @@ class Lookup:
         self._domain = lru_cache(_DOMAINS_KEPT)(self._queries.domain)
 
     def begin(self) -> bool:
-        """Look at one state of the tables, the newest, until `end`: whether it may be another than the last time.
+        """Read from the newest state of the tables until `end`; returns whether it may differ from the last one.
 
-        False where it has begun already.
+        False where that has begun already.
         """
         if self._has_begun:
             return False
+
+        # Another file may have this name by now, or another index its log.
         try:
             status = os.stat(self._name)
         except OSError as error:
@@ -65,18 +67,22 @@ class Lookup:
             raise missing_error(self._path, error) from error
         if self._connection is None or self._is_another(status) or self._has_lost_index():
             self._open(status)
-        self._rows("BEGIN")
-        ((version,),) = self._rows("PRAGMA data_version")  # which makes the state that it is of the one to read
+
+        # Hold the newest state; asking for its version makes SQLite take it.
+        self._execute("BEGIN")
+        ((version,),) = self._execute("PRAGMA data_version")
         self._has_begun = True
         if version == self._version:
             return False
-        self._check_version()
+
+        # Another state: what was remembered may be wrong.
+        self._need_version()
         self._version = version
         self._domain.cache_clear()
         return True
 
     def end(self) -> None:
-        """Let go of the state of the tables that was looked at, if any. Never raises."""
+        """Stop reading from the state that `begin` took, if any. Never raises."""
         if self._has_begun and self._cursor is not None:
             self._has_begun = False
             try:
@@ -119,13 +125,13 @@ class Lookup:
 
     def fetch(self, statement: Statement, *values: Any) -> list[tuple[Any, ...]]:
         """All rows that *statement* finds."""
-        return self._rows(statement.text(SQLITE), *values)
+        return self._execute(statement.text(SQLITE), *values)
 
     def stream(self, statement: Statement, *values: Any) -> Iterator[tuple[Any, ...]]:
         """The same, for who asks for rows one by one."""
         return iter(self.fetch(statement, *values))
 
-    def _rows(self, statement: str, *values: str | int) -> list[tuple[Any, ...]]:
+    def _execute(self, statement: str, *values: str | int) -> list[tuple[Any, ...]]:
         if self._cursor is None:
             raise StoreError(f"{self._path}: the database is not open")
         try:
@@ -181,10 +187,10 @@ class Lookup:
         self._written = (status.st_size, status.st_ctime_ns)
         self._version = _NO_VERSION
 
-    def _check_version(self) -> None:
+    def _need_version(self) -> None:
         assert self._connection is not None
         try:
-            check_version(self._path, self._connection)
+            need_version(self._path, self._connection)
         except sqlite3.Error as error:
             self.close()
             raise store_error(self._path, error) from error

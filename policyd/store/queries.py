@@ -1,4 +1,4 @@
-"""Every read of the tables, once: single objects by their keys, lists, and all there is as a stream."""
+"""Every query of the tables, once: single objects by their keys, lists, and whole tables as streams."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache

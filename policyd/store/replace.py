@@ -1,6 +1,7 @@
-"""Making the tables equal to a file: what the file's domains hold and the file did not name, goes."""
+"""Makes the tables equal to a file: removes what the file's domains hold and the file does not name."""
 
 from collections.abc import Iterable, Iterator
+from typing import assert_never
 
 from sqlalchemy import Column, Integer, MetaData, Table, Text, func, insert, select
 from sqlalchemy.schema import CreateTable
@@ -39,7 +40,7 @@ _UNNAMED_ENTRIES = Statement(
 
 
 class Replacement:
-    """Remembers what a file names, and takes away what it does not; over *connection*, by *bulk* and its *editor*."""
+    """Remembers what a file names, and removes what it does not name; over *connection*, by *bulk* and its *editor*."""
 
     def __init__(self, connection: Connection, editor: Editor, bulk: BulkEditor, domains: Iterable[str]) -> None:
         self._connection = connection
@@ -52,7 +53,7 @@ class Replacement:
         bulk.applier.on_named = self.add_named
 
     def add_named(self, stored: Stored) -> None:
-        """The file names *stored*."""
+        """Remember that the file names *stored*."""
         match stored:
             case Address():
                 self._domains.add(stored.address.rpartition("@")[2])
@@ -64,17 +65,24 @@ class Replacement:
                 self._connection.run(_NAME_ENTRY, stored.id)
             case Domain():
                 self._domains.add(stored.name)
+            case _:
+                assert_never(stored)
 
     def remove_unnamed(self, max_percent: float) -> None:
-        """Take away what is in the file's domains and not in the file.
+        """Remove what is in the file's domains and not in the file.
 
         Raises RefusedError where that is more than *max_percent* of the addresses that those domains held before, or
         of all blocked senders.
         """
+        # Before anything is removed, refuse a file that would take away more than was agreed to.
         held = sum(1 for each in self._queries.addresses() if self._is_ours(each.address))
-        self._check("address", "addresses", sum(1 for _ in self._unnamed_addresses()), held, max_percent)
+        gone = sum(1 for _ in self._unnamed_addresses())
+        self._need_few("address", "addresses", gone, held, max_percent)
         ((entries,),) = self._connection.fetch(_COUNT_ENTRIES)
-        self._check("blocked sender", "blocked senders", sum(1 for _ in self._unnamed_entries()), entries, max_percent)
+        gone = sum(1 for _ in self._unnamed_entries())
+        self._need_few("blocked sender", "blocked senders", gone, entries, max_percent)
+
+        # What refers to a mailbox goes before it: an undo goes backwards, and must find the mailbox there.
         for entry in list(self._unnamed_entries()):
             self._bulk.applier.remove(entry)
         for mailbox in list(self._unnamed_mailboxes()):
@@ -82,7 +90,7 @@ class Replacement:
         for address in list(self._unnamed_addresses()):
             self._bulk.applier.remove(address)
 
-    def _check(self, kind: str, called: str, gone: int, held: int, max_percent: float) -> None:
+    def _need_few(self, kind: str, called: str, gone: int, held: int, max_percent: float) -> None:
         """Raises RefusedError if *gone* of the objects of a *kind*, of which *held* are there now, are too many."""
         before = held - self._bulk.tally[kind, "added"] + self._bulk.tally[kind, "removed"]
         if gone * 100 > before * max_percent:

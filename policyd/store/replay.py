@@ -1,4 +1,4 @@
-"""The journal, read again from its first row: is the chain whole, and what did it leave of each object."""
+"""Replays the journal from its first row: whether the chain is whole, and what it left of each object."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, Text, bind
 from sqlalchemy.schema import CreateTable
 
 from policyd.address import fold, is_pattern
-from policyd.model import Change, Finding, Recipients
+from policyd.model import RECIPIENT_WORDS, Change, Finding
 from policyd.store.database import compiled
 from policyd.store.journal import chain_digest
 from policyd.store.schema import change
@@ -18,7 +18,6 @@ from policyd.store.schema import change
 _CACHE_KIBIBYTES = 32768
 _ALTERED = "somebody altered the journal; compare it with a backup and with the mail log"
 _BEHIND = "somebody changed the tables past policyd; see: policyd history --object"
-_FIXED = (Recipients.OUTSIDE, Recipients.ANYONE)
 _KEYS = {"domain": "name", "mailbox": "id", "address": "address", "sender": "id"}
 TABLES = {"domain": "domain", "mailbox": "mailbox", "address": "address", "sender": "blocked_sender"}
 
@@ -79,6 +78,8 @@ class Replay:
                 yield Finding("change", str(read.id), f"it comes after change {self.last}: rows are missing", _ALTERED)
             elif chain_digest(self.digest, row[:-1]) != read.digest:
                 yield Finding("change", str(read.id), "its digest is not that of the row and the one before", _ALTERED)
+
+            # What an object became by this change.
             self.last, self.digest = read.id, read.digest
             try:
                 self._apply(read)
@@ -86,7 +87,7 @@ class Replay:
                 yield Finding("change", str(read.id), "it doesn't say what was changed", _ALTERED)
 
     def take(self, noun: str, key: int | str, name: str, values: Mapping[str, Any]) -> Finding | None:
-        """What is wrong with the object whose snapshot is *values*, but mailboxes named by number; asked once each."""
+        """What is wrong with an object; *values* is its snapshot, with mailboxes by number. Once for each object."""
         storable = str(key).encode("utf-8", "backslashreplace").decode("utf-8")
         found = self._connection.execute(_TAKE, (noun, storable)).fetchone()
         if found is None:
@@ -108,12 +109,16 @@ class Replay:
             return
         f"{read.operation}{read.object}".encode()  # what can't be, can't be looked for either
         before, after = _snapshot(read.before), _snapshot(read.after)
+
+        # Which mailbox has which name from here on.
         if noun == "mailbox":
             if before is not None:
                 self._connection.execute(_DROP_NAME, (fold(before["name"]),))
             if after is not None:
                 self._connection.execute(_KEEP_NAME, (fold(after["name"]), _number_of(after)))
             self._latest = (after["name"], after["id"]) if after else ("", 0)
+
+        # The object's new state, in which mailboxes are named by number: renaming one changes no other object.
         if after is None:
             self._connection.execute(_TAKE, (noun, str(before[_KEYS[noun]]))).fetchall()
             return
@@ -125,7 +130,7 @@ class Replay:
 
     def _number(self, name: str) -> int | str:
         """The number of the mailbox that had *name* then; a pattern, or a word with a meaning, as it is."""
-        if is_pattern(name) or name in _FIXED:
+        if is_pattern(name) or name in RECIPIENT_WORDS:
             return name
         if name == self._latest[0]:
             return self._latest[1]

@@ -1,4 +1,4 @@
-"""A backup made the database again, while everything goes on; what it replaces is kept beside it."""
+"""Restores a backup while everything goes on; what it replaces is kept beside the database."""
 
 import json
 import os
@@ -27,12 +27,12 @@ from policyd.store.check import Check
 from policyd.store.database import (
     Connection,
     Database,
-    check_version,
     connect_writing,
     empty_log,
     file_uri,
     is_ours,
     missing_error,
+    need_version,
     store_error,
 )
 from policyd.store.journal import Journal, last_change
@@ -66,13 +66,14 @@ class Restore:
         self._on_progress = on_progress
         self._verify = verify
         self._changes: list[Change] = []
-        self.kept: Path | None = None  # where what was replaced is; None where there was nothing
+        self.kept: Path | None = None  # the file with what was replaced; None where nothing was
 
     def run(self) -> Change:
-        """Restore, and return what the journal says of it.
+        """Restore, and return the change that the journal has of it.
 
         Raises UnfitError where *source* can't be one, StoreError where the database can't be written; it is as it was.
         """
+        # Refuse what can't be a backup, and open it as whoever calls.
         _must_be_a_backup(self._source, self._path)
         try:
             owner = owner_of(self._path)
@@ -81,6 +82,8 @@ class Restore:
             raise missing_error(self._path, error) from error
         except OSError as error:
             raise UnfitError(f"{self._source}: {reason_of(error)}; nothing was changed") from error
+
+        # The database is worked on as the owner of its folder.
         try:
             with source:
                 _must_be_a_file(self._source, os.fstat(source.fileno()))  # whatever has its name by now
@@ -96,14 +99,16 @@ class Restore:
         return change
 
     def _work(self, source: BinaryIO, draft: Path) -> None:
+        # A copy beside the database is checked, so that nobody can change what was checked.
         self._fetch(source, draft)
         with watching(draft):
             tables = sqlite3.connect(draft, isolation_level=None)
-            # No log beside the draft, and no index: nobody else opens it.
+            # Nobody else opens the draft: it needs no log, no index, and no sync of its own.
             tables.execute("PRAGMA locking_mode = EXCLUSIVE")
             tables.execute("PRAGMA journal_mode = MEMORY")
             tables.execute("PRAGMA synchronous = OFF")
         with closing(tables):
+            # Overwrite the database in place. Where there is none, or none that can be read, the draft takes its name.
             try:
                 self._overwrite(tables)
                 is_done = True
@@ -113,6 +118,8 @@ class Restore:
             except StoreSpoiledError:
                 self._note(tables, _free_name(self._path), {})
                 is_done = False
+
+            # A file of its own has a number of its own, and a log for those who will open it.
             if not is_done:
                 tables.execute(f"PRAGMA schema_version = {new_cookie()}")
                 tables.execute("PRAGMA journal_mode = WAL")
@@ -120,7 +127,7 @@ class Restore:
             self._replace(draft)
 
     def _fetch(self, source: BinaryIO, draft: Path) -> None:
-        """Copy the file, which may change while it is read, and have the copy looked at."""
+        """Copy the file, which may change while it is read, and check the copy."""
         try:
             header = source.read(_HEADER_SIZE)
             if not is_ours(header):  # the owner of the folder could read what somebody named by mistake
@@ -135,9 +142,11 @@ class Restore:
             raise StoreWriteError(
                 f"{self._path}: nothing was changed: {self._source} can't be copied beside it: {reason_of(error)}"
             ) from error
+
+        # It must be of this version and page size, and sound.
         with opened_again(draft) as copy:
             try:
-                check_version(self._source, copy)
+                need_version(self._source, copy)
                 ((page_size,),) = copy.execute("PRAGMA page_size").fetchall()
                 if page_size != _PAGE_SIZE:
                     raise UnfitError(
@@ -154,14 +163,17 @@ class Restore:
                 ) from error
 
     def _overwrite(self, tables: sqlite3.Connection) -> None:
-        """Copy *tables* over the database, in one transaction: whoever reads sees the one or the other."""
+        """Copy *tables* over the database in one transaction: a reader sees the old tables or the new ones."""
         ((pages,),) = tables.execute("PRAGMA page_count").fetchall()
         is_locked = False
 
         def step(status: int, left: int, total: int) -> None:
             nonlocal is_locked
+            # Another writer has not ended for as long as we wait for one.
             if status & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise StoreError(f"{self._path}: another command is changing the tables and does not end; try again")
+
+            # The first step has taken the write lock: now nothing can change any more before it is kept.
             if not is_locked:
                 is_locked = True
                 self._keep_before(tables)
@@ -169,17 +181,18 @@ class Restore:
 
         with closing(connect_writing(Database.at(self._path))) as database:
             try:
-                # The first step takes the write lock; it must not be the last one, for there is more to do under it.
+                # The first step takes the write lock. It must not be the last: under it, the old tables are kept.
                 tables.backup(database, pages=max(1, min(_PAGES, pages // 2)), progress=step)
             except sqlite3.Error as error:
                 raise store_error(self._path, error) from error
         empty_log(self._path)
 
     def _keep_before(self, tables: sqlite3.Connection) -> None:
-        """Keep what is about to be replaced, and note it in the journal of what replaces it. We have the write lock."""
+        """Keep what is about to be replaced, and note that in the new tables' journal. The write lock is held."""
         with watching(self._path):
             now = sqlite3.connect(f"{file_uri(self._path)}?mode=ro", uri=True, isolation_level=None)
         with closing(now):
+            # Copy it to a file that appears whole.
             kept = _free_name(self._path)
             try:
                 with drafting(kept) as draft:
@@ -191,14 +204,17 @@ class Restore:
                     f"{kept}: nothing was changed: what is to be replaced can't be kept: "
                     f"{reason_of(error)}; make room on the disk"
                 ) from error
+
+            # The new journal says which change that was at, unless it is damaged, or of another version.
             before: dict[str, Any] = {}
-            with suppress(sqlite3.Error):  # damaged, or of another version
+            with suppress(sqlite3.Error):
                 number, digest = last_change(Connection(now))
                 before = {"change": number, "digest": digest}
                 _go_on_counting(now, tables)
         self._note(tables, kept, before)
 
     def _note(self, tables: sqlite3.Connection, kept: Path | None, before: dict[str, Any]) -> None:
+        """Write the restore into the journal of *tables*; *before* says at which change *kept* was."""
         self.kept = kept
         number, digest = last_change(Connection(tables))
         journal = Journal(Connection(tables), self._actor, self._now, on_change=self._changes.append)
@@ -207,33 +223,42 @@ class Restore:
         journal.write("database.restore", name, _json(was), _json({"file": name, "change": number, "digest": digest}))
 
     def _replace(self, draft: Path) -> None:
-        """Put *draft* where there is no database, or one that can't be written; that is kept."""
+        """Put *draft* where there is no database, or one that can't be used, which is kept."""
+        # The draft is on disk before it has the name.
         _give_away(draft)
         sync(draft)
         try:
+            # Where there is nothing, a link does not overwrite what appears there just now.
             if self.kept is None:
                 os.link(draft, self._path)
             else:
-                # While the old one is gone bit by bit, it is what it was before: nothing that can be read.
+                # The old file and its log get their new names one by one; nobody could read them before either.
                 os.link(self._path, self.kept)
                 for each in beside(self._path):
                     with suppress(FileNotFoundError):
                         each.rename(f"{self.kept}{each.name.removeprefix(self._path.name)}")
                 draft.rename(self._path)
+
+            # The new names are on disk, too.
             sync(self._path.parent)
         except OSError as error:
             raise StoreWriteError(f"{self._path}: can't be replaced: {reason_of(error)}") from error
 
 
 def _must_be_a_backup(source: Path, path: Path) -> None:
-    """Raises UnfitError where *source* is not a file of its own, with all that was committed in it."""
+    """Raises UnfitError where *source* is no file, or not all of a database; RefusedError where it is the database."""
+    # A restore of the database from itself.
     with suppress(OSError):
         if source.samefile(path):
             raise RefusedError(f"{source}: is the database itself, and no backup of it; nothing was changed")
+
+    # No file, as a folder or a pipe.
     try:
         _must_be_a_file(source, source.stat())
     except OSError as error:
         raise UnfitError(f"{source}: {reason_of(error)}; nothing was changed") from error
+
+    # A copy of a database in use: a part of its changes may be in the log beside it.
     for suffix in ("-wal", "-journal"):
         with suppress(OSError):
             if os.lstat(f"{source}{suffix}").st_size:
@@ -249,6 +274,7 @@ def _must_be_a_file(source: Path, status: os.stat_result) -> None:
 
 
 def _free_name(path: Path) -> Path:
+    """A name beside *path* for what is replaced, which nothing has yet."""
     number = 1
     while os.path.lexists(f"{path}.before-{number}"):
         number += 1
@@ -256,7 +282,7 @@ def _free_name(path: Path) -> Path:
 
 
 def _go_on_counting(now: sqlite3.Connection, tables: sqlite3.Connection) -> None:
-    """A number of a blocked sender in an old log must not become somebody else's."""
+    """Have new objects in *tables* numbered on from *now*: a number in an old log must not become somebody else's."""
     for name, number in now.execute("SELECT name, seq FROM sqlite_sequence WHERE typeof(seq) = 'integer'"):
         changed = tables.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (number, name))
         if not changed.rowcount:  # nobody was blocked yet when the backup was made
@@ -264,8 +290,8 @@ def _go_on_counting(now: sqlite3.Connection, tables: sqlite3.Connection) -> None
 
 
 def _give_away(draft: Path) -> None:
-    """To the folder's group, as any database; whose it is, that is who makes it."""
-    with suppress(PermissionError):  # who isn't in that group can't
+    """Give *draft* to the folder's group, as every database is; its owner is who makes it."""
+    with suppress(PermissionError):  # only a member of the group can do that
         os.chown(draft, -1, draft.parent.stat().st_gid, follow_symlinks=False)
 
 

@@ -1,4 +1,4 @@
-"""Undoing a changeset: what each of its journal rows changed is changed back, as a new changeset."""
+"""Undoes a changeset: a new changeset changes back what each of its changes did."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Rows of the tables, written: an object that was so becomes so, with its journal entry in the same transaction."""
+"""Writes an object's rows, and its journal entry in the same transaction: what the object was, and what it is now."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -49,7 +49,7 @@ class Writer:
         self._latest: Mailbox | None = None  # whose addresses come next, as a rule
 
     def forget(self) -> None:
-        """Look at the tables anew, after a rollback to a savepoint."""
+        """Forget what was remembered of the tables, after a rollback to a savepoint."""
         self._latest = None
 
     def put(self, operation: str, before: Stored | None, after: Stored | None) -> None:

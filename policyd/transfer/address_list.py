@@ -8,7 +8,7 @@ What follows a `#` at the start of a line or behind a blank is a comment; in fro
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, assert_never
 
 from policyd.address import fold, name_after, pattern_domain
 from policyd.errors import AddressError, TransferError
@@ -16,25 +16,24 @@ from policyd.model import BlockedSender, Mailbox, Receive, Recipients
 from policyd.records import BlockRow, ListEdit, Notice, Problem, Record, Row
 from policyd.transfer import values
 from policyd.transfer.fields import mailbox_of
-from policyd.transfer.formats import Evidence, Format, ReadOptions, Sample, Tables
+from policyd.transfer.formats import Evidence, Format, Into, ReadOptions, Sample, Tables
 from policyd.transfer.text import LINE_LIMIT, find_encoding, read_lines
 
 _ENTRY = re.compile(r'("(?:[^"\\]|\\.)*+"\S*+|(?!#)\S++(?:\s++(?!#)\S++)*+)?+\s*+(?:#.*)?')
 _WORD = re.compile(r'(?:"(?:[^"\\]|\\.)*+"\S*+|[^\s"]\S*+)(?:\s+#.*)?')
 MARK = "# into: "
-_KINDS = ("mailboxes", "blocked")
 
 
 def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
     """The records of *stream*. Raises TransferError where nothing says what the lines are."""
     into = options.into
     for line in read_lines(stream, find_encoding(stream)):
-        if line.text.startswith(MARK) and line.text.removeprefix(MARK) in _KINDS:
-            into = line.text.removeprefix(MARK)
+        if line.text.startswith(MARK) and line.text.removeprefix(MARK) in [*Into]:
+            into = Into(line.text.removeprefix(MARK))
         match = _ENTRY.fullmatch(line.text.strip())
         if match and not match[1]:
             continue
-        if into not in _KINDS:
+        if into is None:
             break
         if line.is_too_long:
             yield Record(line.number, "", problems=(Problem(f"this line has more than {LINE_LIMIT} characters"),))
@@ -44,7 +43,7 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
             yield Record(line.number, line.text, (row,))
         except (AddressError, values.CellError) as error:
             yield Record(line.number, line.text, problems=(Problem(str(error)),))
-    if into not in _KINDS:
+    if into is None:
         raise TransferError("say what the lines of the list are: --into mailboxes, or --into blocked")
 
 
@@ -59,18 +58,18 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
     free = set(own)
 
     # The addresses of the mailboxes.
-    yield f"{MARK}mailboxes\n"
+    yield f"{MARK}{Into.MAILBOXES}\n"
     for mailbox, addresses in tables.mailboxes():
         _count_mailbox(mailbox, addresses, lost)
         for name in free.intersection(fold(name_after(address)) for address in addresses):
             own[name] = name == fold(mailbox.name)
             free.remove(name)
-        yield from (f"{values.typed(address)}\n" for address in addresses)
+        yield from (f"{values.quote_local_part(address)}\n" for address in addresses)
 
     # The blocked senders.
-    yield f"{MARK}blocked\n"
+    yield f"{MARK}{Into.BLOCKED}\n"
     for entry in tables.blocked_senders():
-        sender = values.typed(entry.pattern) if entry.pattern else entry.mailbox
+        sender = values.quote_local_part(entry.pattern) if entry.pattern else entry.mailbox
         match = _ENTRY.fullmatch(sender)
         is_named = not entry.mailbox or own[fold(entry.mailbox)]
         if match is None or match[1] != sender or not is_named:
@@ -99,11 +98,15 @@ def count_remarks(kept: Mailbox | BlockedSender, lost: Counter[str], *, is_reaso
     lost["comment"] += bool(kept.comment)
 
 
-def _read_entry(text: str, into: str, domain: str) -> Row:
-    if into == "blocked":
-        return BlockRow(values.sender(text, domain))
-    address = values.address(text, domain)
-    return mailbox_of(address, addresses=ListEdit(add=(address,)))
+def _read_entry(text: str, into: Into, domain: str) -> Row:
+    match into:
+        case Into.BLOCKED:
+            return BlockRow(values.sender(text, domain))
+        case Into.MAILBOXES:
+            address = values.address(text, domain)
+            return mailbox_of(address, addresses=ListEdit(add=(address,)))
+        case _:
+            assert_never(into)
 
 
 def _count_mailbox(mailbox: Mailbox, addresses: tuple[str, ...], lost: Counter[str]) -> None:

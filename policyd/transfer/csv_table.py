@@ -31,7 +31,7 @@ from policyd.transfer.delimited import Fields, read_records
 from policyd.transfer.fields import BOTH, KEYS, LISTS, Kind, Parse, make_row, refuse
 from policyd.transfer.formats import Evidence, Format, ReadOptions, Sample, Tables
 from policyd.transfer.text import Line, find_encoding, read_lines
-from policyd.transfer.values import CellError, split_list, typed
+from policyd.transfer.values import CellError, quote_local_part, split_list
 
 KINDS = (Kind.DOMAIN, Kind.MAILBOX, Kind.BLOCKED)
 COLUMNS = (
@@ -84,8 +84,8 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_WRITTEN)
-    for row in _rows(tables):
-        writer.writerow([_guarded(row.get(column, "")) for column in _WRITTEN])
+    for line in _lines(tables):
+        writer.writerow([_guarded(line.get(column, "")) for column in _WRITTEN])
         if text.tell() > _CHUNK:
             yield text.getvalue()
             text.seek(0)
@@ -121,7 +121,7 @@ _Column = tuple[int, str, str, Parse]  # its index, its name, the attribute of t
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """What the header says: the columns, for each kind of row; and what is to tell of those left out.
+    """What the header says: the columns for each kind of row, and notices about those left out.
 
     `kind_at` is the index of the column `kind`, or -1; `sender_at` likewise. `width` is the number of all columns.
     """
@@ -206,7 +206,7 @@ def _read_row(fields: Fields, header: _Header, domain: str) -> Record:
     except CellError as error:
         return Record(fields.line, fields.source, (), (Problem(str(error), "kind"),))
 
-    # Each cell that isn't empty is read; all that is wrong is told.
+    # Each cell that isn't empty is read; all that is wrong with the row is reported.
     found: dict[str, Any] = {}
     problems = []
     for index, name, attribute, parse in header.columns[kind]:
@@ -222,7 +222,7 @@ def _read_row(fields: Fields, header: _Header, domain: str) -> Record:
     return Record(fields.line, fields.source, rows, wrong)
 
 
-def _rows(tables: Tables) -> Iterator[dict[str, str]]:
+def _lines(tables: Tables) -> Iterator[dict[str, str]]:
     for domain in tables.domains():
         yield {"kind": Kind.DOMAIN, "name": domain.name, "unlisted": domain.unlisted}
     for mailbox, addresses in tables.mailboxes():
@@ -237,7 +237,7 @@ def _rows(tables: Tables) -> Iterator[dict[str, str]]:
     for entry in tables.blocked_senders():
         yield {
             "kind": Kind.BLOCKED,
-            "sender": typed(entry.sender) if entry.pattern else entry.sender,
+            "sender": quote_local_part(entry.sender) if entry.pattern else entry.sender,
             "to": entry.to,
             "except": _list_cell(sorted(entry.allowed)),
             "created_at": show_utc(entry.created_at),
@@ -271,4 +271,4 @@ def _unguarded(cell: str) -> str:
 
 
 def _list_cell(values: Sequence[str]) -> str:
-    return " ".join(map(typed, values)) or EMPTIED
+    return " ".join(map(quote_local_part, values)) or EMPTIED

@@ -1,4 +1,4 @@
-"""Lines -> records of cells, with separators and quotes: what exchange-csv and csv have in common."""
+"""Splits lines into records of cells, by separators and quotes: what exchange-csv and csv have in common."""
 
 import csv
 import re
@@ -112,7 +112,7 @@ def _read_quoted(first: Line, rest: Iterator[Line], grammar: _Grammar, width: in
         is_inside, is_too_long = grammar.ends_inside(line.text, is_inside=True), line.is_too_long or size > LINE_LIMIT
         line = next(rest, None)
 
-    # What was taken is a record, or it is told what is wrong with it.
+    # What was taken is a record, or something is wrong with it.
     if is_too_long:
         return Fields(first.number, "", (), f"has more than {LINE_LIMIT} characters{_hint(is_inside)}"), line
     source = "\n".join(taken)

@@ -1,4 +1,4 @@
-"""Which format a file is in, told from its first lines."""
+"""Recognises the format of a file by its first lines."""
 
 from itertools import islice
 from typing import BinaryIO
@@ -13,7 +13,7 @@ _SAMPLE_LINES = 200
 def detect_format(stream: BinaryIO) -> str:
     """The name of the format that *stream* is in, which is left at its start.
 
-    Raises TransferError where it is empty, and, naming --format, where it can't be told.
+    Raises TransferError where it is empty, and, naming --format, where nothing shows it.
     """
     lines = (line.text for line in read_lines(stream, find_encoding(stream)) if line.text.strip())
     first = tuple(islice(lines, _SAMPLE_LINES))

@@ -1,6 +1,6 @@
-"""The objects of our own formats, csv and jsonl: which columns or keys each kind has, and the row they make.
+"""The columns and keys of our own formats, csv and jsonl, for each kind of object, and the row that they make.
 
-Both formats have the same words for the same things, those of `--json`.
+Both formats use the words of `--json`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,8 @@ class Kind(StrEnum):
 Parse = Callable[[Any, str], Any]  # a value of JSON's types, and the domain that completes addresses
 
 
-def _alone(parse: Callable[[Any], Any]) -> Parse:
+def _without_domain(parse: Callable[[Any], Any]) -> Parse:
+    """A `Parse` from *parse*, for values that no domain completes."""
     return lambda value, _domain: parse(value)
 
 
@@ -59,42 +60,42 @@ def _flag(value: Any, _domain: str) -> None:
         raise CellError("this is neither true nor false")
 
 
-_MODE = {"mode": ("mode", _alone(values.mode)), "id": ("", _number)}
+_MODE = {"mode": ("mode", _without_domain(values.mode)), "id": ("", _number)}
 _REMARKS: dict[str, tuple[str, Parse]] = {
-    "reason": ("reason", _alone(values.remark)),
-    "until": ("until", _alone(values.end)),
-    "comment": ("comment", _alone(values.remark)),
+    "reason": ("reason", _without_domain(values.remark)),
+    "until": ("until", _without_domain(values.end)),
+    "comment": ("comment", _without_domain(values.remark)),
 }
 
 # Of each kind, its keys: the attribute of the row ("" where the row has none), and how the value is read.
 KEYS: Mapping[Kind, Mapping[str, tuple[str, Parse]]] = {
     Kind.DOMAIN: {
         **_MODE,
-        "name": ("name", _alone(values.domain_name)),
-        "unlisted": ("unlisted", _alone(values.unlisted)),
+        "name": ("name", _without_domain(values.domain_name)),
+        "unlisted": ("unlisted", _without_domain(values.unlisted)),
     },
     Kind.MAILBOX: {
         **_MODE,
         **_REMARKS,
-        "name": ("name", _alone(values.mailbox_name)),
+        "name": ("name", _without_domain(values.mailbox_name)),
         "addresses": ("addresses", _addresses),
         "address": ("addresses", _one_address),
-        "receive": ("receive", _alone(values.receive)),
+        "receive": ("receive", _without_domain(values.receive)),
         "accept": ("accepted", _senders),
     },
     Kind.BLOCKED: {
         **_MODE,
         **_REMARKS,
-        "sender": ("sender", _alone(values.sender)),  # without a domain, a mailbox's name: not completed
-        "to": ("to", _alone(values.recipients)),
+        "sender": ("sender", _without_domain(values.sender)),  # without a domain, a mailbox's name: not completed
+        "to": ("to", _without_domain(values.recipients)),
         "except": ("allowed", _patterns),
-        "created_at": ("created_at", _alone(values.moment)),
-        "created_by": ("created_by", _alone(values.remark)),
+        "created_at": ("created_at", _without_domain(values.moment)),
+        "created_by": ("created_by", _without_domain(values.remark)),
     },
     Kind.ADDRESS: {
         **_MODE,
         "address": ("address", lambda value, domain: values.address(values.string(value), domain)),
-        "mailbox": ("target", _alone(values.mailbox_name)),
+        "mailbox": ("target", _without_domain(values.mailbox_name)),
         "is_primary": ("", _flag),
     },
 }
@@ -108,9 +109,9 @@ def refuse(_value: Any, _domain: str) -> None:
 
 
 def read_object(kind: Kind, said: Mapping[str, Any], domain: str) -> tuple[tuple[Row, ...], tuple[Problem, ...]]:
-    """The row about an object of *kind* of which a file says *said*, by key; or everything that is wrong with it.
+    """The row about an object of *kind*, from its values by key; or everything that is wrong with them.
 
-    Of the values, None empties what it stands for.
+    A value of None empties its field.
     """
     keys = KEYS[kind]
     found: dict[str, Any] = {}

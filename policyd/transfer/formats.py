@@ -7,7 +7,7 @@ import importlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import BinaryIO, Protocol
 
 from policyd.model import BlockedSender, Domain, Mailbox
@@ -24,20 +24,27 @@ FORMATS: Mapping[str, str] = {
 }
 
 
+class Into(StrEnum):
+    """What the lines of a list are, or whom an access map refuses."""
+
+    MAILBOXES = "mailboxes"
+    BLOCKED = "blocked"
+
+
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
     """How to read a file, where the format leaves it open.
 
     `column_separator`, `quote` and `multi_separator` are single characters, of exchange-csv.
-    `is_append` adds plain multi-values to those there are instead of replacing them. `into` says what a line of a
-    list is: "mailboxes" or "blocked". `domain`, if given, completes addresses that have none.
+    `is_append` adds plain multi-values to those there are instead of replacing them. `into` is None where nobody said
+    it. `domain`, if given, completes addresses that have none.
     """
 
     column_separator: str = ","
     quote: str = '"'
     multi_separator: str = "%"
     is_append: bool = False
-    into: str = ""
+    into: Into | None = None
     domain: str = ""
 
 
@@ -92,7 +99,7 @@ class Sample:
 class Format:
     """One format.
 
-    `record_end` is what ends a record in a file; `has_header` tells that the first record is a header.
+    `record_end` is what ends a record in a file; with `has_header` the first record is a header.
     """
 
     read: Reader

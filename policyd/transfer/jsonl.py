@@ -1,6 +1,7 @@
 """jsonl: a JSON object a line, with the keys of `--json`, and `kind`: domain, mailbox, blocked or address.
 
-Without a `kind`, the keys tell: an element of `policyd … list --json` on a line of its own can be read as it is.
+Without a `kind`, the keys say what an object is about: an element of `policyd … list --json` on a line of its own can
+be read as it is.
 A key that is missing leaves its field as it is, null empties it. `mode` is create, modify, update or delete. An `id` is
 not read: it belongs to the database it comes from.
 """
@@ -18,9 +19,9 @@ from policyd.records import Notice, Problem, Record
 from policyd.transfer.fields import KEYS, Kind, read_object
 from policyd.transfer.formats import Evidence, Format, ReadOptions, Sample, Tables
 from policyd.transfer.text import LINE_LIMIT, Line, find_encoding, read_lines
-from policyd.transfer.values import CellError, typed
+from policyd.transfer.values import CellError, quote_local_part
 
-_TELLING = (("sender", Kind.BLOCKED), ("mailbox", Kind.ADDRESS), ("unlisted", Kind.DOMAIN))
+_BY_KEY = (("sender", Kind.BLOCKED), ("mailbox", Kind.ADDRESS), ("unlisted", Kind.DOMAIN))
 _OBJECT = re.compile(r"\{\s*(?:[\"}]|$)")
 _HINT = "; of an array, put each element on a line of its own: jq -c '.[]'"
 
@@ -90,7 +91,7 @@ def _refuse(constant: str) -> None:
 def _kind_of(said: dict[str, Any]) -> Kind:
     """The kind of object that *said* is about; takes the key `kind` away."""
     if "kind" not in said:
-        return next((kind for key, kind in _TELLING if key in said), Kind.MAILBOX)
+        return next((kind for key, kind in _BY_KEY if key in said), Kind.MAILBOX)
     kind = said.pop("kind")
     if not isinstance(kind, str) or kind not in KEYS:
         raise CellError(f"kind is none of {', '.join(KEYS)}")
@@ -127,4 +128,4 @@ def _remarks(kept: Mailbox | BlockedSender) -> Mapping[str, Any]:
 
 def _shown(pattern: str) -> str:
     """An address or pattern as `--json` shows it; quoted only where it would be read as another."""
-    return pattern if normal_pattern(pattern) == pattern else typed(pattern)
+    return pattern if normal_pattern(pattern) == pattern else quote_local_part(pattern)

@@ -1,4 +1,4 @@
-"""Bytes -> lines of text: the encoding is found, every line is bounded, and nothing is lost that can't be decoded."""
+"""Reads lines of text in any encoding: each is bounded, and bytes that can't be decoded are not lost."""
 
 import codecs
 import io

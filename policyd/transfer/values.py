@@ -1,4 +1,4 @@
-"""Texts and JSON values of a file -> values in normal form, and back.
+"""Converts the texts and JSON values of a file to values in normal form, and back.
 
 What is wrong is an AddressError or a CellError.
 """
@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from policyd.address import check_text, is_pattern, normal_domain, normal_name, normal_pattern, parse_address
+from policyd.address import is_pattern, normal_domain, normal_name, normal_pattern, normal_text, parse_address
 from policyd.errors import PolicydError
-from policyd.model import Receive, Unlisted
-from policyd.records import ListEdit, Mode
+from policyd.model import RECIPIENT_WORDS, Receive, Unlisted
+from policyd.records import ListEdit, RowMode
 from policyd.timestamps import read_stored
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"\S*|\S+', re.DOTALL)
@@ -36,8 +36,8 @@ def split_list(text: str) -> tuple[str, ...]:
     return tuple(_unquoted(word) if _QUOTED.fullmatch(word) else word for word in words)
 
 
-def typed(value: str) -> str:
-    """An address or pattern in normal form as it is typed, its local part quoted where that is needed.
+def quote_local_part(value: str) -> str:
+    """An address or pattern in normal form as people type it, its local part quoted where that is needed.
 
     Source: RFC 5321 §4.1.2.
     """
@@ -71,9 +71,9 @@ def strings(value: Any) -> tuple[str, ...]:
     return tuple(string(each) for each in value)
 
 
-def mode(value: Any) -> Mode:
+def mode(value: Any) -> RowMode:
     """What a row wants, in any case."""
-    return Mode(_choice(value, Mode))
+    return RowMode(_choice(value, RowMode))
 
 
 def receive(value: Any) -> Receive:
@@ -88,7 +88,7 @@ def unlisted(value: Any) -> Unlisted:
 
 def remark(value: Any) -> str:
     """A reason, a comment, a user: one line of text."""
-    return "" if value is None else check_text(string(value), "the text").strip()
+    return "" if value is None else normal_text(string(value), "the text").strip()
 
 
 def address(text: str, domain: str) -> str:
@@ -106,7 +106,7 @@ def sender(value: Any, domain: str = "") -> str:
 def recipients(value: Any) -> str:
     """To whom a sender is blocked: outside, anyone, or a mailbox's name."""
     text = string(value)
-    return text.lower() if text.lower() in ("outside", "anyone") else normal_name(text)
+    return text.lower() if text.lower() in RECIPIENT_WORDS else normal_name(text)
 
 
 def domain_name(value: Any) -> str:

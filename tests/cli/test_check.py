@@ -164,7 +164,7 @@ def test_malformed_request_is_refused_on_one_line(policyd, stdin):
 
 
 def test_hostile_request_reaches_no_terminal(policyd):
-    """A request caught from the wire may hold escape sequences and octets that are no text."""
+    """A request caught from the wire may hold escape sequences and bytes that are no text."""
     stdin = REQUEST.format("\x1b]0;owned\x07\u202ebob@example.com").encode().replace(b"joe", b"\xff\xfe\x9b31m")
     ended = policyd.ends("check -", stdin=stdin)
     assert ended.status == 1

@@ -176,19 +176,19 @@ def test_wrong_row_is_told_with_its_place_and_stops_no_other(policyd):
         "changeset 2; to take it back: policyd undo 2",
         (
             "policyd: people.csv: 2 of 4 rows are wrong; the others are imported; "
-            "mend them in people.csv.err and import it"
+            "fix them in people.csv.err and import it"
         ),
     ]
     assert names(policyd) == ["alice", "dave"]
 
 
-def test_rejected_rows_can_be_mended_and_imported(policyd):
+def test_rejected_rows_can_be_corrected_and_imported(policyd):
     """FILE.err has the header and the rows as they stood."""
     imports(policyd, DAMAGED, status=65)
     rejected = policyd.folder / "people.csv.err"
     assert rejected.read_text() == "name,addresses,receive\nbob,bob@elsewhere.example,\ncarol,,never\n"
-    mended = rejected.read_text().replace("elsewhere.example", "example.com").replace("never", "nobody")
-    imports(policyd, mended, name="people.csv.err")
+    corrected = rejected.read_text().replace("elsewhere.example", "example.com").replace("never", "nobody")
+    imports(policyd, corrected, name="people.csv.err")
     assert names(policyd) == ["alice", "bob", "carol", "dave"]
     assert not (policyd.folder / "people.csv.err.err").exists()
 
@@ -211,7 +211,7 @@ def test_row_with_the_wrong_number_of_fields_has_the_event_number(policyd):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_rejected_rows_keep_their_letters(policyd, encoding):
-    """Whatever encoding the file is in, the mended one is read with the same names."""
+    """Whatever encoding the file is in, the corrected one is read with the same names."""
     content = "name,addresses\nJörg Größe,j@elsewhere.example\n".encode(encoding)
     imports(policyd, content, status=65)
     rejected = policyd.folder / "people.csv.err"
@@ -245,7 +245,7 @@ def test_rejected_rows_of_stdin_go_to_the_folder_one_is_in(policyd, monkeypatch)
     ended = policyd.ends("import -", stdin=DAMAGED)
     assert ended.status == 65
     assert ended.err.splitlines()[-1] == (
-        "policyd: -: 2 of 4 rows are wrong; the others are imported; mend them in stdin.err and import it"
+        "policyd: -: 2 of 4 rows are wrong; the others are imported; fix them in stdin.err and import it"
     )
     assert (policyd.folder / "stdin.err").read_text().count("\n") == 3
 
@@ -268,7 +268,7 @@ def test_strict_changes_nothing_unless_every_row_is_good(policyd):
 def test_dry_run_shows_the_counts_and_changes_nothing(policyd):
     """Added, changed, removed, unchanged and skipped, by kind."""
     imports(policyd, PEOPLE)
-    before, octets = policyd.journal(), hashlib.sha256(policyd.database.read_bytes()).digest()
+    before, raw = policyd.journal(), hashlib.sha256(policyd.database.read_bytes()).digest()
     content = (
         "Obj-Class,Directory Name,E-mail Addresses\n"
         "Mailbox,alice,SMTP:alice@example.com%X400:c=US;a= \nMailbox,carol,SMTP:carol@example.com\n"
@@ -287,7 +287,7 @@ def test_dry_run_shows_the_counts_and_changes_nothing(policyd):
         "policyd: F: 1 of 4 rows are wrong; nothing was changed (--dry-run)"
     )
     assert policyd.journal() == before
-    assert hashlib.sha256(policyd.database.read_bytes()).digest() == octets
+    assert hashlib.sha256(policyd.database.read_bytes()).digest() == raw
     assert [each.name for each in policyd.folder.iterdir() if "err" in each.name] == []
 
 
@@ -557,7 +557,7 @@ LONG = 50_000_000
         pytest.param(b"name,addresses\r\nx,x@example.com\ry,\nz,\r\n", 0, "mailbox: 3 added", id="mixed line ends"),
         pytest.param(b"name,addresses\nx\0,x@example.com\n", 65, "control character", id="a NUL in a name"),
         pytest.param(b"name,addresses\nx,x\0@example.com\n", 65, "column 'addresses'", id="a NUL in an address"),
-        pytest.param(b"name,comment\nx\x81,\xff\n", 65, "people.csv:2:", id="octets of no encoding"),
+        pytest.param(b"name,comment\nx\x81,\xff\n", 65, "people.csv:2:", id="bytes of no encoding"),
         pytest.param(b'{"name": "x", "comment": "\\ud800"}\n', 65, "people.csv:1:", id="half a character"),
         pytest.param(b'{"name": "x", "until": 1e999}\n', 65, "column 'until'", id="a number beyond all"),
         pytest.param(b'{"name": "x", "until": ' + b"9" * 5000 + b"}\n", 65, "a number is too long", id="a long number"),
@@ -622,7 +622,7 @@ PIECES = (
         ["", "--strict", "--replace --max-remove 100", "--add-domains --append", "--dry-run --into blocked"]
     ),
 )
-def test_no_octets_at_all_make_it_fail_otherwise_than_told(format_, content, options):
+def test_no_bytes_at_all_make_it_fail_otherwise_than_told(format_, content, options):
     """65 with lines that can be printed, or success; the journal whole."""
     with command_line() as policyd:
         policyd.run("domain add example.com")

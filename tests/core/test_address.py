@@ -15,7 +15,6 @@ from policyd.address import (
     EmailAddress,
     Encapsulated,
     address_forms,
-    check_text,
     decode_imcea,
     domain_for_postfix,
     fold,
@@ -25,6 +24,7 @@ from policyd.address import (
     normal_domain,
     normal_name,
     normal_pattern,
+    normal_text,
     parse_address,
     pattern_domain,
     pattern_rank,
@@ -38,8 +38,8 @@ SHARP_S = r"\xdf"  # as an error shows it
 NAME = "a name has 1 to 256 characters, no blank at an end"
 PATTERN = "is not a pattern; a pattern is user@example.com, @example.com, @.example.com, user@ or <>"
 
-# Any text that a decoder can hand over: lone surrogates stand for octets that are not UTF-8.
-octets = st.binary(max_size=40).map(lambda each: each.decode("utf-8", "surrogateescape"))
+# Any text that a decoder can hand over: lone surrogates stand for bytes that are not UTF-8.
+raw = st.binary(max_size=40).map(lambda each: each.decode("utf-8", "surrogateescape"))
 ingredients = st.sampled_from(
     [
         *(
@@ -66,7 +66,7 @@ ingredients = st.sampled_from(
         *("example.com", "BÜCHER.example", "alice", "IMCEAEX-_CN=", "IMCEASMTP-a+40b", "\udcff", "\0", "\u202e", "א"),
     ]
 )
-texts = st.one_of(st.text(max_size=30), octets, st.lists(ingredients, max_size=8).map("".join))
+texts = st.one_of(st.text(max_size=30), raw, st.lists(ingredients, max_size=8).map("".join))
 labels = st.text("abcdefghijklmnopqrstuvwxyz0123456789äöüßéñ中文дом", min_size=1, max_size=12)
 domains = st.lists(labels, min_size=1, max_size=4).map(".".join)
 
@@ -158,8 +158,8 @@ def test_ascii_folds_as_other_text_does(text):
         pytest.param("localhost", "localhost", id="a single label"),
         pytest.param("[192.0.2.1]", "[192.0.2.1]", id="an address literal"),
         pytest.param("[IPv6:2001:DB8::1]", "[ipv6:2001:db8::1]", id="an IPv6 literal"),
-        pytest.param("a" * 63 + ".b", "a" * 63 + ".b", id="a label of 63 octets"),
-        pytest.param("a." * 126 + "b", "a." * 126 + "b", id="a domain of 253 octets"),
+        pytest.param("a" * 63 + ".b", "a" * 63 + ".b", id="a label of 63 bytes"),
+        pytest.param("a." * 126 + "b", "a." * 126 + "b", id="a domain of 253 bytes"),
     ],
 )
 def test_one_domain_has_one_form(typed, normal):
@@ -181,12 +181,12 @@ def test_one_domain_has_one_form(typed, normal):
         pytest.param("a-.b", "'a-.b' is not a domain; a domain looks like example.com", id="a hyphen behind"),
         pytest.param("\xad.b", r"'\xad.b' is not a domain; a domain looks like example.com", id="a label of nothing"),
         pytest.param(
-            "a" * 64, f"'{'a' * 64}' is not a domain; a domain looks like example.com", id="a label of 64 octets"
+            "a" * 64, f"'{'a' * 64}' is not a domain; a domain looks like example.com", id="a label of 64 bytes"
         ),
         pytest.param(
             "a." * 126 + "bc",
             f"'{'a.' * 50}' is not a domain; a domain looks like example.com",
-            id="more than 253 octets",
+            id="more than 253 bytes",
         ),
         pytest.param(
             "a" * 507,
@@ -261,7 +261,7 @@ def test_every_spelling_of_a_literal_has_one_form(address):
     normal = normal_domain(f"[{tag}{address}]")
     spellings = [address.exploded, address.exploded.upper(), str(address)]
     if address.version == 4:
-        spellings.append(".".join(octet.zfill(3) for octet in str(address).split(".")))
+        spellings.append(".".join(byte.zfill(3) for byte in str(address).split(".")))
     for spelling in spellings:
         for written in (f"[{tag}{spelling}]", f"[{tag.upper()}{spelling}].", f"[{tag.lower()}{spelling}]"):
             assert normal_domain(written) == normal
@@ -566,14 +566,14 @@ def test_normalising_a_typed_address_twice_changes_nothing_and_only_one_error_is
 )
 def test_text_that_could_forge_a_line_is_refused(text):
     """No reason or name breaks a log line, a reply or a terminal."""
-    assert raised_by(check_text, text, "the reason") == (
+    assert raised_by(normal_text, text, "the reason") == (
         f"the reason {text!a} holds a control character; type it without"
     )
 
 
 def test_long_forbidden_text_is_shown_in_part():
     """The error stays one readable line."""
-    assert raised_by(check_text, "\n" + "x" * 90, "the reason") == (
+    assert raised_by(normal_text, "\n" + "x" * 90, "the reason") == (
         rf"the reason '\n{'x' * 79}\u2026' holds a control character; type it without"
     )
 
@@ -581,9 +581,9 @@ def test_long_forbidden_text_is_shown_in_part():
 @given(texts)
 def test_checked_text_is_printable_anywhere_and_stays_as_it_is(text):
     """Umlauts and every script stay; checking twice changes nothing."""
-    checked = taken(partial(check_text, what="the reason"), text)
+    checked = taken(partial(normal_text, what="the reason"), text)
     if checked is not None:
-        assert check_text(checked, "the reason") == checked == unicodedata.normalize("NFC", text)
+        assert normal_text(checked, "the reason") == checked == unicodedata.normalize("NFC", text)
 
 
 # --- Patterns
@@ -815,11 +815,11 @@ def test_no_part_of_an_address_gets_lost_at_the_delimiter(text, delimiters):
         pytest.param("IMCEAEX-CN=JDOE", "", id="no slash in front"),
         pytest.param("IMCEAEX-x_CN=JDOE", "", id="something before the slash"),
         pytest.param("IMCEAEX-", "", id="nothing encoded"),
-        pytest.param("IMCEAEX-_CN=J+2", "", id="half an octet"),
-        pytest.param("IMCEAEX-_CN=J+GG", "", id="no hexadecimal octet"),
+        pytest.param("IMCEAEX-_CN=J+2", "", id="half a byte"),
+        pytest.param("IMCEAEX-_CN=J+GG", "", id="no hexadecimal byte"),
         pytest.param("IMCEAEX-_CN=J.DOE", "", id="a dot that had to be encoded"),
         pytest.param("IMCEAEX-_CN=JÜ", "", id="a letter that had to be encoded"),
-        pytest.param("IMCEAEX-_CN=J+FF", "", id="octets that are not UTF-8"),
+        pytest.param("IMCEAEX-_CN=J+FF", "", id="bytes that are not UTF-8"),
         pytest.param("IMCEAEX-_CN=JDOE@inner", "", id="an at sign that had to be encoded"),
         pytest.param("IMCEAEX-_CN=JDOE\n", "", id="a line break at the end"),
         pytest.param("IMCEASMTP-_CN=JDOE", "", id="a name in another type"),
@@ -842,7 +842,7 @@ def test_exchange_name_is_the_last_cn(local, name):
         pytest.param("IMCEASMTP-a+5Fb+40dom+2Ecom", "a_b@dom.com", id="an encoded underscore"),
         pytest.param("IMCEASMTP-user", "user", id="no domain inside"),
         pytest.param("IMCEASMTP-", "", id="nothing inside"),
-        pytest.param("IMCEASMTP-user+4", "", id="half an octet"),
+        pytest.param("IMCEASMTP-user+4", "", id="half a byte"),
         pytest.param("IMCEASMTP-user+2B+FF+40dom+2Ecom", "user+\udcff@dom.com", id="an extension that is not UTF-8"),
         pytest.param("IMCEASMTP-user@dom", "", id="an at sign that had to be encoded"),
         pytest.param("IMCEAEX-_CN=user+40dom+2Ecom", "", id="an address in another type"),
@@ -867,7 +867,7 @@ def test_other_local_parts_encapsulate_nothing(local):
 @given(st.lists(st.text(max_size=8), min_size=1, max_size=4))
 def test_encoded_pieces_are_decoded_to_what_they_were(pieces):
     """Whatever Exchange can name, policyd can tell."""
-    encoded = "_".join("".join(f"+{octet:02X}" for octet in piece.encode()) for piece in pieces)
+    encoded = "_".join("".join(f"+{byte:02X}" for byte in piece.encode()) for piece in pieces)
     assert decode_imcea(fold(f"IMCEAX400-{encoded}")) == Encapsulated("x400", tuple(pieces))
 
 

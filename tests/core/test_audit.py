@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from policyd.audit import AuditLog, escape
 from policyd.model import Action, Change, Decision, Request, Rule
-from policyd.settings import AuditSettings, Decisions, Format
+from policyd.settings import AuditSettings, Decisions, LineFormat
 from policyd.syslog import CHARACTERS, LINES
 from tests.support.kept_lines import KeptLines
 
@@ -61,11 +61,11 @@ def parse(line: str) -> Iterator[tuple[str, str]]:
 
 
 def _unescaped(escaped: re.Match[str]) -> str:
-    octet, short, long, itself = escaped.groups()
+    byte, short, long, itself = escaped.groups()
     if itself:
         return itself
-    number = int(octet or short or long, 16)
-    return chr(number + 0xDC00) if octet and number >= 0x80 else chr(number)
+    number = int(byte or short or long, 16)
+    return chr(number + 0xDC00) if byte and number >= 0x80 else chr(number)
 
 
 def test_line_has_the_fields_in_their_order():
@@ -104,13 +104,13 @@ HOSTILE = {
     "a carriage return": "x\raction=DUNNO, rule=default",
     "a terminal sequence": "\x1b[2J\x1b]0;title\x07",
     "a C1 terminal sequence": "\x9b2J",
-    "an octet that looks like a C1 control": "\udc9b2J",
+    "a byte that looks like a C1 control": "\udc9b2J",
     "a bidi override": "moc.elpmaxe@\u202eecila",
     "bidi isolates": "\u2066a\u2067b\u2068c\u2069",
     "bidi marks": "\u200e\u200f\u061c",
     "invisible characters": "a\u200b\u2060\ufeffb\u00adc",
     "line separators": "a\u2028b\u2029c\x85d\x0be",
-    "octets that are not UTF-8": "j\udcf6e\udcff",
+    "bytes that are not UTF-8": "j\udcf6e\udcff",
     "what looks like an escape": "\\x0a\\u000a\\n%s%n{0}",
     "unassigned and private characters": "\ue000\U000e0041\U0010ffff",
     "a comma and a no-break blank": "a,\xa0action=DUNNO",
@@ -132,9 +132,9 @@ def test_no_sender_can_forge(sender):
     assert shown[1] == f"<{sender}>" or shown[1] == escape(f"<{sender}>")
 
 
-octets = st.binary(max_size=60).map(lambda value: value.decode("utf-8", "surrogateescape"))
+raw = st.binary(max_size=60).map(lambda value: value.decode("utf-8", "surrogateescape"))
 tricky = st.text('"\\, =<>x\n\x1b\u202e\xa0\x9b\udc9b', max_size=12)
-values = st.one_of(st.text(max_size=60), octets, tricky)
+values = st.one_of(st.text(max_size=60), raw, tricky)
 requests = st.builds(Request, **dict.fromkeys(Request._fields, values))
 decisions = st.builds(
     Decision,
@@ -180,7 +180,7 @@ def test_reader_gets_back_exactly_what_was_meant(request, decision):
 @given(requests, decisions)
 def test_json_has_the_same_fields_and_is_plain_ascii(request, decision):
     """Strict readers refuse a line with half a surrogate pair in it: a way to stay out of the log."""
-    line = line_of(request, decision, format=Format.JSON)
+    line = line_of(request, decision, format=LineFormat.JSON)
     assert line.isascii()
     assert line.isprintable()
     found = json.loads(line)
@@ -211,37 +211,37 @@ ALIKE = [
 ]
 
 
-@pytest.mark.parametrize("format_", Format)
+@pytest.mark.parametrize("format_", LineFormat)
 @pytest.mark.parametrize(("one", "other"), ALIKE, ids=[ascii(one)[-20:] for one, _ in ALIKE])
 def test_no_two_values_read_the_same(format_, one, other):
     """The log is evidence: who looks for the byte FF must not find the four characters that stand for it."""
     assert line_of(Request(sasl_username=one), format=format_) != line_of(Request(sasl_username=other), format=format_)
 
 
-@given(tricky | values, tricky | values, st.sampled_from(Format))
+@given(tricky | values, tricky | values, st.sampled_from(LineFormat))
 def test_values_that_differ_are_rendered_differently(one, other, format_):
     """Whatever the two are, as long as they are not cut."""
     lines = [line_of(Request(sasl_username=each), format=format_) for each in (one, other)]
     assert (lines[0] == lines[1]) == (one == other)
 
 
-@pytest.mark.parametrize("format_", Format)
-@pytest.mark.parametrize("octet", ["\udcff", "\x1b", "\\", "\u202e"])
-def test_long_hostile_values_cost_no_more_than_what_is_shown_of_them(format_, octet):
-    """Sixty thousand octets that are escaped one by one would take as long as a thousand answers."""
+@pytest.mark.parametrize("format_", LineFormat)
+@pytest.mark.parametrize("byte", ["\udcff", "\x1b", "\\", "\u202e"])
+def test_long_hostile_values_cost_no_more_than_what_is_shown_of_them(format_, byte):
+    """Sixty thousand bytes that are escaped one by one would take as long as a thousand answers."""
 
     def seconds(size: int) -> float:
         times = []
         for _ in range(5):
             started = time.process_time()
-            line_of(Request(sender=octet * size), format=format_)
+            line_of(Request(sender=byte * size), format=format_)
             times.append(time.process_time() - started)
         return min(times)
 
     assert seconds(60_000) < 5 * seconds(600) + 0.001
 
 
-@pytest.mark.parametrize("format_", Format)
+@pytest.mark.parametrize("format_", LineFormat)
 @pytest.mark.parametrize("character", ["a", "ü", '"', "😀", "\udcff", "\U000e0041", "\\", "…"])
 def test_lines_for_udp_are_short_enough_for_every_receiver(format_, character):
     """What a receiver cuts off is the end of the line, and of a JSON object everything. Source: RFC 3164 §4.1."""
@@ -256,12 +256,12 @@ def test_lines_for_udp_are_short_enough_for_every_receiver(format_, character):
         audit.warned(value, peer=value)
     for line in sink.lines:
         assert len(line.encode()) + len(socket.gethostname()) + 40 <= 1024
-        fields = json.loads(line) if format_ is Format.JSON else dict(parse(line))
+        fields = json.loads(line) if format_ is LineFormat.JSON else dict(parse(line))
         assert [*fields] in ([*told(REQUEST, MONITORED)], [*CHANGE_FIELDS], ["warning", "peer"])
         assert fields.get("rule", "restricted-recipient") == "restricted-recipient"
 
 
-@pytest.mark.parametrize("format_", Format)
+@pytest.mark.parametrize("format_", LineFormat)
 @pytest.mark.parametrize("character", ["a", "ü", " ", "\u202e", "\U000e0041", "😀", "\udcff", '"'])
 def test_endless_values_are_cut_and_every_field_is_there(format_, character):
     """A line that its sink cuts loses the fields at its end, and a JSON object all of them."""
@@ -269,8 +269,8 @@ def test_endless_values_are_cut_and_every_field_is_there(format_, character):
     request = Request(**dict.fromkeys(Request._fields, endless))
     line = line_of(request, Decision(Action.REJECT, Rule.DEFAULT, endless, endless, is_refused=True), format=format_)
     assert len(line.encode()) <= 3900
-    assert "…" in (json.loads(line) if format_ is Format.JSON else dict(parse(line)))["sender"]
-    assert [*(json.loads(line) if format_ is Format.JSON else dict(parse(line)))] == FIELDS
+    assert "…" in (json.loads(line) if format_ is LineFormat.JSON else dict(parse(line)))["sender"]
+    assert [*(json.loads(line) if format_ is LineFormat.JSON else dict(parse(line)))] == FIELDS
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyd.model import Rule
-from policyd.reply import DEFAULT_TEXTS, FIELDS, STATUS, TEXT_LIMIT, check_template, render_text, to_ascii
+from policyd.reply import DEFAULT_TEXTS, FIELDS, STATUS, TEXT_LIMIT, render_text, template_problem, to_ascii
 
 BRACES = "may hold {recipient}, {sender}, {mailbox} and {reason}, and no other braces"
 PERMANENT = "may start with an enhanced status code 5.x.x only, since the reply is permanent"
 
-octets = st.binary(max_size=40).map(lambda each: each.decode("utf-8", "surrogateescape"))
-texts = st.one_of(st.text(), octets, st.sampled_from(["4.7.1 try later", "{sender}", "2.0.0", " ", "…"]))
+raw = st.binary(max_size=40).map(lambda each: each.decode("utf-8", "surrogateescape"))
+texts = st.one_of(st.text(), raw, st.sampled_from(["4.7.1 try later", "{sender}", "2.0.0", " ", "…"]))
 templates = st.lists(
     st.sampled_from([*(f"{{{name}}}" for name in FIELDS), "5.7.9 ", "4.2.2 ", " ", ": ", "ü", "no"]), max_size=6
 ).map("".join)
@@ -54,7 +54,7 @@ def test_default_text_names_status_and_reason(rule, reason, text):
 def test_every_refusing_rule_has_a_status_and_a_text_that_is_allowed():
     """No refusal goes out without a text."""
     assert set(STATUS) == set(DEFAULT_TEXTS)
-    assert [check_template(text) for text in DEFAULT_TEXTS.values()] == [""] * 3
+    assert [template_problem(text) for text in DEFAULT_TEXTS.values()] == [""] * 3
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_every_refusing_rule_has_a_status_and_a_text_that_is_allowed():
         pytest.param("{sender}: no", {"sender": "2.0.0 ok@x"}, "5.7.1 2.0.0 ok@x: no", id="a sender with a status"),
         pytest.param("5.7.9{reason}", {"reason": " no"}, "5.7.1 5.7.9 no", id="a status only with the field"),
         pytest.param("No\r\n250 ok {sender}", {"sender": "a\nb"}, "5.7.1 No 250 ok a b", id="line breaks"),
-        pytest.param("{sender}", {"sender": "\udcff\x1b[31m\x00a@b"}, "5.7.1 ? [31m a@b", id="octets and escapes"),
+        pytest.param("{sender}", {"sender": "\udcff\x1b[31m\x00a@b"}, "5.7.1 ? [31m a@b", id="bytes and escapes"),
         pytest.param("{recipient}", {"recipient": "\u202eevil"}, "5.7.1 evil", id="a bidirectional control"),
     ],
 )
@@ -97,7 +97,7 @@ def test_text_has_at_most_200_characters(length, text):
 @given(st.sampled_from(sorted(STATUS)), templates, st.fixed_dictionaries(dict.fromkeys(FIELDS, texts)))
 def test_any_text_is_one_line_of_printable_ascii_with_a_permanent_status(rule, template, fields):
     """Whatever anybody writes, Postfix can send it, and no sender chooses the status."""
-    if check_template(template):
+    if template_problem(template):
         return
     text = render_text(rule, template, **fields)
     assert len(text) <= TEXT_LIMIT
@@ -116,7 +116,7 @@ def test_any_text_is_one_line_of_printable_ascii_with_a_permanent_status(rule, t
         pytest.param("привет", "privet", id="Cyrillic"),
         pytest.param("“left” — 20 €", '"left" - 20 EUR', id="typographic signs"),
         pytest.param(" a \t\n b\u2028c\u00a0d ", "a b c d", id="white space of any kind is one blank"),
-        pytest.param("\udcff\udcfe", "??", id="octets that are not UTF-8"),
+        pytest.param("\udcff\udcfe", "??", id="bytes that are not UTF-8"),
         pytest.param("a\x00\x1b\x7fb", "a b", id="control characters"),
         pytest.param("", "", id="nothing"),
     ],
@@ -158,4 +158,4 @@ def test_transliterating_twice_changes_nothing(text):
 )
 def test_template_is_checked_before_it_is_used(template, problem):
     """A slip in the settings is found at the start, not in a bounce."""
-    assert check_template(template) == problem
+    assert template_problem(template) == problem

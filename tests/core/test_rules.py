@@ -422,7 +422,7 @@ def test_trace_tells_of_each_entry_why_it_does_not_apply(change, recipient, reas
     entry = replace(ALICE, **change)
     steps = trace_of(question(recipient, "alice@example.com", entry))
     assert steps[0] == f"entry 10: alice may not send to {entry.to}: {reason}"
-    assert why_not_applicable(entry, recipient, POLICY, NOW) == ("" if reason == "applies" else reason)
+    assert why_not_applicable(entry, recipient, NOW) == ("" if reason == "applies" else reason)
 
 
 # --- What holds for every question

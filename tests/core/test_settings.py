@@ -9,7 +9,7 @@ from policyd.endpoint import Endpoint, parse_endpoint
 from policyd.errors import SettingsError
 from policyd.model import Mode, Rule
 from policyd.reply import DEFAULT_TEXTS
-from policyd.settings import AuditSettings, Decisions, Format, Settings, load_settings
+from policyd.settings import AuditSettings, Decisions, LineFormat, Settings, load_settings
 from tests.support.command_line import command_line
 
 KEYS = (
@@ -55,7 +55,7 @@ def test_empty_file_is_all_defaults(load):
         insider_contexts=frozenset(),
         always_accept=frozenset({"postmaster"}),
         mode=Mode.ENFORCE,
-        audit=AuditSettings(Decisions.ALL, "unix:/dev/log", "mail", Format.TEXT),
+        audit=AuditSettings(Decisions.ALL, "unix:/dev/log", "mail", LineFormat.TEXT),
         reply=DEFAULT_TEXTS,
     )
 
@@ -107,7 +107,7 @@ def test_every_key_can_be_set(load):
         insider_contexts=frozenset({"submission"}),
         always_accept=frozenset({"postmaster", "Abuse"}),
         mode=Mode.MONITOR,
-        audit=AuditSettings(Decisions.REJECTS, "udp:[::1]:514", "local3", Format.JSON),
+        audit=AuditSettings(Decisions.REJECTS, "udp:[::1]:514", "local3", LineFormat.JSON),
         reply=DEFAULT_TEXTS | {Rule.RESTRICTED_RECIPIENT: "5.7.2 {mailbox} takes no mail from {sender}"},
     )
 
@@ -271,7 +271,7 @@ def policyd():
 
 
 @pytest.mark.parametrize(
-    ("octets", "told"),
+    ("raw", "told"),
     [
         pytest.param(b"mode = \xff", "not TOML: 'utf-8' codec can't decode byte 0xff in position 7", id="not UTF-8"),
         pytest.param(b"\x7fELF\x00\x01", "not TOML: Invalid statement (at line 1, column 1)", id="a program"),
@@ -279,9 +279,9 @@ def policyd():
         pytest.param(b"mode: enforce\n", "not TOML: Expected '=' after a key", id="YAML"),
     ],
 )
-def test_file_that_is_not_toml_is_refused(policyd, octets, told):
+def test_file_that_is_not_toml_is_refused(policyd, raw, told):
     """With one line and exit 78, as any command finds it."""
-    policyd.settings.write_bytes(octets)
+    policyd.settings.write_bytes(raw)
     assert policyd.refuses("domain list", 78).startswith(f"policyd: {policyd.settings}: {told}")
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from policyd.audit import AuditLog, open_audit
 from policyd.model import Action, Decision, Request, Rule
-from policyd.settings import AuditSettings, Format
+from policyd.settings import AuditSettings, LineFormat
 from policyd.syslog import LINES, NOTICE, WARNING, SyslogSink, open_sink
 
 DECISION = Decision(Action.DUNNO, Rule.DEFAULT)
@@ -189,12 +189,12 @@ def test_udp_carries_the_host_name(family, host, sockets):
 
 
 def test_line_for_udp_is_whole_json_in_a_datagram_that_every_receiver_takes(sockets):
-    """1024 octets with their head are what RFC 3164 promises; a cut object is no evidence of anything."""
+    """1024 bytes with their head are what RFC 3164 promises; a cut object is no evidence of anything."""
     log = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sockets.append(log)
     log.bind(("127.0.0.1", 0))
     log.settimeout(LIMIT_SECONDS)
-    audit = open_audit(AuditSettings(syslog=f"udp:127.0.0.1:{log.getsockname()[1]}", format=Format.JSON))
+    audit = open_audit(AuditSettings(syslog=f"udp:127.0.0.1:{log.getsockname()[1]}", format=LineFormat.JSON))
     for value in ("x" * 250, "ü" * 250, "\udcff" * 60_000, "a" * 60_000):
         audit.decided(Request("RCPT", sender=f"{value}@example.net", recipient=value, client_name=value), DECISION, 0)
         datagram = log.recv(65536)
@@ -234,10 +234,10 @@ def stream(path: Path, sockets: list[socket.socket]) -> socket.socket:
 
 def records(connection: socket.socket) -> list[str]:
     """All records of a stream that its peer has closed, each of which must be whole."""
-    octets = b""
+    raw = b""
     while received := connection.recv(65536):
-        octets += received
-    *whole, rest = octets.split(b"\0")
+        raw += received
+    *whole, rest = raw.split(b"\0")
     assert rest == b""
     return [each.decode() for each in whole]
 

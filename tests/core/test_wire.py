@@ -23,7 +23,7 @@ TOO_LONG = "a request of more than 65536 octets"
 TOO_MANY = "a request of more than 100 attributes"
 OFTEN = 20  # times that a layout of few names must come in a row before it is learned
 
-values = st.binary(max_size=20).map(lambda octets: octets.translate(None, b"\0\n").decode("utf-8", "surrogateescape"))
+values = st.binary(max_size=20).map(lambda raw: raw.translate(None, b"\0\n").decode("utf-8", "surrogateescape"))
 requests = st.builds(Request, **dict.fromkeys(Request._fields, values))
 
 
@@ -41,17 +41,17 @@ def parse_request(lines):
     return first
 
 
-def error_of(octets):
+def error_of(raw):
     """What the reader says of a stream that breaks the protocol."""
     reader = RequestReader(Layouts())
-    reader.feed(octets)
+    reader.feed(raw)
     with pytest.raises(ProtocolError) as caught:
         read_all(reader)
     return str(caught.value)
 
 
 def request_of(size):
-    """A whole request of *size* octets."""
+    """A whole request of *size* bytes."""
     return KIND + b"sender=" + b"a" * (size - len(KIND) - len(b"sender=\n\n")) + b"\n\n"
 
 
@@ -67,7 +67,7 @@ def test_requests_survive_any_chunking(size):
 
 
 @pytest.mark.parametrize("cut", range(len(STREAM) + 1))
-def test_a_request_is_there_with_its_last_octet_and_what_trails_is_kept(cut):
+def test_a_request_is_there_with_its_last_byte_and_what_trails_is_kept(cut):
     """An answer waits for the whole question, and never for the next one."""
     reader = RequestReader(Layouts())
     reader.feed(STREAM[:cut])
@@ -114,7 +114,7 @@ def test_request_is_rendered_under_the_names_that_postfix_uses():
     "value",
     [
         pytest.param("a\nsasl_username=admin", id="a line break that would forge an attribute"),
-        pytest.param("a\0b", id="a NUL octet"),
+        pytest.param("a\0b", id="a NUL byte"),
     ],
 )
 def test_request_with_an_unspeakable_value_is_not_rendered(value):
@@ -143,17 +143,17 @@ def test_no_state_survives_from_one_request_to_the_next():
         pytest.param(b"sender=a\rb\n", Request(sender="a\rb"), id="a carriage return ends no line"),
         pytest.param(b"__class__=x\n", Request(), id="no attribute reaches the object's own names"),
         pytest.param(b"sender=\xe2\x82\xac\n", Request(sender="€"), id="UTF-8 is text"),
-        pytest.param(b"sender=\xe2\x82\n", Request(sender="\udce2\udc82"), id="other octets are kept as they are"),
+        pytest.param(b"sender=\xe2\x82\n", Request(sender="\udce2\udc82"), id="other bytes are kept as they are"),
     ],
 )
 def test_attributes_are_read_as_postfix_means_them(lines, request_):
-    """VERP and SRS senders, later versions of Postfix and odd octets are no reason to hang up."""
+    """VERP and SRS senders, later versions of Postfix and odd bytes are no reason to hang up."""
     assert parse_request((lines + KIND).removesuffix(b"\n")) == request_
     assert parse_request((KIND + lines).removesuffix(b"\n")) == request_
 
 
 @pytest.mark.parametrize(
-    ("octets", "problem"),
+    ("raw", "problem"),
     [
         pytest.param(b"\n", "an empty request", id="an empty line"),
         pytest.param(b"\n" + FIRST, "an empty request", id="a stray newline before a request"),
@@ -166,8 +166,8 @@ def test_attributes_are_read_as_postfix_means_them(lines, request_):
         pytest.param(b"GET / HTTP/1.1\n\n", "a line without '=': 'GET / HTTP/1.1'", id="another protocol"),
         pytest.param(KIND + b"=value\n\n", "a line without a name: '=value'", id="an empty name"),
         pytest.param(KIND + b"=\n\n", "a line without a name: '='", id="an empty name and value"),
-        pytest.param(KIND + b"sender=a\0b\n\n", "a NUL octet in a request", id="a NUL octet in a value"),
-        pytest.param(KIND + b"\0=b\n\n", "a NUL octet in a request", id="a NUL octet in a name"),
+        pytest.param(KIND + b"sender=a\0b\n\n", "a NUL octet in a request", id="a NUL byte in a value"),
+        pytest.param(KIND + b"\0=b\n\n", "a NUL octet in a request", id="a NUL byte in a name"),
         pytest.param(
             b"\x1b[31m\xff" + b"x" * 90 + b"\n\n",
             "a line without '=': '\\x1b[31m\\xff" + "x" * 54 + "'…",
@@ -182,9 +182,9 @@ def test_attributes_are_read_as_postfix_means_them(lines, request_):
         pytest.param(b"\0\n" * 101 + b"\n", TOO_MANY, id="lines of NULs"),
     ],
 )
-def test_what_postfix_never_sends_is_named_in_one_line(octets, problem):
+def test_what_postfix_never_sends_is_named_in_one_line(raw, problem):
     """The administrator reads in the log what is wrong, and the line can't hurt the terminal."""
-    assert error_of(octets) == problem
+    assert error_of(raw) == problem
     assert problem.isprintable()
 
 
@@ -192,10 +192,10 @@ def test_what_postfix_never_sends_is_named_in_one_line(octets, problem):
 @pytest.mark.parametrize("count", [100, 101])
 def test_number_of_attributes_is_bounded_however_they_arrive(count, piece):
     """Postfix sends some thirty: a hundred are read, and thousands cost the others nothing."""
-    octets = KIND + b"sender=a\n" + b"".join(b"a%d=\n" % number for number in range(count - 2)) + b"\n"
+    raw = KIND + b"sender=a\n" + b"".join(b"a%d=\n" % number for number in range(count - 2)) + b"\n"
     reader, found, problem = RequestReader(Layouts()), [], ""
-    for start in range(0, len(octets), piece):
-        reader.feed(octets[start : start + piece])
+    for start in range(0, len(raw), piece):
+        reader.feed(raw[start : start + piece])
         try:
             found += read_all(reader)
         except ProtocolError as error:
@@ -229,24 +229,24 @@ def test_a_broken_stream_stays_broken(broken):
 @pytest.mark.parametrize("piece", [1021, REQUEST_LIMIT - 1, REQUEST_LIMIT], ids=lambda size: f"pieces of {size}")
 def test_a_request_of_exactly_the_limit_passes(piece):
     """The bound is the one that is documented, however the request arrives."""
-    octets = request_of(REQUEST_LIMIT)
-    assert len(octets) == 64 * 1024
+    raw = request_of(REQUEST_LIMIT)
+    assert len(raw) == 64 * 1024
     reader, found = RequestReader(Layouts()), []
-    for start in range(0, len(octets), piece):
-        reader.feed(octets[start : start + piece])
+    for start in range(0, len(raw), piece):
+        reader.feed(raw[start : start + piece])
         found += read_all(reader)
     assert [len(request.sender) for request in found] == [REQUEST_LIMIT - len(KIND) - len(b"sender=\n\n")]
 
 
 @pytest.mark.parametrize("piece", [1021, REQUEST_LIMIT - 1, REQUEST_LIMIT, REQUEST_LIMIT + 1])
-def test_a_request_of_one_octet_more_is_refused(piece):
+def test_a_request_of_one_byte_more_is_refused(piece):
     """Memory is bounded: nobody can make the daemon collect a request without an end."""
-    octets = request_of(REQUEST_LIMIT + 1)
+    raw = request_of(REQUEST_LIMIT + 1)
     reader, found = RequestReader(Layouts()), []
 
     def read_in_pieces():
-        for start in range(0, len(octets), piece):
-            reader.feed(octets[start : start + piece])
+        for start in range(0, len(raw), piece):
+            reader.feed(raw[start : start + piece])
             found.extend(read_all(reader))
 
     with pytest.raises(ProtocolError) as caught:
@@ -262,7 +262,7 @@ def test_the_limit_is_of_one_request_and_not_of_what_arrives_at_once():
 
 
 @given(st.lists(st.binary(max_size=40) | st.sampled_from([KIND, b"\n", b"\n\n", b"=", b"a=b\n"]), max_size=12))
-def test_no_octets_raise_anything_but_the_protocol_error(pieces):
+def test_no_bytes_raise_anything_but_the_protocol_error(pieces):
     """A hostile peer can end its own connection, and nothing else."""
     reader, problem = RequestReader(Layouts()), ""
     for piece in pieces:
@@ -276,7 +276,7 @@ def test_no_octets_raise_anything_but_the_protocol_error(pieces):
 
 
 class CountingBuffer(bytearray):
-    """Counts the octets that were searched through."""
+    """Counts the bytes that were searched through."""
 
     searched = 0
 
@@ -285,8 +285,8 @@ class CountingBuffer(bytearray):
         return super().find(sub, start, end)
 
 
-def octets_searched(size):
-    """How many octets the reader looks at while *size* octets of an endless request dribble in."""
+def bytes_searched(size):
+    """How many bytes the reader looks at while *size* bytes of an endless request dribble in."""
     reader, buffer = RequestReader(Layouts()), CountingBuffer()
     reader._buffer = buffer  # the work itself is counted: time would depend on the machine
     for _ in range(size):
@@ -296,8 +296,8 @@ def octets_searched(size):
 
 
 def test_a_request_that_dribbles_in_costs_as_much_as_it_is_long():
-    """A peer that sends octet by octet can't keep the daemon from its other connections."""
-    assert 0 < octets_searched(16_000) <= 2 * octets_searched(8_000) + 2
+    """A peer that sends byte by byte can't keep the daemon from its other connections."""
+    assert 0 < bytes_searched(16_000) <= 2 * bytes_searched(8_000) + 2
 
 
 def seconds_for(count):
@@ -336,8 +336,8 @@ def compilations(monkeypatch, requests):
     layouts = Layouts()
     for stream in requests:
         reader = RequestReader(layouts)
-        for octets in stream:
-            reader.feed(octets)
+        for raw in stream:
+            reader.feed(raw)
             assert reader.next_request() is not None
     return len(compiled)
 
@@ -387,13 +387,13 @@ def test_layouts_that_peers_make_up_cost_at_most_as_much_as_reading_without_any(
 
 
 @pytest.mark.parametrize(
-    ("action", "text", "octets"),
+    ("action", "text", "raw"),
     [
         pytest.param(Action.DUNNO, "", b"action=DUNNO\n\n", id="no objection"),
         pytest.param(Action.REJECT, "5.7.1 No", b"action=REJECT 5.7.1 No\n\n", id="a refusal with its text"),
         pytest.param(Action.REJECT, "", b"action=REJECT\n\n", id="a refusal without a text"),
     ],
 )
-def test_reply_is_one_line_and_an_empty_line(action, text, octets):
-    """A stray octet in a reply costs Postfix a second for every recipient."""
-    assert render_action(action, text) == octets
+def test_reply_is_one_line_and_an_empty_line(action, text, raw):
+    """A stray byte in a reply costs Postfix a second for every recipient."""
+    assert render_action(action, text) == raw

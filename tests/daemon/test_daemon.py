@@ -346,7 +346,7 @@ TROUBLE = {
 
 
 @pytest.mark.parametrize(("spoil", "reason"), TROUBLE.values(), ids=TROUBLE)
-def test_unreadable_database_gives_no_answers_until_it_is_mended(serving, spoil, reason):
+def test_unreadable_database_gives_no_answers_until_it_is_repaired(serving, spoil, reason):
     """DUNNO would open every mailbox, REJECT would bounce good mail: Postfix decides, as its default_action says."""
     backup = serving.folder / "backup.db"
     shutil.copy(serving.database, backup)
@@ -367,7 +367,7 @@ def test_unreadable_database_gives_no_answers_until_it_is_mended(serving, spoil,
     assert serving.stop() == (0, "")
 
 
-def spawned(daemon: Daemon, octets: bytes, *options: str) -> tuple[int, bytes]:
+def spawned(daemon: Daemon, raw: bytes, *options: str) -> tuple[int, bytes]:
     """What comes back over the one socket that spawn(8) makes of stdin, stdout and stderr."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -377,7 +377,7 @@ def spawned(daemon: Daemon, octets: bytes, *options: str) -> tuple[int, bytes]:
         ) as process:
             theirs.close()
             ours.settimeout(LIMIT_SECONDS)
-            ours.sendall(octets)
+            ours.sendall(raw)
             ours.shutdown(socket.SHUT_WR)
             received = b""
             with contextlib.suppress(ConnectionResetError):  # it ended without reading what was sent

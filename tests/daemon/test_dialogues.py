@@ -7,7 +7,7 @@ The lines of a file:
     S: action=…     policyd replies with exactly this, and with the empty line, `S:`
     S closes        policyd closes the connection, and sends nothing before it does
 
-`C:` lines in a row, up to the next `S`, are sent as one segment. In them, `\\xHH`, `\\r` and `\\n` are octets, and
+`C:` lines in a row, up to the next `S`, are sent as one segment. In them, `\\xHH`, `\\r` and `\\n` are bytes, and
 `{N}` stands for N times the letter x.
 """
 
@@ -32,7 +32,7 @@ from tests.support.running_daemon import Daemon, free_port
 from tests.support.strict_transport import Connection
 
 FILES = sorted((Path(__file__).parents[1] / "dialogues").glob("*.txt"))
-LONG = 8192  # octets; a longer segment is not sent octet by octet but in pieces
+LONG = 8192  # bytes; a longer segment is not sent byte by byte but in pieces
 PIECE = 4093
 TOGETHER = 200
 
@@ -60,13 +60,13 @@ def _turn(sent: list[str], answered: list[str]) -> Turn:
     replies = answered[:-1] if closes else answered
     assert replies[1::2] == ["S:"] * (len(replies) // 2)
     return Turn(
-        b"".join(_octets(line.removeprefix("C:").removeprefix(" ")) + b"\n" for line in sent),
+        b"".join(_bytes(line.removeprefix("C:").removeprefix(" ")) + b"\n" for line in sent),
         [line.removeprefix("S: action=") for line in replies[::2]],
         closes,
     )
 
 
-def _octets(line: str) -> bytes:
+def _bytes(line: str) -> bytes:
     line = re.sub(r"\{(\d+)\}", lambda count: "x" * int(count[1]), line)
     escapes = {rb"\r": b"\r", rb"\n": b"\n"}
     return re.sub(
@@ -121,7 +121,7 @@ def connection(daemon) -> Iterator[Connection]:
 
 
 def play_in_memory(dialogue: list[Turn], connection: Connection, piece: int = 0) -> None:
-    """Play *dialogue*, each segment in pieces of that many octets; exactly the replies of the file must come."""
+    """Play *dialogue*, each segment in pieces of that many bytes; exactly the replies of the file must come."""
     for turn in dialogue:
         replies = []
         size = piece or len(turn.segment)
@@ -144,7 +144,7 @@ def play_over_socket(dialogue: list[Turn], address: Address, piece_of: Callable[
                 smtpd.must_be_quiet()
 
 
-def octet_by_octet(segment: bytes) -> int:
+def byte_by_byte(segment: bytes) -> int:
     """The size of the smallest sensible piece."""
     return 1 if len(segment) <= LONG else PIECE
 
@@ -156,13 +156,13 @@ def test_dialogue_goes_as_written_in_memory(name, connection):
 
 
 @pytest.mark.parametrize("name", DIALOGUES)
-def test_dialogue_goes_as_written_octet_by_octet_in_memory(name, connection):
+def test_dialogue_goes_as_written_byte_by_byte_in_memory(name, connection):
     """The network may split a request anywhere."""
-    play_in_memory(DIALOGUES[name], connection, max(map(octet_by_octet, (turn.segment for turn in DIALOGUES[name]))))
+    play_in_memory(DIALOGUES[name], connection, max(map(byte_by_byte, (turn.segment for turn in DIALOGUES[name]))))
 
 
 def test_dialogue_survives_a_cut_at_every_place(daemon):
-    """Two pieces, cut at each octet in turn: no place is special, least of all between the two line breaks."""
+    """Two pieces, cut at each byte in turn: no place is special, least of all between the two line breaks."""
     (turn,) = DIALOGUES["several_requests_in_one_segment"]
     lookup = Lookup(Database.at(daemon.database))
     clock = Clock()
@@ -181,9 +181,9 @@ def test_dialogue_goes_as_written_over_a_socket(name, address):
 
 
 @pytest.mark.parametrize("name", DIALOGUES)
-def test_dialogue_goes_as_written_octet_by_octet_over_a_socket(name, address):
+def test_dialogue_goes_as_written_byte_by_byte_over_a_socket(name, address):
     """So it does on the slowest of networks."""
-    play_over_socket(DIALOGUES[name], address, octet_by_octet)
+    play_over_socket(DIALOGUES[name], address, byte_by_byte)
 
 
 def test_two_hundred_smtpds_at_once_each_get_their_own_answers(address):
@@ -205,7 +205,7 @@ def test_two_hundred_smtpds_at_once_each_get_their_own_answers(address):
 
 def test_hang_ups_are_warned_of_with_the_peer_and_the_reason(daemon):
     """An administrator who finds Postfix's default action in the log finds the cause in ours."""
-    play_over_socket(DIALOGUES["malformed_nul_octet"], str(daemon.socket), len)
+    play_over_socket(DIALOGUES["malformed_nul_byte"], str(daemon.socket), len)
     assert daemon.syslog.wait_for("NUL") == 'warning="hung up: a NUL octet in a request", peer=unix'
     play_over_socket(DIALOGUES["malformed_empty_name"], ("127.0.0.1", daemon.port), len)
     pattern = r'warning="hung up: a line without a name: \'=alice@example\.com\'", peer=127\.0\.0\.1:\d+'

@@ -102,8 +102,8 @@ def test_peer_that_goes_before_its_turn_ends_gets_no_answer_and_harms_nobody(ser
 def test_each_answer_comes_with_the_end_of_its_request_and_not_before(server):
     """An early reply puts Postfix out of step for the rest of the connection."""
     connection, asked = server.connect(), request(recipient="a")
-    for octet in asked[:-1]:
-        assert connection.receive(bytes([octet])) == []
+    for byte in asked[:-1]:
+        assert connection.receive(bytes([byte])) == []
     assert connection.receive(asked[-1:]) == ["REJECT 5.1.1 a"]
 
 
@@ -135,11 +135,11 @@ def test_request_without_an_end_is_hung_up_on_with_a_warning(server):
 
 
 def test_slow_sender_is_hung_up_on_however_often_it_sends(server):
-    """An octet now and then keeps a connection from being idle, and a thousand such would be all there may be."""
+    """A byte now and then keeps a connection from being idle, and a thousand such would be all there may be."""
     connection, asked = server.connect(), request(recipient="a")
-    for octet in asked[: REQUEST_SECONDS + 2]:
+    for byte in asked[: REQUEST_SECONDS + 2]:
         assert not connection.is_closed
-        connection.receive(bytes([octet]))
+        connection.receive(bytes([byte]))
         server.wait(1)
     assert connection.transport.aborted
     assert server.log.lines == ['warning="hung up: no end of a request in time", peer=192.0.2.1:4711']
@@ -294,7 +294,7 @@ def test_peer_that_does_not_read_is_not_read_from(server):
 
 
 def test_peer_that_never_reads_is_dropped_with_its_answers(server):
-    """A close that waits for the last octet to be read would wait for ever."""
+    """A close that waits for the last byte to be read would wait for ever."""
     connection = server.connect()
     connection.transport.producer.pauseProducing()
     connection.receive(request())

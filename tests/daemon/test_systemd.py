@@ -146,7 +146,7 @@ def test_given_socket_that_others_can_reach_must_be_asked_for(daemon, address, s
 
 
 def test_what_is_no_listening_stream_socket_is_refused(daemon):
-    """A slip in the socket unit is told with the line that mends it."""
+    """A slip in the socket unit is told with the line that fixes it."""
     told = (
         "policyd: from systemd: descriptor 3 (policy) is not a stream socket that listens; the socket unit needs "
         "ListenStream=, and Accept=no\n"
@@ -281,11 +281,11 @@ def test_watchdog_is_for_the_process_it_names(variables, seconds):
 def test_abstract_socket_is_told_and_a_missing_one_is_no_harm():
     """Containers have the one, and a systemd that restarts itself is the other."""
     notified = Notified(f"@policyd-test-{os.getpid()}")
-    find_supervisor({**notified.variables}).tell_ready("here")
+    find_supervisor({**notified.variables}).notify_ready("here")
     assert notified.told() == ["READY=1"]
     notified.close()
-    find_supervisor({**notified.variables}).tell_ready("here")
-    find_supervisor({"NOTIFY_SOCKET": "vsock:2:1"}).tell_ready("here")
+    find_supervisor({**notified.variables}).notify_ready("here")
+    find_supervisor({"NOTIFY_SOCKET": "vsock:2:1"}).notify_ready("here")
 
 
 # The real tools

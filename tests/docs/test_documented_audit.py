@@ -7,7 +7,7 @@ from typing import Any
 
 from policyd.audit import AuditLog, escape
 from policyd.model import Action, Change, Decision, Request, Rule
-from policyd.settings import AuditSettings, Format
+from policyd.settings import AuditSettings, LineFormat
 from tests.docs.pages import LAST, ROOT, table
 from tests.support.kept_lines import KeptLines
 
@@ -17,7 +17,7 @@ DROPPED = "syslog took no lines for a while"  # the one warning that has no call
 def logged(event: str, *values: Any) -> dict[str, Any]:
     """The fields that the function of `AuditLog` for *event* writes."""
     sink = KeptLines()
-    getattr(AuditLog(AuditSettings(format=Format.JSON), sink), event)(*values)
+    getattr(AuditLog(AuditSettings(format=LineFormat.JSON), sink), event)(*values)
     fields: dict[str, Any] = json.loads(sink.lines[0])
     return fields
 

@@ -12,7 +12,7 @@ INSTRUMENTED = [
     *("policyd.wire", "policyd.daemon.server", "policyd.daemon.connection", "policyd.decide", "policyd.store.lookup"),
     *("policyd.rules", "policyd.address", "policyd.reply", "policyd.audit"),
 ]
-LONGEST = 4096  # octets of an input
+LONGEST = 4096  # bytes of an input
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _escaped(word: bytes) -> str:
-    return "".join(f"\\x{octet:02x}" for octet in word)
+    return "".join(f"\\x{byte:02x}" for byte in word)
 
 
 if __name__ == "__main__":

@@ -38,10 +38,10 @@ def requests_in(stream: bytes) -> tuple[list[Request], bool]:
     return requests, False
 
 
-def must_be_replies(octets: bytes, decisions: list[Decision]) -> None:
+def must_be_replies(raw: bytes, decisions: list[Decision]) -> None:
     """One reply to each of *decisions*, in their order, and nothing else."""
-    replies = octets.split(b"\n\n")
-    assert replies.pop() == b"", f"no end: {octets!r}"
+    replies = raw.split(b"\n\n")
+    assert replies.pop() == b"", f"no end: {raw!r}"
     assert len(replies) == len(decisions), f"{len(replies)} replies to {len(decisions)} requests"
     for reply, decision in zip(replies, decisions, strict=True):
         assert REPLY.fullmatch(reply + b"\n\n"), f"not a reply: {reply!r}"
@@ -117,11 +117,11 @@ def _text_fields(line: str) -> Iterator[tuple[str, str]]:
 
 
 def _unescaped(escaped: re.Match[str]) -> str:
-    octet, short, long, itself = escaped.groups()
+    byte, short, long, itself = escaped.groups()
     if itself:
         return itself
-    number = int(octet or short or long, 16)
-    return chr(number + 0xDC00) if octet and number >= 0x80 else chr(number)
+    number = int(byte or short or long, 16)
+    return chr(number + 0xDC00) if byte and number >= 0x80 else chr(number)
 
 
 def _is_same(told: str | int | float | None, meant: str | int | None, is_json: bool) -> bool:

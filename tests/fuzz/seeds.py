@@ -43,7 +43,7 @@ def seeds() -> dict[str, bytes]:
 
 
 def words() -> list[bytes]:
-    """What a fuzzer should not have to find out octet by octet."""
+    """What a fuzzer should not have to find out byte by byte."""
     names = [f"{name}=".encode() for name in Request._fields]
     people = [f"{name}@example.com".encode() for name in ("alice", "bob", "carol", "dave", "erin")]
     others = [

@@ -1,8 +1,8 @@
-"""What a hostile peer sends, and all that must hold whatever it was: from the octets to the reply and the audit line.
+"""What a hostile peer sends, and all that must hold whatever it was: from the bytes to the reply and the audit line.
 
-An input is a head and a stream. The head's first octet chooses the settings (the lowest two bits) and the request at
-which the database fails (the next three, 0 for none); the second is how many octets follow that say the sizes of the
-pieces in which the stream arrives. The first octet 0x01 of a stream stands for `RUN`, so that short inputs reach the
+An input is a head and a stream. The head's first byte chooses the settings (the lowest two bits) and the request at
+which the database fails (the next three, 0 for none); the second is how many bytes follow that say the sizes of the
+pieces in which the stream arrives. The first byte 0x01 of a stream stands for `RUN`, so that short inputs reach the
 limit of a request.
 """
 
@@ -19,7 +19,7 @@ from policyd.daemon.server import PolicyFactory
 from policyd.decide import Decider
 from policyd.errors import StoreError
 from policyd.model import Action, Decision, Mode, Receive, Request, Rule
-from policyd.settings import AuditSettings, Format, Settings
+from policyd.settings import AuditSettings, LineFormat, Settings
 from policyd.store.database import Database, create_database
 from policyd.wire import REQUEST_LIMIT
 from tests.fuzz.oracles import must_be_audit_line, must_be_replies, must_be_warning, requests_in
@@ -72,7 +72,7 @@ SETTINGS = [PLAIN, Settings(mode=Mode.MONITOR), OPEN_TEXTS, Settings(recipient_d
 class Server:
     """The daemon without its reactor. It keeps what was asked, what was replied, and the lines of its audit."""
 
-    def __init__(self, settings: Settings, format_: Format, trouble_at: int) -> None:
+    def __init__(self, settings: Settings, format_: LineFormat, trouble_at: int) -> None:
         log = KeptLines()
         self.lines = log.lines
         self.asked: list[Asked] = []
@@ -115,7 +115,7 @@ def must_be_bounded(connection: Connection, received: int) -> None:
     """A connection keeps one request at most, beside what it has just read."""
     kept = vars(connection.protocol.reader).values()  # whatever it keeps, and under whatever name
     size = sum(len(each) for each in kept if isinstance(each, bytes | bytearray | memoryview | str | list))
-    assert size <= REQUEST_LIMIT + received, f"{size} octets are kept"
+    assert size <= REQUEST_LIMIT + received, f"{size} bytes are kept"
 
 
 def cut(stream: bytes, sizes: bytes) -> Iterator[bytes]:
@@ -129,12 +129,12 @@ def cut(stream: bytes, sizes: bytes) -> Iterator[bytes]:
         start = end
 
 
-def run(octets: bytes) -> None:
-    """Play *octets* against the server. Raises AssertionError, or whatever a defect raises."""
-    head, count, rest = octets[:1] or b"\0", (octets[1:2] or b"\0")[0] % 16, octets[2:]
+def run(raw: bytes) -> None:
+    """Play *raw* against the server. Raises AssertionError, or whatever a defect raises."""
+    head, count, rest = raw[:1] or b"\0", (raw[1:2] or b"\0")[0] % 16, raw[2:]
     settings, trouble_at = SETTINGS[head[0] & 3], head[0] >> 2 & 7
     sizes, stream = rest[:count], rest[count:].replace(b"\x01", RUN, 1)
-    text, whole = Server(settings, Format.TEXT, trouble_at), Server(settings, Format.JSON, trouble_at)
+    text, whole = Server(settings, LineFormat.TEXT, trouble_at), Server(settings, LineFormat.JSON, trouble_at)
     TABLES.reads.clear()
     replies = text.converse(cut(stream, sizes))
     assert whole.converse(cut(stream, b"")) == replies, "how it is cut decides what is answered"

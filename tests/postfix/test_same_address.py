@@ -267,9 +267,9 @@ class Rewriter:
 
     def _word(self) -> str:
         word = b""
-        while (octet := self._stream.read(1)) != b"\0":
-            assert octet, "trivial-rewrite hung up"
-            word += octet
+        while (byte := self._stream.read(1)) != b"\0":
+            assert byte, "trivial-rewrite hung up"
+            word += byte
         return word.decode("utf-8", "replace")
 
 

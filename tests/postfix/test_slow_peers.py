@@ -24,7 +24,7 @@ REFUSED = refused("unlisted-recipient", "nosuch@example.com")
 
 @pytest.fixture(params=[1, 2], ids=["one worker", "two workers"])
 def slow_peers(request: pytest.FixtureRequest, daemon: Daemon) -> Iterator[None]:
-    """Half of them are silent, half send an octet of a request now and then."""
+    """Half of them are silent, half send a byte of a request now and then."""
     daemon.stop()
     daemon.write_settings(workers=request.param, max_connections=2 * COUNT)
     daemon.start()
@@ -45,19 +45,19 @@ def slow_peers(request: pytest.FixtureRequest, daemon: Daemon) -> Iterator[None]
 
 
 def trickle(peers: list[socket.socket], ended: threading.Event) -> None:
-    """Send each of *peers* an octet, and again, until it has *ended*."""
-    for octet in request_octets():
+    """Send each of *peers* a byte, and again, until it has *ended*."""
+    for byte in request_bytes():
         for peer in peers:
             with contextlib.suppress(OSError):  # hung up on, as it may be
-                peer.send(octet)
+                peer.send(byte)
         if ended.wait(0.05):
             return
 
 
-def request_octets() -> Iterator[bytes]:
-    """A request without its end, octet by octet."""
-    for octet in request()[:-1]:
-        yield bytes([octet])
+def request_bytes() -> Iterator[bytes]:
+    """A request without its end, byte by byte."""
+    for byte in request()[:-1]:
+        yield bytes([byte])
 
 
 @drill(

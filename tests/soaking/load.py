@@ -43,23 +43,23 @@ class Smtpd:
             return 0
         assert self._connection is not None
         number = self._record.number()
-        self._octets = request(instance=f"n{number}", **asdict(question))
+        self._bytes = request(instance=f"n{number}", **asdict(question))
         try:
-            self._connection.send(self._octets[:-1])
+            self._connection.send(self._bytes[:-1])
         except OutOfStepError as error:
             self._lost(f"{question}: {error}", isinstance(error, HungUpError), number)
             return 0
         return number
 
     def end(self, question: Question, number: int) -> bool:
-        """Send the last octet, and check the answer. Whether there was one."""
+        """Send the last byte, and check the answer. Whether there was one."""
         assert self._connection is not None
         sent = time.monotonic(), time.time()
         try:
             if self._connection.has_answer():  # it has been closed meanwhile
                 self._connection.must_hang_up()
                 raise HungUpError("the server hung up on half a request")
-            self._connection.send(self._octets[-1:])
+            self._connection.send(self._bytes[-1:])
             action = self._connection.read_reply()
         except (OutOfStepError, TimeoutError) as error:
             self._lost(f"{question}: {error}", isinstance(error, HungUpError), number)
@@ -146,7 +146,7 @@ class Probe:
         self._begun: list[tuple[Smtpd, Question, int]] = []
 
     def begin(self, random: Random, about: str) -> None:
-        """Send half of the questions, all but the last octet."""
+        """Send half of the questions, all but the last byte."""
         self._begun = []
         for smtpd in self._smtpds[::2]:
             question = random_question(random, about)

@@ -6,7 +6,7 @@ import pytest
 
 from policyd.errors import RefusedError
 from policyd.model import Receive, Unlisted
-from policyd.records import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, Mode, Problem, Record
+from policyd.records import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, Problem, Record, RowMode
 from policyd.store.bulk import BulkEditor
 from policyd.store.database import changing
 from policyd.store.queries import Queries
@@ -91,62 +91,62 @@ add = ListEdit
     ("row", "message"),
     [
         pytest.param(
-            MailboxRow("ALICE", Mode.CREATE),
+            MailboxRow("ALICE", RowMode.CREATE),
             "the mailbox Alice is there already; the mode Create wants it not to be",
             id="create a mailbox that is there",
         ),
         pytest.param(
-            MailboxRow("carol", Mode.MODIFY),
+            MailboxRow("carol", RowMode.MODIFY),
             "the mailbox carol is not there; the mode Modify wants it to be",
             id="modify a missing mailbox",
         ),
         pytest.param(
-            MailboxRow("carol", Mode.DELETE, rejected=add(add=("Bob",))),
+            MailboxRow("carol", RowMode.DELETE, rejected=add(add=("Bob",))),
             "the mailbox carol is not there; the mode Delete wants it to be",
             id="delete a missing mailbox",
         ),
         pytest.param(
-            DomainRow("example.com", Mode.CREATE),
+            DomainRow("example.com", RowMode.CREATE),
             "the domain example.com is there already; the mode Create wants it not to be",
             id="create a domain that is there",
         ),
         pytest.param(
-            DomainRow("example.org", Mode.MODIFY),
+            DomainRow("example.org", RowMode.MODIFY),
             "the domain example.org is not there; the mode Modify wants it to be",
             id="modify a missing domain",
         ),
         pytest.param(
-            DomainRow("example.com", Mode.DELETE),
+            DomainRow("example.com", RowMode.DELETE),
             "example.com has addresses; remove them first",
             id="delete a domain with addresses",
         ),
         pytest.param(
-            BlockRow("bob", "alice", Mode.CREATE),
+            BlockRow("bob", "alice", RowMode.CREATE),
             "the blocked sender bob to Alice is there already; the mode Create wants it not to be",
             id="create a block that is there",
         ),
         pytest.param(
-            BlockRow("bob", mode=Mode.DELETE),
+            BlockRow("bob", mode=RowMode.DELETE),
             "the blocked sender bob to outside is not there; the mode Delete wants it to be",
             id="delete a block to others than there is",
         ),
         pytest.param(
-            AddressRow("a@example.com", "alice", Mode.CREATE),
+            AddressRow("a@example.com", "alice", RowMode.CREATE),
             "the address a@example.com of Alice is there already; the mode Create wants it not to be",
             id="create an address that is there",
         ),
         pytest.param(
-            AddressRow("bob@example.com", "alice", Mode.DELETE),
+            AddressRow("bob@example.com", "alice", RowMode.DELETE),
             "the address bob@example.com of Alice is not there; the mode Delete wants it to be",
             id="delete another mailbox's address",
         ),
         pytest.param(
-            AddressRow("new@example.com", "carol", Mode.DELETE),
+            AddressRow("new@example.com", "carol", RowMode.DELETE),
             "there is no mailbox carol",
             id="delete an address of nobody",
         ),
         pytest.param(
-            AddressRow("new@example.com", "carol@example.com", Mode.MODIFY),
+            AddressRow("new@example.com", "carol@example.com", RowMode.MODIFY),
             "there is no mailbox carol@example.com",
             id="modify an address of nobody",
         ),
@@ -159,14 +159,14 @@ def test_mode_that_does_not_fit_is_a_row_error(policyd, row, message):
 
 def test_delete_takes_away_the_object_and_what_hangs_on_it(policyd):
     """Each in the journal, so that it can come back."""
-    tally = good(policyd, MailboxRow("bob", Mode.DELETE))
+    tally = good(policyd, MailboxRow("bob", RowMode.DELETE))
     assert tally == {("address", "removed"): 1, ("blocked sender", "removed"): 1, ("mailbox", "removed"): 1}
     assert policyd.journal()[-3:] == [
         ("address.import", "bob@example.com"),
         ("sender.import", "Bob"),
         ("mailbox.import", "Bob"),
     ]
-    assert good(policyd, DomainRow("example.org"), DomainRow("example.org", Mode.DELETE)) == {
+    assert good(policyd, DomainRow("example.org"), DomainRow("example.org", RowMode.DELETE)) == {
         ("domain", "added"): 1,
         ("domain", "removed"): 1,
     }
@@ -174,13 +174,13 @@ def test_delete_takes_away_the_object_and_what_hangs_on_it(policyd):
 
 def test_delete_of_a_single_block_leaves_the_mailbox(policyd):
     """It is the entry that goes."""
-    assert good(policyd, BlockRow("Bob", "Alice", Mode.DELETE)) == {("blocked sender", "removed"): 1}
+    assert good(policyd, BlockRow("Bob", "Alice", RowMode.DELETE)) == {("blocked sender", "removed"): 1}
     assert entries(policyd, "sender") == []
 
 
 def test_delete_of_an_address_leaves_the_others(policyd):
     """And makes the first of them the primary one."""
-    assert good(policyd, AddressRow("alice@example.com", "Alice", Mode.DELETE)) == {
+    assert good(policyd, AddressRow("alice@example.com", "Alice", RowMode.DELETE)) == {
         ("address", "removed"): 1,
         ("address", "changed"): 1,
         ("mailbox", "unchanged"): 1,
@@ -285,8 +285,8 @@ def test_record_without_rows_changes_nothing(policyd):
 
 
 def test_record_of_several_rows_comes_whole_or_not_at_all(policyd):
-    """The rejected row can be mended and imported again, without its half being there already."""
-    rows = (BlockRow("@a.example"), BlockRow("alice"), BlockRow("bob", "alice", Mode.CREATE))
+    """The rejected row can be corrected and imported again, without its half being there already."""
+    rows = (BlockRow("@a.example"), BlockRow("alice"), BlockRow("bob", "alice", RowMode.CREATE))
     assert "is there already" in refused(policyd, rows)
     assert good(policyd, rows[:2]) == {("blocked sender", "added"): 2}
 
@@ -316,7 +316,7 @@ def test_rejected_row_adds_no_domain_either(policyd):
 
 def test_journal_has_no_gap_after_rejected_records(policyd):
     """What was rolled back leaves no number and no digest behind."""
-    imported(policyd, (BlockRow("@a.example"), BlockRow("bob", "alice", Mode.CREATE)), MailboxRow("carol"))
+    imported(policyd, (BlockRow("@a.example"), BlockRow("bob", "alice", RowMode.CREATE)), MailboxRow("carol"))
     numbers = [number for (number,) in policyd.rows("SELECT id FROM change ORDER BY id")]
     assert numbers == [*range(1, len(numbers) + 1)]
     assert policyd.journal()[-1] == ("mailbox.import", "carol")

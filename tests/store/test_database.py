@@ -93,12 +93,12 @@ def test_failing_create_leaves_nothing(policyd):
 def test_killed_create_leaves_no_database(policyd):
     """What isn't whole has no name that anybody opens; and the next create isn't in its way."""
 
-    def die_at_20_000_octets() -> None:
+    def die_at_20_000_bytes() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     policyd.database.unlink()
-    assert apart(policyd, "database create", die_at_20_000_octets) is None
+    assert apart(policyd, "database create", die_at_20_000_bytes) is None
     assert not policyd.database.exists()
     assert policyd.run("database create") == ""
     assert policyd.run("domain list") == ""
@@ -207,13 +207,13 @@ def test_foreign_database_is_refused_and_left_as_it_is(policyd, line):
 
 
 @pytest.mark.parametrize("line", [*READS, "domain add example.net"])
-@pytest.mark.parametrize("octets", [b"garbage" * 1000, b"x", b"SQLite format 3\0" + b"\xff" * 5000])
-def test_garbage_is_refused_and_left_as_it_is(policyd, line, octets):
+@pytest.mark.parametrize("raw", [b"garbage" * 1000, b"x", b"SQLite format 3\0" + b"\xff" * 5000])
+def test_garbage_is_refused_and_left_as_it_is(policyd, line, raw):
     """Whatever it was, it may be somebody's."""
     garbage = policyd.folder / "garbage.db"
-    garbage.write_bytes(octets)
+    garbage.write_bytes(raw)
     assert policyd.refuses(f"{line} --database {garbage}", 69).startswith(f"policyd: {garbage}: not a policyd database")
-    assert garbage.read_bytes() == octets
+    assert garbage.read_bytes() == raw
 
 
 @pytest.mark.parametrize("line", [*READS, "domain add example.net"])
@@ -235,8 +235,8 @@ def test_folder_is_no_database(policyd, line):
 def test_damaged_pages_are_told_as_such(policyd):
     """And answered with nothing: no DUNNO out of a broken disk."""
     policyd.rows("PRAGMA wal_checkpoint(TRUNCATE)")
-    octets = policyd.database.read_bytes()
-    policyd.database.write_bytes(octets[:4096] + b"\xff" * (len(octets) - 4096))
+    raw = policyd.database.read_bytes()
+    policyd.database.write_bytes(raw[:4096] + b"\xff" * (len(raw) - 4096))
     for line in ("domain list", "check --recipient x@example.com", "domain add example.net"):
         message = policyd.refuses(line, 69)
         assert message.startswith(f"policyd: {policyd.database}: not a policyd database, or damaged: ")

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from policyd.errors import RefusedError
 from policyd.model import BlockedSender, Domain, Mailbox, Receive, Unlisted
-from policyd.records import KEEP, AddressRow, BlockRow, DomainRow, Keep, ListEdit, MailboxRow, Mode, Record, Row
+from policyd.records import KEEP, AddressRow, BlockRow, DomainRow, Keep, ListEdit, MailboxRow, Record, Row, RowMode
 from policyd.store.database import Database, changing, create_database
 from policyd.store.edit import NO_END, Editor, EntryTerms, MailboxTerms
 from policyd.store.queries import Queries
@@ -142,16 +142,18 @@ class Drift(RuleBasedStateMachine):
         self.now += seconds
 
     @rule(
-        name=st.sampled_from(["a.example", "b.example"]), unlisted=st.sampled_from(Unlisted), mode=st.sampled_from(Mode)
+        name=st.sampled_from(["a.example", "b.example"]),
+        unlisted=st.sampled_from(Unlisted),
+        mode=st.sampled_from(RowMode),
     )
-    def manage_a_domain(self, name: str, unlisted: Unlisted, mode: Mode) -> None:
+    def manage_a_domain(self, name: str, unlisted: Unlisted, mode: RowMode) -> None:
         """As `domain add`, `domain set`, or `domain remove` of one without addresses."""
         is_there = any(domain.name == name for domain in self.typed.contents()[0])
-        if mode is Mode.DELETE:
+        if mode is RowMode.DELETE:
             if any(text.endswith(f"@{name}") for _, held in self.typed.contents()[1] for text in held):
                 return
             self.step(DomainRow(name, mode), lambda edit: edit.remove_domain(name))
-        elif mode is Mode.CREATE or (mode is Mode.UPDATE and not is_there):
+        elif mode is RowMode.CREATE or (mode is RowMode.UPDATE and not is_there):
             row = DomainRow(name, mode, unlisted)
             self.step(row, lambda edit: edit.add_domain(Domain(name, unlisted)))
         else:
@@ -160,18 +162,18 @@ class Drift(RuleBasedStateMachine):
     @rule(name=NAMES, addresses=st.lists(ADDRESSES, max_size=3, unique=True))
     def add_a_mailbox(self, name: str, addresses: list[str]) -> None:
         """As `mailbox add`."""
-        row = MailboxRow(name, Mode.CREATE, addresses=ListEdit(add=tuple(addresses)), comment="c")
+        row = MailboxRow(name, RowMode.CREATE, addresses=ListEdit(add=tuple(addresses)), comment="c")
         self.step(row, lambda edit: edit.add_mailbox(name, addresses, "c"))
 
     @rule(name=NAMES)
     def remove_a_mailbox(self, name: str) -> None:
         """As `mailbox remove --yes`."""
-        self.step(MailboxRow(name, Mode.DELETE), lambda edit: edit.remove_mailbox(name))
+        self.step(MailboxRow(name, RowMode.DELETE), lambda edit: edit.remove_mailbox(name))
 
     @rule(name=NAMES)
     def write_a_name_otherwise(self, name: str) -> None:
         """As `mailbox rename`, to the same name in another case."""
-        self.step(MailboxRow(name.upper(), Mode.MODIFY), lambda edit: edit.rename_mailbox(name, name.upper()))
+        self.step(MailboxRow(name.upper(), RowMode.MODIFY), lambda edit: edit.rename_mailbox(name, name.upper()))
 
     @rule(name=NAMES, address=ADDRESSES, removes=st.booleans())
     def edit_addresses(self, name: str, address: str, removes: bool) -> None:
@@ -181,7 +183,7 @@ class Drift(RuleBasedStateMachine):
             return
         change = ListEdit(remove=(address,)) if removes else ListEdit(add=(address,))
         rows: list[Row] = [MailboxRow(self.written(name), addresses=change)]
-        rows += [AddressRow(address, name, Mode.DELETE if removes else Mode.CREATE)]
+        rows += [AddressRow(address, name, RowMode.DELETE if removes else RowMode.CREATE)]
         row = rows[self.now // DAY % 2]
         if removes:
             self.step(row, lambda edit: edit.remove_address(address))
@@ -199,7 +201,9 @@ class Drift(RuleBasedStateMachine):
         """As `mailbox restrict`: what had ended is in force again."""
         until = self.now + after if isinstance(after, int) else after
         clears = KEEP if accepted is None else ListEdit(clear=True, add=tuple(accepted))
-        row = MailboxRow(self.written(name), Mode.MODIFY, receive=receive, accepted=clears, reason=reason, until=until)
+        row = MailboxRow(
+            self.written(name), RowMode.MODIFY, receive=receive, accepted=clears, reason=reason, until=until
+        )
         terms = MailboxTerms(
             receive, None if accepted is None else frozenset(accepted), typed(reason), typed_end(until)
         )
@@ -220,7 +224,7 @@ class Drift(RuleBasedStateMachine):
     def lift(self, name: str) -> None:
         """As `mailbox lift`."""
         if self.receive_of(name) is not Receive.ANYONE:
-            row = MailboxRow(self.written(name), Mode.MODIFY, receive=Receive.ANYONE)
+            row = MailboxRow(self.written(name), RowMode.MODIFY, receive=Receive.ANYONE)
             self.step(row, lambda edit: edit.lift_mailbox(name))
 
     @rule(name=NAMES, pattern=PATTERNS, removes=st.booleans())
@@ -228,7 +232,7 @@ class Drift(RuleBasedStateMachine):
         """As `mailbox accept`, and `mailbox unaccept` of what is accepted."""
         mailbox = next((each for each, _ in self.typed.contents()[1] if each.name == self.written(name)), None)
         change = ListEdit(remove=(pattern,)) if removes else ListEdit(add=(pattern,))
-        row = MailboxRow(self.written(name), Mode.MODIFY, accepted=change)
+        row = MailboxRow(self.written(name), RowMode.MODIFY, accepted=change)
         if not removes:
             self.step(row, lambda edit: edit.accept_senders(name, [pattern]))
         elif mailbox is not None and pattern in mailbox.accepted:
@@ -270,7 +274,7 @@ class Drift(RuleBasedStateMachine):
     @rule(sender=SENDERS, to=st.one_of(st.sampled_from(["outside", "anyone"]), NAMES))
     def unblock(self, sender: str, to: str) -> None:
         """As `sender unblock --to`."""
-        self.step(BlockRow(sender, to, Mode.DELETE), lambda edit: edit.unblock_sender(sender, to))
+        self.step(BlockRow(sender, to, RowMode.DELETE), lambda edit: edit.unblock_sender(sender, to))
 
     @rule(sender=SENDERS, to=st.sampled_from(["outside", "anyone", "Anna"]), pattern=PATTERNS, removes=st.booleans())
     def change_exceptions(self, sender: str, to: str, pattern: str, removes: bool) -> None:

@@ -9,6 +9,7 @@ from policyd.errors import TransferError
 from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients
 from policyd.records import BlockRow, ListEdit, MailboxRow
 from policyd.transfer import address_list
+from policyd.transfer.formats import Into
 from policyd.transfer.text import LINE_LIMIT
 from tests.support.tables_strategies import FixedTables, patterns, tables
 from tests.support.transfer_reading import problem_of, read_all, rows_of, written
@@ -22,7 +23,7 @@ def made_of(address: str, name: str) -> MailboxRow:
 def test_addresses_become_mailboxes():
     """The fastest way to restrict what exists: the addresses, as the other system lists them."""
     text = '# ours\nAlice@Example.com   # the boss\n\n"john doe"@example.com\n"a #b"@example.com#c\n  bob@example.com'
-    assert rows_of(address_list, text.replace("#c", ""), into="mailboxes") == [
+    assert rows_of(address_list, text.replace("#c", ""), into=Into.MAILBOXES) == [
         made_of("alice@example.com", "alice"),
         made_of("john doe@example.com", "john doe"),
         made_of("a #b@example.com", "a #b"),
@@ -32,7 +33,7 @@ def test_addresses_become_mailboxes():
 
 def test_patterns_become_blocked_senders():
     """Block lists go around as plain text."""
-    assert rows_of(address_list, "@Spam.example\n<>\nnews@ # all of them\nJohn Doe\n", into="blocked") == [
+    assert rows_of(address_list, "@Spam.example\n<>\nnews@ # all of them\nJohn Doe\n", into=Into.BLOCKED) == [
         BlockRow("@spam.example"),
         BlockRow("<>"),
         BlockRow("news@"),
@@ -42,21 +43,21 @@ def test_patterns_become_blocked_senders():
 
 def test_hash_inside_a_word_is_its_own():
     """A `#` is a character of local parts; only behind a blank it begins a comment."""
-    assert rows_of(address_list, "a#b@example.com", into="blocked") == [BlockRow("a#b@example.com")]
+    assert rows_of(address_list, "a#b@example.com", into=Into.BLOCKED) == [BlockRow("a#b@example.com")]
 
 
 def test_only_the_marks_of_an_export_are_marks():
     """A comment that begins like one is still a comment."""
     text = "# into: the wild\n@spam.example\n"
-    assert rows_of(address_list, text, into="blocked") == [BlockRow("@spam.example")]
+    assert rows_of(address_list, text, into=Into.BLOCKED) == [BlockRow("@spam.example")]
 
 
 def test_domain_completes_local_parts():
     """Lists of users have no domain."""
-    assert rows_of(address_list, "alice\n", into="mailboxes", domain="example.com") == [
+    assert rows_of(address_list, "alice\n", into=Into.MAILBOXES, domain="example.com") == [
         made_of("alice@example.com", "alice")
     ]
-    assert rows_of(address_list, "alice\n<>\n", into="blocked", domain="example.com") == [
+    assert rows_of(address_list, "alice\n<>\n", into=Into.BLOCKED, domain="example.com") == [
         BlockRow("alice@example.com"),
         BlockRow("<>"),
     ]
@@ -73,7 +74,7 @@ def test_comment_of_an_export_says_what_follows():
     """An export holds mailboxes and blocked senders, whatever --into is given with it."""
     text = "# into: mailboxes\nalice@example.com\n# into: blocked\n@spam.example\n"
     expected = [made_of("alice@example.com", "alice"), BlockRow("@spam.example")]
-    assert rows_of(address_list, text) == rows_of(address_list, text, into="blocked") == expected
+    assert rows_of(address_list, text) == rows_of(address_list, text, into=Into.BLOCKED) == expected
 
 
 @pytest.mark.parametrize(
@@ -86,8 +87,8 @@ def test_comment_of_an_export_says_what_follows():
     ],
 )
 def test_bad_line_says_what_is_wrong(text, message):
-    """Row errors are mended by people who have only the message."""
-    assert message in problem_of(address_list, text, into="mailboxes")[1]
+    """Row errors are corrected by people who have only the message."""
+    assert message in problem_of(address_list, text, into=Into.MAILBOXES)[1]
 
 
 @given(tables())
@@ -95,11 +96,11 @@ def test_export_keeps_who_is_blocked_and_every_address(held):
     """What a list can say, it must say exactly; the rest is counted."""
     text, lost = written(address_list, held)
     mailboxes, blocked = text.removeprefix("# into: mailboxes\n").split("# into: blocked\n", 1)
-    found = [row for each in read_all(address_list, mailboxes, into="mailboxes") for row in each.rows]
+    found = [row for each in read_all(address_list, mailboxes, into=Into.MAILBOXES) for row in each.rows]
     addresses = [address for _, own in held.mailboxes() for address in own]
     assert [row.addresses.add[0] for row in found] == addresses
     assert all(normal_name(row.name) == row.name for row in found)
-    senders = [row.sender for row in rows_of(address_list, blocked, into="blocked")] if blocked else []
+    senders = [row.sender for row in rows_of(address_list, blocked, into=Into.BLOCKED)] if blocked else []
     assert len(senders) == len(held.held_entries) - lost["blocked sender"]
     assert set(senders) <= {entry.sender for entry in held.held_entries}
 
@@ -150,13 +151,13 @@ def test_any_pattern_stands_on_a_line(some):
 _WORDS = ['"', "#", " ", "a", "@", "\\", "\t", "b.c", "<>", "\u00a0", "\x00", "# into: blocked", "\n"]
 
 
-@given(st.lists(st.sampled_from(_WORDS)).map("".join), st.sampled_from(["mailboxes", "blocked"]))
+@given(st.lists(st.sampled_from(_WORDS)).map("".join), st.sampled_from(Into))
 def test_damaged_lists_give_problems_only(text, into):
     """A traceback in the middle of an import tells an administrator nothing."""
     read_all(address_list, text, into=into)
 
 
-@given(st.binary(), st.sampled_from(["mailboxes", "blocked"]))
-def test_any_octets_give_problems(octets, into):
+@given(st.binary(), st.sampled_from(Into))
+def test_any_bytes_give_problems(raw, into):
     """Somebody will import something else."""
-    read_all(address_list, octets, into=into)
+    read_all(address_list, raw, into=into)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from policyd.errors import TransferError
 from policyd.model import Domain, Mailbox, Receive, Unlisted
-from policyd.records import KEEP, BlockRow, DomainRow, ListEdit, MailboxRow, Mode, Notice, Record
+from policyd.records import KEEP, BlockRow, DomainRow, ListEdit, MailboxRow, Notice, Record, RowMode
 from policyd.transfer import csv_table
 from policyd.transfer.formats import ReadOptions
-from policyd.transfer.values import CellError, split_list, typed
+from policyd.transfer.values import CellError, quote_local_part, split_list
 from tests.support.drills import drill
 from tests.support.tables_strategies import FixedTables, patterns, tables
 from tests.support.transfer_reading import problem_of, read_all, rows_of, rows_of_tables, written
@@ -32,7 +32,7 @@ def test_export_reads_as_the_tables_it_was_made_of(held):
 @given(st.lists(patterns))
 def test_list_in_a_cell_holds_any_pattern(some):
     """Local parts may hold blanks, quotes and signs that mean something else in a cell."""
-    assert split_list(" ".join(map(typed, some))) == tuple(map(typed, some))
+    assert split_list(" ".join(map(quote_local_part, some))) == tuple(map(quote_local_part, some))
 
 
 def test_long_export_comes_in_pieces():
@@ -93,7 +93,7 @@ def test_everything_of_a_blocked_sender_can_be_said():
         BlockRow(
             "@spam.example",
             "anyone",
-            Mode.CREATE,
+            RowMode.CREATE,
             ListEdit(True, (), ("friend@", "bob@example.com")),
             "left",
             1798758000,
@@ -136,7 +136,7 @@ def test_dash_empties_and_nothing_keeps():
     """A half-filled spreadsheet must not wipe what it does not mention."""
     text = "name,addresses,receive,accept,reason,until,comment\nalice,-,insiders,-,-,-,\\-\nbob,,,,,,\n"
     assert rows_of(csv_table, text) == [
-        MailboxRow("alice", Mode.UPDATE, ListEdit(True), Receive.INSIDERS, "", None, "-", ListEdit(True)),
+        MailboxRow("alice", RowMode.UPDATE, ListEdit(True), Receive.INSIDERS, "", None, "-", ListEdit(True)),
         MailboxRow("bob"),
     ]
     assert rows_of(csv_table, text)[1].until is KEEP
@@ -185,7 +185,7 @@ def test_times_are_iso_or_seconds(text, seconds):
     ],
 )
 def test_bad_row_says_where_and_what(content, column, message):
-    """Row errors are mended by people who have only the message."""
+    """Row errors are corrected by people who have only the message."""
     found = problem_of(csv_table, content)
     assert found[0] == column
     assert message in found[1]
@@ -251,11 +251,11 @@ def test_damaged_files_give_problems_only(lines, header):
 
 
 @given(st.binary())
-def test_any_octets_give_problems_or_one_clear_line(octets):
+def test_any_bytes_give_problems_or_one_clear_line(raw):
     """Somebody will import a spreadsheet's own format."""
-    read_all(csv_table, b"name,reason\n" + octets)
+    read_all(csv_table, b"name,reason\n" + raw)
     with suppress(TransferError):
-        read_all(csv_table, octets)
+        read_all(csv_table, raw)
 
 
 def test_reading_closes_nothing():

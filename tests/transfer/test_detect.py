@@ -111,7 +111,7 @@ def test_new_format_is_one_file_and_one_line(tmp_path, monkeypatch):
 
 
 @given(st.binary())
-def test_any_octets_are_a_format_or_one_clear_line(octets):
+def test_any_bytes_are_a_format_or_one_clear_line(raw):
     """A traceback would be the first thing a newcomer sees."""
     with suppress(TransferError):
-        assert detect_format(io.BytesIO(octets)) in FORMATS
+        assert detect_format(io.BytesIO(raw)) in FORMATS

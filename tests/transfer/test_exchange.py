@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from policyd.errors import TransferError
 from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients
-from policyd.records import KEEP, BlockRow, ListEdit, MailboxRow, Mode, Notice, Problem, Record
+from policyd.records import KEEP, BlockRow, ListEdit, MailboxRow, Notice, Problem, Record, RowMode
 from policyd.transfer import exchange
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.text import LINE_LIMIT
@@ -31,8 +31,8 @@ SAMPLE = (
 
 
 def read(text: str | bytes, **options) -> list[Record | Notice]:
-    octets = text.encode() if isinstance(text, str) else text
-    return list(exchange.read(io.BytesIO(octets), ReadOptions(**options)))
+    raw = text.encode() if isinstance(text, str) else text
+    return list(exchange.read(io.BytesIO(raw), ReadOptions(**options)))
 
 
 def records(text: str | bytes, **options) -> list[Record]:
@@ -84,7 +84,7 @@ def test_q155414_modify_clears_a_type_and_all_secondary_addresses():
         "Obj-Class,Mode,Directory Name,E-mail Addresses,Secondary-Proxy-Addresses\r\n"
         "Mailbox,Modify,jdoe,~DEL<SMTP:>%~DEL<X400:>,~DEL\r\n"
     )
-    assert [each.rows for each in found] == [jdoe(mode=Mode.MODIFY, addresses=ListEdit(clear=True))]
+    assert [each.rows for each in found] == [jdoe(mode=RowMode.MODIFY, addresses=ListEdit(clear=True))]
     assert found[0].skipped == ("X400",)
 
 
@@ -111,7 +111,7 @@ def test_q176741_del_as_directory_name_is_a_row_error():
 
 
 def test_q188649_a_wrong_field_count_is_event_291_and_the_others_go_on():
-    """The rejected row keeps its text and its line, to be mended and imported again."""
+    """The rejected row keeps its text and its line, to be corrected and imported again."""
     found = records("Obj-Class,Directory Name,X\nMailbox,a\nMailbox,b,\nMailbox,c,,\n")
     assert [each.problems for each in found] == [
         (Problem("has 2 fields, the header has 3", event=291),),
@@ -191,7 +191,7 @@ def test_escapes_in_a_list_of_values():
 
 @pytest.mark.parametrize(
     ("text", "mode"),
-    [("Create", Mode.CREATE), ("modify", Mode.MODIFY), ("UPDATE", Mode.UPDATE), ("", Mode.UPDATE)],
+    [("Create", RowMode.CREATE), ("modify", RowMode.MODIFY), ("UPDATE", RowMode.UPDATE), ("", RowMode.UPDATE)],
 )
 def test_modes_are_read_in_any_case(text, mode):
     """An empty Mode is Update: made if missing, else changed."""
@@ -207,8 +207,8 @@ def test_only_the_name_that_is_used_can_not_be_del():
 
 def test_delete_needs_only_the_name():
     """What else stands in the row of a deleted mailbox is of no consequence."""
-    assert row("Mailbox,Delete,jdoe,nonsense").rows == jdoe(mode=Mode.DELETE)
-    assert row("dl,Delete,jdoe").rows == jdoe(mode=Mode.DELETE)
+    assert row("Mailbox,Delete,jdoe,nonsense").rows == jdoe(mode=RowMode.DELETE)
+    assert row("dl,Delete,jdoe").rows == jdoe(mode=RowMode.DELETE)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ MALFORMED = "has a ~DEL that is neither alone nor followed by a value in <>"
     ],
 )
 def test_a_proxy_that_is_none_names_its_column(cells, column, message):
-    """The row is rejected whole, and mended from the message alone."""
+    """The row is rejected whole, and corrected from the message alone."""
     assert problem(f"Mailbox,,jdoe,{cells}") == Problem(message, column)
 
 
@@ -419,8 +419,8 @@ def test_names_are_taken_off_a_connectors_reject_list():
     """Each is a blocked sender of its own."""
     found = row("Connector,,IMS,,,~DEL,,~DEL<Ann>%~DEL</o=x/cn=Bob>")
     assert found.rows == (
-        BlockRow("Ann", to="outside", mode=Mode.DELETE),
-        BlockRow("Bob", to="outside", mode=Mode.DELETE),
+        BlockRow("Ann", to="outside", mode=RowMode.DELETE),
+        BlockRow("Bob", to="outside", mode=RowMode.DELETE),
     )
 
 
@@ -464,7 +464,7 @@ def test_of_the_same_column_twice_the_first_counts():
 
 
 @pytest.mark.parametrize(
-    ("octets", "message"),
+    ("raw", "message"),
     [
         (b"", "the file is empty; an Exchange directory file begins with a header, Obj-Class first"),
         (b"\n\r\n", "the file is empty; an Exchange directory file begins with a header, Obj-Class first"),
@@ -480,10 +480,10 @@ def test_of_the_same_column_twice_the_first_counts():
         (b"x" * 2 * LINE_LIMIT, f"line 1: the header has more than {LINE_LIMIT} characters"),
     ],
 )
-def test_a_file_that_is_no_directory_file_is_one_clear_error(octets, message):
+def test_a_file_that_is_no_directory_file_is_one_clear_error(raw, message):
     """Not a thousand row errors."""
     with pytest.raises(TransferError) as raised:
-        read(octets)
+        read(raw)
     assert str(raised.value) == message
     assert raised.value.exit_status == 65
 
@@ -513,22 +513,22 @@ def test_line_ends_may_be_mixed():
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "raw",
     [
         pytest.param(b"a\0b", id="a NUL"),
-        pytest.param(b"M\x81ller", id="an octet that Windows-1252 does not have"),
+        pytest.param(b"M\x81ller", id="a byte that Windows-1252 does not have"),
     ],
 )
-def test_damaged_names_are_problems(octets):
+def test_damaged_names_are_problems(raw):
     """A wrong name would be a new mailbox; what can't be read is never stored."""
-    found = records(b"Obj-Class,Directory Name\nMailbox," + octets + b"\nMailbox,good\n")
+    found = records(b"Obj-Class,Directory Name\nMailbox," + raw + b"\nMailbox,good\n")
     assert [each.problems[0].column if each.problems else "" for each in found] == ["Directory Name", ""]
 
 
 def test_utf_16_cut_in_the_middle_of_a_character_is_a_problem():
     """A transfer that broke off."""
-    octets = "Obj-Class,Directory Name\nMailbox,a\nMailbox,b".encode("utf-16")[:-1]
-    assert [bool(each.problems) for each in records(octets)] == [False, True]
+    raw = "Obj-Class,Directory Name\nMailbox,a\nMailbox,b".encode("utf-16")[:-1]
+    assert [bool(each.problems) for each in records(raw)] == [False, True]
 
 
 def test_damage_in_columns_that_arent_read_costs_nothing():
@@ -540,8 +540,8 @@ def test_damage_in_columns_that_arent_read_costs_nothing():
 def test_a_cut_quote_and_a_long_line_cost_their_rows():
     """The rows before and after are read."""
     long = b'Mailbox,"' + b"x" * 50 * LINE_LIMIT
-    octets = b'Obj-Class,Directory Name\nMailbox,a\nMailbox,"b\nMailbox,c\n' + long + b"\nMailbox,d\n"
-    found = records(octets)
+    raw = b'Obj-Class,Directory Name\nMailbox,a\nMailbox,"b\nMailbox,c\n' + long + b"\nMailbox,d\n"
+    found = records(raw)
     assert [each.problems[0].message[:12] if each.problems else "" for each in found] == [
         "",
         'has a " that',
@@ -578,19 +578,19 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES, max_size=60), st.sampled_from(["", FULL + "\n"]), st.sampled_from(["utf-8", "utf-16"]))
 def test_no_text_raises_but_a_transfer_error(pieces, header, encoding):
     """Whatever an administrator hands over, the answer is problems or one line."""
-    octets = (header + "".join(pieces)).encode(encoding, "surrogatepass")
+    raw = (header + "".join(pieces)).encode(encoding, "surrogatepass")
     try:
-        found = records(octets)
+        found = records(raw)
     except TransferError:
         return
     assert all(not (each.rows and each.problems) for each in found)
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"", FULL.encode() + b"\n", b"\xff\xfe", b"\xef\xbb\xbf"]))
-def test_no_octets_raise_but_a_transfer_error(octets, start):
+def test_no_bytes_raise_but_a_transfer_error(raw, start):
     """Not every file that is called .csv is one."""
     try:
-        read(start + octets)
+        read(start + raw)
     except TransferError:
         return
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyd.model import Mailbox, Receive, Unlisted
-from policyd.records import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, Mode
+from policyd.records import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, RowMode
 from policyd.transfer import jsonl
 from policyd.transfer.text import LINE_LIMIT
 from tests.support.tables_strategies import FixedTables, tables
@@ -46,7 +46,7 @@ def test_lines_are_what_list_shows():
             ' "comment": "", "addresses": ["A@Example.com"]}',
             MailboxRow(
                 "Alice",
-                Mode.UPDATE,
+                RowMode.UPDATE,
                 ListEdit(True, (), ("a@example.com",)),
                 Receive.NOBODY,
                 "gone",
@@ -59,7 +59,7 @@ def test_lines_are_what_list_shows():
         pytest.param(
             '{"id": 1, "sender": "alice", "to": "outside", "except": [], "reason": "", "until": 1798758000,'
             ' "comment": "", "created_at": 1700000000, "created_by": "root"}',
-            BlockRow("alice", "outside", Mode.UPDATE, ListEdit(True), "", 1798758000, "", 1700000000, "root"),
+            BlockRow("alice", "outside", RowMode.UPDATE, ListEdit(True), "", 1798758000, "", 1700000000, "root"),
             id="policyd sender list --json",
         ),
         pytest.param(
@@ -74,7 +74,7 @@ def test_lines_are_what_list_shows():
         ),
         pytest.param('{"name": "alice"}', MailboxRow("alice"), id="what is missing stays as it is"),
         pytest.param(
-            '{"kind": "mailbox", "mode": "delete", "name": "alice"}', MailboxRow("alice", Mode.DELETE), id="mode"
+            '{"kind": "mailbox", "mode": "delete", "name": "alice"}', MailboxRow("alice", RowMode.DELETE), id="mode"
         ),
         pytest.param(
             '{"name": "alice", "reason": null, "addresses": null, "until": "2026-12-31T23:00:00Z"}',
@@ -136,14 +136,14 @@ _NESTED = "[" * 100_000
     ],
 )
 def test_bad_line_says_where_and_what(text, column, message):
-    """Row errors are mended by people who have only the message."""
+    """Row errors are corrected by people who have only the message."""
     found = problem_of(jsonl, text)
     assert found[0] == column
     assert message in found[1]
 
 
 def test_good_lines_go_on_after_a_bad_one():
-    """One broken line among 100 000 must cost one object; its text is kept to be mended."""
+    """One broken line among 100 000 must cost one object; its text is kept to be corrected."""
     bad, good = read_all(jsonl, '{"name": }\n\n  \n{"name": "alice"}\n')
     assert (bad.line, bad.source, bad.rows) == (1, '{"name": }', ())
     assert (good.line, good.source, good.rows) == (4, '{"name": "alice"}', (MailboxRow("alice"),))
@@ -169,6 +169,6 @@ def test_any_object_gives_a_row_or_problems(said):
 
 
 @given(st.binary())
-def test_any_octets_give_problems(octets):
+def test_any_bytes_give_problems(raw):
     """Somebody will import something else."""
-    read_all(jsonl, octets)
+    read_all(jsonl, raw)

@@ -84,10 +84,10 @@ def directory(tmp_path_factory) -> Iterator[Directory]:
         yield running
 
 
-def rows_of(octets: bytes) -> dict[str, MailboxRow]:
+def rows_of(raw: bytes) -> dict[str, MailboxRow]:
     """The mailboxes in an export that is wholly good."""
     found = {}
-    for record in ldif.read(io.BytesIO(octets), ReadOptions()):
+    for record in ldif.read(io.BytesIO(raw), ReadOptions()):
         assert isinstance(record, Record)
         assert record.problems == ()
         for row in record.rows:
@@ -278,10 +278,10 @@ def daemon(tmp_path) -> Iterator[Daemon]:
         yield made
 
 
-def run_import(daemon: Daemon, octets: bytes, *words: str | Path) -> str:
+def run_import(daemon: Daemon, raw: bytes, *words: str | Path) -> str:
     """What `policyd import`, as a process of its own, says of an export; it must take every record."""
     file = daemon.folder / "people.ldif"
-    file.write_bytes(octets)
+    file.write_bytes(raw)
     done = subprocess.run(
         daemon.arguments("import", file, *words),
         capture_output=True,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from policyd.address import fold, normal_name
 from policyd.errors import AddressError, TransferError
 from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted
-from policyd.records import KEEP, ListEdit, MailboxRow, Mode, Notice, Problem, Record
+from policyd.records import KEEP, ListEdit, MailboxRow, Notice, Problem, Record, RowMode
 from policyd.transfer import ldif
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.ldif import entries, people
@@ -27,8 +27,8 @@ BOB = "dn: uid=bob,ou=people\nuid: bob\nmail: bob@example.test\n"
 
 
 def read(text: str | bytes, **options) -> list[Record | Notice]:
-    octets = text.encode() if isinstance(text, str) else text
-    return list(ldif.read(io.BytesIO(octets), ReadOptions(**options)))
+    raw = text.encode() if isinstance(text, str) else text
+    return list(ldif.read(io.BytesIO(raw), ReadOptions(**options)))
 
 
 def records(text: str | bytes, **options) -> list[Record]:
@@ -243,7 +243,7 @@ def test_sender_who_is_not_in_the_file_is_a_problem(attribute, name, message):
 
 def changed(change: str) -> MailboxRow:
     found = rows(f"dn: cn=Alice,ou=people\nchangetype: modify\n{change}\n\n{BOB}")[0]
-    assert (found.name, found.mode) == ("Alice", Mode.MODIFY)
+    assert (found.name, found.mode) == ("Alice", RowMode.MODIFY)
     return found
 
 
@@ -275,7 +275,7 @@ def changed(change: str) -> MailboxRow:
     ],
 )
 def test_modify_changes_the_addresses(change, addresses):
-    assert changed(change) == MailboxRow("Alice", Mode.MODIFY, addresses=addresses)
+    assert changed(change) == MailboxRow("Alice", RowMode.MODIFY, addresses=addresses)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_modify_changes_the_addresses(change, addresses):
     ],
 )
 def test_modify_changes_who_may_send(change, receive, accepted):
-    assert changed(change) == MailboxRow("Alice", Mode.MODIFY, receive=receive, accepted=accepted)
+    assert changed(change) == MailboxRow("Alice", RowMode.MODIFY, receive=receive, accepted=accepted)
 
 
 def test_modify_changes_who_may_not_send():
@@ -304,7 +304,7 @@ def test_modify_changes_who_may_not_send():
 
 def test_change_records_are_named_by_the_dn():
     assert rows("dn: CN=Alice\\, A,OU=x\ncontrol: 1.2.3 true\nchangetype: delete\n") == [
-        MailboxRow("Alice, A", Mode.DELETE)
+        MailboxRow("Alice, A", RowMode.DELETE)
     ]
 
 
@@ -408,7 +408,7 @@ def test_broken_record_spoils_no_other(text, problem):
     assert found[1].rows == (MailboxRow("bob", addresses=holds("bob@example.test")),)
 
 
-def test_octets_that_are_not_utf_8_are_a_problem_of_their_record():
+def test_bytes_that_are_not_utf_8_are_a_problem_of_their_record():
     found = records(b"dn: cn=x\ncn: M\xfcller\nmail: a@x.test\n\n" + "dn: cn=y\ncn: Jürgen\nmail: b@x.test\n".encode())
     assert found[0].problems == (Problem("line 2: cn is not UTF-8", "cn"),)
     assert [row.name for row in found[1].rows if isinstance(row, MailboxRow)] == ["Jürgen"]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted
 from policyd.records import KEEP, AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow
 from policyd.transfer import postfix
+from policyd.transfer.formats import Into
 from policyd.transfer.text import LINE_LIMIT
 from tests.support.tables_strategies import FixedTables, tables
 from tests.support.transfer_reading import problem_of, read_all, rows_of, written
@@ -55,14 +56,14 @@ def test_dotted_keys_show_that_domains_stand_alone():
 
 def test_map_of_recipients_makes_closed_mailboxes():
     """check_recipient_access with REJECT is what `receive = nobody` is."""
-    (row,) = rows_of(postfix, "list@example.com REJECT internal list", into="mailboxes")
+    (row,) = rows_of(postfix, "list@example.com REJECT internal list", into=Into.MAILBOXES)
     assert row == made_of("list@example.com", receive=Receive.NOBODY, reason="internal list")
 
 
 @pytest.mark.parametrize("key", ["example.com", "a@", "<>", "@example.com"])
 def test_map_of_recipients_holds_addresses_only(key):
     """A mailbox can't be a whole domain."""
-    assert "is not one recipient" in problem_of(postfix, f"{key} REJECT", into="mailboxes")[1]
+    assert "is not one recipient" in problem_of(postfix, f"{key} REJECT", into=Into.MAILBOXES)[1]
 
 
 @pytest.mark.parametrize(
@@ -174,13 +175,13 @@ def test_what_is_let_through_anyway_is_skipped(text):
 
 def test_map_of_recipients_may_have_exceptions():
     """There each address is a mailbox of its own."""
-    first, second = read_all(postfix, "x@example.com OK\nx@ REJECT", into="mailboxes")
+    first, second = read_all(postfix, "x@example.com OK\nx@ REJECT", into=Into.MAILBOXES)
     assert (first.skipped, first.problems) == (("ok",), ())
     assert second.problems
 
 
 def test_entries_keep_their_place_and_text():
-    """The rejected ones are written out to be mended."""
+    """The rejected ones are written out to be corrected."""
     bad, good = read_all(postfix, "# x\n\na@b.c b,\n  c\n# y\nd@b.c REJECT\n")
     assert (bad.line, bad.source) == (3, "a@b.c b,\n  c")
     assert (good.line, good.rows) == (6, tuple(blocked("d@b.c")))
@@ -329,10 +330,10 @@ _WORDS = ["a@b.c", "b.c", "REJECT", "OK", "x", " ", "\t", "\n", "#", '"', "<>", 
 def test_damaged_maps_give_problems_only(text):
     """A traceback in the middle of an import tells an administrator nothing."""
     read_all(postfix, text)
-    read_all(postfix, text, into="mailboxes", domain="example.com")
+    read_all(postfix, text, into=Into.MAILBOXES, domain="example.com")
 
 
 @given(st.binary())
-def test_any_octets_give_problems(octets):
+def test_any_bytes_give_problems(raw):
     """Somebody will import the map that postmap made."""
-    read_all(postfix, octets)
+    read_all(postfix, raw)

@@ -1,4 +1,4 @@
-"""What a cell of an Exchange directory file says: several values in one, `~DEL`, proxies and distinguished names."""
+"""Reads the cells of an Exchange directory file: several values in one, `~DEL`, proxies, distinguished names."""
 
 import re
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from policyd.address import parse_address
-from policyd.transfer.values import CellError, completed, typed
+from policyd.transfer.values import CellError, completed, quote_local_part
 
 _TYPE_LIMIT = 8  # characters of a proxy's type
 _DELETE = "~del"
@@ -23,7 +23,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one cell says of a list. `is_given` tells plain values, even where they stand for nobody."""
+    """What one cell says of a list. `is_given`: there were plain values, even if they stand for nobody."""
 
     add: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ def read_proxies(cell: Cell, domain: str) -> tuple[Part, tuple[str, ...]]:
 
 def show_proxy(address: str) -> str:
     """An address as a proxy."""
-    return f"SMTP:{typed(address)}"
+    return f"SMTP:{quote_local_part(address)}"
 
 
 def common_name(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The header of an Exchange directory file: which column holds what, under all the names a column goes by."""
+"""Reads the header of an Exchange directory file: which column holds what, under all the names that one can have."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ _COLUMNS = {
     "dl mem reject perms": Column.REJECT_DL,
     "members": Column.MEMBERS,
 }
-# What every Exchange file has and policyd has no use for: not worth a word.
+# What every Exchange file has and policyd has no use for: ignored without a notice.
 _UNUSED = frozenset(
     {
         "first name",
@@ -81,7 +81,7 @@ class Header:
 
 
 def read_header(cells: Sequence[str], separator: str) -> tuple[Header, tuple[str, ...]]:
-    """The header that *cells* are, and what is to be told of it: columns that are there twice or unknown.
+    """The header that *cells* are, and notices about it: columns that are there twice or unknown.
 
     Raises TransferError where they are no header of such a file.
     """

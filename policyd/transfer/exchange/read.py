@@ -13,7 +13,7 @@ from typing import BinaryIO, TypeVar
 from policyd.address import fold, normal_name
 from policyd.errors import AddressError, TransferError
 from policyd.model import Receive
-from policyd.records import KEEP, BlockRow, Keep, ListEdit, MailboxRow, Mode, Notice, Problem, Record, Row
+from policyd.records import KEEP, BlockRow, Keep, ListEdit, MailboxRow, Notice, Problem, Record, Row, RowMode
 from policyd.transfer.delimited import Fields, read_records
 from policyd.transfer.exchange.cells import Cell, Part, common_name, is_delete, read_cell, read_proxies, unescape
 from policyd.transfer.exchange.header import NAMING, Column, Header, read_header
@@ -38,7 +38,7 @@ _LISTS = frozenset(
         Column.REJECT_DL,
     }
 )
-_MODES = ", ".join(mode.value.capitalize() for mode in Mode)
+_MODES = ", ".join(mode.value.capitalize() for mode in RowMode)
 
 
 def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
@@ -48,7 +48,7 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
 
     - The two proxy columns are one list of addresses, so are each list of senders and its `… DL` column. Plain
       values in the first of two columns replace the list (with `is_append`: add to it); in the second alone they
-      only add, and clearing the second alone is a problem, because what the first one holds isn't told apart.
+      only add, and clearing the second alone is a problem, because nobody knows which of the values stand in the first.
     - Plain values in a mailbox's Accept list restrict it to them (`receive = nobody`), `~DEL` lifts that.
     - A connector's Reject list adds its names to the senders blocked to the outside; `~DEL<name>` removes one. Its
       Accept list would block everybody else: a problem, for leaving it out would open what was closed.
@@ -76,12 +76,12 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
     reading = Reading(header, options, _find_members(stream, encoding, options, header))
 
     # Then each row is read, but for those that repeat the header and those without text.
-    told: set[str] = set()
+    reported: set[str] = set()
     for fields in _read_fields(stream, encoding, options):
         if fields.problem or (fields.cells != first.cells and any(map(str.strip, fields.cells))):
             yield _read_record(fields, reading)
-            yield from (Notice(fields.line, notice) for notice in sorted(reading.notices - told))
-            told |= reading.notices
+            yield from (Notice(fields.line, notice) for notice in sorted(reading.notices - reported))
+            reported |= reading.notices
 
 
 def recognize(sample: Sample) -> Evidence:
@@ -146,9 +146,12 @@ class ObjectRow:
 
     def mailbox(self) -> MailboxRow:
         """What the row says of a mailbox; of no use where there are problems."""
+        # A row that deletes says nothing else.
         name, mode = self.name(), self.mode()
-        if mode is Mode.DELETE:
+        if mode is RowMode.DELETE:
             return MailboxRow(name, mode)
+
+        # Each list is in two columns. A list of accepted senders is a restriction, and clearing it lifts that.
         addresses, _ = self._list(Column.PROXIES, Column.SECONDARY_PROXIES, self._proxies)
         accepted, is_restricted = self._list(Column.ACCEPT, Column.ACCEPT_DL, self.senders)
         rejected, _ = self._list(Column.REJECT, Column.REJECT_DL, self.senders)
@@ -179,14 +182,14 @@ class ObjectRow:
         if column is not None and is_delete(self.said[column]):
             self.complain(column, "is ~DEL; a name can't be removed. To delete the object, use the Mode Delete")
 
-    def mode(self) -> Mode:
+    def mode(self) -> RowMode:
         """What the row wants of its object."""
         text = self._text(Column.MODE)
         try:
-            return Mode(text.lower()) if text else Mode.UPDATE
+            return RowMode(text.lower()) if text else RowMode.UPDATE
         except ValueError:
             self.complain(Column.MODE, f"is {text[:100]!a}, none of {_MODES}")
-            return Mode.UPDATE
+            return RowMode.UPDATE
 
     def senders(self, column: Column) -> Part:
         """What a list of senders says: names of mailboxes, those of a dl in place of its own."""
@@ -201,7 +204,7 @@ class ObjectRow:
     def members(self) -> dict[str, tuple[str, ...]]:
         """The members of a dl by its folded name; nothing where the row does not say them."""
         text = self._text(Column.MEMBERS)
-        if not text or self.mode() is Mode.DELETE:
+        if not text or self.mode() is RowMode.DELETE:
             return {}
         cell = self._try(Column.MEMBERS, lambda: self._cell(Column.MEMBERS), Cell())
         if cell.removed or cell.is_cleared:
@@ -224,13 +227,18 @@ class ObjectRow:
 
     def _list(self, first: Column, second: Column, read: Callable[[Column], Part]) -> tuple[ListEdit | Keep, bool]:
         """What two columns say of the one list that they are here, and whether they give values for it."""
+        # A row without both columns, or with nothing in them, leaves the list as it is.
         if first not in self.said and second not in self.said:
             return KEEP, False
         main, other = read(first), read(second)
         if main == _NOTHING and other == _NOTHING:
             return KEEP, False
+
+        # In a file that has only the second column, that stands for the list.
         if first not in self.reading.header.places:
             main, other = other, _NOTHING
+
+        # Plain values in the first column replace the list; the second only adds to it and takes away.
         is_append = self.reading.options.is_append
         clear = main.is_cleared or (main.is_given and not is_append)
         if not clear and other.is_cleared:
@@ -291,12 +299,15 @@ class ObjectRow:
 
 
 def _read_record(fields: Fields, reading: Reading) -> Record:
+    # A line that can't be split into the header's columns.
     if fields.problem:
         return Record(fields.line, fields.source, problems=(Problem(fields.problem),))
     width = len(reading.header.names)
     if len(fields.cells) != width:
         problem = Problem(f"has {len(fields.cells)} fields, the header has {width}", event=_EVENT_FIELDS)
         return Record(fields.line, fields.source, problems=(problem,))
+
+    # All that is wrong with it is collected while it is read; then nothing of it is imported.
     row = ObjectRow(reading, reading.header.read(fields.cells))
     rows = _read_object(row, _object_class(fields))
     if row.problems:
@@ -311,7 +322,7 @@ def _read_object(row: ObjectRow, object_class: str) -> tuple[Row, ...]:
         case "dl":
             row.name()
             row.members()
-            if row.says_only_members() and row.mode() is not Mode.DELETE:
+            if row.says_only_members() and row.mode() is not RowMode.DELETE:
                 row.skipped.append("dl")
                 return ()
             return (row.mailbox(),)
@@ -327,7 +338,7 @@ def _read_object(row: ObjectRow, object_class: str) -> tuple[Row, ...]:
 
 def _read_connector(row: ObjectRow, object_class: str) -> tuple[Row, ...]:
     row.check_name()
-    if row.mode() is Mode.DELETE:
+    if row.mode() is RowMode.DELETE:
         row.complain(Column.MODE, "can't delete a connector here; take names off its Reject list with ~DEL<name>")
     for column in (Column.ACCEPT, Column.ACCEPT_DL):
         part = row.senders(column)
@@ -340,7 +351,7 @@ def _read_connector(row: ObjectRow, object_class: str) -> tuple[Row, ...]:
         part = row.senders(column)
         if part.is_cleared:
             row.complain(column, "is a connector's, and can't be cleared as a whole; name each with ~DEL<name>")
-        rows += [BlockRow(sender, to="outside", mode=Mode.DELETE) for sender in part.remove]
+        rows += [BlockRow(sender, to="outside", mode=RowMode.DELETE) for sender in part.remove]
         rows += [BlockRow(sender, to="outside") for sender in part.add]
     if not rows:
         row.skipped.append(object_class if _CLASS.fullmatch(object_class) else "other objects")

@@ -1,4 +1,4 @@
-"""LDIF as text: bytes -> entries and changes, each with what is broken in it. Source: RFC 2849.
+"""Parses LDIF: bytes -> entries and changes, each with what is broken in it. Source: RFC 2849.
 
 The file is cut into records first, so that a broken one spoils no other, problems have line numbers, and photographs
 are never held. Only the lines that matter are unfolded and decoded; a URL is never opened.

@@ -1,4 +1,4 @@
-"""Distinguished names: taken apart, compared, and written. Source: RFC 4514; the quoted form is RFC 2253's."""
+"""Parses, compares and writes distinguished names. Source: RFC 4514; the quoted form is RFC 2253's."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""Who an entry of a directory is: its mailbox's name, its addresses, and whom a distinguished name stands for."""
+"""Finds out who an entry of a directory is: its mailbox's name, its addresses, whom a distinguished name means."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +14,7 @@ from policyd.transfer.ldif.entries import ACCEPTED, MEMBERS, NAMES, REJECTED, Bl
 from policyd.transfer.ldif.names import Name, name_key, parse_name
 
 _GROUPS = frozenset({"group", "groupofnames", "groupofuniquenames", "groupofmembers"})
-_TYPED = re.compile(r"([A-Za-z0-9]{1,16}):\s*(.*)", re.DOTALL)
+_PROXY = re.compile(r"([A-Za-z0-9]{1,16}):\s*(.*)", re.DOTALL)
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,39}")
 _PEOPLE_LIMIT = 500_000  # names that restrictions and their groups may mention: some 100 MB
 _NESTING_LIMIT = 16  # groups in groups; each level reads the file once more
@@ -46,8 +46,10 @@ def read_addresses(mail: Iterable[str], proxies: Iterable[str], options: ReadOpt
     skipped, problems = [], []
     texts = [("mail", "", text) for text in mail]
     for text in proxies:
-        typed = _TYPED.fullmatch(text)
-        texts.append(("proxyAddresses", typed[1] if typed else "", typed[2] if typed else text))
+        proxy = _PROXY.fullmatch(text)
+        texts.append(("proxyAddresses", proxy[1] if proxy else "", proxy[2] if proxy else text))
+
+    # Only SMTP addresses count; in capitals, the type marks the primary one.
     for column, kind, text in texts:
         if kind.upper() not in ("", "SMTP"):
             skipped.append(kind.upper())
@@ -149,7 +151,7 @@ class People:
             else:
                 self.groups[key] = ()
         except AddressError:
-            return  # whoever mentions it is told that it is not there
+            return  # a record that mentions it has the problem that it is not there
 
 
 def find_people(stream: BinaryIO, options: ReadOptions) -> People:
@@ -196,7 +198,7 @@ def _good_entries(stream: BinaryIO, is_wanted: Callable[[Block], bool]) -> Itera
 
 
 def _mentioned(entry: Entry) -> Iterator[bytes]:
-    """The keys of the names in an entry's restrictions; what is no name is told later, by its record."""
+    """The keys of the names in an entry's restrictions; what is no name is a problem of its record, found later."""
     texts = [text for attribute in ACCEPTED + REJECTED for text in entry.values.get(attribute, ())]
     texts += [text for edit in entry.edits if edit.attribute in ACCEPTED + REJECTED for text in edit.values]
     for text in texts:

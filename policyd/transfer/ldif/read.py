@@ -12,7 +12,7 @@ from typing import BinaryIO, assert_never
 
 from policyd.errors import AddressError
 from policyd.model import Receive
-from policyd.records import KEEP, Keep, ListEdit, MailboxRow, Mode, Notice, Problem, Record
+from policyd.records import KEEP, Keep, ListEdit, MailboxRow, Notice, Problem, Record, RowMode
 from policyd.transfer.formats import Evidence, ReadOptions, Sample
 from policyd.transfer.ldif.entries import ACCEPTED, NAMES, REJECTED, Edit, Entry, Operation, read_entries
 from policyd.transfer.ldif.people import (
@@ -48,6 +48,8 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
     """
     # Restrictions name entries that may come later: whom they name is found first.
     people = find_people(stream, options)
+
+    # Then each entry is read.
     for entry in read_entries(stream):
         yield entry if isinstance(entry, Notice) else _read_entry(entry, people, options)
 
@@ -61,7 +63,7 @@ def recognize(sample: Sample) -> Evidence:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What an entry is read with, and what is to be told of it."""
+    """What an entry is read with, and the problems that were found and the values that were skipped."""
 
     people: People
     options: ReadOptions
@@ -86,6 +88,7 @@ class _Reading:
 
 
 def _read_entry(entry: Entry, people: People, options: ReadOptions) -> Record:
+    # A broken entry is not read; a good one may turn out to be wrong.
     reading = _Reading(people, options, list(entry.problems))
     row = None
     if not entry.problems:
@@ -93,6 +96,8 @@ def _read_entry(entry: Entry, people: People, options: ReadOptions) -> Record:
             row = _read_row(entry, reading)
         except AddressError as error:
             reading.problems.append(Problem(str(error)))
+
+    # With a problem, nothing of it is imported.
     is_good = row and not reading.problems
     rows = (row,) if row and is_good else ()
     return Record(entry.line, entry.source, rows, tuple(reading.problems), tuple(reading.skipped))
@@ -100,8 +105,11 @@ def _read_entry(entry: Entry, people: People, options: ReadOptions) -> Record:
 
 def _read_row(entry: Entry, reading: _Reading) -> MailboxRow | None:
     """What a record says of a mailbox, if it is about one. Raises AddressError where there is no name to give it."""
+    # An entry as it is, or an addition.
     if entry.change in ("", "add"):
         return _read_content(entry, reading)
+
+    # A change, of which only the entry's dn says what it is about.
     if entry.change not in ("modify", "delete"):
         raise AddressError(
             f"changetype: {entry.change[:40]!a} can't be imported; to rename a mailbox: policyd mailbox rename"
@@ -110,7 +118,7 @@ def _read_row(entry: Entry, reading: _Reading) -> MailboxRow | None:
         reading.skipped.append(entry.name[0][0])
         return None
     if entry.change == "delete":
-        return MailboxRow(name_in(entry.name), Mode.DELETE)
+        return MailboxRow(name_in(entry.name), RowMode.DELETE)
     if not entry.edits:
         reading.skipped.append("modify")
         return None
@@ -122,12 +130,15 @@ def _read_content(entry: Entry, reading: _Reading) -> MailboxRow | None:
 
     So is an added one: an export of ldifde says changetype: add of each, and can be imported again.
     """
+    # Only an entry with addresses, or that had some, is a mailbox.
     addresses = entry_addresses(entry.values, reading.options)
     reading.problems.extend(addresses.problems)
     if not is_mailbox(entry.values, addresses) and not addresses.problems:
         reading.skipped.append(kind_of(entry.values))
         return None
     reading.skipped.extend(addresses.skipped)
+
+    # Who may send to it, as two attributes say together.
     accepted = _read_senders(entry, ACCEPTED, reading)
     must_sign_in = reading.must_sign_in(entry.values.get(_SIGN_IN, []))
     is_said = any(attribute in entry.values for attribute in _ADDRESSES)
@@ -165,7 +176,7 @@ def _read_modify(entry: Entry, reading: _Reading) -> MailboxRow:
     receive = _edited_receive(entry.edits, accepted, reading)
     return MailboxRow(
         name_in(entry.name),
-        Mode.MODIFY,
+        RowMode.MODIFY,
         addresses=_edit_addresses(entry.edits, reading),
         receive=receive,
         accepted=accepted,
@@ -175,11 +186,14 @@ def _read_modify(entry: Entry, reading: _Reading) -> MailboxRow:
 
 def _edited_receive(edits: tuple[Edit, ...], accepted: ListEdit | Keep, reading: _Reading) -> Receive | Keep:
     """Who may send after the changes, KEEP if that stays as it is."""
+    # The last edit of the attribute counts.
     must_sign_in = None
     for edit in edits:
         if edit.attribute == _SIGN_IN:
             said = reading.must_sign_in(list(edit.values))
             must_sign_in = bool(said) and edit.operation is not Operation.DELETE
+
+    # Without its list, a restriction to some senders says nothing about who may send now.
     if must_sign_in is None and isinstance(accepted, ListEdit) and accepted.clear and not accepted.add:
         message = "the last restriction to some senders goes: say with msExchRequireAuthToSendTo who may send now"
         reading.problems.append(Problem(message, _SPELLED["authorig"]))
@@ -197,6 +211,7 @@ def _edit_senders(edits: tuple[Edit, ...], attributes: tuple[str, ...], reading:
 
 
 def _edit_addresses(edits: tuple[Edit, ...], reading: _Reading) -> ListEdit | Keep:
+    # Each edit of one of the two attributes, with the addresses in it.
     parts, has_primary = [], False
     for edit in edits:
         if edit.attribute in _ADDRESSES:
@@ -206,6 +221,8 @@ def _edit_addresses(edits: tuple[Edit, ...], reading: _Reading) -> ListEdit | Ke
             reading.skipped.extend(found.skipped)
             has_primary |= bool(found.primary)
             parts.append((edit, found.all))
+
+    # The attribute with the primary address comes first: the first address of a list is the primary one.
     order = reversed(_ADDRESSES) if has_primary else _ADDRESSES
     return _combine([_apply([part for part in parts if part[0].attribute == one]) for one in order])
 

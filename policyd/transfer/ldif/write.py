@@ -91,17 +91,17 @@ def _mailbox(mailbox: Mailbox, addresses: tuple[str, ...], rejected: list[str], 
     yield _entry(name, values)
     below = {*(accepted if is_restricted else ()), *filter(is_pattern, rejected)}
     for address in sorted(below):
-        contact = {"objectClass": ["contact"], "cn": [address], "targetAddress": [f"SMTP:{_typed(address)}"]}
+        contact = {"objectClass": ["contact"], "cn": [address], "targetAddress": [f"SMTP:{_quote_local_part(address)}"]}
         yield _entry(_sender_name(address, name), contact)
 
 
 def _addresses(addresses: tuple[str, ...]) -> _Values:
     """The attributes that hold *addresses*, in their order. `mail` is ASCII only. Source: RFC 4524 §2.16."""
-    typed = [_typed(address) for address in addresses]
-    if all(map(str.isascii, typed)):
-        return {"mail": typed}
-    proxies = [f"{'smtp' if number else 'SMTP'}:{address}" for number, address in enumerate(typed)]
-    return {"mail": typed[:1] if typed[0].isascii() else [], "proxyAddresses": proxies}
+    quoted = [_quote_local_part(address) for address in addresses]
+    if all(map(str.isascii, quoted)):
+        return {"mail": quoted}
+    proxies = [f"{'smtp' if number else 'SMTP'}:{address}" for number, address in enumerate(quoted)]
+    return {"mail": quoted[:1] if quoted[0].isascii() else [], "proxyAddresses": proxies}
 
 
 def _can_name(sender: str) -> bool:
@@ -117,8 +117,8 @@ def _sender_name(sender: str, mailbox: str) -> str:
     return f"uid={escape_value(sender)},{_BASE}"
 
 
-def _typed(address: str) -> str:
-    """An address in normal form as it is typed, its local part quoted where it must be. Source: RFC 5321 §4.1.2."""
+def _quote_local_part(address: str) -> str:
+    """An address in normal form, its local part quoted where SMTP wants it so. Source: RFC 5321 §4.1.2."""
     local, _, domain = address.rpartition("@")
     if _DOT_STRING.fullmatch(local):
         return address

@@ -1,6 +1,6 @@
 """Reads source files of access(5) and virtual(5) maps, as people have them, and as an export writes them.
 
-A line is told by what stands right of its key:
+What stands right of its key says what a line means:
 
 - `REJECT text`, `5xx text`: the key is a blocked sender, to anyone, and the text without its code the reason; with
   `--into mailboxes` (a map of recipients) it is a mailbox that receives from nobody. A domain stands for its
@@ -18,11 +18,11 @@ A line is told by what stands right of its key:
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, assert_never
 
-from policyd.address import check_text, is_pattern, normal_domain, normal_pattern
+from policyd.address import is_pattern, normal_domain, normal_pattern, normal_text
 from policyd.errors import AddressError
-from policyd.model import Receive, Unlisted
+from policyd.model import Receive, Recipients, Unlisted
 from policyd.records import (
     KEEP,
     AddressRow,
@@ -37,7 +37,7 @@ from policyd.records import (
 )
 from policyd.transfer import values
 from policyd.transfer.fields import mailbox_of
-from policyd.transfer.formats import Evidence, ReadOptions, Sample
+from policyd.transfer.formats import Evidence, Into, ReadOptions, Sample
 from policyd.transfer.postfix.write import (
     ALWAYS,
     DEFAULTS,
@@ -79,25 +79,34 @@ _SKIPPED: tuple[tuple[re.Pattern[str], str], ...] = (
 class _Map:
     """What is known of the map that a line is in.
 
-    `part` is the file named by an export's comment, "" outside; `has_parents` tells that a domain stands for its
-    subdomains too; `refused` are the domains and `user@` that it refuses, in lower case.
+    `part` is the file named by an export's comment, "" outside; with `has_parents` a domain stands for its subdomains
+    too; `refused` are the domains and `user@` that it refuses, in lower case.
     """
 
     part: str
-    into: str
+    into: Into  # whom it refuses
     domain: str
     has_parents: bool
     refused: frozenset[str] = frozenset()
 
     def exempted(self, key: str) -> str:
         """What the map refuses but for *key*, "" for nothing."""
+        # What a key wider than this one would be, the narrowest first.
         local, at, domain = key.lower().rpartition("@")
         labels = domain.split(".")
         above = [".".join(labels[first:]) for first in range(1, len(labels))]
         wider = [domain] if at else []
         wider += above if self.has_parents else [f".{each}" for each in above]
         wider += [f"{local}@"] if local and domain else []
-        return next((each for each in wider if each in self.refused), "") if self.into != "mailboxes" else ""
+
+        # A map of recipients has mailboxes, which need no exceptions.
+        match self.into:
+            case Into.BLOCKED:
+                return next((each for each in wider if each in self.refused), "")
+            case Into.MAILBOXES:
+                return ""
+            case _:
+                assert_never(self.into)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +118,15 @@ class _SkippedError(Exception):
 
 def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
     """The records of *stream*, one for each logical line that isn't a comment."""
-    # What one line means may depend on others: all are looked over first.
+    # What one line means may depend on others: all are read first.
     encoding = find_encoding(stream)
-    where = _Map("", options.into, options.domain, *_look_over(read_lines(stream, encoding)))
+    into = options.into or Into.BLOCKED
+    where = _Map("", into, options.domain, *_look_over(read_lines(stream, encoding)))
+
+    # Then each logical line is read; the comments of an export say in which of its maps it is.
     for line in _logical_lines(read_lines(stream, encoding)):
         if line.text.startswith(MARK):
-            where = _Map(_part_of(line.text), options.into, options.domain, has_parents=False)
+            where = _Map(_part_of(line.text), into, options.domain, has_parents=False)
         elif line.is_too_long:
             yield Record(line.number, "", problems=(Problem(f"this entry has more than {LINE_LIMIT} characters"),))
         else:
@@ -168,6 +180,8 @@ def _logical_lines(lines: Iterator[Line]) -> Iterator[Line]:
         is_mark = bool(_part_of(line.text))
         if not text or (text.startswith("#") and not is_mark):
             continue
+
+        # A line that continues one, as long as the whole is not too long.
         if taken and line.text[0].isspace():
             size += len(line.text)
             if size <= LINE_LIMIT and not line.is_too_long:
@@ -175,6 +189,8 @@ def _logical_lines(lines: Iterator[Line]) -> Iterator[Line]:
                 continue
             taken = [Line(taken[0].number, "", is_too_long=True)]
             continue
+
+        # A line that begins one, so that the one before is whole.
         if taken:
             yield _joined(taken)
         taken, size = [line], len(line.text)
@@ -204,10 +220,13 @@ def _read_entry(line: Line, where: _Map) -> Record:
 
 def _read_unknown(key: str, value: str, where: _Map) -> tuple[Row, ...]:
     """The rows of an entry of a map that nothing is known of."""
+    # Keys that are no address and no domain.
     if key.startswith("/") or key in ("if", "endif"):
         raise CellError(f"{key[:100]!a} is a regular expression, which can't be a pattern; write the patterns out")
     if _CLIENT.fullmatch(key):
         raise _SkippedError("client")
+
+    # access(5): a refusal, or an action that policyd does not have.
     refused = _REFUSED.fullmatch(value)
     if refused:
         return _read_refusal(key, _reason(refused[1]), where)
@@ -220,13 +239,20 @@ def _read_unknown(key: str, value: str, where: _Map) -> tuple[Row, ...]:
                     " refuse less, or both"
                 )
             raise _SkippedError(name or word.lower())
+
+    # virtual(5): anything else.
     return _read_virtual(key, value, where)
 
 
 def _read_refusal(key: str, reason: str | Keep, where: _Map) -> tuple[Row, ...]:
     patterns = _patterns(key, has_parents=where.has_parents)
-    if where.into != "mailboxes":
-        return tuple(BlockRow(pattern, "anyone", reason=reason) for pattern in patterns)
+    match where.into:
+        case Into.BLOCKED:
+            return tuple(BlockRow(pattern, Recipients.ANYONE, reason=reason) for pattern in patterns)
+        case Into.MAILBOXES:
+            pass
+        case _:
+            assert_never(where.into)
     address = patterns[0]
     if address.startswith("@") or address.endswith("@") or address == "<>":
         raise CellError(
@@ -236,6 +262,7 @@ def _read_refusal(key: str, reason: str | Keep, where: _Map) -> tuple[Row, ...]:
 
 
 def _read_virtual(key: str, value: str, where: _Map) -> tuple[Row, ...]:
+    # Refuse what has no counterpart here.
     targets = values.split_list(value.replace(",", " "))
     if key.startswith("@"):
         raise CellError(
@@ -244,12 +271,16 @@ def _read_virtual(key: str, value: str, where: _Map) -> tuple[Row, ...]:
         )
     if len(targets) != 1:
         raise CellError(f"{key[:100]!a} leads to {len(targets)} targets; an address belongs to one mailbox")
+
+    # A virtual domain, whose value is any word.
     if not is_pattern(key) and "." in key and "@" not in targets[0]:
         if "_" in targets[0]:
             raise CellError(
                 f"{targets[0][:100]!a} is perhaps a restriction class; for a virtual domain write: anything"
             )
         return (DomainRow(normal_domain(key)),)
+
+    # An address and where it leads.
     if targets[0][0] in "/|:" or targets[0].endswith("/"):
         raise CellError(f"{targets[0][:100]!a} is neither an address nor a mailbox")
     address, target = values.address(key, where.domain), values.sender(targets[0])
@@ -261,6 +292,7 @@ def _read_virtual(key: str, value: str, where: _Map) -> tuple[Row, ...]:
 
 
 def _read_recipient(key: str, value: str, _where: _Map) -> tuple[Row, ...]:
+    # A domain, and what happens to unlisted recipients in it.
     if value == UNOWNED:
         return ()
     if not is_pattern(key):
@@ -268,6 +300,8 @@ def _read_recipient(key: str, value: str, _where: _Map) -> tuple[Row, ...]:
         if unlisted is None:
             raise CellError(f"in the part {RECIPIENTS}, a domain is DUNNO or {UNLISTED}")
         return (DomainRow(normal_domain(key), unlisted=unlisted),)
+
+    # A mailbox, and who may send to it.
     address = values.address(key, "")
     added = ListEdit(add=(address,))
     if refused := _REFUSED.fullmatch(value):
@@ -282,17 +316,17 @@ def _read_sender(key: str, value: str, where: _Map) -> tuple[Row, ...]:
     refused = _REFUSED.fullmatch(value)
     if not refused:
         raise CellError(f"in the part {SENDERS}, a sender is REJECT")
-    return _read_refusal(key, _reason(refused[1]), _Map(where.part, "blocked", "", has_parents=False))
+    return _read_refusal(key, _reason(refused[1]), _Map(where.part, Into.BLOCKED, "", has_parents=False))
 
 
 def _read_outsider(key: str, value: str, _where: _Map) -> tuple[Row, ...]:
     if value != OUTSIDE:
         raise CellError(f"in the part {OUTSIDERS}, a sender is {OUTSIDE}")
-    return tuple(BlockRow(pattern, "outside") for pattern in _patterns(key, has_parents=False))
+    return tuple(BlockRow(pattern, Recipients.OUTSIDE) for pattern in _patterns(key, has_parents=False))
 
 
 def _read_nothing(_key: str, _value: str, _where: _Map) -> tuple[Row, ...]:
-    """Other parts say it too."""
+    """No rows: other parts of an export say the same."""
     return ()
 
 
@@ -317,5 +351,5 @@ def _patterns(key: str, *, has_parents: bool) -> tuple[str, ...]:
 
 def _reason(text: str) -> str | Keep:
     """The text of a refusal without its status codes; KEEP where there is none."""
-    reason = check_text(_CODE.sub("", text, count=1), "the text").strip()
+    reason = normal_text(_CODE.sub("", text, count=1), "the text").strip()
     return KEEP if not reason or reason in _OUR_TEXTS else reason
