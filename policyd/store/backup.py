@@ -31,7 +31,7 @@ def back_up(database: Database, target: Path, on_progress: Progress, verify: Ver
         maker = owner_for_new(target)
         with entered(drafting(target), maker) as draft:
             with (
-                reading(database) as connection,
+                reading(database, is_checked=False) as connection,
                 entered(empty_file(draft), maker) as copy,
                 acting(maker),  # SQLite looks for a journal beside the copy, by name
             ):

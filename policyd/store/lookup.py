@@ -12,6 +12,7 @@ from policyd.store.database import (
     SQLITE,
     Database,
     Statement,
+    check_objects,
     check_version,
     connect_reading,
     empty_log,
@@ -185,6 +186,7 @@ class Lookup:
         assert self._connection is not None
         try:
             check_version(self._path, self._connection)
+            check_objects(self._path, self._connection)
         except sqlite3.Error as error:
             self.close()
             raise store_error(self._path, error) from error

@@ -27,6 +27,7 @@ from policyd.store.check import Check
 from policyd.store.database import (
     Connection,
     Database,
+    check_objects,
     check_version,
     connect_writing,
     empty_log,
@@ -192,7 +193,8 @@ class Restore:
                     f"{reason_of(error)}; make room on the disk"
                 ) from error
             before: dict[str, Any] = {}
-            with suppress(sqlite3.Error):  # damaged, or of another version
+            with suppress(sqlite3.Error, StoreError):  # damaged, or of another version
+                check_objects(self._path, now)
                 number, digest = last_change(Connection(now))
                 before = {"change": number, "digest": digest}
                 _go_on_counting(now, tables)
