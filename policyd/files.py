@@ -488,6 +488,16 @@ def open_to_read(path: Path, check: _Look | None = None) -> BinaryIO:
     return open(descriptor, "rb")
 
 
+def has_folder(path: Path) -> bool:
+    """Whether *path* is a file with a folder of its own: not a pipe or device, nor what is open already."""
+    try:
+        with _found(path) as spot:
+            status = spot.status()
+            return not spot.is_descriptor and status is not None and stat.S_ISREG(status.st_mode)
+    except OSError:
+        return False
+
+
 def _check_pipe(path: Path, status: os.stat_result) -> None:
     if stat.S_ISFIFO(status.st_mode) and status.st_uid not in _us():
         raise UntrustedError(
