@@ -23,7 +23,8 @@ PLANTED = {
     "view by a name of SQLite's": [
         f"CREATE VIEW sqlitf_stat1 AS {FOR_EVER}",
         "PRAGMA writable_schema = 1",
-        "UPDATE sqlite_schema SET name = 'sqlite_stat1', sql = replace(sql, 'sqlitf', 'sqlite') WHERE type = 'view'",
+        "UPDATE sqlite_schema SET (name, tbl_name) = ('sqlite_stat1', 'sqlite_stat1') WHERE type = 'view'",
+        "UPDATE sqlite_schema SET sql = replace(sql, 'sqlitf', 'sqlite') WHERE type = 'view'",
     ],
     "trigger": [
         f"CREATE TRIGGER t AFTER INSERT ON change BEGIN INSERT INTO domain SELECT id, name FROM ({FOR_EVER}); END"
@@ -40,11 +41,8 @@ PLANTED = {
 COMMANDS = [
     "domain list",
     "domain add example.net",
-    "mailbox restrict bob",
-    "sender list",
     "history",
     "undo 1",
-    "export",
     "check --recipient bob@example.com",
     "database stats",
 ]
@@ -79,7 +77,7 @@ def policyd(request: pytest.FixtureRequest, made: CommandLine) -> CommandLine:
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands_refuse_it_in_a_line_that_says_what_to_do(policyd, line):
     """Nothing of it is run: not the view that is named like a table, not the trigger behind a change."""
-    ended = policyd.process(line)
+    ended = policyd.ends(line)
     assert (ended.status, ended.out) == (69, "")
     (message,) = ended.err.splitlines()
     assert message.startswith(f"policyd: {policyd.database}: ")
@@ -89,16 +87,16 @@ def test_commands_refuse_it_in_a_line_that_says_what_to_do(policyd, line):
 
 def test_check_tells_of_it_and_ends(policyd):
     """It is a finding like the others."""
-    ended = policyd.process("database check")
+    ended = policyd.ends("database check")
     assert ended.status == 1, ended
     assert ended.err.startswith(f"policyd: {policyd.database}: ")
 
 
 def test_backup_is_put_back_over_it(policyd):
     """As the line says; what was there is kept, and is not run meanwhile either."""
-    ended = policyd.process(f"database restore --yes {policyd.folder}/good.db")
+    ended = policyd.ends(f"database restore --yes {policyd.folder}/good.db")
     assert ended.status == 0, ended
-    assert policyd.run("mailbox list") .startswith("bob\t")
+    assert policyd.run("mailbox list").startswith("bob\t")
     assert policyd.run("database check") == ""
 
 
@@ -106,7 +104,7 @@ def test_it_is_no_backup(policyd):
     """A file that somebody hands to root is looked at in the same way."""
     shutil.copy(policyd.database, policyd.folder / "bad.db")
     shutil.copy(policyd.folder / "good.db", policyd.database)
-    ended = policyd.process(f"database restore --yes {policyd.folder}/bad.db")
+    ended = policyd.ends(f"database restore --yes {policyd.folder}/bad.db")
     assert ended.status == 1
     assert "is not sound, and nothing was changed" in ended.err
 
