@@ -424,12 +424,7 @@ def _check_owners(spot: _Spot, owner: int) -> None:
     In a folder of its own, root works as root; so no group may be able to write in a folder on the way there.
     """
     for folder, status in spot.folders:
-        if status.st_uid not in (0, owner):
-            raise UntrustedError(
-                folder,
-                f"the folder {folder}, which it is in, belongs to {user_name(status.st_uid)}, who could swap it; "
-                f"type: chown root {folder}",
-            )
+        _check_folder_owner(folder, status, owner)
         is_groups = status.st_mode & stat.S_IWGRP and status.st_gid != 0
         if owner == 0 and is_groups and (folder == spot.folder_path or not status.st_mode & stat.S_ISVTX):
             raise UntrustedError(
@@ -437,6 +432,15 @@ def _check_owners(spot: _Spot, owner: int) -> None:
                 f"the folder {folder} is root's, and its group can write in it; type: chmod g-w {folder}, or make "
                 f"who runs the daemon its owner, as with: chown policyd {folder}",
             )
+
+
+def _check_folder_owner(folder: str, status: os.stat_result, owner: int) -> None:
+    if status.st_uid not in (0, owner):
+        raise UntrustedError(
+            folder,
+            f"the folder {folder}, which it is in, belongs to {user_name(status.st_uid)}, who could swap it; "
+            f"type: chown root {folder}",
+        )
 
 
 def open_folder(path: Path) -> str:
@@ -451,8 +455,23 @@ def open_folder(path: Path) -> str:
     return ""
 
 
-def give_socket(path: Path, identity: Identity) -> None:
-    """Give the socket that root made at *path* to *identity*; its group stays that of a folder with the setgid bit.
+def owner_for_socket(path: Path) -> Identity | None:
+    """As whom root makes and removes a socket at *path*, by its name: as the owner of its folder; None as itself.
+
+    Raises OSError, also where others could swap one of the folders on the way.
+    """
+    if os.geteuid() != 0:
+        return None
+    with _found(path, follow=False) as spot:
+        owner = spot.folders[-1][1]
+        _check_makers(spot, _us() | {owner.st_uid})
+        for folder, status in spot.folders:
+            _check_folder_owner(folder, status, owner.st_uid)
+    return _identity(owner)
+
+
+def give_socket(path: Path, maker: Identity | None, identity: Identity) -> None:
+    """Give the socket that root made at *path*, as *maker*, to *identity*; its group stays that of a setgid folder.
 
     Raises OSError, also where something else has its name meanwhile.
     """
@@ -460,12 +479,31 @@ def give_socket(path: Path, identity: Identity) -> None:
         descriptor = os.open(spot.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=spot.folder)
         try:
             status = os.fstat(descriptor)
-            if not stat.S_ISSOCK(status.st_mode) or status.st_uid != os.geteuid() or status.st_nlink != 1:
+            made_by = os.geteuid() if maker is None else maker.uid
+            if not stat.S_ISSOCK(status.st_mode) or status.st_uid != made_by or status.st_nlink != 1:
                 raise UntrustedError(path, "it is no longer the socket that was made there; see who else writes there")
             is_setgid = spot.folders[-1][1].st_mode & stat.S_ISGID
             os.chown(f"/proc/self/fd/{descriptor}", identity.uid, -1 if is_setgid else identity.gid)
         finally:
             os.close(descriptor)
+
+
+def socket_at(path: Path) -> tuple[int, int] | None:
+    """Which socket has the name *path*: device and inode; None where none has. Raises OSError."""
+    with _found(path, follow=False) as spot:
+        status = spot.status()
+    return (status.st_dev, status.st_ino) if status is not None and stat.S_ISSOCK(status.st_mode) else None
+
+
+def remove_socket(path: Path, made: tuple[int, int] | None) -> None:
+    """Remove the name *path* where it is still that of the socket *made*, in the folder that was looked at.
+
+    Raises OSError.
+    """
+    with _found(path, follow=False) as spot:
+        status = spot.status()
+        if status is not None and (status.st_dev, status.st_ino) == made:
+            os.unlink(spot.name, dir_fd=spot.folder)
 
 
 # --- What a person names ---
@@ -499,6 +537,16 @@ def open_to_read(path: Path, look: _Look | None = None) -> BinaryIO:
             os.close(descriptor)
             raise
     return open(descriptor, "rb")
+
+
+def has_folder(path: Path) -> bool:
+    """Whether *path* is a file with a folder of its own: not a pipe or device, nor what is open already."""
+    try:
+        with _found(path) as spot:
+            status = spot.status()
+            return not spot.is_descriptor and status is not None and stat.S_ISREG(status.st_mode)
+    except OSError:
+        return False
 
 
 def _check_pipe(path: Path, status: os.stat_result) -> None:

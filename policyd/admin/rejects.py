@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from policyd.files import replacing
+from policyd.files import has_folder, replacing
 from policyd.records import Record
 from policyd.transfer.delimited import read_records
 from policyd.transfer.formats import ReadOptions
@@ -31,7 +31,9 @@ class Rejects:
 
     def __init__(self, file: Path, header: str, *, is_kept: bool, record_end: str = "\n") -> None:
         self.file = file
-        self.path = Path("stdin.err") if str(file) == "-" else file.with_name(f"{file.name}.err")
+        # What has no folder of its own (-, a pipe, /dev/stdin) gets it where the person is, and not in /dev.
+        is_beside = str(file) != "-" and has_folder(file)
+        self.path = file.with_name(f"{file.name}.err") if is_beside else Path("stdin.err")
         self.is_written = False
         self._header = header
         self._is_kept = is_kept

@@ -28,7 +28,7 @@ def create(database: Database) -> None:
 
 def check(database: Database, look: Callable[[Check], Checked]) -> Checked:
     """Have *look* check one state of the database, while others change it. Raises StoreError."""
-    with reading(database) as connection:
+    with reading(database, is_checked=False) as connection:
         return look(Check(connection.driver))
 
 

@@ -22,7 +22,8 @@ from policyd.store.database import Database
 from policyd.store.lookup import Lookup
 from policyd.wire import Layouts, RequestReader, render_request
 
-_DAEMON_SECONDS = 10
+_DAEMON_SECONDS = 10  # to the end of the answer: who else listens on the port may send byte after byte for ever
+_REPLY_BYTES = 65536  # far above what the daemon sends
 
 
 @click.command("check", cls=Command)
@@ -113,12 +114,15 @@ def _ask_daemon(call: Invocation, request: Request) -> str:
     family = socket.AF_UNIX if endpoint.path else socket.AF_INET6 if ":" in endpoint.interface else socket.AF_INET
     try:
         with socket.socket(family) as connection:
+            deadline = time.monotonic() + _DAEMON_SECONDS
             connection.settimeout(_DAEMON_SECONDS)
             connection.connect(endpoint.path or (endpoint.interface or "127.0.0.1", endpoint.port))
             connection.sendall(render_request(request))
             reply = b""
-            while not reply.endswith(b"\n\n") and (received := connection.recv(4096)):
+            while not reply.endswith(b"\n\n") and (received := _receive(connection, deadline)):
                 reply += received
+                if len(reply) > _REPLY_BYTES:
+                    raise DaemonError(f"what listens on {endpoint.text} is no policyd: its answer has no end")
     except OSError as error:
         raise DaemonError(f"no daemon answers on {endpoint.text}: {error.strerror or error}") from error
 
@@ -126,6 +130,15 @@ def _ask_daemon(call: Invocation, request: Request) -> str:
     if not reply.endswith(b"\n\n"):
         raise DaemonError(f"the daemon on {endpoint.text} hung up without an answer; its log says why")
     return reply.decode("ascii", "replace").strip().removeprefix("action=")
+
+
+def _receive(connection: socket.socket, deadline: float) -> bytes:
+    """What comes next on *connection*, b"" at its end. Raises OSError, also where *deadline* has passed."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    connection.settimeout(left)
+    return connection.recv(4096)
 
 
 def _print_reply(call: Invocation, reply: str) -> None:

@@ -8,7 +8,7 @@ import os
 import socket
 import stat
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
@@ -21,11 +21,12 @@ from policyd.daemon.limits import QUIET_SECONDS, Admission
 from policyd.daemon.server import PolicyFactory
 from policyd.endpoint import Endpoint, is_loopback
 from policyd.errors import ListenError, SettingsError, reason_of
-from policyd.files import Identity, give_socket, open_folder
+from policyd.files import Identity, give_socket, open_folder, owner_for_socket, remove_socket, socket_at
 
 _AT_ONCE = 64  # connections accepted before others get their turn
 _GIVING_WAY_AT_ONCE = 32  # those that are closed for new ones keep their descriptors to the end of the turn
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_ROOT = Identity("root", 0, 0, (0,))
 _PAUSE_SECONDS = 0.1  # where there is no descriptor for one more connection
 
 
@@ -42,6 +43,10 @@ class Listener:
         is_given = endpoint.descriptor >= 0
         self._socket = socket.socket(fileno=endpoint.descriptor) if is_given else _open(endpoint, identity)
         self._socket.setblocking(False)
+        self._file: tuple[int, int] | None = None  # the socket's, where it was made here
+        if endpoint.path and not is_given:
+            with suppress(OSError):
+                self._file = socket_at(Path(endpoint.path))
         self.fileno = self._socket.fileno
 
     @property
@@ -59,9 +64,9 @@ class Listener:
 
     def close(self) -> None:
         """Listen no more. A file that this user may not remove is left to the next start."""
-        if self.endpoint.path and self.endpoint.descriptor < 0:
+        if self._file is not None:
             with suppress(OSError):
-                os.unlink(self.endpoint.path)  # before the end: later it may be that of the next daemon
+                remove_socket(Path(self.endpoint.path), self._file)  # and not that of another daemon
         self._socket.close()
 
     def leave(self) -> None:
@@ -204,16 +209,30 @@ def _open(endpoint: Endpoint, identity: Identity | None) -> socket.socket:
             return _bind(endpoint)
         if problem := open_folder(Path(endpoint.path)):
             raise ListenError(f"can't listen on {endpoint.path}: {problem}")
-        if identity is None:
+        if os.geteuid() != 0:
             return _bind(endpoint)
         # As the new user, who then can remove the file, and to whom no link in the folder is a way to others' files.
-        with suppress(PermissionError), identity.acting():
-            return _bind(endpoint)
-        listener = _bind(endpoint)
-        give_socket(Path(endpoint.path), identity)
-        return listener
+        if identity is not None:
+            with suppress(PermissionError), identity.acting():
+                return _bind(endpoint)
+        return _bind_as_owner(endpoint, identity or _ROOT)
     except OSError as error:
         raise ListenError(f"can't listen on {endpoint.text}: {reason_of(error)}; see the setting listen") from error
+
+
+def _bind_as_owner(endpoint: Endpoint, identity: Identity) -> socket.socket:
+    """Listen for *identity* in a folder that others own: its owner can have a link lead nowhere that he can't go."""
+    path = Path(endpoint.path)
+    owner = owner_for_socket(path)
+    with nullcontext() if owner is None else owner.acting():
+        listener = _bind(endpoint)
+    try:
+        if owner is not None or identity is not _ROOT:
+            give_socket(path, owner, identity)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _bind(endpoint: Endpoint) -> socket.socket:

@@ -35,7 +35,7 @@ def back_up(database: Database, target: Path, on_progress: Progress, verify: Ver
         with entered(drafting(target), maker) as draft:
             # Copy one state of the tables, while others go on writing.
             with (
-                reading(database) as connection,
+                reading(database, is_checked=False) as connection,
                 entered(empty_file(draft), maker) as copy,
                 acting(maker),  # SQLite looks for a journal beside the copy, by name
             ):

@@ -24,7 +24,7 @@ from policyd.address import fold, normal_domain, normal_name, normal_pattern, no
 from policyd.errors import AddressError
 from policyd.model import Finding
 from policyd.store import schema
-from policyd.store.database import compiled
+from policyd.store.database import compiled, foreign_object
 from policyd.store.queries import Grouped
 from policyd.store.replay import Replay
 from policyd.timestamps import is_time
@@ -39,7 +39,8 @@ _IS_OF_A_ROW = re.compile(r"(CHECK constraint failed|\S+ value) in ")  # which i
 _MADE = """
     SELECT CASE WHEN sql LIKE 'CREATE VIRTUAL%' THEN 'virtual ' ELSE '' END || type, name, coalesce(sql, '')
     FROM sqlite_schema
-    WHERE sql IS NOT NULL AND name NOT IN ('sqlite_sequence', 'sqlite_stat1', 'sqlite_stat4')
+    WHERE sql IS NOT NULL
+        AND NOT (name IN ('sqlite_sequence', 'sqlite_stat1', 'sqlite_stat4') AND sql GLOB 'CREATE TABLE*')
 """  # SQLAlchemy can't express these
 _WORD = re.compile(r"""'(?:[^']|'')*'|\w+|[^\s\w"]""")  # spaces, and quotes around a name, make no difference
 _NUMBERED = "SELECT seq FROM sqlite_sequence WHERE name = 'blocked_sender'"  # SQLite's table
@@ -124,6 +125,8 @@ class Check:
     def count(self) -> int | None:
         """How many rows there are to check; None where the file is too damaged to count them."""
         try:
+            if foreign_object(self._connection):
+                return None
             return sum(int(self._connection.execute(statement).fetchone()[0]) for statement in _COUNTS)
         except sqlite3.DatabaseError:
             return None

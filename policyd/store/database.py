@@ -40,6 +40,13 @@ _LOG_WAIT_SECONDS = 0.1  # for the daemon, which reads for microseconds
 
 SQLITE = sqlite.dialect(paramstyle="qmark")
 
+# What is neither a table nor an index by the words it was made with, which alone tell SQLite what it is.
+_FOREIGN_OBJECTS = """
+    SELECT CAST(name AS BLOB) FROM sqlite_schema
+    WHERE NOT (sql IS NULL OR sql GLOB 'CREATE TABLE*' OR sql GLOB 'CREATE INDEX*' OR sql GLOB 'CREATE UNIQUE INDEX*')
+    LIMIT 1
+"""  # SQLAlchemy has no words for these
+
 
 @dataclass(frozen=True, slots=True)
 class Database:
@@ -144,16 +151,19 @@ def file_uri(path: Path) -> str:
 
 
 @contextmanager
-def reading(database: Database) -> Iterator[Connection]:
+def reading(database: Database, *, is_checked: bool = True) -> Iterator[Connection]:
     """A connection that sees one state of the tables. Raises StoreError.
 
     What it makes beside the file goes again, and so does what a writer left in the log because of this reader.
+    Only who reads no table before having looked at what is one may have it not *is_checked* for `foreign_object`.
     """
     # Where there is no log, opening the tables makes one, which is to go again.
     path = database.path
     is_alone = identity(path)[1:] == _NO_FILES
     try:
         with _transaction(path, "ro", _READER_WAIT_SECONDS, "BEGIN") as connection:
+            if is_checked:
+                check_objects(path, connection.driver)
             yield connection
     finally:
         if is_alone or has_log(path):
@@ -169,6 +179,7 @@ def changing(database: Database, *, cache_mebibytes: int = 2) -> Iterator[Connec
     # Nobody else writes from here on.
     path = database.path
     with _transaction(path, "rw", _WRITER_WAIT_SECONDS, "BEGIN IMMEDIATE") as connection:
+        check_objects(path, connection.driver)
         connection.driver.execute(f"PRAGMA cache_size = {-1024 * cache_mebibytes}")
         files = identity(path)
         yield connection
@@ -356,6 +367,24 @@ def need_version(path: Path, connection: sqlite3.Connection) -> None:
         raise StoreSpoiledError(
             f"{path}: has tables of version {version}, which this policyd can't upgrade (it needs {VERSION}); "
             "restore a backup"
+        )
+
+
+def foreign_object(connection: sqlite3.Connection) -> str:
+    """The name of a view, trigger or virtual table, of which policyd makes none; "" where there is none.
+
+    To read a table might be to run such a view for ever, and to write one, a trigger.
+    """
+    names = connection.execute(_FOREIGN_OBJECTS).fetchall()
+    return ascii((names[0][0] or b"").decode("utf-8", "backslashreplace")) if names else ""
+
+
+def check_objects(path: Path, connection: sqlite3.Connection) -> None:
+    """Raises StoreError where the database has a `foreign_object`. To be asked in the transaction that reads."""
+    if name := foreign_object(connection):
+        raise StoreError(
+            f"{path}: {name} in it is a view, trigger or virtual table, which policyd never makes; restore a backup "
+            "(policyd database check tells more)"
         )
 
 

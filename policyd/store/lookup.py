@@ -12,6 +12,7 @@ from policyd.store.database import (
     SQLITE,
     Database,
     Statement,
+    check_objects,
     connect_reading,
     empty_log,
     is_unchanging,
@@ -191,6 +192,7 @@ class Lookup:
         assert self._connection is not None
         try:
             need_version(self._path, self._connection)
+            check_objects(self._path, self._connection)
         except sqlite3.Error as error:
             self.close()
             raise store_error(self._path, error) from error

@@ -27,6 +27,7 @@ from policyd.store.check import Check
 from policyd.store.database import (
     Connection,
     Database,
+    check_objects,
     connect_writing,
     empty_log,
     file_uri,
@@ -207,7 +208,8 @@ class Restore:
 
             # The new journal says which change that was at, unless it is damaged, or of another version.
             before: dict[str, Any] = {}
-            with suppress(sqlite3.Error):
+            with suppress(sqlite3.Error, StoreError):
+                check_objects(self._path, now)
                 number, digest = last_change(Connection(now))
                 before = {"change": number, "digest": digest}
                 _go_on_counting(now, tables)

@@ -1,6 +1,8 @@
 """`policyd check`: the daemon's answer, and why, without the daemon."""
 
 import json
+import socket
+import threading
 
 import pytest
 
@@ -217,3 +219,52 @@ def test_absent_daemon_is_told_apart_from_a_refusal(policyd, listen):
     policyd.settings.write_text(f'listen = ["{listen}"]\n')
     message = policyd.refuses("check --daemon --recipient bob@example.com", 69)
     assert message.startswith(f"policyd: no daemon answers on {listen}: ")
+
+
+@pytest.fixture
+def stranger():
+    """Listens on a port, and sends those who ask the bytes of `stranger.sends` again and again, till they go."""
+
+    class Stranger:
+        sends = b""
+        pause = 0.0
+        port = 0
+
+        def serve(self, listener: socket.socket) -> None:
+            connection, _ = listener.accept()
+            with connection:
+                for _ in range(10_000):
+                    try:
+                        connection.sendall(self.sends)
+                    except OSError:
+                        return
+                    over.wait(self.pause)
+
+    over, stranger = threading.Event(), Stranger()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stranger.port = listener.getsockname()[1]
+        thread = threading.Thread(target=stranger.serve, args=(listener,))
+        thread.start()
+        yield stranger
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("sends", [b"a", b"action=DUNNO\n", b"\0"])
+def test_stranger_on_the_port_holds_nobody_up_byte_by_byte(policyd, stranger, monkeypatch, sends):
+    """Any local user can listen where the daemon doesn't run: the limit is for the whole answer."""
+    monkeypatch.setattr("policyd.cli.check._DAEMON_SECONDS", 1)
+    stranger.sends, stranger.pause = sends, 0.01
+    listen = f"tcp:{stranger.port}:interface=127.0.0.1"
+    policyd.settings.write_text(f'listen = ["{listen}"]\n')
+    message = policyd.refuses("check --daemon --recipient bob@example.com", 69)
+    assert message == f"policyd: no daemon answers on {listen}: timed out"
+
+
+def test_stranger_on_the_port_fills_no_memory(policyd, stranger):
+    """An answer has an end."""
+    stranger.sends = b"x" * 65536
+    listen = f"tcp:{stranger.port}:interface=127.0.0.1"
+    policyd.settings.write_text(f'listen = ["{listen}"]\n')
+    message = policyd.refuses("check --daemon --recipient bob@example.com", 69)
+    assert message == f"policyd: what listens on {listen} is no policyd: its answer has no end"

@@ -250,6 +250,37 @@ def test_rejected_rows_of_stdin_go_to_the_folder_one_is_in(policyd, monkeypatch)
     assert (policyd.folder / "stdin.err").read_text().count("\n") == 3
 
 
+@pytest.mark.parametrize(
+    "name", ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0", "/proc/thread-self/fd/0", "link", "pipe"]
+)
+@pytest.mark.parametrize("is_file", [True, False], ids=["file", "pipe"])
+def test_rejected_rows_of_what_has_no_folder_go_to_the_folder_one_is_in(policyd, name, is_file):
+    """Root could write in /dev, where nobody looks for them."""
+    devices = {*os.listdir("/dev")}
+    (policyd.folder / "here").mkdir()
+    (policyd.folder / "link").symlink_to("/dev/stdin")
+    os.mkfifo(policyd.folder / "pipe")
+    write(policyd, DAMAGED)
+    feed = subprocess.Popen(["cat", policyd.folder / "people.csv"], stdout=subprocess.PIPE)
+    into_pipe = subprocess.Popen(["cp", policyd.folder / "people.csv", policyd.folder / "pipe"])
+    try:
+        with open(policyd.folder / "people.csv") as file:
+            ended = policyd.process(
+                f"import --format csv {name if name.startswith('/') else policyd.folder / name}",
+                stdin=file if is_file else feed.stdout,
+                cwd=policyd.folder / "here",
+            )
+    finally:
+        for each in (feed, into_pipe):
+            each.kill()
+            each.communicate()
+    assert ended.status == 65
+    assert ended.err.splitlines()[-1].endswith("the others are imported; mend them in stdin.err and import it")
+    assert (policyd.folder / "here" / "stdin.err").read_text().count("\n") == 3
+    assert [each.name for each in policyd.folder.iterdir() if each.suffix == ".err"] == []
+    assert {*os.listdir("/dev")} <= devices
+
+
 def test_strict_changes_nothing_unless_every_row_is_good(policyd):
     """All or nothing, where half a directory is worse than none."""
     before = policyd.journal()

@@ -161,6 +161,47 @@ def test_socket_in_a_folder_of_roots_is_the_users_and_outlives_the_daemon(daemon
         assert daemon.socket.is_socket()
 
 
+@pytest.mark.parametrize("user", [USER, "root"])
+def test_roots_socket_in_somebody_elses_folder_is_made_with_his_rights(folder, user):
+    """Swapped folders lead root nowhere that the owner couldn't go himself, and a link gets nothing made or removed."""
+    if not IS_ROOT:
+        pytest.skip("only root can become somebody else")
+    (folder / "site").mkdir()
+    shutil.chown(folder / "site", user)
+    queue, theirs = folder / "queue", folder / "theirs"
+    for each in (queue, theirs):
+        each.mkdir(mode=0o755)
+    shutil.chown(queue, "daemon")
+    with Daemon(folder / "site", user) as daemon:
+        daemon.make_tables("alice")
+        daemon.socket = queue / "policyd.sock"
+        daemon.write_settings()
+        daemon.start()
+        account = pwd.getpwnam(user)
+        assert (daemon.socket.stat().st_uid, daemon.socket.stat().st_gid) == (account.pw_uid, account.pw_gid)
+        assert daemon.ask(ALICE) == "DUNNO"
+
+        # The owner has another socket by that name when the daemon ends: it stays.
+        daemon.socket.rename(queue / "moved.sock")
+        with closing(socket.socket(socket.AF_UNIX)) as other:
+            other.bind(str(daemon.socket))
+        assert daemon.stop() == (0, "")
+        assert daemon.socket.is_socket()
+
+        # He has a link in the place of the folder, to where he himself can make and remove nothing.
+        with closing(socket.socket(socket.AF_UNIX)) as other:
+            other.bind(str(theirs / "policyd.sock"))
+        (queue / "run").symlink_to(theirs)
+        os.chown(queue / "run", pwd.getpwnam("daemon").pw_uid, -1, follow_symlinks=False)
+        daemon.socket = queue / "run" / "policyd.sock"
+        daemon.write_settings()
+        before = (theirs / "policyd.sock").lstat().st_ino
+        status, told = daemon.refuse()
+        assert status != 0
+        assert told.startswith(f"policyd: can't listen on unix:{daemon.socket}: "), told
+        assert (theirs / "policyd.sock").lstat().st_ino == before
+
+
 @drill(
     "a privileged port",
     made="listen on one",
