@@ -161,6 +161,12 @@ def test_socket_in_a_folder_of_roots_is_the_users_and_outlives_the_daemon(daemon
         assert daemon.socket.is_socket()
 
 
+@drill(
+    "socket in somebody else's folder",
+    made="started as root, with the folder of the socket owned by another user, who puts a socket of his own there",
+    client="its answers",
+    lost="nothing; what has the socket's name at the end, and is another one, stays",
+)
 @pytest.mark.parametrize("user", [USER, "root"])
 def test_roots_socket_in_somebody_elses_folder_is_made_with_his_rights(folder, user):
     """Swapped folders lead root nowhere that the owner couldn't go himself, and a link gets nothing made or removed."""
