@@ -24,6 +24,17 @@ class Receive(StrEnum):
     INSIDERS = "insiders"
     NOBODY = "nobody"
 
+    @property
+    def is_restriction(self) -> bool:
+        """Whether somebody may not send to it."""
+        match self:
+            case Receive.INSIDERS | Receive.NOBODY:
+                return True
+            case Receive.ANYONE:
+                return False
+            case _:
+                assert_never(self)
+
 
 class Recipients(StrEnum):
     """To whom a blocked sender may not send."""

@@ -114,7 +114,7 @@ def list_() -> None:
 @click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True)
 @click.option(
     "--receive",
-    type=click.Choice([Receive.INSIDERS.value, Receive.NOBODY.value]),
+    type=click.Choice([each.value for each in Receive if each.is_restriction]),
     help="Who may still send to it.  [default: insiders, or as it is]",
 )
 @click.option(

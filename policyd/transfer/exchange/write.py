@@ -124,18 +124,31 @@ def _find_rejected(entries: Iterable[BlockedSender]) -> Mapping[str, list[str]]:
 
 
 def _is_rejected(entry: BlockedSender) -> bool:
-    return (
-        entry.recipients is Recipients.MAILBOX
-        and bool(entry.mailbox)
-        and _is_sayable(entry.mailbox)
-        and _is_sayable(entry.to_mailbox)
-    )
+    """Whether *entry* can stand in the Reject list of its one mailbox."""
+    match entry.recipients:
+        case Recipients.MAILBOX:
+            return bool(entry.mailbox) and _is_sayable(entry.mailbox) and _is_sayable(entry.to_mailbox)
+        case Recipients.OUTSIDE | Recipients.ANYONE:
+            return False
+        case _:
+            assert_never(entry.recipients)
+
+
+def _is_connectors(entry: BlockedSender) -> bool:
+    """Whether *entry* can stand in the Reject list of the connector to the outside."""
+    match entry.recipients:
+        case Recipients.OUTSIDE:
+            return bool(entry.mailbox) and _is_sayable(entry.mailbox)
+        case Recipients.MAILBOX | Recipients.ANYONE:
+            return False
+        case _:
+            assert_never(entry.recipients)
 
 
 def _blocked_names(entries: Iterable[BlockedSender], lost: Counter[str]) -> Iterator[str]:
     """The mailboxes that are blocked to the outside; counts what is lost of any entry."""
     for entry in entries:
-        is_outside = entry.recipients is Recipients.OUTSIDE and bool(entry.mailbox) and _is_sayable(entry.mailbox)
+        is_outside = _is_connectors(entry)
         if not is_outside and not _is_rejected(entry):
             lost["blocked sender"] += 1
             continue

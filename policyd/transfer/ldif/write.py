@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from policyd.address import is_pattern
-from policyd.model import Mailbox, Receive, Recipients, Unlisted
+from policyd.model import BlockedSender, Mailbox, Receive, Recipients, Unlisted
 from policyd.transfer.formats import Tables
 from policyd.transfer.ldif.names import escape_value
 
@@ -30,14 +30,19 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
 
     Counts in *lost*, by a word each, what can't be said. Holds the senders that are blocked to a single mailbox.
     """
+    # There are no domains in LDIF; whom a mailbox rejects stands in its entry.
     for domain in tables.domains():
         lost["domain"] += 1
         lost["unlisted"] += domain.unlisted is not Unlisted.REJECT
     rejected = _rejected(tables, lost)
+
+    # What the entries hang below.
     yield "version: 1\n\n"
     yield _entry(_BASE, {"objectClass": ["organizationalUnit"], "ou": ["policyd"]})
     # An empty name as its one member: the schema wants one.
     yield _entry(_NOBODY, {"objectClass": ["groupOfNames"], "cn": ["accepted by nobody"], "member": [""]})
+
+    # The mailboxes, each with the senders that it names.
     for mailbox, addresses in tables.mailboxes():
         yield from _mailbox(mailbox, addresses, rejected.get(mailbox.name, []), lost)
     for word in [word for word in lost if not lost[word]]:
@@ -48,7 +53,7 @@ def _rejected(tables: Tables, lost: Counter[str]) -> dict[str, list[str]]:
     """The senders that are blocked to a single mailbox, by its name."""
     rejected: dict[str, list[str]] = {}
     for entry in tables.blocked_senders():
-        if entry.recipients is not Recipients.MAILBOX or not _can_name(entry.sender):
+        if not _can_say(entry):
             lost["blocked-sender"] += 1
             continue
         lost["reason"] += bool(entry.reason)
@@ -102,6 +107,17 @@ def _addresses(addresses: tuple[str, ...]) -> _Values:
         return {"mail": quoted}
     proxies = [f"{'smtp' if number else 'SMTP'}:{address}" for number, address in enumerate(quoted)]
     return {"mail": quoted[:1] if quoted[0].isascii() else [], "proxyAddresses": proxies}
+
+
+def _can_say(entry: BlockedSender) -> bool:
+    """Whether an attribute can hold *entry*: a mailbox or a single address, blocked to one mailbox."""
+    match entry.recipients:
+        case Recipients.MAILBOX:
+            return _can_name(entry.sender)
+        case Recipients.OUTSIDE | Recipients.ANYONE:
+            return False
+        case _:
+            assert_never(entry.recipients)
 
 
 def _can_name(sender: str) -> bool:
