@@ -11,7 +11,7 @@ from policyd.decide import Decider
 from policyd.errors import NotManagedError, RefusedError
 from policyd.store.edit import need_managed
 from policyd.store.journal import snapshot
-from policyd.store.lookup import Lookup
+from policyd.store.lookup import looking
 
 
 @click.group("address", cls=Group)
@@ -55,10 +55,8 @@ def find(address: str) -> None:
     Example: policyd address find alice+news@example.com
     """
     call = invocation()
-    lookup = Lookup(call.store)
-    lookup.begin()
-    party = Decider(call.settings, lookup).find_recipient(address)
-    lookup.close()
+    with looking(call.store) as lookup:
+        party = Decider(call.settings, lookup).find_recipient(address)
     if (party.domain is None or party.leads_outside) and party.address is not None:
         raise NotManagedError(str(party.address), party.address.domain)
     address = str(party.address)

@@ -31,7 +31,14 @@ from tests.support.running_daemon import LIMIT_SECONDS
 
 OWNER, STRANGER = "nobody", "daemon"
 SECRET = "root:$6$secret:19000:0:99999:7:::\n" * 20
-COMMANDS = ("mailbox list", "mailbox add bob", "check --recipient a@example.com", "database check", "export")
+COMMANDS = (
+    "mailbox list",
+    "mailbox add bob",
+    "check --recipient a@example.com",
+    "address find a@example.com",
+    "database check",
+    "export",
+)
 ROWS = "name,addresses\nbob,bob@elsewhere.example\n"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to lose here")
