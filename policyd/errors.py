@@ -35,10 +35,14 @@ class NotYetError(RefusedError):
 
 
 class NotManagedError(RefusedError):
-    """A domain that policyd does not manage: the message names the command that would add it."""
+    """A domain that policyd does not manage: the message names the command that would add it.
 
-    def __init__(self, what: str, domain: str) -> None:
-        super().__init__(f"{what}: the domain {domain} is not managed; add it with: policyd domain add {domain}")
+    *spelling* is what to know besides, where Postfix takes the domain for another one.
+    """
+
+    def __init__(self, what: str, domain: str, spelling: str = "") -> None:
+        also = f". {spelling}" if spelling else ""
+        super().__init__(f"{what}: the domain {domain} is not managed; add it with: policyd domain add {domain}{also}")
         self.domain = domain
 
 

@@ -11,7 +11,7 @@ from policyd.decide import Decider
 from policyd.errors import NotManagedError, RefusedError
 from policyd.store.edit import need_managed
 from policyd.store.journal import snapshot
-from policyd.store.lookup import Lookup
+from policyd.store.lookup import looking
 
 
 @click.group("address", cls=Group)
@@ -56,10 +56,8 @@ def find(address: str) -> None:
     """
     # Find it as the daemon does.
     call = invocation()
-    lookup = Lookup(call.store)
-    lookup.begin()
-    party = Decider(call.settings, lookup).find_recipient(address)
-    lookup.close()
+    with looking(call.store) as lookup:
+        party = Decider(call.settings, lookup).find_recipient(address)
 
     # Say what to do where it leads nowhere.
     if (party.domain is None or party.leads_outside) and party.address is not None:

@@ -3,8 +3,6 @@
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -16,10 +14,8 @@ from policyd.cli.types import CLIENT
 from policyd.decide import Decider
 from policyd.endpoint import default_listen
 from policyd.errors import AddressError, DaemonError, ProtocolError
-from policyd.files import entered, owner_of
 from policyd.model import Action, Decision, Request
-from policyd.store.database import Database
-from policyd.store.lookup import Lookup
+from policyd.store.lookup import looking
 from policyd.wire import Layouts, RequestReader, render_request
 
 _DAEMON_SECONDS = 10  # to the end of the answer: who else listens on the port may send byte after byte for ever
@@ -57,21 +53,11 @@ def command(stdin: str | None, recipient: str | None, daemon: bool, **given: str
 
     # The answer as the daemon would find it in the tables, with each step noted on the way.
     trace: list[str] = []
-    database = call.store
-    with entered(_looking(database), owner_of(database.path)) as lookup:
+    with looking(call.store) as lookup:
         decider = Decider(call.settings, lookup)
         decision = decider.decide(request, int(time.time()), lambda step, *values: trace.append(step.format(*values)))
     _print_decision(call, request, decision, trace)
     click.get_current_context().exit(1 if decision.action.is_refusal else 0)
-
-
-@contextmanager
-def _looking(database: Database) -> Iterator[Lookup]:
-    """One state of the tables of *database*."""
-    lookup = Lookup(database)
-    lookup.begin()
-    yield lookup
-    lookup.close()
 
 
 def _made_request(recipient: str, given: dict[str, str]) -> Request:

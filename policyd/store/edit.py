@@ -10,7 +10,7 @@ from functools import lru_cache
 from shlex import quote
 from typing import assert_never
 
-from policyd.address import NULL_SENDER, fold, is_pattern, pattern_domain
+from policyd.address import NULL_SENDER, domain_for_postfix, fold, is_pattern, pattern_domain, unicode_domain
 from policyd.errors import NotManagedError, NotYetError, RefusedError
 from policyd.model import Address, BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted, recipients_of
 from policyd.rules import is_past
@@ -61,7 +61,18 @@ def need_mailbox(queries: Queries, name: str) -> Mailbox:
 def need_managed(queries: Queries, what: str, domain: str) -> None:
     """Raises NotManagedError, about *what*, where *domain* is not managed."""
     if queries.domain(domain) is None:
-        raise NotManagedError(what, domain)
+        raise NotManagedError(what, domain, postfix_spelling(queries, domain))
+
+
+def postfix_spelling(queries: Queries, domain: str) -> str:
+    """Where Postfix takes *domain* for another one, a line with that, and what to type; "" where it doesn't."""
+    shown = unicode_domain(domain)
+    other = domain_for_postfix(shown)
+    if other in ("", domain):
+        return ""
+    is_managed = queries.domain(other) is not None
+    advice = "which is managed, too" if is_managed else f"so manage that, too: policyd domain add {quote(other)}"
+    return f"Postfix takes {shown} for {other}, {advice}"
 
 
 class Editor:
@@ -229,7 +240,7 @@ class Editor:
         """Raises NotManagedError where *address* is in no managed domain, NotYetError where it is a mailbox's."""
         domain = address.rpartition("@")[2]
         if not self.is_managed(domain):
-            raise NotManagedError(address, domain)
+            raise NotManagedError(address, domain, postfix_spelling(self.queries, domain))
         owner = self.queries.address(address)
         if owner is not None:
             fact = f"{address} is an address of {owner.mailbox} already"

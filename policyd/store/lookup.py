@@ -3,10 +3,12 @@
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 from policyd.errors import StoreError
+from policyd.files import entered, owner_of
 from policyd.model import BlockedSender, Domain, Mailbox
 from policyd.store.database import (
     SQLITE,
@@ -26,6 +28,30 @@ from policyd.store.queries import Queries
 _DOMAINS_KEPT = 1024
 _NO_VERSION = -1
 _NO_INDEX = (0, 0, 0)
+
+
+@contextmanager
+def looking(database: Database) -> Iterator["Lookup"]:
+    """The tables of *database*, at one moment, for a command: root opens them as the owner of their folder.
+
+    Raises StoreError.
+    """
+    try:
+        owner = owner_of(database.path)
+    except FileNotFoundError as error:
+        raise missing_error(database.path, error) from error
+    with entered(_begun(database), owner) as lookup:
+        yield lookup
+
+
+@contextmanager
+def _begun(database: Database) -> Iterator["Lookup"]:
+    lookup = Lookup(database)
+    lookup.begin()
+    try:
+        yield lookup
+    finally:
+        lookup.close()
 
 
 class Lookup:

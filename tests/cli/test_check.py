@@ -212,6 +212,15 @@ def test_check_answers_nothing_without_a_database(policyd):
     assert not missing.exists()
 
 
+@pytest.mark.parametrize("line", ["check --recipient bob@example.com", "address find bob@example.com"])
+def test_missing_folder_is_told_as_a_missing_database(policyd, line):
+    """Root looks first at whose the folder is; the line and the status are the same for everybody."""
+    missing = policyd.folder / "missing" / "policyd.db"
+    assert policyd.refuses(f"--database {missing} {line}", 69) == (
+        f"policyd: {missing}: there is no database; make it with: policyd database create"
+    )
+
+
 @pytest.mark.parametrize("listen", ["unix:{}/policyd.sock", "tcp:1:interface=127.0.0.1"])
 def test_absent_daemon_is_told_apart_from_a_refusal(policyd, listen):
     """Where nobody listens, there is no answer to give."""

@@ -148,3 +148,22 @@ def test_domains_are_listed_by_name(policyd):
     policyd.run("domain add b.example --unlisted accept")
     policyd.run("domain add a.example")
     assert policyd.run("domain list") == "a.example\treject\nb.example\taccept\n"
+
+
+@pytest.mark.parametrize(
+    ("domain", "kept", "other"),
+    [
+        ("fußball.example", "xn--fuball-cta.example", "fussball.example"),
+        ("βόλος.example", "xn--nxasmm1c.example", "xn--nxasmq6b.example"),
+    ],
+)
+def test_domain_that_is_not_managed_is_told_with_the_one_that_postfix_takes_it_for(policyd, domain, kept, other):
+    """Who manages the one alone wonders why its mail goes the other way."""
+    told = policyd.refuses(f"mailbox add bob bob@{domain}")
+    beginning = (
+        f"policyd: bob@{kept}: the domain {kept} is not managed; add it with: policyd domain add {kept}. "
+        f"Postfix takes {domain} for {other}, "
+    )
+    assert told == f"{beginning}so manage that, too: policyd domain add {other}"
+    policyd.run(f"domain add {other}")
+    assert policyd.refuses(f"mailbox add bob bob@{domain}") == f"{beginning}which is managed, too"

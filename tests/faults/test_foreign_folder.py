@@ -32,7 +32,14 @@ from tests.support.waiting import LIMIT_SECONDS
 
 OWNER, STRANGER = "nobody", "daemon"
 SECRET = "root:$6$secret:19000:0:99999:7:::\n" * 20
-COMMANDS = ("mailbox list", "mailbox add bob", "check --recipient a@example.com", "database check", "export")
+COMMANDS = (
+    "mailbox list",
+    "mailbox add bob",
+    "check --recipient a@example.com",
+    "address find a@example.com",
+    "database check",
+    "export",
+)
 ROWS = "name,addresses\nbob,bob@elsewhere.example\n"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to lose here")
@@ -364,7 +371,9 @@ def test_what_is_swapped_between_the_look_and_the_opening(place, name, kind):
         for number in range(2):
             for line in ("mailbox list", f"mailbox add m{number}", f"database restore --yes {backup}"):
                 done = place.run(line)
-                assert (done.status, done.err.count("\n")) == (0, 0) or done.err.count("\n") >= 1 or done.status == 69, (line, done)
+                assert (
+                    (done.status, done.err.count("\n")) == (0, 0) or done.err.count("\n") >= 1 or done.status == 69
+                ), (line, done)
                 assert "internal error" not in done.err
     assert place.is_unharmed()
     assert [each.name for each in elsewhere.iterdir()] == ["other.db"]
@@ -577,10 +586,16 @@ def test_export_goes_on_where_stdout_stands(place):
     made="import, export, backup, restore and ``--database`` with each",
     log="stderr, printable, a line for each problem",
 )
-@pytest.mark.parametrize("name", [
-    *("-", "a\nb", "\udcff"),
-    *(pytest.param(name, marks=pytest.mark.full) for name in ("--help", "\x1b[2J", "a?b#c%41", "x" * 250, "file:x")),
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("-", "a\nb", "\udcff"),
+        *(
+            pytest.param(name, marks=pytest.mark.full)
+            for name in ("--help", "\x1b[2J", "a?b#c%41", "x" * 250, "file:x")
+        ),
+    ],
+)
 def test_odd_names_are_names(place, name):
     """`./-` is a file; a line break in a name doesn't forge a line; a name may be as long as a name may be."""
     rows, out, copy = (place.make_folder(each, "root") for each in ("rows", "out", "copy"))
