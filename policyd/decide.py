@@ -86,6 +86,12 @@ class Decider:
         question = self._ask(request, note)
         return self._decision(request, question, judge(question, self._policy, now, note), note)
 
+    def explain(self, request: Request, now: int) -> tuple[Decision, list[str]]:
+        """The answer to *request* at *now*, and each step that led to it, a sentence or less. Raises StoreError."""
+        trace: list[str] = []
+        decision = self.decide(request, now, lambda step, *values: trace.append(step.format(*values)))
+        return decision, trace
+
     def find_recipient(self, text: str) -> Party:
         """What the tables know about an address: its managed domain, and the mailbox it leads to.
 

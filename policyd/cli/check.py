@@ -3,19 +3,17 @@
 import socket
 import sys
 import time
-from typing import Any
 
 import click
 
-from policyd.address import NULL_SENDER, internal_address, split_address
+from policyd.address import NULL_SENDER, internal_address
+from policyd.admin.asking import as_object, explain
 from policyd.cli.command import Command, Invocation, invocation
 from policyd.cli.terminal import echo, echo_json
 from policyd.cli.types import CLIENT
-from policyd.decide import Decider
 from policyd.endpoint import default_listen
 from policyd.errors import AddressError, DaemonError, ProtocolError
 from policyd.model import Action, Decision, Request
-from policyd.store.lookup import looking
 from policyd.wire import Layouts, RequestReader, render_request
 
 _DAEMON_SECONDS = 10  # to the end of the answer: who else listens on the port may send byte after byte for ever
@@ -52,10 +50,7 @@ def command(stdin: str | None, recipient: str | None, daemon: bool, **given: str
         return
 
     # The answer as the daemon would find it in the tables, with each step noted on the way.
-    trace: list[str] = []
-    with looking(call.store) as lookup:
-        decider = Decider(call.settings, lookup)
-        decision = decider.decide(request, int(time.time()), lambda step, *values: trace.append(step.format(*values)))
+    decision, trace = explain(call.store, call.settings, request, int(time.time()))
     _print_decision(call, request, decision, trace)
     click.get_current_context().exit(1 if decision.action.is_refusal else 0)
 
@@ -138,28 +133,8 @@ def _print_reply(call: Invocation, reply: str) -> None:
 
 def _print_decision(call: Invocation, request: Request, decision: Decision, trace: list[str]) -> None:
     if call.json:
-        echo_json(_explained(request, decision, trace, call.settings.origin), indent=1)
+        echo_json(as_object(request, decision, trace, call.settings.origin), indent=1)
         return
     echo(f"{decision.action} {decision.text}".rstrip() if decision.action.is_refusal else decision.action)
     for step in trace:
         echo(f"  {step}")
-
-
-def _explained(request: Request, decision: Decision, trace: list[str], origin: str) -> dict[str, Any]:
-    addresses = {
-        name: str(split_address(value, origin)) if value else ""
-        for name, value in request._asdict().items()
-        if name in ("recipient", "sender")
-    }
-    return {
-        "action": decision.action,
-        "text": decision.text,
-        "rule": decision.rule,
-        "entry": decision.entry,
-        "recipient": addresses["recipient"],
-        "mailbox": decision.mailbox or None,
-        "sender": addresses["sender"],
-        "login": request.sasl_username,
-        "insider": decision.is_insider,
-        "trace": trace,
-    }

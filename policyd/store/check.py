@@ -86,12 +86,12 @@ def _broken(table: Table) -> Iterator[tuple[str, str, str]]:
 
 _WRONG_VALUES = {table.name: _wrong_values(table) for table in schema.metadata.sorted_tables}
 _BROKEN = [each for table in schema.metadata.sorted_tables for each in _broken(table)]
-_primaries = func.sum(schema.address.c.is_primary == literal_column("1"))
-_NOT_ONE_primaries = compiled(
-    select(schema.mailbox.c.name, _primaries)
+_PRIMARIES = func.sum(schema.address.c.is_primary == literal_column("1"))
+_NOT_ONE_PRIMARY = compiled(
+    select(schema.mailbox.c.name, _PRIMARIES)
     .join(schema.address, schema.address.c.mailbox_id == schema.mailbox.c.id)
     .group_by(schema.address.c.mailbox_id)
-    .having(_primaries != literal_column("1"))
+    .having(literal_column("1") != _PRIMARIES)
 )
 
 
@@ -206,7 +206,7 @@ class Check:
 
         # Rules over several rows.
         self._check_numbering()
-        for name, count in self._connection.execute(_NOT_ONE_primaries):
+        for name, count in self._connection.execute(_NOT_ONE_PRIMARY):
             advice = "take one of its addresses away, and add it again with policyd"
             self._find("mailbox", name, f"it has {count} primary addresses, not one", advice)
 
