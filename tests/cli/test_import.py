@@ -275,7 +275,7 @@ def test_rejected_rows_of_what_has_no_folder_go_to_the_folder_one_is_in(policyd,
             each.kill()
             each.communicate()
     assert ended.status == 65
-    assert ended.err.splitlines()[-1].endswith("the others are imported; mend them in stdin.err and import it")
+    assert ended.err.splitlines()[-1].endswith("the others are imported; fix them in stdin.err and import it")
     assert (policyd.folder / "here" / "stdin.err").read_text().count("\n") == 3
     assert [each.name for each in policyd.folder.iterdir() if each.suffix == ".err"] == []
     assert {*os.listdir("/dev")} <= devices

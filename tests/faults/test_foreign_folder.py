@@ -162,7 +162,9 @@ def plant(place: Place, path: Path, kind: str) -> None:
     lost="nothing; root's file is as it was",
 )
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+@pytest.mark.parametrize(
+    "suffix", ["-shm", *(pytest.param(suffix, marks=pytest.mark.full) for suffix in ("-wal", "-journal"))]
+)
 def test_what_is_planted_beside_the_database_is_refused(place, suffix, kind):
     """SQLite would open it, zero its beginning, wait for it, or take it for the newest rows."""
     path = Path(f"{place.database}{suffix}")
@@ -632,7 +634,9 @@ def test_odd_names_are_names(place, name):
     client="``default_action`` (no daemon)",
     log="stderr, exit 69",
 )
-@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o757, 0o3777])
+@pytest.mark.parametrize(
+    "mode", [0o1777, *(pytest.param(mode, marks=pytest.mark.full) for mode in (0o777, 0o757, 0o3777))]
+)
 def test_database_in_a_folder_that_others_can_write_is_refused(place, mode):
     """A -wal that anybody puts beside it becomes the tables, and `database check` would find them sound."""
     place.folder.chmod(mode)

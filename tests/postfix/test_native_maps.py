@@ -154,7 +154,7 @@ def policyd_in(folder: Path) -> Iterator[Daemon]:
     """policyd, not running, with an empty database."""
     folder.mkdir()
     with Daemon(folder) as policyd:
-        policyd.write_settings('origin = "example.com"', 'insider_networks = ["127.0.0.0/8", "10.0.0.0/8"]')
+        policyd.write_settings('insider_networks = ["127.0.0.0/8", "10.0.0.0/8"]', origin="example.com")
         policyd.command("database", "create")
         yield policyd
 

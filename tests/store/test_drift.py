@@ -308,7 +308,7 @@ class TestDrift(Drift.TestCase):  # type: ignore[misc, valid-type]  # hypothesis
     """The steps in random orders."""
 
     # What fails is not made shorter, which takes minutes: a history of twelve steps can be read.
-    settings = settings(max_examples=60, stateful_step_count=12, phases=[Phase.explicit, Phase.generate])
+    settings = settings(max_examples=30, stateful_step_count=12, phases=[Phase.explicit, Phase.generate])
 
 
 # --- By name, what had drifted ---
