@@ -43,7 +43,12 @@ _ABSENT = frozenset({"entry", "reason", "text"})  # where nothing was refused
 # A line about a request that was let through, made in one piece; and how it looks if all of its values are plain, so
 # that each of them is where it was put.
 _PERMITTED_LINE = ", ".join(f"{name}={'%.0s' if name in _ABSENT else '%s'}" for name in DECISION_FIELDS)
-_PERMITTED = re.compile(_PERMITTED_LINE.replace("%.0s", "").replace("%s", f"(?:{_ATOM}|<{_ATOM}>)"))
+_PERMITTED = re.compile(
+    re.sub(r"(sender|recipient)=%s", lambda name: f"{name[1]}=<{_ATOM}>", _PERMITTED_LINE)
+    .replace("%.0s", "")
+    .replace("%s", _ATOM)
+)
+
 
 Field = str | int | float | None
 
