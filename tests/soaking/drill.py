@@ -48,7 +48,8 @@ class Drill:
     def write_settings(self) -> None:
         """Write them as the world and the number of workers want them."""
         mode = "monitor" if self.timeline.world.is_monitor else "enforce"
-        self.daemon.write_settings(f"workers = {self.workers}", f'mode = "{mode}"', 'insider_contexts = ["submission"]')
+        lines = (f"workers = {self.workers}", f'mode = "{mode}"', 'insider_contexts = ["submission"]')
+        self.daemon.write_settings(*lines, origin=None)  # a recipient without a domain is neither managed nor outside
 
     def start(self) -> None:
         """Start the daemon; return when every worker is ready."""
