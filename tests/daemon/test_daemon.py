@@ -20,7 +20,8 @@ import pytest
 from policyd import __version__
 from policyd.store.schema import VERSION
 from tests.support.fake_smtpd import FakeSmtpd, request
-from tests.support.running_daemon import Daemon, free_port
+from tests.support.ports import free_port
+from tests.support.running_daemon import Daemon
 from tests.support.waiting import LIMIT_SECONDS, until
 
 UNLISTED = "REJECT 5.1.1 This address does not receive mail"

@@ -21,9 +21,10 @@ from policyd.errors import SettingsError
 from tests.support.activated import Notified, activated, held
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, request
+from tests.support.ports import free_port
 from tests.support.processes import cpu_seconds, descriptors
 from tests.support.processes import workers as workers_of
-from tests.support.running_daemon import Daemon, free_port
+from tests.support.running_daemon import Daemon
 from tests.support.waiting import LIMIT_SECONDS, until
 
 CONTRIB = Path(__file__).resolve().parents[2] / "contrib" / "systemd"

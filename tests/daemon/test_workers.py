@@ -14,7 +14,8 @@ import pytest
 
 from tests.support import processes
 from tests.support.fake_smtpd import FakeSmtpd, OutOfStepError, request
-from tests.support.running_daemon import Daemon, free_port
+from tests.support.ports import free_port
+from tests.support.running_daemon import Daemon
 from tests.support.waiting import LIMIT_SECONDS, until
 
 UNLISTED = "REJECT 5.1.1 This address does not receive mail"

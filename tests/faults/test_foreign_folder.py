@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pkgutil
 import pwd
+import shlex
 import shutil
 import socket
 import sqlite3
@@ -31,6 +32,7 @@ from tests.support.fake_smtpd import request
 from tests.support.waiting import LIMIT_SECONDS
 
 OWNER, STRANGER = "nobody", "daemon"
+PROGRAM = f"{shlex.quote(sys.executable)} -m policyd"  # for a shell
 SECRET = "root:$6$secret:19000:0:99999:7:::\n" * 20
 COMMANDS = (
     "mailbox list",
@@ -436,7 +438,7 @@ def test_nothing_beside_a_backups_draft_becomes_a_part_of_it(place, suffix, kind
 def test_name_of_the_rejected_rows_draft_cannot_be_guessed(place):
     """With the number of the process in it, whoever sent the file chose which file of root's got his rows."""
     (place.folder / "people.csv").write_text(ROWS)
-    script = f"ln -s {place.victim} {place.folder}/.people.csv.err.$$.new; exec {sys.executable} -m policyd "
+    script = f"ln -s {place.victim} {place.folder}/.people.csv.err.$$.new; exec {PROGRAM} "
     script += f"--config {place.config} import {place.folder}/people.csv"
     done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=LIMIT_SECONDS, check=False)
     assert done.returncode == 65
@@ -508,7 +510,7 @@ def test_folder_of_a_stranger_is_no_way_to_root(place):
 def test_pipes_and_links_of_the_persons_own_go_on_working(place):
     """`import <(...)`, `-`, /dev/stdin, a pipe, a link; `export -o` to each of these."""
     rows = "name,addresses\ncarol,carol@example.com\n"
-    words = f"{sys.executable} -m policyd --config {place.config}"
+    words = f"{PROGRAM} --config {place.config}"
     pipe = place.top / "pipe"
     os.mkfifo(pipe)
     (place.top / "rows.csv").write_text(rows)
@@ -576,7 +578,7 @@ def test_descriptor_in_a_strangers_process_is_no_way_to_roots_files(place):
 )
 def test_export_goes_on_where_stdout_stands(place):
     """`-o /dev/stdout` opened the file a second time, and wrote over what was in it."""
-    script = f"echo first; {sys.executable} -m policyd --config {place.config} export --format csv -o /dev/stdout"
+    script = f"echo first; {PROGRAM} --config {place.config} export --format csv -o /dev/stdout"
     with (place.top / "out").open("ab") as out:
         subprocess.run(["bash", "-c", script], stdout=out, timeout=LIMIT_SECONDS, check=True)
     assert (place.top / "out").read_text().startswith("first\n")

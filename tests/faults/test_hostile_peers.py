@@ -13,8 +13,9 @@ import pytest
 from policyd.wire import REQUEST_LIMIT
 from tests.support.drills import drill
 from tests.support.fake_smtpd import Address, FakeSmtpd, request
+from tests.support.ports import free_port
 from tests.support.processes import cpu_seconds, descriptors, kibibytes
-from tests.support.running_daemon import Daemon, free_port
+from tests.support.running_daemon import Daemon
 from tests.support.waiting import LIMIT_SECONDS, until
 
 MEGABYTE = 2**20

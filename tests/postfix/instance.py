@@ -6,9 +6,9 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
+from tests.support.ports import free_ports
 from tests.support.waiting import until
 
 CONTRIB = Path(__file__).resolve().parents[2] / "contrib" / "postfix"
@@ -80,7 +80,7 @@ class Postfix:
         self.queue = folder / "queue"
         self.config = folder / "etc"
         self.log = folder / "postfix.log"
-        self.port = dict(zip(doors, _free_ports(len(doors)), strict=True))
+        self.port = dict(zip(doors, free_ports(len(doors)), strict=True))
         self._master: subprocess.Popen[bytes] | None = None
         self.config.mkdir()
         self.queue.mkdir()
@@ -201,12 +201,6 @@ def _default(parameter: str) -> str:
 
 def _run(program: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([find_program(program), *words], capture_output=True, text=True, timeout=60)
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _answers(port: int) -> bool:

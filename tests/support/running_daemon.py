@@ -21,14 +21,6 @@ _HEADER = re.compile(r"<\d+>\w{3} [ \d]\d \d\d:\d\d:\d\d policyd\[\d+\]: ")
 IS_ROOT = os.geteuid() == 0
 
 
-def free_port() -> int:
-    """A TCP port on loopback where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class Syslog:
     """A syslog socket that keeps every line, as it comes: the kernel's queue is short."""
 

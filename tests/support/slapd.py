@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ports import free_port
+
 SUFFIX = "dc=example,dc=test"
 EXPORTED = "ou=policyd"  # where policyd's own exports go
 PASSWORD = "secret"
@@ -104,7 +106,7 @@ def run_directory(folder: Path) -> Iterator[Directory]:
     (folder / "recipients.schema").write_text(_SCHEMA)
     settings = folder / "slapd.conf"
     settings.write_text(_SETTINGS.format(folder=folder, suffix=SUFFIX, exported=EXPORTED, password=PASSWORD))
-    url = f"ldap://127.0.0.1:{_free_port()}/"
+    url = f"ldap://127.0.0.1:{free_port()}/"
     with (folder / "slapd.log").open("wb") as log:
         # With -d it stays in the foreground: it ends with us, whatever happens.
         command = [_find("slapd"), "-f", str(settings), "-h", url, "-d", "0"]
@@ -130,12 +132,6 @@ def _require_programs() -> None:
 
 def _find(program: str) -> str:
     return shutil.which(program, path=_PATH) or program
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _await(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
