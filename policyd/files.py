@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from policyd.errors import SettingsError, StoreCreateError, StoreError, reason_of
+from policyd.pipe_watch import watching
 
 BESIDE = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database
 _DRAFT = ".policyd-draft"
@@ -249,6 +250,7 @@ def acting(identity: Identity | None) -> Iterator[None]:
             except SettingsError as error:
                 problem = str(error).removeprefix("user: ")
                 raise StoreError(f"{problem}; run the command as {identity.user}, who owns the folder") from error
+            stack.enter_context(watching(Path(f"a file in {identity.user}'s folder")))
         yield
 
 

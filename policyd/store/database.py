@@ -27,8 +27,8 @@ from policyd.errors import (
     reason_of,
 )
 from policyd.files import acting, check_permissions, drafting, entered, owner_of, refuse_planted
+from policyd.pipe_watch import watching
 from policyd.store.log import has_log, identity, need_own_log, new_cookie
-from policyd.store.pipe_watch import watching
 from policyd.store.schema import APPLICATION_ID, VERSION, metadata
 
 _WRITER_WAIT_SECONDS = 600.0  # for an import of a million rows, or for two hundred others on a busy machine

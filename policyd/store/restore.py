@@ -21,6 +21,7 @@ from policyd.errors import (
 )
 from policyd.files import acting, drafting, open_to_read, owner_of, scratch, sync
 from policyd.model import Change
+from policyd.pipe_watch import watching
 from policyd.store.backup import Progress, Verify, copy_database, empty_file, opened_again
 from policyd.store.check import Check
 from policyd.store.database import (
@@ -37,7 +38,6 @@ from policyd.store.database import (
 )
 from policyd.store.journal import Journal, last_change
 from policyd.store.log import beside, new_cookie
-from policyd.store.pipe_watch import watching
 
 _PAGES = 1024  # copied in one step
 _HEADER_SIZE = 100  # bytes of a database file
