@@ -17,6 +17,7 @@ from policyd.address import (
     matching_patterns,
     split_address,
 )
+from policyd.errors import TablesMovedError
 from policyd.model import Action, BlockedSender, Decision, Domain, Mailbox, Mode, Request, Rule
 from policyd.reply import render_text
 from policyd.route import inner_addresses
@@ -35,7 +36,11 @@ _DUNNO = Decision(Action.DUNNO, Rule.DEFAULT)
 
 
 class Tables(Protocol):
-    """What a decision needs of the tables. Each call but `end` may raise StoreError, and then has ended it."""
+    """What a decision needs of the tables. Each call but `end` may raise StoreError, and then has ended it.
+
+    TablesMovedError ends nothing: what is read next is of the newest state, to which what was read before may not
+    belong.
+    """
 
     def begin(self) -> bool:
         """Read from the newest state of the tables until `end`; returns whether it may differ from the last one.
@@ -108,7 +113,13 @@ class Decider:
         # What was remembered of another state of the tables is forgotten.
         if self._tables.begin():
             self._forget()
+        try:
+            return self._look_up(request, note)
+        except TablesMovedError:
+            self._forget()
+            return self._look_up(request, note)
 
+    def _look_up(self, request: Request, note: Note) -> Question:
         # Whom the request names.
         login = _recall(self._login, request.sasl_username) if request.sasl_username else None
         sender = _recall(self._sender, request.sender) if request.sender else None
