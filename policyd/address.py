@@ -25,6 +25,8 @@ _LABEL_LIMIT = 63
 _UNSCANNED = r"\1"
 _ATOM = r"[^\x00-\x20\x7f\"(),.:;<>@\[\]\\]++"
 _DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*+")
+_TYPED_ATOM = r"[^\s\x00-\x1f\x7f\"(),.:;<>@\[\]\\]++"  # without blanks of any script: they separate what people type
+_TYPED_PLAIN = re.compile(rf"{_TYPED_ATOM}(?:\.{_TYPED_ATOM})*+")
 _DOMAIN_LIMIT = 253  # bytes; RFC 1035 §2.3.4 less the root label
 _LOCAL_LIMIT = 1024  # characters; RFC 5321 §4.5.3.1.1 says 64, VERP and IMCEA take more
 _LINE_LIMIT = 2048  # characters; Postfix takes no longer line: postconf(5), line_length_limit
@@ -339,6 +341,19 @@ def name_after(address: str, *, has_domain: bool = False) -> str:
     except AddressError:  # a word with a meaning of its own, or with an `@` in it, or one that is too long
         pass
     return f"{local.replace('@', ' ').strip()[:200]} ({domain})"[:_NAME_LIMIT].strip()
+
+
+def quote_local_part(text: str, *, not_first: str = "") -> str:
+    """An address or pattern in normal form as people type it: its local part in quotes, if it needs them.
+
+    It needs them also where it begins with a character of *not_first*, which would mean something else there.
+    Source: RFC 5321 §4.1.2.
+    """
+    local, at, domain = text.rpartition("@")
+    if not local or (_TYPED_PLAIN.fullmatch(local) and local[0] not in not_first):
+        return text
+    escaped = local.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"{at}{domain}'
 
 
 def _parse_local(text: str) -> str:

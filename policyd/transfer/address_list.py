@@ -64,12 +64,12 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
         for name in free.intersection(fold(name_after(address)) for address in addresses):
             own[name] = name == fold(mailbox.name)
             free.remove(name)
-        yield from (f"{values.quote_local_part(address)}\n" for address in addresses)
+        yield from (f"{values.quote_in_file(address)}\n" for address in addresses)
 
     # The blocked senders.
     yield f"{MARK}{Into.BLOCKED}\n"
     for entry in tables.blocked_senders():
-        sender = values.quote_local_part(entry.pattern) if entry.pattern else entry.mailbox
+        sender = values.quote_in_file(entry.pattern) if entry.pattern else entry.mailbox
         match = _ENTRY.fullmatch(sender)
         is_named = not entry.mailbox or own[fold(entry.mailbox)]
         if match is None or match[1] != sender or not is_named:

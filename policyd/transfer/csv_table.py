@@ -31,7 +31,7 @@ from policyd.transfer.delimited import Fields, read_records
 from policyd.transfer.fields import BOTH, KEYS, LISTS, Kind, Parse, make_row, refuse
 from policyd.transfer.formats import Evidence, Format, ReadOptions, Sample, Tables
 from policyd.transfer.text import Line, find_encoding, read_lines
-from policyd.transfer.values import CellError, quote_local_part, split_list
+from policyd.transfer.values import CellError, quote_in_file, split_list
 
 KINDS = (Kind.DOMAIN, Kind.MAILBOX, Kind.BLOCKED)
 COLUMNS = (
@@ -237,7 +237,7 @@ def _lines(tables: Tables) -> Iterator[dict[str, str]]:
     for entry in tables.blocked_senders():
         yield {
             "kind": Kind.BLOCKED,
-            "sender": quote_local_part(entry.sender) if entry.pattern else entry.sender,
+            "sender": quote_in_file(entry.sender) if entry.pattern else entry.sender,
             "to": entry.to,
             "except": _list_cell(sorted(entry.allowed)),
             "created_at": show_utc(entry.created_at),
@@ -271,4 +271,4 @@ def _unguarded(cell: str) -> str:
 
 
 def _list_cell(values: Sequence[str]) -> str:
-    return " ".join(map(quote_local_part, values)) or EMPTIED
+    return " ".join(map(quote_in_file, values)) or EMPTIED

@@ -19,7 +19,7 @@ from policyd.records import Notice, Problem, Record
 from policyd.transfer.fields import KEYS, Kind, read_object
 from policyd.transfer.formats import Evidence, Format, ReadOptions, Sample, Tables
 from policyd.transfer.text import LINE_LIMIT, Line, find_encoding, read_lines
-from policyd.transfer.values import CellError, quote_local_part
+from policyd.transfer.values import CellError, quote_in_file
 
 _BY_KEY = (("sender", Kind.BLOCKED), ("mailbox", Kind.ADDRESS), ("unlisted", Kind.DOMAIN))
 _OBJECT = re.compile(r"\{\s*(?:[\"}]|$)")
@@ -128,4 +128,4 @@ def _remarks(kept: Mailbox | BlockedSender) -> Mapping[str, Any]:
 
 def _shown(pattern: str) -> str:
     """An address or pattern as `--json` shows it; quoted only where it would be read as another."""
-    return pattern if normal_pattern(pattern) == pattern else quote_local_part(pattern)
+    return pattern if normal_pattern(pattern) == pattern else quote_in_file(pattern)

@@ -7,7 +7,15 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from policyd.address import is_pattern, normal_domain, normal_name, normal_pattern, normal_text, parse_address
+from policyd.address import (
+    is_pattern,
+    normal_domain,
+    normal_name,
+    normal_pattern,
+    normal_text,
+    parse_address,
+    quote_local_part,
+)
 from policyd.errors import PolicydError
 from policyd.model import RECIPIENT_WORDS, Receive, Unlisted
 from policyd.records import ListEdit, RowMode
@@ -15,7 +23,7 @@ from policyd.timestamps import read_stored
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"\S*|\S+', re.DOTALL)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_PLAIN_LOCAL = re.compile(r"""(?![#|/.{-])[^\s"(),:;<>@\[\]\\]+""")
+_MARKS = "#|/{-"  # at the start of a line or cell they mean something else: a comment, a command, a file
 
 
 class CellError(PolicydError):
@@ -36,16 +44,9 @@ def split_list(text: str) -> tuple[str, ...]:
     return tuple(_unquoted(word) if _QUOTED.fullmatch(word) else word for word in words)
 
 
-def quote_local_part(value: str) -> str:
-    """An address or pattern in normal form as people type it, its local part quoted where that is needed.
-
-    Source: RFC 5321 §4.1.2.
-    """
-    local, at, domain = value.rpartition("@")
-    if not local or _PLAIN_LOCAL.fullmatch(local):
-        return value
-    escaped = re.sub(r'(["\\])', r"\\\1", local)
-    return f'"{escaped}"{at}{domain}'
+def quote_in_file(value: str) -> str:
+    """An address or pattern in normal form as it is written in a file, its local part quoted where that is needed."""
+    return quote_local_part(value, not_first=_MARKS)
 
 
 def completed(text: str, domain: str) -> str:

@@ -15,7 +15,7 @@ from policyd.model import Domain, Mailbox, Receive, Unlisted
 from policyd.records import KEEP, BlockRow, DomainRow, ListEdit, MailboxRow, Notice, Record, RowMode
 from policyd.transfer import csv_table
 from policyd.transfer.formats import ReadOptions
-from policyd.transfer.values import CellError, quote_local_part, split_list
+from policyd.transfer.values import CellError, quote_in_file, split_list
 from tests.support.drills import drill
 from tests.support.tables_strategies import FixedTables, patterns, tables
 from tests.support.transfer_reading import problem_of, read_all, rows_of, rows_of_tables, written
@@ -32,7 +32,7 @@ def test_export_reads_as_the_tables_it_was_made_of(held):
 @given(st.lists(patterns))
 def test_list_in_a_cell_holds_any_pattern(some):
     """Local parts may hold blanks, quotes and signs that mean something else in a cell."""
-    assert split_list(" ".join(map(quote_local_part, some))) == tuple(map(quote_local_part, some))
+    assert split_list(" ".join(map(quote_in_file, some))) == tuple(map(quote_in_file, some))
 
 
 def test_long_export_comes_in_pieces():

@@ -10,14 +10,13 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import assert_never
 
-from policyd.address import is_pattern
+from policyd.address import is_pattern, quote_local_part
 from policyd.model import BlockedSender, Mailbox, Receive, Recipients, Unlisted
 from policyd.transfer.formats import Tables
 from policyd.transfer.ldif.names import escape_value
 
 _BASE = "ou=policyd"
 _NOBODY = f"cn=accepted by nobody,{_BASE}"
-_DOT_STRING = re.compile(r"[^\s\"(),:;<>@\[\\\]\x00-\x1f.]+(?:\.[^\s\"(),:;<>@\[\\\]\x00-\x1f.]+)*")
 
 _SAFE = re.compile(r"(?![ :<])[\x01-\x09\x0b\x0c\x0e-\x7f]*(?<! )")
 _LINE_BYTES = 76
@@ -96,13 +95,13 @@ def _mailbox(mailbox: Mailbox, addresses: tuple[str, ...], rejected: list[str], 
     yield _entry(name, values)
     below = {*(accepted if is_restricted else ()), *filter(is_pattern, rejected)}
     for address in sorted(below):
-        contact = {"objectClass": ["contact"], "cn": [address], "targetAddress": [f"SMTP:{_quote_local_part(address)}"]}
+        contact = {"objectClass": ["contact"], "cn": [address], "targetAddress": [f"SMTP:{quote_local_part(address)}"]}
         yield _entry(_sender_name(address, name), contact)
 
 
 def _addresses(addresses: tuple[str, ...]) -> _Values:
     """The attributes that hold *addresses*, in their order. `mail` is ASCII only. Source: RFC 4524 §2.16."""
-    quoted = [_quote_local_part(address) for address in addresses]
+    quoted = [quote_local_part(address) for address in addresses]
     if all(map(str.isascii, quoted)):
         return {"mail": quoted}
     proxies = [f"{'smtp' if number else 'SMTP'}:{address}" for number, address in enumerate(quoted)]
@@ -131,15 +130,6 @@ def _sender_name(sender: str, mailbox: str) -> str:
     if is_pattern(sender):
         return f"cn={escape_value(sender)},{mailbox}"
     return f"uid={escape_value(sender)},{_BASE}"
-
-
-def _quote_local_part(address: str) -> str:
-    """An address in normal form, its local part quoted where SMTP wants it so. Source: RFC 5321 §4.1.2."""
-    local, _, domain = address.rpartition("@")
-    if _DOT_STRING.fullmatch(local):
-        return address
-    escaped = local.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"@{domain}'
 
 
 def _entry(name: str, values: _Values) -> str:

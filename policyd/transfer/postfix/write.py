@@ -9,7 +9,7 @@ from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, R
 from policyd.reply import DEFAULT_TEXTS, render_text, to_ascii
 from policyd.transfer.address_list import count_remarks
 from policyd.transfer.formats import Tables
-from policyd.transfer.values import quote_local_part
+from policyd.transfer.values import quote_in_file
 
 RECIPIENTS, VIRTUAL, SENDERS, OUTSIDERS, LOGINS, REGEXPS = PARTS = (
     "recipient_access",
@@ -74,7 +74,7 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
     for mailbox, addresses in tables.mailboxes():
         _count_mailbox(mailbox, addresses, lost)
         owned.update(address for address in addresses if _is_always_accepted(address))
-        yield from (f"{quote_local_part(address)}\t{_answer(mailbox, address)}\n" for address in addresses[:1])
+        yield from (f"{quote_in_file(address)}\t{_answer(mailbox, address)}\n" for address in addresses[:1])
     yield from (
         f"{_POSTMASTER}@{domain.name}\t{UNOWNED}\n"
         for domain in tables.domains()
@@ -84,10 +84,10 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
     # The other addresses lead to the primary one, and are recipients too.
     yield f"\n{MARK}{VIRTUAL}\n"
     for _, addresses in tables.mailboxes():
-        yield from (f"{quote_local_part(address)}\t{quote_local_part(addresses[0])}\n" for address in addresses[1:])
+        yield from (f"{quote_in_file(address)}\t{quote_in_file(addresses[0])}\n" for address in addresses[1:])
     yield f"\n{MARK}{RECIPIENTS}\n"
     for mailbox, addresses in tables.mailboxes():
-        yield from (f"{quote_local_part(address)}\t{_answer(mailbox, address)}\n" for address in addresses[1:])
+        yield from (f"{quote_in_file(address)}\t{_answer(mailbox, address)}\n" for address in addresses[1:])
 
     # Senders; whom they are blocked to outside is what is in none of the domains.
     yield from _sender_parts(tables, lost)
@@ -180,7 +180,7 @@ def _logins(entry: BlockedSender, patterns: Iterable[str]) -> Iterator[str]:
     if entry.mailbox and re.fullmatch(r"[^\s\"#@][^\s\"@]*", entry.mailbox):
         yield entry.mailbox.lower()
     yield from (
-        quote_local_part(pattern)
+        quote_in_file(pattern)
         for pattern in patterns
         if not pattern.startswith("@") and not pattern.endswith(("@", ">"))
     )
@@ -188,7 +188,7 @@ def _logins(entry: BlockedSender, patterns: Iterable[str]) -> Iterator[str]:
 
 def _key(pattern: str) -> str:
     """The key of access(5) for a pattern."""
-    return pattern[1:] if pattern.startswith("@") else quote_local_part(pattern)
+    return pattern[1:] if pattern.startswith("@") else quote_in_file(pattern)
 
 
 def _escaped(domain: str) -> str:
