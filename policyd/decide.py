@@ -35,7 +35,7 @@ _CACHED_LENGTH = 320  # characters; a longer address is looked up each time
 _DUNNO = Decision(Action.DUNNO, Rule.DEFAULT)
 
 
-class Tables(Protocol):
+class FactLookup(Protocol):
     """What a decision needs of the tables. Each call but `end` may raise StoreError, and then has ended it.
 
     TablesMovedError ends nothing: what is read next is of the newest state, to which what was read before may not
@@ -70,7 +70,7 @@ class Decider:
     Every decision until `end` is made on one state of the tables: the newest at the first of them.
     """
 
-    def __init__(self, settings: Settings, tables: Tables) -> None:
+    def __init__(self, settings: Settings, tables: FactLookup) -> None:
         self._settings = settings
         self._tables = tables
         self._policy = Policy(frozenset(map(fold, settings.always_accept)))

@@ -17,7 +17,6 @@ from policyd.errors import ProtocolError, StoreError
 from policyd.model import Action, Decision, Request
 from policyd.wire import Layouts, RequestReader, render_action
 
-DRAIN_SECONDS = 5  # for requests that are on their way when the daemon stops
 TICK_SECONDS = 1  # how often all connections are looked at: by so much a limit may be late
 
 # A log socket that is woken for each line costs as much as the answer; the kernel's queue may hold no more than ten.
@@ -97,8 +96,8 @@ class PolicyFactory(Factory):
         connection.abort()
         return True
 
-    def drain(self) -> Deferred[None]:
-        """Answer what is on its way, close every connection; fires when that is done, after `DRAIN_SECONDS` at most."""
+    def drain(self, seconds: float) -> Deferred[None]:
+        """Answer what is on its way, close every connection; fires when that is done, after *seconds* at most."""
         self._is_stopping = True
         if not self.connections:
             return succeed(None)
@@ -106,7 +105,7 @@ class PolicyFactory(Factory):
         self.when_empty = lambda: None if drained.called else drained.callback(None)
         # What was sent before the stop is in our sockets' buffers: there is a turn to read it, and then all are closed.
         first = self._clock.callLater(0.05, self._finish_all)
-        last = self._clock.callLater(DRAIN_SECONDS, self._abort_all)
+        last = self._clock.callLater(seconds, self._abort_all)
 
         def cancel_timers(result: None) -> None:
             for call in (first, last):

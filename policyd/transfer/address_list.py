@@ -16,7 +16,7 @@ from policyd.model import BlockedSender, Mailbox, Receive, Recipients
 from policyd.records import BlockRow, ListEdit, Notice, Problem, Record, Row
 from policyd.transfer import values
 from policyd.transfer.fields import mailbox_of
-from policyd.transfer.formats import Evidence, Format, Into, ReadOptions, Sample, Tables
+from policyd.transfer.formats import Evidence, ExportedTables, Format, Into, ReadOptions, Sample
 from policyd.transfer.text import LINE_LIMIT, find_encoding, read_lines
 
 _ENTRY = re.compile(r'("(?:[^"\\]|\\.)*+"\S*+|(?!#)\S++(?:\s++(?!#)\S++)*+)?+\s*+(?:#.*)?')
@@ -47,7 +47,7 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
         raise TransferError("say what the lines of the list are: --into mailboxes, or --into blocked")
 
 
-def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
+def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     """The addresses of the mailboxes, then the blocked senders; what a list can't say is counted in *lost*."""
     # A list has no domains and no names: a mailbox is called after its address.
     managed = {domain.name for domain in tables.domains()}

@@ -29,7 +29,7 @@ from policyd.records import Notice, Problem, Record
 from policyd.timestamps import show_utc
 from policyd.transfer.delimited import Fields, read_records
 from policyd.transfer.fields import BOTH, KEYS, LISTS, Kind, Parse, make_row, refuse
-from policyd.transfer.formats import Evidence, Format, ReadOptions, Sample, Tables
+from policyd.transfer.formats import Evidence, ExportedTables, Format, ReadOptions, Sample
 from policyd.transfer.text import Line, find_encoding, read_lines
 from policyd.transfer.values import CellError, quote_in_file, split_list
 
@@ -78,7 +78,7 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
             yield _read_row(fields, header, options.domain)
 
 
-def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
+def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     """The file, in pieces; nothing is lost."""
     del lost
     text = io.StringIO()
@@ -222,7 +222,7 @@ def _read_row(fields: Fields, header: _Header, domain: str) -> Record:
     return Record(fields.line, fields.source, rows, wrong)
 
 
-def _lines(tables: Tables) -> Iterator[dict[str, str]]:
+def _lines(tables: ExportedTables) -> Iterator[dict[str, str]]:
     for domain in tables.domains():
         yield {"kind": Kind.DOMAIN, "name": domain.name, "unlisted": domain.unlisted}
     for mailbox, addresses in tables.mailboxes():

@@ -8,7 +8,7 @@ from typing import assert_never
 from policyd.address import fold
 from policyd.model import BlockedSender, Mailbox, Receive, Recipients
 from policyd.transfer.exchange.cells import common_name, escape, is_delete, join_values, show_proxy
-from policyd.transfer.formats import Tables
+from policyd.transfer.formats import ExportedTables
 
 _HEADER = (
     "Obj-Class",
@@ -23,7 +23,7 @@ _CONNECTOR = ("Connector", "Update", "Internet Mail Service", "", "", "")
 _NAMES_A_ROW = 100  # of a connector's Reject list, which is read as additions
 
 
-def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
+def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     """A directory file, in lines ended by CR LF, that makes the same tables when it is read.
 
     Counts in *lost*, by kind, what the format can't say. A restriction is written only if it is `nobody` with
@@ -82,7 +82,7 @@ def _count_remarks(thing: Mailbox | BlockedSender, lost: Counter[str]) -> None:
     lost["comment"] += bool(thing.comment)
 
 
-def _find_accepted(tables: Tables) -> Mapping[str, tuple[str, tuple[str, ...]]]:
+def _find_accepted(tables: ExportedTables) -> Mapping[str, tuple[str, tuple[str, ...]]]:
     """By each accepted sender that is a mailbox's address, that mailbox's name and all its addresses."""
     wanted: set[str] = set()
     for mailbox, _ in tables.mailboxes():

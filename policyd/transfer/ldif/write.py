@@ -12,7 +12,7 @@ from typing import assert_never
 
 from policyd.address import is_pattern, quote_local_part
 from policyd.model import BlockedSender, Mailbox, Receive, Recipients, Unlisted
-from policyd.transfer.formats import Tables
+from policyd.transfer.formats import ExportedTables
 from policyd.transfer.ldif.names import escape_value
 
 _BASE = "ou=policyd"
@@ -24,7 +24,7 @@ _LINE_BYTES = 76
 _Values = dict[str, list[str]]
 
 
-def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
+def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     """The mailboxes as entries, one a piece of text, and who may send to them.
 
     Counts in *lost*, by a word each, what can't be said. Holds the senders that are blocked to a single mailbox.
@@ -48,7 +48,7 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
         del lost[word]
 
 
-def _rejected(tables: Tables, lost: Counter[str]) -> dict[str, list[str]]:
+def _rejected(tables: ExportedTables, lost: Counter[str]) -> dict[str, list[str]]:
     """The senders that are blocked to a single mailbox, by its name."""
     rejected: dict[str, list[str]] = {}
     for entry in tables.blocked_senders():

@@ -8,7 +8,7 @@ from typing import assert_never
 from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Rule, Unlisted
 from policyd.reply import DEFAULT_TEXTS, render_text, to_ascii
 from policyd.transfer.address_list import count_remarks
-from policyd.transfer.formats import Tables
+from policyd.transfer.formats import ExportedTables
 from policyd.transfer.values import quote_in_file
 
 RECIPIENTS, VIRTUAL, SENDERS, OUTSIDERS, LOGINS, REGEXPS = PARTS = (
@@ -64,7 +64,7 @@ check_sender_access {_TABLE}/{OUTSIDERS}, (what is there)
 """
 
 
-def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
+def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     """The maps, in parts with a comment above each that names its file; what they can't say is counted in *lost*."""
     # Recipients: the domains, and the mailboxes by their primary addresses; postmaster is never refused.
     yield f"{_HEAD}\n{MARK}{RECIPIENTS}\n"
@@ -131,7 +131,7 @@ def _reject(reason: str, rule: Rule) -> str:
     return f"REJECT 5.7.1 {text}" if text else f"REJECT {DEFAULTS[rule]}"
 
 
-def _sender_parts(tables: Tables, lost: Counter[str]) -> Iterator[str]:
+def _sender_parts(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     """What becomes of senders; of several entries for one key, the mailbox's counts, then the oldest."""
     # The addresses of the mailboxes that are blocked.
     names = {entry.mailbox for entry in tables.blocked_senders()} - {""}
@@ -170,7 +170,7 @@ def _sender_parts(tables: Tables, lost: Counter[str]) -> Iterator[str]:
         yield from (f"{key}\t{answer}\n" for key, answer in answers.items())
 
 
-def _most_specific_first(tables: Tables) -> Iterator[BlockedSender]:
+def _most_specific_first(tables: ExportedTables) -> Iterator[BlockedSender]:
     yield from (entry for entry in tables.blocked_senders() if entry.mailbox)
     yield from (entry for entry in tables.blocked_senders() if not entry.mailbox)
 
