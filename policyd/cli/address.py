@@ -1,17 +1,12 @@
 """`policyd address`: gives addresses to mailboxes, finds and lists them."""
 
-from shlex import quote
-
 import click
 
+from policyd.admin.asking import find_address
+from policyd.admin.showing import list_addresses
 from policyd.cli.command import Group, invocation
 from policyd.cli.output import print_list, print_object
 from policyd.cli.types import ADDRESS, DOMAIN, INTERNAL_ADDRESS, NAME
-from policyd.decide import Decider
-from policyd.errors import NotManagedError, RefusedError
-from policyd.store.edit import need_managed
-from policyd.store.journal import snapshot
-from policyd.store.lookup import looking
 
 
 @click.group("address", cls=Group)
@@ -54,20 +49,8 @@ def find(address: str) -> None:
     \b
     Example: policyd address find alice+news@example.com
     """
-    # Find it as the daemon does.
     call = invocation()
-    with looking(call.store) as lookup:
-        party = Decider(call.settings, lookup).find_recipient(address)
-
-    # Say what to do where it leads nowhere.
-    if (party.domain is None or party.leads_outside) and party.address is not None:
-        raise NotManagedError(str(party.address), party.address.domain)
-    address = str(party.address)
-    if party.mailbox is None:
-        raise RefusedError(
-            f"{address} leads to no mailbox; to give it to one: policyd address add MAILBOX {quote(address)}"
-        )
-    print_object(call, {"address": address, "mailbox": party.mailbox.name, "how": party.how})
+    print_object(call, find_address(call.session.database, call.settings, address))
 
 
 @command.command("list")
@@ -79,7 +62,4 @@ def list_(domain: str | None) -> None:
     Example: policyd address list --domain example.com
     """
     with invocation().reading() as queries:
-        if domain:
-            need_managed(queries, "no addresses", domain)
-        shown = map(snapshot, queries.addresses(domain or ""))
-        print_list(invocation(), shown, ("address", "mailbox", "is_primary"))
+        print_list(invocation(), list_addresses(queries, domain or ""), ("address", "mailbox", "is_primary"))

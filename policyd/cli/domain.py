@@ -3,12 +3,12 @@
 import click
 
 from policyd.admin.domains import spelling_advice
+from policyd.admin.showing import list_domains
 from policyd.cli.command import Group, invocation, need_consent
 from policyd.cli.output import print_list
 from policyd.cli.terminal import echo
 from policyd.cli.types import DOMAIN
 from policyd.model import Domain, Unlisted
-from policyd.store.journal import snapshot
 
 _UNLISTED = click.Choice([each.value for each in Unlisted])
 
@@ -81,4 +81,4 @@ def list_() -> None:
     Example: policyd domain list --json
     """
     with invocation().reading() as queries:
-        print_list(invocation(), map(snapshot, queries.domains()), ("name", "unlisted"))
+        print_list(invocation(), list_domains(queries), ("name", "unlisted"))

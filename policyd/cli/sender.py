@@ -1,17 +1,14 @@
-"""`policyd sender`: blocks and unblocks senders, and lists the entries."""
+"""`policyd sender`: blocks and unblocks senders, lists the entries; `output.print_changes` prints what was changed."""
 
 import time
 
 import click
 
-from policyd.address import is_pattern
+from policyd.admin.showing import list_blocked_senders, show_sender
 from policyd.cli.command import Group, invocation
 from policyd.cli.output import print_list, print_object
 from policyd.cli.types import PATTERN, RECIPIENTS, SENDER, TEXT, UNTIL
-from policyd.errors import RefusedError
-from policyd.rules import is_past
-from policyd.store.edit import EntryTerms, need_mailbox
-from policyd.store.journal import snapshot
+from policyd.store.edit import EntryTerms
 
 _COLUMNS = ("id", "sender", "to", "until", "except", "reason", "comment")
 
@@ -45,7 +42,7 @@ def block(
     \b
     Example: policyd sender block alice --except @partner.example --reason "left the company"
     """
-    # Make the entries, new or changed.
+    # Make the entries, new or changed; what was changed is printed as of every command.
     terms = EntryTerms(frozenset(allowed) if allowed else None, reason, until, comment)
     call = invocation()
     with call.changing(may_create=True) as edit:
@@ -107,10 +104,9 @@ def list_(expired: bool) -> None:
     \b
     Example: policyd sender list --expired
     """
-    now = int(time.time())
     with invocation().reading() as queries:
-        entries = (each for each in queries.blocked_senders() if is_past(each.until, now) is expired)
-        print_list(invocation(), map(snapshot, entries), _COLUMNS)
+        entries = list_blocked_senders(queries, int(time.time()), is_expired=expired)
+        print_list(invocation(), entries, _COLUMNS)
 
 
 @command.command("show")
@@ -123,11 +119,7 @@ def show(sender: str) -> None:
     """
     call = invocation()
     with call.reading() as queries:
-        if not is_pattern(sender):
-            need_mailbox(queries, sender)
-        entries = [snapshot(entry) for entry in queries.entries_of(sender)]
-    if not entries:
-        raise RefusedError(f"{sender} is not blocked; see: policyd sender list")
+        entries = show_sender(queries, sender)
     if call.json:
         print_list(call, entries, _COLUMNS)
         return

@@ -239,6 +239,7 @@ def _bind(endpoint: Endpoint) -> socket.socket:
     family = socket.AF_UNIX if endpoint.path else socket.AF_INET6 if ":" in endpoint.interface else socket.AF_INET
     listener = socket.socket(family)
     try:
+        # Take the place: a path from a daemon that has died, a port even where its old connections linger.
         if endpoint.path:
             _clear_stale_socket(endpoint.path)
             before = os.umask(0o777 & ~endpoint.mode)  # its mode from the start: a name may be swapped before a chmod

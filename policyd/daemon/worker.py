@@ -44,6 +44,7 @@ class DispatchedConnections:
 
     def doRead(self) -> None:
         """Take one connection, or report which one would be closed for it."""
+        # Read one message; the end of the channel ends this process.
         try:
             kind, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
         except BlockingIOError:
@@ -54,6 +55,8 @@ class DispatchedConnections:
             self._reactor.removeReader(self)
             self._reactor.stop()
             return
+
+        # Report what was asked for, and take the connection that came with it.
         self._is_asked = self._is_asked or kind != ADOPT
         if kind == REPORT:
             self._report()

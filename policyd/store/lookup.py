@@ -59,7 +59,7 @@ def _begun(database: Database) -> Iterator["Lookup"]:
 class Lookup:
     """The tables of *database*, whose file may be replaced at any time.
 
-    Every call may raise StoreError; the next one tries anew. Between `begin` and `end` it may raise TablesMovedError,
+    Every call may raise StoreError; the next one tries again. Between `begin` and `end` it may raise TablesMovedError,
     once, where a command has committed in between: then what was read since `begin` is to be read again.
     Statements run on the DBAPI connection: a quarter of the time that SQLAlchemy's own execution takes.
     """

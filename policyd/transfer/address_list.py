@@ -12,7 +12,7 @@ from typing import BinaryIO, assert_never
 
 from policyd.address import fold, name_after, pattern_domain
 from policyd.errors import AddressError, TransferError
-from policyd.model import BlockedSender, Mailbox, Receive, Recipients
+from policyd.model import BlockedSender, Mailbox, Recipients
 from policyd.records import BlockRow, ListEdit, Notice, Problem, Record, Row
 from policyd.transfer import values
 from policyd.transfer.fields import mailbox_of
@@ -28,11 +28,16 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
     """The records of *stream*. Raises TransferError where nothing says what the lines are."""
     into = options.into
     for line in read_lines(stream, find_encoding(stream)):
+        # A line of our own exports says what the lines after it are.
         if line.text.startswith(MARK) and line.text.removeprefix(MARK) in [*Into]:
             into = Into(line.text.removeprefix(MARK))
+
+        # Empty lines and comments say nothing.
         match = _ENTRY.fullmatch(line.text.strip())
         if match and not match[1]:
             continue
+
+        # Every other line is one mailbox's address, or one sender.
         if into is None:
             break
         if line.is_too_long:
@@ -114,7 +119,7 @@ def _count_mailbox(mailbox: Mailbox, addresses: tuple[str, ...], lost: Counter[s
     lost["mailbox name"] += local != mailbox.name
     lost["mailbox"] += not addresses
     lost["several addresses"] += len(addresses) > 1
-    lost["receive"] += mailbox.receive is not Receive.ANYONE
+    lost["receive"] += mailbox.receive.is_restriction
     lost["accept"] += bool(mailbox.accepted)
     count_remarks(mailbox, lost)
 

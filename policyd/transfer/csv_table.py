@@ -145,12 +145,15 @@ class _Header:
 
 
 def _read_header(fields: Fields) -> _Header:
+    # The first line must name columns of ours.
     names = read_columns(fields.cells)
     if fields.problem or NAMING.isdisjoint(names):
         raise TransferError(
             "the first line does not name the columns of policyd's own csv, of which name, addresses, address or sender"
             " must be there; if the file is another format, say which with --format"
         )
+
+    # A column that is unknown, or there twice, is left out, and that is said.
     used, notices = [], []
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -159,6 +162,8 @@ def _read_header(fields: Fields) -> _Header:
             used.append(index)
         elif name:
             notices.append(Notice(fields.line, f"the column {name[:100]!a} is unknown and left out"))
+
+    # What a column means depends on the kind of the row.
     return _Header(
         {kind: tuple(_column(kind, index, names[index]) for index in used if names[index] != "kind") for kind in KINDS},
         names.index("kind") if "kind" in names else -1,

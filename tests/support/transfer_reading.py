@@ -1,4 +1,4 @@
-"""What the tests of the formats share: reading octets, and the rows that tables are."""
+"""What the tests of the formats share: reading bytes, and the rows that tables are."""
 
 import io
 from collections import Counter
@@ -11,8 +11,8 @@ from policyd.transfer.values import whole_list
 
 def read_all(module, content: str | bytes, **options) -> list[Any]:
     """Everything that *module* reads from *content*."""
-    octets = content.encode() if isinstance(content, str) else content
-    return list(module.read(io.BytesIO(octets), ReadOptions(**options)))
+    raw = content.encode() if isinstance(content, str) else content
+    return list(module.read(io.BytesIO(raw), ReadOptions(**options)))
 
 
 def rows_of(module, content: str | bytes, **options) -> list[Any]:

@@ -100,7 +100,7 @@ def _accepted_names(
 ) -> list[str]:
     match mailbox.receive:
         case Receive.ANYONE | Receive.INSIDERS:
-            lost["restriction"] += mailbox.receive is not Receive.ANYONE
+            lost["restriction"] += mailbox.receive.is_restriction
             lost["accepted sender"] += len(mailbox.accepted)
             return []
         case Receive.NOBODY:

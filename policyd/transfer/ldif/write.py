@@ -66,12 +66,15 @@ def _rejected(tables: ExportedTables, lost: Counter[str]) -> dict[str, list[str]
 
 def _mailbox(mailbox: Mailbox, addresses: tuple[str, ...], rejected: list[str], lost: Counter[str]) -> Iterator[str]:
     """The entry of a mailbox, and those of the senders below it."""
+    # Count what no attribute can hold.
     lost["reason"] += bool(mailbox.reason)
     lost["until"] += mailbox.until is not None
     lost["comment"] += bool(mailbox.comment)
+
+    # The mailbox itself: its addresses, and whom it accepts and rejects.
     name = f"uid={escape_value(mailbox.name)},{_BASE}"
     accepted = sorted(pattern for pattern in mailbox.accepted if _can_name(pattern))
-    is_restricted = mailbox.receive is not Receive.ANYONE
+    is_restricted = mailbox.receive.is_restriction
     lost["accepted-sender"] += len(mailbox.accepted) - len(accepted) * is_restricted
     values = {
         "objectClass": ["inetOrgPerson"],
@@ -83,6 +86,8 @@ def _mailbox(mailbox: Mailbox, addresses: tuple[str, ...], rejected: list[str], 
         "authOrig": [_sender_name(pattern, name) for pattern in accepted if is_restricted],
         "unauthOrig": [_sender_name(sender, name) for sender in rejected],
     }
+
+    # Who may send to it, where the list of accepted senders does not say it alone.
     match mailbox.receive:
         case Receive.ANYONE:
             pass
@@ -93,6 +98,8 @@ def _mailbox(mailbox: Mailbox, addresses: tuple[str, ...], rejected: list[str], 
         case _:
             assert_never(mailbox.receive)
     yield _entry(name, values)
+
+    # Senders who are no mailboxes have an entry of their own, below it.
     below = {*(accepted if is_restricted else ()), *filter(is_pattern, rejected)}
     for address in sorted(below):
         contact = {"objectClass": ["contact"], "cn": [address], "targetAddress": [f"SMTP:{quote_local_part(address)}"]}
