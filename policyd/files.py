@@ -5,7 +5,7 @@ change what we read or write here?" has one place to look. There are two rules, 
 
 - **The database** is worked on as the owner of its folder (`owner_of`, `acting`): SQLite opens and removes files by
   their names, and whoever owns the folder can put anything under these. As that user it opens nothing for him that he
-  couldn't open himself.
+  couldn't open himself. So is a socket, which is made and removed by its name, too.
 - **What a person names** (a file to import, an export, a backup, the settings) is opened as that person, on
   descriptors: a folder is entered component by component, and a symbolic link counts only if root or the person made
   it. A new file has a random name and is locked; it gets the name that was asked for when it is whole.
@@ -445,7 +445,7 @@ def _check_folder_owner(folder: str, status: os.stat_result, owner: int) -> None
         )
 
 
-def open_folder(path: Path) -> str:
+def why_replaceable(path: Path) -> str:
     """Why everybody can replace the file at *path*, and what to do about it; "" where only its owner can."""
     try:
         with _found(path) as spot:
@@ -455,6 +455,9 @@ def open_folder(path: Path) -> str:
     except OSError:
         pass  # whoever opens it reports that
     return ""
+
+
+# --- Sockets, which are made and removed by their names ---
 
 
 def owner_for_socket(path: Path) -> Identity | None:
@@ -508,7 +511,7 @@ def remove_socket(path: Path, made: tuple[int, int] | None) -> None:
             os.unlink(spot.name, dir_fd=spot.folder)
 
 
-# --- What a person names ---
+# --- What a person names, to read ---
 
 
 def open_to_read(path: Path, look: _Look | None = None) -> BinaryIO:
@@ -557,6 +560,9 @@ def _check_pipe(path: Path, status: os.stat_result) -> None:
         raise UntrustedError(
             path, f"it is a pipe of {user_name(status.st_uid)}'s, who could have it wait for ever; name a file"
         )
+
+
+# --- Files that appear whole or not at all ---
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from policyd.daemon.limits import QUIET_SECONDS, Admission
 from policyd.daemon.server import PolicyFactory
 from policyd.endpoint import Endpoint, is_loopback
 from policyd.errors import ListenError, SettingsError, reason_of
-from policyd.files import Identity, give_socket, open_folder, owner_for_socket, remove_socket, socket_at
+from policyd.files import Identity, give_socket, owner_for_socket, remove_socket, socket_at, why_replaceable
 
 _AT_ONCE = 64  # connections accepted before others get their turn
 _GIVING_WAY_AT_ONCE = 32  # those that are closed for new ones keep their descriptors to the end of the turn
@@ -207,7 +207,7 @@ def _open(endpoint: Endpoint, identity: Identity | None) -> socket.socket:
     try:
         if not endpoint.path:
             return _bind(endpoint)
-        if problem := open_folder(Path(endpoint.path)):
+        if problem := why_replaceable(Path(endpoint.path)):
             raise ListenError(f"can't listen on {endpoint.path}: {problem}")
         if os.geteuid() != 0:
             return _bind(endpoint)

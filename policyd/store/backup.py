@@ -11,7 +11,7 @@ from policyd.files import acting, drafting, entered, owner_for_new
 from policyd.pipe_watch import watching
 from policyd.store.check import Check
 from policyd.store.database import Database, file_uri, reading, store_error
-from policyd.store.log import renew_cookie
+from policyd.store.wal import renew_cookie
 
 _PAGES = 1024  # copied in one step
 

@@ -28,8 +28,8 @@ from policyd.errors import (
 )
 from policyd.files import acting, check_permissions, drafting, entered, owner_of, refuse_planted
 from policyd.pipe_watch import watching
-from policyd.store.log import has_log, identity, need_own_log, new_cookie
 from policyd.store.schema import APPLICATION_ID, VERSION, metadata
+from policyd.store.wal import has_log, identity, need_own_log, new_cookie
 
 _WRITER_WAIT_SECONDS = 600.0  # for an import of a million rows, or for two hundred others on a busy machine
 _READER_WAIT_SECONDS = 1.0  # WAL makes a reader wait only while the file is recovered or first opened
@@ -406,7 +406,7 @@ def _new_tables() -> sqlite3.Connection:
 
 def _write_tables(tables: sqlite3.Connection, draft: Path) -> None:
     """Copy the *tables* into the empty file *draft*, and leave nothing beside it."""
-    # A random number in the header tells this file's log from another database's: see policyd.store.log.
+    # A random number in the header tells this file's log from another database's: see policyd.store.wal.
     with watching(draft), closing(sqlite3.connect(draft)) as plain:
         tables.backup(plain)
         plain.execute(f"PRAGMA schema_version = {new_cookie()}")

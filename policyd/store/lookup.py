@@ -22,8 +22,8 @@ from policyd.store.database import (
     need_version,
     store_error,
 )
-from policyd.store.log import beside, has_log
 from policyd.store.queries import Queries
+from policyd.store.wal import beside, has_log
 
 _DOMAINS_KEPT = 1024
 _NO_VERSION = -1

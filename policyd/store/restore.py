@@ -37,7 +37,7 @@ from policyd.store.database import (
     store_error,
 )
 from policyd.store.journal import Journal, last_change
-from policyd.store.log import beside, new_cookie
+from policyd.store.wal import beside, new_cookie
 
 _PAGES = 1024  # copied in one step
 _HEADER_SIZE = 100  # bytes of a database file

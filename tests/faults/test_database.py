@@ -1,4 +1,4 @@
-"""The database in trouble, under a running daemon: never an invented answer, and no restart once it is mended."""
+"""The database in trouble, under a running daemon: never an invented answer, and no restart once it is repaired."""
 
 import contextlib
 import os
@@ -76,7 +76,7 @@ def back_up(daemon: Daemon) -> Path:
     return copy
 
 
-# --- Files that are spoiled, and mended ---
+# --- Files that are spoiled, and repaired ---
 
 
 def truncate(size: int | None) -> Callable[[Path], None]:
@@ -162,7 +162,7 @@ FAULTS = {
     ],
 )
 def test_spoiled_database_gives_no_answer_until_a_backup_is_moved_over_it(daemon, spoil, reason):
-    """Asked before, with every answer kept in memory; at the very next question there is none, until it is mended."""
+    """Asked before, with every answer kept in memory; at the very next question there is none, until it is repaired."""
     copy = back_up(daemon)
     with FakeSmtpd(os.fspath(daemon.socket)) as smtpd:
         assert [smtpd.ask(each) for each in (question(), question("nobody"), MALLORY)] == GOOD
