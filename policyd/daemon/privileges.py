@@ -15,7 +15,7 @@ def identity_to_become(user: str, group: str) -> Identity | None:
 
     Raises SettingsError: also for root, unless *user* says so, and where only root could become it.
     """
-    # Root must say whom.
+    # Root must say which user to become.
     is_root = os.geteuid() == 0
     if is_root and not user:
         raise SettingsError(
@@ -34,7 +34,7 @@ def identity_to_become(user: str, group: str) -> Identity | None:
         return None
 
     # Root becomes that user, with the primary group where no other is named.
-    assert account is not None  # root has said whom
+    assert account is not None  # root has named one
     if account.pw_uid == 0 and gid is None:
         return None
     gid = account.pw_gid if gid is None else gid

@@ -20,7 +20,7 @@ HEARTBEAT_SECONDS = 5.0  # between two signs of life of a worker, at most
 
 @implementer(IReadDescriptor)
 class DispatchedConnections:
-    """Reads *channel*, on which the parent of several workers dispatches connections, and gives them to *factory*.
+    """Takes the connections that the parent of several workers sends through *channel*, and gives them to *factory*.
 
     It reports to the parent how many were taken and how many of them have ended: after each, and every *beat_seconds*
     (0 is seldom) as a sign of life. When the parent asks, it reports which one would be closed for a new one. When the

@@ -184,7 +184,7 @@ def changing(database: Database, *, cache_mebibytes: int = 2) -> Iterator[Connec
         files = identity(path)
         yield connection
 
-        # The first page says of which file the log is, and is written where something else is changed in it, too.
+        # The first page, which says which file the log belongs to, is written by every change.
         connection.driver.execute(f"PRAGMA user_version = {VERSION}")
 
         # A commit to a file that is no longer at this path would be lost without a word.

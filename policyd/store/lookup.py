@@ -72,15 +72,15 @@ class Lookup:
         self._connection: sqlite3.Connection | None = None
         self._cursor: sqlite3.Cursor | None = None  # one for all: to make one takes as long as to find a row
         self._file: tuple[int, int] | None = None  # the open file: device and inode
-        self._written: tuple[int, int] | None = None  # its size, and when it, or whose it is, last changed, in ns
+        self._written: tuple[int, int] | None = None  # its size, and when it or its owner last changed, in ns
         self._index = _NO_INDEX  # the log's index that is open: device, inode and size
         self._is_fixed = False  # opened as a file that can't change
         self._index_descriptor = _NO_DESCRIPTOR  # to read the index by
         self._header = b""  # of the index, at or before the state that was last looked at; b"" where it can't be told
-        self._version = _NO_VERSION  # of the state that was last looked at, as the connection counts
+        self._version = _NO_VERSION  # of the state that was last read, as the connection counts
         self._has_begun = False
         self._has_snapshot = False  # SQLite holds the state
-        self._is_log_left = False  # there was something in it when it was last looked at
+        self._is_log_left = False  # the log was not empty when `tidy` last looked
         self._queries = Queries(self)
         self._domain = lru_cache(_DOMAINS_KEPT)(self._queries.domain)
 
@@ -92,7 +92,7 @@ class Lookup:
         if self._has_begun:
             return False
 
-        # Another file may have this name by now, or another index its log.
+        # Another file may have this name by now, and the log may have another index.
         try:
             status = os.stat(self._name)
         except OSError as error:
@@ -126,7 +126,7 @@ class Lookup:
         """
         is_left, self._is_log_left = self._is_log_left and has_log(self._path), has_log(self._path)
         if is_left and not self._has_begun:
-            self.close()  # this process may have one connection to the file
+            self.close()  # a process may have only one connection to the file
             empty_log(self._path)
 
     def close(self) -> None:
@@ -212,18 +212,18 @@ class Lookup:
     def _is_another(self, status: os.stat_result) -> bool:
         """Whether it isn't the file that was opened, or was written since: by SQLite itself, or by a copy over it.
 
-        To open it again takes as long as ten answers, and is right in each case. What SQLite knows of the file
-        before a copy, read together with the file after it, could look like tables without the row that was asked for.
+        To open it again takes as long as ten answers, and is right in each case. After a copy over the file, pages that
+        SQLite remembers and pages that it reads could together look like tables without the row that was asked for.
         """
         if (status.st_dev, status.st_ino) != self._file or (status.st_size, status.st_ctime_ns) != self._written:
             return True
         return self._is_fixed and not is_unchanging(self._path)
 
     def _has_lost_index(self) -> bool:
-        """Whether the log's index is not the one that is open: whoever writes now writes where this process reads not.
+        """Whether the log's index is another one than this process has open, which then misses what others write.
 
-        It is asked for by its size, too: SQLite keeps it in memory that ends with the file, and to read what was cut
-        off kills the process. It grows by itself.
+        Its size counts, too: SQLite maps the index into memory, and reading what was cut off kills the process. It
+        grows by itself.
         """
         try:
             found = os.stat(self._index_name)

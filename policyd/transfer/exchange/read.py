@@ -337,7 +337,7 @@ def _read_object(row: ObjectRow, object_class: str) -> tuple[Row, ...]:
 
 
 def _read_connector(row: ObjectRow, object_class: str) -> tuple[Row, ...]:
-    # A connector is nothing that policyd keeps, but whom it keeps from sending outside.
+    # policyd keeps no connectors; of one it takes only the senders that may not send outside.
     row.check_name()
     if row.mode() is RowMode.DELETE:
         row.complain(Column.MODE, "can't delete a connector here; take names off its Reject list with ~DEL<name>")

@@ -27,7 +27,7 @@ def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     """A directory file, in lines ended by CR LF, that makes the same tables when it is read.
 
     Counts in *lost*, by kind, what the format can't say. A restriction is written only if it is `nobody` with
-    at least one accepted sender, and an accepted sender only as a mailbox all of whose addresses are accepted.
+    at least one accepted sender, and accepted senders only where they are all the addresses of a mailbox.
     Memory grows with the accepted and rejected senders of mailboxes, not with the mailboxes.
     """
     lost["domain"] += sum(1 for _ in tables.domains())

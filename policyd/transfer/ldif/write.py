@@ -29,7 +29,7 @@ def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
 
     Counts in *lost*, by a word each, what can't be said. Holds the senders that are blocked to a single mailbox.
     """
-    # There are no domains in LDIF; whom a mailbox rejects stands in its entry.
+    # LDIF has no domains; a mailbox's entry says which senders it rejects.
     for domain in tables.domains():
         lost["domain"] += 1
         lost["unlisted"] += domain.unlisted is not Unlisted.REJECT
@@ -71,7 +71,7 @@ def _mailbox(mailbox: Mailbox, addresses: tuple[str, ...], rejected: list[str], 
     lost["until"] += mailbox.until is not None
     lost["comment"] += bool(mailbox.comment)
 
-    # The mailbox itself: its addresses, and whom it accepts and rejects.
+    # The mailbox itself: its addresses, and which senders it accepts and rejects.
     name = f"uid={escape_value(mailbox.name)},{_BASE}"
     accepted = sorted(pattern for pattern in mailbox.accepted if _can_name(pattern))
     is_restricted = mailbox.receive.is_restriction

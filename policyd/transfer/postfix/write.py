@@ -89,7 +89,7 @@ def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     for mailbox, addresses in tables.mailboxes():
         yield from (f"{quote_in_file(address)}\t{_answer(mailbox, address)}\n" for address in addresses[1:])
 
-    # Senders; whom they are blocked to outside is what is in none of the domains.
+    # Senders. Recipients outside are those in none of the managed domains.
     yield from _sender_parts(tables, lost)
     yield f"\n{MARK}{REGEXPS}\n"
     for domain in tables.domains():
