@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, ParamSpec, Protocol, TypeVar
 
 from policyd.errors import SettingsError, StoreCreateError, StoreError, reason_of
 from policyd.pipe_watch import watching
@@ -44,6 +44,7 @@ _DESCRIPTORS = re.compile(r"/proc/(\d+)(/task/\d+)?/fd")
 
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class UntrustedError(PermissionError):
@@ -237,20 +238,49 @@ def _identity(folder: os.stat_result) -> Identity | None:
     return Identity(account.pw_name, account.pw_uid, account.pw_gid, tuple(groups))
 
 
+class Aside(Protocol):
+    """What `acting` gives its block, for the functions that a person or his files could hold up."""
+
+    def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
+        """*function*, to be called in the block as whoever came into it, and for as long as it takes."""
+
+
 @contextmanager
-def acting(identity: Identity | None) -> Iterator[None]:
+def acting(identity: Identity | None) -> Iterator[Aside]:
     """Act as *identity* during the block, where files are concerned. Raises StoreError where that can't be.
 
-    The block should be short: a module that is imported in it must be readable for that user, too.
+    The block should be short: a module that is imported in it must be readable for that user, too. Nothing in it may
+    wait for a person: what shows him something, or reads what he named, is called through what the block is given.
     """
     with ExitStack() as stack:
-        if identity is not None:
-            try:
-                stack.enter_context(identity.acting())
-            except SettingsError as error:
-                problem = str(error).removeprefix("user: ")
-                raise StoreError(f"{problem}; run the command as {identity.user}, who owns the folder") from error
-            stack.enter_context(watching(Path(f"a file in {identity.user}'s folder")))
+
+        def enter() -> None:
+            if identity is not None:
+                stack.enter_context(_acting_as(identity))
+
+        def aside(function: Callable[P, T]) -> Callable[P, T]:
+            def call(*arguments: P.args, **options: P.kwargs) -> T:
+                stack.close()
+                try:
+                    return function(*arguments, **options)
+                finally:
+                    enter()
+
+            return call
+
+        enter()
+        yield aside
+
+
+@contextmanager
+def _acting_as(identity: Identity) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(identity.acting())
+        except SettingsError as error:
+            problem = str(error).removeprefix("user: ")
+            raise StoreError(f"{problem}; run the command as {identity.user}, who owns the folder") from error
+        stack.enter_context(watching(Path(f"a file in {identity.user}'s folder")))
         yield
 
 

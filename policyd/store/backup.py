@@ -37,9 +37,9 @@ def back_up(database: Database, target: Path, on_progress: Progress, verify: Ver
             with (
                 reading(database, is_checked=False) as connection,
                 entered(empty_file(draft), maker) as copy,
-                acting(maker),  # SQLite looks for a journal beside the copy, by name
+                acting(maker) as aside,  # SQLite looks for a journal beside the copy, by name
             ):
-                copy_database(connection.driver, copy, target, on_progress)
+                copy_database(connection.driver, copy, target, aside(on_progress))
 
             # Check the copy as the disk has it, before it gets its name.
             with entered(opened_again(draft), maker) as copy:
