@@ -49,6 +49,12 @@ def quote_in_file(value: str) -> str:
     return quote_local_part(value, not_first=_MARKS)
 
 
+def is_whole_address(pattern: str) -> bool:
+    """Whether *pattern*, in normal form, is an address with a local part and a domain."""
+    local, _, domain = pattern.rpartition("@")
+    return bool(local and domain)
+
+
 def completed(text: str, domain: str) -> str:
     """*text* with *domain*, if that is given and *text* has none."""
     return f"{text}@{domain}" if domain and text and "@" not in text and text != "<>" else text

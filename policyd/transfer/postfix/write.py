@@ -9,7 +9,7 @@ from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, R
 from policyd.reply import DEFAULT_TEXTS, render_text, to_ascii
 from policyd.transfer.address_list import count_remarks
 from policyd.transfer.formats import ExportedTables
-from policyd.transfer.values import quote_in_file
+from policyd.transfer.values import is_whole_address, quote_in_file
 
 RECIPIENTS, VIRTUAL, SENDERS, OUTSIDERS, LOGINS, REGEXPS = PARTS = (
     "recipient_access",
@@ -179,16 +179,13 @@ def _logins(entry: BlockedSender, patterns: Iterable[str]) -> Iterator[str]:
     """The logins that are *entry* and that a key can stand for."""
     if entry.mailbox and re.fullmatch(r"[^\s\"#@][^\s\"@]*", entry.mailbox):
         yield entry.mailbox.lower()
-    yield from (
-        quote_in_file(pattern)
-        for pattern in patterns
-        if not pattern.startswith("@") and not pattern.endswith(("@", ">"))
-    )
+    yield from (quote_in_file(pattern) for pattern in patterns if is_whole_address(pattern))
 
 
 def _key(pattern: str) -> str:
     """The key of access(5) for a pattern."""
-    return pattern[1:] if pattern.startswith("@") else quote_in_file(pattern)
+    local, _, domain = pattern.rpartition("@")
+    return domain or pattern if not local else quote_in_file(pattern)
 
 
 def _escaped(domain: str) -> str:
