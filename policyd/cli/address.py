@@ -6,7 +6,7 @@ from policyd.admin.asking import find_address
 from policyd.admin.showing import list_addresses
 from policyd.cli.command import Group, invocation
 from policyd.cli.output import print_list, print_object
-from policyd.cli.types import ADDRESS, DOMAIN, INTERNAL_ADDRESS, NAME
+from policyd.cli.types import ADDRESS, DOMAIN, INTERNAL_ADDRESS, NAME, as_stored
 
 
 @click.group("address", cls=Group)
@@ -29,7 +29,7 @@ def add(mailbox: str, addresses: tuple[str, ...]) -> None:
 
 
 @command.command("remove")
-@click.argument("addresses", metavar="ADDRESS...", type=ADDRESS, nargs=-1, required=True)
+@click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True)
 def remove(addresses: tuple[str, ...]) -> None:
     """Take addresses from their mailboxes: mail from outside reaches them no more.
 
@@ -37,7 +37,7 @@ def remove(addresses: tuple[str, ...]) -> None:
     Example: policyd address remove alice@example.com
     """
     with invocation().changing() as edit:
-        for address in dict.fromkeys(addresses):
+        for address in dict.fromkeys(as_stored(each, ADDRESS, edit.queries.address) for each in addresses):
             edit.remove_address(address)
 
 

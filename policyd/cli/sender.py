@@ -7,7 +7,7 @@ import click
 from policyd.admin.showing import list_blocked_senders, show_sender
 from policyd.cli.command import Group, invocation
 from policyd.cli.output import print_list, print_object
-from policyd.cli.types import PATTERN, RECIPIENTS, SENDER, TEXT, UNTIL
+from policyd.cli.types import PATTERN, RECIPIENTS, SENDER, TEXT, UNTIL, as_stored
 from policyd.store.edit import EntryTerms
 
 _COLUMNS = ("id", "sender", "to", "until", "except", "reason", "comment")
@@ -55,7 +55,7 @@ def block(
 
 
 @command.command("unblock")
-@click.argument("senders", metavar="SENDER...", type=SENDER, nargs=-1, required=True)
+@click.argument("senders", metavar="SENDER...", nargs=-1, required=True)
 @click.option("--to", type=RECIPIENTS, help="Only the entry for these recipients.  [default: every entry]")
 def unblock(senders: tuple[str, ...], to: str | None) -> None:
     """Let senders send again.
@@ -64,7 +64,7 @@ def unblock(senders: tuple[str, ...], to: str | None) -> None:
     Example: policyd sender unblock alice
     """
     with invocation().changing() as edit:
-        for sender in senders:
+        for sender in dict.fromkeys(as_stored(each, SENDER, edit.queries.entries_of) for each in senders):
             edit.unblock_sender(sender, to or "")
 
 
