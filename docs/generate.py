@@ -27,7 +27,7 @@ _WIDTH = 90  # of a synopsis
 
 
 def generate(page: str) -> str:
-    """*page* with what stands between its marks made anew."""
+    """*page* with what stands between its marks written again."""
     return _MARKED.sub(lambda mark: "\n".join([f".. from {mark[1]}", "", *_written(mark[1]), ".. end", ""]), page)
 
 

@@ -142,7 +142,7 @@ class AuditLog:
         return self._dropped
 
     def take_over(self, former: "AuditLog") -> None:
-        """Go on where *former*, which is closed, leaves off: with what waits and what is missing."""
+        """Close *former*, and go on with its lines that wait, and its count of those that were dropped."""
         self._lines.take_over(former._lines)
         self._dropped += former._dropped
 

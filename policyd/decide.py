@@ -15,11 +15,12 @@ from policyd.address import (
     domain_for_postfix,
     fold,
     matching_patterns,
-    next_hop,
     split_address,
 )
+from policyd.errors import TablesMovedError
 from policyd.model import Action, BlockedSender, Decision, Domain, Mailbox, Mode, Request, Rule
 from policyd.reply import render_text
+from policyd.route import inner_addresses
 from policyd.rules import Identity, Note, Policy, Question, Verdict, judge, silent
 from policyd.settings import Settings
 
@@ -34,8 +35,12 @@ _CACHED_LENGTH = 320  # characters; a longer address is looked up each time
 _DUNNO = Decision(Action.DUNNO, Rule.DEFAULT)
 
 
-class Tables(Protocol):
-    """What a decision needs of the tables. Each call but `end` may raise StoreError, and then has ended it."""
+class FactLookup(Protocol):
+    """What a decision needs of the tables. Each call but `end` may raise StoreError, and then has ended it.
+
+    TablesMovedError ends nothing: what is read next is of the newest state, to which what was read before may not
+    belong.
+    """
 
     def begin(self) -> bool:
         """Read from the newest state of the tables until `end`; returns whether it may differ from the last one.
@@ -65,7 +70,7 @@ class Decider:
     Every decision until `end` is made on one state of the tables: the newest at the first of them.
     """
 
-    def __init__(self, settings: Settings, tables: Tables) -> None:
+    def __init__(self, settings: Settings, tables: FactLookup) -> None:
         self._settings = settings
         self._tables = tables
         self._policy = Policy(frozenset(map(fold, settings.always_accept)))
@@ -108,7 +113,13 @@ class Decider:
         # What was remembered of another state of the tables is forgotten.
         if self._tables.begin():
             self._forget()
+        try:
+            return self._look_up(request, note)
+        except TablesMovedError:
+            self._forget()
+            return self._look_up(request, note)
 
+    def _look_up(self, request: Request, note: Note) -> Question:
         # Whom the request names.
         login = _recall(self._login, request.sasl_username) if request.sasl_username else None
         sender = _recall(self._sender, request.sender) if request.sender else None
@@ -197,13 +208,13 @@ class Decider:
         """
         party = written
         passed = set()
-        hop = next_hop(text)
-        while hop and party.mailbox is None and not party.is_outside:
-            domain, inner = domain_for_postfix(hop.rpartition("@")[2]), next_hop(hop)
-            if domain not in passed or not inner:
+        for hop, is_innermost in inner_addresses(text):
+            if party.mailbox is not None or party.is_outside:
+                break
+            domain = domain_for_postfix(hop.rpartition("@")[2])
+            if domain not in passed or is_innermost:
                 party = self._locate(text, self._forms(hop))
                 passed.add(domain)
-            hop = inner
         return party
 
     def _find_mailbox(self, address: EmailAddress) -> tuple[Mailbox | None, str]:

@@ -49,11 +49,14 @@ def parse_endpoint(text: str) -> Endpoint:
     Raises ValueError.
     """
     allowed = f"{text!r}: allowed are unix:/path[:mode=660] and tcp:PORT[:interface=127.0.0.1], each with [:backlog=N]"
+    # Options have a name; what has none is the path or the port.
     kind, *words = (word.replace("\\:", ":") for word in _UNESCAPED_COLON.split(text))
     named = dict(word.split("=", 1) for word in words if re.match(r"(mode|interface|backlog|port|address)=", word))
     plain = [word for word in words if word.partition("=")[0] not in named]
     if len(plain) > 1 or len(plain) + len(named) != len(words):
         raise ValueError(allowed)
+
+    # Each kind takes its options, and no other may be left.
     try:
         backlog = int(named.pop("backlog", "512"))
         if backlog < 1 or "\0" in text:

@@ -52,6 +52,13 @@ class StoreError(PolicydError):
     exit_status = 69  # EX_UNAVAILABLE
 
 
+class TablesMovedError(StoreError):
+    """The tables were changed while they were read: read again what belongs together."""
+
+    def __init__(self) -> None:
+        super().__init__("the tables were changed while they were read; ask again")
+
+
 class StoreMissingError(StoreError):
     """There is no database where the settings say."""
 

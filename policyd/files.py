@@ -5,7 +5,7 @@ change what we read or write here?" has one place to look. There are two rules, 
 
 - **The database** is worked on as the owner of its folder (`owner_of`, `acting`): SQLite opens and removes files by
   their names, and whoever owns the folder can put anything under these. As that user it opens nothing for him that he
-  couldn't open himself.
+  couldn't open himself. So is a socket, which is made and removed by its name, too.
 - **What a person names** (a file to import, an export, a backup, the settings) is opened as that person, on
   descriptors: a folder is entered component by component, and a symbolic link counts only if root or the person made
   it. A new file has a random name and is locked; it gets the name that was asked for when it is whole.
@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, ParamSpec, Protocol, TypeVar
 
 from policyd.errors import SettingsError, StoreCreateError, StoreError, reason_of
 from policyd.pipe_watch import watching
@@ -44,6 +44,7 @@ _DESCRIPTORS = re.compile(r"/proc/(\d+)(/task/\d+)?/fd")
 
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class UntrustedError(PermissionError):
@@ -237,20 +238,49 @@ def _identity(folder: os.stat_result) -> Identity | None:
     return Identity(account.pw_name, account.pw_uid, account.pw_gid, tuple(groups))
 
 
+class Aside(Protocol):
+    """What `acting` gives its block, for the functions that a person or his files could hold up."""
+
+    def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
+        """*function*, to be called in the block as whoever came into it, and for as long as it takes."""
+
+
 @contextmanager
-def acting(identity: Identity | None) -> Iterator[None]:
+def acting(identity: Identity | None) -> Iterator[Aside]:
     """Act as *identity* during the block, where files are concerned. Raises StoreError where that can't be.
 
-    The block should be short: a module that is imported in it must be readable for that user, too.
+    The block should be short: a module that is imported in it must be readable for that user, too. Nothing in it may
+    wait for a person: what shows him something, or reads what he named, is called through what the block is given.
     """
     with ExitStack() as stack:
-        if identity is not None:
-            try:
-                stack.enter_context(identity.acting())
-            except SettingsError as error:
-                problem = str(error).removeprefix("user: ")
-                raise StoreError(f"{problem}; run the command as {identity.user}, who owns the folder") from error
-            stack.enter_context(watching(Path(f"a file in {identity.user}'s folder")))
+
+        def enter() -> None:
+            if identity is not None:
+                stack.enter_context(_acting_as(identity))
+
+        def aside(function: Callable[P, T]) -> Callable[P, T]:
+            def call(*arguments: P.args, **options: P.kwargs) -> T:
+                stack.close()
+                try:
+                    return function(*arguments, **options)
+                finally:
+                    enter()
+
+            return call
+
+        enter()
+        yield aside
+
+
+@contextmanager
+def _acting_as(identity: Identity) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(identity.acting())
+        except SettingsError as error:
+            problem = str(error).removeprefix("user: ")
+            raise StoreError(f"{problem}; run the command as {identity.user}, who owns the folder") from error
+        stack.enter_context(watching(Path(f"a file in {identity.user}'s folder")))
         yield
 
 
@@ -445,7 +475,7 @@ def _check_folder_owner(folder: str, status: os.stat_result, owner: int) -> None
         )
 
 
-def open_folder(path: Path) -> str:
+def why_replaceable(path: Path) -> str:
     """Why everybody can replace the file at *path*, and what to do about it; "" where only its owner can."""
     try:
         with _found(path) as spot:
@@ -455,6 +485,9 @@ def open_folder(path: Path) -> str:
     except OSError:
         pass  # whoever opens it reports that
     return ""
+
+
+# --- Sockets, which are made and removed by their names ---
 
 
 def owner_for_socket(path: Path) -> Identity | None:
@@ -508,7 +541,7 @@ def remove_socket(path: Path, made: tuple[int, int] | None) -> None:
             os.unlink(spot.name, dir_fd=spot.folder)
 
 
-# --- What a person names ---
+# --- What a person names, to read ---
 
 
 def open_to_read(path: Path, look: _Look | None = None) -> BinaryIO:
@@ -557,6 +590,9 @@ def _check_pipe(path: Path, status: os.stat_result) -> None:
         raise UntrustedError(
             path, f"it is a pipe of {user_name(status.st_uid)}'s, who could have it wait for ever; name a file"
         )
+
+
+# --- Files that appear whole or not at all ---
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Sends lines to a syslog socket or stderr without ever blocking; what is not taken waits in a bounded queue."""
+"""Sends lines to a syslog socket or stderr without ever blocking; lines that are not taken wait in a bounded queue."""
 
 import errno
 import os
@@ -15,19 +15,19 @@ from policyd.settings import FACILITIES, AuditSettings
 
 WARNING, NOTICE, INFO = 4, 5, 6  # RFC 5424 §6.2.1
 
-LINE_LIMIT = 3900  # bytes; with syslog's head less than any sink on this machine takes at once
+LINE_LIMIT = 3900  # bytes; with syslog's head, every sink on this machine takes as much at once
 _UDP_LIMIT = 1024  # bytes of a datagram that each receiver must take, head included: RFC 3164 §4.1
 _RECORD_LIMIT = 8000  # bytes; rsyslog and journald cut at 8 KiB and 48 KiB
 _PIPE_LIMIT = 4096  # bytes that a writable pipe takes without blocking: POSIX's PIPE_BUF on Linux
 
 LINES = 10_000  # some seconds of the busiest mail, minutes of others': longer than a syslog daemon takes to restart
-CHARACTERS = 4 << 20  # what it may cost in memory where lines are long; that many of the usual ones are 3 MiB
+CHARACTERS = 4 << 20  # of all lines that wait, where they are long; 10 000 lines of usual length have 3 MiB
 RETRY_SECONDS = 0.1  # between two looks for a sink that isn't there
-SILENT_SECONDS = 1.0  # until it is reported that a sink has taken no line at all since it was opened
-STUCK_SECONDS = 30.0  # and one that has taken some before; a restart takes less
+SILENT_SECONDS = 1.0  # until a sink that has taken no line at all is reported
+STUCK_SECONDS = 30.0  # until one that has taken lines before is reported; a restart of syslog takes less
 CLOSE_SECONDS = 1.0  # for what waits when the process ends
 
-_WITH_EACH = 4  # lines that go before a new one: more than come, or a sink that keeps up would never catch up
+_WITH_EACH = 4  # lines that wait, sent before each new one: with one alone, the queue would never get shorter
 _AT_ONCE = 200  # lines in one turn of the reactor, about a millisecond
 
 
@@ -41,7 +41,7 @@ class Sink(Protocol):
         """What is writable when a line may be taken; -1 where there is nothing to wait for."""
 
     def close(self) -> None:
-        """Let go of what is open."""
+        """Close what is open."""
 
 
 def line_limit(settings: AuditSettings) -> int:
@@ -223,7 +223,7 @@ class Reactor(Protocol):
 
 
 class Line(NamedTuple):
-    """A line that waits: said when, and how many lines are missing if it never goes."""
+    """A line that waits: when it was said, and how many lines are lost if it is never sent."""
 
     severity: int
     text: str
@@ -232,10 +232,11 @@ class Line(NamedTuple):
 
 
 class SyslogQueue:
-    """A place before *sink*: what that doesn't take at once waits here.
+    """A queue before *sink*: the lines that the sink doesn't take at once wait here.
 
-    With Twisted's *reactor* the lines leave by themselves; without one, with the next line, `flush` and `close`.
-    *on_stuck* is called once when none has gone for some time, though there are some.
+    With Twisted's *reactor* the lines are sent as soon as they can be; without one, with the next line, by `flush`, and
+    at the end.
+    *on_stuck* is called once where lines wait and none has been taken for some time.
     """
 
     def __init__(self, sink: Sink, reactor: Reactor | None = None, on_stuck: Callable[[], None] = lambda: None) -> None:
@@ -248,13 +249,13 @@ class SyslogQueue:
         self._stuck_timer: Timer | None = None
         self._waiting: deque[Line] = deque()
         self._characters = 0
-        self._is_full = False  # from when it is, until it is half empty: one gap is better than a thousand
+        self._is_full = False  # until it is half empty again: one gap in the log is better than a thousand
         self._next_look = 0.0  # for a sink that isn't there, as time.monotonic() counts
         self._timer: Timer | None = None
         self._watched = -1  # a duplicate: the sink may close its own at any time, and open another under its number
 
     def send(self, severity: int, text: str, stands_for: int = 1) -> bool:
-        """Whether the line went or waits; it doesn't where too many do. Its loss is that of *stands_for* lines."""
+        """Whether the line was sent or waits; false where too many wait. If it is lost, it counts as *stands_for*."""
         if self._waiting:
             self._drain(_WITH_EACH)
         if not self._waiting and self._sink.send(severity, text):
@@ -288,7 +289,7 @@ class SyslogQueue:
         self._check_stuck()
 
     def flush(self) -> bool:
-        """Send what goes now; whether lines still wait."""
+        """Send what can be sent now; returns whether lines still wait."""
         self._drain(_AT_ONCE)
         self._check_stuck()
         return bool(self._waiting)
@@ -310,7 +311,7 @@ class SyslogQueue:
                 time.sleep(min(left, RETRY_SECONDS))
 
     def close(self) -> int:
-        """Let go of the sink; how many lines are lost."""
+        """Close the sink; returns how many lines are lost."""
         self._unwatch()
         if self._stuck_timer:
             self._stuck_timer.cancel()
@@ -319,7 +320,7 @@ class SyslogQueue:
         return sum(line.stands_for for line in self._waiting)
 
     def take_over(self, former: "SyslogQueue") -> None:
-        """Put what waits in *former*, which is closed, before all lines of this one."""
+        """Close *former*, and take the lines that wait there, before any of this queue."""
         former.close()
         self._waiting.extend(former._waiting)
         self._characters += former._characters
@@ -336,14 +337,14 @@ class SyslogQueue:
         return "audit"
 
     def doWrite(self) -> None:
-        """The sink takes lines again. Where it takes none after all, a look now and then must do."""
+        """The sink takes lines again. Where it takes none after all, it is tried now and then."""
         self._unwatch()
         before = len(self._waiting)
         self._drain(_AT_ONCE)
         self._watch(is_ready=len(self._waiting) < before)
 
     def connectionLost(self, _reason: object) -> None:
-        """What was watched is of no use any more, and the reactor has let go of it; the next line finds out why."""
+        """The reactor has dropped the socket, which is broken; the next line finds out why."""
         self._stop_watching()
         self._watch(is_ready=False)
 

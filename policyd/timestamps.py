@@ -10,7 +10,7 @@ _COUNT = re.compile(r"\d{9,10}", re.ASCII)  # of 8 digits is a date, of 11 and m
 _ISO = re.compile(r"(?:\d{4}-\d\d-\d\d|\d{8}|\d{4}-?W\d\d-?\d)([Tt ].+)?", re.ASCII)
 _SPAN = re.compile(r"([+-])(\d{1,6})([mhdw])", re.ASCII)
 _SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_LAST_OF_DAY = time(23, 59, 59)
+_LAST_OF_DAY = time(23, 59, 59, fold=1)  # the later one, where the clock is put back at midnight
 
 
 def is_time(seconds: int) -> bool:
@@ -22,6 +22,7 @@ def read_iso(text: str, *, is_end: bool = False) -> int:
     """An ISO 8601 date or date-time in Unix seconds, local unless it says.
 
     A date alone is its first second; of an end (*is_end*), which lasts to the end of the day, its last.
+    Where the clock is put back, a time that exists twice is the first; one that it leaves out is as much later.
     Raises ValueError for what is none, and from the year 9999 on.
     """
     found = _ISO.fullmatch(text)

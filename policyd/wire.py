@@ -80,6 +80,7 @@ class RequestReader:
 
     def next_request(self) -> Request | None:
         """The next whole request, or None until more is fed."""
+        # Look for the end of the request, from where the last search ended.
         buffer = self._buffer
         if not buffer:
             return None
@@ -89,6 +90,8 @@ class RequestReader:
         if end < 0:
             self._look_at_part()
             return None
+
+        # Postfix sends the same attributes in the same order each time: one match finds them all.
         text = buffer[:end].decode("utf-8", "surrogateescape")
         match = self._layout.fullmatch(text)
         if match is not None and "\0" not in text:
@@ -97,6 +100,8 @@ class RequestReader:
             if buffer.count(b"\n", 0, end) >= ATTRIBUTES_LIMIT:  # before thousands of lines are split
                 raise ProtocolError(_TOO_MANY)
             request = self._parse(text)
+
+        # What comes after it may be the next request.
         del buffer[: end + len(_END)]
         self._searched = self._lines = 0
         return request

@@ -27,7 +27,7 @@ LIBRARIES = {
     "twisted": r"policyd\.daemon\..*",
     "sqlalchemy": r"policyd\.store\..*",
     # Which engine it is, know only these; all else speaks of tables and statements.
-    "sqlite3": r"policyd\.store\.(database|lookup|backup|check|log|replay|restore)",
+    "sqlite3": r"policyd\.store\.(database|lookup|backup|check|wal|replay|restore)",
     "idna": r"policyd\.address",
     "anyascii": r"policyd\.reply",
 }

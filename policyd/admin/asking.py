@@ -1,16 +1,43 @@
-"""A question, answered and explained as the daemon would answer it: for `policyd check`, and any other face.
+"""What the answer to a request is, and why; asked of the tables, as the daemon would, or of the daemon itself.
 
 The answer is that of `policyd.decide`; here is the way to the tables, and what it looks like as one object.
 """
 
+import socket
+import time
+from shlex import quote
 from typing import Any
 
-from policyd.address import split_address
+from policyd.address import NULL_SENDER, internal_address, split_address
 from policyd.decide import Decider
+from policyd.endpoint import default_listen
+from policyd.errors import DaemonError, NotManagedError, RefusedError
 from policyd.model import Decision, Request
 from policyd.settings import Settings
 from policyd.store.database import Database
 from policyd.store.lookup import looking
+from policyd.wire import render_request
+
+_DAEMON_SECONDS = 10  # to the end of the answer: who else listens on the port may send byte after byte for ever
+_REPLY_BYTES = 65536  # far above what the daemon sends
+
+
+def typed_request(recipient: str, sender: str, login: str, client_address: str, context: str) -> Request:
+    """A request at RCPT, from addresses as a person types them. Raises AddressError."""
+    return Request(
+        protocol_state="RCPT",
+        sender="" if sender == NULL_SENDER else _unquoted(sender),
+        recipient=_unquoted(recipient),
+        sasl_username=login,
+        client_address=client_address,
+        client_name="unknown" if client_address else "",
+        policy_context=context,
+    )
+
+
+def _unquoted(text: str) -> str:
+    """The form in which Postfix sends an address."""
+    return internal_address(text) if text.startswith('"') else text
 
 
 def explain(database: Database, settings: Settings, request: Request, now: int) -> tuple[Decision, list[str]]:
@@ -38,3 +65,57 @@ def as_object(request: Request, decision: Decision, trace: list[str], origin: st
         "insider": decision.is_insider,
         "trace": trace,
     }
+
+
+def find_address(database: Database, settings: Settings, text: str) -> dict[str, Any]:
+    """The mailbox that an address leads to, and how, as the daemon finds it; *text* is as Postfix sends it.
+
+    Raises NotManagedError and RefusedError where it leads to none, and StoreError.
+    """
+    # Find it as the daemon does.
+    with looking(database) as lookup:
+        party = Decider(settings, lookup).find_recipient(text)
+
+    # Say what to do where it leads nowhere.
+    if (party.domain is None or party.leads_outside) and party.address is not None:
+        raise NotManagedError(str(party.address), party.address.domain)
+    address = str(party.address)
+    if party.mailbox is None:
+        raise RefusedError(
+            f"{address} leads to no mailbox; to give it to one: policyd address add MAILBOX {quote(address)}"
+        )
+    return {"address": address, "mailbox": party.mailbox.name, "how": party.how}
+
+
+def ask_daemon(settings: Settings, request: Request) -> str:
+    """The running daemon's own reply to *request*, without `action=`, over its first socket. Raises DaemonError."""
+    # Ask as Postfix does.
+    endpoint = (settings.listen or default_listen())[0]
+    family = socket.AF_UNIX if endpoint.path else socket.AF_INET6 if ":" in endpoint.interface else socket.AF_INET
+    try:
+        with socket.socket(family) as connection:
+            deadline = time.monotonic() + _DAEMON_SECONDS
+            connection.settimeout(_DAEMON_SECONDS)
+            connection.connect(endpoint.path or (endpoint.interface or "127.0.0.1", endpoint.port))
+            connection.sendall(render_request(request))
+            reply = b""
+            while not reply.endswith(b"\n\n") and (received := _receive(connection, deadline)):
+                reply += received
+                if len(reply) > _REPLY_BYTES:
+                    raise DaemonError(f"what listens on {endpoint.text} is no policyd: its answer has no end")
+    except OSError as error:
+        raise DaemonError(f"no daemon answers on {endpoint.text}: {error.strerror or error}") from error
+
+    # The daemon hangs up where it has no answer.
+    if not reply.endswith(b"\n\n"):
+        raise DaemonError(f"the daemon on {endpoint.text} hung up without an answer; its log says why")
+    return reply.decode("ascii", "replace").strip().removeprefix("action=")
+
+
+def _receive(connection: socket.socket, deadline: float) -> bytes:
+    """What comes next on *connection*, b"" at its end. Raises OSError, also where *deadline* has passed."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    connection.settimeout(left)
+    return connection.recv(4096)

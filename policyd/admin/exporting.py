@@ -46,7 +46,7 @@ def export_tables(
 
 
 class _InForce:
-    """The tables but for what has ended at *now*, which no import would take; they are a format's `Tables`.
+    """The tables but for what has ended at *now*, which no import would take; they are a format's `ExportedTables`.
 
     A blocked sender that has ended is left out, and of a mailbox its restriction. *ended* counts both once they have
     been read to the end, however often.

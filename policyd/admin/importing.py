@@ -29,9 +29,9 @@ _CACHE_MEBIBYTES = 64  # of the tables in memory: with SQLite's own 2, each row 
 class ImportPlan:
     """What an import is to do.
 
-    With *is_strict*, nothing is kept unless every row is good. *is_replacing* removes what the file's domains hold
-    and the file does not name, but not more than *max_remove* percent. *adds_domains* manages the domains of new
-    addresses, where they are not managed yet.
+    With *is_strict*, nothing is kept unless every row is good. *is_replacing*, which is strict, too, removes what the
+    file's domains hold and the file does not name, but not more than *max_remove* percent. *adds_domains* manages the
+    domains of new addresses, where they are not managed yet.
     """
 
     format: str
@@ -110,7 +110,7 @@ def import_file(
             _apply(made, chosen, stream, plan, outcome, rejects, callbacks)
             added = [each.name for each in made.edit.queries.domains() if each.name not in managed]
             outcome.advice = spelling_advice(made.edit.queries, added)
-            if plan.is_dry_run or (plan.is_strict and outcome.rejected):
+            if plan.is_dry_run or (outcome.rejected and (plan.is_strict or plan.is_replacing)):
                 made.discard()
         outcome.changeset, outcome.is_kept, outcome.is_logged = made.changeset, made.is_kept, made.is_logged
     if rejects.is_written:

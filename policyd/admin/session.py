@@ -6,8 +6,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from policyd.audit import AuditLog
+from policyd.files import check_permissions
 from policyd.model import Change
-from policyd.settings import AuditSettings
+from policyd.settings import AuditSettings, Settings
 from policyd.store.database import Connection, Database, changing, create_database, reading
 from policyd.store.edit import Editor
 from policyd.store.journal import Journal
@@ -69,6 +70,13 @@ class Changing:
         if self._is_discarded:
             raise _DiscardedError
         self.is_kept = True
+
+
+def open_session(settings: Settings) -> "Session":
+    """The way to the tables that *settings* name. Raises StoreError where others could write or swap the database."""
+    database = Database(settings.database)
+    check_permissions(database.path)
+    return Session(database, settings.audit)
 
 
 class Session:

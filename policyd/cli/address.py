@@ -1,17 +1,12 @@
 """`policyd address`: gives addresses to mailboxes, finds and lists them."""
 
-from shlex import quote
-
 import click
 
+from policyd.admin.asking import find_address
+from policyd.admin.showing import list_addresses
 from policyd.cli.command import Group, invocation
 from policyd.cli.output import print_list, print_object
-from policyd.cli.types import ADDRESS, DOMAIN, INTERNAL_ADDRESS, NAME
-from policyd.decide import Decider
-from policyd.errors import NotManagedError, RefusedError
-from policyd.store.edit import need_managed
-from policyd.store.journal import shown
-from policyd.store.lookup import looking
+from policyd.cli.types import ADDRESS, DOMAIN, INTERNAL_ADDRESS, NAME, as_stored
 
 
 @click.group("address", cls=Group)
@@ -34,7 +29,7 @@ def add(mailbox: str, addresses: tuple[str, ...]) -> None:
 
 
 @command.command("remove")
-@click.argument("addresses", metavar="ADDRESS...", type=ADDRESS, nargs=-1, required=True)
+@click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True)
 def remove(addresses: tuple[str, ...]) -> None:
     """Take addresses from their mailboxes: mail from outside reaches them no more.
 
@@ -42,7 +37,7 @@ def remove(addresses: tuple[str, ...]) -> None:
     Example: policyd address remove alice@example.com
     """
     with invocation().changing() as edit:
-        for address in dict.fromkeys(addresses):
+        for address in dict.fromkeys(as_stored(each, ADDRESS, edit.queries.address) for each in addresses):
             edit.remove_address(address)
 
 
@@ -54,20 +49,8 @@ def find(address: str) -> None:
     \b
     Example: policyd address find alice+news@example.com
     """
-    # Find it as the daemon does.
     call = invocation()
-    with looking(call.store) as lookup:
-        party = Decider(call.settings, lookup).find_recipient(address)
-
-    # Say what to do where it leads nowhere.
-    if (party.domain is None or party.leads_outside) and party.address is not None:
-        raise NotManagedError(str(party.address), party.address.domain)
-    address = str(party.address)
-    if party.mailbox is None:
-        raise RefusedError(
-            f"{address} leads to no mailbox; to give it to one: policyd address add MAILBOX {quote(address)}"
-        )
-    print_object(call, {"address": address, "mailbox": party.mailbox.name, "how": party.how})
+    print_object(call, find_address(call.session.database, call.settings, address))
 
 
 @command.command("list")
@@ -79,6 +62,4 @@ def list_(domain: str | None) -> None:
     Example: policyd address list --domain example.com
     """
     with invocation().reading() as queries:
-        if domain:
-            need_managed(queries, "no addresses", domain)
-        print_list(invocation(), map(shown, queries.addresses(domain or "")), ("address", "mailbox", "is_primary"))
+        print_list(invocation(), list_addresses(queries, domain or ""), ("address", "mailbox", "is_primary"))

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from policyd.admin.session import Session
     from policyd.endpoint import Endpoint
     from policyd.settings import Settings
-    from policyd.store.database import Database
     from policyd.store.edit import Editor
     from policyd.store.queries import Queries
 
@@ -51,21 +50,11 @@ class Invocation:
         return self.load_settings()
 
     @property
-    def store(self) -> "Database":
-        """The database that the settings name. Raises StoreError where others can write it, or swap it."""
-        from policyd.files import check_permissions
-        from policyd.store.database import Database
-
-        database = Database(self.settings.database)
-        check_permissions(database.path)
-        return database
-
-    @property
     def session(self) -> "Session":
-        """The way to its tables."""
-        from policyd.admin.session import Session
+        """The way to the tables. Raises StoreError where others could write or swap the database."""
+        from policyd.admin.session import open_session
 
-        return Session(self.store, self.settings.audit)
+        return open_session(self.settings)
 
     @contextmanager
     def reading(self) -> "Iterator[Queries]":
@@ -75,7 +64,7 @@ class Invocation:
 
     @contextmanager
     def changing(self, *, may_create: bool = False) -> "Iterator[Editor]":
-        """A changeset by the calling user, now; after it is committed and logged, its changes are shown."""
+        """A changeset by the calling user, now; once it is committed and logged, `print_changes` prints its changes."""
         from policyd.cli.output import print_changes
 
         with self.session.changing(actor(os.environ), int(time.time()), may_create=may_create) as made:

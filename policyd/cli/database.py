@@ -33,10 +33,11 @@ def create() -> None:
     Example: policyd database create
     """
     call = invocation()
-    upkeep.create(call.store)
-    call.say(f"made {call.store}")
+    database = call.session.database
+    upkeep.create(database)
+    call.say(f"made {database}")
     if call.json:
-        print_object(call, {"database": str(call.store)})
+        print_object(call, {"database": str(database)})
 
 
 @command.command("check")
@@ -51,7 +52,7 @@ def check() -> None:
     """
     call = invocation()
     findings = _Findings(call)
-    database = call.store
+    database = call.session.database
     checked = upkeep.check(database, findings.of)
     if call.json:
         print_object(call, {"database": str(database), **findings.outcome(checked)})
@@ -83,7 +84,7 @@ def backup(file: Path) -> None:
         checked = findings.of(check)
 
     with Progress(unit="pages") as progress:
-        upkeep.copy_to(call.store, file, progress.reach, verify)
+        upkeep.copy_to(call.session.database, file, progress.reach, verify)
 
     # A copy that is not sound stays, since it may be all there is.
     size = file.stat().st_size
@@ -139,7 +140,7 @@ def stats() -> None:
     Example: policyd database stats --json
     """
     call = invocation()
-    database = call.store
+    database = call.session.database
     with call.reading() as queries:
         counts = queries.counts()
     print_object(call, {"database": str(database), "octets": database.path.stat().st_size, **counts})

@@ -3,12 +3,12 @@
 import click
 
 from policyd.admin.domains import spelling_advice
+from policyd.admin.showing import list_domains
 from policyd.cli.command import Group, invocation, need_consent
 from policyd.cli.output import print_list
 from policyd.cli.terminal import echo
-from policyd.cli.types import DOMAIN
+from policyd.cli.types import DOMAIN, as_stored
 from policyd.model import Domain, Unlisted
-from policyd.store.journal import shown
 
 _UNLISTED = click.Choice([each.value for each in Unlisted])
 
@@ -54,7 +54,7 @@ def set_(name: str, unlisted: str) -> None:
 
 
 @command.command("remove")
-@click.argument("name", type=DOMAIN)
+@click.argument("name")
 @click.option("--yes", is_flag=True, help="Also where the domain has addresses, which go with it.")
 def remove(name: str, yes: bool) -> None:
     """Manage a domain no more: policyd then has no opinion on recipients in it.
@@ -65,6 +65,7 @@ def remove(name: str, yes: bool) -> None:
     # Ask first where addresses go with it.
     call = invocation()
     with call.reading() as queries:
+        name = as_stored(name, DOMAIN, queries.domain)
         count = sum(1 for _ in queries.addresses(name))
     if count:
         need_consent(f"{name} has {count} addresses, which would be removed with it.", is_given=yes)
@@ -81,4 +82,4 @@ def list_() -> None:
     Example: policyd domain list --json
     """
     with invocation().reading() as queries:
-        print_list(invocation(), map(shown, queries.domains()), ("name", "unlisted"))
+        print_list(invocation(), list_domains(queries), ("name", "unlisted"))

@@ -1,11 +1,10 @@
 """`policyd history`: lists the changes in the journal."""
 
-import json
-
 import click
 
+from policyd.changes import as_object, difference
 from policyd.cli.command import Command, invocation
-from policyd.cli.output import as_object, difference, print_list
+from policyd.cli.output import print_list
 from policyd.cli.types import SENDER, SINCE
 from policyd.model import Party
 
@@ -34,11 +33,4 @@ def command(of_object: Party | None, since: int, limit: int | None) -> None:
     if call.json:
         print_list(call, map(as_object, changes), _COLUMNS)
         return
-    shown = (
-        {
-            **as_object(change),
-            "change": difference(json.loads(change.before or "{}"), json.loads(change.after or "{}")),
-        }
-        for change in changes
-    )
-    print_list(call, shown, _COLUMNS)
+    print_list(call, ({**as_object(change), "change": difference(change)} for change in changes), _COLUMNS)

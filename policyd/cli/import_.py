@@ -107,7 +107,7 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
             format_ or detect_format(stream),
             read,
             is_dry_run=dry_run,
-            is_strict=strict or replace,
+            is_strict=strict,
             is_replacing=replace,
             max_remove=options["max_remove"],
             adds_domains=options["add_domains"],
@@ -189,6 +189,8 @@ def _summary(file: Path, plan: ImportPlan, outcome: ImportOutcome) -> Iterator[s
         yield f"{file}, {plan.format}: nothing was changed; without --dry-run it would be:"
     elif not outcome.is_kept:
         return
+
+    # A line for each kind of object, with what became of how many.
     for kind in _KINDS:
         counts = [
             f"{outcome.tally[kind, what]} {what}"
@@ -199,6 +201,8 @@ def _summary(file: Path, plan: ImportPlan, outcome: ImportOutcome) -> Iterator[s
             yield f"{kind}: {', '.join(counts)}"
     if outcome.skipped:
         yield f"skipped: {', '.join(f'{count} {kind}' for kind, count in sorted(outcome.skipped.items()))}"
+
+    # How to take it back, if there is anything to take back.
     if outcome.is_kept and outcome.changeset is None and not outcome.rejected:
         yield "nothing to change: it stands so already"
     elif outcome.changeset is not None:

@@ -1,18 +1,17 @@
 """`policyd mailbox`: adds, shows, restricts and removes mailboxes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from policyd.address import fold
+from policyd.admin.showing import list_mailboxes, show_mailbox
 from policyd.cli.command import Group, invocation, need_consent
 from policyd.cli.output import print_list, print_object
 from policyd.cli.terminal import echo
 from policyd.cli.types import ADDRESS, NAME, PARTY, TEXT, UNTIL
-from policyd.model import Mailbox, Party, Receive
+from policyd.model import Party, Receive
 from policyd.store.edit import RestrictionTerms, need_mailbox
-from policyd.store.journal import shown
 
 _COLUMNS = ("name", "receive", "until", "addresses", "accept", "reason")
 
@@ -82,16 +81,14 @@ def show(name: str) -> None:
     # Read it, and what blocks it or is blocked to it.
     call = invocation()
     with call.reading() as queries:
-        mailbox = need_mailbox(queries, name)
-        fields = _shown(mailbox, [each.address for each in queries.addresses_of(mailbox.id)])
-        blocked = [shown(entry) for entry in queries.entries_of(mailbox.party)]
-        kept_out = [shown(entry) for entry in queries.entries_to(mailbox.party)]
-
-    # Print it, and below it the entries about it.
+        shown = show_mailbox(queries, name)
     if call.json:
-        print_object(call, {**fields, "blocked": blocked, "blocked_to_it": kept_out})
+        print_object(call, shown)
         return
-    print_object(call, fields)
+
+    # For a person, the entries about it are sentences below it.
+    blocked, kept_out = shown.pop("blocked"), shown.pop("blocked_to_it")
+    print_object(call, shown)
     for entry in blocked:
         echo(f"blocked: may not send to {entry['to']}{_because(entry)}")
     for entry in kept_out:
@@ -106,8 +103,8 @@ def list_() -> None:
     Example: policyd mailbox list | cut -f 1
     """
     with invocation().reading() as queries:
-        mailboxes = sorted(queries.mailboxes(), key=lambda each: fold(each[0].name))
-    print_list(invocation(), (_shown(mailbox, addresses) for mailbox, addresses in mailboxes), _COLUMNS)
+        mailboxes = list_mailboxes(queries)
+    print_list(invocation(), mailboxes, _COLUMNS)
 
 
 @command.command("restrict")
@@ -189,11 +186,6 @@ def unaccept(name: str, senders: tuple[Party, ...]) -> None:
     """
     with invocation().changing() as edit:
         edit.unaccept(edit.mailbox(name), senders)
-
-
-def _shown(mailbox: Mailbox, addresses: Iterable[str]) -> Mapping[str, Any]:
-    """A mailbox with its addresses, the primary one first."""
-    return {**shown(mailbox), "addresses": [*addresses]}
 
 
 def _because(entry: Mapping[str, Any]) -> str:

@@ -1,17 +1,16 @@
-"""`policyd sender`: blocks and unblocks senders, and lists the entries."""
+"""`policyd sender`: blocks and unblocks senders, lists the entries; `output.print_changes` prints what was changed."""
 
 import time
 
 import click
 
+from policyd.admin.showing import list_blocked_senders, show_sender
 from policyd.cli.command import Group, invocation
 from policyd.cli.output import print_list, print_object
 from policyd.cli.types import PARTY, RECIPIENTS, SENDER, TEXT, UNTIL
-from policyd.errors import RefusedError
 from policyd.model import Party, PartyKind
-from policyd.rules import is_past
-from policyd.store.edit import EntryTerms, entries_found, need_group, need_mailbox
-from policyd.store.journal import shown
+from policyd.store.edit import EntryTerms
+from policyd.store.queries import Queries
 
 _COLUMNS = ("id", "sender", "to", "until", "except", "reason", "comment")
 
@@ -45,7 +44,7 @@ def block(
     \b
     Example: policyd sender block alice --except @partner.example --reason "left the company"
     """
-    # Make the entries, new or changed.
+    # Make the entries, new or changed; what was changed is printed as of every command.
     exceptions = frozenset(allowed) if allowed else None
     terms = EntryTerms(allowed=exceptions, reason=reason, until=until, comment=comment)
     call = invocation()
@@ -59,16 +58,16 @@ def block(
 
 
 @command.command("unblock")
-@click.argument("senders", metavar="SENDER...", type=SENDER, nargs=-1, required=True)
+@click.argument("senders", metavar="SENDER...", nargs=-1, required=True)
 @click.option("--to", type=RECIPIENTS, help="Only the entry for these recipients.  [default: every entry]")
-def unblock(senders: tuple[Party, ...], to: Party | None) -> None:
+def unblock(senders: tuple[str, ...], to: Party | None) -> None:
     """Let senders send again.
 
     \b
     Example: policyd sender unblock alice
     """
     with invocation().changing() as edit:
-        for sender in senders:
+        for sender in dict.fromkeys(_as_stored(each, edit.queries) for each in senders):
             edit.unblock_sender(sender, to)
 
 
@@ -108,10 +107,9 @@ def list_(expired: bool) -> None:
     \b
     Example: policyd sender list --expired
     """
-    now = int(time.time())
     with invocation().reading() as queries:
-        entries = (each for each in queries.blocked_senders() if is_past(each.until, now) is expired)
-        print_list(invocation(), map(shown, entries), _COLUMNS)
+        entries = list_blocked_senders(queries, int(time.time()), is_expired=expired)
+        print_list(invocation(), entries, _COLUMNS)
 
 
 @command.command("show")
@@ -124,16 +122,19 @@ def show(sender: Party) -> None:
     """
     call = invocation()
     with call.reading() as queries:
-        if sender.kind is PartyKind.MAILBOX:
-            sender = need_mailbox(queries, sender.text).party
-        elif sender.kind is PartyKind.GROUP:
-            sender = need_group(queries, sender.text).party
-        entries = [shown(entry) for entry in entries_found(queries, sender)]
-    if not entries:
-        raise RefusedError(f"{sender} is not blocked; see: policyd sender list")
+        entries = show_sender(queries, sender)
     if call.json:
         print_list(call, entries, _COLUMNS)
         return
     for number, entry in enumerate(entries):
         click.echo("", nl=number > 0)
         print_object(call, entry)
+
+
+def _as_stored(typed: str, queries: Queries) -> Party:
+    """The sender *typed*; a pattern that an earlier policyd stored, as it stands.
+
+    Raises click.BadParameter where it is neither.
+    """
+    pattern = Party(PartyKind.PATTERN, typed)
+    return pattern if queries.entries_of(pattern) else SENDER.convert(typed, None, click.get_current_context())

@@ -5,13 +5,12 @@ import time
 
 import click
 
-from policyd.admin.session import Changing, Summary
+from policyd.admin.session import Changing
+from policyd.admin.undoing import LOGGED_SINGLY, undo
+from policyd.changes import as_object, describe
 from policyd.cli.command import Command, Invocation, actor, invocation
-from policyd.cli.output import as_object, describe, print_changes, warn_of_silent_syslog
+from policyd.cli.output import print_changes, warn_of_silent_syslog
 from policyd.cli.terminal import echo, echo_json
-from policyd.store.undo import undo_changeset
-
-_SHOWN = 1000  # changes; of a larger changeset only the number is shown and logged
 
 
 @click.command("undo", cls=Command)
@@ -27,16 +26,12 @@ def command(changeset: int, dry_run: bool) -> None:
     """
     # Undo it in a changeset of its own; a dry run keeps nothing of that.
     call = invocation()
-    summary = Summary("database.undo", f"changeset {changeset}", above=_SHOWN)
-    with call.session.changing(actor(os.environ), int(time.time()), verb="undo", summary=summary) as made:
-        undo_changeset(made.edit, changeset)
-        if dry_run:
-            made.discard()
+    made = undo(call.session, changeset, actor(os.environ), int(time.time()), is_dry_run=dry_run)
 
     # Show each change, of a large changeset only the number.
     if dry_run:
         _show_dry_run(call, made)
-    elif made.count > _SHOWN:
+    elif made.count > LOGGED_SINGLY:
         warn_of_silent_syslog(call, made.is_logged)
         call.say(f"changeset {changeset} is undone: {made.count} changes; changeset {made.changeset}")
         if call.json:
@@ -50,12 +45,12 @@ def _show_dry_run(call: Invocation, made: Changing) -> None:
     if call.json:
         _print_json(made)
         return
-    for change in made.changes[:_SHOWN]:
+    for change in made.changes[:LOGGED_SINGLY]:
         echo(describe(change))
     echo(f"{made.count} changes; nothing was changed (--dry-run)")
 
 
 def _print_json(made: Changing) -> None:
     """One object as of every command that changes something, and how many changes there are beyond those shown."""
-    changes = [*map(as_object, made.changes[:_SHOWN])]
+    changes = [*map(as_object, made.changes[:LOGGED_SINGLY])]
     echo_json({"changeset": made.changeset, "changes": changes, "count": made.count})

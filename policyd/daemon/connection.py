@@ -27,10 +27,10 @@ class Timeouts:
 
 
 class Standing(NamedTuple):
-    """What a connection waits for, and since when: the least of all is the first that gives way to a new one.
+    """What a connection waits for, and since when: the one with the least of all gives way first to a new one.
 
-    Those that are idle give way before those with a request that has begun, or with answers that are not read. But one
-    that was made, or answered, a moment ago may be about to ask: before it goes what has been unfinished for seconds.
+    Idle connections give way before those with a request that has begun, or with answers that are not read. But a
+    connection that was made or answered a moment ago may be about to ask: those unfinished for seconds go before it.
     """
 
     place: int  # 0 idle, 1 unfinished, 2 idle for a moment, 3 unfinished for a moment
@@ -61,8 +61,8 @@ class PolicyConnection(Protocol):
         self.is_lost = False
         self._events = events
         self._tick = tick
-        self._moved = tick  # when it was last answered, read its answers, or was being closed
-        self._begun = tick  # when its request was first seen unfinished; of no meaning unless after `_moved`
+        self._moved = tick  # the tick when it was last answered, last read its answers, or began to close
+        self._begun = tick  # the tick when its request was first seen unfinished, if after `_moved`
         self._is_paused = False
         self._has_ended = False  # no more requests will come
 
@@ -82,9 +82,9 @@ class PolicyConnection(Protocol):
         self._events.received(self)
 
     def check_time(self, tick: int, timeouts: Timeouts) -> str | None:
-        """Why its time is over at *tick*, "" for a peer that asks nothing any more; None while it is not.
+        """Why its time is over at *tick*; "" where the peer just asks nothing any more, None where it is not over.
 
-        However often bytes trickle in, a request has begun once; and what nobody reads, nobody need send.
+        However often bytes trickle in, a request begins only once.
         """
         self._tick = tick
         if self.transport.disconnecting:
@@ -106,12 +106,12 @@ class PolicyConnection(Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether neither a request nor an answer is on its way, as far as is known."""
+        """Whether no request and no answer is on its way, as far as this process knows."""
         is_sending = self._is_paused or self.transport.disconnecting or fast_twisted.has_unsent(self.transport)
         return not (is_sending or self.reader.is_mid_request)
 
     def has_unread(self) -> bool:
-        """Whether something has come from the peer that was not read yet, or the end of what it sends."""
+        """Whether the socket holds something from the peer that was not read yet, or the end of it."""
         connected: socket.socket | None = getattr(self.transport, "socket", None)  # stdio has none
         try:
             return connected is not None and bool(connected.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) or True)

@@ -1,6 +1,6 @@
 """Every private name of Twisted's that policyd uses, each looked for at start; the public way stands beside it.
 
-What each of them saves an answer is in benchmarks/NOTES.rst. A Twisted that has renamed one costs that, and no answer.
+benchmarks/NOTES.rst says how much time each saves. With a Twisted that has renamed one, answers take that much longer.
 """
 
 import select
@@ -24,7 +24,7 @@ _TRANSPORT_NAMES = ("dataBuffer", "_tempDataBuffer")
 class _FastReactor(_PublicReactor):
     """Twisted's, without the logging context that it puts around each event: an eighth of an answer's cost.
 
-    What policyd logs names the peer itself. All else is Twisted's, errors in what is called included.
+    What policyd logs names the peer itself. All else is Twisted's, and so is what becomes of errors in what is called.
     """
 
     def doPoll(self, timeout: float | None) -> None:
@@ -50,7 +50,7 @@ def make_reactor() -> PosixReactorBase:
 
 
 def missing_names(reactor: PosixReactorBase) -> list[str]:
-    """The private names that this Twisted doesn't have: for what they are used, each answer takes the public way."""
+    """The private names that this Twisted doesn't have; answers take the public way instead."""
     wanted = _REACTOR_NAMES if hasattr(select, "epoll") else ()
     return _missing(FileDescriptor(cast(IReactorFDSet, reactor)), _TRANSPORT_NAMES) + _missing(reactor, wanted)
 

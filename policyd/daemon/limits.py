@@ -7,7 +7,7 @@ from collections.abc import Callable
 from policyd.audit import AuditLog
 from policyd.errors import reason_of
 
-QUIET_SECONDS = 5.0  # without another one, what went on is over
+QUIET_SECONDS = 5.0  # without another case, what was warned of is over
 _OTHER_DESCRIPTORS = 48  # the database, the log, listening sockets, and what comes and goes
 
 
@@ -23,13 +23,13 @@ class RepeatedWarning:
         self._last = 0.0
 
     def happened(self, now: float) -> bool:
-        """It happened; whether that is the first time."""
+        """It happened; returns whether for the first time."""
         self._count += 1
         self._last = now
         return self._count == 1
 
     def check_over(self, now: float) -> bool:
-        """Whether it is over at *now*; the second line is written then, if there was a first."""
+        """Whether it is over at *now*; then the second line is written, if there was a first."""
         if self._count and now - self._last < QUIET_SECONDS:
             return False
         self.end()
@@ -83,18 +83,18 @@ class Admission:
             self.audit.warned(f"connections wait, they can't be accepted: {reason_of(error)}")
 
     def check_over(self) -> bool:
-        """Whether everything that was warned of is over; of what is, that is logged."""
+        """Whether everything that was warned of is over; what is over is logged."""
         now = self._now()
         return all([self._full.check_over(now), self._short.check_over(now)])
 
     def end(self) -> None:
-        """Say what must be said before the daemon stops."""
+        """Log what is over now, since the daemon stops."""
         self._full.end()
         self._short.end()
 
 
 def raise_descriptor_limit(wanted: int) -> int:
-    """Have this process and its children open *wanted* files at a time, or as many as may be; how many that is."""
+    """Let this process and its children open *wanted* files at a time, or as many as may be; returns how many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for limits in ((wanted, max(wanted, hard)), (hard, hard)):  # the first needs root where it raises the hard one
         if soft == resource.RLIM_INFINITY or soft >= wanted:

@@ -21,7 +21,7 @@ from policyd.daemon.limits import QUIET_SECONDS, Admission
 from policyd.daemon.server import PolicyFactory
 from policyd.endpoint import Endpoint, is_loopback
 from policyd.errors import ListenError, SettingsError, reason_of
-from policyd.files import Identity, give_socket, open_folder, owner_for_socket, remove_socket, socket_at
+from policyd.files import Identity, give_socket, owner_for_socket, remove_socket, socket_at, why_replaceable
 
 _AT_ONCE = 64  # connections accepted before others get their turn
 _GIVING_WAY_AT_ONCE = 32  # those that are closed for new ones keep their descriptors to the end of the turn
@@ -78,8 +78,9 @@ class Listener:
 class Acceptor:
     """Gives *factory* the connections of *listener*; where *admission* has no room, one of them gives way to each.
 
-    Where there is no descriptor left, those who wait go on waiting; to ask again at once would be a spin. Twisted's
-    own port is not for sockets of others: it changes the mode of the file, removes it, and ends the listening for all.
+    Where no descriptor is left, connections wait in the kernel's queue, and it tries again after a pause. Twisted's own
+    port is not for sockets that others opened: it changes the mode of the file, removes it, and ends the listening for
+    all processes.
     """
 
     def __init__(
@@ -90,13 +91,13 @@ class Acceptor:
         self._factory = factory
         self._admission = admission
         self._reactor = reactor
-        self._accepted: socket.socket | None = None  # and not Twisted's yet, for want of a descriptor
+        self._accepted: socket.socket | None = None  # Twisted has not got it yet, since no descriptor was left
         self._watch: IDelayedCall | None = None  # the next look at whether what is logged is over
         self._is_closed = False
         self._resume()
 
     def close(self) -> None:
-        """Take no more."""
+        """Accept no more."""
         self._is_closed = True
         if self._watch is not None and self._watch.active():
             self._watch.cancel()
@@ -105,7 +106,7 @@ class Acceptor:
         self._let_go()
 
     def doRead(self) -> None:
-        """Take those who wait."""
+        """Accept the connections that wait."""
         gave_way = 0
         for _ in range(_AT_ONCE):
             if gave_way == _GIVING_WAY_AT_ONCE:
@@ -207,11 +208,11 @@ def _open(endpoint: Endpoint, identity: Identity | None) -> socket.socket:
     try:
         if not endpoint.path:
             return _bind(endpoint)
-        if problem := open_folder(Path(endpoint.path)):
+        if problem := why_replaceable(Path(endpoint.path)):
             raise ListenError(f"can't listen on {endpoint.path}: {problem}")
         if os.geteuid() != 0:
             return _bind(endpoint)
-        # As the new user, who then can remove the file, and to whom no link in the folder is a way to others' files.
+        # Bind as the new user: he can remove the file later, and a link in the folder leads him only where he may go.
         if identity is not None:
             with suppress(PermissionError), identity.acting():
                 return _bind(endpoint)
@@ -239,6 +240,7 @@ def _bind(endpoint: Endpoint) -> socket.socket:
     family = socket.AF_UNIX if endpoint.path else socket.AF_INET6 if ":" in endpoint.interface else socket.AF_INET
     listener = socket.socket(family)
     try:
+        # Take the place: a path from a daemon that has died, a port even where its old connections linger.
         if endpoint.path:
             _clear_stale_socket(endpoint.path)
             before = os.umask(0o777 & ~endpoint.mode)  # its mode from the start: a name may be swapped before a chmod

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from policyd.audit import open_audit
 from policyd.daemon.limits import QUIET_SECONDS, Admission
 from policyd.daemon.listener import Listener, log_listening
-from policyd.daemon.service import need_database, reread, warn_of_ways_past
+from policyd.daemon.service import DRAIN_SECONDS, need_database, reread, warn_of_ways_past
 from policyd.daemon.systemd import Supervisor
 from policyd.daemon.worker import ADOPT, HEARTBEAT_SECONDS, MAKE_ROOM, REPORT
 from policyd.errors import reason_of
@@ -28,7 +28,7 @@ AT_ONCE = 64  # connections accepted before others get their turn
 GIVING_WAY_AT_ONCE = 8  # connections that wait for others to be closed
 AUDIT_SECONDS = 0.1  # between two looks whether syslog takes what waits for it
 HUNG_SECONDS = 30  # for a worker that reports nothing, where no watchdog says otherwise
-STOP_SECONDS = 8  # for the workers to end by themselves; they give their connections 5, and the audit 1
+STOP_SECONDS = DRAIN_SECONDS + 3  # for the workers to end by themselves: after their connections, the audit has 1
 
 _ASKED_SECONDS = 1.0  # for so long it is believed which connection a worker would close
 _STEADY_SECONDS = 5  # a worker that lived that long is replaced at once
@@ -42,11 +42,12 @@ Work = Callable[[Settings, socket.socket], None]  # serves the connections from 
 class Worker:
     """A place for a worker: the process that is in it, or when the next one is due.
 
-    `channel` leads to the process. The parent sends it descriptors; it reports how many it has taken, and how many of
-    those connections have ended. One that it has not taken is still open here, for another worker if this one dies.
+    `channel` leads to the process. The parent sends descriptors through it; the worker reports how many it has taken,
+    and how many of those connections have ended. A connection that it has not taken is still open here: if this worker
+    dies, another one gets it.
 
-    `first_to_go` is the worker's answer to which connection it would close for a new one: a Standing, but its time in
-    seconds as time.monotonic() counts. The connection with the least of all workers goes first.
+    `first_to_go` says which connection the worker would close for a new one: a Standing, with its time in seconds as
+    time.monotonic() counts. Of all workers, the one with the least closes its connection.
     """
 
     def __init__(self) -> None:
@@ -101,9 +102,9 @@ class Worker:
             os._exit(70)  # EX_SOFTWARE: it should have ended by itself
 
     def dispatch(self, connection: socket.socket, *, makes_room: bool = False) -> bool:
-        """Whether it was given *connection*, which then is its own; one that is ending takes nothing.
+        """Give it *connection*, and return whether that went; a worker that is ending takes nothing.
 
-        If it *makes_room*, the worker closes another one first, and reports which would be next.
+        With *makes_room*, the worker first closes another connection, and then reports which would be next.
         """
         try:
             if self.channel is None:
@@ -117,7 +118,7 @@ class Worker:
         return True
 
     def ask(self) -> None:
-        """Ask it which connection it would close, where its last answer is old."""
+        """Ask it which connection it would close, unless it was asked a moment ago."""
         now = time.monotonic()
         if self.channel is None or now - self._asked_at < _ASKED_SECONDS:
             return
@@ -129,7 +130,7 @@ class Worker:
             pass  # it is busy, or ending: it is asked again
 
     def read_channel(self) -> list[socket.socket]:
-        """Read its reports. If there will be no more, the connections that it has not taken."""
+        """Read its reports. Returns the connections that it has not taken, once it has ended."""
         while self.channel is not None:
             try:
                 report = self.channel.recv(64)
@@ -161,7 +162,7 @@ class Worker:
         return left
 
     def reap(self, options: int = os.WNOHANG) -> str:
-        """How the process has ended, if it has, or ""; *options* are waitpid's. Then the next one is due some time.
+        """How the process has ended, "" if it has not; *options* are waitpid's. Sets when the next one is due.
 
         Its last reports must have been read before.
         """
@@ -267,7 +268,7 @@ class Parent:
 
     def _turn(self, most: float = math.inf) -> None:
         """Wait until something happens, *most* seconds at most, and handle it."""
-        # Dispatch what waits to the workers whose channels take something.
+        # Dispatch the connections that wait to the workers whose channels can be written.
         channels = {worker.channel: worker for worker in self._workers if worker.channel}
         _, free = _wait([], [*channels], 0)
         self._dispatch_waiting([channels[each] for each in free])
@@ -288,7 +289,7 @@ class Parent:
             self._beat()
 
     def _timeout(self, most: float) -> float:
-        """How long nothing need be done, *most* at most."""
+        """For how many seconds nothing has to be done, *most* at most."""
         dues = [worker.due for worker in self._workers if not worker.pid and not self._is_stopping]
         timeout = min([*dues, self._next_beat]) - time.monotonic()
         if not self._admission.check_over():
@@ -298,7 +299,7 @@ class Parent:
         return max(0.0, min(most, timeout))
 
     def _accept(self, listener: Listener) -> None:
-        """Take those who wait: a full queue of them makes Postfix wait a second before it tries again."""
+        """Accept the connections that wait: where their queue is full, Postfix waits a second before it tries again."""
         for _ in range(AT_ONCE):
             if len(self._waiting) >= GIVING_WAY_AT_ONCE and not self._has_room(len(self._waiting)):
                 return
@@ -336,7 +337,7 @@ class Parent:
     def _dispatch_for_another(self, connection: socket.socket, workers: list[Worker]) -> bool:
         """Whether one of *workers* was given *connection*, to close another one for it.
 
-        All are asked first whom they would close. One that doesn't answer, and has not for a while, is left out.
+        All are asked first which connection they would close. A worker that has not answered for a while is left out.
         """
         # All that are alive must have answered.
         asked = [worker for worker in workers if not worker.missed_beats] or workers
@@ -346,7 +347,7 @@ class Parent:
         if not answers or len(answers) < len(asked):
             return False
 
-        # The worker with the first to go gets the new one.
+        # The worker that would close the first one to go gets the new connection.
         _, worker = min(answers, key=lambda each: each[0])
         if not worker.dispatch(connection, makes_room=True):
             return False

@@ -15,12 +15,15 @@ def identity_to_become(user: str, group: str) -> Identity | None:
 
     Raises SettingsError: also for root, unless *user* says so, and where only root could become it.
     """
+    # Root must say which user to become.
     is_root = os.geteuid() == 0
     if is_root and not user:
         raise SettingsError(
             "user: policyd was started as root, and does not serve as root unasked; set user to the one it shall "
             'become, as user = "policyd" in the settings file (or user = "root", to stay root)'
         )
+
+    # Nobody else can become another user, or join another group.
     account = _account(user) if user else None
     gid = _gid(group) if group else None
     if not is_root:
@@ -29,7 +32,9 @@ def identity_to_become(user: str, group: str) -> Identity | None:
         if gid is not None and gid not in (os.getegid(), *os.getgroups()):
             raise SettingsError(_only_root("group", group))
         return None
-    assert account is not None  # root has said whom
+
+    # Root becomes that user, with the primary group where no other is named.
+    assert account is not None  # root has named one
     if account.pw_uid == 0 and gid is None:
         return None
     gid = account.pw_gid if gid is None else gid

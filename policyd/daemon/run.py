@@ -53,7 +53,7 @@ def serve(load: Load) -> None:
     os.umask(UMASK)
     raise_descriptor_limit(settings.max_connections + 2 * WORKERS_LIMIT)
 
-    # Before anything listens, make sure that whom we become can read the tables.
+    # Before anything listens, make sure that the user we become can read the tables.
     with identity.acting() if identity else nullcontext():
         need_database(settings)
     listeners = listen_on(settings.listen or default_listen(), identity, allow_remote=settings.allow_remote)

@@ -17,10 +17,9 @@ from policyd.errors import ProtocolError, StoreError
 from policyd.model import Action, Decision, Request
 from policyd.wire import Layouts, RequestReader, render_action
 
-DRAIN_SECONDS = 5  # for requests that are on their way when the daemon stops
-TICK_SECONDS = 1  # how often all connections are looked at: by so much a limit may be late
+TICK_SECONDS = 1  # between two looks at all connections; a timeout may be late by that
 
-# A log socket that is woken for each line costs as much as the answer; the kernel's queue may hold no more than ten.
+# Waking the log's reader for each line costs as much as the answer; the kernel's queue may hold no more than ten.
 _LOGGED_TOGETHER = 8
 _TIMEOUTS = Timeouts()
 
@@ -38,8 +37,8 @@ class Decides(Protocol):
 class PolicyFactory(Factory):
     """The connections, and the one way to an answer; *decider*, *audit* and *timeouts* may be replaced.
 
-    What has come in one turn of the reactor is answered at its end, on one state of the tables: that is as new as
-    any of the requests, and looked up once.
+    All requests of one turn of the reactor are answered at its end, on one state of the tables, which is as new as any
+    of them and is looked up once.
     """
 
     noisy = False
@@ -59,7 +58,7 @@ class PolicyFactory(Factory):
         self._next_tick: IDelayedCall | None = None  # there is one while there are connections
         self._waiting: dict[PolicyConnection, None] = {}  # those to which something came in this turn of the reactor
         self._decided: list[tuple[Request, Decision, float]] = []  # in this turn, and not logged yet
-        self._troubles: set[str] = set()  # what kept us from answering, since that began
+        self._troubles: set[str] = set()  # each trouble that was logged since answers failed
         self._unanswered = 0
         self._ranked: list[tuple[Standing, PolicyConnection]] = []  # those that may give way, the first of them last
         self._ranked_at = -1  # the tick of that
@@ -71,9 +70,9 @@ class PolicyFactory(Factory):
         return PolicyConnection(peer, RequestReader(self._layouts), self._events, self.tick)
 
     def first_to_go(self) -> PolicyConnection | None:
-        """The connection that gives way to a new one, or None where each has asked something, and waits in this turn.
+        """The connection that gives way to a new one; None where each waits for an answer in this turn of the reactor.
 
-        All are looked at once a tick at most, so that a flood of new ones costs little.
+        All are ranked once a tick at most, so that a flood of new ones costs little.
         """
         is_new = self._ranked_at != self.tick
         if is_new:
@@ -85,7 +84,7 @@ class PolicyFactory(Factory):
             self._ranked.pop()
         if is_new:
             return None
-        self._ranked_at = -1  # there may be some that have come since, or were answered
+        self._ranked_at = -1  # rank again: some may have come since, or been answered
         return self.first_to_go()
 
     def make_room(self) -> bool:
@@ -97,16 +96,16 @@ class PolicyFactory(Factory):
         connection.abort()
         return True
 
-    def drain(self) -> Deferred[None]:
-        """Answer what is on its way, close every connection; fires when that is done, after `DRAIN_SECONDS` at most."""
+    def drain(self, seconds: float) -> Deferred[None]:
+        """Answer what is on its way, close every connection; fires when that is done, after *seconds* at most."""
         self._is_stopping = True
         if not self.connections:
             return succeed(None)
         drained: Deferred[None] = Deferred()
         self.when_empty = lambda: None if drained.called else drained.callback(None)
-        # What was sent before the stop is in our sockets' buffers: there is a turn to read it, and then all are closed.
+        # Requests that were sent before the stop may still be in our sockets' buffers: read them first, then close all.
         first = self._clock.callLater(0.05, self._finish_all)
-        last = self._clock.callLater(DRAIN_SECONDS, self._abort_all)
+        last = self._clock.callLater(seconds, self._abort_all)
 
         def cancel_timers(result: None) -> None:
             for call in (first, last):
@@ -140,7 +139,7 @@ class PolicyFactory(Factory):
                 connection.finish()
 
     def _answers_to(self, connection: PolicyConnection) -> tuple[bytes, Exception | None]:
-        """The replies to every request of *connection* that is whole now, and what is wrong with the one after them."""
+        """The replies to the whole requests of *connection*, and what is wrong with the one after them, or None."""
         if not connection.can_be_answered:
             return b"", None
         replies: list[bytes] = []
@@ -211,7 +210,7 @@ class PolicyFactory(Factory):
             self.when_empty()
 
     def _pass_tick(self) -> None:
-        """End the connections whose time is over; one tick more is waited for than is allowed."""
+        """End the connections whose time is over. Each gets one tick more than allowed, so that none gets less."""
         self.tick += 1
         self._next_tick = None  # the last connection may end in what follows
         for connection in [*self.connections]:
@@ -231,7 +230,7 @@ class PolicyFactory(Factory):
         self._ranked, self._ranked_at = ranked, self.tick
 
     def _may_go(self, connection: PolicyConnection) -> bool:
-        """Whether *connection* has asked nothing that it will be answered in this turn of the reactor, or the next."""
+        """Whether no answer to *connection* is due in this turn of the reactor, or in the next one."""
         return not connection.has_unread() if connection.is_idle else connection not in self._waiting
 
     def _finish_all(self) -> None:

@@ -1,4 +1,4 @@
-"""The daemon as a service: it listens, answers, reads its settings again at SIGHUP, and stops."""
+"""The daemon as a service: it listens, answers, reads its settings again at SIGHUP, and waits for answers at a stop."""
 
 import dataclasses
 import os
@@ -26,6 +26,7 @@ from policyd.settings import TABLES, Settings
 from policyd.store.database import Database
 from policyd.store.lookup import Lookup
 
+DRAIN_SECONDS = 5  # for requests that are on their way when the daemon stops; several workers: prefork.STOP_SECONDS
 _TIDY_SECONDS = 5.0  # between two looks whether a command left something in the database's log
 
 
@@ -104,12 +105,12 @@ class PolicyService(Service):
         self.announce("reloaded")
 
     def stopService(self) -> Deferred[None]:
-        """Take no more connections, answer what is on its way, close."""
+        """Take no more connections, answer what is on its way, for `DRAIN_SECONDS` at most, and close."""
         super().stopService()
         self._supervisor.notify_stopping()
         for acceptor in self._acceptors:
             acceptor.close()
-        return self.factory.drain().addCallback(lambda _: self._close())
+        return self.factory.drain(DRAIN_SECONDS).addCallback(lambda _: self._close())
 
     def observe(self, event: LogEvent) -> None:
         """Log what Twisted logs as a warning or an error."""

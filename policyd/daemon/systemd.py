@@ -20,9 +20,9 @@ Environment = MutableMapping[str, str]
 
 
 class Supervisor:
-    """Who wants to hear how this process is: systemd at the socket *address*, or nobody where that is "".
+    """Who is notified of how this process is: systemd at the socket *address*, or nobody where that is "".
 
-    `watchdog_seconds` is how often it wants a sign of life at least; 0 is never.
+    `watchdog_seconds` is the longest time it waits for a sign of life; 0 is for ever.
     """
 
     def __init__(self, address: str = "", watchdog_seconds: float = 0.0) -> None:
@@ -62,7 +62,7 @@ class Supervisor:
 
 
 def find_supervisor(environment: Environment) -> Supervisor:
-    """Who started this process. What says so is taken out of *environment*, for no child shall speak for it."""
+    """Who started this process. Its variables are taken out of *environment*: no child may speak for this process."""
     address = environment.pop("NOTIFY_SOCKET", "")
     microseconds = environment.pop("WATCHDOG_USEC", "")
     pid = environment.pop("WATCHDOG_PID", "") or str(os.getpid())
@@ -73,8 +73,8 @@ def find_supervisor(environment: Environment) -> Supervisor:
 def take_endpoints(environment: Environment) -> tuple[Endpoint, ...]:
     """The sockets that this process was given to listen on, in their order; () where it was given none.
 
-    What says so is taken out of *environment*: no child shall take them for its own, and Twisted, which looks as
-    soon as its endpoints are imported, shall not either. Raises SettingsError for what is no listening stream socket.
+    The variables are taken out of *environment*: neither a child may take the sockets for its own, nor Twisted, which
+    looks as soon as its endpoints are imported. Raises SettingsError for what is no listening stream socket.
     """
     pid, count, listed = (environment.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES"))
     if pid != str(os.getpid()) or not count:

@@ -20,7 +20,7 @@ HEARTBEAT_SECONDS = 5.0  # between two signs of life of a worker, at most
 
 @implementer(IReadDescriptor)
 class DispatchedConnections:
-    """Reads *channel*, on which the parent of several workers dispatches connections, and gives them to *factory*.
+    """Takes the connections that the parent of several workers sends through *channel*, and gives them to *factory*.
 
     It reports to the parent how many were taken and how many of them have ended: after each, and every *beat_seconds*
     (0 is seldom) as a sign of life. When the parent asks, it reports which one would be closed for a new one. When the
@@ -44,6 +44,7 @@ class DispatchedConnections:
 
     def doRead(self) -> None:
         """Take one connection, or report which one would be closed for it."""
+        # Read one message; the end of the channel ends this process.
         try:
             kind, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
         except BlockingIOError:
@@ -54,6 +55,8 @@ class DispatchedConnections:
             self._reactor.removeReader(self)
             self._reactor.stop()
             return
+
+        # Report what was asked for, and take the connection that came with it.
         self._is_asked = self._is_asked or kind != ADOPT
         if kind == REPORT:
             self._report()

@@ -11,7 +11,7 @@ from policyd.files import acting, drafting, entered, owner_for_new
 from policyd.pipe_watch import watching
 from policyd.store.check import Check
 from policyd.store.database import Database, file_uri, reading, store_error
-from policyd.store.log import renew_cookie
+from policyd.store.wal import renew_cookie
 
 _PAGES = 1024  # copied in one step
 
@@ -37,9 +37,9 @@ def back_up(database: Database, target: Path, on_progress: Progress, verify: Ver
             with (
                 reading(database, is_checked=False) as connection,
                 entered(empty_file(draft), maker) as copy,
-                acting(maker),  # SQLite looks for a journal beside the copy, by name
+                acting(maker) as aside,  # SQLite looks for a journal beside the copy, by name
             ):
-                copy_database(connection.driver, copy, target, on_progress)
+                copy_database(connection.driver, copy, target, aside(on_progress))
 
             # Check the copy as the disk has it, before it gets its name.
             with entered(opened_again(draft), maker) as copy:

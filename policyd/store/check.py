@@ -29,6 +29,7 @@ from policyd.address import (
     normal_pattern,
     normal_text,
     parse_address,
+    quote_local_part,
 )
 from policyd.errors import AddressError
 from policyd.model import (
@@ -338,14 +339,14 @@ class Check:
 
     def _check_address(self, address: str) -> None:
         domain = address.rpartition("@")[2]
-        if not _is_normal(lambda text: str(parse_address(_quoted(text))), address):
+        if not _is_normal(lambda text: str(parse_address(quote_local_part(text))), address):
             self._find("address", address, "it is not in normal form, so it gets no mail", _AGAIN)
         elif not self._is_managed(domain):
             self._find("address", address, f"{domain} is not managed", f"type: policyd domain add {domain}")
 
     def _check_patterns(self, table: str, name: str, patterns: list[str]) -> None:
         for pattern in patterns:
-            if not _is_normal(lambda text: normal_pattern(_quoted(text)), pattern):
+            if not _is_normal(lambda text: normal_pattern(quote_local_part(text)), pattern):
                 self._find(table, name, f"the pattern {pattern!a} is not in normal form, so it matches nobody", _AGAIN)
 
     def _check_remarks(self, table: str, name: str, until: int | None, *texts: str) -> None:
@@ -396,12 +397,3 @@ def _is_normal(normal: Callable[[str], str], text: str) -> bool:
         return normal(text) == text
     except AddressError:
         return False
-
-
-def _quoted(text: str) -> str:
-    """An address or pattern in normal form with its local part quoted, so that it can be parsed again."""
-    local, at, domain = text.rpartition("@")
-    if not at or not local:
-        return text
-    escaped = local.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"@{domain}'

@@ -28,8 +28,8 @@ from policyd.errors import (
 )
 from policyd.files import acting, check_permissions, drafting, entered, owner_of, refuse_planted
 from policyd.pipe_watch import watching
-from policyd.store.log import has_log, identity, need_own_log, new_cookie
 from policyd.store.schema import APPLICATION_ID, VERSION, first_head, journal_head, metadata
+from policyd.store.wal import has_log, identity, need_own_log, new_cookie
 
 _WRITER_WAIT_SECONDS = 600.0  # for an import of a million rows, or for two hundred others on a busy machine
 _READER_WAIT_SECONDS = 1.0  # WAL makes a reader wait only while the file is recovered or first opened
@@ -191,7 +191,7 @@ def changing(database: Database, *, cache_mebibytes: int = 2) -> Iterator[Connec
         yield connection
         connection.finish()
 
-        # The first page says of which file the log is, and is written where something else is changed in it, too.
+        # The first page, which says which file the log belongs to, is written by every change.
         connection.driver.execute(f"PRAGMA user_version = {VERSION}")
 
         # A commit to a file that is no longer at this path would be lost without a word.
@@ -414,7 +414,7 @@ def _new_tables() -> sqlite3.Connection:
 
 def _write_tables(tables: sqlite3.Connection, draft: Path) -> None:
     """Copy the *tables* into the empty file *draft*, and leave nothing beside it."""
-    # A random number in the header tells this file's log from another database's: see policyd.store.log.
+    # A random number in the header tells this file's log from another database's: see policyd.store.wal.
     with watching(draft), closing(sqlite3.connect(draft)) as plain:
         tables.backup(plain)
         plain.execute(f"PRAGMA schema_version = {new_cookie()}")

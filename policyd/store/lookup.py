@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from policyd.errors import StoreError
+from policyd.errors import StoreError, TablesMovedError
 from policyd.files import entered, owner_of
 from policyd.model import BlockedSender, Domain, Group, Mailbox, Party
 from policyd.store.database import (
@@ -23,12 +23,14 @@ from policyd.store.database import (
     need_version,
     store_error,
 )
-from policyd.store.log import beside, has_log
 from policyd.store.queries import Holder, Queries
+from policyd.store.wal import beside, has_log
 
 _DOMAINS_KEPT = 1024
 _NO_VERSION = -1
 _NO_INDEX = (0, 0, 0)
+_NO_DESCRIPTOR = -1
+_HEADER = 48  # bytes at the beginning of the log's index, twice: what every commit changes
 
 
 @contextmanager
@@ -58,8 +60,9 @@ def _begun(database: Database) -> Iterator["Lookup"]:
 class Lookup:
     """The tables of *database*, whose file may be replaced at any time.
 
-    Every call may raise StoreError; the next one tries anew. Statements run on the DBAPI connection:
-    a quarter of the time that SQLAlchemy's own execution takes.
+    Every call may raise StoreError; the next one tries again. Between `begin` and `end` it may raise TablesMovedError,
+    once, where a command has committed in between: then what was read since `begin` is to be read again.
+    Statements run on the DBAPI connection: a quarter of the time that SQLAlchemy's own execution takes.
     """
 
     def __init__(self, database: Database) -> None:
@@ -70,12 +73,15 @@ class Lookup:
         self._connection: sqlite3.Connection | None = None
         self._cursor: sqlite3.Cursor | None = None  # one for all: to make one takes as long as to find a row
         self._file: tuple[int, int] | None = None  # the open file: device and inode
-        self._written: tuple[int, int] | None = None  # its size, and when it, or whose it is, last changed, in ns
+        self._written: tuple[int, int] | None = None  # its size, and when it or its owner last changed, in ns
         self._index = _NO_INDEX  # the log's index that is open: device, inode and size
         self._is_fixed = False  # opened as a file that can't change
-        self._version = _NO_VERSION  # of the state that was last looked at, as the connection counts
+        self._index_descriptor = _NO_DESCRIPTOR  # to read the index by
+        self._header = b""  # of the index, at or before the state that was last looked at; b"" where it can't be told
+        self._version = _NO_VERSION  # of the state that was last read, as the connection counts
         self._has_begun = False
-        self._is_log_left = False  # there was something in it when it was last looked at
+        self._has_snapshot = False  # SQLite holds the state
+        self._is_log_left = False  # the log was not empty when `tidy` last looked
         self._queries = Queries(self)
         self._domain = lru_cache(_DOMAINS_KEPT)(self._queries.find_domain)
         self.has_groups = False  # in the state that was last looked at: some mailbox or group is in a group
@@ -89,7 +95,7 @@ class Lookup:
         if self._has_begun:
             return False
 
-        # Another file may have this name by now, or another index its log.
+        # Another file may have this name by now, and the log may have another index.
         try:
             status = os.stat(self._name)
         except OSError as error:
@@ -98,24 +104,19 @@ class Lookup:
         if self._connection is None or self._is_another(status) or self._has_lost_index():
             self._open(status)
 
-        # Hold the newest state; asking for its version makes SQLite take it.
-        self._execute("BEGIN")
-        ((version,),) = self._execute("PRAGMA data_version")
+        # Nothing was committed since where the log's index stands as it stood: then nothing must be held yet.
         self._has_begun = True
-        if version == self._version:
+        header = self._read_header()
+        if header and header == self._header:
             return False
-
-        # Another state: what was remembered may be wrong.
-        self._need_version()
-        self.has_groups, self.has_anyone_entries = self._queries.flags()
-        self._version = version
-        self._domain.cache_clear()
-        return True
+        self._header = header
+        return self._take_snapshot()
 
     def end(self) -> None:
         """Stop reading from the state that `begin` took, if any. Never raises."""
-        if self._has_begun and self._cursor is not None:
-            self._has_begun = False
+        self._has_begun = False
+        if self._has_snapshot and self._cursor is not None:
+            self._has_snapshot = False
             try:
                 self._cursor.execute("COMMIT")
             except sqlite3.Error:  # all that was read is read
@@ -128,15 +129,19 @@ class Lookup:
         """
         is_left, self._is_log_left = self._is_log_left and has_log(self._path), has_log(self._path)
         if is_left and not self._has_begun:
-            self.close()  # this process may have one connection to the file
+            self.close()  # a process may have only one connection to the file
             empty_log(self._path)
 
     def close(self) -> None:
         """Let go of the file; the next call opens it again."""
         connection, self._connection, self._cursor = self._connection, None, None
-        self._has_begun = False
+        descriptor, self._index_descriptor = self._index_descriptor, _NO_DESCRIPTOR
+        self._has_begun = self._has_snapshot = False
         if connection is not None:
             connection.close()
+        # In this order: to close any descriptor of a file takes this process's locks on it away.
+        if descriptor != _NO_DESCRIPTOR:
+            os.close(descriptor)
 
     def domain(self, name: str) -> Domain | None:
         """The managed domain *name*, in normal form; without its accepted senders, as all that is found here."""
@@ -213,6 +218,11 @@ class Lookup:
         return iter(self.fetch(statement, *values))
 
     def _execute(self, statement: str, *values: str | int) -> list[tuple[Any, ...]]:
+        if self._has_begun and not self._has_snapshot and self._take_snapshot():
+            raise TablesMovedError
+        return self._run(statement, *values)
+
+    def _run(self, statement: str, *values: str | int) -> list[tuple[Any, ...]]:
         if self._cursor is None:
             raise StoreError(f"{self._path}: the database is not open")
         try:
@@ -221,21 +231,53 @@ class Lookup:
             self.close()
             raise store_error(self._path, error) from error
 
+    def _take_snapshot(self) -> bool:
+        """Hold the newest state until `end`; returns whether it may differ from the last one."""
+        self._run("BEGIN")
+        self._has_snapshot = True
+        ((version,),) = self._run("PRAGMA data_version")  # to be asked makes SQLite take it
+        if version == self._version:
+            return False
+
+        # Another state: what was remembered may be wrong.
+        self._need_version()
+        self.has_groups, self.has_anyone_entries = self._queries.flags()
+        self._version = version
+        self._domain.cache_clear()
+        return True
+
+    def _read_header(self) -> bytes:
+        """The header of the log's index, b"" while it is being written, or where there is none.
+
+        Each commit changes it before the command that commits returns, and SQLite's own readers look at it without a
+        lock. Source: the page "WAL-mode File Format" of SQLite, §2.1.
+        """
+        if self._index is _NO_INDEX or self._version == _NO_VERSION:  # who looks but once needs no descriptor
+            return b""
+        try:
+            if self._index_descriptor == _NO_DESCRIPTOR:
+                self._index_descriptor = self._open_index()
+            both = os.pread(self._index_descriptor, 2 * _HEADER, 0)
+        except OSError:
+            return b""
+        header = both[:_HEADER]
+        return header if header == both[_HEADER:] else b""
+
     def _is_another(self, status: os.stat_result) -> bool:
         """Whether it isn't the file that was opened, or was written since: by SQLite itself, or by a copy over it.
 
-        To open it again takes as long as ten answers, and is right in each case. What SQLite knows of the file
-        before a copy, read together with the file after it, could look like tables without the row that was asked for.
+        To open it again takes as long as ten answers, and is right in each case. After a copy over the file, pages that
+        SQLite remembers and pages that it reads could together look like tables without the row that was asked for.
         """
         if (status.st_dev, status.st_ino) != self._file or (status.st_size, status.st_ctime_ns) != self._written:
             return True
         return self._is_fixed and not is_unchanging(self._path)
 
     def _has_lost_index(self) -> bool:
-        """Whether the log's index is not the one that is open: whoever writes now writes where this process reads not.
+        """Whether the log's index is another one than this process has open, which then misses what others write.
 
-        It is asked for by its size, too: SQLite keeps it in memory that ends with the file, and to read what was cut
-        off kills the process. It grows by itself.
+        Its size counts, too: SQLite maps the index into memory, and reading what was cut off kills the process. It
+        grows by itself.
         """
         try:
             found = os.stat(self._index_name)
@@ -256,6 +298,14 @@ class Lookup:
             return _NO_INDEX
         return found.st_dev, found.st_ino, found.st_size
 
+    def _open_index(self) -> int:
+        """A descriptor of the log's index. It stays open as long as SQLite has the file open; raises OSError."""
+        descriptor = os.open(self._index_name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        found = os.fstat(descriptor)
+        if (found.st_dev, found.st_ino) != self._index[:2]:  # another one by now: the next `begin` opens all anew
+            self._index = _NO_INDEX
+        return descriptor
+
     def _open(self, status: os.stat_result) -> None:
         """Open the file by that name, whose *status* was this a moment ago."""
         self.close()
@@ -264,6 +314,7 @@ class Lookup:
         self._index_name = str(beside(self._path)[1])
         self._cursor = self._connection.cursor()
         self._index = _NO_INDEX if self._is_fixed else self._index_now()
+        self._header = b""
         self._file = (status.st_dev, status.st_ino)
         self._written = (status.st_size, status.st_ctime_ns)
         self._version = _NO_VERSION

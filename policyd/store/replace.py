@@ -93,7 +93,7 @@ class Replacement:
             self._bulk.applier.remove(address)
 
     def _need_few(self, kind: str, called: str, gone: int, held: int, max_percent: float) -> None:
-        """Raises RefusedError if *gone* of the objects of a *kind*, of which *held* are there now, are too many."""
+        """Raises RefusedError if *gone* is too many of the *held* objects of a *kind* that are there now."""
         before = held - self._bulk.tally[kind, "added"] + self._bulk.tally[kind, "removed"]
         if gone * 100 > before * max_percent:
             raise RefusedError(
@@ -109,7 +109,7 @@ class Replacement:
         return (each for each in addresses if self._is_ours(each.address))
 
     def _unnamed_mailboxes(self) -> Iterator[Mailbox]:
-        """The mailboxes that the file does not name and whose every address is in its domains."""
+        """The mailboxes that the file does not name, and that have addresses in its domains only."""
         for (number,) in self._connection.fetch(_UNNAMED_MAILBOXES):
             mailbox, held = self._queries.mailbox_numbered(number), self._queries.addresses_of(number)
             if mailbox and held and all(self._is_ours(each.address) for each in held):

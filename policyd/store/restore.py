@@ -2,12 +2,12 @@
 
 import json
 import os
-import shutil
 import sqlite3
 import stat
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from sqlalchemy import bindparam, case, update
 
@@ -41,8 +41,8 @@ from policyd.store.database import (
     store_error,
 )
 from policyd.store.journal import Journal, read_head
-from policyd.store.log import beside, new_cookie
 from policyd.store.schema import COUNTERS, journal_head
+from policyd.store.wal import beside, new_cookie
 
 _COUNT_ON = Statement(
     update(journal_head).values(
@@ -55,6 +55,7 @@ _COUNT_ON = Statement(
 )
 _PAGES = 1024  # copied in one step
 _HEADER_SIZE = 100  # bytes of a database file
+_CHUNK_SIZE = 1 << 20  # bytes, read at once
 _PAGE_SIZE = 4096  # bytes; a database can't take pages of another size
 
 
@@ -102,10 +103,11 @@ class Restore:
         try:
             with source:
                 _must_be_a_file(self._source, os.fstat(source.fileno()))  # whatever has its name by now
-                with acting(owner):
+                with acting(owner) as aside:
                     self._path = Path(os.path.realpath(self._path))  # SQLite has its files beside that
+                    self._on_progress, self._verify = aside(self._on_progress), aside(self._verify)
                     with scratch(self._path) as draft:
-                        self._work(source, draft)
+                        self._work(aside(source.read), draft)
         except OSError as error:
             raise StoreWriteError(
                 f"{self._path}: nothing was changed: its folder can't be written: {reason_of(error)}"
@@ -113,9 +115,9 @@ class Restore:
         (change,) = self._changes
         return change
 
-    def _work(self, source: BinaryIO, draft: Path) -> None:
+    def _work(self, read: Callable[[int], bytes], draft: Path) -> None:
         # A copy beside the database is checked, so that nobody can change what was checked.
-        self._fetch(source, draft)
+        self._fetch(read, draft)
         with watching(draft):
             tables = sqlite3.connect(draft, isolation_level=None)
             # Nobody else opens the draft: it needs no log, no index, and no sync of its own.
@@ -141,18 +143,19 @@ class Restore:
         if not is_done:
             self._replace(draft)
 
-    def _fetch(self, source: BinaryIO, draft: Path) -> None:
-        """Copy the file, which may change while it is read, and check the copy."""
+    def _fetch(self, read: Callable[[int], bytes], draft: Path) -> None:
+        """Copy the file, which may change while it is *read*, and check the copy."""
         try:
-            header = source.read(_HEADER_SIZE)
+            header = read(_HEADER_SIZE)
             if not is_ours(header):  # the owner of the folder could read what somebody named by mistake
                 raise UnfitError(
                     f"{self._source}: not a backup that this policyd can restore, and nothing was changed: "
                     "not a policyd database"
                 )
-            with draft.open("r+b") as target:
+            with draft.open("r+b") as target:  # not a pipe, to which nothing can be written like this
                 target.write(header)
-                shutil.copyfileobj(source, target, 1 << 20)
+                while chunk := read(_CHUNK_SIZE):
+                    target.write(chunk)
         except OSError as error:
             raise StoreWriteError(
                 f"{self._path}: nothing was changed: {self._source} can't be copied beside it: {reason_of(error)}"

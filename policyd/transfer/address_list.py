@@ -16,7 +16,7 @@ from policyd.model import ANYONE, OUTSIDE, BlockedSender, Mailbox, PartyKind, Re
 from policyd.records import BlockRow, ListEdit, Notice, Problem, Record, Row
 from policyd.transfer import values
 from policyd.transfer.fields import mailbox_of
-from policyd.transfer.formats import Evidence, Format, Into, ReadOptions, Sample, Tables
+from policyd.transfer.formats import Evidence, ExportedTables, Format, Into, ReadOptions, Sample
 from policyd.transfer.text import LINE_LIMIT, find_encoding, read_lines
 
 _ENTRY = re.compile(r'("(?:[^"\\]|\\.)*+"\S*+|(?!#)\S++(?:\s++(?!#)\S++)*+)?+\s*+(?:#.*)?')
@@ -28,11 +28,16 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
     """The records of *stream*. Raises TransferError where nothing says what the lines are."""
     into = options.into
     for line in read_lines(stream, find_encoding(stream)):
+        # A line of our own exports says what the lines after it are.
         if line.text.startswith(MARK) and line.text.removeprefix(MARK) in [*Into]:
             into = Into(line.text.removeprefix(MARK))
+
+        # Empty lines and comments say nothing.
         match = _ENTRY.fullmatch(line.text.strip())
         if match and not match[1]:
             continue
+
+        # Every other line is one mailbox's address, or one sender.
         if into is None:
             break
         if line.is_too_long:
@@ -47,7 +52,7 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
         raise TransferError("say what the lines of the list are: --into mailboxes, or --into blocked")
 
 
-def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
+def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     """The addresses of the mailboxes, then the blocked senders; what a list can't say is counted in *lost*."""
     # A list has no domains and no names: a mailbox is called after its address.
     managed = {domain.name for domain in tables.domains()}
@@ -65,7 +70,7 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
         for name in free.intersection(fold(name_after(address)) for address in addresses):
             own[name] = name == fold(mailbox.name)
             free.remove(name)
-        yield from (f"{values.quote_local_part(address)}\n" for address in addresses)
+        yield from (f"{values.quote_in_file(address)}\n" for address in addresses)
 
     # The blocked senders.
     yield f"{MARK}{Into.BLOCKED}\n"

@@ -29,9 +29,9 @@ from policyd.records import Notice, Problem, Record
 from policyd.timestamps import show_utc
 from policyd.transfer.delimited import Fields, read_records
 from policyd.transfer.fields import BOTH, KEYS, LISTS, Kind, Parse, make_row, refuse
-from policyd.transfer.formats import Evidence, Format, ReadOptions, Sample, Tables
+from policyd.transfer.formats import Evidence, ExportedTables, Format, ReadOptions, Sample
 from policyd.transfer.text import Line, find_encoding, read_lines
-from policyd.transfer.values import CellError, quote_local_part, split_list, written
+from policyd.transfer.values import CellError, quote_in_file, split_list, written
 
 KINDS = (Kind.DOMAIN, Kind.MAILBOX, Kind.BLOCKED)
 COLUMNS = (
@@ -78,7 +78,7 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
             yield _read_row(fields, header, options.domain)
 
 
-def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
+def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     """The file, in pieces; nothing is lost."""
     del lost
     text = io.StringIO()
@@ -145,12 +145,15 @@ class _Header:
 
 
 def _read_header(fields: Fields) -> _Header:
+    # The first line must name columns of ours.
     names = read_columns(fields.cells)
     if fields.problem or NAMING.isdisjoint(names):
         raise TransferError(
             "the first line does not name the columns of policyd's own csv, of which name, addresses, address or sender"
             " must be there; if the file is another format, say which with --format"
         )
+
+    # A column that is unknown, or there twice, is left out, and that is said.
     used, notices = [], []
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -159,6 +162,8 @@ def _read_header(fields: Fields) -> _Header:
             used.append(index)
         elif name:
             notices.append(Notice(fields.line, f"the column {name[:100]!a} is unknown and left out"))
+
+    # What a column means depends on the kind of the row.
     return _Header(
         {kind: tuple(_column(kind, index, names[index]) for index in used if names[index] != "kind") for kind in KINDS},
         names.index("kind") if "kind" in names else -1,
@@ -222,7 +227,7 @@ def _read_row(fields: Fields, header: _Header, domain: str) -> Record:
     return Record(fields.line, fields.source, rows, wrong)
 
 
-def _lines(tables: Tables) -> Iterator[dict[str, str]]:
+def _lines(tables: ExportedTables) -> Iterator[dict[str, str]]:
     for domain in tables.domains():
         yield {"kind": Kind.DOMAIN, "name": domain.name, "unlisted": domain.unlisted}
     for mailbox, addresses in tables.mailboxes():
@@ -280,4 +285,4 @@ def _party_cell(parties: Iterable[Party]) -> str:
 
 
 def _list_cell(values: Sequence[str]) -> str:
-    return " ".join(map(quote_local_part, values)) or EMPTIED
+    return " ".join(map(quote_in_file, values)) or EMPTIED

@@ -48,7 +48,7 @@ class ReadOptions:
     domain: str = ""
 
 
-class Tables(Protocol):
+class ExportedTables(Protocol):
     """All there is, to be written out; each may be called more than once, and streams."""
 
     def domains(self) -> Iterator[Domain]:
@@ -74,7 +74,7 @@ class Reader(Protocol):
 class Writer(Protocol):
     """Writes a file."""
 
-    def __call__(self, tables: Tables, lost: Counter[str]) -> Iterator[str]:
+    def __call__(self, tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
         """The file, in pieces of text; what the format can't say is counted in *lost*, by a word for each kind."""
 
 

@@ -17,9 +17,9 @@ from policyd.model import BlockedSender, Mailbox, Party, PartyKind
 from policyd.printable import to_json
 from policyd.records import Notice, Problem, Record
 from policyd.transfer.fields import KEYS, Kind, read_object
-from policyd.transfer.formats import Evidence, Format, ReadOptions, Sample, Tables
+from policyd.transfer.formats import Evidence, ExportedTables, Format, ReadOptions, Sample
 from policyd.transfer.text import LINE_LIMIT, Line, find_encoding, read_lines
-from policyd.transfer.values import CellError, quote_local_part
+from policyd.transfer.values import CellError, quote_in_file
 
 _BY_KEY = (("sender", Kind.BLOCKED), ("mailbox", Kind.ADDRESS), ("unlisted", Kind.DOMAIN))
 _OBJECT = re.compile(r"\{\s*(?:[\"}]|$)")
@@ -35,7 +35,7 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
             yield _read_line(line, options.domain)
 
 
-def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
+def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     """The file, a line a piece; nothing is lost."""
     del lost
     for shown in _objects(tables):
@@ -98,7 +98,7 @@ def _kind_of(said: dict[str, Any]) -> Kind:
     return Kind(kind)
 
 
-def _objects(tables: Tables) -> Iterator[Mapping[str, Any]]:
+def _objects(tables: ExportedTables) -> Iterator[Mapping[str, Any]]:
     for domain in tables.domains():
         yield {"kind": Kind.DOMAIN, "name": domain.name, "unlisted": domain.unlisted}
     for mailbox, addresses in tables.mailboxes():
@@ -136,4 +136,4 @@ def _party(party: Party) -> str:
 
 def _shown(pattern: str) -> str:
     """An address or pattern as `--json` shows it; quoted only where it would be read as another."""
-    return pattern if normal_pattern(pattern) == pattern else quote_local_part(pattern)
+    return pattern if normal_pattern(pattern) == pattern else quote_in_file(pattern)

@@ -7,7 +7,15 @@ import re
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from policyd.address import is_pattern, normal_domain, normal_name, normal_text, parse_address, parse_party
+from policyd.address import (
+    is_pattern,
+    normal_domain,
+    normal_name,
+    normal_text,
+    parse_address,
+    parse_party,
+    quote_local_part,
+)
 from policyd.errors import PolicydError
 from policyd.model import Party, PartyKind, Receive, Unlisted
 from policyd.records import KEEP, Keep, ListEdit, RowMode
@@ -17,7 +25,7 @@ _Item = TypeVar("_Item")
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"\S*|\S+', re.DOTALL)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_PLAIN_LOCAL = re.compile(r"""(?![#|/.{-])[^\s"(),:;<>@\[\]\\]+""")
+_MARKS = "#|/{-"  # at the start of a line or cell they mean something else: a comment, a command, a file
 
 
 class CellError(PolicydError):
@@ -38,16 +46,15 @@ def split_list(text: str) -> tuple[str, ...]:
     return tuple(_unquoted(word) if _QUOTED.fullmatch(word) else word for word in words)
 
 
-def quote_local_part(value: str) -> str:
-    """An address or pattern in normal form as people type it, its local part quoted where that is needed.
+def quote_in_file(value: str) -> str:
+    """An address or pattern in normal form as it is written in a file, its local part quoted where that is needed."""
+    return quote_local_part(value, not_first=_MARKS)
 
-    Source: RFC 5321 §4.1.2.
-    """
-    local, at, domain = value.rpartition("@")
-    if not local or _PLAIN_LOCAL.fullmatch(local):
-        return value
-    escaped = re.sub(r'(["\\])', r"\\\1", local)
-    return f'"{escaped}"{at}{domain}'
+
+def is_whole_address(pattern: str) -> bool:
+    """Whether *pattern*, in normal form, is an address with a local part and a domain."""
+    local, _, domain = pattern.rpartition("@")
+    return bool(local and domain)
 
 
 def completed(text: str, domain: str) -> str:
@@ -121,7 +128,7 @@ def parties(edit: ListEdit[str] | Keep) -> ListEdit[Party] | Keep:
 
 def written(party: Party) -> str:
     """A party as people type it; the local part of a pattern is quoted where that is needed."""
-    return quote_local_part(party.text) if party.kind is PartyKind.PATTERN else str(party)
+    return quote_in_file(party.text) if party.kind is PartyKind.PATTERN else str(party)
 
 
 def _party(text: str) -> Party:

@@ -170,3 +170,22 @@ def test_list_can_be_of_one_domain(policyd):
 def test_list_has_stable_json(policyd):
     """Scripts rely on these keys."""
     assert policyd.json("address list") == [{"address": "alice@example.com", "mailbox": "alice", "is_primary": True}]
+
+
+@pytest.mark.parametrize(
+    "stored",
+    ["bob@[127.000.0.1]", "Bob@[127.0.0.1]", "bob@EXAMPLE.com", "bob@[abc]", "x y@[IPv6:0::1]", "bob@example.com."],
+)
+def test_address_that_is_stored_in_no_normal_form_can_be_removed(policyd, stored):
+    """An earlier policyd stored such ones, and `database check` says: take it away."""
+    policyd.rows(f"INSERT INTO address VALUES ('{stored}', (SELECT id FROM mailbox WHERE name = 'Bob'), 1)")
+    policyd.run(f"address remove '{stored}'")
+    assert [each["address"] for each in policyd.json("address list")] == ["alice@example.com"]
+    assert policyd.says("database check")[0].startswith(f"{policyd.database} is sound")
+
+
+def test_address_in_normal_form_is_removed_however_it_is_typed(policyd):
+    """What is stored as it was typed goes first, and nothing else is taken for it."""
+    policyd.run("address remove ALICE@Example.com.")
+    assert policyd.json("address list") == []
+    assert "[abc]" in policyd.refuses("address remove 'bob@[abc]'", 2)

@@ -262,7 +262,7 @@ def stranger():
 @pytest.mark.parametrize("sends", [b"a", b"action=DUNNO\n", b"\0"])
 def test_stranger_on_the_port_holds_nobody_up_byte_by_byte(policyd, stranger, monkeypatch, sends):
     """Any local user can listen where the daemon doesn't run: the limit is for the whole answer."""
-    monkeypatch.setattr("policyd.cli.check._DAEMON_SECONDS", 1)
+    monkeypatch.setattr("policyd.admin.asking._DAEMON_SECONDS", 1)
     stranger.sends, stranger.pause = sends, 0.01
     listen = f"tcp:{stranger.port}:interface=127.0.0.1"
     policyd.settings.write_text(f'listen = ["{listen}"]\n')

@@ -167,3 +167,15 @@ def test_domain_that_is_not_managed_is_told_with_the_one_that_postfix_takes_it_f
     assert told == f"{beginning}so manage that, too: policyd domain add {other}"
     policyd.run(f"domain add {other}")
     assert policyd.refuses(f"mailbox add bob bob@{domain}") == f"{beginning}which is managed, too"
+
+
+@pytest.mark.parametrize("stored", ["[127.000.0.1]", "[abc]", "EXAMPLE.org", "example.org."])
+def test_domain_that_is_stored_in_no_normal_form_can_be_removed(policyd, stored):
+    """An earlier policyd stored such ones, with addresses in them, and `database check` says: take it away."""
+    policyd.run("domain add example.net")
+    policyd.run("mailbox add zed")
+    policyd.rows(f"INSERT INTO domain (name, unlisted) VALUES ('{stored}', 'reject')")
+    policyd.rows(f"INSERT INTO address VALUES ('zed@{stored}', (SELECT id FROM mailbox WHERE name = 'zed'), 1)")
+    policyd.run(f"domain remove --yes '{stored}'")
+    assert stored not in policyd.run("domain list")
+    assert stored not in policyd.run("address list")

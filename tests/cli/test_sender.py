@@ -319,3 +319,12 @@ def test_reason_keeps_its_umlauts(policyd):
     """Only the SMTP reply has to do without."""
     policyd.run("sender block alice --reason 'Ärger mit Öl'")
     assert listed(policyd, "reason") == [("Ärger mit Öl",)]
+
+
+@pytest.mark.parametrize("stored", ["bob@[127.000.0.1]", "@EXAMPLE.org", "BOB@", "@[abc]"])
+def test_pattern_that_is_stored_in_no_normal_form_can_be_unblocked(policyd, stored):
+    """It matches nobody, and `database check` says: take it away."""
+    policyd.run("sender block x@example.org")
+    policyd.rows(f"UPDATE blocked_sender SET pattern = '{stored}' WHERE pattern = 'x@example.org'")
+    policyd.run(f"sender unblock '{stored}'")
+    assert stored not in [each["sender"] for each in policyd.json("sender list")]

@@ -182,6 +182,30 @@ def test_export_to_a_terminal_is_harmless(policyd, format_):
     assert is_harmless(seen.decode().replace("\r", ""))
 
 
+@pytest.mark.parametrize("hostile", HOSTILE)
+@pytest.mark.parametrize(
+    "line",
+    [
+        "mailbox list",
+        *(pytest.param(line, marks=pytest.mark.full) for line in ("sender list", "address list", "history")),
+    ],
+)
+def test_table_on_a_terminal_is_harmless(policyd, line, hostile):
+    """There a table is drawn, with columns as wide as their cells, and not lines with tabs."""
+    poison(policyd, hostile)
+    ours, theirs = pty.openpty()
+    with policyd.start(
+        line.split(), stdout=theirs, stderr=theirs, environment={"NO_COLOR": "1", "TERM": "dumb"}
+    ) as shown:
+        os.close(theirs)
+        seen = b""
+        while chunk := read_from(ours):
+            seen += chunk
+        shown.wait(60)
+    os.close(ours)
+    assert is_harmless(seen.decode().replace("\r\n", "\n")), seen
+
+
 def read_from(descriptor):
     """What comes; nothing at the end, which a terminal tells as an error."""
     try:

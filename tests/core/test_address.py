@@ -28,6 +28,7 @@ from policyd.address import (
     parse_address,
     pattern_domain,
     pattern_rank,
+    quote_local_part,
     split_address,
     split_extension,
     unicode_domain,
@@ -38,7 +39,7 @@ SHARP_S = r"\xdf"  # as an error shows it
 NAME = "a name has 1 to 256 characters, no blank at an end"
 PATTERN = "is not a pattern; a pattern is user@example.com, @example.com, @.example.com, user@ or <>"
 
-# Any text that a decoder can hand over: lone surrogates stand for bytes that are not UTF-8.
+# Any text that a decoder can give: lone surrogates stand for bytes that are not UTF-8.
 raw = st.binary(max_size=40).map(lambda each: each.decode("utf-8", "surrogateescape"))
 ingredients = st.sampled_from(
     [
@@ -557,6 +558,38 @@ def test_normalising_a_typed_address_twice_changes_nothing_and_only_one_error_is
         assert split_address(str(address)) == address
         if not re.fullmatch(r'".*"', address.local):
             assert parse_address(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    ("kept", "typed"),
+    [
+        pytest.param("alice@example.com", "alice@example.com", id="a plain address"),
+        pytest.param("a.b.c@example.com", "a.b.c@example.com", id="single dots"),
+        pytest.param("/g=joe/s=doe@example.com", "/g=joe/s=doe@example.com", id="X.400"),
+        pytest.param("john doe@example.com", '"john doe"@example.com', id="a blank"),
+        pytest.param("john\u3000doe@example.com", '"john\u3000doe"@example.com', id="a blank of another script"),
+        pytest.param("a..b@example.com", '"a..b"@example.com', id="two dots"),
+        pytest.param("a.@example.com", '"a."@example.com', id="a dot at the end"),
+        pytest.param("a@b@example.com", '"a@b"@example.com', id="an at sign"),
+        pytest.param('a"\\b@example.com', '"a\\"\\\\b"@example.com', id="a quote and a backslash"),
+        pytest.param("john doe@", '"john doe"@', id="a pattern without a domain"),
+        pytest.param("@example.com", "@example.com", id="a pattern without a local part"),
+        pytest.param("<>", "<>", id="the null sender"),
+    ],
+)
+def test_local_part_is_quoted_where_a_person_would_have_to(kept, typed):
+    """The form of RFC 5321 §4.1.2 can be typed and imported again; what needs no quotes is read without them."""
+    assert quote_local_part(kept) == typed
+    assert normal_pattern(typed) == kept
+
+
+@given(texts)
+def test_quoted_address_is_read_as_the_same_address(text):
+    """An export, and the check of a row, give back what is in the tables."""
+    address = taken(parse_address, f"{text}@example.com")
+    if address is not None:
+        assert parse_address(quote_local_part(str(address))) == address
+        assert parse_address(quote_local_part(str(address), not_first="#|/{-")) == address
 
 
 @pytest.mark.parametrize(

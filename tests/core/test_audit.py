@@ -218,6 +218,20 @@ def test_no_two_values_read_the_same(format_, one, other):
     assert line_of(Request(sasl_username=one), format=format_) != line_of(Request(sasl_username=other), format=format_)
 
 
+@pytest.mark.parametrize("before", ["", "a", "\\", "\\x", "\u00ff"])
+def test_no_two_bytes_read_the_same_in_json(before):
+    """A reader that decodes the line tells every value of a byte, and what stands for it, from every other."""
+    bytes_ = [bytes([number]) for number in range(256)]
+    written = [f"\\x{number:02x}".encode() for number in range(256)]
+    letters = [chr(number).encode() for number in range(0x80, 0x100)]
+    read = []
+    for value in (*bytes_, *written, *letters):
+        text = before + value.decode("utf-8", "surrogateescape")
+        line = line_of(Request(sasl_username=text), format=LineFormat.JSON)
+        read.append(json.loads(line[line.index("{") :])["login"])
+    assert len(set(read)) == 256 + 256 + 128
+
+
 @given(tricky | values, tricky | values, st.sampled_from(LineFormat))
 def test_values_that_differ_are_rendered_differently(one, other, format_):
     """Whatever the two are, as long as they are not cut."""

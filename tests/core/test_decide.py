@@ -320,6 +320,15 @@ def test_recipient_leads_to_its_mailbox_and_the_mailbox_rule(tables, recipient, 
         pytest.param("IMCEASMTP-nobody+40example+2Ecom@example.com", id="an encapsulated address of nobody"),
         pytest.param("IMCEASMTP-bob+40elsewhere+2Eexample@example.com", id="an encapsulated address elsewhere"),
         pytest.param("IMCEASMTP-bob@example.com", id="an encapsulated address without a domain"),
+        pytest.param(
+            "IMCEASMTP-+40relay+2Eexample+3Abob+40example+2Ecom@example.com", id="an encapsulated source route"
+        ),
+        pytest.param(
+            "IMCEASMTP-bob+25example+2Ecom+40elsewhere+2Eexample@example.com", id="an encapsulated route elsewhere"
+        ),
+        pytest.param(
+            "IMCEASMTP-elsewhere+2Eexample+21bob+40elsewhere+2Eexample@example.com", id="an encapsulated path elsewhere"
+        ),
         pytest.param("IMCEASMTP-bob+4@example.com", id="a malformed encapsulated address"),
         pytest.param("IMCEASMTP-IMCEAEX-_CN=JDOE+40example+2Ecom@example.com", id="an encapsulation in another"),
         pytest.param("IMCEAX400-bob@example.com", id="another form of encapsulation"),

@@ -30,6 +30,42 @@ def test_date_alone_is_the_whole_day_of_an_end_and_its_first_second_else(day):
     assert datetime.fromtimestamp(first).date() == datetime.fromtimestamp(last).date()  # noqa: DTZ006
 
 
+@pytest.mark.parametrize(
+    ("zone_name", "day", "end"),
+    [
+        pytest.param("Europe/Berlin", "2027-03-28", "2027-03-28 23:59:59+02:00", id="the day has 23 hours"),
+        pytest.param("Europe/Berlin", "2027-10-31", "2027-10-31 23:59:59+01:00", id="the day has 25 hours"),
+        pytest.param("Asia/Beirut", "2010-10-30", "2010-10-30 23:59:59+02:00", id="its last hour exists twice"),
+        pytest.param("America/Sao_Paulo", "2013-02-16", "2013-02-16 23:59:59-03:00", id="twice, west of Greenwich"),
+        pytest.param("Pacific/Apia", "2011-12-30", "2011-12-29 23:59:59-10:00", id="the day itself was left out"),
+    ],
+)
+def test_date_alone_lasts_to_its_last_second_where_the_clock_changes(zone_name, day, end, monkeypatch):
+    """A restriction until Friday must not end an hour before Friday does."""
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", zone_name)
+        time.tzset()
+        assert show_local(read_iso(day, is_end=True)) == end
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        pytest.param("2027-03-28 02:30", "2027-03-28 03:30:00+02:00", id="an hour that does not exist"),
+        pytest.param("2027-10-31 02:30", "2027-10-31 02:30:00+02:00", id="an hour that exists twice"),
+        pytest.param("2027-10-31 02:30+01:00", "2027-10-31 02:30:00+01:00", id="the second of the two"),
+    ],
+)
+def test_time_that_exists_twice_or_never_is_what_the_clock_before_the_change_says(text, moment, monkeypatch):
+    """With an offset there is nothing to choose."""
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "Europe/Berlin")
+        time.tzset()
+        assert show_local(read_iso(text, is_end=True)) == show_local(read_iso(text)) == moment
+    time.tzset()
+
+
 @pytest.mark.parametrize("text", ["2096-12-31T18:00", "2096-12-31 18:00+01:00", "20961231T1800Z", "2096-W52-1T18"])
 def test_date_with_a_time_is_that_moment(text):
     """Nothing is added to what somebody wrote out."""

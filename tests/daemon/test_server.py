@@ -9,7 +9,8 @@ from twisted.logger import LogEvent, globalLogPublisher
 
 from policyd.audit import AuditLog
 from policyd.daemon.connection import Timeouts
-from policyd.daemon.server import DRAIN_SECONDS, PolicyFactory
+from policyd.daemon.server import PolicyFactory
+from policyd.daemon.service import DRAIN_SECONDS
 from policyd.errors import StoreError
 from policyd.model import Action, Decision, Request, Rule
 from policyd.settings import AuditSettings, Decisions
@@ -383,7 +384,7 @@ def test_decide_may_be_replaced_while_connections_stand(server):
 def draining(server: Server) -> list[None]:
     """Stop the server; what is returned is empty until it is done."""
     done: list[None] = []
-    server.factory.drain().addCallback(done.append)
+    server.factory.drain(DRAIN_SECONDS).addCallback(done.append)
     return done
 
 

@@ -1,15 +1,18 @@
-"""The rules, texts, patterns and limits in the pages are those of the code."""
+"""The rules, texts, patterns, limits and waits in the pages are those of the code."""
 
 from collections.abc import Callable
 
 from click.testing import Result
 
-from policyd import reply
+from policyd import reply, syslog
+from policyd.daemon import prefork
 from policyd.daemon.connection import Timeouts
+from policyd.daemon.service import DRAIN_SECONDS
 from policyd.model import Rule
+from policyd.settings import Settings
 from policyd.store import database
 from policyd.wire import ATTRIBUTES_LIMIT, REQUEST_LIMIT
-from tests.docs.pages import page, section, table, words
+from tests.docs.pages import ROOT, page, section, table, words
 
 
 def test_every_rule_is_in_the_table_in_the_order_of_judging() -> None:
@@ -41,8 +44,30 @@ def test_limits_are_those_of_the_pages() -> None:
     """An administrator compares them with Postfix's own."""
     failing = words(section(page("troubleshooting"), "When something fails"))
     assert f"{REQUEST_LIMIT // 1024} KiB or {ATTRIBUTES_LIMIT} attributes" in failing
-    assert f"{Timeouts().idle_seconds} s" in failing
+    assert f"nothing is asked for {Timeouts().idle_seconds} s" in failing
+    assert f"a request takes {Timeouts().request_seconds} s" in failing
+    assert f"answers are not read for {Timeouts().request_seconds} s" in failing
+    assert f"more than {Settings().max_connections} connections" in failing
+    assert f"{syslog.LINES:_} lines wait".replace("_", " ") in failing
     assert f"at most {reply.TEXT_LIMIT} characters" in words(page("rules"))
+
+
+def test_stopping_takes_as_long_as_the_pages_say() -> None:
+    """A supervisor's own wait must be longer, or it kills what still answers."""
+    serving = words(section(section(page("commands"), "The daemon and its answers"), "serve"))
+    assert f"after {DRAIN_SECONDS} s at most, with several workers after {prefork.STOP_SECONDS} s" in serving
+    assert f"{prefork.STOP_SECONDS} s after SIGTERM" in words(page("audit"))
+    service = (ROOT / "contrib/systemd/policyd.service").read_text(encoding="utf-8")
+    assert f"gives them {prefork.STOP_SECONDS} seconds" in service
+    assert int(service.partition("TimeoutStopSec=")[2].partition("s")[0]) > prefork.STOP_SECONDS
+
+
+def test_workers_are_replaced_as_the_pages_say() -> None:
+    """An administrator knows from it how long one that fails keeps mail waiting."""
+    operations = words(page("operations"))
+    assert f"after up to {prefork._LONGEST_WAIT_SECONDS:g} s where workers die again and again" in operations
+    assert f"does that after {prefork.HUNG_SECONDS} s" in operations
+    assert f"for {syslog.STUCK_SECONDS:g} seconds" in words(page("audit"))
 
 
 def test_a_writer_waits_as_long_as_the_pages_say() -> None:

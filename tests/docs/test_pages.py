@@ -65,6 +65,13 @@ def test_every_file_that_the_architecture_names_is_there() -> None:
     assert {name for name in named if not any((ROOT / at / name).is_file() for at in ("", "policyd"))} == set()
 
 
+@pytest.mark.parametrize("document", ["tests/README.rst", "benchmarks/NOTES.rst", "benchmarks/README.rst"])
+def test_every_python_file_of_ours_that_a_note_names_is_there(document: str) -> None:
+    """A file is moved, and a note leads to where it was."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert [name for name in re.findall(r"\b(?:policyd|tests)/[\w/]+\.py\b", text) if not (ROOT / name).is_file()] == []
+
+
 def references() -> Iterator[tuple[str, str, str]]:
     """Each page, and section of it, that a file speaks of: the file, the page, the title of the section or ""."""
     for folder in REFERRING:

@@ -21,7 +21,7 @@ SECTIONS = {
     "Syslog in trouble": ("faults/test_audit_trouble.py",),
     "Too many, too slow, too long": ("faults/test_limits.py", "postfix/test_giving_way.py"),
     "Root, users and modes": ("faults/test_privileges.py",),
-    "A folder that is somebody else's": ("faults/test_foreign_folder.py",),
+    "A folder that is somebody else's": ("faults/test_foreign_folder.py", "faults/test_held_output.py"),
     "Restarts and kills of the daemon": (
         "faults/test_restart.py",
         "postfix/test_restart_under_load.py",

@@ -1,4 +1,4 @@
-"""Syslog in trouble under load: the answers are not delayed, and each decision is on record or counted."""
+"""Syslog in trouble under load: the answers are not delayed, and each decision is logged or counted."""
 
 import contextlib
 import os
@@ -202,7 +202,7 @@ def test_syslog_in_trouble_costs_no_time_while_nothing_is_asked(daemon, trouble)
 )
 @pytest.mark.full
 def test_line_of_the_workers_parent_waits_too(tmp_path):
-    """That a worker died must be on record, even if nothing else happens for days."""
+    """That a worker died must be in the log, even if nothing else happens for days."""
     with Daemon(tmp_path) as daemon:
         daemon.write_settings("workers = 2")
         daemon.make_tables("alice")
@@ -233,11 +233,11 @@ def test_syslog_that_takes_streams_gets_every_line(daemon):
         ask(daemon, 500)
         connection, _ = log.accept()
         connection.settimeout(LIMIT_SECONDS)
-        octets = b""
-        while octets.count(b"\0") < 500:
-            octets += connection.recv(65536)
+        received = b""
+        while received.count(b"\0") < 500:
+            received += connection.recv(65536)
         connection.close()
-    lines = [record.decode().partition("]: ")[2] for record in octets.split(b"\0")[:-1]]
+    lines = [record.decode().partition("]: ")[2] for record in received.split(b"\0")[:-1]]
     assert numbers(lines) == list(range(500))
     (daemon.folder / "log").unlink()
     daemon.syslog = Syslog(daemon.folder / "log")

@@ -1,4 +1,4 @@
-"""The database in trouble, under a running daemon: never an invented answer, and no restart once it is mended."""
+"""The database in trouble, under a running daemon: never an invented answer, and no restart once it is repaired."""
 
 import contextlib
 import os
@@ -76,7 +76,7 @@ def back_up(daemon: Daemon) -> Path:
     return copy
 
 
-# --- Files that are spoiled, and mended ---
+# --- Files that are spoiled, and repaired ---
 
 
 def truncate(size: int | None) -> Callable[[Path], None]:
@@ -84,7 +84,7 @@ def truncate(size: int | None) -> Callable[[Path], None]:
 
 
 def overwrite(first: int) -> Callable[[Path], None]:
-    """Garbage in place, from an octet on: past the header, too."""
+    """Garbage in place, from one byte on: past the header, too."""
 
     def spoil(database: Path) -> None:
         length = database.stat().st_size - first
@@ -162,7 +162,7 @@ FAULTS = {
     ],
 )
 def test_spoiled_database_gives_no_answer_until_a_backup_is_moved_over_it(daemon, spoil, reason):
-    """Asked before, with every answer kept in memory; at the very next question there is none, until it is mended."""
+    """Asked before, with every answer kept in memory; at the very next question there is none, until it is repaired."""
     copy = back_up(daemon)
     with FakeSmtpd(os.fspath(daemon.socket)) as smtpd:
         assert [smtpd.ask(each) for each in (question(), question("nobody"), MALLORY)] == GOOD
@@ -208,7 +208,7 @@ def test_long_trouble_is_told_once_and_its_end_too(daemon):
     "a backup is copied over the open file (``cp``), 30 times under load",
     made="truncate and write in pieces, alternating two files with their rows on different pages",
     client="the right answer, or a hang-up; never DUNNO for a blocked sender",
-    log="``hung up: …`` once an episode; ``event=recovered``",
+    log="``hung up: …`` once while it lasts; ``event=recovered``",
 )
 def test_copy_over_the_open_file_never_lets_the_blocked_in(daemon):
     """`cp` of a backup is wrong, and done: each answer meanwhile is that of a whole file, or there is none.
@@ -236,10 +236,10 @@ def test_copy_over_the_open_file_never_lets_the_blocked_in(daemon):
     for number in range(30):
         wanted = len(answered) + 30
         wait_for_length(answered, wanted)
-        octets = copies[(number + 1) % 2].read_bytes()
+        content = copies[(number + 1) % 2].read_bytes()
         with daemon.database.open("wb") as opened:
-            for start in range(0, len(octets), 65536):
-                opened.write(octets[start : start + 65536])
+            for start in range(0, len(content), 65536):
+                opened.write(content[start : start + 65536])
                 opened.flush()
     is_done.set()
     asking.join(LIMIT_SECONDS)

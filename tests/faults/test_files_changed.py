@@ -16,7 +16,7 @@ import pytest
 from policyd.errors import StoreWriteError
 from policyd.model import Domain
 from policyd.store.database import Database, changing
-from policyd.store.log import has_log
+from policyd.store.wal import has_log
 from tests.faults.test_database import GOOD, MALLORY, answers, call, fill, question
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, OutOfStepError

@@ -728,8 +728,8 @@ def back_up_as_root(place: Place) -> Path:
     return backup
 
 
-def spoil_with(octets: bytes) -> Callable[[Place], object]:
-    return lambda place: place.database.write_bytes(octets)
+def spoil_with(content: bytes) -> Callable[[Place], object]:
+    return lambda place: place.database.write_bytes(content)
 
 
 @drill(

@@ -24,7 +24,7 @@ ALICE, JOE = request(recipient="alice@example.com"), request(recipient="joe@exam
 UNLISTED = "REJECT 5.1.1 This address does not receive mail"
 SLOW = 1000
 FULL = "policyd: warning: syslog takes no lines; they are dropped and counted"  # its queue holds ten
-SMALL, ENDLESS = 4096, 100 * MEGABYTE  # octets
+SMALL, ENDLESS = 4096, 100 * MEGABYTE  # bytes
 
 
 @pytest.fixture(
@@ -81,7 +81,7 @@ def connect(address: Address, buffer: int = 0) -> socket.socket:
 
 
 def send_until_full(peer: socket.socket) -> int:
-    """How many octets of requests *peer* gets rid of until the daemon reads no more of them."""
+    """How many bytes of requests *peer* gets rid of until the daemon reads no more of them."""
     peer.settimeout(0.3)
     sent = 0
     with contextlib.suppress(TimeoutError):
@@ -100,8 +100,8 @@ def all_that_comes(peer: socket.socket) -> bytes:
     """What the daemon sends until it hangs up."""
     came = b""
     with contextlib.suppress(ConnectionResetError):  # it closed without having read all that was sent
-        while octets := peer.recv(65536):
-            came += octets
+        while received := peer.recv(65536):
+            came += received
     return came
 
 
@@ -132,14 +132,14 @@ def accounted(daemon: Daemon) -> int:
     log="nothing for them",
 )
 def test_thousand_silent_and_trickling_peers(daemon, address, others):
-    """Each holds a connection and sends an octet now and then: the answers to Postfix come no later for it."""
+    """Each holds a connection and sends a byte now and then: the answers to Postfix come no later for it."""
     ask_all(others)
     with ExitStack() as stack:
         slow = [stack.enter_context(connect(address)) for _ in range(SLOW)]
-        for octet in ALICE[:8]:
+        for byte in ALICE[:8]:
             for number, peer in enumerate(slow):
                 if number % 2:
-                    peer.send(bytes([octet]))
+                    peer.send(bytes([byte]))
             ask_all(others)
         ask_all(others)
         with FakeSmtpd(address) as newcomer:
@@ -255,7 +255,7 @@ GARBAGE = {
     "NULs": bytes(1000) + b"\n\n",
     "empty lines": b"\n" * 1000,
     "equals signs": b"=" * 1000 + b"\n\n",
-    "a question of 64 KiB and an octet": b"request=smtpd_access_policy\nsender=" + b"a" * REQUEST_LIMIT,
+    "a question of 64 KiB and a byte": b"request=smtpd_access_policy\nsender=" + b"a" * REQUEST_LIMIT,
     "lines without an end": b"a=b\n" * REQUEST_LIMIT,
     "eleven thousand attributes": b"request=smtpd_access_policy\n" + b"a=b\n" * 11_000 + b"\n",
     "a hundred and one attributes": b"request=smtpd_access_policy\n" + b"a=b\n" * 100 + b"\n",
@@ -270,14 +270,14 @@ GARBAGE = {
     client="answers as ever",
     log="one line ``hung up: …``, printable and short",
 )
-@pytest.mark.parametrize("octets", GARBAGE.values(), ids=GARBAGE)
-def test_garbage(daemon, address, octets):
-    """It gets no answer but a hang-up, and the log one line that says why, which no octet of it can break."""
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+def test_garbage(daemon, address, garbage):
+    """It gets no answer but a hang-up, and the log one line that says why, which no byte of it can break."""
     lines_said(daemon)  # those of earlier tests
     before = hang_ups(daemon)
     with connect(address) as peer:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            peer.sendall(octets)
+            peer.sendall(garbage)
         assert all_that_comes(peer) == b""
     until(lambda: hang_ups(daemon) > before, "a warning")
     (line,) = daemon.syslog.matching("hung up: ")[before:]
@@ -291,7 +291,7 @@ def test_garbage(daemon, address, octets):
     client="answers as ever",
     log="a line each where it broke the protocol",
 )
-def test_random_octets(daemon, address):
+def test_random_bytes(daemon, address):
     """Whatever they are: no answer, and never a defect of ours."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - shown where the test fails

@@ -1,4 +1,4 @@
-"""More than there may be of something: connections, descriptors, time, octets that nobody reads."""
+"""More than there may be of something: connections, descriptors, time, bytes that nobody reads."""
 
 import contextlib
 import os
@@ -316,17 +316,17 @@ def test_limit_of_descriptors_is_raised_and_what_is_missing_is_told(daemon):
 @pytest.mark.full
 @KINDS
 def test_slow_sender_is_hung_up_on_beside_a_working_one(daemon, workers):
-    """An octet every now and then keeps a connection from being idle; it has a time for its whole request."""
+    """A byte every now and then keeps a connection from being idle; it has a time for its whole request."""
     start(daemon, workers, "request_seconds = 1")
     with ExitStack() as stack:
         (working,) = connect(stack, daemon, 1)
         slow = [stack.enter_context(FakeSmtpd(os.fspath(daemon.socket))) for _ in range(20)]
         began = time.monotonic()
-        for octet in ALICE:
+        for byte in ALICE:
             if any(each.has_answer() for each in slow):
                 break
             for each in slow:
-                each.send(bytes([octet]))
+                each.send(bytes([byte]))
             assert working.ask(ALICE) == "DUNNO"
             time.sleep(0.05)
         assert time.monotonic() - began >= 1

@@ -257,14 +257,14 @@ def test_database_that_can_not_be_opened_is_restored_too(daemon, spoil):
     spoil(daemon.database)
     if spoil not in (overwrite, set_version):  # which says nothing of these three rows, or is read once more
         must_not_answer(daemon)
-    octets = daemon.database.read_bytes() if daemon.database.exists() else None
+    content = daemon.database.read_bytes() if daemon.database.exists() else None
     restore(daemon)
     assert answers(daemon) == GOOD
     assert call(daemon, "database", "check").status == 0
     kept = Path(f"{daemon.database}.before-1")
-    assert kept.exists() == (octets is not None)
+    assert kept.exists() == (content is not None)
     if spoil not in (Path.unlink, overwrite, set_version):
-        assert kept.read_bytes() == octets
+        assert kept.read_bytes() == content
     daemon.command("mailbox", "add", "bob", "bob@example.com")
     assert daemon.ask(question("bob")) == "DUNNO"
 

@@ -67,3 +67,35 @@ def test_names_that_the_guide_adds_are_those_of_this_postfix(postfix: Postfix) -
         Path(postfix.config / "main.cf").read_text().count("mydestination = mx.example.com, localhost, example.com")
         == 1
     )
+
+
+@drill(
+    "a recipient at a short host name, with ``append_dot_mydomain = yes``",
+    made="``RCPT TO:<bob@mx>``, with a real Postfix, before and after ``policyd domain add mx``, and with ``no``",
+    client="bob's mail is delivered until ``mx`` is managed; then the refusal",
+    log="``recipient=bob@mx``: policyd is asked with what was written",
+)
+def test_short_host_name_is_a_way_until_it_is_managed(postfix: Postfix, daemon: Daemon) -> None:
+    """The guide says to set `append_dot_mydomain = no`, or to manage the short name, too."""
+
+    def answer(value: str) -> bool:
+        main = Path(postfix.config / "main.cf")
+        before = main.read_text()
+        main.write_text(f"{before}append_dot_mydomain = {value}\n")
+        postfix.stop()
+        postfix.start()
+        try:
+            with Session(postfix.port["mx"], "") as session:
+                session.pretend("203.0.113.7", "mx.outside.example")
+                return session.accepts("bob@mx")
+        finally:
+            main.write_text(before)
+
+    try:
+        assert not answer("no"), "Postfix itself takes it for a foreign domain"
+        assert answer("yes")
+        daemon.command("domain", "add", "mx")
+        assert not answer("yes")
+    finally:
+        postfix.stop()
+        postfix.start()

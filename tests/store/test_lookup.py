@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from policyd.errors import StoreError
-from policyd.model import ANYONE, BlockedSender, Domain, Mailbox, Receive, Unlisted
+from policyd.decide import Decider
+from policyd.errors import StoreError, TablesMovedError
+from policyd.model import ANYONE, BlockedSender, Domain, Mailbox, Receive, Request, Rule, Unlisted
+from policyd.settings import Settings
 from policyd.store.database import Database, changing, create_database
 from policyd.store.edit import EntryTerms, RestrictionTerms
 from policyd.store.lookup import Lookup
@@ -121,6 +123,32 @@ def test_tables_stand_still_while_they_are_looked_at(database, tables):
     assert tables.domain("example.net") is None
     assert look(tables)
     assert tables.domain("example.net") == Domain("example.net")
+
+
+def test_tables_that_move_before_the_first_read_say_so_once(database, tables):
+    """Nothing is held while nothing is read: what was remembered may then be older than what is read next."""
+    assert not look(tables)
+    assert not look(tables)
+    manage_another(database)
+    with pytest.raises(TablesMovedError):
+        tables.mailbox_named("alice")
+    assert tables.domain("example.net") == Domain("example.net")
+
+
+def test_decision_is_made_on_one_state_though_the_tables_move_in_the_middle(database, tables):
+    """What is remembered of the sender and what is read of the recipient must not be of two states."""
+    decider = Decider(Settings(), tables)
+    for recipient in ("bob@example.com", "eve@example.com", "adam@example.com"):
+        assert decider.decide(Request(protocol_state="RCPT", recipient=recipient), NOW).rule is Rule.UNLISTED_RECIPIENT
+        decider.end()
+    assert not tables.begin()
+    with changing(database) as connection:
+        editor_on(connection).block_sender(party("eve@example.com"), ANYONE, EntryTerms())
+        editor_on(connection).add_address("bob", "new@example.com")
+    request = Request(protocol_state="RCPT", sender="ann@example.net", recipient="new@example.com")
+    assert decider.decide(request, NOW).rule is Rule.RESTRICTED_RECIPIENT
+    assert decider.decide(request._replace(recipient="bob@example.com"), NOW).rule is Rule.UNLISTED_RECIPIENT
+    assert decider.decide(request._replace(sender="eve@example.com"), NOW).rule is Rule.BLOCKED_SENDER
 
 
 def test_tables_are_not_read_before_they_are_open(database):

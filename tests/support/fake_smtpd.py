@@ -58,12 +58,12 @@ class FakeSmtpd:
         self.must_be_quiet()
         return action
 
-    def send(self, octets: bytes, piece: int = 0) -> None:
-        """Send on a quiet connection, in pieces of that many octets; stops where the server has hung up."""
+    def send(self, content: bytes, piece: int = 0) -> None:
+        """Send on a quiet connection, in pieces of that many bytes; stops where the server has hung up."""
         self.must_be_quiet()
         try:
-            for start in range(0, len(octets), piece or len(octets) or 1):
-                self._socket.sendall(octets[start : start + (piece or len(octets))])
+            for start in range(0, len(content), piece or len(content) or 1):
+                self._socket.sendall(content[start : start + (piece or len(content))])
         except (BrokenPipeError, ConnectionResetError):
             pass  # what was answered before can still be read
 
@@ -84,10 +84,10 @@ class FakeSmtpd:
     def read_reply(self) -> str:
         """The action of the next reply; what follows it stays unread."""
         while b"\n\n" not in self._received:
-            octets = self._receive()
-            if not octets:
+            received = self._receive()
+            if not received:
                 raise HungUpError(f"the server hung up after {self._received!r}")
-            self._received += octets
+            self._received += received
         reply, self._received = self._received.split(b"\n\n", 1)
         name, equals, action = reply.partition(b"=")
         if name != b"action" or not equals or b"\n" in action:
@@ -96,9 +96,9 @@ class FakeSmtpd:
 
     def must_hang_up(self) -> None:
         """Raise unless the server closes the connection, and sends nothing before."""
-        octets = self._received + self._receive()
-        if octets:
-            raise OutOfStepError(f"instead of hanging up, the server sent {octets!r}")
+        left = self._received + self._receive()
+        if left:
+            raise OutOfStepError(f"instead of hanging up, the server sent {left!r}")
 
     def _is_readable(self) -> bool:
         poll = select.poll()  # select.select knows no descriptor above 1023

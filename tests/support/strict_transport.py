@@ -47,9 +47,9 @@ class Connection:
         self.protocol: PolicyConnection = factory.buildProtocol(address)  # type: ignore[arg-type]
         self.protocol.makeConnection(self.transport)
 
-    def receive(self, octets: bytes) -> list[str]:
-        """The replies to *octets*, which arrive in one piece, without their `action=`."""
-        self.protocol.dataReceived(octets)
+    def receive(self, received: bytes) -> list[str]:
+        """The replies to *received*, which arrive in one piece, without their `action=`."""
+        self.protocol.dataReceived(received)
         return self.replies()
 
     def end_sending(self) -> None:

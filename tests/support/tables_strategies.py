@@ -18,7 +18,7 @@ _CHARACTERS = st.one_of(st.sampled_from(string.ascii_lowercase + string.digits),
 
 @dataclass(frozen=True, slots=True)
 class FixedTables:
-    """Tables in memory; they are `policyd.transfer.formats.Tables`."""
+    """Tables in memory; they are `policyd.transfer.formats.ExportedTables`."""
 
     held_domains: tuple[Domain, ...] = ()
     held_mailboxes: tuple[tuple[Mailbox, tuple[str, ...]], ...] = ()

@@ -1,18 +1,18 @@
-"""What the tests of the formats share: reading octets, and the rows that tables are."""
+"""What the tests of the formats share: reading bytes, and the rows that tables are."""
 
 import io
 from collections import Counter
 from typing import Any
 
 from policyd.records import BlockRow, DomainRow, MailboxRow, Record
-from policyd.transfer.formats import ReadOptions, Tables
+from policyd.transfer.formats import ExportedTables, ReadOptions
 from policyd.transfer.values import whole_list
 
 
 def read_all(module, content: str | bytes, **options) -> list[Any]:
     """Everything that *module* reads from *content*."""
-    octets = content.encode() if isinstance(content, str) else content
-    return list(module.read(io.BytesIO(octets), ReadOptions(**options)))
+    raw = content.encode() if isinstance(content, str) else content
+    return list(module.read(io.BytesIO(raw), ReadOptions(**options)))
 
 
 def rows_of(module, content: str | bytes, **options) -> list[Any]:
@@ -30,13 +30,13 @@ def problem_of(module, content: str | bytes, **options) -> tuple[str, str]:
     return problem.column, problem.message
 
 
-def written(module, tables: Tables) -> tuple[str, Counter[str]]:
+def written(module, tables: ExportedTables) -> tuple[str, Counter[str]]:
     """What *module* writes of *tables*, and what was lost."""
     lost: Counter[str] = Counter()
     return "".join(module.write(tables, lost)), +lost
 
 
-def rows_of_tables(tables: Tables) -> list[Any]:
+def rows_of_tables(tables: ExportedTables) -> list[Any]:
     """The rows that say everything in *tables*, and leave nothing else standing."""
     return [
         *(DomainRow(each.name, unlisted=each.unlisted) for each in tables.domains()),

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policyd.address import parse_address
 from policyd.errors import TransferError
-from policyd.model import Domain, Mailbox, Receive, Unlisted
+from policyd.model import ANYONE, BlockedSender, Domain, Mailbox, Receive, Unlisted
 from policyd.records import KEEP, BlockRow, DomainRow, ListEdit, MailboxRow, Notice, Record, RowMode
 from policyd.transfer import csv_table
 from policyd.transfer.formats import ReadOptions
-from policyd.transfer.values import CellError, quote_local_part, split_list
+from policyd.transfer.values import CellError, quote_in_file, split_list
 from tests.support.drills import drill
 from tests.support.parties import parties, party
 from tests.support.tables_strategies import FixedTables, patterns, tables
@@ -33,7 +34,7 @@ def test_export_reads_as_the_tables_it_was_made_of(held):
 @given(st.lists(patterns))
 def test_list_in_a_cell_holds_any_pattern(some):
     """Local parts may hold blanks, quotes and signs that mean something else in a cell."""
-    assert split_list(" ".join(map(quote_local_part, some))) == tuple(map(quote_local_part, some))
+    assert split_list(" ".join(map(quote_in_file, some))) == tuple(map(quote_in_file, some))
 
 
 def test_long_export_comes_in_pieces():
@@ -330,3 +331,49 @@ def test_patterns_come_back_from_a_file():
     for accept in ("@example.com", "'@example.com"):
         (row,) = rows_of(csv_table, f"name,accept\nalice,{accept} <>\n")
         assert row.accepted.add == parties("@example.com", "<>")
+
+
+HOSTILE_CELLS = [
+    *("=1+1", "+1", "-1", "@x", "'x", "''x", "'=x", "'-", '"', '"x"', 'a"b', ",", ";", "-", "\\-", "\\\\-", "#x"),
+    *("=cmd|'/C calc'!A0", "~DEL", "null", "<>", "a\u00a0b"),
+]
+
+
+@drill(
+    "a cell that a spreadsheet runs, or that has quotes or separators in it, in any column",
+    made="names, addresses, patterns, reasons, comments and authors, exported as ``csv`` and read again",
+)
+@pytest.mark.parametrize("text", HOSTILE_CELLS)
+def test_hostile_cell_in_any_column_comes_back(text):
+    """No column is one that the others' care forgot: each holds what somebody else wrote."""
+    address = str(parse_address('"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"@example.com'))
+    local = address.rpartition("@")[0]
+    name = text.replace("@", "").replace("<>", "x")
+    mailbox = Mailbox(name, Receive.NOBODY, text, None, text, frozenset(parties(address, f"{local}@")))
+    remarks = {"reason": text, "comment": text, "created_at": 1_000_000_000, "created_by": text}
+    allowed = frozenset(parties(address, "@example.org"))
+    held = FixedTables(
+        (Domain("example.com"),),
+        ((mailbox, (address, "plain@example.com")),),
+        (
+            BlockedSender(party(name), ANYONE, allowed=allowed, **remarks),
+            BlockedSender(party(f"{local}@"), ANYONE, allowed=allowed, **remarks),
+            BlockedSender(party(address), party(name), **remarks),
+        ),
+    )
+    written_text, _ = written(csv_table, held)
+    for line in csv.reader(written_text.splitlines()):
+        assert [cell for cell in line if cell != "-" and cell[:1] in {"=", "+", "-", "@", "\t"}] == []
+    assert rows_of(csv_table, written_text) == rows_of_tables(held)
+
+
+@pytest.mark.parametrize("column", ["name", "reason", "comment"])
+@pytest.mark.parametrize("text", ["a\nb", "a\rb", "a\x1bb", "a\x85b", "a\u2028b", "\ta\nb"])
+def test_cell_of_several_lines_or_with_an_escape_is_a_wrong_row(column, text):
+    """It would be a line of its own in a log or a list."""
+    cells = {"name": "alice", "addresses": "a@example.com", column: text}
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(cells), lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writeheader()
+    writer.writerow(cells)
+    assert [record.rows for record in read_all(csv_table, table.getvalue())] == [()]

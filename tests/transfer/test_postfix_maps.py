@@ -324,6 +324,20 @@ def test_every_export_reads_back_without_problems(held):
     assert addresses == {address for _, own in held.mailboxes() for address in own}
 
 
+@pytest.mark.parametrize("local", [",", "a,b", ", ,", "@", "@@", "@a", "a@", "/", ":a", "|a", "<>", "a b", '"', "\\"])
+def test_alias_may_lead_to_any_address(local):
+    """A comma in quotes separates no targets, and an @ in quotes is no catch-all: the alias would be lost."""
+    primary = f"{local}@example.com"
+    held = FixedTables(
+        (Domain("example.com"),),
+        ((Mailbox("0"), (primary, "00@example.com")),),
+        (BlockedSender(party(primary), ANYONE, reason="no"),),
+    )
+    found = rows_of(postfix, written(postfix, held)[0])
+    assert AddressRow("00@example.com", primary) in found
+    assert blocked(primary, reason="no")[0] in found
+
+
 _WORDS = ["a@b.c", "b.c", "REJECT", "OK", "x", " ", "\t", "\n", "#", '"', "<>", "@", ".", "/", "550", ",", "\x00", "_"]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from policyd.address import parse_address
-from policyd.transfer.values import CellError, completed, quote_local_part
+from policyd.transfer.values import CellError, completed, quote_in_file
 
 _TYPE_LIMIT = 8  # characters of a proxy's type
 _DELETE = "~del"
@@ -107,7 +107,7 @@ def read_proxies(cell: Cell, domain: str) -> tuple[Part, tuple[str, ...]]:
 
 def show_proxy(address: str) -> str:
     """An address as a proxy."""
-    return f"SMTP:{quote_local_part(address)}"
+    return f"SMTP:{quote_in_file(address)}"
 
 
 def common_name(text: str) -> str:

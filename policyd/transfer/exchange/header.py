@@ -85,12 +85,15 @@ def read_header(cells: Sequence[str], separator: str) -> tuple[Header, tuple[str
 
     Raises TransferError where they are no header of such a file.
     """
+    # Obj-Class comes first in every file that Exchange wrote.
     names = tuple(unescape(cell, separator).strip() for cell in cells)
     if _key(names[0]) != "obj class":
         raise TransferError(
             f"the first column is {names[0][:100]!a}, not Obj-Class: this is not an Exchange directory file, "
             "or its columns are separated by another character (--column-separator)"
         )
+
+    # Find each column's place, by one of its names.
     places: dict[Column, int] = {}
     notices, unknown = [], []
     for place, name in enumerate(names):
@@ -103,6 +106,8 @@ def read_header(cells: Sequence[str], separator: str) -> tuple[Header, tuple[str
             notices.append(f"the column {_shown(name)} says the same as {_shown(names[places[column]])}: ignored")
         elif column is not None:
             places[column] = place
+
+    # What is unknown is said once; what names the objects must be there.
     if unknown:
         notices.append(f"columns that policyd does not know, ignored: {', '.join(dict.fromkeys(unknown))}")
     if not any(column in places for column in NAMING):

@@ -339,6 +339,7 @@ def _read_object(row: ObjectRow, object_class: str) -> tuple[Row, ...]:
 
 
 def _read_connector(row: ObjectRow, object_class: str) -> tuple[Row, ...]:
+    # policyd keeps no connectors; of one it takes only the senders that may not send outside.
     row.check_name()
     if row.mode() is RowMode.DELETE:
         row.complain(Column.MODE, "can't delete a connector here; take names off its Reject list with ~DEL<name>")
@@ -348,6 +349,8 @@ def _read_connector(row: ObjectRow, object_class: str) -> tuple[Row, ...]:
             row.complain(
                 column, "is a connector's, and would block everybody else; block those with: policyd sender block"
             )
+
+    # Each sender on its Reject lists is blocked to recipients outside, or no longer is.
     rows: list[Row] = []
     for column in (Column.REJECT, Column.REJECT_DL):
         part = row.senders(column)

@@ -8,7 +8,7 @@ from typing import assert_never
 from policyd.address import fold
 from policyd.model import BlockedSender, Mailbox, PartyKind, Receive
 from policyd.transfer.exchange.cells import common_name, escape, is_delete, join_values, show_proxy
-from policyd.transfer.formats import Tables
+from policyd.transfer.formats import ExportedTables
 
 _HEADER = (
     "Obj-Class",
@@ -23,11 +23,11 @@ _CONNECTOR = ("Connector", "Update", "Internet Mail Service", "", "", "")
 _NAMES_A_ROW = 100  # of a connector's Reject list, which is read as additions
 
 
-def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
+def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     """A directory file, in lines ended by CR LF, that makes the same tables when it is read.
 
     Counts in *lost*, by kind, what the format can't say. A restriction is written only if it is `nobody` with
-    at least one accepted sender, and an accepted sender only as a mailbox all of whose addresses are accepted.
+    at least one accepted sender, and accepted senders only where they are all the addresses of a mailbox.
     Memory grows with the accepted and rejected senders of mailboxes, not with the mailboxes.
     """
     lost["domain"] += sum(1 for _ in tables.domains())

@@ -215,9 +215,12 @@ def _parse_block(block: Block) -> Entry | Notice | None:
 
 def _parse_line(line: _Line, problems: list[Problem]) -> _Field | None:
     """The field on *line*; None for one that isn't needed or is broken, which is noted in *problems*."""
+    # A line with nothing but a - ends a part of a change.
     text = line.text
     if text.rstrip() == "-":
         return _Field(line.number, "-", "")
+
+    # Any other one is an attribute and its value; only values that are needed are decoded.
     match = _FIELD.fullmatch(text)
     attribute = match[1] if match else ""
     try:
@@ -259,17 +262,22 @@ def _parse_trailer(fields: list[_Field]) -> Notice | None:
 
 def _parse_record(block: Block, fields: list[_Field]) -> Entry:
     """An entry or a change. Raises ValueError, saying what is broken."""
+    # A record begins with its one name.
     if fields[0].attribute != "dn":
         raise ValueError(f"line {fields[0].number}: the record does not begin with dn:")
     second = next((found for found in fields[1:] if found.attribute == "dn"), None)
     if second:
         raise ValueError(f"line {second.number}: a second dn: in one record; an empty line is missing before it")
+
+    # Without a changetype, it is an entry.
     fields = [found for found in fields if found.attribute != "control"]
     is_change = len(fields) > 1 and fields[1].attribute == "changetype"
     values = _by_attribute(fields[:2] if is_change else fields)
     name = parse_name(values.pop("dn")[0])
     if not is_change:
         return Entry(block.line, block.source, name, values=values)
+
+    # Else it is a change, whose attributes come after the changetype.
     change = values["changetype"][0].lower()
     if change == "modify":
         return Entry(block.line, block.source, name, change, edits=tuple(_parse_edits(fields[2:])))

@@ -1,4 +1,4 @@
-"""Finds out who an entry of a directory is: its mailbox's name, its addresses, whom a distinguished name means."""
+"""Finds out who an entry of a directory is: its mailbox's name and addresses, and who a distinguished name means."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator

@@ -47,7 +47,7 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
 
     *stream* is read from its start, and more than once. Raises TransferError for what isn't LDIF.
     """
-    # Restrictions name entries that may come later: whom they name is found first.
+    # Restrictions name entries that may come later, so first find out who each entry is.
     people = find_people(stream, options)
 
     # Then each entry is read.
@@ -110,7 +110,7 @@ def _read_row(entry: Entry, reading: _Reading) -> MailboxRow | None:
     if entry.change in ("", "add"):
         return _read_content(entry, reading)
 
-    # A change, of which only the entry's dn says what it is about.
+    # A change: only the dn of the entry says what it is about.
     if entry.change not in ("modify", "delete"):
         raise AddressError(
             f"changetype: {entry.change[:40]!a} can't be imported; to rename a mailbox: policyd mailbox rename"

@@ -10,14 +10,13 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import assert_never
 
-from policyd.address import is_pattern
+from policyd.address import is_pattern, quote_local_part
 from policyd.model import BlockedSender, Mailbox, Party, PartyKind, Receive, Unlisted
-from policyd.transfer.formats import Tables
+from policyd.transfer.formats import ExportedTables
 from policyd.transfer.ldif.names import escape_value
 
 _BASE = "ou=policyd"
 _NOBODY = f"cn=accepted by nobody,{_BASE}"
-_DOT_STRING = re.compile(r"[^\s\"(),:;<>@\[\\\]\x00-\x1f.]+(?:\.[^\s\"(),:;<>@\[\\\]\x00-\x1f.]+)*")
 
 _SAFE = re.compile(r"(?![ :<])[\x01-\x09\x0b\x0c\x0e-\x7f]*(?<! )")
 _LINE_BYTES = 76
@@ -25,12 +24,12 @@ _LINE_BYTES = 76
 _Values = dict[str, list[str]]
 
 
-def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
+def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     """The mailboxes as entries, one a piece of text, and who may send to them.
 
     Counts in *lost*, by a word each, what can't be said. Holds the senders that are blocked to a single mailbox.
     """
-    # There are no domains in LDIF; whom a mailbox rejects stands in its entry.
+    # LDIF has no domains; a mailbox's entry says which senders it rejects.
     for domain in tables.domains():
         lost["domain"] += 1
         lost["unlisted"] += domain.unlisted is not Unlisted.REJECT
@@ -49,7 +48,7 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
         del lost[word]
 
 
-def _rejected(tables: Tables, lost: Counter[str]) -> dict[str, list[str]]:
+def _rejected(tables: ExportedTables, lost: Counter[str]) -> dict[str, list[str]]:
     """The senders that are blocked to a single mailbox, by its name."""
     rejected: dict[str, list[str]] = {}
     for entry in tables.blocked_senders():
@@ -67,9 +66,12 @@ def _rejected(tables: Tables, lost: Counter[str]) -> dict[str, list[str]]:
 
 def _mailbox(mailbox: Mailbox, addresses: tuple[str, ...], rejected: list[str], lost: Counter[str]) -> Iterator[str]:
     """The entry of a mailbox, and those of the senders below it."""
+    # Count what no attribute can hold.
     lost["reason"] += bool(mailbox.reason)
     lost["until"] += mailbox.until is not None
     lost["comment"] += bool(mailbox.comment)
+
+    # The mailbox itself: its addresses, and which senders it accepts and rejects.
     name = f"uid={escape_value(mailbox.name)},{_BASE}"
     accepted = sorted(party.text for party in mailbox.accepted if _can_name(party))
     is_restricted = mailbox.receive.is_restriction
@@ -84,6 +86,8 @@ def _mailbox(mailbox: Mailbox, addresses: tuple[str, ...], rejected: list[str], 
         "authOrig": [_sender_name(pattern, name) for pattern in accepted if is_restricted],
         "unauthOrig": [_sender_name(sender, name) for sender in rejected],
     }
+
+    # Who may send to it, where the list of accepted senders does not say it alone.
     match mailbox.receive:
         case Receive.ANYONE | Receive.INHERIT:
             pass
@@ -96,13 +100,13 @@ def _mailbox(mailbox: Mailbox, addresses: tuple[str, ...], rejected: list[str], 
     yield _entry(name, values)
     below = filter(is_pattern, {*(accepted if is_restricted else ()), *rejected})
     for address in sorted(below):
-        contact = {"objectClass": ["contact"], "cn": [address], "targetAddress": [f"SMTP:{_quote_local_part(address)}"]}
+        contact = {"objectClass": ["contact"], "cn": [address], "targetAddress": [f"SMTP:{quote_local_part(address)}"]}
         yield _entry(_sender_name(address, name), contact)
 
 
 def _addresses(addresses: tuple[str, ...]) -> _Values:
     """The attributes that hold *addresses*, in their order. `mail` is ASCII only. Source: RFC 4524 §2.16."""
-    quoted = [_quote_local_part(address) for address in addresses]
+    quoted = [quote_local_part(address) for address in addresses]
     if all(map(str.isascii, quoted)):
         return {"mail": quoted}
     proxies = [f"{'smtp' if number else 'SMTP'}:{address}" for number, address in enumerate(quoted)]
@@ -133,15 +137,6 @@ def _sender_name(sender: str, mailbox: str) -> str:
     if is_pattern(sender):
         return f"cn={escape_value(sender)},{mailbox}"
     return f"uid={escape_value(sender)},{_BASE}"
-
-
-def _quote_local_part(address: str) -> str:
-    """An address in normal form, its local part quoted where SMTP wants it so. Source: RFC 5321 §4.1.2."""
-    local, _, domain = address.rpartition("@")
-    if _DOT_STRING.fullmatch(local):
-        return address
-    escaped = local.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"@{domain}'
 
 
 def _entry(name: str, values: _Values) -> str:

@@ -64,6 +64,7 @@ _ACTION = re.compile(
 )
 _ENTRY = re.compile(r'("(?:[^"\\]|\\.)*+"\S*+|\S++)(?:\s++(.*))?+', re.DOTALL)
 _CLIENT = re.compile(r"[0-9.]+(?:/\d+)?|[0-9a-f]*:[0-9a-f:.]*(?:/\d+)?|\[[0-9a-f:.]+\]/\d+", re.IGNORECASE)
+_COMMA = re.compile(r'("(?:[^"\\]|\\.)*+")|,', re.DOTALL)  # between targets, or else what is quoted
 _REFUSED = re.compile(r"(?:REJECT|5\d\d)(?!\S)\s*(.*)", re.IGNORECASE | re.DOTALL)
 _CODE = re.compile(r"^(?:[45]\d\d(?:[ -]+|$))?(?:[245]\.\d{1,3}\.\d{1,3}(?:\s+|$))?")
 _OUR_TEXTS = frozenset(_CODE.sub("", text) for text in DEFAULTS.values())  # an export's, where there is no reason
@@ -255,7 +256,7 @@ def _read_refusal(key: str, reason: str | Keep, where: _Map) -> tuple[Row, ...]:
         case _:
             assert_never(where.into)
     address = patterns[0]
-    if address.startswith("@") or address.endswith("@") or address == "<>":
+    if not values.is_whole_address(address):
         raise CellError(
             f"{key[:100]!a} is not one recipient; of a map for --into mailboxes, only addresses can be read"
         )
@@ -264,7 +265,7 @@ def _read_refusal(key: str, reason: str | Keep, where: _Map) -> tuple[Row, ...]:
 
 def _read_virtual(key: str, value: str, where: _Map) -> tuple[Row, ...]:
     # Refuse what has no counterpart here.
-    targets = values.split_list(value.replace(",", " "))
+    targets = values.split_list(_COMMA.sub(lambda match: match[1] or " ", value))
     if key.startswith("@"):
         raise CellError(
             f"{key[:100]} is a catch-all, which is no mailbox's address; to accept every recipient:"
@@ -285,7 +286,7 @@ def _read_virtual(key: str, value: str, where: _Map) -> tuple[Row, ...]:
     if targets[0][0] in "/|:" or targets[0].endswith("/"):
         raise CellError(f"{targets[0][:100]!a} is neither an address nor a mailbox")
     address, target = values.address(key, where.domain), values.sender(targets[0]).text
-    if target.startswith("@") or target.endswith("@") or target == "<>":
+    if is_pattern(target) and not values.is_whole_address(target):
         raise CellError(f"{targets[0][:100]!a} is neither an address nor a mailbox")
     if address == target:
         return (mailbox_of(address, addresses=ListEdit(add=(address,))),)

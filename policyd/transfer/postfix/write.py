@@ -8,8 +8,8 @@ from typing import assert_never
 from policyd.model import BlockedSender, Domain, Mailbox, PartyKind, Receive, Rule, Unlisted
 from policyd.reply import DEFAULT_TEXTS, render_text, to_ascii
 from policyd.transfer.address_list import count_remarks
-from policyd.transfer.formats import Tables
-from policyd.transfer.values import quote_local_part
+from policyd.transfer.formats import ExportedTables
+from policyd.transfer.values import is_whole_address, quote_in_file
 
 RECIPIENTS, VIRTUAL, SENDERS, OUTSIDERS, LOGINS, REGEXPS = PARTS = (
     "recipient_access",
@@ -64,7 +64,7 @@ check_sender_access {_TABLE}/{OUTSIDERS}, (what is there)
 """
 
 
-def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
+def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     """The maps, in parts with a comment above each that names its file; what they can't say is counted in *lost*."""
     # Recipients: the domains, and the mailboxes by their primary addresses; postmaster is never refused.
     yield f"{_HEAD}\n{MARK}{RECIPIENTS}\n"
@@ -74,7 +74,7 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
     for mailbox, addresses in tables.mailboxes():
         _count_mailbox(mailbox, addresses, lost)
         owned.update(address for address in addresses if _is_always_accepted(address))
-        yield from (f"{quote_local_part(address)}\t{_answer(mailbox, address)}\n" for address in addresses[:1])
+        yield from (f"{quote_in_file(address)}\t{_answer(mailbox, address)}\n" for address in addresses[:1])
     yield from (
         f"{_POSTMASTER}@{domain.name}\t{UNOWNED}\n"
         for domain in tables.domains()
@@ -84,12 +84,12 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
     # The other addresses lead to the primary one, and are recipients too.
     yield f"\n{MARK}{VIRTUAL}\n"
     for _, addresses in tables.mailboxes():
-        yield from (f"{quote_local_part(address)}\t{quote_local_part(addresses[0])}\n" for address in addresses[1:])
+        yield from (f"{quote_in_file(address)}\t{quote_in_file(addresses[0])}\n" for address in addresses[1:])
     yield f"\n{MARK}{RECIPIENTS}\n"
     for mailbox, addresses in tables.mailboxes():
-        yield from (f"{quote_local_part(address)}\t{_answer(mailbox, address)}\n" for address in addresses[1:])
+        yield from (f"{quote_in_file(address)}\t{_answer(mailbox, address)}\n" for address in addresses[1:])
 
-    # Senders; whom they are blocked to outside is what is in none of the domains.
+    # Senders. Recipients outside are those in none of the managed domains.
     yield from _sender_parts(tables, lost)
     yield f"\n{MARK}{REGEXPS}\n"
     for domain in tables.domains():
@@ -131,7 +131,7 @@ def _reject(reason: str, rule: Rule) -> str:
     return f"REJECT 5.7.1 {text}" if text else f"REJECT {DEFAULTS[rule]}"
 
 
-def _sender_parts(tables: Tables, lost: Counter[str]) -> Iterator[str]:
+def _sender_parts(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     """What becomes of senders; of several entries for one key, the mailbox's counts, then the oldest."""
     # The addresses of the mailboxes that are blocked.
     names = {entry.who.text for entry in tables.blocked_senders() if entry.who.kind is PartyKind.MAILBOX}
@@ -170,7 +170,7 @@ def _sender_parts(tables: Tables, lost: Counter[str]) -> Iterator[str]:
         yield from (f"{key}\t{answer}\n" for key, answer in answers.items())
 
 
-def _most_specific_first(tables: Tables) -> Iterator[BlockedSender]:
+def _most_specific_first(tables: ExportedTables) -> Iterator[BlockedSender]:
     yield from (entry for entry in tables.blocked_senders() if entry.who.kind is PartyKind.MAILBOX)
     yield from (entry for entry in tables.blocked_senders() if entry.who.kind is not PartyKind.MAILBOX)
 
@@ -192,16 +192,13 @@ def _logins(entry: BlockedSender, patterns: Iterable[str]) -> Iterator[str]:
     """The logins that are *entry* and that a key can stand for."""
     if entry.who.kind is PartyKind.MAILBOX and re.fullmatch(r"[^\s\"#@][^\s\"@]*", entry.who.text):
         yield entry.who.text.lower()
-    yield from (
-        quote_local_part(pattern)
-        for pattern in patterns
-        if not pattern.startswith("@") and not pattern.endswith(("@", ">"))
-    )
+    yield from (quote_in_file(pattern) for pattern in patterns if is_whole_address(pattern))
 
 
 def _key(pattern: str) -> str:
     """The key of access(5) for a pattern."""
-    return pattern[1:] if pattern.startswith("@") else quote_local_part(pattern)
+    local, _, domain = pattern.rpartition("@")
+    return domain or pattern if not local else quote_in_file(pattern)
 
 
 def _escaped(domain: str) -> str:

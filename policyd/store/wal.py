@@ -138,7 +138,7 @@ def _find_trouble(path: Path) -> _Trouble | None:
 
 
 def _repair_index(path: Path, trouble: _Trouble) -> None:
-    """Have SQLite see what is there; raises StoreSpoiledError where changes would be lost by that."""
+    """Have SQLite see the files as they are; raises StoreSpoiledError where changes would be lost by that."""
     log, index = beside(path)
     match trouble:
         case _Trouble.FOREIGN:
@@ -180,8 +180,8 @@ def _remove_index(path: Path, log: Path, index: Path) -> None:
 def _is_own_log(path: Path, log: Path) -> bool:
     """Whether what is in *log* was written for the file at *path*.
 
-    It is, where the file's first page is one of those in the log, or the one before the first of them. A log without
-    any was not written by policyd, and is taken as it is.
+    It was, if the log holds the file's first page as it is, or as it became by the next change. A log that does not
+    hold that page at all was not written by policyd, and is taken as it is.
     """
     opened = _open(log)
     try:
@@ -241,7 +241,7 @@ def _read_index(path: Path) -> _Index | None:
 def _clear(index: Path) -> None:
     """Have SQLite make the index again, under its own locks, which it does where the index begins with zeros.
 
-    Best effort: who may not write the index leaves it to whoever may.
+    Best effort: a user who may not write the index leaves that to one who may.
     """
     with suppress(OSError):
         opened = os.open(index, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,0 +1,72 @@
+"""Says what a change of the tables was, in words and as an object: what `sender block` and the history print of it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from policyd.model import Change, party_text
+from policyd.timestamps import show_local
+
+_TIMES = frozenset({"until", "at", "created_at"})
+_NOUNS = {"sender": "blocked sender"}
+_NOT_NEWS = frozenset({"id", "name", "address", "mailbox_id", "sender", "created_at", "created_by"})
+
+
+def as_object(change: Change) -> dict[str, Any]:
+    """A change for `--json`: `before` and `after` are objects, or null."""
+    return {
+        "id": change.id,
+        "at": change.at,
+        "actor": change.actor,
+        "changeset": change.changeset,
+        "operation": change.operation,
+        "object": change.object,
+        "before": change.before and json.loads(change.before),
+        "after": change.after and json.loads(change.after),
+        "digest": change.digest,
+    }
+
+
+def describe(change: Change) -> str:
+    """A change in words: the object, and what is different now."""
+    noun = change.operation.partition(".")[0]
+    stored = json.loads(change.before or change.after or "{}")
+    to = f" to {party_text(stored['to'])}" if "to" in stored else ""
+    return f"{_NOUNS.get(noun, noun)} {change.object}{to}: {difference(change)}"
+
+
+def difference(change: Change) -> str:
+    """What is different after *change*: `added`, `removed`, or each field's old and new value."""
+    before: Mapping[str, Any] = json.loads(change.before or "{}")
+    after: Mapping[str, Any] = json.loads(change.after or "{}")
+    if not after:
+        return "removed"
+    if not before:
+        facts = [
+            f"{key} {_quoted(key, value)}" for key, value in after.items() if value and key not in _NOT_NEWS | {"to"}
+        ]
+        return f"added{': ' if facts else ''}{', '.join(facts)}"
+    changed = [key for key in after if after[key] != before.get(key)]
+    return ", ".join(f"{key} {_quoted(key, before.get(key))} -> {_quoted(key, after[key])}" for key in changed)
+
+
+def value_text(name: str, value: Any) -> str:
+    """The value of the field *name* as text: times in local ISO form, lists with blanks between, nothing as ""."""
+    if value is None or value == "":
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name in _TIMES:
+        return show_local(value)
+    if isinstance(value, Mapping):
+        return party_text(value)
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(party_text, value))
+    return str(value)
+
+
+def _quoted(name: str, value: Any) -> str:
+    text = value_text(name, value)
+    if name in _TIMES:
+        return text or "never"
+    return f'"{text}"' if not text or " " in text else text
