@@ -595,6 +595,7 @@ def test_blocked_senders_are_replaced_where_the_file_has_any(policyd):
 )
 def test_too_much_is_not_removed(policyd, percent, message):
     """A truncated file must not empty the domain, however many addresses it adds."""
+    policyd.run("mailbox lift Bob")
     new = MailboxRow("new", addresses=add(add=tuple(f"{number}@example.com" for number in range(100))))
     before = contents(policyd)
     with pytest.raises(RefusedError) as caught:
