@@ -22,10 +22,14 @@ _LEADING_ZEROS = re.compile(r"\b0+(?=[0-9])")
 _OCTAL = re.compile(r"\b0[0-7]+\b")
 _SCANNED = re.compile(r'\\(.?)|["\t-\r ]', re.DOTALL)  # what is gone once a domain has been parsed as RFC 822 has it
 _LABEL_LIMIT = 63
+_SCHEME = re.compile(r"(?:smtp|mailto):", re.IGNORECASE)
+_SEPARATED = re.compile(r"[\s,;]")
+_WILDCARD = re.compile(r"[*?]")
 _UNSCANNED = r"\1"
 _ATOM = r"[^\x00-\x20\x7f\"(),.:;<>@\[\]\\]++"
 _DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*+")
-_TYPED_ATOM = r"[^\s\x00-\x1f\x7f\"(),.:;<>@\[\]\\]++"  # without blanks of any script: they separate what people type
+# Without blanks of any script, which separate what people type, and the two that people mean as wildcards.
+_TYPED_ATOM = r"[^\s\x00-\x1f\x7f\"(),.:;<>@\[\]\\*?]++"
 _TYPED_PLAIN = re.compile(rf"{_TYPED_ATOM}(?:\.{_TYPED_ATOM})*+")
 _DOMAIN_LIMIT = 253  # bytes; RFC 1035 §2.3.4 less the root label
 _LOCAL_LIMIT = 1024  # characters; RFC 5321 §4.5.3.1.1 says 64, VERP and IMCEA take more
@@ -202,7 +206,7 @@ def parse_address(text: str) -> EmailAddress:
     local, at, domain = text.rpartition("@")
     if not at or not local or not domain:
         raise AddressError(f"{text[:100]!a} is not an address; an address looks like alice@example.com")
-    return EmailAddress(_parse_local(local), normal_domain(domain))
+    return EmailAddress(_parse_local(local, domain), _parse_domain(domain))
 
 
 def internal_address(text: str) -> str:
@@ -231,15 +235,15 @@ def normal_pattern(text: str) -> str:
             f"{text[:100]!a} is not a pattern; a pattern is user@example.com, @example.com, @.example.com, user@ or <>"
         )
     if not domain:
-        return f"{_parse_local(local)}@"
+        return f"{_parse_local(local, '')}@"
     if local:
         return str(parse_address(text))
     if domain.startswith("."):
-        name = normal_domain(domain[1:])
+        name = _parse_domain(domain[1:])
         if name.startswith("["):
             raise AddressError(f"{text}: an address literal has no subdomains; for the literal itself: @{name}")
         return f"@.{name}"
-    return f"@{normal_domain(domain)}"
+    return f"@{_parse_domain(domain)}"
 
 
 def pattern_domain(pattern: str) -> str:
@@ -420,15 +424,46 @@ def quote_local_part(text: str, *, not_first: str = "") -> str:
     return f'"{escaped}"{at}{domain}'
 
 
-def _parse_local(text: str) -> str:
-    """The local part that a person typed, quoted or not, in normal form; raises AddressError."""
+def _parse_local(text: str, domain: str) -> str:
+    """The local part that a person typed in front of *domain*, quoted or not, in normal form; raises AddressError.
+
+    What RFC 5321 §4.1.2 allows only in quotes must be in quotes: without them, it is a slip.
+    """
     local = text
     if len(text) > 1 and text.startswith('"') and text.endswith('"'):
         local = re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+    elif not _TYPED_PLAIN.fullmatch(text):
+        raise _typed_badly(normal_text(text, "the local part"), domain)
     local = fold(normal_text(local, "the local part"))
     if not local or len(local) > _LOCAL_LIMIT:
         raise AddressError(f"{text[:100]!a} is not the local part of an address; it has 1 to {_LOCAL_LIMIT} characters")
     return local
+
+
+def _typed_badly(local: str, domain: str) -> AddressError:
+    """What is wrong with *local*, which is typed without quotes in front of *domain*, and how to type it."""
+    shown = f"{local[:100]}@{domain[:_DOMAIN_LIMIT]}"
+    if scheme := _SCHEME.match(local):
+        return AddressError(f"{shown}: type it without {scheme[0]} in front")
+    if local.startswith("<") and domain.endswith(">"):
+        return AddressError(f"{shown}: type it without < and >")
+    quoted = quote_local_part(shown)
+    if _WILDCARD.search(local):
+        instead = f"for every address in the domain write @{domain}" if domain else "for everybody write anyone"
+        return AddressError(f"{shown}: no * or ? stands for other characters; {instead}; for this one {quoted}")
+    if _SEPARATED.search(local):
+        instead = f"type each as a word of its own, a single one in quotes: {quoted}"
+        return AddressError(f"{shown} is several addresses in one word; {instead}")
+    return AddressError(f"{shown} is not an address as it stands; its local part needs quotes: {quoted}")
+
+
+def _parse_domain(text: str) -> str:
+    """The domain that a person typed behind an `@`, in normal form; raises AddressError."""
+    if _WILDCARD.search(text):
+        rest = text.lstrip("*?.")
+        instead = f"; for every subdomain write @.{rest}" if rest and not _WILDCARD.search(rest) else ""
+        raise AddressError(f"{text[:100]!a}: no * or ? stands for other characters{instead}")
+    return normal_domain(text)
 
 
 def _decode_piece(piece: str) -> str:

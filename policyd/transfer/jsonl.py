@@ -12,14 +12,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
-from policyd.address import normal_pattern
+from policyd.address import quote_local_part
 from policyd.model import BlockedSender, Mailbox, Party, PartyKind
 from policyd.printable import to_json
 from policyd.records import Notice, Problem, Record
 from policyd.transfer.fields import KEYS, Kind, read_object
 from policyd.transfer.formats import Evidence, ExportedTables, Format, ReadOptions, Sample
 from policyd.transfer.text import LINE_LIMIT, Line, find_encoding, read_lines
-from policyd.transfer.values import CellError, quote_in_file
+from policyd.transfer.values import CellError
 
 _BY_KEY = (("sender", Kind.BLOCKED), ("mailbox", Kind.ADDRESS), ("unlisted", Kind.DOMAIN))
 _OBJECT = re.compile(r"\{\s*(?:[\"}]|$)")
@@ -136,4 +136,4 @@ def _party(party: Party) -> str:
 
 def _shown(pattern: str) -> str:
     """An address or pattern as `--json` shows it; quoted only where it would be read as another."""
-    return pattern if normal_pattern(pattern) == pattern else quote_in_file(pattern)
+    return quote_local_part(pattern)

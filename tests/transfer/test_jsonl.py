@@ -30,7 +30,7 @@ def test_lines_are_what_list_shows():
     assert json.loads(text) == {
         "kind": "mailbox",
         "name": "alice",
-        "addresses": ["john doe@example.com"],
+        "addresses": ['"john doe"@example.com'],
         "receive": "insiders",
         "accept": ["@a.example", "@b.example"],
         "reason": "",
