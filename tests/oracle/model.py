@@ -190,8 +190,7 @@ def split_extension(local: str, delimiters: str) -> str:
         return ""
     if "-" in delimiters and (folded.startswith("owner-") or folded.endswith("-request")):
         return ""
-    at = next((index for index, character in enumerate(local) if index and character in delimiters), 0)
-    return local[:at]
+    return local[: next((at for at, character in enumerate(local) if character in delimiters), 0)]
 
 
 def without_tag(local: str) -> str:
@@ -485,7 +484,7 @@ def answer(world: World, request: Request, now: int) -> Answer:
 
 
 def _is_always_accepted(world: World, recipient: str, place: Place) -> bool:
-    if not recipient or place.is_imcea:
+    if not recipient:
         return False
     _, at, domain = recipient.rpartition("@")
     wanted = {fold(each) for each in world.settings.always_accept}

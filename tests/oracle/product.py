@@ -54,7 +54,8 @@ class ProductAnswerer:
 def the_product(settings: Settings) -> Iterator[ProductAnswerer]:
     """policyd, with empty tables and these settings, which it reads from a file as the daemon does."""
     with command_line() as commands:
-        lines = [f"{name} = {_toml(value)}" for name, value in vars(settings).items()]
+        usual = vars(Settings())
+        lines = [f"{name} = {_toml(value)}" for name, value in vars(settings).items() if value != usual[name]]
         commands.settings.write_text("\n".join([*lines, "[audit]", 'syslog = "none"', ""]), encoding="utf-8")
         create_database(Database.at(commands.database))
         found = load_settings(commands.settings)

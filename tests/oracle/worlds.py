@@ -22,13 +22,13 @@ NAMES = ("alice", "Bob", "Carol Jones", "info")
 GROUPS = ("staff", "Board", "all people")
 REALMS = ("EXAMPLE", "example.local", "customer.example")
 
-addresses = st.builds("{}@{}".format, st.sampled_from(LOCALS), st.sampled_from((HOME, *DOMAINS, *FOREIGN)))
+addresses = st.builds("{}@{}".format, st.sampled_from(LOCALS), st.sampled_from((HOME, HOME, HOME, *DOMAINS, *FOREIGN)))
 patterns = st.one_of(
     addresses,
     st.sampled_from([f"@{domain}" for domain in (HOME, *DOMAINS, *FOREIGN)]),
     st.sampled_from(["@.example", "@.example.com", "@.partner.example", "alice@", "bob@", "info@"]),
 )
-_LISTABLE = [f"{local}@{domain}" for local in LOCALS for domain in (HOME, *DOMAINS)]
+_ELSEWHERE = [f"{local}@{domain}" for local in LOCALS for domain in DOMAINS]
 holders = st.sampled_from([*NAMES, *(f"group:{name}" for name in GROUPS)])
 senders = st.one_of(holders, patterns, st.just("<>"))  # as an exception, or accepted
 
@@ -53,10 +53,13 @@ def tables(draw) -> Tables:
     """Tables with a few of everything. Some commands may be refused."""
     made = Tables(draw(_settings()))
     _domains(draw, made)
-    dealt = draw(st.lists(st.sampled_from(_LISTABLE), max_size=8, unique=True))
+    at_home = draw(st.permutations([f"{local}@{HOME}" for local in LOCALS]))
+    elsewhere = draw(st.lists(st.sampled_from(_ELSEWHERE), max_size=6, unique=True))
     for number, name in enumerate(NAMES):
         made.type(["mailbox", "add", name])
-        for address in dealt[number :: len(NAMES)]:
+        others = elsewhere[number :: len(NAMES)]
+        own = draw(st.sampled_from([[], at_home[number : number + 1], at_home[number : number + 1]]))
+        for address in draw(st.sampled_from([[*own, *others], [*others, *own]])):
             made.type(["address", "add", name, address])
     for name in GROUPS:
         made.type(["group", "add", name])
@@ -66,7 +69,7 @@ def tables(draw) -> Tables:
     for noun, names in (("mailbox", NAMES), ("group", GROUPS), ("domain", (HOME, *DOMAINS[:2]))):
         for name in names:
             _restriction(draw, made, noun, name)
-    for _ in range(draw(st.integers(0, 4))):
+    for _ in range(draw(st.integers(0, 6))):
         _entry(draw, made)
     return made
 
@@ -92,11 +95,12 @@ def _domains(draw, made: Tables) -> None:
 
 
 def _restriction(draw, made: Tables, noun: str, name: str) -> None:
-    what = draw(st.sampled_from(["nothing", "insiders", "domain", "nobody", "open"]))
+    some = ["nothing", "nothing", "nothing", "open"] if noun == "mailbox" else ["nothing"]
+    what = draw(st.sampled_from([*some, "insiders", "domain", "nobody"]))
     accepted = draw(st.lists(senders, max_size=2, unique=True))
     ends, has_ended = _end(draw)
     accepts = [noun, "accept", name, *accepted] if accepted and noun == "mailbox" else []
-    if what == "open" and noun == "mailbox":
+    if what == "open":
         made.type(["mailbox", "open", name, *ends], instead=[] if has_ended else None)
     if what not in ("open", "nothing"):
         words = [noun, "restrict", name, "--receive", what, *ends, "--reason", f"{what} {name}"]
@@ -109,17 +113,18 @@ def _restriction(draw, made: Tables, noun: str, name: str) -> None:
 def _entry(draw, made: Tables) -> None:
     ends, has_ended = _end(draw)
     words = block_words(draw)
-    for party in draw(st.lists(st.one_of(holders, patterns), max_size=2)):
-        words += ["--except", party]
-    for party in draw(st.lists(senders, max_size=1)):
-        words += ["--except-sender", party]
+    kind = draw(st.sampled_from(["none", "none", "recipients", "senders", "both"]))
+    if kind in ("recipients", "both"):
+        words += ["--except", draw(st.one_of(holders, patterns))]
+    if kind in ("senders", "both"):
+        words += ["--except-sender", draw(senders)]
     made.type([*words, *ends], instead=[] if has_ended else None)
 
 
 def block_words(draw) -> list[str]:
     """A command that blocks somebody, without exceptions and for good."""
-    who = draw(st.one_of(senders, st.just("anyone")))
-    to = draw(st.one_of(st.sampled_from(["outside", "anyone"]), holders, patterns))
+    who = draw(st.one_of(holders, senders, st.just("anyone")))
+    to = draw(st.one_of(st.sampled_from(["outside", "anyone"]), st.just("anyone"), holders, patterns))
     return ["sender", "block", who, "--to", to]
 
 
@@ -162,8 +167,7 @@ recipients = st.one_of(
 )
 envelope_senders = st.one_of(st.just(""), spelled(), spelled())
 logins = st.one_of(
-    st.just(""),
-    st.just(""),
+    *[st.just("")] * 5,
     spelled(),
     st.sampled_from([*NAMES, "ALICE", "ghost", "alice@", f"ghost@{HOME}", "Carol Jones@example.local"]),
     st.builds("{}@{}".format, st.sampled_from(LOCALS), st.sampled_from(["example.local", "EXAMPLE.LOCAL"])),
@@ -175,7 +179,7 @@ clients = st.sampled_from(["192.0.2.7", "192.0.2.7", "127.0.0.1"])
 @st.composite
 def requests(draw) -> Request:
     """Somebody's question."""
-    state = draw(st.sampled_from([*["RCPT"] * 6, "DATA", "MAIL", "CONNECT", "EHLO", "END-OF-MESSAGE", "VRFY"]))
+    state = draw(st.sampled_from([*["RCPT"] * 15, "DATA", "MAIL", "CONNECT", "EHLO", "END-OF-MESSAGE", "VRFY"]))
     recipient = draw(recipients) if state == "RCPT" else ""
     sender = "" if state in ("CONNECT", "EHLO") else draw(envelope_senders)
     context = draw(st.sampled_from(["", "", "", "submission"]))
