@@ -56,8 +56,8 @@ def moment(text: str) -> int:
     return int(found.timestamp())
 
 
-def run(world: World, line: str) -> None:
-    """Do what *line*, typed after `policyd`, says. Raises RefusedError, and then nothing was changed."""
+def parse(line: str) -> tuple[str, str, list[str], Given]:
+    """The noun, the verb, the words and the options of a command."""
     noun, verb, *rest = shlex.split(line)
     words, given = [], Given()
     while rest:
@@ -73,6 +73,12 @@ def run(world: World, line: str) -> None:
         else:
             assert name in vars(given), f"the model has no {word}: {line}"
             setattr(given, name, rest.pop(0))
+    return noun, verb, words, given
+
+
+def run(world: World, line: str) -> None:
+    """Do what *line*, typed after `policyd`, says. Raises RefusedError, and then nothing was changed."""
+    noun, verb, words, given = parse(line)
     assert (noun, verb) in COMMANDS, f"the model has no command {noun} {verb}"
     COMMANDS[noun, verb](world, words, given)
 

@@ -7,33 +7,35 @@ from policyd import model
 from policyd.cli import main
 from policyd.decide import Decider
 from policyd.settings import load_settings
-from policyd.store.database import Database, create_database
+from policyd.store.database import Database, create_database, reading
 from policyd.store.lookup import Lookup
+from policyd.store.queries import Queries
 from tests.oracle.model import Answer, Request, Settings
 from tests.support.command_line import CommandLine, command_line
 
-IS_SECOND_EDITION = "group" in main.commands
+HAS_ALL_COMMANDS = "group" in main.commands
+HAS_ALL_RULES = "by" in model.Decision._fields
 
 
 class ProductAnswerer:
     """Commands on a database of their own, and the decider on its lookup, as in the daemon."""
 
     def __init__(self, commands: CommandLine, decider: Decider) -> None:
-        self._commands = commands
-        self._decider = decider
+        self.commands = commands
+        self.decider = decider
 
     def run(self, command: str) -> bool:
         """Type *command*; a refusal has status 1 or 2, and anything but these and 0 is a defect."""
-        ended = self._commands.ends(command)
+        ended = self.commands.ends(command)
         assert ended.status in (0, 1, 2), f"{command}: {ended}"
         return ended.status == 0
 
     def ask(self, request: Request, now: int) -> Answer:
         """The decision on *request*."""
         try:
-            decision = self._decider.decide(model.Request(**request._asdict()), now)
+            decision = self.decider.decide(model.Request(**request._asdict()), now)
         finally:
-            self._decider.end()
+            self.decider.end()
         return Answer(
             decision.action.value,
             decision.rule.value,
@@ -46,8 +48,9 @@ class ProductAnswerer:
     def _entry(self, number: int | None) -> str:
         if number is None:
             return ""
-        (entry,) = (each for each in self._commands.json("sender list") if each["id"] == number)
-        return f"{entry['sender'].casefold()} to {entry['to'].casefold()}"
+        with reading(self.commands.store) as connection:
+            (entry,) = (each for each in Queries(connection).blocked_senders() if each.id == number)
+        return f"{entry.who} to {entry.to}".casefold()
 
 
 @contextmanager

@@ -12,11 +12,10 @@ from tests.oracle.model import (
     Request,
     World,
     find,
-    fold,
+    forms_of_local,
     is_pattern,
     parties_in,
     patterns_matching,
-    split_extension,
 )
 from tests.oracle.worlds import (
     GROUPS,
@@ -59,21 +58,25 @@ def every_spelling_of_an_address_answers_as_the_address(opened: Opened, data: st
 
 
 def _spellings(world: World, name: str, address: str) -> list[str]:
-    """Other spellings of the primary *address* of a mailbox that nobody has as an address."""
+    """Other spellings of the primary *address* of the mailbox *name*, none of which is an address of anybody."""
     local, _, domain = address.partition("@")
     delimiter = world.settings.recipient_delimiter[:1]
     locals_ = [local, local.upper(), f"prvs=12ab={local}"]
-    if delimiter and not {*world.settings.recipient_delimiter} & {*local} and not split_extension(local, delimiter):
+    if delimiter and not {*world.settings.recipient_delimiter} & {*local}:
         locals_ += [f"{local}{delimiter}zz", f"Prvs=12AB={local}{delimiter}zz"]
-    domains = [domain, f"{domain.upper()}.", idna.decode(domain)]
-    domains += [alias for alias, each in world.domains.items() if each.alias_of == domain]
+
+    # An alias domain where somebody has the address itself is not another spelling of it.
+    forms = forms_of_local(world, local)
+    aliases = [alias for alias, each in world.domains.items() if each.alias_of == domain]
+    aliases = [alias for alias in aliases if not any(world.holder(f"{form}@{alias}") for form in forms)]
+    domains = [domain, f"{domain.upper()}.", idna.decode(domain), *aliases]
     if "xn--strae-oqa.example" not in world.domains:
         domains += [each.replace("strasse", "straße") for each in domains if "strasse" in each]
+
     found = [f"{each}@{other}" for each in locals_ for other in domains]
-    found += [f"{encapsulated('EX', '/O=ORG/CN=RECIPIENTS/CN=' + name)}@{other}" for other in (HOME, domain)]
-    found += [f"{encapsulated('SMTP', each)}@{HOME}" for each in found[:-2] if each.isascii()]
-    mailbox = fold(name)
-    return [each for each in dict.fromkeys(found) if find(world, each).mailbox == mailbox and each != address]
+    inside = [f"{encapsulated('SMTP', each)}@{HOME}" for each in found]
+    inside += [f"{encapsulated('EX', '/O=ORG/CN=RECIPIENTS/CN=' + name)}@{other}" for other in (HOME, domain)]
+    return [*found, *inside]
 
 
 def _is_named_by_itself(world: World, address: str, spelling: str) -> bool:

@@ -5,12 +5,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.oracle.answerers import the_model
-from tests.oracle.product import IS_SECOND_EDITION, the_product
+from tests.oracle.edited import the_edited_product
+from tests.oracle.product import HAS_ALL_RULES
 from tests.oracle.properties import PROPERTIES, policyd_answers_as_the_model
 
 CLAIMS = [pytest.param(each, id=each.__name__.replace("_", " ")) for each in PROPERTIES]
 UNHURRIED = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
-needs_second_edition = pytest.mark.skipif(not IS_SECOND_EDITION, reason="policyd has no groups yet")
+needs_all_rules = pytest.mark.skipif(not HAS_ALL_RULES, reason="policyd decides by the rules of the first edition")
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
@@ -21,18 +22,18 @@ def test_in_the_model(claim, data):
     claim(the_model, data)
 
 
-@needs_second_edition
+@needs_all_rules
 @pytest.mark.parametrize("claim", CLAIMS)
 @settings(max_examples=20, suppress_health_check=UNHURRIED)
 @given(data=st.data())
 def test_in_policyd(claim, data):
     """Each a promise that administrators rely on without having read it."""
-    claim(the_product, data)
+    claim(the_edited_product, data)
 
 
-@needs_second_edition
+@needs_all_rules
 @settings(max_examples=100, suppress_health_check=UNHURRIED)
 @given(data=st.data())
 def test_policyd_answers_as_the_model(data):
     """Two readings of the rules that share no line agree on every answer, its rule, its entry and its origin."""
-    policyd_answers_as_the_model(the_product, data)
+    policyd_answers_as_the_model(the_edited_product, data)

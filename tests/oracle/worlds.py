@@ -102,12 +102,13 @@ def _restriction(draw, made: Tables, noun: str, name: str) -> None:
     accepts = [noun, "accept", name, *accepted] if accepted and noun == "mailbox" else []
     if what == "open":
         made.type(["mailbox", "open", name, *ends], instead=[] if has_ended else None)
-    if what not in ("open", "nothing"):
+    elif what == "nothing":
+        if accepts:
+            made.type(accepts)
+    else:
         words = [noun, "restrict", name, "--receive", what, *ends, "--reason", f"{what} {name}"]
         words += [word for party in accepted for word in ("--accept", party)]
         made.type(words, instead=accepts if has_ended else None)  # what a mailbox accepts stays, without its own end
-    elif accepts:
-        made.type(accepts)
 
 
 def _entry(draw, made: Tables) -> None:
