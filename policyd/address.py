@@ -147,6 +147,14 @@ def domain_for_postfix(text: str) -> str:
     return _domain_for_postfix.__wrapped__(text) if len(text) <= _LINE_LIMIT else ""
 
 
+def normal_realm(text: str) -> str:
+    """The realm of a login as realms are compared: without case, a domain in its normal form. Never raises."""
+    try:
+        return normal_domain(text)
+    except AddressError:
+        return fold(text)
+
+
 def unicode_domain(domain: str) -> str:
     """A domain in normal form as people write it, with U-labels."""
     labels = domain.split(".")
