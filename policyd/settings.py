@@ -350,8 +350,8 @@ class Settings:
         (ip_network("127.0.0.0/8"), ip_network("::1/128")),
         Kind(
             _networks,
-            "list of texts: networks and addresses, IPv4 and IPv6, without host bits, ``2001:db8::/32`` or as Postfix's "
-            "``mynetworks`` has them, ``[2001:db8::]/32``",
+            "list of texts: networks and addresses, IPv4 and IPv6, without host bits, ``2001:db8::/32`` or as "
+            "Postfix's ``mynetworks`` has it, ``[2001:db8::]/32``",
         ),
         "clients in these are insiders",
     )

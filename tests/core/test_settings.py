@@ -294,7 +294,7 @@ def test_files_and_tables_of_mynetworks_are_refused(load, text):
 @pytest.mark.parametrize("text", ["[::1", "[::1]x", "[::1]/", "[::1]/129", "[10.0.0.0]/255.0.0.0", "$mynetworks", ""])
 def test_what_is_no_network_is_refused(load, text):
     """On one line, with two networks to copy."""
-    with pytest.raises(SettingsError, match="must be networks such as 192.0.2.0/24 and 2001:db8::/32$"):
+    with pytest.raises(SettingsError, match=r"must be networks such as 192\.0\.2\.0/24 and 2001:db8::/32$"):
         load(f"insider_networks = ['{text}']")
 
 
