@@ -23,9 +23,8 @@ _OCTAL = re.compile(r"\b0[0-7]+\b")
 _SCANNED = re.compile(r'\\(.?)|["\t-\r ]', re.DOTALL)  # what is gone once a domain has been parsed as RFC 822 has it
 _LABEL_LIMIT = 63
 _UNSCANNED = r"\1"
-_COMMENT = re.compile(r"\([^()]*\)")
 _ATOM = r"[^\x00-\x20\x7f\"(),.:;<>@\[\]\\]++"
-_DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*+")  # a local part that needs no quotes: RFC 5321 §4.1.2
+_DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*+")
 _DOMAIN_LIMIT = 253  # bytes; RFC 1035 §2.3.4 less the root label
 _LOCAL_LIMIT = 1024  # characters; RFC 5321 §4.5.3.1.1 says 64, VERP and IMCEA take more
 _LINE_LIMIT = 2048  # characters; Postfix takes no longer line: postconf(5), line_length_limit
@@ -196,26 +195,9 @@ def address_forms(text: str, origin: str = "", delimiters: str = "") -> tuple[Em
     return (address,) if other in ("", normal) else (address, EmailAddress(local, other, base))
 
 
-def next_hop(text: str) -> str:
-    """The address inside of *text*, an address as Postfix sends it, "" where there is none.
-
-    Where the domain of *text* is Postfix's own, or missing, it takes `user%host` and `host!user` for `user@host`, and
-    a local part with an `@` in it for an address.
-    Source: resolve_addr() and rewrite_tree() in trivial-rewrite; postconf(5), allow_percent_hack, swap_bangpath and
-    resolve_dequoted_address.
-    """
-    local, at, domain = text.rpartition("@")
-    local = (local if at else domain).rstrip("@")
-    if "@" in local:
-        return _without_route(local)
-    local = local.lstrip("!").rstrip("%")  # a host without a name is Postfix itself
-    is_quoted = _DOT_STRING.fullmatch(local) is None
-    if "!" in local and not (is_quoted and "%" in local):
-        host, _, user = local.partition("!")
-        # Postfix takes the quotes off and parses what was in them.
-        return f"{_SCANNED.sub(_UNSCANNED, _COMMENT.sub('', user)) if is_quoted else user}@{host}"
-    user, percent, host = local.rpartition("%")
-    return _without_route(f"{user}@{host}") if percent else ""
+def is_dot_string(text: str) -> bool:
+    """Whether a local part needs no quotes. Source: RFC 5321 §4.1.2."""
+    return _DOT_STRING.fullmatch(text) is not None
 
 
 def parse_address(text: str) -> EmailAddress:
@@ -378,11 +360,6 @@ def _parse_local(text: str) -> str:
     return local
 
 
-def _without_route(text: str) -> str:
-    """*text* without a source route, as in `@one.example,@two.example:user@host`: RFC 5321, appendix C."""
-    return text.partition(":")[2] if text.startswith("@") and ":" in text else text
-
-
 def _decode_piece(piece: str) -> str:
     if not _IMCEA_PIECE.fullmatch(piece):
         raise ValueError(piece)
@@ -402,6 +379,7 @@ def _domain_for_postfix(text: str) -> str:
     if len(domain) > 2 * _DOMAIN_LIMIT:
         return ""
     if domain.startswith("["):
+        domain = domain if "]" in domain else f"{domain}]"  # a literal without an end ends with the text
         domain = _OCTAL.sub(lambda match: str(int(match[0], 8)), domain) if ":" not in domain else domain
     elif domain[-1:].isdecimal() or ":" in domain:
         domain = f"[{domain}]" if _is_literal(f"[{domain}]") else domain

@@ -15,11 +15,11 @@ from policyd.address import (
     domain_for_postfix,
     fold,
     matching_patterns,
-    next_hop,
     split_address,
 )
 from policyd.model import Action, BlockedSender, Decision, Domain, Mailbox, Mode, Request, Rule
 from policyd.reply import render_text
+from policyd.route import inner_addresses
 from policyd.rules import Note, Party, Policy, Question, Verdict, judge, silent
 from policyd.settings import Settings
 
@@ -197,13 +197,13 @@ class Decider:
         """
         party = written
         passed = set()
-        hop = next_hop(text)
-        while hop and party.mailbox is None and not party.is_outside:
-            domain, inner = domain_for_postfix(hop.rpartition("@")[2]), next_hop(hop)
-            if domain not in passed or not inner:
+        for hop, is_innermost in inner_addresses(text):
+            if party.mailbox is not None or party.is_outside:
+                break
+            domain = domain_for_postfix(hop.rpartition("@")[2])
+            if domain not in passed or is_innermost:
                 party = self._locate(text, self._forms(hop))
                 passed.add(domain)
-            hop = inner
         return party
 
     def _find_mailbox(self, address: EmailAddress) -> tuple[Mailbox | None, str]:
