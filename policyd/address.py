@@ -13,7 +13,7 @@ from typing import NamedTuple
 import idna
 
 from policyd.errors import AddressError
-from policyd.model import RECIPIENT_WORDS
+from policyd.model import GROUP_PREFIX, RESERVED_WORDS, Party, PartyKind
 
 NULL_SENDER = "<>"
 
@@ -264,6 +264,31 @@ def pattern_rank(pattern: str) -> tuple[int, int]:
     return (3, -len(domain)) if domain.startswith(".") else (2, 0)
 
 
+def pattern_covers(wide: str, narrow: str) -> bool:
+    """Whether the pattern *wide* matches every address that the pattern *narrow* matches."""
+    if wide == narrow:
+        return True
+    if NULL_SENDER in (wide, narrow):
+        return False
+    wide_local, _, wide_domain = wide.rpartition("@")
+    local, _, domain = narrow.rpartition("@")
+    if wide_local:
+        return wide_local == local and not wide_domain
+    return domain == wide_domain or (wide_domain.startswith(".") and domain.endswith(wide_domain))
+
+
+def patterns_overlap(one: str, other: str) -> bool:
+    """Whether an address can match both patterns; the extension of one may be in the other."""
+    if NULL_SENDER in (one, other):
+        return one == other
+    local, _, domain = one.rpartition("@")
+    other_local, _, other_domain = other.rpartition("@")
+    is_local_shared = local.startswith(other_local) or other_local.startswith(local)
+    is_below = other_domain.startswith(".") and domain.endswith(other_domain)
+    is_above = domain.startswith(".") and other_domain.endswith(domain)
+    return is_local_shared and (not domain or not other_domain or domain == other_domain or is_below or is_above)
+
+
 def split_extension(local_part: str, delimiters: str) -> tuple[str, str | None]:
     """Split a local part, as Postfix sends it, at its first recipient delimiter.
 
@@ -323,16 +348,38 @@ def normal_name(text: str) -> str:
 
     Raises AddressError for what can't name a mailbox.
     """
-    name = normal_text(text, "the mailbox name")
-    if is_pattern(name):
-        raise AddressError(f"{name} is an address or a pattern, not a mailbox name; a name has no @ and isn't <>")
-    if not name.strip() or name != name.strip() or len(name) > _NAME_LIMIT:
-        raise AddressError(
-            f"{name[:100]!a} can't name a mailbox; a name has 1 to {_NAME_LIMIT} characters, no blank at an end"
-        )
-    if fold(name) in RECIPIENT_WORDS:
+    name = _normal_name(text, "mailbox")
+    if fold(name) in RESERVED_WORDS:
         raise AddressError(f"{name} can't name a mailbox; --to {fold(name)} has a meaning of its own")
     return name
+
+
+def normal_group(text: str) -> str:
+    """A group's name, as it is kept and shown, from what is typed with or without `group:` in front.
+
+    Raises AddressError for what can't name a group.
+    """
+    return _normal_name(text[len(GROUP_PREFIX) :] if is_group(text) else text, "group")
+
+
+def is_group(text: str) -> bool:
+    """Whether *text* is meant as a group, rather than a mailbox's name or a pattern."""
+    return text[: len(GROUP_PREFIX)].lower() == GROUP_PREFIX
+
+
+def parse_party(text: str, *words: PartyKind) -> Party:
+    """Whom *text* means: `group:NAME`, a pattern, a mailbox's name, or one of the reserved *words* that may stand here.
+
+    It is in normal form, and of no number. Raises AddressError.
+    """
+    if is_group(text):
+        return Party(PartyKind.GROUP, normal_group(text))
+    if is_pattern(text):
+        return Party(PartyKind.PATTERN, normal_pattern(text))
+    for word in words:
+        if fold(text) == word:
+            return Party(word, word.value)
+    return Party(PartyKind.MAILBOX, normal_name(text))
 
 
 def name_after(address: str, *, has_domain: bool = False) -> str:
@@ -346,7 +393,24 @@ def name_after(address: str, *, has_domain: bool = False) -> str:
             return normal_name(local)
     except AddressError:  # a word with a meaning of its own, or with an `@` in it, or one that is too long
         pass
-    return f"{local.replace('@', ' ').strip()[:200]} ({domain})"[:_NAME_LIMIT].strip()
+    plain = local.replace("@", " ").strip()
+    if is_group(plain):
+        plain = plain.replace(":", "-", 1)
+    return f"{plain[:200]} ({domain})"[:_NAME_LIMIT].strip()
+
+
+def _normal_name(text: str, what: str) -> str:
+    """The name of a *what*, in NFC. Raises AddressError for what can't be one."""
+    name = normal_text(text, f"the {what} name")
+    if is_pattern(name):
+        raise AddressError(f"{name} is an address or a pattern, not a {what} name; a name has no @ and isn't <>")
+    if is_group(name):
+        raise AddressError(f"{name} can't name a {what}; what begins with {GROUP_PREFIX} is a group")
+    if not name.strip() or name != name.strip() or len(name) > _NAME_LIMIT:
+        raise AddressError(
+            f"{name[:100]!a} can't name a {what}; a name has 1 to {_NAME_LIMIT} characters, no blank at an end"
+        )
+    return name
 
 
 def _parse_local(text: str) -> str:

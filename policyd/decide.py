@@ -15,12 +15,12 @@ from policyd.address import (
     domain_for_postfix,
     fold,
     matching_patterns,
+    next_hop,
     split_address,
 )
 from policyd.model import Action, BlockedSender, Decision, Domain, Mailbox, Mode, Request, Rule
 from policyd.reply import render_text
-from policyd.route import inner_addresses
-from policyd.rules import Note, Party, Policy, Question, Verdict, judge, silent
+from policyd.rules import Identity, Note, Policy, Question, Verdict, judge, silent
 from policyd.settings import Settings
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Decider:
         decision = self.decide(request, now, lambda step, *values: trace.append(step.format(*values)))
         return decision, trace
 
-    def find_recipient(self, text: str) -> Party:
+    def find_recipient(self, text: str) -> Identity:
         """What the tables know about an address: its managed domain, and the mailbox it leads to.
 
         Raises StoreError.
@@ -128,7 +128,7 @@ class Decider:
         for cached in (self._recipient, self._sender, self._login, self._null_entries):
             cached.cache_clear()
 
-    def _find_sender(self, text: str) -> Party:
+    def _find_sender(self, text: str) -> Identity:
         """What the tables know about an address that mail may come from."""
         forms = self._forms(text)
         party = self._locate(text, forms)
@@ -141,17 +141,17 @@ class Decider:
         if others:
             patterns = tuple(dict.fromkeys(chain(patterns, *map(matching_patterns, others))))
         entries = self._tables.entries_for(inner.mailbox.id if inner.mailbox else 0, patterns)
-        return Party(text, party.address, None, party.mailbox, party.how, entries, party.as_written)
+        return Identity(text, party.address, None, party.mailbox, party.how, entries, party.as_written)
 
-    def _find_login(self, text: str) -> Party:
+    def _find_login(self, text: str) -> Identity:
         """What the tables know about a login: an address, or without `@` a mailbox's name."""
         if "@" in text:
             return self._find_sender(text)
         name = split_address(text).local
         mailbox = self._tables.mailbox_named(name) if name else None
         if mailbox is None:
-            return Party(text)
-        return Party(text, mailbox=mailbox, how="name", entries=self._tables.entries_for(mailbox.id, ()))
+            return Identity(text)
+        return Identity(text, mailbox=mailbox, how="name", entries=self._tables.entries_for(mailbox.id, ()))
 
     def _find_null_entries(self) -> tuple[BlockedSender, ...]:
         return self._tables.entries_for(0, (NULL_SENDER,))
@@ -159,7 +159,7 @@ class Decider:
     def _forms(self, text: str) -> tuple[EmailAddress, ...]:
         return address_forms(text, self._settings.origin, self._settings.recipient_delimiter)
 
-    def _locate(self, text: str, forms: tuple[EmailAddress, ...]) -> Party:
+    def _locate(self, text: str, forms: tuple[EmailAddress, ...]) -> Identity:
         """What the tables know about an address by the first of its *forms* that leads to a mailbox.
 
         Where none does, by the first in a managed domain; where none is in one, the first form of all is outside.
@@ -173,12 +173,12 @@ class Decider:
             mailbox, how = self._find_mailbox(address)
             if mailbox is not None or found is None:
                 as_written = forms[0] if address is not forms[0] else None
-                found = Party(text, address, domain, mailbox, how, as_written=as_written)
+                found = Identity(text, address, domain, mailbox, how, as_written=as_written)
             if mailbox is not None:
                 break
-        return found or Party(text, forms[0])
+        return found or Identity(text, forms[0])
 
-    def _follow(self, text: str, written: Party) -> Party:
+    def _follow(self, text: str, written: Identity) -> Identity:
         """*written*, or what the tables know about the address inside of it, if it leads to a mailbox or outside."""
         inner = self._hop(text, written)
         if inner is written:
@@ -189,7 +189,7 @@ class Decider:
             return written._replace(address=inner.address, as_written=written.address, leads_outside=True)
         return written
 
-    def _hop(self, text: str, written: Party) -> Party:
+    def _hop(self, text: str, written: Identity) -> Identity:
         """What the tables know about the address to which Postfix would send *written* on, or *written*.
 
         Postfix does so where the domain is its own: so no further than through managed ones. Where it has passed one,
@@ -197,13 +197,13 @@ class Decider:
         """
         party = written
         passed = set()
-        for hop, is_innermost in inner_addresses(text):
-            if party.mailbox is not None or party.is_outside:
-                break
-            domain = domain_for_postfix(hop.rpartition("@")[2])
-            if domain not in passed or is_innermost:
+        hop = next_hop(text)
+        while hop and party.mailbox is None and not party.is_outside:
+            domain, inner = domain_for_postfix(hop.rpartition("@")[2]), next_hop(hop)
+            if domain not in passed or not inner:
                 party = self._locate(text, self._forms(hop))
                 passed.add(domain)
+            hop = inner
         return party
 
     def _find_mailbox(self, address: EmailAddress) -> tuple[Mailbox | None, str]:
@@ -303,12 +303,12 @@ def _reason(verdict: Verdict, mailbox: Mailbox | None) -> str:
             assert_never(verdict.rule)
 
 
-def _recall(find: "_lru_cache_wrapper[Party]", text: str) -> Party:
+def _recall(find: "_lru_cache_wrapper[Identity]", text: str) -> Identity:
     """What *find* finds for *text*; the result for a long text, which may be hostile, is not cached."""
     return find(text) if len(text) <= _CACHED_LENGTH else find.__wrapped__(text)
 
 
-def _explain(question: Question, login: Party | None, request: Request, note: Note) -> None:
+def _explain(question: Question, login: Identity | None, request: Request, note: Note) -> None:
     """Note who asks, and about whom."""
     if login is not None:
         note("login {}: {}", login.text, _found(login, "no mailbox"))
@@ -330,5 +330,5 @@ def _explain(question: Question, login: Party | None, request: Request, note: No
         note("recipient {}: {}", recipient.text, _found(recipient, f"unlisted in {recipient.domain.name}"))
 
 
-def _found(party: Party, nothing: str) -> str:
+def _found(party: Identity, nothing: str) -> str:
     return f"mailbox {party.mailbox.name} ({party.how})" if party.mailbox else nothing

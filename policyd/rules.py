@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, assert_never
 
 from policyd.address import EmailAddress, matching_patterns, pattern_rank
-from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Rule, Unlisted
+from policyd.model import BlockedSender, Domain, Mailbox, Party, PartyKind, Receive, Rule, Unlisted
 
 Note = Callable[..., None]  # a format string, and what goes into it: for the trace of `policyd check`
 
@@ -17,7 +17,7 @@ def silent(_step: str, *_values: object) -> None:
     """The `Note` of those who need no trace."""
 
 
-class Party(NamedTuple):
+class Identity(NamedTuple):
     """An address or a login, and what the tables know about it.
 
     `domain` is None where it is not managed; `how` says how `mailbox` was found: exact, extension, IMCEA, name, or
@@ -48,13 +48,15 @@ class Party(NamedTuple):
             return True
         return self.address is not None and self.address.domain != "" and self.domain is None
 
-    def matched(self, patterns: frozenset[str]) -> str:
-        """The most specific of *patterns* that matches this, "" where none does."""
-        if not patterns:
+    def matched(self, parties: frozenset[Party]) -> str:
+        """Which of *parties* this is: its mailbox, or the most specific pattern that matches it; "" where none is."""
+        if not parties:
             return ""
+        if self.mailbox is not None and self.mailbox.party in parties:
+            return self.mailbox.name
         for address in (self.address, self.as_written):
             for pattern in matching_patterns(address) if address else ():
-                if pattern in patterns:
+                if Party(PartyKind.PATTERN, pattern) in parties:
                     return pattern
         return ""
 
@@ -73,8 +75,8 @@ class Question(NamedTuple):
     `is_null_sender` distinguishes. `entries` are the blocked senders that match an identity of the client.
     """
 
-    recipient: Party | None
-    sender: Party | None
+    recipient: Identity | None
+    sender: Identity | None
     is_null_sender: bool
     is_insider: bool
     entries: tuple[BlockedSender, ...]
@@ -109,7 +111,7 @@ def judge(question: Question, policy: Policy, now: int, note: Note = silent) -> 
     return _judge_mailbox(question, recipient.mailbox, policy, now, note)
 
 
-def is_always_accepted(recipient: Party, policy: Policy) -> bool:
+def is_always_accepted(recipient: Identity, policy: Policy) -> bool:
     """Whether nobody may be kept from writing to *recipient*, as to postmaster.
 
     Source: RFC 5321 §4.5.1.
@@ -124,13 +126,13 @@ def blocking_entry(question: Question, now: int, note: Note = silent) -> Blocked
     blocking = []
     for entry in question.entries:
         obstacle = why_not_applicable(entry, question.recipient, now)
-        note("entry {}: {} may not send to {}: {}", entry.id, entry.sender, entry.to, obstacle or "applies")
+        note("entry {}: {} may not send to {}: {}", entry.id, entry.who, entry.to, obstacle or "applies")
         if not obstacle:
             blocking.append(entry)
     return min(blocking, key=specificity, default=None)
 
 
-def why_not_applicable(entry: BlockedSender, recipient: Party | None, now: int) -> str:
+def why_not_applicable(entry: BlockedSender, recipient: Identity | None, now: int) -> str:
     """Why *entry*, which matches the client, does not apply to *recipient*; "" where it applies.
 
     An entry with exceptions waits for the recipient: without one, nobody can say that it is not excepted.
@@ -140,34 +142,44 @@ def why_not_applicable(entry: BlockedSender, recipient: Party | None, now: int) 
 
     # Before RCPT only an entry that is to anyone, without exceptions, can apply.
     if recipient is None:
-        match entry.recipients:
-            case Recipients.ANYONE:
-                return "it has exceptions, and there is no recipient yet" if entry.allowed else ""
-            case Recipients.OUTSIDE | Recipients.MAILBOX:
-                return "there is no recipient yet"
-            case _:
-                assert_never(entry.recipients)
+        if entry.to.kind is not PartyKind.ANYONE:
+            return "there is no recipient yet"
+        return "it has exceptions, and there is no recipient yet" if entry.allowed else ""
 
     # The recipient is one of the entry's, and none of its exceptions.
-    match entry.recipients:
-        case Recipients.ANYONE:
+    match entry.to.kind:
+        case PartyKind.ANYONE:
             pass
-        case Recipients.OUTSIDE:
+        case PartyKind.OUTSIDE:
             if not recipient.is_outside:
                 return "the recipient is not outside"
-        case Recipients.MAILBOX:
-            if recipient.mailbox is None or recipient.mailbox.name != entry.to_mailbox:
+        case PartyKind.MAILBOX | PartyKind.PATTERN | PartyKind.GROUP:
+            if not recipient.matched(frozenset({entry.to})):
                 return "the recipient is another"
         case _:
-            assert_never(entry.recipients)
+            assert_never(entry.to.kind)
     excepted = recipient.matched(entry.allowed)
     return f"except {excepted}" if excepted else ""
 
 
 def specificity(entry: BlockedSender) -> tuple[int, int, int, int]:
     """A key that sorts the most specific entry first, and of equals the oldest."""
-    rank, length = (-1, 0) if entry.mailbox else pattern_rank(entry.pattern)
+    rank, length = _rank(entry.who)
     return rank, length, entry.created_at, entry.id
+
+
+def _rank(who: Party) -> tuple[int, int]:
+    match who.kind:
+        case PartyKind.MAILBOX:
+            return -2, 0
+        case PartyKind.GROUP:
+            return -1, 0
+        case PartyKind.PATTERN:
+            return pattern_rank(who.text)
+        case PartyKind.ANYONE | PartyKind.OUTSIDE:
+            return 4, 0
+        case _:
+            assert_never(who.kind)
 
 
 def is_past(until: int | None, now: int) -> bool:
@@ -194,13 +206,13 @@ def _judge_mailbox(question: Question, mailbox: Mailbox, policy: Policy, now: in
     # Who may send now, and whether that lets the client in.
     receive = Receive.ANYONE if is_past(mailbox.until, now) else mailbox.receive
     match receive:
-        case Receive.ANYONE:
+        case Receive.ANYONE | Receive.INHERIT:
             expired = "" if mailbox.receive is receive else ": the restriction has expired"
             note("mailbox {}: receives from anyone{}", mailbox.name, expired)
             return Verdict(False, Rule.DEFAULT)
         case Receive.INSIDERS:
             is_let_in = question.is_insider
-        case Receive.NOBODY:
+        case Receive.NOBODY | Receive.DOMAIN:
             is_let_in = False
         case _:
             assert_never(receive)
@@ -218,5 +230,5 @@ def _judge_mailbox(question: Question, mailbox: Mailbox, policy: Policy, now: in
 
 def _accepted_pattern(question: Question, mailbox: Mailbox, policy: Policy) -> str:
     if question.is_null_sender:
-        return "<>" if "<>" in mailbox.accepted else ""
+        return "<>" if Party(PartyKind.PATTERN, "<>") in mailbox.accepted else ""
     return question.sender.matched(mailbox.accepted) if question.sender else ""

@@ -10,7 +10,7 @@ from policyd.cli.types import ADDRESS, DOMAIN, INTERNAL_ADDRESS, NAME
 from policyd.decide import Decider
 from policyd.errors import NotManagedError, RefusedError
 from policyd.store.edit import need_managed
-from policyd.store.journal import snapshot
+from policyd.store.journal import shown
 from policyd.store.lookup import looking
 
 
@@ -81,5 +81,4 @@ def list_(domain: str | None) -> None:
     with invocation().reading() as queries:
         if domain:
             need_managed(queries, "no addresses", domain)
-        shown = map(snapshot, queries.addresses(domain or ""))
-        print_list(invocation(), shown, ("address", "mailbox", "is_primary"))
+        print_list(invocation(), map(shown, queries.addresses(domain or "")), ("address", "mailbox", "is_primary"))

@@ -8,7 +8,7 @@ from policyd.cli.output import print_list
 from policyd.cli.terminal import echo
 from policyd.cli.types import DOMAIN
 from policyd.model import Domain, Unlisted
-from policyd.store.journal import snapshot
+from policyd.store.journal import shown
 
 _UNLISTED = click.Choice([each.value for each in Unlisted])
 
@@ -81,4 +81,4 @@ def list_() -> None:
     Example: policyd domain list --json
     """
     with invocation().reading() as queries:
-        print_list(invocation(), map(snapshot, queries.domains()), ("name", "unlisted"))
+        print_list(invocation(), map(shown, queries.domains()), ("name", "unlisted"))

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from policyd.cli.terminal import echo, echo_cells, echo_json
-from policyd.model import Change
+from policyd.model import Change, party_text
 from policyd.printable import printable
 from policyd.settings import Settings
 from policyd.timestamps import show_local
 
 _TIMES = frozenset({"until", "at", "created_at"})
 _NOUNS = {"sender": "blocked sender"}
-_NOT_NEWS = frozenset({"id", "name", "address", "sender", "created_at", "created_by"})
+_NOT_NEWS = frozenset({"id", "name", "address", "mailbox_id", "sender", "created_at", "created_by"})
 
 
 class Call(Protocol):
@@ -115,13 +115,15 @@ def cell(name: str, value: Any) -> str:
         return "yes" if value else "no"
     if name in _TIMES:
         return show_local(value)
+    if isinstance(value, Mapping):
+        return party_text(value)
     if isinstance(value, (list, tuple)):
-        return " ".join(map(str, value))
+        return " ".join(map(party_text, value))
     return str(value)
 
 
 def _to(entry: Mapping[str, Any]) -> str:
-    return f" to {entry['to']}" if "to" in entry else ""
+    return f" to {party_text(entry['to'])}" if "to" in entry else ""
 
 
 def _quoted(name: str, value: Any) -> str:

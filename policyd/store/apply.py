@@ -1,20 +1,39 @@
 """Applies a row of a file with the editor, and counts what came of each object."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar, assert_never
 
-from policyd.address import fold, is_pattern, name_after
+from policyd.address import fold, name_after
 from policyd.errors import NotYetError, RefusedError
-from policyd.model import Address, BlockedSender, Domain, Mailbox
-from policyd.records import KEEP, AddressRow, BlockRow, DomainRow, Keep, ListEdit, MailboxRow, Row, RowMode
-from policyd.store.edit import NO_END, Editor, EntryTerms, MailboxTerms, need_mailbox
+from policyd.model import Address, BlockedSender, Domain, Group, Mailbox, Membership, Party, PartyKind
+from policyd.records import (
+    KEEP,
+    AddressRow,
+    BlockRow,
+    DomainRow,
+    GroupRow,
+    Keep,
+    ListEdit,
+    MailboxRow,
+    Row,
+    RowMode,
+)
+from policyd.store.edit import NO_END, Editor, EntryTerms, RestrictionTerms
 from policyd.store.journal import Stored
 
 _Value = TypeVar("_Value")
 
-_KINDS = {Domain: "domain", Mailbox: "mailbox", Address: "address", BlockedSender: "blocked sender"}
+_KINDS = {
+    Domain: "domain",
+    Mailbox: "mailbox",
+    Group: "group",
+    Membership: "member",
+    Address: "address",
+    BlockedSender: "blocked sender",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +70,8 @@ class RowApplier:
                 if not is_last and _has_references(row):
                     return self._apply_without_references(row)
                 self._apply_mailbox(row)
+            case GroupRow():
+                self._apply_group(row)
             case BlockRow():
                 self._apply_block(row)
             case AddressRow():
@@ -63,15 +84,19 @@ class RowApplier:
                 assert_never(row)
         return None
 
-    def remove(self, stored: Mailbox | Address | BlockedSender) -> None:
-        """Take away *stored*, and with a mailbox its addresses and every entry about it."""
+    def remove(self, stored: Mailbox | Group | Address | BlockedSender) -> None:
+        """Take away *stored*, and with a mailbox or a group all that refers to it."""
         match stored:
             case Mailbox():
                 for removed in self._editor.remove_mailbox(stored.name):
                     self.count(removed, None)
+            case Group():
+                for removed in self._editor.remove_group(stored.name):
+                    self.count(removed, None)
             case Address():
-                held = self._queries.addresses_of(need_mailbox(self._queries, stored.mailbox).id)
-                self._set_addresses(stored.mailbox, held, [each.address for each in held if each != stored])
+                mailbox = self._editor.mailbox(stored.mailbox)
+                held = self._queries.addresses_of(mailbox.id)
+                self._set_addresses(mailbox, held, [each.address for each in held if each != stored])
             case BlockedSender():
                 self._editor.remove_entry(stored)
                 self.count(stored, None)
@@ -99,13 +124,38 @@ class RowApplier:
             self._editor.remove_domain(row.name)
             self.count(before, None)
             return
+        given = {name: value for name in ("unlisted", "alias_of") if (value := getattr(row, name)) is not KEEP}
+        after = self._editor.after(replace(before or Domain(row.name), **given), self._terms(row, before))
         if before is None:
-            after = Domain(row.name) if isinstance(row.unlisted, Keep) else Domain(row.name, row.unlisted)
             self._editor.add_domain(after)
         else:
-            after = replace(before, unlisted=_given(row.unlisted) or before.unlisted)
-            self._editor.set_domain(row.name, after.unlisted)
+            self._editor.put_domain(before, after)
         self.count(before, after)
+
+    # --- Groups ---
+
+    def _apply_group(self, row: GroupRow) -> None:
+        before = self._queries.group_named(fold(row.name))
+        _need_mode(row.mode, f"the group {row.name}", before is not None)
+        if row.mode is RowMode.DELETE:
+            assert before is not None
+            self.remove(before)
+            return
+        after = self._editor.after(before or Group(row.name), self._terms(row, before))
+        after = self._editor.put_group(before, replace(after, name=row.name))
+        self.count(before, after)
+        if not isinstance(row.members, Keep):
+            self._edit_members(after, row.members)
+
+    def _edit_members(self, group: Group, edit: ListEdit[Party]) -> None:
+        """Make the members of *group* what the row says."""
+        held = {each.member for each in self._queries.members_of(group.id)}
+        added = self._editor.resolved(edit.add)
+        gone = (held if edit.clear else held & self._editor.resolved(edit.remove)) - added
+        for membership in self._editor.leave(group, sorted(gone)):
+            self.count(membership, None)
+        for membership in self._editor.join(group, edit.add):
+            self.count(None, membership)
 
     # --- Mailboxes ---
 
@@ -135,15 +185,15 @@ class RowApplier:
         _need_mode(row.mode, f"the mailbox {name}", before is not None)
 
         # Everything that may be refused comes before anything is written.
-        terms = self._mailbox_terms(row, before)
+        terms = self._terms(row, before)
         new_name = row.name if before and not row.is_named_by_address else name
-        after = self._editor.mailbox_after(before or Mailbox(name), new_name, terms)
+        after = replace(self._editor.after(before or Mailbox(name), terms), name=new_name)
         held = self._queries.addresses_of(before.id) if before else []
         wanted = None if isinstance(row.addresses, Keep) else self._wanted_addresses(held, row.addresses)
 
         after = self._editor.put_mailbox(before, after)
         if wanted is not None:
-            self._set_addresses(after.name, [replace(each, mailbox=after.name) for each in held], wanted)
+            self._set_addresses(after, [replace(each, mailbox=after.name) for each in held], wanted)
         if self.on_named is not None:
             self._name_addresses(row, after)
         return after
@@ -165,31 +215,36 @@ class RowApplier:
             raise RefusedError(f"there is a mailbox {name} already, and it does not have {address}; give a name")
         return name
 
-    def _mailbox_terms(self, row: MailboxRow, before: Mailbox | None) -> MailboxTerms:
-        accepted = None
-        if not isinstance(row.accepted, Keep):
-            remaining = before.accepted if before and not row.accepted.clear else frozenset()
-            accepted = (remaining - self._patterns(row.accepted.remove)) | self._patterns(row.accepted.add)
-        return MailboxTerms(
-            _given(row.receive), accepted, _given(row.reason), _given_end(row.until), _given(row.comment)
+    def _terms(
+        self, row: DomainRow | GroupRow | MailboxRow, before: Domain | Group | Mailbox | None
+    ) -> RestrictionTerms:
+        """What *row* says of the restriction of what is *before*."""
+        return RestrictionTerms(
+            _given(row.receive),
+            self._edited(before.accepted if before else frozenset(), row.accepted),
+            _given(row.reason),
+            _given_end(row.until),
+            _given(row.comment),
         )
 
-    def _patterns(self, senders: tuple[str, ...]) -> frozenset[str]:
-        """*senders* as patterns: a mailbox's name stands for its addresses."""
-        patterns: set[str] = set()
-        for sender in senders:
-            if is_pattern(sender):
-                patterns.add(sender)
-                continue
-            held = self._queries.addresses_of(need_mailbox(self._queries, sender).id)
-            if not held:
-                raise RefusedError(f"{sender} has no address, so accepting it would do nothing")
-            patterns.update(each.address for each in held)
-        return frozenset(patterns)
+    def _edited(self, parties: frozenset[Party], edit: ListEdit[Party] | Keep) -> frozenset[Party] | None:
+        """*parties* as *edit* makes them, None where it leaves them as they are."""
+        if isinstance(edit, Keep):
+            return None
+        remaining = frozenset() if edit.clear else parties
+        return (remaining - self._known(edit.remove)) | self._editor.resolved(edit.add)
+
+    def _known(self, parties: Iterable[Party]) -> frozenset[Party]:
+        """Those of *parties* that are there: to take others away does nothing."""
+        known: set[Party] = set()
+        for party in parties:
+            with suppress(NotYetError):
+                known |= self._editor.resolved([party])
+        return frozenset(known)
 
     # --- Addresses ---
 
-    def _wanted_addresses(self, held: Sequence[Address], edit: ListEdit) -> list[str]:
+    def _wanted_addresses(self, held: Sequence[Address], edit: ListEdit[str]) -> list[str]:
         """The addresses that a mailbox, which has *held*, is to have, the primary one first."""
         had = [each.address for each in held]
         left = [] if edit.clear else [text for text in had if text not in edit.remove]
@@ -202,7 +257,7 @@ class RowApplier:
                 self._editor.need_free_address(text)
         return wanted
 
-    def _set_addresses(self, mailbox: str, held: Sequence[Address], wanted: Sequence[str]) -> None:
+    def _set_addresses(self, mailbox: Mailbox, held: Sequence[Address], wanted: Sequence[str]) -> None:
         for before, after in self._editor.set_addresses(mailbox, held, wanted):
             self.count(before, after)
 
@@ -225,7 +280,8 @@ class RowApplier:
             held = self._queries.address(row.address)
             is_there = held is not None and held.mailbox == mailbox.name
             _need_mode(row.mode, f"the address {row.address} of {mailbox.name}", is_there)
-            edit = ListEdit(remove=(row.address,)) if row.mode is RowMode.DELETE else ListEdit(add=(row.address,))
+            is_gone = row.mode is RowMode.DELETE
+            edit: ListEdit[str] = ListEdit(remove=(row.address,)) if is_gone else ListEdit(add=(row.address,))
             self._apply_mailbox(MailboxRow(mailbox.name, addresses=edit))
             return
         edit = ListEdit(add=(row.address,))
@@ -247,12 +303,9 @@ class RowApplier:
         if row.mode is RowMode.DELETE:
             self.remove(entry)
             return
-        allowed = None
-        if not isinstance(row.allowed, Keep):
-            remaining = frozenset() if row.allowed.clear else entry.allowed
-            allowed = remaining.difference(row.allowed.remove).union(row.allowed.add)
         terms = EntryTerms(
-            allowed,
+            self._edited(entry.allowed, row.allowed),
+            self._edited(entry.allowed_senders, row.allowed_senders),
             _given(row.reason),
             _given_end(row.until),
             _given(row.comment),
@@ -261,16 +314,15 @@ class RowApplier:
         )
         self.count(before, self._editor.set_entry(entry, terms))
 
-    def _reject_senders(self, mailbox: Mailbox, edit: ListEdit) -> None:
+    def _reject_senders(self, mailbox: Mailbox, edit: ListEdit[Party]) -> None:
         """Make the senders that may not send to *mailbox* what the row says."""
-        entries = {fold(each.sender): each for each in self._queries.entries_to(mailbox.id)}
-        added = {fold(sender) for sender in edit.add}
-        gone = entries if edit.clear else [fold(sender) for sender in edit.remove]
-        for key in gone:
-            if key in entries and key not in added:
-                self.remove(entries[key])
+        entries = {each.who: each for each in self._queries.entries_to(mailbox.party)}
+        added = self._editor.resolved(edit.add)
+        gone = set(entries) if edit.clear else self._known(edit.remove)
+        for who in sorted(gone.intersection(entries) - added):
+            self.remove(entries[who])
         for sender in edit.add:
-            self._apply_block(BlockRow(sender, mailbox.name))
+            self._apply_block(BlockRow(sender, mailbox.party))
 
 
 def _need_mode(mode: RowMode, what: str, is_there: bool) -> None:
@@ -305,4 +357,6 @@ def _has_references(row: MailboxRow) -> bool:
     if row.rejected is not KEEP:
         return True
     accepted = row.accepted
-    return not isinstance(accepted, Keep) and not all(map(is_pattern, (*accepted.add, *accepted.remove)))
+    if isinstance(accepted, Keep):
+        return False
+    return any(party.kind is not PartyKind.PATTERN for party in (*accepted.add, *accepted.remove))

@@ -4,12 +4,13 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from policyd.errors import StoreError
 from policyd.files import entered, owner_of
-from policyd.model import BlockedSender, Domain, Mailbox
+from policyd.model import BlockedSender, Domain, Group, Mailbox, Party
 from policyd.store.database import (
     SQLITE,
     Database,
@@ -23,7 +24,7 @@ from policyd.store.database import (
     store_error,
 )
 from policyd.store.log import beside, has_log
-from policyd.store.queries import Queries
+from policyd.store.queries import Holder, Queries
 
 _DOMAINS_KEPT = 1024
 _NO_VERSION = -1
@@ -76,7 +77,9 @@ class Lookup:
         self._has_begun = False
         self._is_log_left = False  # there was something in it when it was last looked at
         self._queries = Queries(self)
-        self._domain = lru_cache(_DOMAINS_KEPT)(self._queries.domain)
+        self._domain = lru_cache(_DOMAINS_KEPT)(self._queries.find_domain)
+        self.has_groups = False  # in the state that was last looked at: some mailbox or group is in a group
+        self.has_anyone_entries = False  # and some blocked sender is anyone
 
     def begin(self) -> bool:
         """Read from the newest state of the tables until `end`; returns whether it may differ from the last one.
@@ -104,6 +107,7 @@ class Lookup:
 
         # Another state: what was remembered may be wrong.
         self._need_version()
+        self.has_groups, self.has_anyone_entries = self._queries.flags()
         self._version = version
         self._domain.cache_clear()
         return True
@@ -135,20 +139,70 @@ class Lookup:
             connection.close()
 
     def domain(self, name: str) -> Domain | None:
-        """The managed domain *name*, in normal form."""
+        """The managed domain *name*, in normal form; without its accepted senders, as all that is found here."""
         return self._domain(name)
+
+    def holder_of(self, address: str) -> Holder | None:
+        """The mailbox that has *address*, in normal form, and whether that is its primary one."""
+        return self._queries.find_holder(address)
+
+    def mailbox_called(self, folded_name: str) -> Mailbox | None:
+        """The mailbox whose name folds to this."""
+        return self._queries.find_mailbox(folded_name)
+
+    def primary_address(self, mailbox_id: int) -> str:
+        """The primary address of a mailbox, "" where it has none."""
+        return self._queries.primary_address(mailbox_id)
+
+    def addresses_of(self, mailbox_id: int) -> tuple[str, ...]:
+        """The addresses of a mailbox, the primary one first."""
+        return tuple(each.address for each in self._queries.addresses_of(mailbox_id))
+
+    def groups_of(self, mailbox_id: int) -> tuple[Group, ...]:
+        """The groups that a mailbox is in, directly or not."""
+        return self._queries.groups_of(mailbox_id) if self.has_groups else ()
+
+    def accepted_by(self, *, mailbox_id: int = 0, group_ids: Sequence[int] = (), domain: str = "") -> frozenset[Party]:
+        """Whom a mailbox, groups and a domain accept, all together; of those that are given."""
+        return self._queries.accepted_by(mailbox_id=mailbox_id, group_ids=group_ids, domain=domain)
+
+    def entries_of(
+        self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
+    ) -> tuple[BlockedSender, ...]:
+        """The blocked senders that are this mailbox (0 for none), one of the groups or of *patterns*, in no order."""
+        return self._queries.entries_for(mailbox_id, group_ids, patterns)
+
+    def entries_of_anyone(
+        self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
+    ) -> tuple[BlockedSender, ...]:
+        """The blocked senders that are anyone, to a recipient with this mailbox (0 for none), groups and patterns.
+
+        Those to outside and to anyone are among them.
+        """
+        if not self.has_anyone_entries:
+            return ()
+        return self._queries.entries_for_anyone(mailbox_id, group_ids, patterns)
+
+    # What follows is for a `Decider` that knows no groups yet.
 
     def mailbox_with(self, address: str) -> Mailbox | None:
         """The mailbox that has *address*, in normal form."""
-        return self._queries.mailbox_with(address)
+        holder = self._queries.find_holder(address)
+        return None if holder is None else self._with_accepted(holder.mailbox)
 
     def mailbox_named(self, folded_name: str) -> Mailbox | None:
         """The mailbox whose name folds to this."""
-        return self._queries.mailbox_named(folded_name)
+        mailbox = self._queries.find_mailbox(folded_name)
+        return None if mailbox is None else self._with_accepted(mailbox)
+
+    def _with_accepted(self, mailbox: Mailbox) -> Mailbox:
+        if not mailbox.receive.is_restriction:
+            return mailbox
+        return replace(mailbox, accepted=self._queries.accepted_by(mailbox_id=mailbox.id))
 
     def entries_for(self, mailbox_id: int, patterns: Sequence[str]) -> tuple[BlockedSender, ...]:
         """The blocked senders that are this mailbox (0 for none) or one of *patterns*."""
-        return self._queries.entries_for(mailbox_id, patterns)
+        return self._queries.entries_for(mailbox_id, (), patterns)
 
     def fetch(self, statement: Statement, *values: Any) -> list[tuple[Any, ...]]:
         """All rows that *statement* finds."""

@@ -6,9 +6,9 @@ from typing import assert_never
 from sqlalchemy import Column, Integer, MetaData, Table, Text, func, insert, select
 from sqlalchemy.schema import CreateTable
 
-from policyd.address import fold, pattern_domain
+from policyd.address import pattern_domain
 from policyd.errors import RefusedError
-from policyd.model import Address, BlockedSender, Domain, Mailbox
+from policyd.model import Address, BlockedSender, Domain, Group, Mailbox, Membership, PartyKind
 from policyd.store import schema
 from policyd.store.bulk import BulkEditor
 from policyd.store.database import Connection, Statement
@@ -65,6 +65,8 @@ class Replacement:
                 self._connection.run(_NAME_ENTRY, stored.id)
             case Domain():
                 self._domains.add(stored.name)
+            case Group() | Membership():
+                pass  # a file removes members that it does not name only where it has the group, and never a group
             case _:
                 assert_never(stored)
 
@@ -121,7 +123,12 @@ class Replacement:
                 yield entry
 
     def _is_inside(self, entry: BlockedSender) -> bool:
-        if entry.pattern:
-            return pattern_domain(entry.pattern) in self._domains
-        holder = self._queries.mailbox_named(fold(entry.mailbox))
-        return holder is not None and any(self._is_ours(each.address) for each in self._queries.addresses_of(holder.id))
+        match entry.who.kind:
+            case PartyKind.PATTERN:
+                return pattern_domain(entry.who.text) in self._domains
+            case PartyKind.MAILBOX:
+                return any(self._is_ours(each.address) for each in self._queries.addresses_of(entry.who.number))
+            case PartyKind.GROUP | PartyKind.ANYONE | PartyKind.OUTSIDE:
+                return False
+            case _:
+                assert_never(entry.who.kind)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from policyd.address import is_pattern
-from policyd.model import BlockedSender, Mailbox, Receive, Recipients, Unlisted
+from policyd.model import BlockedSender, Mailbox, Party, PartyKind, Receive, Unlisted
 from policyd.transfer.formats import Tables
 from policyd.transfer.ldif.names import escape_value
 
@@ -59,9 +59,9 @@ def _rejected(tables: Tables, lost: Counter[str]) -> dict[str, list[str]]:
         lost["reason"] += bool(entry.reason)
         lost["until"] += entry.until is not None
         lost["comment"] += bool(entry.comment)
-        lost["except"] += bool(entry.allowed)
+        lost["except"] += bool(entry.allowed or entry.allowed_senders)
         lost["created"] += bool(entry.created_at or entry.created_by)
-        rejected.setdefault(entry.to_mailbox, []).append(entry.sender)
+        rejected.setdefault(entry.to.text, []).append(entry.who.text)
     return rejected
 
 
@@ -71,8 +71,8 @@ def _mailbox(mailbox: Mailbox, addresses: tuple[str, ...], rejected: list[str], 
     lost["until"] += mailbox.until is not None
     lost["comment"] += bool(mailbox.comment)
     name = f"uid={escape_value(mailbox.name)},{_BASE}"
-    accepted = sorted(pattern for pattern in mailbox.accepted if _can_name(pattern))
-    is_restricted = mailbox.receive is not Receive.ANYONE
+    accepted = sorted(party.text for party in mailbox.accepted if _can_name(party))
+    is_restricted = mailbox.receive.is_restriction
     lost["accepted-sender"] += len(mailbox.accepted) - len(accepted) * is_restricted
     values = {
         "objectClass": ["inetOrgPerson"],
@@ -85,9 +85,9 @@ def _mailbox(mailbox: Mailbox, addresses: tuple[str, ...], rejected: list[str], 
         "unauthOrig": [_sender_name(sender, name) for sender in rejected],
     }
     match mailbox.receive:
-        case Receive.ANYONE:
+        case Receive.ANYONE | Receive.INHERIT:
             pass
-        case Receive.INSIDERS:
+        case Receive.INSIDERS | Receive.DOMAIN:
             values["msExchRequireAuthToSendTo"] = ["TRUE"]
         case Receive.NOBODY:
             values["dLMemSubmitPerms"] = [] if accepted else [_NOBODY]
@@ -111,19 +111,21 @@ def _addresses(addresses: tuple[str, ...]) -> _Values:
 
 def _can_say(entry: BlockedSender) -> bool:
     """Whether an attribute can hold *entry*: a mailbox or a single address, blocked to one mailbox."""
-    match entry.recipients:
-        case Recipients.MAILBOX:
-            return _can_name(entry.sender)
-        case Recipients.OUTSIDE | Recipients.ANYONE:
+    return entry.to.kind is PartyKind.MAILBOX and _can_name(entry.who)
+
+
+def _can_name(sender: Party) -> bool:
+    """Whether an entry can stand for *sender*: a mailbox or a single address."""
+    match sender.kind:
+        case PartyKind.MAILBOX:
+            return True
+        case PartyKind.PATTERN:
+            local, _, domain = sender.text.rpartition("@")
+            return bool(local and domain and not domain.startswith("."))
+        case PartyKind.GROUP | PartyKind.ANYONE | PartyKind.OUTSIDE:
             return False
         case _:
-            assert_never(entry.recipients)
-
-
-def _can_name(sender: str) -> bool:
-    """Whether an entry can stand for *sender*: a mailbox or a single address."""
-    local, at, domain = sender.rpartition("@")
-    return not is_pattern(sender) or bool(at and local and domain)
+            assert_never(sender.kind)
 
 
 def _sender_name(sender: str, mailbox: str) -> str:
