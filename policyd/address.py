@@ -23,15 +23,15 @@ _OCTAL = re.compile(r"\b0[0-7]+\b")
 _SCANNED = re.compile(r'\\(.?)|["\t-\r ]', re.DOTALL)  # what is gone once a domain has been parsed as RFC 822 has it
 _LABEL_LIMIT = 63
 _UNSCANNED = r"\1"
-_COMMENT = re.compile(r"\([^()]*\)")
 _ATOM = r"[^\x00-\x20\x7f\"(),.:;<>@\[\]\\]++"
-_DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*+")  # a local part that needs no quotes: RFC 5321 §4.1.2
+_DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*+")
 _DOMAIN_LIMIT = 253  # bytes; RFC 1035 §2.3.4 less the root label
 _LOCAL_LIMIT = 1024  # characters; RFC 5321 §4.5.3.1.1 says 64, VERP and IMCEA take more
 _LINE_LIMIT = 2048  # characters; Postfix takes no longer line: postconf(5), line_length_limit
 _NAME_LIMIT = 256
 _UNSPLIT = frozenset({"postmaster", "mailer-daemon", "double-bounce"})
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_BATV = re.compile(r"prvs=[^=]+=(?=.)", re.IGNORECASE | re.DOTALL)
 _IMCEA = re.compile(r"imcea([a-z0-9]{1,8})-(.*)", re.DOTALL)
 _IMCEA_PIECE = re.compile(r"(?:[a-z0-9=-]|\+[0-9a-f]{2})*")
 _IMCEA_BYTE = re.compile(rb"\+([0-9a-f]{2})")
@@ -147,6 +147,14 @@ def domain_for_postfix(text: str) -> str:
     return _domain_for_postfix.__wrapped__(text) if len(text) <= _LINE_LIMIT else ""
 
 
+def normal_realm(text: str) -> str:
+    """The realm of a login as realms are compared: without case, a domain in its normal form. Never raises."""
+    try:
+        return normal_domain(text)
+    except AddressError:
+        return fold(text)
+
+
 def unicode_domain(domain: str) -> str:
     """A domain in normal form as people write it, with U-labels."""
     labels = domain.split(".")
@@ -170,7 +178,7 @@ def address_forms(text: str, origin: str = "", delimiters: str = "") -> tuple[Em
     local, at, domain = text.rpartition("@")
     if not at:
         local, domain = domain, origin
-    elif not domain.strip('\\" \t'):
+    elif not has_domain(text):
         domain = origin
     # The extension is split off before anything else is done: it may be no text at all, and folding may make one
     # character of the delimiter and what follows.
@@ -188,26 +196,25 @@ def address_forms(text: str, origin: str = "", delimiters: str = "") -> tuple[Em
     return (address,) if other in ("", normal) else (address, EmailAddress(local, other, base))
 
 
-def next_hop(text: str) -> str:
-    """The address inside of *text*, an address as Postfix sends it, "" where there is none.
+def is_dot_string(text: str) -> bool:
+    """Whether a local part needs no quotes. Source: RFC 5321 §4.1.2."""
+    return _DOT_STRING.fullmatch(text) is not None
 
-    Where the domain of *text* is Postfix's own, or missing, it takes `user%host` and `host!user` for `user@host`, and
-    a local part with an `@` in it for an address.
-    Source: resolve_addr() and rewrite_tree() in trivial-rewrite; postconf(5), allow_percent_hack, swap_bangpath and
-    resolve_dequoted_address.
+
+def has_domain(text: str) -> bool:
+    """Whether an address as Postfix sends it, or a login, says in which domain it is."""
+    _, at, domain = text.rpartition("@")
+    return bool(at and domain.strip('\\" \t'))
+
+
+def without_batv(text: str) -> str:
+    """The address that *text*, as Postfix sends it, is without its BATV tag; "" where it has none.
+
+    Source: draft-levine-smtp-batv-01 §4.2, where it is `prvs=TAG=user@domain`.
     """
     local, at, domain = text.rpartition("@")
-    local = (local if at else domain).rstrip("@")
-    if "@" in local:
-        return _without_route(local)
-    local = local.lstrip("!").rstrip("%")  # a host without a name is Postfix itself
-    is_quoted = _DOT_STRING.fullmatch(local) is None
-    if "!" in local and not (is_quoted and "%" in local):
-        host, _, user = local.partition("!")
-        # Postfix takes the quotes off and parses what was in them.
-        return f"{_SCANNED.sub(_UNSCANNED, _COMMENT.sub('', user)) if is_quoted else user}@{host}"
-    user, percent, host = local.rpartition("%")
-    return _without_route(f"{user}@{host}") if percent else ""
+    tagged = _BATV.match(local if at else domain)
+    return text[tagged.end() :] if tagged else ""
 
 
 def parse_address(text: str) -> EmailAddress:
@@ -434,11 +441,6 @@ def _parse_local(text: str) -> str:
     return local
 
 
-def _without_route(text: str) -> str:
-    """*text* without a source route, as in `@one.example,@two.example:user@host`: RFC 5321, appendix C."""
-    return text.partition(":")[2] if text.startswith("@") and ":" in text else text
-
-
 def _decode_piece(piece: str) -> str:
     if not _IMCEA_PIECE.fullmatch(piece):
         raise ValueError(piece)
@@ -458,6 +460,7 @@ def _domain_for_postfix(text: str) -> str:
     if len(domain) > 2 * _DOMAIN_LIMIT:
         return ""
     if domain.startswith("["):
+        domain = domain if "]" in domain else f"{domain}]"  # a literal without an end ends with the text
         domain = _OCTAL.sub(lambda match: str(int(match[0], 8)), domain) if ":" not in domain else domain
     elif domain[-1:].isdecimal() or ":" in domain:
         domain = f"[{domain}]" if _is_literal(f"[{domain}]") else domain

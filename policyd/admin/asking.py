@@ -30,6 +30,7 @@ def as_object(request: Request, decision: Decision, trace: list[str], origin: st
         "action": decision.action,
         "text": decision.text,
         "rule": decision.rule,
+        "by": decision.by or None,
         "entry": decision.entry,
         "recipient": addresses["recipient"],
         "mailbox": decision.mailbox or None,

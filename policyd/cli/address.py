@@ -49,7 +49,7 @@ def remove(addresses: tuple[str, ...]) -> None:
 @command.command("find")
 @click.argument("address", type=INTERNAL_ADDRESS)
 def find(address: str) -> None:
-    """Say which mailbox an address leads to, and how: exact, extension, IMCEA or route.
+    """Say which mailbox an address leads to, and how: exact, extension, alias domain, BATV, IMCEA or route.
 
     \b
     Example: policyd address find alice+news@example.com
@@ -57,17 +57,17 @@ def find(address: str) -> None:
     # Find it as the daemon does.
     call = invocation()
     with looking(call.store) as lookup:
-        party = Decider(call.settings, lookup).find_recipient(address)
+        found = Decider(call.settings, lookup).find_recipient(address)
 
     # Say what to do where it leads nowhere.
-    if (party.domain is None or party.leads_outside) and party.address is not None:
-        raise NotManagedError(str(party.address), party.address.domain)
-    address = str(party.address)
-    if party.mailbox is None:
+    written = found.addresses[0]
+    if found.domain is None or found.leads_outside:
+        raise NotManagedError(str(written), written.domain)
+    if found.mailbox is None:
         raise RefusedError(
-            f"{address} leads to no mailbox; to give it to one: policyd address add MAILBOX {quote(address)}"
+            f"{written} leads to no mailbox; to give it to one: policyd address add MAILBOX {quote(str(written))}"
         )
-    print_object(call, {"address": address, "mailbox": party.mailbox.name, "how": party.how})
+    print_object(call, {"address": str(written), "mailbox": found.mailbox.name, "how": found.how})
 
 
 @command.command("list")

@@ -34,6 +34,7 @@ LOCAL = ("example.com", "mx.example.com", "localhost", "[127.0.0.1]")  # domains
 PIECES = [  # of addresses; the delimiters of RFC 5322, of routes and of extensions
     *("bob", "bob", "BOB+x", "+x", "kim", "%", "%", "!", "!", "@", "@", '"', "\\", " ", "\t", ".", "..", "(x)", "("),
     *(")", ":", ";", ",", "<", ">", "[", "]", "'", "ſ", "127.0.0.1", "2001:db8::7", "gmail.example"),
+    *("!", "!", '"', '"', "\\", "(", ")", "<"),
     *("kim.example", "strasse.example", "straße.example", "EXAMPLE.com.", "[127.000.0.1]", "[IPv6:2001:DB8:0::7]"),
     *LOCAL,
 ]
