@@ -324,13 +324,14 @@ class Identities:
         self, address: EmailAddress, locals_: Sequence[str], domain: Domain
     ) -> tuple[Holder | None, tuple[str, ...]]:
         """The same for an address that is listed with one of *locals_*, in its own domain or in the target."""
-        for name, way in ((address.domain, ()), (domain.name, ("alias domain",))):
+        places: list[tuple[str, tuple[str, ...]]] = [(address.domain, ())]
+        if domain.name != address.domain:
+            places.append((domain.name, ("alias domain",)))
+        for name, way in places:
             for local in locals_:
                 holder = self._tables.holder_of(f"{local}@{name}")
                 if holder is not None:
                     return holder, way if local is address.local else (*way, "extension")
-            if name == domain.name:
-                break
         return None, ()
 
     def _find_encapsulated(self, encapsulated: Encapsulated) -> Holder | None:

@@ -188,10 +188,8 @@ def judge(question: Question, policy: Policy, facts: Facts, now: int, note: Note
 
     # Who may send to it, and whether that lets the client in.
     restriction = restriction_of(recipient, now, note)
-    if restriction is OPEN:
-        return _PERMITTED
     if _is_let_in(question, recipient, restriction, facts, note):
-        return Verdict(False, Rule.DEFAULT, restriction=restriction)
+        return Verdict(False, Rule.DEFAULT, None, restriction)
 
     # Who is accepted all the same.
     accepted = certainly(facts.accepted_by(restriction, recipient.mailbox), question, facts, note)

@@ -190,6 +190,7 @@ def test_questions_that_are_no_mail_are_not_judged(tables, state):
         pytest.param({"sasl_username": "anything"}, True, id="whoever has logged in"),
         pytest.param({"client_address": "10.1.2.3"}, True, id="a client in the networks"),
         pytest.param({"client_address": "2001:db8::7"}, True, id="a client in the IPv6 networks"),
+        pytest.param({"client_address": "::ffff:10.1.2.3"}, True, id="an IPv4 client as IPv6 has it"),
         pytest.param({"policy_context": "submission"}, True, id="a service in the contexts"),
         pytest.param({"sender": "alice@example.com"}, False, id="not who writes our domain into MAIL FROM"),
         pytest.param({"client_address": "10.2.0.0"}, False, id="not a client beside the networks"),
@@ -651,6 +652,20 @@ def test_recipient_is_found_for_other_commands_as_for_the_daemon(tables):
     assert found.mailbox.name == "bob"
 
 
+def test_each_step_is_explained_once(tables):
+    """What is proven matters to a restriction and to its list of accepted senders, and is one fact."""
+    tables.restrict("bob", Receive.DOMAIN, accepted=frozenset({"@partner.example"}))
+    request = Request("RCPT", sasl_username="kim@other.example", sender=OUTSIDE, recipient="bob@example.com")
+    decision, steps = Decider(Settings(), tables).explain(request, NOW)
+    assert (decision.rule, decision.by) == (Rule.ACCEPTED_SENDER, "mailbox")
+    assert steps[-4:] == [
+        "mailbox bob: receives from its own domains",
+        "proven: kim@other.example, by the login",
+        "mailbox bob: accepts @partner.example",
+        "rule: accepted-sender",
+    ]
+
+
 # --- Tables that move
 
 
@@ -841,6 +856,7 @@ ROUTES = [
     "xn--bcher-kva.example!example.com!bob@example.com",
     "bob@example.com@bücher.example",
     "bob%example.com%bücher.example@example.com",
+    "bob%example.com%example.com%example.com@example.com",
     "@example.com:bob@example.com@example.com",
     'example.com!"bob"@example.com',
     "bob%example.com",
