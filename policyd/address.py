@@ -212,6 +212,8 @@ def without_batv(text: str) -> str:
 
     Source: draft-levine-smtp-batv-01 §4.2, where it is `prvs=TAG=user@domain`.
     """
+    if "=" not in text:
+        return ""
     local, at, domain = text.rpartition("@")
     tagged = _BATV.match(local if at else domain)
     return text[tagged.end() :] if tagged else ""

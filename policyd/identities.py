@@ -20,7 +20,7 @@ from policyd.address import (
 )
 from policyd.model import BlockedSender, Domain, Group, Holder, Mailbox, Party
 from policyd.route import inner_addresses
-from policyd.rules import Entries, Identity, Restriction, patterns_of
+from policyd.rules import NO_ENTRIES, Entries, Identity, Restriction, patterns_of
 from policyd.settings import Settings
 
 _KEPT = 4096
@@ -171,7 +171,7 @@ class Identities:
 
         # What everybody may not send to it.
         groups = self._groups_of(place.holder)
-        entries: Entries = {}
+        entries = NO_ENTRIES
         if self._tables.has_anyone_entries:
             patterns = _patterns(place.addresses + place.others)
             entries = _by_target(self._tables.entries_of_anyone(*_ids(place.mailbox, groups), patterns))
@@ -206,9 +206,9 @@ class Identities:
         # Whose mailbox it is counts by its primary address, too.
         holder = place.holder
         groups = self._groups_of(holder)
-        primary = self._primary_of(holder) if holder is not None else ""
-        if primary and not any(f"{local}@{each.domain}" == primary for each in possible for local in each.locals):
-            possible += self._spelled(primary)
+        if holder is not None and (holder.primary is None or place.ways):
+            primary = self._primary_of(holder)
+            possible += self._spelled(primary) if primary else ()
 
         patterns = _patterns(possible)
         found = self._tables.entries_of(*_ids(place.mailbox, groups), patterns) if holder or patterns else ()
@@ -220,7 +220,7 @@ class Identities:
 
     def _find_entries_of_anyone(self) -> Entries:
         """The entries of `anyone` that may apply where there is no recipient."""
-        return _by_target(self._tables.entries_of_anyone(0, (), ())) if self._tables.has_anyone_entries else {}
+        return _by_target(self._tables.entries_of_anyone(0, (), ())) if self._tables.has_anyone_entries else NO_ENTRIES
 
     # Places.
 
@@ -252,30 +252,38 @@ class Identities:
         leads to a mailbox, the place is that of the first in a managed domain; where none is in one, it is outside.
         """
         plain = self._forms(text)
-        bare = self._forms(untagged) if (untagged := without_batv(text)) else ()
-        managed = {form.domain: self._managed(form.domain) for form in plain}
+        untagged = without_batv(text)
+        place = self._place_of(plain[0])
+        if len(plain) == 1 and not untagged:
+            return place
 
         # A mailbox ends the search; a managed domain is kept in case that there is none.
+        bare = self._forms(untagged) if untagged else ()
         located = plain[0].domain
-        place = _Place()
-        for form, tag in (*((form, ()) for form in plain), *((form, ("BATV",)) for form in bare)):
-            domain = managed[form.domain]
-            if domain is not None:
-                holder, ways = self._find_holder(form, domain)
-                if holder is not None or place.domain is None:
-                    located = form.domain
-                    place = _Place(domain=domain, holder=holder, ways=(*tag, *ways))
-                if holder is not None:
-                    break
+        for form in (*plain[1:], *bare):
+            if place.holder is not None:
+                break
+            other = self._place_of(form)
+            if other.holder is not None or place.domain is None:
+                ways = ("BATV", *other.ways) if form in bare else other.ways
+                place, located = other._replace(foreign=place.foreign, ways=ways), form.domain
 
         # It is itself where it was found, and as it is written, whatever else Postfix takes it for.
         certain: list[EmailAddress] = []
         others: list[EmailAddress] = []
         for form in sorted(plain + bare, key=lambda form: form.domain != located):
             meant = certain if form.domain in (plain[0].domain, located) else others
-            meant += _with_target(form, managed[form.domain])
-        foreign = (*plain[:1], *bare[:1]) if managed[plain[0].domain] is None else ()
+            meant += _with_target(form, self._managed(form.domain))
+        foreign = (*place.foreign, *bare[:1]) if place.foreign else ()
         return place._replace(addresses=tuple(certain), others=tuple(others), foreign=foreign)
+
+    def _place_of(self, address: EmailAddress) -> _Place:
+        """Where *address* leads to, in this one form."""
+        domain = self._managed(address.domain)
+        if domain is None:
+            return _Place((address,), foreign=(address,))
+        holder, ways = self._find_holder(address, domain)
+        return _Place(_with_target(address, domain), (), (), domain, holder, ways)
 
     def _inner(self, text: str, written: _Place) -> _Place:
         """Where the address leads to which Postfix would send *written* on, or *written*.
@@ -410,13 +418,17 @@ def _ids(mailbox: Mailbox | None, groups: Iterable[Group]) -> tuple[int, tuple[i
     return mailbox.id if mailbox is not None else 0, tuple(group.id for group in groups)
 
 
-def _patterns(addresses: Iterable[EmailAddress]) -> tuple[str, ...]:
+def _patterns(addresses: Sequence[EmailAddress]) -> tuple[str, ...]:
     """Every pattern that one of *addresses* matches, once."""
+    if len(addresses) == 1:
+        return matching_patterns(addresses[0])
     return tuple(dict.fromkeys(chain.from_iterable(map(matching_patterns, addresses))))
 
 
-def _by_target(found: Iterable[BlockedSender]) -> Entries:
+def _by_target(found: Sequence[BlockedSender]) -> Entries:
     """Entries by whom they are to: one sender may have thousands, of which a recipient is one or two's."""
+    if not found:
+        return NO_ENTRIES
     entries: dict[Party, tuple[BlockedSender, ...]] = {}
     for entry in found:
         entries[entry.to] = (*entries.get(entry.to, ()), entry)

@@ -5,7 +5,7 @@ it is needed, through `Facts`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from typing import NamedTuple, Protocol, assert_never
@@ -28,14 +28,29 @@ from policyd.model import (
 
 Note = Callable[..., None]  # a format string, and what goes into it: for the trace of `policyd check`
 Entries = Mapping[Party, tuple[BlockedSender, ...]]  # blocked senders by whom they may not send to
+NO_ENTRIES: Entries = {}
 
 
 def silent(_step: str, *_values: object) -> None:
     """The `Note` of those who need no trace."""
 
 
-@dataclass(frozen=True)
-class Identity:
+class _Known(NamedTuple):
+    """What is known of an `Identity`."""
+
+    text: str
+    addresses: tuple[EmailAddress, ...] = ()
+    others: tuple[EmailAddress, ...] = ()
+    domain: Domain | None = None
+    mailbox: Mailbox | None = None
+    how: str = ""
+    groups: tuple[Group, ...] = ()
+    foreign: tuple[EmailAddress, ...] = ()
+    leads_outside: bool = False
+    entries: Entries = NO_ENTRIES
+
+
+class Identity(_Known):
     """An address or a login, and what the tables know about it.
 
     `addresses` are those that it is for certain, the one by which it was found first; `others` are those that Postfix
@@ -48,17 +63,6 @@ class Identity:
     `entries` are the blocked senders that match a login or an envelope sender; of a recipient, they are those of
     `anyone` that may be to it.
     """
-
-    text: str
-    addresses: tuple[EmailAddress, ...] = ()
-    others: tuple[EmailAddress, ...] = ()
-    domain: Domain | None = None
-    mailbox: Mailbox | None = None
-    how: str = ""
-    groups: tuple[Group, ...] = ()
-    foreign: tuple[EmailAddress, ...] = ()
-    leads_outside: bool = False
-    entries: Entries = field(default_factory=dict)
 
     @property
     def is_outside(self) -> bool:

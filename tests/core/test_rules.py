@@ -182,7 +182,7 @@ SALES = Group("Sales", id=8)
         pytest.param(ANYONE, None, True, id="anyone holds without a recipient"),
         pytest.param(OUTSIDE, TO_JOE, True, id="outside covers a domain that is not managed"),
         pytest.param(OUTSIDE, somebody("joe@[192.0.2.1]"), True, id="outside covers an address literal"),
-        pytest.param(OUTSIDE, replace(TO_NOBODY, leads_outside=True), True, id="outside covers what leads there"),
+        pytest.param(OUTSIDE, TO_NOBODY._replace(leads_outside=True), True, id="outside covers what leads there"),
         pytest.param(OUTSIDE, somebody("joe@-bad-"), True, id="outside covers a domain that can't be"),
         pytest.param(OUTSIDE, TO_BOB, False, id="outside does not cover a mailbox"),
         pytest.param(OUTSIDE, TO_NOBODY, False, id="outside does not cover an unlisted address"),
@@ -194,8 +194,8 @@ SALES = Group("Sales", id=8)
         pytest.param(BOB.party, TO_NOBODY, False, id="a mailbox does not cover an unlisted address"),
         pytest.param(BOB.party, TO_JOE, False, id="a mailbox does not cover outside"),
         pytest.param(BOB.party, None, False, id="a mailbox waits for a recipient"),
-        pytest.param(STAFF.party, replace(TO_BOB, groups=(SALES, STAFF)), True, id="a group covers who is in it"),
-        pytest.param(STAFF.party, replace(TO_BOB, groups=(SALES,)), False, id="a group covers nobody else"),
+        pytest.param(STAFF.party, TO_BOB._replace(groups=(SALES, STAFF)), True, id="a group covers who is in it"),
+        pytest.param(STAFF.party, TO_BOB._replace(groups=(SALES,)), False, id="a group covers nobody else"),
         pytest.param(STAFF.party, TO_JOE, False, id="a group does not cover outside"),
         pytest.param(STAFF.party, None, False, id="a group waits for a recipient"),
         pytest.param(pattern_party("@example.net"), TO_JOE, True, id="a pattern covers what matches it"),
@@ -263,13 +263,13 @@ def test_entry_ends_at_its_second(until, applies):
         pytest.param(pattern_party("@.net"), TO_JOE, True, id="the subdomains of a domain"),
         pytest.param(pattern_party("joe@"), TO_JOE, True, id="a local part"),
         pytest.param(BOB.party, TO_BOB, True, id="a mailbox"),
-        pytest.param(STAFF.party, replace(TO_BOB, groups=(STAFF,)), True, id="a group"),
+        pytest.param(STAFF.party, TO_BOB._replace(groups=(STAFF,)), True, id="a group"),
         pytest.param(pattern_party("ann@example.net"), TO_JOE, False, id="another address"),
         pytest.param(pattern_party("@.example.net"), TO_JOE, False, id="subdomains only"),
         pytest.param(pattern_party("bob@"), NOWHERE, False, id="an address without a domain matches no pattern"),
         pytest.param(pattern_party("<>"), TO_JOE, False, id="the null sender is no recipient"),
         pytest.param(CAROL.party, TO_BOB, False, id="another mailbox"),
-        pytest.param(SALES.party, replace(TO_BOB, groups=(STAFF,)), False, id="another group"),
+        pytest.param(SALES.party, TO_BOB._replace(groups=(STAFF,)), False, id="another group"),
     ],
 )
 def test_entry_leaves_its_exceptions_alone(excepted, recipient, is_excepted):
@@ -511,7 +511,7 @@ def test_restriction_is_that_of(own, groups, domain, expected):
     recipient = somebody("bob@example.com", replace(BOB, **own), replace(OURS, **domain), tuple(groups))
     found = restriction_of(recipient, NOW)
     assert (found.receive, found.by) == expected
-    again = restriction_of(replace(recipient, groups=tuple(reversed(groups))), NOW)
+    again = restriction_of(recipient._replace(groups=tuple(reversed(groups))), NOW)
     assert again == found
 
 
@@ -963,8 +963,7 @@ def test_what_has_expired_answers_as_if_it_were_not_there(asked, facts):
     )
     recipient = asked.recipient
     if recipient is not None:
-        recipient = replace(
-            recipient,
+        recipient = recipient._replace(
             mailbox=recipient.mailbox and _in_force(recipient.mailbox, Receive.INHERIT),
             groups=tuple(_in_force(each, Receive.ANYONE) for each in recipient.groups),
             domain=recipient.domain and _in_force(recipient.domain, Receive.ANYONE),
