@@ -31,6 +31,7 @@ _LINE_LIMIT = 2048  # characters; Postfix takes no longer line: postconf(5), lin
 _NAME_LIMIT = 256
 _UNSPLIT = frozenset({"postmaster", "mailer-daemon", "double-bounce"})
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_NO_DOMAIN = '\\" \t'  # of which alone Postfix makes no domain
 _BATV = re.compile(r"prvs=[^=]+=(?=.)", re.IGNORECASE | re.DOTALL)
 _IMCEA = re.compile(r"imcea([a-z0-9]{1,8})-(.*)", re.DOTALL)
 _IMCEA_PIECE = re.compile(r"(?:[a-z0-9=-]|\+[0-9a-f]{2})*")
@@ -178,7 +179,7 @@ def address_forms(text: str, origin: str = "", delimiters: str = "") -> tuple[Em
     local, at, domain = text.rpartition("@")
     if not at:
         local, domain = domain, origin
-    elif not has_domain(text):
+    elif not domain.strip(_NO_DOMAIN):
         domain = origin
     # The extension is split off before anything else is done: it may be no text at all, and folding may make one
     # character of the delimiter and what follows.
@@ -204,7 +205,7 @@ def is_dot_string(text: str) -> bool:
 def has_domain(text: str) -> bool:
     """Whether an address as Postfix sends it, or a login, says in which domain it is."""
     _, at, domain = text.rpartition("@")
-    return bool(at and domain.strip('\\" \t'))
+    return bool(at and domain.strip(_NO_DOMAIN))
 
 
 def without_batv(text: str) -> str:

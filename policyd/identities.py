@@ -1,6 +1,6 @@
 """Who an address or a login is: found in the tables, by every way that leads to a mailbox."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple, Protocol
@@ -406,7 +406,7 @@ def _identity(
         place.others,
         place.domain,
         place.mailbox,
-        ", ".join(place.ways) or ("exact" if place.holder is not None else ""),
+        ", ".join(place.ways) if place.ways else "exact" if place.holder is not None else "",
         groups,
         place.foreign,
         leads_outside,
@@ -414,8 +414,8 @@ def _identity(
     )
 
 
-def _ids(mailbox: Mailbox | None, groups: Iterable[Group]) -> tuple[int, tuple[int, ...]]:
-    return mailbox.id if mailbox is not None else 0, tuple(group.id for group in groups)
+def _ids(mailbox: Mailbox | None, groups: Sequence[Group]) -> tuple[int, tuple[int, ...]]:
+    return mailbox.id if mailbox is not None else 0, tuple([group.id for group in groups]) if groups else ()
 
 
 def _patterns(addresses: Sequence[EmailAddress]) -> tuple[str, ...]:
