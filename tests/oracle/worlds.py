@@ -2,6 +2,7 @@
 
 import copy
 import shlex
+import string
 from dataclasses import dataclass, field
 
 import idna
@@ -155,9 +156,9 @@ def spelled(draw) -> str:
 
 
 def encapsulated(kind: str, text: str) -> str:
-    """The local part of an IMCEA address."""
-    encoded = [chr(byte) if chr(byte).isalnum() and byte < 128 else f"+{byte:02X}" for byte in text.encode()]
-    return f"IMCEA{kind}-{''.join(encoded)}"
+    """The local part of an IMCEA address, as Exchange writes it."""
+    plain = {ord("/"): "_"} | {ord(each): each for each in f"{string.ascii_letters}{string.digits}-="}
+    return f"IMCEA{kind}-{''.join(plain.get(byte, f'+{byte:02X}') for byte in text.encode())}"
 
 
 recipients = st.one_of(
