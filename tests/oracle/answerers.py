@@ -14,6 +14,9 @@ class Answerer(Protocol):
     def run(self, command: str) -> bool:
         """Do *command*, typed after `policyd`; whether it was done, and not refused."""
 
+    def run_all(self, commands: list[str]) -> list[str]:
+        """Do *commands*, one after the other, and return those that were done."""
+
     def ask(self, request: Request, now: int) -> Answer:
         """The answer to *request* at *now*, in Unix seconds."""
 
@@ -34,6 +37,10 @@ class ModelAnswerer:
         except commands.RefusedError:
             return False
         return True
+
+    def run_all(self, commands: list[str]) -> list[str]:
+        """Do *commands*; those that were done."""
+        return [command for command in commands if self.run(command)]
 
     def ask(self, request: Request, now: int) -> Answer:
         """The answer of the model."""

@@ -1,4 +1,4 @@
-"""policyd as an answerer, its tables changed by the editor that is behind every command: some times as quick."""
+"""policyd as an answerer, its tables changed by the editor that is behind every command: many times as quick."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,13 +21,23 @@ class EditedAnswerer(ProductAnswerer):
 
     def run(self, command: str) -> bool:
         """Have the editor do what *command* says, in a transaction of its own."""
-        noun, verb, words, given = parse(command)
-        try:
-            with changing(self.commands.store) as connection:
-                EDITS[noun, verb](editor_on(connection, now=0), words, given)
-        except (RefusedError, AddressError):
-            return False
-        return True
+        return self.run_all([command]) == [command]
+
+    def run_all(self, commands: list[str]) -> list[str]:
+        """Have the editor do *commands* in one transaction, which begins anew without each one that is refused."""
+        left = [*commands]
+        while True:
+            number = 0
+            try:
+                with changing(self.commands.store) as connection:
+                    editor = editor_on(connection, now=0)
+                    for number, command in enumerate(left):  # noqa: B007 - which one it was, where it is refused
+                        noun, verb, words, given = parse(command)
+                        EDITS[noun, verb](editor, words, given)
+            except (RefusedError, AddressError):
+                del left[number]
+            else:
+                return left
 
 
 @contextmanager

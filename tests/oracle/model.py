@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
+from urllib.parse import unquote
 
 import idna
 
@@ -204,17 +205,19 @@ def is_imcea(local: str) -> bool:
     return re.match(r"imcea[a-z0-9]{1,8}-", local, re.IGNORECASE | re.ASCII) is not None
 
 
-def decode_imcea(local: str) -> tuple[str, str]:
-    """The type of an IMCEA address and what is in it; a type of "" where it is broken."""
+def decode_imcea(local: str) -> tuple[str, list[str]]:
+    """The type of an IMCEA address, and what is in it between slashes; a type of "" where it is broken.
+
+    A slash is written `_`; one that is written by its number is a letter of a name.
+    """
     kind, _, encoded = local[len("imcea") :].partition("-")
     if not re.fullmatch(r"(?:[a-z0-9=_-]|\+[0-9a-f]{2})*", encoded, re.IGNORECASE | re.ASCII):
-        return "", ""
-    encoded = encoded.replace("_", "/")
-    text = re.sub(r"\+([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), encoded, flags=re.IGNORECASE)
+        return "", []
+    text = re.sub(r"\+([0-9a-f]{2})", lambda found: f"%{found[1]}", encoded, flags=re.IGNORECASE)
     try:
-        return kind.lower(), text.encode("latin-1").decode("utf-8")
+        return kind.lower(), [unquote(part, errors="strict") for part in text.split("_")]
     except UnicodeDecodeError:
-        return "", ""
+        return "", []
 
 
 class Parts(NamedTuple):
@@ -274,9 +277,10 @@ def _find_in(world: World, local: str, domain: str, is_inside: bool) -> Place:
 
 def _inside(world: World, local: str) -> str:
     """The mailbox that an IMCEA address stands for, "" for none."""
-    kind, text = decode_imcea(local)
+    kind, parts = decode_imcea(local)
+    text = "/".join(parts)
     if kind == "ex":
-        names = [each[3:] for each in text.split("/") if each[:3].lower() == "cn="]
+        names = [each[3:] for each in parts if each[:3].lower() == "cn="]
         name = fold(names[-1]) if names else ""
         return name if name in world.mailboxes else ""
     if kind == "smtp" and not text.endswith("@") and "@" in text:

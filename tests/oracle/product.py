@@ -30,6 +30,10 @@ class ProductAnswerer:
         assert ended.status in (0, 1, 2), f"{command}: {ended}"
         return ended.status == 0
 
+    def run_all(self, commands: list[str]) -> list[str]:
+        """Type *commands*; those that were done."""
+        return [command for command in commands if self.run(command)]
+
     def ask(self, request: Request, now: int) -> Answer:
         """The decision on *request*."""
         try:

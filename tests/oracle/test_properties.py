@@ -15,7 +15,7 @@ needs_all_rules = pytest.mark.skipif(not HAS_ALL_RULES, reason="policyd decides 
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-@settings(max_examples=60, suppress_health_check=UNHURRIED)
+@settings(max_examples=40, suppress_health_check=UNHURRIED)
 @given(data=st.data())
 def test_in_the_model(claim, data):
     """A model that broke one of them would be no measure for policyd."""
@@ -24,7 +24,7 @@ def test_in_the_model(claim, data):
 
 @needs_all_rules
 @pytest.mark.parametrize("claim", CLAIMS)
-@settings(max_examples=20, suppress_health_check=UNHURRIED)
+@settings(max_examples=10, suppress_health_check=UNHURRIED)
 @given(data=st.data())
 def test_in_policyd(claim, data):
     """Each a promise that administrators rely on without having read it."""

@@ -2,6 +2,7 @@
 
 import copy
 import shlex
+import string
 from dataclasses import dataclass, field
 
 import idna
@@ -64,7 +65,7 @@ def tables(draw) -> Tables:
     for name in GROUPS:
         made.type(["group", "add", name])
     for name in GROUPS:
-        for member in draw(st.lists(holders, max_size=3, unique=True)):
+        for member in draw(st.lists(holders, min_size=1, max_size=4, unique=True)):
             made.type(["group", "join", name, member])
     for noun, names in (("mailbox", NAMES), ("group", GROUPS), ("domain", (HOME, *DOMAINS[:2]))):
         for name in names:
@@ -155,9 +156,9 @@ def spelled(draw) -> str:
 
 
 def encapsulated(kind: str, text: str) -> str:
-    """The local part of an IMCEA address."""
-    encoded = [chr(byte) if chr(byte).isalnum() and byte < 128 else f"+{byte:02X}" for byte in text.encode()]
-    return f"IMCEA{kind}-{''.join(encoded)}"
+    """The local part of an IMCEA address, as Exchange writes it."""
+    plain = {ord("/"): "_"} | {ord(each): each for each in f"{string.ascii_letters}{string.digits}-="}
+    return f"IMCEA{kind}-{''.join(plain.get(byte, f'+{byte:02X}') for byte in text.encode())}"
 
 
 recipients = st.one_of(
@@ -219,6 +220,16 @@ class Built:
             self.refused.append(line)
         return self._model.world is not before
 
+    def run_all(self, lines: list[str]) -> None:
+        """Do commands as they are typed; those that either refuses are left out."""
+        if self._answerer is self._model:
+            self._model.run_all(lines)
+            return
+        wanted = ModelAnswerer(self.world.settings).run_all(lines)
+        done = self._answerer.run_all(wanted)
+        self.refused += [line for line in wanted if line not in done]
+        assert self._model.run_all(done) == done, "the model refuses what policyd does"
+
     def ask(self, request: Request, now: int = NOW) -> Answer:
         """The answer of the answerer."""
         return self._answerer.ask(request, now)
@@ -235,6 +246,5 @@ class Built:
 def build(answerer: Answerer, settings: Settings, commands: list[str]) -> Built:
     """The tables that *commands* make; those that are refused are left out."""
     built = Built(answerer, settings)
-    for command in commands:
-        built.run_line(command)
+    built.run_all(commands)
     return built
