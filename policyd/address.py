@@ -37,6 +37,8 @@ _LINE_LIMIT = 2048  # characters; Postfix takes no longer line: postconf(5), lin
 _NAME_LIMIT = 256
 _UNSPLIT = frozenset({"postmaster", "mailer-daemon", "double-bounce"})
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_NO_DOMAIN = '\\" \t'  # of which alone Postfix makes no domain
+_BATV = re.compile(r"prvs=[^=]+=(?=.)", re.IGNORECASE | re.DOTALL)
 _IMCEA = re.compile(r"imcea([a-z0-9]{1,8})-(.*)", re.DOTALL)
 _IMCEA_PIECE = re.compile(r"(?:[a-z0-9=-]|\+[0-9a-f]{2})*")
 _IMCEA_BYTE = re.compile(rb"\+([0-9a-f]{2})")
@@ -152,6 +154,14 @@ def domain_for_postfix(text: str) -> str:
     return _domain_for_postfix.__wrapped__(text) if len(text) <= _LINE_LIMIT else ""
 
 
+def normal_realm(text: str) -> str:
+    """The realm of a login as realms are compared: without case, a domain in its normal form. Never raises."""
+    try:
+        return normal_domain(text)
+    except AddressError:
+        return fold(text)
+
+
 def unicode_domain(domain: str) -> str:
     """A domain in normal form as people write it, with U-labels."""
     labels = domain.split(".")
@@ -175,7 +185,7 @@ def address_forms(text: str, origin: str = "", delimiters: str = "") -> tuple[Em
     local, at, domain = text.rpartition("@")
     if not at:
         local, domain = domain, origin
-    elif not domain.strip('\\" \t'):
+    elif not domain.strip(_NO_DOMAIN):
         domain = origin
     # The extension is split off before anything else is done: it may be no text at all, and folding may make one
     # character of the delimiter and what follows.
@@ -196,6 +206,24 @@ def address_forms(text: str, origin: str = "", delimiters: str = "") -> tuple[Em
 def is_dot_string(text: str) -> bool:
     """Whether a local part needs no quotes. Source: RFC 5321 §4.1.2."""
     return _DOT_STRING.fullmatch(text) is not None
+
+
+def has_domain(text: str) -> bool:
+    """Whether an address as Postfix sends it, or a login, says in which domain it is."""
+    _, at, domain = text.rpartition("@")
+    return bool(at and domain.strip(_NO_DOMAIN))
+
+
+def without_batv(text: str) -> str:
+    """The address that *text*, as Postfix sends it, is without its BATV tag; "" where it has none.
+
+    Source: draft-levine-smtp-batv-01 §4.2, where it is `prvs=TAG=user@domain`.
+    """
+    if "=" not in text:
+        return ""
+    local, at, domain = text.rpartition("@")
+    tagged = _BATV.match(local if at else domain)
+    return text[tagged.end() :] if tagged else ""
 
 
 def parse_address(text: str) -> EmailAddress:

@@ -89,6 +89,11 @@ class Party(NamedTuple):
         return f"{GROUP_PREFIX}{self.text}" if self.kind is PartyKind.GROUP else self.text
 
 
+def pattern_party(pattern: str) -> Party:
+    """A pattern, in normal form, as a party."""
+    return Party(PartyKind.PATTERN, pattern)
+
+
 ANYONE = Party(PartyKind.ANYONE, "anyone")
 OUTSIDE = Party(PartyKind.OUTSIDE, "outside")
 
@@ -239,6 +244,18 @@ class Address:
     mailbox_id: int = 0
 
 
+class Holder(NamedTuple):
+    """A mailbox as it was found, by an address or by its name; without its accepted senders.
+
+    `primary` is its primary address, "" where it has none, and None where it was found by another one: then nobody has
+    looked. `is_in_groups` says whether it is in a group.
+    """
+
+    mailbox: Mailbox
+    primary: str | None
+    is_in_groups: bool
+
+
 @dataclass(frozen=True, slots=True)
 class BlockedSender:
     """An entry of the table of blocked senders.
@@ -264,7 +281,8 @@ class Decision(NamedTuple):
     """The answer to a request, and why.
 
     `text` is the refusal as Postfix gets it, "" for DUNNO. `is_refused` is true for a refusal in monitor
-    mode too, where `action` is DUNNO. `mailbox` is the recipient's, `entry` the blocked sender's id.
+    mode too, where `action` is DUNNO. `mailbox` is the recipient's, `entry` the blocked sender's id. `by` says where a
+    restriction that was asked comes from: `mailbox`, `group:NAME` or `domain`.
     """
 
     action: Action
@@ -275,6 +293,7 @@ class Decision(NamedTuple):
     mailbox: str = ""
     is_insider: bool = False
     is_refused: bool = False
+    by: str = ""
 
 
 def _shorten(text: str) -> str:

@@ -4,13 +4,12 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from policyd.errors import StoreError, TablesMovedError
 from policyd.files import entered, owner_of
-from policyd.model import BlockedSender, Domain, Group, Mailbox, Party
+from policyd.model import BlockedSender, Domain, Group, Holder, Party
 from policyd.store.database import (
     SQLITE,
     Database,
@@ -23,7 +22,7 @@ from policyd.store.database import (
     need_version,
     store_error,
 )
-from policyd.store.queries import Holder, Queries
+from policyd.store.queries import Queries
 from policyd.store.wal import beside, has_log
 
 _DOMAINS_KEPT = 1024
@@ -148,12 +147,12 @@ class Lookup:
         return self._domain(name)
 
     def holder_of(self, address: str) -> Holder | None:
-        """The mailbox that has *address*, in normal form, and whether that is its primary one."""
-        return self._queries.find_holder(address)
+        """The mailbox that has *address*, in normal form."""
+        return self._queries.holder_of(address, has_groups=self.has_groups)
 
-    def mailbox_called(self, folded_name: str) -> Mailbox | None:
+    def mailbox_called(self, folded_name: str) -> Holder | None:
         """The mailbox whose name folds to this."""
-        return self._queries.find_mailbox(folded_name)
+        return self._queries.holder_called(folded_name, has_groups=self.has_groups)
 
     def primary_address(self, mailbox_id: int) -> str:
         """The primary address of a mailbox, "" where it has none."""
@@ -165,7 +164,7 @@ class Lookup:
 
     def groups_of(self, mailbox_id: int) -> tuple[Group, ...]:
         """The groups that a mailbox is in, directly or not."""
-        return self._queries.groups_of(mailbox_id) if self.has_groups else ()
+        return self._queries.groups_of(mailbox_id)
 
     def accepted_by(self, *, mailbox_id: int = 0, group_ids: Sequence[int] = (), domain: str = "") -> frozenset[Party]:
         """Whom a mailbox, groups and a domain accept, all together; of those that are given."""
@@ -187,27 +186,6 @@ class Lookup:
         if not self.has_anyone_entries:
             return ()
         return self._queries.entries_for_anyone(mailbox_id, group_ids, patterns)
-
-    # What follows is for a `Decider` that knows no groups yet.
-
-    def mailbox_with(self, address: str) -> Mailbox | None:
-        """The mailbox that has *address*, in normal form."""
-        holder = self._queries.find_holder(address)
-        return None if holder is None else self._with_accepted(holder.mailbox)
-
-    def mailbox_named(self, folded_name: str) -> Mailbox | None:
-        """The mailbox whose name folds to this."""
-        mailbox = self._queries.find_mailbox(folded_name)
-        return None if mailbox is None else self._with_accepted(mailbox)
-
-    def _with_accepted(self, mailbox: Mailbox) -> Mailbox:
-        if not mailbox.receive.is_restriction:
-            return mailbox
-        return replace(mailbox, accepted=self._queries.accepted_by(mailbox_id=mailbox.id))
-
-    def entries_for(self, mailbox_id: int, patterns: Sequence[str]) -> tuple[BlockedSender, ...]:
-        """The blocked senders that are this mailbox (0 for none) or one of *patterns*."""
-        return self._queries.entries_for(mailbox_id, (), patterns)
 
     def fetch(self, statement: Statement, *values: Any) -> list[tuple[Any, ...]]:
         """All rows that *statement* finds."""

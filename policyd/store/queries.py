@@ -5,9 +5,9 @@ from functools import lru_cache
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
 from types import UnionType
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, bindparam, exists, func, literal_column, or_, select, union_all
+from sqlalchemy import ColumnElement, and_, bindparam, exists, func, literal_column, or_, select, union_all
 
 from policyd.address import fold, normal_domain
 from policyd.errors import AddressError, StoreError
@@ -18,6 +18,7 @@ from policyd.model import (
     Change,
     Domain,
     Group,
+    Holder,
     Mailbox,
     Membership,
     Party,
@@ -194,11 +195,30 @@ _DOMAINS = Statement(select(schema.domain).order_by(schema.domain.c.name))
 _ALIASES_OF = Statement(
     select(schema.domain.c.name).where(schema.domain.c.alias_of == bindparam("name")).order_by(schema.domain.c.name)
 )
-_with_address = _select_mailbox.add_columns(schema.address.c.is_primary).join(
-    schema.address, schema.address.c.mailbox_id == schema.mailbox.c.id
+_with_address = _select_mailbox.join(schema.address, schema.address.c.mailbox_id == schema.mailbox.c.id).where(
+    schema.address.c.address == bindparam("address")
 )
-_MAILBOX_WITH = Statement(_with_address.where(schema.address.c.address == bindparam("address")))
+_MAILBOX_WITH = Statement(_with_address)
 _MAILBOX_NAMED = Statement(_select_mailbox.where(schema.mailbox.c.folded_name == bindparam("name")))
+# Whether a mailbox is in a group is asked together with it, but only while there are groups.
+_is_in_groups = exists(literal_column("1")).where(schema.group_member.c.mailbox_id == schema.mailbox.c.id)
+_primary = schema.address.alias("primary_address")
+_is_its_primary = and_(_primary.c.mailbox_id == schema.mailbox.c.id, _primary.c.is_primary == literal_column("1"))
+_with_primary = (
+    _select_mailbox.add_columns(_primary.c.address)
+    .select_from(schema.mailbox.outerjoin(_primary, _is_its_primary))
+    .where(schema.mailbox.c.folded_name == bindparam("name"))
+)
+_HOLDER_WITH = {
+    has_groups: Statement(
+        _with_address.add_columns(schema.address.c.is_primary, _is_in_groups if has_groups else literal_column("0"))
+    )
+    for has_groups in (False, True)
+}
+_HOLDER_CALLED = {
+    has_groups: Statement(_with_primary.add_columns(_is_in_groups if has_groups else literal_column("0")))
+    for has_groups in (False, True)
+}
 _MAILBOX_NUMBERED = Statement(_select_mailbox.where(schema.mailbox.c.id == bindparam("id")))
 _MAILBOXES = Statement(_select_mailbox.order_by(schema.mailbox.c.id))
 _GROUP_NAMED = Statement(_select_group.where(schema.mailbox_group.c.folded_name == bindparam("name")))
@@ -313,13 +333,6 @@ _COUNTS = {
 }
 
 
-class Holder(NamedTuple):
-    """The mailbox that has an address, and whether that is its primary one."""
-
-    mailbox: Mailbox
-    is_primary: bool
-
-
 class Source(Protocol):
     """What runs a statement: all rows that it finds, or one after another."""
 
@@ -363,7 +376,7 @@ class Queries:
 
     def mailbox_with(self, address: str) -> Mailbox | None:
         """The mailbox that has *address*."""
-        return self._mailbox([row[:-1] for row in self._fetch(_MAILBOX_WITH, address)])
+        return self._mailbox(self._fetch(_MAILBOX_WITH, address))
 
     def mailbox_named(self, folded_name: str) -> Mailbox | None:
         """The mailbox whose name folds to this."""
@@ -373,15 +386,21 @@ class Queries:
         """The mailbox with this id."""
         return self._mailbox(self._fetch(_MAILBOX_NUMBERED, number))
 
-    def find_holder(self, address: str) -> Holder | None:
-        """The mailbox that has *address*, without its accepted senders."""
-        found = self._fetch(_MAILBOX_WITH, address)
-        return Holder(_to_named(Mailbox, found[0][:-1]), bool(found[0][-1])) if found else None
+    def holder_of(self, address: str, *, has_groups: bool) -> Holder | None:
+        """The mailbox that has *address*; *has_groups* says whether some mailbox is in a group."""
+        found = self._fetch(_HOLDER_WITH[has_groups], address)
+        if not found:
+            return None
+        *row, is_primary, is_in_groups = found[0]
+        return Holder(_to_named(Mailbox, row), address if is_primary else None, bool(is_in_groups))
 
-    def find_mailbox(self, folded_name: str) -> Mailbox | None:
-        """The mailbox whose name folds to this, without its accepted senders."""
-        found = self._fetch(_MAILBOX_NAMED, folded_name)
-        return _to_named(Mailbox, found[0]) if found else None
+    def holder_called(self, folded_name: str, *, has_groups: bool) -> Holder | None:
+        """The mailbox whose name folds to this; *has_groups* says whether some mailbox is in a group."""
+        found = self._fetch(_HOLDER_CALLED[has_groups], folded_name)
+        if not found:
+            return None
+        *row, primary, is_in_groups = found[0]
+        return Holder(_to_named(Mailbox, row), primary or "", bool(is_in_groups))
 
     def mailboxes(self) -> Iterator[tuple[Mailbox, tuple[str, ...]]]:
         """Every mailbox, oldest first, with its addresses, the primary one first."""

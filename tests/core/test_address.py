@@ -17,12 +17,14 @@ from policyd.address import (
     decode_imcea,
     domain_for_postfix,
     fold,
+    has_domain,
     is_pattern,
     matching_patterns,
     name_after,
     normal_domain,
     normal_name,
     normal_pattern,
+    normal_realm,
     normal_text,
     parse_address,
     pattern_domain,
@@ -31,6 +33,7 @@ from policyd.address import (
     split_address,
     split_extension,
     unicode_domain,
+    without_batv,
 )
 from policyd.errors import AddressError
 
@@ -967,6 +970,58 @@ def test_no_local_part_breaks_the_decoder(text):
     if encapsulated is not None:
         assert encapsulated.common_name == fold(encapsulated.common_name)
         assert not (encapsulated.common_name and encapsulated.smtp_address)
+
+
+# --- BATV, realms
+
+
+@pytest.mark.parametrize(
+    ("sent", "without"),
+    [
+        pytest.param("prvs=1234abcdef=bob@example.com", "bob@example.com", id="a tag"),
+        pytest.param("PRVS=x=Bob+a@Example.com", "Bob+a@Example.com", id="in any case"),
+        pytest.param("prvs=x=bob", "bob", id="without a domain"),
+        pytest.param("prvs=x=a=b@example.com", "a=b@example.com", id="an equals sign of the address's own"),
+        pytest.param("prvs=x=prvs=y=bob@example.com", "prvs=y=bob@example.com", id="one tag only"),
+        pytest.param("prvs=\udcff=\udcfe@example.com", "\udcfe@example.com", id="not UTF-8"),
+        pytest.param("prvs=x=bob@prvs=y=z", "bob@prvs=y=z", id="the local part's only"),
+        pytest.param("bob@prvs=y=z", "", id="not the domain's"),
+        pytest.param("prvs=x=@example.com", "", id="nothing behind the tag"),
+        pytest.param("prvs==bob@example.com", "", id="an empty tag"),
+        pytest.param("prvs=bob@example.com", "", id="no tag"),
+        pytest.param("xprvs=x=bob@example.com", "", id="something in front"),
+        pytest.param("", "", id="the null sender"),
+    ],
+)
+def test_batv_tag_is_taken_off(sent, without):
+    """Bounces to a sender who signs with BATV, and mail from one, are to and from the address behind the tag."""
+    assert without_batv(sent) == without
+
+
+@pytest.mark.parametrize(
+    ("text", "says_so"),
+    [("a@b", True), ("a@b@c", True), ("a", False), ("a@", False), ('a@"" ', False), ("a@b@", False), ("", False)],
+)
+def test_address_says_in_which_domain_it_is(text, says_so):
+    """Otherwise the origin is added."""
+    assert has_domain(text) is says_so
+    assert (split_address(text, origin="origin.example").domain == "origin.example") is not says_so
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("EXAMPLE", "example"),
+        ("example.local", "EXAMPLE.LOCAL."),
+        ("bücher.example", "XN--BCHER-KVA.example"),
+        ("BÜRO 1", "büro 1"),
+        ("\udcff", "\udcff"),
+    ],
+)
+def test_realms_are_compared_without_case(one, other):
+    """As directories spell them one way and logins another."""
+    assert normal_realm(one) == normal_realm(other)
+    assert normal_realm(normal_realm(one)) == normal_realm(one)
 
 
 # --- Names of mailboxes

@@ -84,7 +84,7 @@ def unnumbered(found):
         pytest.param(lambda tables: tables.mailbox_with("alice@example.com"), ALICE, id="an address"),
         pytest.param(lambda tables: tables.mailbox_with("a b@example.org"), ALICE, id="an address with a blank"),
         pytest.param(lambda tables: tables.mailbox_with("bob@example.com"), None, id="an address of nobody"),
-        pytest.param(lambda tables: tables.mailbox_named("alice"), ALICE, id="a name in another case"),
+        pytest.param(lambda tables: tables.mailbox_called("alice"), ALICE, id="a name in another case"),
         pytest.param(lambda tables: tables.mailbox_named("bob"), BOB, id="the name of a restricted mailbox"),
         pytest.param(lambda tables: tables.mailbox_named("eve"), None, id="a name of nobody"),
         pytest.param(lambda tables: tables.entries_for(0, ()), set(), id="entries for nobody"),
@@ -95,7 +95,7 @@ def unnumbered(found):
             id="entries for patterns",
         ),
         pytest.param(
-            lambda tables: tables.entries_for(tables.mailbox_named("alice").id, ("@.example.net",)),
+            lambda tables: tables.entries_for(tables.mailbox_called("alice").id, ("@.example.net",)),
             {OUTSIDE, TO_BOB, FROM_NET},
             id="entries for a mailbox and a pattern",
         ),
@@ -131,7 +131,7 @@ def test_tables_that_move_before_the_first_read_say_so_once(database, tables):
     assert not look(tables)
     manage_another(database)
     with pytest.raises(TablesMovedError):
-        tables.mailbox_named("alice")
+        tables.mailbox_called("alice")
     assert tables.domain("example.net") == Domain("example.net")
 
 
@@ -154,7 +154,7 @@ def test_decision_is_made_on_one_state_though_the_tables_move_in_the_middle(data
 def test_tables_are_not_read_before_they_are_open(database):
     """What was not looked at anew could be of any age."""
     with pytest.raises(StoreError):
-        Lookup(database).mailbox_named("alice")
+        Lookup(database).mailbox_called("alice")
 
 
 def test_tables_count_as_moved_after_an_error(database, tables, tmp_path):
@@ -163,6 +163,6 @@ def test_tables_count_as_moved_after_an_error(database, tables, tmp_path):
     with pytest.raises(StoreError):
         look(tables)
     with pytest.raises(StoreError):
-        tables.mailbox_named("alice")
+        tables.mailbox_called("alice")
     (tmp_path / "away.db").rename(database.path)
     assert look(tables)
