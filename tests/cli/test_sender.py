@@ -299,7 +299,7 @@ def test_entries_have_stable_json(policyd):
         "sender": "alice",
         "to": "outside",
         "except": [],
-        "except_senders": [],
+        "except_sender": [],
         "reason": "",
         "until": 3981355200,
         "comment": "",
@@ -313,7 +313,7 @@ def test_show_tells_each_entry_a_line_a_field(policyd):
     policyd.run("sender block alice --to Bob")
     first, second = policyd.run("sender show ALICE").split("\n\n")
     assert first.startswith(
-        "id: 1\nsender: alice\nto: outside\nexcept:\nexcept_senders:\nreason: gone\nuntil:\ncomment:\ncreated_at: "
+        "id: 1\nsender: alice\nto: outside\nexcept:\nexcept_sender:\nreason: gone\nuntil:\ncomment:\ncreated_at: "
     )
     assert second.startswith("id: 2\nsender: alice\nto: Bob\n")
 
