@@ -405,8 +405,6 @@ def parse_party(text: str, *words: PartyKind) -> Party:
     for word in words:
         if fold(text) == word:
             return Party(word, word.value)
-    if fold(text) in RESERVED_WORDS:
-        raise AddressError(f"{fold(text)} can't stand here; name a mailbox, group:NAME or a pattern")
     return Party(PartyKind.MAILBOX, normal_name(text))
 
 

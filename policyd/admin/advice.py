@@ -42,8 +42,8 @@ def reach_advice(queries: Queries, owner: Group | Domain, now: int) -> list[str]
     reach, name = reach_of(queries, owner, now), _called(owner)
 
     # How many, and for whom something else counts.
-    others = [f"; {_keep(len(reach.own))} their own: {_names(reach.own)}"] if reach.own else []
-    others += [f"; {_keep(len(reach.others))} their groups': {_names(reach.others)}"] if reach.others else []
+    others = [f"; {_keep(len(reach.own), 'its own')}: {_names(reach.own)}"] if reach.own else []
+    others += [f"; {_keep(len(reach.others), 'what its groups say')}: {_names(reach.others)}"] if reach.others else []
     lines = [f"the restriction of {name} is about {_count(reach.mailboxes, 'mailbox')}{''.join(others)}"]
 
     # Bounces have no sender that anybody could accept by name.
@@ -151,8 +151,9 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun if number == 1 else plural}"
 
 
-def _keep(number: int) -> str:
-    return f"{number} keeps" if number == 1 else f"{number} keep"
+def _keep(number: int, whose: str) -> str:
+    """That so many mailboxes keep *whose* restriction, of one of them."""
+    return f"1 keeps {whose}" if number == 1 else f"{number} keep {whose.replace('its', 'their')}"
 
 
 def _names(names: Sequence[str]) -> str:

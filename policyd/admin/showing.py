@@ -1,8 +1,8 @@
 """What the tables hold, as objects of plain values: what `show` and `list` print, and a page shows.
 
-Each has the fields of the journal and of `--json`, and, where something can end, whether it has `ended`. Iterators
-stream, inside the session's transaction. *now* is in Unix seconds. *text* narrows a list: to names that have it in
-them, in any case, or that are as a glob with `*` or `?` says.
+Each has the fields of the journal and of `--json`, and a true `ended` where its end has passed. Iterators stream,
+inside the session's transaction. *now* is in Unix seconds. *text* narrows a list: to names that have it in them, in any
+case, or that are as a glob with `*` or `?` says.
 """
 
 import re
@@ -81,9 +81,9 @@ def show_mailbox(queries: Queries, name: str, now: int) -> dict[str, Any]:
     mailbox = need_mailbox(queries, name)
     return {
         **_with_addresses(mailbox, [each.address for each in queries.addresses_of(mailbox.id)], now),
+        **_entries(queries, mailbox.party, now),
         "groups": sorted(str(each.party) for each in queries.groups_of(mailbox.id)),
         "in_force": [_in_force(each) for each in in_force(queries, mailbox, now)],
-        **_entries(queries, mailbox.party, now),
     }
 
 
@@ -122,7 +122,7 @@ def _filter(text: str) -> Callable[..., bool]:
 
 
 def _stated(stored: Restricted | BlockedSender, now: int) -> Shown:
-    return {**shown(stored), "ended": is_past(stored.until, now)}
+    return {**shown(stored), **({"ended": True} if is_past(stored.until, now) else {})}
 
 
 def _with_addresses(mailbox: Mailbox, addresses: Iterable[str], now: int) -> Shown:

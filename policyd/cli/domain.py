@@ -1,5 +1,8 @@
 """`policyd domain`: manages domains, says who may send to them, and lists them."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from policyd.admin.advice import acceptance_advice, reach_advice, spelling_advice, still_restricted
@@ -9,10 +12,18 @@ from policyd.cli.output import print_list, print_shown
 from policyd.cli.restriction import restriction_options, restriction_terms, senders_argument
 from policyd.cli.terminal import echo
 from policyd.cli.types import DOMAIN, TEXT, as_stored
-from policyd.model import Domain, Party, Unlisted
+from policyd.model import Domain, Party, Receive, Unlisted
 
 _UNLISTED = click.Choice([each.value for each in Unlisted])
-_COLUMNS = ("name", "unlisted", "alias_of", "receive", "until", "accept", "reason", "comment")
+_COLUMNS = ("name", "unlisted")
+_TRAILING: Mapping[str, Any] = {
+    "alias_of": None,
+    "receive": Receive.ANYONE,
+    "until": None,
+    "accept": [],
+    "reason": "",
+    "comment": "",
+}
 
 
 @click.group("domain", cls=Group)
@@ -195,4 +206,4 @@ def list_(text: str) -> None:
     """
     call = invocation()
     with call.reading() as queries:
-        print_list(call, list_domains(queries, call.now, text), _COLUMNS)
+        print_list(call, list_domains(queries, call.now, text), _COLUMNS, _TRAILING)

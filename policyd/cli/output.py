@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from policyd.changes import as_object, describe, value_text
@@ -27,11 +28,25 @@ class Call(Protocol):
         """Print a line for a person."""
 
 
-def print_list(call: Call, objects: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Print *columns* of *objects*: a table for people, tab-separated lines for scripts, whole as JSON."""
+def print_list(
+    call: Call,
+    objects: Iterable[Mapping[str, Any]],
+    columns: Sequence[str],
+    trailing: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Print *columns* of *objects*: a table for people, tab-separated lines for scripts, whole as JSON.
+
+    *trailing* are columns at the end, each with the value that says nothing: they are printed up to the last one that
+    says something of some object.
+    """
     if call.json:
         echo_json(list(objects), indent=1)
         return
+    if trailing:
+        objects = [*objects]
+        columns = [*columns, *trailing]
+        while columns[-1] in trailing and all(each[columns[-1]] == trailing[columns[-1]] for each in objects):
+            columns.pop()
     lines = ([_cell(each, name) for name in columns] for each in objects)
     if sys.stdout and sys.stdout.isatty():
         _print_table(lines, columns)
@@ -101,7 +116,7 @@ def _in_force(each: Mapping[str, Any]) -> str:
 def _because(entry: Mapping[str, Any]) -> str:
     exceptions = [*entry["except"], *entry["except_sender"]]
     but = f" but for {' '.join(exceptions)}" if exceptions else ""
-    ended = ", ended" if entry["ended"] else ""
+    ended = ", ended" if entry.get("ended") else ""
     return f"{but} (entry {entry['id']}{ended}{': ' if entry['reason'] else ''}{entry['reason']})"
 
 

@@ -1,5 +1,8 @@
 """`policyd sender`: blocks and unblocks senders, lists the entries; `output.print_changes` prints what was changed."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from policyd.admin.showing import list_blocked_senders, show_sender
@@ -10,7 +13,8 @@ from policyd.model import OUTSIDE, Party, PartyKind
 from policyd.store.edit import EntryTerms, block_advice
 from policyd.store.queries import Queries
 
-_COLUMNS = ("id", "sender", "to", "until", "except", "except_sender", "reason", "comment")
+_COLUMNS = ("id", "sender", "to", "until", "except", "reason", "comment")
+_TRAILING: Mapping[str, Any] = {"except_sender": []}
 _TO = "outside|anyone|MAILBOX|group:G|PATTERN"
 _only_to = click.option(
     "--to", metavar=_TO, type=RECIPIENTS, help="Only the entry for these recipients.  [default: every entry]"
@@ -132,7 +136,7 @@ def unexcept(
 @click.argument("text", default="")
 @click.option("--expired", is_flag=True, help="Those that have ended, instead of those in force.")
 def list_(text: str, expired: bool) -> None:
-    """List the blocked senders: id, sender, to, until, except, except_sender, reason, comment.
+    """List the blocked senders: id, sender, to, until, except, reason, comment, except_sender.
 
     Only those with a text in the sender or in whom it is to, or that are like a glob.
 
@@ -141,7 +145,7 @@ def list_(text: str, expired: bool) -> None:
     """
     call = invocation()
     with call.reading() as queries:
-        print_list(call, list_blocked_senders(queries, call.now, text, is_expired=expired), _COLUMNS)
+        print_list(call, list_blocked_senders(queries, call.now, text, is_expired=expired), _COLUMNS, _TRAILING)
 
 
 @command.command("show")

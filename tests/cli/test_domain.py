@@ -174,7 +174,7 @@ def test_domain_that_is_stored_in_no_normal_form_can_be_removed(policyd, stored)
     """An earlier policyd stored such ones, with addresses in them, and `database check` says: take it away."""
     policyd.run("domain add example.net")
     policyd.run("mailbox add zed")
-    policyd.rows(f"INSERT INTO domain (name, unlisted) VALUES ('{stored}', 'reject')")
+    policyd.rows(f"INSERT INTO domain VALUES ('{stored}', 'reject', NULL, 'anyone', '', NULL, '')")
     policyd.rows(f"INSERT INTO address VALUES ('zed@{stored}', (SELECT id FROM mailbox WHERE name = 'zed'), 1)")
     policyd.run(f"domain remove --yes '{stored}'")
     assert stored not in policyd.run("domain list")

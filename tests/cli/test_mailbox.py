@@ -300,7 +300,8 @@ def test_show_has_stable_json(policyd):
     policyd.run("sender block @spam.example --to alice")
     mailbox = policyd.json("mailbox show alice")
     assert [*mailbox] == [
-        *("id", "name", "receive", "accept", "reason", "until", "comment", "addresses", "blocked", "blocked_to_it")
+        *("id", "name", "receive", "accept", "reason", "until", "comment", "addresses", "blocked", "blocked_to_it"),
+        *("groups", "in_force"),
     ]
     assert [each["reason"] for each in mailbox["blocked"]] == ["gone"]
     assert [each["sender"] for each in mailbox["blocked_to_it"]] == ["@spam.example"]
@@ -321,6 +322,8 @@ def test_show_tells_a_person_all_about_a_mailbox(policyd):
         f"until: {until}\n"
         "comment:\n"
         "addresses: alice@example.com\n"
+        "groups:\n"
+        "in force: receive insiders, by mailbox, accept @a.example\n"
         "blocked: may not send to outside (entry 1: gone)\n"
         "blocked: @spam.example may not send to it (entry 2)\n"
     )
