@@ -73,9 +73,9 @@ def set_(name: str, unlisted: str | None, alias_of: str | None, no_alias: bool, 
     if unlisted is None and alias_of is None and comment is None and not no_alias:
         raise click.UsageError("say what shall be: --unlisted, --alias-of, --no-alias or --comment.")
     with invocation().changing() as edit:
-        is_alias = alias_of or (edit.domain(name).alias_of and not no_alias)
-        if is_alias and unlisted:
-            raise click.UsageError(f"of an alias domain, what its target says counts: policyd domain set {is_alias}")
+        target = alias_of or ("" if no_alias else edit.domain(name).alias_of)
+        if target and unlisted:
+            raise click.UsageError(f"of an alias domain, what its target says counts: policyd domain set {target}")
         edit.set_domain(
             name, Unlisted(unlisted) if unlisted else None, alias_of="" if no_alias else alias_of, comment=comment
         )
