@@ -73,10 +73,13 @@ def test_stats_count_the_rows_of_each_table(policyd):
         "change": 6,
         "domain": 1,
         "mailbox": 1,
+        "mailbox_group": 0,
         "accepted_sender": 1,
         "address": 2,
         "blocked_sender": 1,
+        "group_member": 0,
         "allowed_recipient": 2,
+        "allowed_sender": 0,
     }
     assert "address: 2\n" in policyd.run("database stats")
 
