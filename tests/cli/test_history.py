@@ -51,8 +51,14 @@ def test_history_has_stable_json(policyd):
     assert (rows[0]["before"], rows[0]["after"]) == (
         None,
         {
-            **{"name": "xn--bcher-kva.example", "unlisted": "reject", "alias_of": None},
-            **{"receive": "anyone", "accept": [], "reason": "", "until": None, "comment": ""},
+            "name": "xn--bcher-kva.example",
+            "unlisted": "reject",
+            "alias_of": None,
+            "receive": "anyone",
+            "accept": [],
+            "reason": "",
+            "until": None,
+            "comment": "",
         },
     )
     assert (rows[3]["before"]["reason"], rows[3]["after"]["reason"]) == ("", "on leave")
