@@ -82,7 +82,7 @@ def test_readme_recipes_work(run: Run, tmp_path: Path) -> None:
             Path(name).write_text(text)
     (tmp_path / "backups").mkdir()
     recipes = console_steps(section(parse("README.rst"), "Everyday recipes"))
-    assert len(recipes) == 6
+    assert len(recipes) == 7
     for line, shown in recipes:
         assert shown == ""
         told = run(line.removeprefix("policyd ").replace("/var", str(tmp_path)))

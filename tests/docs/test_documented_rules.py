@@ -3,11 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from click.testing import Result
 
 from policyd import reply, syslog
-from policyd.cli import main
 from policyd.daemon import prefork
 from policyd.daemon.connection import Timeouts
 from policyd.daemon.service import DRAIN_SECONDS
@@ -80,7 +78,6 @@ def test_a_writer_waits_as_long_as_the_pages_say() -> None:
         assert "ten minutes at most" in words(page(name))
 
 
-@pytest.mark.skipif("group" not in main.commands, reason="the command line knows no groups yet")
 def test_worked_examples_answer_as_they_show(run: Callable[[str], Result]) -> None:
     """Whoever tries them on tables of that company gets these answers."""
     Path("policyd.toml").write_text('origin = "example.com"\n[audit]\nsyslog = "none"\n')
