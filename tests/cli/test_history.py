@@ -147,3 +147,24 @@ def test_history_of_a_missing_database_makes_none(policyd):
     missing = policyd.folder / "missing.db"
     policyd.refuses(f"history --database {missing}", 69)
     assert not missing.exists()
+
+
+def test_history_of_a_group_tells_who_came_and_went(policyd):
+    """Each membership is an object of its own; the group is found in any case."""
+    for line in (
+        "group add staff jörg",
+        "group restrict staff --accept group:staff",
+        "group leave staff Jörg@bücher.example",
+        "group rename staff crew",
+    ):
+        policyd.run(line)
+    told = [line.split("\t")[4:] for line in policyd.run("history --object group:STAFF").splitlines()]
+    assert told == [
+        ["group.add", "group:staff", "added: receive anyone"],
+        ["group.join", "group:staff", "JÖRG joined"],
+        ["group.restrict", "group:staff", 'receive anyone -> insiders, accept "" -> group:staff'],
+        ["group.leave", "group:staff", "JÖRG left"],
+        ["group.rename", "group:staff", "name staff -> crew"],
+    ]
+    (join,) = [each for each in policyd.json("history") if each["operation"] == "group.join"]
+    assert join["after"] == {"id": 1, "group": {"group": 1, "name": "staff"}, "member": {"mailbox": 1, "name": "JÖRG"}}

@@ -188,3 +188,110 @@ def test_undo_leaves_each_mailbox_with_one_primary_address(policyd):
         ("bob@example.com", 1),
     ]
     policyd.run("database check")
+
+
+# --- Groups, domains and the new entries
+
+
+@pytest.fixture
+def company(policyd):
+    """Something of everything that a command can change or remove."""
+    for line in (
+        "domain add example.org --alias-of example.com",
+        "domain restrict example.com --receive domain --accept @partner.example --accept bob --reason x --until +9d",
+        "group add staff bob --comment c",
+        "group add all group:staff",
+        "group restrict staff --accept group:all --reason y --until +9d",
+        "mailbox restrict bob --receive nobody --accept group:staff",
+        "sender block group:staff --to @x.example --except joe@x.example --except-sender bob",
+        "sender block anyone --to group:all --except bob --except-sender group:staff",
+        "sender block bob --to group:staff",
+    ):
+        policyd.run(line)
+    return policyd
+
+
+def state(policyd):
+    """All that there is, but for the journal."""
+    lists = [policyd.json(f"{noun} list") for noun in ("domain", "group", "mailbox", "address", "sender")]
+    groups = [each["name"] for each in lists[1]]
+    return lists, [sorted(policyd.json(f"group show {name}")["members"]) for name in groups]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "domain add example.net --alias-of example.com --comment z",
+        "domain set example.org --no-alias",
+        "domain set example.com --unlisted accept --comment z",
+        "domain restrict example.com --receive nobody --accept alice --reason z --until never",
+        "domain lift example.com",
+        "domain accept example.com group:staff",
+        "domain unaccept example.com bob",
+        "domain remove example.org",
+        "group add new alice bob group:all",
+        "group set staff --comment z",
+        "group remove staff --yes",
+        "group remove all --yes",
+        "group rename staff crew",
+        "group join staff alice",
+        "group leave staff bob",
+        "group leave all group:staff",
+        "group restrict all staff --receive nobody",
+        "group lift staff",
+        "group accept staff alice @x.example",
+        "group unaccept staff group:all",
+        "mailbox set bob --comment z",
+        "mailbox open bob alice --until +1d",
+        "mailbox lift bob",
+        "mailbox accept alice group:all",
+        "mailbox remove bob --yes",
+        "sender block anyone --to outside --except @x.example --except-sender group:staff",
+        "sender block group:staff --to @x.example --except-sender alice --reason z",
+        "sender except anyone --except-sender alice",
+        "sender unexcept anyone bob --except-sender group:staff",
+        "sender unblock anyone",
+        "sender unblock group:staff bob",
+    ],
+)
+def test_every_command_is_undone_whole(company, line):
+    """Whatever went with it is there again, and history tells both."""
+    before = state(company)
+    changeset = company.json(line)["changeset"]
+    assert state(company) != before
+    told = company.says(f"undo {changeset}")
+    assert state(company) == before
+    assert len(told) == len([each for each in company.json("history") if each["changeset"] == changeset])
+    assert company.ends("database check").status == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        pytest.param("group add new", "mailbox restrict alice --accept group:new", id="a group that is accepted"),
+        pytest.param("group add new", "sender block group:new", id="a group that is blocked"),
+        pytest.param("group add new", "sender block alice --to group:new", id="a group that somebody is blocked to"),
+        pytest.param("group add new", "sender except anyone --except-sender group:new", id="a group that is excepted"),
+        pytest.param("group add new", "group join all group:new", id="a group in a group"),
+        pytest.param("group add new", "group join new alice", id="a group with somebody in it"),
+        pytest.param("group leave all group:staff", "group join staff group:all", id="what would be a circle"),
+        pytest.param("domain add example.net", "domain set example.org --alias-of example.net", id="a domain's target"),
+        pytest.param("group remove all --yes", "group add all", id="a name that is taken again"),
+    ],
+)
+def test_undo_is_refused_where_something_hangs_on_it(company, first, then):
+    """Nothing that refers to it vanishes without a row; a closed mailbox is not opened by it."""
+    changeset = company.json(first)["changeset"]
+    company.run(then)
+    before = state(company)
+    assert "can't be undone, later changes build on it" in company.refuses(f"undo {changeset}")
+    assert state(company) == before
+
+
+def test_alias_is_not_brought_back_into_a_chain(company):
+    """An undo obeys every rule that a command obeys."""
+    company.run("domain add example.net")
+    changeset = company.json("domain remove example.org")["changeset"]
+    company.run("domain lift example.com")
+    company.run("domain set example.com --alias-of example.net")
+    assert "can't be undone" in company.refuses(f"undo {changeset}")
