@@ -25,10 +25,10 @@ def command() -> None:
 @click.argument("members", metavar="[MEMBER]...", type=PARTY, nargs=-1)
 @click.option("--comment", type=TEXT, default="", help="A note for administrators.")
 def add(name: str, members: tuple[Party, ...], comment: str) -> None:
-    """Make a group, of mailboxes and of other groups (group:NAME). It restricts nobody yet.
+    """Make a group, of mailboxes, by name or address, and of other groups (group:NAME). It restricts nobody yet.
 
     \b
-    Example: policyd group add staff alice bob@example.com group:board
+    Example: policyd group add staff alice
     """
     with invocation().changing(may_create=True) as edit:
         edit.add_group(name, members, comment)

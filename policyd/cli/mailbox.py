@@ -134,7 +134,7 @@ def open_(names: tuple[str, ...], until: int | None) -> None:
     """Let anyone send to mailboxes, whatever their groups and their domain say.
 
     \b
-    Example: policyd mailbox open press --until +14d
+    Example: policyd mailbox open alice --until +14d
     """
     with invocation().changing() as edit:
         for name in names:
@@ -174,7 +174,7 @@ def accept(name: str, senders: tuple[Party, ...]) -> None:
     A mailbox, group or managed address must be proven; a sender in a domain that is not managed can be forged.
 
     \b
-    Example: policyd mailbox accept alice @partner.example group:board
+    Example: policyd mailbox accept alice @partner.example
     """
     with invocation().changing() as edit:
         edit.accept(edit.mailbox(name), senders)

@@ -8,7 +8,7 @@ import click
 from policyd.admin.showing import list_blocked_senders, show_sender
 from policyd.cli.command import Group, invocation
 from policyd.cli.output import print_list, print_object
-from policyd.cli.types import PARTY, RECIPIENTS, SENDER, TEXT, UNTIL
+from policyd.cli.types import PARTY, RECIPIENTS, SENDER, TEXT, UNTIL, is_text
 from policyd.model import OUTSIDE, Party, PartyKind
 from policyd.store.edit import EntryTerms, block_advice
 from policyd.store.queries import Queries
@@ -179,4 +179,5 @@ def _as_stored(typed: str, queries: Queries) -> Party:
     Raises click.BadParameter where it is neither.
     """
     pattern = Party(PartyKind.PATTERN, typed)
-    return pattern if queries.entries_of(pattern) else SENDER.convert(typed, None, click.get_current_context())
+    is_stored = is_text(typed) and queries.entries_of(pattern)
+    return pattern if is_stored else SENDER.convert(typed, None, click.get_current_context())

@@ -67,13 +67,22 @@ class FilePath(click.Path):
         return Path.cwd() / path if str(path) == "-" != os.fspath(value) else path
 
 
+def is_text(typed: str) -> bool:
+    """Whether *typed* is UTF-8, as all that is stored."""
+    try:
+        typed.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def as_stored(typed: str, kind: click.ParamType[str], is_stored: Callable[[str], object]) -> str:
     """*typed*, to be taken away: of *kind* in normal form, unless it *is_stored* as it was typed.
 
     What is not in normal form was stored by an earlier policyd or by hand. Raises click.BadParameter where it is
     neither.
     """
-    return typed if is_stored(typed) else kind.convert(typed, None, click.get_current_context())
+    return typed if is_text(typed) and is_stored(typed) else kind.convert(typed, None, click.get_current_context())
 
 
 class When(click.ParamType[int]):

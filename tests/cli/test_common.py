@@ -60,7 +60,7 @@ def test_every_command_tells_the_version(policyd, words):
     assert policyd.run(f"{words} --version") == f"policyd {__version__}\n"
 
 
-@pytest.mark.parametrize("words", ["", "domain", "mailbox", "address", "sender", "database"])
+@pytest.mark.parametrize("words", ["", "domain", "group", "mailbox", "address", "sender", "database"])
 def test_noun_without_a_verb_shows_help_and_fails(policyd, words):
     """Nothing was done, so it isn't success."""
     ended = policyd.ends(words)
@@ -82,6 +82,15 @@ def test_help_has_an_example_that_works(policyd, words, monkeypatch):
     if words in ("mailbox lift", "mailbox accept", "mailbox unaccept"):
         policyd.run("mailbox restrict alice --accept @partner.example")
         policyd.run("mailbox unaccept alice @partner.example" if words == "mailbox accept" else "domain list")
+    if words.startswith("domain") and words.endswith(("lift", "accept", "unaccept")):
+        policyd.run("domain restrict example.com --accept @partner.example")
+    if words.startswith("group") and words != "group add":
+        policyd.run("group add board")
+        policyd.run("group add staff")
+        policyd.run("group restrict staff --accept group:board")
+        policyd.run("mailbox add carol")
+    if words == "group leave":
+        policyd.run("group join staff carol")
     if words.startswith("sender") and words != "sender block":
         policyd.run("sender block alice --except @partner.example")
         policyd.run("sender unexcept alice @partner.example" if words == "sender except" else "domain list")
@@ -272,8 +281,8 @@ def test_what_is_no_time_is_refused_with_examples(policyd, typed):
             id="an unknown option",
         ),
         pytest.param(
-            "domain set example.com",
-            "Missing option '--unlisted'. Choose from: reject, accept. See: policyd domain set --help",
+            "mailbox set alice",
+            "Missing option '--comment'. See: policyd mailbox set --help",
             id="an option missing",
         ),
         pytest.param(
@@ -282,8 +291,8 @@ def test_what_is_no_time_is_refused_with_examples(policyd, typed):
             id="an option's value missing",
         ),
         pytest.param(
-            "domain list example.com",
-            "Got unexpected extra argument (example.com). See: policyd domain list --help",
+            "domain list example.com example.net",
+            "Got unexpected extra argument (example.net). See: policyd domain list --help",
             id="a word too many",
         ),
     ],

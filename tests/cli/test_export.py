@@ -87,7 +87,7 @@ def test_jsonl_is_the_default_and_has_the_words_of_json(policyd):
     assert json.loads(jörg) == {
         "kind": "mailbox",
         "name": "Jörg",
-        "addresses": ["jörg@example.com", "a b@xn--bcher-kva.example"],
+        "addresses": ["jörg@example.com", '"a b"@xn--bcher-kva.example'],
         "receive": "inherit",
         "accept": [],
         "reason": "",

@@ -67,7 +67,7 @@ def check(ended, *, lines=1):
         ["export", "-o", "/nowhere/{}/x"],
         ["{}"],
         ["mailbox", "{}"],
-        ["mailbox", "list", "{}"],
+        ["mailbox", "list", "x", "{}"],
         ["mailbox", "list", "--{}"],
         ["mailbox", "show", "{}"],
         ["mailbox", "restrict", "alice", "--receive", "{}"],
