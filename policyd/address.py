@@ -13,7 +13,7 @@ from typing import NamedTuple
 import idna
 
 from policyd.errors import AddressError
-from policyd.model import RECIPIENT_WORDS
+from policyd.model import GROUP_PREFIX, RESERVED_WORDS, Party, PartyKind
 
 NULL_SENDER = "<>"
 
@@ -22,10 +22,14 @@ _LEADING_ZEROS = re.compile(r"\b0+(?=[0-9])")
 _OCTAL = re.compile(r"\b0[0-7]+\b")
 _SCANNED = re.compile(r'\\(.?)|["\t-\r ]', re.DOTALL)  # what is gone once a domain has been parsed as RFC 822 has it
 _LABEL_LIMIT = 63
+_SCHEME = re.compile(r"(?:smtp|mailto):", re.IGNORECASE)
+_SEPARATED = re.compile(r"[\s,;]")
+_WILDCARD = re.compile(r"[*?]")
 _UNSCANNED = r"\1"
 _ATOM = r"[^\x00-\x20\x7f\"(),.:;<>@\[\]\\]++"
 _DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*+")
-_TYPED_ATOM = r"[^\s\x00-\x1f\x7f\"(),.:;<>@\[\]\\]++"  # without blanks of any script: they separate what people type
+# Without blanks of any script, which separate what people type, and the two that people mean as wildcards.
+_TYPED_ATOM = r"[^\s\x00-\x1f\x7f\"(),.:;<>@\[\]\\*?]++"
 _TYPED_PLAIN = re.compile(rf"{_TYPED_ATOM}(?:\.{_TYPED_ATOM})*+")
 _DOMAIN_LIMIT = 253  # bytes; RFC 1035 §2.3.4 less the root label
 _LOCAL_LIMIT = 1024  # characters; RFC 5321 §4.5.3.1.1 says 64, VERP and IMCEA take more
@@ -33,6 +37,8 @@ _LINE_LIMIT = 2048  # characters; Postfix takes no longer line: postconf(5), lin
 _NAME_LIMIT = 256
 _UNSPLIT = frozenset({"postmaster", "mailer-daemon", "double-bounce"})
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_NO_DOMAIN = '\\" \t'  # of which alone Postfix makes no domain
+_BATV = re.compile(r"prvs=[^=]+=(?=.)", re.IGNORECASE | re.DOTALL)
 _IMCEA = re.compile(r"imcea([a-z0-9]{1,8})-(.*)", re.DOTALL)
 _IMCEA_PIECE = re.compile(r"(?:[a-z0-9=-]|\+[0-9a-f]{2})*")
 _IMCEA_BYTE = re.compile(rb"\+([0-9a-f]{2})")
@@ -148,6 +154,14 @@ def domain_for_postfix(text: str) -> str:
     return _domain_for_postfix.__wrapped__(text) if len(text) <= _LINE_LIMIT else ""
 
 
+def normal_realm(text: str) -> str:
+    """The realm of a login as realms are compared: without case, a domain in its normal form. Never raises."""
+    try:
+        return normal_domain(text)
+    except AddressError:
+        return fold(text)
+
+
 def unicode_domain(domain: str) -> str:
     """A domain in normal form as people write it, with U-labels."""
     labels = domain.split(".")
@@ -171,7 +185,7 @@ def address_forms(text: str, origin: str = "", delimiters: str = "") -> tuple[Em
     local, at, domain = text.rpartition("@")
     if not at:
         local, domain = domain, origin
-    elif not domain.strip('\\" \t'):
+    elif not domain.strip(_NO_DOMAIN):
         domain = origin
     # The extension is split off before anything else is done: it may be no text at all, and folding may make one
     # character of the delimiter and what follows.
@@ -194,6 +208,24 @@ def is_dot_string(text: str) -> bool:
     return _DOT_STRING.fullmatch(text) is not None
 
 
+def has_domain(text: str) -> bool:
+    """Whether an address as Postfix sends it, or a login, says in which domain it is."""
+    _, at, domain = text.rpartition("@")
+    return bool(at and domain.strip(_NO_DOMAIN))
+
+
+def without_batv(text: str) -> str:
+    """The address that *text*, as Postfix sends it, is without its BATV tag; "" where it has none.
+
+    Source: draft-levine-smtp-batv-01 §4.2, where it is `prvs=TAG=user@domain`.
+    """
+    if "=" not in text:
+        return ""
+    local, at, domain = text.rpartition("@")
+    tagged = _BATV.match(local if at else domain)
+    return text[tagged.end() :] if tagged else ""
+
+
 def parse_address(text: str) -> EmailAddress:
     """An address as a person types it, quoted (RFC 5321 §4.1.2) or not, in normal form.
 
@@ -202,7 +234,7 @@ def parse_address(text: str) -> EmailAddress:
     local, at, domain = text.rpartition("@")
     if not at or not local or not domain:
         raise AddressError(f"{text[:100]!a} is not an address; an address looks like alice@example.com")
-    return EmailAddress(_parse_local(local), normal_domain(domain))
+    return EmailAddress(_parse_local(local, domain), _parse_domain(domain))
 
 
 def internal_address(text: str) -> str:
@@ -231,15 +263,15 @@ def normal_pattern(text: str) -> str:
             f"{text[:100]!a} is not a pattern; a pattern is user@example.com, @example.com, @.example.com, user@ or <>"
         )
     if not domain:
-        return f"{_parse_local(local)}@"
+        return f"{_parse_local(local, '')}@"
     if local:
         return str(parse_address(text))
     if domain.startswith("."):
-        name = normal_domain(domain[1:])
+        name = _parse_domain(domain[1:])
         if name.startswith("["):
             raise AddressError(f"{text}: an address literal has no subdomains; for the literal itself: @{name}")
         return f"@.{name}"
-    return f"@{normal_domain(domain)}"
+    return f"@{_parse_domain(domain)}"
 
 
 def pattern_domain(pattern: str) -> str:
@@ -256,6 +288,31 @@ def pattern_rank(pattern: str) -> tuple[int, int]:
     if local:
         return (1, 0)
     return (3, -len(domain)) if domain.startswith(".") else (2, 0)
+
+
+def pattern_covers(wide: str, narrow: str) -> bool:
+    """Whether the pattern *wide* matches every address that the pattern *narrow* matches."""
+    if wide == narrow:
+        return True
+    if NULL_SENDER in (wide, narrow):
+        return False
+    wide_local, _, wide_domain = wide.rpartition("@")
+    local, _, domain = narrow.rpartition("@")
+    if wide_local:
+        return wide_local == local and not wide_domain
+    return domain == wide_domain or (wide_domain.startswith(".") and domain.endswith(wide_domain))
+
+
+def patterns_overlap(one: str, other: str) -> bool:
+    """Whether an address can match both patterns; the extension of one may be in the other."""
+    if NULL_SENDER in (one, other):
+        return one == other
+    local, _, domain = one.rpartition("@")
+    other_local, _, other_domain = other.rpartition("@")
+    is_local_shared = local.startswith(other_local) or other_local.startswith(local)
+    is_below = other_domain.startswith(".") and domain.endswith(other_domain)
+    is_above = domain.startswith(".") and other_domain.endswith(domain)
+    return is_local_shared and (not domain or not other_domain or domain == other_domain or is_below or is_above)
 
 
 def split_extension(local_part: str, delimiters: str) -> tuple[str, str | None]:
@@ -317,16 +374,38 @@ def normal_name(text: str) -> str:
 
     Raises AddressError for what can't name a mailbox.
     """
-    name = normal_text(text, "the mailbox name")
-    if is_pattern(name):
-        raise AddressError(f"{name} is an address or a pattern, not a mailbox name; a name has no @ and isn't <>")
-    if not name.strip() or name != name.strip() or len(name) > _NAME_LIMIT:
-        raise AddressError(
-            f"{name[:100]!a} can't name a mailbox; a name has 1 to {_NAME_LIMIT} characters, no blank at an end"
-        )
-    if fold(name) in RECIPIENT_WORDS:
+    name = _normal_name(text, "mailbox")
+    if fold(name) in RESERVED_WORDS:
         raise AddressError(f"{name} can't name a mailbox; --to {fold(name)} has a meaning of its own")
     return name
+
+
+def normal_group(text: str) -> str:
+    """A group's name, as it is kept and shown, from what is typed with or without `group:` in front.
+
+    Raises AddressError for what can't name a group.
+    """
+    return _normal_name(text[len(GROUP_PREFIX) :] if is_group(text) else text, "group")
+
+
+def is_group(text: str) -> bool:
+    """Whether *text* is meant as a group, rather than a mailbox's name or a pattern."""
+    return text[: len(GROUP_PREFIX)].lower() == GROUP_PREFIX
+
+
+def parse_party(text: str, *words: PartyKind) -> Party:
+    """Whom *text* means: `group:NAME`, a pattern, a mailbox's name, or one of the reserved *words* that may stand here.
+
+    It is in normal form, and of no number. Raises AddressError.
+    """
+    if is_group(text):
+        return Party(PartyKind.GROUP, normal_group(text))
+    if is_pattern(text):
+        return Party(PartyKind.PATTERN, normal_pattern(text))
+    for word in words:
+        if fold(text) == word:
+            return Party(word, word.value)
+    return Party(PartyKind.MAILBOX, normal_name(text))
 
 
 def name_after(address: str, *, has_domain: bool = False) -> str:
@@ -340,7 +419,24 @@ def name_after(address: str, *, has_domain: bool = False) -> str:
             return normal_name(local)
     except AddressError:  # a word with a meaning of its own, or with an `@` in it, or one that is too long
         pass
-    return f"{local.replace('@', ' ').strip()[:200]} ({domain})"[:_NAME_LIMIT].strip()
+    plain = local.replace("@", " ").strip()
+    if is_group(plain):
+        plain = plain.replace(":", "-", 1)
+    return f"{plain[:200]} ({domain})"[:_NAME_LIMIT].strip()
+
+
+def _normal_name(text: str, what: str) -> str:
+    """The name of a *what*, in NFC. Raises AddressError for what can't be one."""
+    name = normal_text(text, f"the {what} name")
+    if is_pattern(name):
+        raise AddressError(f"{name} is an address or a pattern, not a {what} name; a name has no @ and isn't <>")
+    if is_group(name):
+        raise AddressError(f"{name} can't name a {what}; what begins with {GROUP_PREFIX} is a group")
+    if not name.strip() or name != name.strip() or len(name) > _NAME_LIMIT:
+        raise AddressError(
+            f"{name[:100]!a} can't name a {what}; a name has 1 to {_NAME_LIMIT} characters, no blank at an end"
+        )
+    return name
 
 
 def quote_local_part(text: str, *, not_first: str = "") -> str:
@@ -356,15 +452,46 @@ def quote_local_part(text: str, *, not_first: str = "") -> str:
     return f'"{escaped}"{at}{domain}'
 
 
-def _parse_local(text: str) -> str:
-    """The local part that a person typed, quoted or not, in normal form; raises AddressError."""
+def _parse_local(text: str, domain: str) -> str:
+    """The local part that a person typed in front of *domain*, quoted or not, in normal form; raises AddressError.
+
+    What RFC 5321 §4.1.2 allows only in quotes must be in quotes: without them, it is a slip.
+    """
     local = text
     if len(text) > 1 and text.startswith('"') and text.endswith('"'):
         local = re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+    elif not _TYPED_PLAIN.fullmatch(text):
+        raise _typed_badly(normal_text(text, "the local part"), domain)
     local = fold(normal_text(local, "the local part"))
     if not local or len(local) > _LOCAL_LIMIT:
         raise AddressError(f"{text[:100]!a} is not the local part of an address; it has 1 to {_LOCAL_LIMIT} characters")
     return local
+
+
+def _typed_badly(local: str, domain: str) -> AddressError:
+    """What is wrong with *local*, which is typed without quotes in front of *domain*, and how to type it."""
+    shown = f"{local[:100]}@{domain[:_DOMAIN_LIMIT]}"
+    if scheme := _SCHEME.match(local):
+        return AddressError(f"{shown}: type it without {scheme[0]} in front")
+    if local.startswith("<") and domain.endswith(">"):
+        return AddressError(f"{shown}: type it without < and >")
+    quoted = quote_local_part(shown)
+    if _WILDCARD.search(local):
+        instead = f"for every address in the domain write @{domain}" if domain else "for everybody write anyone"
+        return AddressError(f"{shown}: no * or ? stands for other characters; {instead}; for this one {quoted}")
+    if _SEPARATED.search(local):
+        instead = f"type each as a word of its own, a single one in quotes: {quoted}"
+        return AddressError(f"{shown} is several addresses in one word; {instead}")
+    return AddressError(f"{shown} is not an address as it stands; its local part needs quotes: {quoted}")
+
+
+def _parse_domain(text: str) -> str:
+    """The domain that a person typed behind an `@`, in normal form; raises AddressError."""
+    if _WILDCARD.search(text):
+        rest = text.lstrip("*?.")
+        instead = f"; for every subdomain write @.{rest}" if rest and not _WILDCARD.search(rest) else ""
+        raise AddressError(f"{text[:100]!a}: no * or ? stands for other characters{instead}")
+    return normal_domain(text)
 
 
 def _decode_piece(piece: str) -> str:

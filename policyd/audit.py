@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import assert_never
 
 from policyd.model import Action, Change, Decision, Request
@@ -36,16 +37,17 @@ _PLAIN = re.compile(f"{_ATOM}|<{_ATOM}>")
 # a refusal was not spoken.
 DECISION_FIELDS = (
     *("action", "rule", "entry", "state", "queue_id", "instance", "client", "sender", "recipient", "login", "context"),
-    *("reason", "text", "ms"),
+    *("reason", "text", "ms", "mailbox", "by"),
 )
 _ABSENT = frozenset({"entry", "reason", "text"})  # where nothing was refused
 
-# A line about a request that was let through, made in one piece; and how it looks if all of its values are plain, so
-# that each of them is where it was put.
+# A line about a request that was let through, made in one piece; and how it looks if all values of the peer's are
+# plain, so that each of them is where it was put. The names from our own tables come last, written as they must be.
 _PERMITTED_LINE = ", ".join(f"{name}={'%.0s' if name in _ABSENT else '%s'}" for name in DECISION_FIELDS)
 _PERMITTED = re.compile(
     re.sub(r"(sender|recipient)=%s", lambda name: f"{name[1]}=<{_ATOM}>", _PERMITTED_LINE)
     .replace("%.0s", "")
+    .replace("mailbox=%s, by=%s", "mailbox=.*, by=.*")
     .replace("%s", _ATOM)
 )
 
@@ -94,7 +96,7 @@ class AuditLog:
         if self._settings.format is LineFormat.TEXT and not (
             decision.is_refused or decision.entry or decision.reason or decision.text
         ):
-            line = _PERMITTED_LINE % values
+            line = _PERMITTED_LINE % (*values[:-2], _own_name(decision.mailbox), _own_name(decision.by))
             if len(line) <= _VALUE_LIMITS[0] and _PERMITTED.fullmatch(line):
                 self._send(INFO, line)
                 return
@@ -219,6 +221,8 @@ def _decision_values(request: Request, decision: Decision, milliseconds: float) 
         decision.reason,
         decision.text,
         round(milliseconds, 2),
+        decision.mailbox,
+        decision.by,
     )
 
 
@@ -256,6 +260,12 @@ def _shown(value: Field, limit: int) -> str:
     if _PLAIN.fullmatch(value):
         return value
     return f'{escape(value[:-1])[:-1]}{code("…")}"' if value.endswith("…") else escape(value)
+
+
+@lru_cache(maxsize=4096)
+def _own_name(name: str) -> str:
+    """The name of a mailbox or group as it stands in a line; most have blanks."""
+    return _shown(name, _VALUE_LIMITS[0])
 
 
 def _json_value(value: Field, limit: int) -> Field:

@@ -4,12 +4,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from policyd.model import Change
+from policyd.model import Change, party_text
 from policyd.timestamps import show_local
 
 _TIMES = frozenset({"until", "at", "created_at"})
 _NOUNS = {"sender": "blocked sender"}
-_NOT_NEWS = frozenset({"id", "name", "address", "sender", "created_at", "created_by"})
+_NOT_NEWS = frozenset({"id", "name", "address", "mailbox_id", "sender", "created_at", "created_by"})
 
 
 def as_object(change: Change) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def describe(change: Change) -> str:
     """A change in words: the object, and what is different now."""
     noun = change.operation.partition(".")[0]
     stored = json.loads(change.before or change.after or "{}")
-    to = f" to {stored['to']}" if "to" in stored else ""
+    to = f" to {party_text(stored['to'])}" if "to" in stored else ""
     return f"{_NOUNS.get(noun, noun)} {change.object}{to}: {difference(change)}"
 
 
@@ -42,8 +42,10 @@ def difference(change: Change) -> str:
     if not after:
         return "removed"
     if not before:
+        # Of a domain, who may send is news only where somebody may not.
+        usual = {"to"} | ({"receive"} if "unlisted" in after and after.get("receive") == "anyone" else set())
         facts = [
-            f"{key} {_quoted(key, value)}" for key, value in after.items() if value and key not in _NOT_NEWS | {"to"}
+            f"{key} {_quoted(key, value)}" for key, value in after.items() if value and key not in _NOT_NEWS | usual
         ]
         return f"added{': ' if facts else ''}{', '.join(facts)}"
     changed = [key for key in after if after[key] != before.get(key)]
@@ -58,8 +60,10 @@ def value_text(name: str, value: Any) -> str:
         return "yes" if value else "no"
     if name in _TIMES:
         return show_local(value)
+    if isinstance(value, Mapping):
+        return party_text(value)
     if isinstance(value, (list, tuple)):
-        return " ".join(map(str, value))
+        return " ".join(map(party_text, value))
     return str(value)
 
 

@@ -3,9 +3,10 @@
 Per-request objects are named tuples: creating one takes a fifth of a frozen dataclass's time.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 
 _LINE = 400  # characters of a name, or of what is wrong with it; an address has 320 at most
 
@@ -18,49 +19,90 @@ class Unlisted(StrEnum):
 
 
 class Receive(StrEnum):
-    """Who may send to a mailbox."""
+    """Who may send to a mailbox, to those in a group, or to a domain."""
 
+    INHERIT = "inherit"  # what its groups say, or else its domain: of a mailbox only
     ANYONE = "anyone"
     INSIDERS = "insiders"
+    DOMAIN = "domain"  # who certainly has an address in one of the recipient's domains
     NOBODY = "nobody"
 
     @property
     def is_restriction(self) -> bool:
         """Whether somebody may not send to it."""
+        return self.strictness > 0
+
+    @property
+    def strictness(self) -> int:
+        """How strict it is: the larger, the fewer may send; 0 where anybody may, or where it says nothing."""
         match self:
-            case Receive.INSIDERS | Receive.NOBODY:
-                return True
-            case Receive.ANYONE:
-                return False
+            case Receive.INHERIT | Receive.ANYONE:
+                return 0
+            case Receive.INSIDERS:
+                return 1
+            case Receive.DOMAIN:
+                return 2
+            case Receive.NOBODY:
+                return 3
             case _:
                 assert_never(self)
 
 
-class Recipients(StrEnum):
-    """To whom a blocked sender may not send."""
+class PartyKind(StrEnum):
+    """What a `Party` is."""
 
-    OUTSIDE = "outside"  # recipients with a domain that is not managed
+    MAILBOX = "mailbox"
+    GROUP = "group"
+    PATTERN = "pattern"
     ANYONE = "anyone"
-    MAILBOX = "mailbox"  # one mailbox, named beside it
+    OUTSIDE = "outside"  # recipients with a domain that is not managed
 
     @property
     def is_word(self) -> bool:
-        """Whether people and files write the value itself; else they write the name of the mailbox."""
+        """Whether people and files write the value itself: a reserved word, which no mailbox can be called."""
         match self:
-            case Recipients.OUTSIDE | Recipients.ANYONE:
+            case PartyKind.ANYONE | PartyKind.OUTSIDE:
                 return True
-            case Recipients.MAILBOX:
+            case PartyKind.MAILBOX | PartyKind.GROUP | PartyKind.PATTERN:
                 return False
             case _:
                 assert_never(self)
 
 
-RECIPIENT_WORDS = frozenset(each.value for each in Recipients if each.is_word)  # which no mailbox can be called
+GROUP_PREFIX = "group:"  # in front of a group's name, wherever mailboxes and patterns may stand, too
+RESERVED_WORDS = frozenset(each.value for each in PartyKind if each.is_word)
 
 
-def recipients_of(to: str) -> Recipients:
-    """To whom a sender is blocked where the entry says *to*: one of the words, or a mailbox's name."""
-    return Recipients(to) if to in RECIPIENT_WORDS else Recipients.MAILBOX
+class Party(NamedTuple):
+    """Who may not send, to whom, an exception, or an accepted sender.
+
+    `text` is the name of a mailbox or group, the pattern in normal form, or the reserved word; `number` is the id of
+    the mailbox or group, 0 where nobody has looked it up. Two are equal if all three are.
+    """
+
+    kind: PartyKind
+    text: str
+    number: int = 0
+
+    def __str__(self) -> str:
+        """As people and files write it."""
+        return f"{GROUP_PREFIX}{self.text}" if self.kind is PartyKind.GROUP else self.text
+
+
+def pattern_party(pattern: str) -> Party:
+    """A pattern, in normal form, as a party."""
+    return Party(PartyKind.PATTERN, pattern)
+
+
+ANYONE = Party(PartyKind.ANYONE, "anyone")
+OUTSIDE = Party(PartyKind.OUTSIDE, "outside")
+
+
+def party_text(value: str | Mapping[str, Any]) -> str:
+    """A party as people write it, from the journal's JSON: a text, or an object with its number and name."""
+    if isinstance(value, str):
+        return value
+    return f"{GROUP_PREFIX if 'group' in value else ''}{value['name']}"
 
 
 class Rule(StrEnum):
@@ -119,18 +161,51 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """A managed domain, in normal form."""
+    """A managed domain, in normal form, and who may send to it.
+
+    `alias_of` is the managed domain that it stands for, "" where it is none's alias; of an alias, only that counts.
+    The restriction is for its addresses whose mailbox, and whose groups, have none of their own: `until` is in Unix
+    seconds, from then on it is off; `accepted` may send all the same.
+    """
 
     name: str
     unlisted: Unlisted = Unlisted.REJECT
+    alias_of: str = ""
+    receive: Receive = Receive.ANYONE
+    reason: str = ""
+    until: int | None = None
+    comment: str = ""
+    accepted: frozenset[Party] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
     """A named holder of addresses, and who may send to it.
 
-    `until` is in Unix seconds: from then on the restriction is off. `accepted` are patterns of
-    envelope senders who may send to it all the same. An `id` of 0 is a mailbox not yet stored.
+    `until` is in Unix seconds: from then on it inherits what its groups and its domain say. `accepted` are those who
+    may send to it all the same, also where it inherits. An `id` of 0 is a mailbox not yet stored.
+    """
+
+    name: str
+    receive: Receive = Receive.INHERIT
+    reason: str = ""
+    until: int | None = None
+    comment: str = ""
+    accepted: frozenset[Party] = frozenset()
+    id: int = 0
+
+    @property
+    def party(self) -> Party:
+        """It as a party."""
+        return Party(PartyKind.MAILBOX, self.name, self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A named set of mailboxes and groups, and who may send to each of its mailboxes.
+
+    The restriction is for those mailboxes that have none of their own, and as that of a `Domain`. An `id` of 0 is a
+    group not yet stored.
     """
 
     name: str
@@ -138,56 +213,76 @@ class Mailbox:
     reason: str = ""
     until: int | None = None
     comment: str = ""
-    accepted: frozenset[str] = frozenset()
+    accepted: frozenset[Party] = frozenset()
+    id: int = 0
+
+    @property
+    def party(self) -> Party:
+        """It as a party."""
+        return Party(PartyKind.GROUP, self.name, self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """That a mailbox or a group, `member`, is in a `group`. An `id` of 0 is one not yet stored."""
+
+    group: Party
+    member: Party
     id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An address of a mailbox; the primary one is the mailbox's own sender address."""
+    """An address of a mailbox; the primary one is the mailbox's own sender address.
+
+    `mailbox` is the mailbox's name. A `mailbox_id` of 0 says that nobody has looked its number up.
+    """
 
     address: str
     mailbox: str
     is_primary: bool = False
+    mailbox_id: int = 0
+
+
+class Holder(NamedTuple):
+    """A mailbox as it was found, by an address or by its name; without its accepted senders.
+
+    `primary` is its primary address, "" where it has none, and None where it was found by another one: then nobody has
+    looked. `is_in_groups` says whether it is in a group.
+    """
+
+    mailbox: Mailbox
+    primary: str | None
+    is_in_groups: bool
 
 
 @dataclass(frozen=True, slots=True)
 class BlockedSender:
     """An entry of the table of blocked senders.
 
-    `mailbox` (a name) or `pattern` says who, the other one is "". `to_mailbox` is the name where
-    `recipients` is `Recipients.MAILBOX`. `allowed` are patterns of recipients the entry leaves alone.
+    `who` (a mailbox, a group, a pattern, or anyone) may not send to `to` (outside, anyone, a mailbox, a group, or a
+    pattern). `allowed` are recipients, and `allowed_senders` senders, that the entry leaves alone.
     Times are Unix seconds. An `id` of 0 is an entry not yet stored.
     """
 
-    mailbox: str = ""
-    pattern: str = ""
-    recipients: Recipients = Recipients.OUTSIDE
-    to_mailbox: str = ""
+    who: Party
+    to: Party = OUTSIDE
     reason: str = ""
     until: int | None = None
     comment: str = ""
-    allowed: frozenset[str] = frozenset()
+    allowed: frozenset[Party] = frozenset()
+    allowed_senders: frozenset[Party] = frozenset()
     created_at: int = 0
     created_by: str = ""
     id: int = 0
-
-    @property
-    def sender(self) -> str:
-        """The mailbox's name, or the pattern."""
-        return self.mailbox or self.pattern
-
-    @property
-    def to(self) -> str:
-        """`outside`, `anyone`, or the name of the one mailbox."""
-        return self.to_mailbox or self.recipients.value
 
 
 class Decision(NamedTuple):
     """The answer to a request, and why.
 
     `text` is the refusal as Postfix gets it, "" for DUNNO. `is_refused` is true for a refusal in monitor
-    mode too, where `action` is DUNNO. `mailbox` is the recipient's, `entry` the blocked sender's id.
+    mode too, where `action` is DUNNO. `mailbox` is the recipient's, `entry` the blocked sender's id. `by` says where a
+    restriction that was asked comes from: `mailbox`, `group:NAME` or `domain`.
     """
 
     action: Action
@@ -198,6 +293,7 @@ class Decision(NamedTuple):
     mailbox: str = ""
     is_insider: bool = False
     is_refused: bool = False
+    by: str = ""
 
 
 def _shorten(text: str) -> str:

@@ -1,13 +1,14 @@
 """The records of a file to import, whatever its format: rows about objects, or problems, each with its place.
 
-A reader yields `Record`s, in the file's order; nobody changes them. Names, addresses, domains and patterns in them
-are in normal form.
+A reader yields `Record`s, in the file's order; nobody changes them. Names, addresses, domains and parties in them
+are in normal form, and parties without numbers.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Generic, TypeVar
 
-from policyd.model import Receive, Unlisted
+from policyd.model import Party, Receive, Unlisted
 
 
 class RowMode(StrEnum):
@@ -26,36 +27,64 @@ class Keep:
 
 KEEP = Keep()
 
+_Item = TypeVar("_Item")
+
 
 @dataclass(slots=True)  # not frozen: that costs five times the time, and files have millions
-class ListEdit:
-    """What a row says of a list: empty it or not, take away, then add, in this order.
+class ListEdit(Generic[_Item]):
+    """What a row says of a list, of addresses or of parties: empty it or not, take away, then add, in this order.
 
     Of addresses added to a list that was emptied, the first is the primary one.
     `remove` of values that aren't there does nothing.
     """
 
     clear: bool = False
-    remove: tuple[str, ...] = ()
-    add: tuple[str, ...] = ()
+    remove: tuple[_Item, ...] = ()
+    add: tuple[_Item, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DomainRow:
-    """A managed domain."""
+    """A managed domain, and its restriction.
+
+    `alias_of` is the domain that it stands for, "" for none; the rest is as in a `GroupRow`.
+    """
 
     name: str
     mode: RowMode = RowMode.UPDATE
     unlisted: Unlisted | Keep = KEEP
+    alias_of: str | Keep = KEEP
+    receive: Receive | Keep = KEEP
+    reason: str | Keep = KEEP
+    until: int | Keep | None = KEEP
+    comment: str | Keep = KEEP
+    accepted: ListEdit[Party] | Keep = KEEP
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    """A group, its members, which are mailboxes and groups, and its restriction.
+
+    `accepted` are senders that may send to those in it though they are restricted. `until` is in Unix seconds, None
+    for no end.
+    """
+
+    name: str
+    mode: RowMode = RowMode.UPDATE
+    members: ListEdit[Party] | Keep = KEEP
+    receive: Receive | Keep = KEEP
+    reason: str | Keep = KEEP
+    until: int | Keep | None = KEEP
+    comment: str | Keep = KEEP
+    accepted: ListEdit[Party] | Keep = KEEP
 
 
 @dataclass(slots=True)  # not frozen: that costs five times the time, and files have millions
 class MailboxRow:
     """A mailbox.
 
-    `addresses` are addresses. `accepted` are senders that may send to it though it is restricted:
-    patterns, or names of mailboxes, which stand for their addresses. `rejected` are senders, patterns or names of
-    mailboxes, that may not send to it: blocked senders with this mailbox as their `to`.
+    `accepted` are senders that may send to it though it is restricted: patterns, mailboxes and groups. `rejected` are
+    senders that may not send to it: blocked senders with this mailbox as their `to`.
     `until` is in Unix seconds, None for no end. Where `is_named_by_address`, the file gave no name, and the mailbox is
     the one that has the first of the addresses it adds; a new one is called `name`, the local part, or `name (domain)`
     where that is another's name.
@@ -63,13 +92,13 @@ class MailboxRow:
 
     name: str
     mode: RowMode = RowMode.UPDATE
-    addresses: ListEdit | Keep = KEEP
+    addresses: ListEdit[str] | Keep = KEEP
     receive: Receive | Keep = KEEP
     reason: str | Keep = KEEP
     until: int | Keep | None = KEEP
     comment: str | Keep = KEEP
-    accepted: ListEdit | Keep = KEEP
-    rejected: ListEdit | Keep = KEEP
+    accepted: ListEdit[Party] | Keep = KEEP
+    rejected: ListEdit[Party] | Keep = KEEP
     is_named_by_address: bool = False
 
 
@@ -86,15 +115,16 @@ class AddressRow:
 class BlockRow:
     """A blocked sender.
 
-    `sender` is a pattern or a mailbox's name; `to` is outside, anyone or a mailbox's name, "" where the file does
-    not say (then as `policyd sender block` without --to). `created_at` (Unix seconds) and `created_by` are KEEP where
-    the file does not carry them.
+    `to` is None where the file does not say (then as `policyd sender block` without --to). `allowed` are exceptions by
+    recipient, `allowed_senders` by sender. `created_at` (Unix seconds) and `created_by` are KEEP where the file does
+    not carry them.
     """
 
-    sender: str
-    to: str = ""
+    sender: Party
+    to: Party | None = None
     mode: RowMode = RowMode.UPDATE
-    allowed: ListEdit | Keep = KEEP
+    allowed: ListEdit[Party] | Keep = KEEP
+    allowed_senders: ListEdit[Party] | Keep = KEEP
     reason: str | Keep = KEEP
     until: int | Keep | None = KEEP
     comment: str | Keep = KEEP
@@ -102,7 +132,7 @@ class BlockRow:
     created_by: str | Keep = KEEP
 
 
-Row = DomainRow | MailboxRow | AddressRow | BlockRow
+Row = DomainRow | GroupRow | MailboxRow | AddressRow | BlockRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from policyd.address import domain_for_postfix, normal_domain, normal_text
+from policyd.address import domain_for_postfix, normal_domain, normal_realm, normal_text
 from policyd.endpoint import Endpoint, parse_endpoint
 from policyd.errors import AddressError, SettingsError
 from policyd.files import read_settings
@@ -34,6 +34,9 @@ FACILITIES = {
     if name
 }
 WORKERS_LIMIT = 64
+_BRACKETED = re.compile(r"\[([^]/]+)(?:\](/\d+)?|(/\d+)\])")  # [2001:db8::]/32 or [2001:db8::/32], as in mynetworks
+_MAPPED_BITS = 96  # of ::ffff:0:0/96, the IPv4 addresses in IPv6 ones
+_EXAMPLE_NETWORKS = '["192.0.2.0/24", "[2001:db8::]/32"]'
 
 T = TypeVar("T")
 
@@ -163,11 +166,44 @@ def _origin(value: object) -> str:
 
 
 def _networks(value: object) -> tuple[IPv4Network | IPv6Network, ...]:
-    texts = _texts(value)
+    return tuple(map(_network, _texts(value)))
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    """A network as a person or Postfix's mynetworks writes it.
+
+    Source: postconf(5), mynetworks; cidr_match_parse().
+    """
+    bracketed = _BRACKETED.fullmatch(text)
     try:
-        return tuple(map(ip_network, texts))
+        network = ip_network(f"{bracketed[1]}{bracketed[2] or bracketed[3] or ''}" if bracketed else text)
     except ValueError as error:
-        raise ValueError(f"{error}; must be networks such as 192.0.2.0/24 and 2001:db8::/32") from error
+        raise ValueError(_why_no_network(text, error)) from error
+    # Postfix names a client by its IPv4 address, also where the system has it as an IPv6 one.
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is None or network.prefixlen < _MAPPED_BITS:
+        return network
+    return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
+
+
+def _why_no_network(text: str, error: ValueError) -> str:
+    if text.startswith("!"):
+        return f"{text!r}: exceptions are not known here; name the networks that are left without it"
+    if re.match(r"/|[A-Za-z_]+:", text):
+        return f"{text!r}: files and tables are not read here; name the networks that are in it"
+    if re.search(r"[\s,]", text.strip()):
+        return f"{text!r}: must be one network in each text, as in {_EXAMPLE_NETWORKS}"
+    return f"{error}; must be networks such as 192.0.2.0/24 and 2001:db8::/32"
+
+
+def _realms(value: object) -> frozenset[str]:
+    for each in _texts(value):
+        if not each.strip() or "@" in each or "\\" in each:
+            raise ValueError(
+                f"{each!r}: must be a realm as logins have it, such as EXAMPLE or example.local, without @ and \\"
+            )
+        normal_text(each, "the realm")
+    return frozenset(map(normal_realm, _texts(value)))
 
 
 def _contexts(value: object) -> frozenset[str]:
@@ -300,10 +336,23 @@ class Settings:
         Kind(_delimiters, 'text: a set of punctuation characters; ``""`` for no extensions'),
         "what separates an extension from a local part, as in Postfix",
     )
-    origin: str = _setting("", Kind(_origin, "text: a domain"), "the domain of addresses without one")
+    origin: str = _setting(
+        "",
+        Kind(_origin, "text: a domain"),
+        "the domain of addresses and logins without one, as ``myorigin`` in Postfix",
+    )
+    login_realms: frozenset[str] = _setting(
+        frozenset(),
+        Kind(_realms, "list of texts: such as ``EXAMPLE`` or ``example.local``, in any case, without ``@`` and ``\\``"),
+        "what is taken off a login that is no mailbox's address, in ``REALM\\login`` and ``login@realm``",
+    )
     insider_networks: tuple[IPv4Network | IPv6Network, ...] = _setting(
         (ip_network("127.0.0.0/8"), ip_network("::1/128")),
-        Kind(_networks, "list of texts: networks and addresses, IPv4 and IPv6, without host bits"),
+        Kind(
+            _networks,
+            "list of texts: networks and addresses, IPv4 and IPv6, without host bits, ``2001:db8::/32`` or as "
+            "Postfix's ``mynetworks`` has it, ``[2001:db8::]/32``",
+        ),
         "clients in these are insiders",
     )
     insider_contexts: frozenset[str] = _setting(

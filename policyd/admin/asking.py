@@ -57,6 +57,7 @@ def as_object(request: Request, decision: Decision, trace: list[str], origin: st
         "action": decision.action,
         "text": decision.text,
         "rule": decision.rule,
+        "by": decision.by or None,
         "entry": decision.entry,
         "recipient": addresses["recipient"],
         "mailbox": decision.mailbox or None,
@@ -74,17 +75,18 @@ def find_address(database: Database, settings: Settings, text: str) -> dict[str,
     """
     # Find it as the daemon does.
     with looking(database) as lookup:
-        party = Decider(settings, lookup).find_recipient(text)
+        found = Decider(settings, lookup).find_recipient(text)
 
     # Say what to do where it leads nowhere.
-    if (party.domain is None or party.leads_outside) and party.address is not None:
-        raise NotManagedError(str(party.address), party.address.domain)
-    address = str(party.address)
-    if party.mailbox is None:
+    written = found.addresses[0]
+    if found.domain is None or found.leads_outside:
+        raise NotManagedError(str(written), written.domain)
+    address = str(written)
+    if found.mailbox is None:
         raise RefusedError(
             f"{address} leads to no mailbox; to give it to one: policyd address add MAILBOX {quote(address)}"
         )
-    return {"address": address, "mailbox": party.mailbox.name, "how": party.how}
+    return {"address": address, "mailbox": found.mailbox.name, "how": found.how}
 
 
 def ask_daemon(settings: Settings, request: Request) -> str:

@@ -67,7 +67,7 @@ class _InForce:
         for mailbox, addresses in self._queries.mailboxes():
             if is_past(mailbox.until, self._now):
                 ended += 1
-                free = replace(mailbox, receive=Receive.ANYONE, reason="", until=None, accepted=frozenset())
+                free = replace(mailbox, receive=Receive.INHERIT, reason="", until=None)
                 yield free, addresses
             else:
                 yield mailbox, addresses

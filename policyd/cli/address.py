@@ -44,7 +44,7 @@ def remove(addresses: tuple[str, ...]) -> None:
 @command.command("find")
 @click.argument("address", type=INTERNAL_ADDRESS)
 def find(address: str) -> None:
-    """Say which mailbox an address leads to, and how: exact, extension, IMCEA or route.
+    """Say which mailbox an address leads to, and how: exact, extension, alias domain, BATV, IMCEA or route.
 
     \b
     Example: policyd address find alice+news@example.com

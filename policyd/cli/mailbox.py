@@ -9,9 +9,9 @@ from policyd.admin.showing import list_mailboxes, show_mailbox
 from policyd.cli.command import Group, invocation, need_consent
 from policyd.cli.output import print_list, print_object
 from policyd.cli.terminal import echo
-from policyd.cli.types import ADDRESS, NAME, PATTERN, TEXT, UNTIL
-from policyd.model import Receive
-from policyd.store.edit import MailboxTerms, need_mailbox
+from policyd.cli.types import ADDRESS, NAME, PARTY, TEXT, UNTIL
+from policyd.model import Party, Receive
+from policyd.store.edit import RestrictionTerms, need_mailbox
 
 _COLUMNS = ("name", "receive", "until", "addresses", "accept", "reason")
 
@@ -48,7 +48,7 @@ def remove(name: str, yes: bool) -> None:
     call = invocation()
     with call.reading() as queries:
         mailbox = need_mailbox(queries, name)
-        addresses, blocks = len(queries.addresses_of(mailbox.id)), len(queries.entries_about(mailbox.id))
+        addresses, blocks = len(queries.addresses_of(mailbox.id)), len(queries.entries_about(mailbox.party))
     if addresses + blocks > 1:
         what = f"{addresses} addresses and {blocks} blocked senders would be removed with {mailbox.name}."
         need_consent(what, is_given=yes)
@@ -117,8 +117,8 @@ def list_() -> None:
 @click.option(
     "--accept",
     "accepted",
-    metavar="PATTERN",
-    type=PATTERN,
+    metavar="SENDER",
+    type=PARTY,
     multiple=True,
     help="Who may all the same. In a foreign domain that is what MAIL FROM says, and can be forged.",
 )
@@ -127,7 +127,7 @@ def list_() -> None:
 def restrict(
     names: tuple[str, ...],
     receive: str | None,
-    accepted: tuple[str, ...],
+    accepted: tuple[Party, ...],
     reason: str | None,
     until: int | None,
 ) -> None:
@@ -136,7 +136,7 @@ def restrict(
     \b
     Example: policyd mailbox restrict alice --accept @partner.example --reason "internal mailbox"
     """
-    terms = MailboxTerms(
+    terms = RestrictionTerms(
         receive=Receive(receive) if receive else None,
         accepted=frozenset(accepted) if accepted else None,
         reason=reason,
@@ -144,7 +144,7 @@ def restrict(
     )
     with invocation().changing() as edit:
         for name in names:
-            edit.restrict_mailbox(name, terms)
+            edit.restrict(edit.mailbox(name), terms)
 
 
 @command.command("lift")
@@ -157,13 +157,13 @@ def lift(names: tuple[str, ...]) -> None:
     """
     with invocation().changing() as edit:
         for name in names:
-            edit.lift_mailbox(name)
+            edit.lift(edit.mailbox(name))
 
 
 @command.command("accept")
 @click.argument("name", type=NAME)
-@click.argument("patterns", metavar="PATTERN...", type=PATTERN, nargs=-1, required=True)
-def accept(name: str, patterns: tuple[str, ...]) -> None:
+@click.argument("senders", metavar="SENDER...", type=PARTY, nargs=-1, required=True)
+def accept(name: str, senders: tuple[Party, ...]) -> None:
     """Let some senders send to a restricted mailbox all the same.
 
     A sender in a foreign domain is what MAIL FROM says, and can be forged.
@@ -172,20 +172,20 @@ def accept(name: str, patterns: tuple[str, ...]) -> None:
     Example: policyd mailbox accept alice @partner.example
     """
     with invocation().changing() as edit:
-        edit.accept_senders(name, patterns)
+        edit.accept(edit.mailbox(name), senders)
 
 
 @command.command("unaccept")
 @click.argument("name", type=NAME)
-@click.argument("patterns", metavar="PATTERN...", type=PATTERN, nargs=-1, required=True)
-def unaccept(name: str, patterns: tuple[str, ...]) -> None:
+@click.argument("senders", metavar="SENDER...", type=PARTY, nargs=-1, required=True)
+def unaccept(name: str, senders: tuple[Party, ...]) -> None:
     """Take senders from those that a restricted mailbox accepts.
 
     \b
     Example: policyd mailbox unaccept alice @partner.example
     """
     with invocation().changing() as edit:
-        edit.unaccept_senders(name, patterns)
+        edit.unaccept(edit.mailbox(name), senders)
 
 
 def _because(entry: Mapping[str, Any]) -> str:

@@ -7,8 +7,10 @@ import click
 from policyd.admin.showing import list_blocked_senders, show_sender
 from policyd.cli.command import Group, invocation
 from policyd.cli.output import print_list, print_object
-from policyd.cli.types import PATTERN, RECIPIENTS, SENDER, TEXT, UNTIL, as_stored
+from policyd.cli.types import PARTY, RECIPIENTS, SENDER, TEXT, UNTIL
+from policyd.model import Party, PartyKind
 from policyd.store.edit import EntryTerms
+from policyd.store.queries import Queries
 
 _COLUMNS = ("id", "sender", "to", "until", "except", "reason", "comment")
 
@@ -25,14 +27,14 @@ def command() -> None:
     type=RECIPIENTS,
     help="To whom not.  [default: outside for a mailbox or a pattern in a managed domain, else anyone]",
 )
-@click.option("--except", "allowed", metavar="PATTERN", type=PATTERN, multiple=True, help="Recipients left alone.")
+@click.option("--except", "allowed", metavar="RECIPIENT", type=PARTY, multiple=True, help="Recipients left alone.")
 @click.option("--reason", type=TEXT, help="For the sender to read in the bounce.")
 @click.option("--until", metavar="WHEN", type=UNTIL, help="When it ends: a date, +30d, never.")
 @click.option("--comment", type=TEXT, help="A note for administrators.")
 def block(
-    senders: tuple[str, ...],
-    to: str | None,
-    allowed: tuple[str, ...],
+    senders: tuple[Party, ...],
+    to: Party | None,
+    allowed: tuple[Party, ...],
     reason: str | None,
     until: int | None,
     comment: str | None,
@@ -43,57 +45,58 @@ def block(
     Example: policyd sender block alice --except @partner.example --reason "left the company"
     """
     # Make the entries, new or changed; what was changed is printed as of every command.
-    terms = EntryTerms(frozenset(allowed) if allowed else None, reason, until, comment)
+    exceptions = frozenset(allowed) if allowed else None
+    terms = EntryTerms(allowed=exceptions, reason=reason, until=until, comment=comment)
     call = invocation()
     with call.changing(may_create=True) as edit:
-        entries = [edit.block_sender(sender, to or "", terms) for sender in senders]
+        entries = [edit.block_sender(sender, to, terms) for sender in senders]
 
     # Say to whom, where that was not given.
     if not to:
         for entry in entries:
-            call.say(f"{entry.sender} is blocked to {entry.to}, since --to was not given")
+            call.say(f"{entry.who} is blocked to {entry.to}, since --to was not given")
 
 
 @command.command("unblock")
 @click.argument("senders", metavar="SENDER...", nargs=-1, required=True)
 @click.option("--to", type=RECIPIENTS, help="Only the entry for these recipients.  [default: every entry]")
-def unblock(senders: tuple[str, ...], to: str | None) -> None:
+def unblock(senders: tuple[str, ...], to: Party | None) -> None:
     """Let senders send again.
 
     \b
     Example: policyd sender unblock alice
     """
     with invocation().changing() as edit:
-        for sender in dict.fromkeys(as_stored(each, SENDER, edit.queries.entries_of) for each in senders):
-            edit.unblock_sender(sender, to or "")
+        for sender in dict.fromkeys(_as_stored(each, edit.queries) for each in senders):
+            edit.unblock_sender(sender, to)
 
 
 @command.command("except")
 @click.argument("sender", type=SENDER)
-@click.argument("patterns", metavar="PATTERN...", type=PATTERN, nargs=-1, required=True)
+@click.argument("recipients", metavar="RECIPIENT...", type=PARTY, nargs=-1, required=True)
 @click.option("--to", type=RECIPIENTS, help="Only the entry for these recipients.  [default: every entry]")
-def except_(sender: str, patterns: tuple[str, ...], to: str | None) -> None:
+def except_(sender: Party, recipients: tuple[Party, ...], to: Party | None) -> None:
     """Let a blocked sender send to some recipients all the same.
 
     \b
     Example: policyd sender except alice @partner.example
     """
     with invocation().changing() as edit:
-        edit.except_recipients(sender, to or "", patterns)
+        edit.add_exceptions(sender, to, recipients)
 
 
 @command.command("unexcept")
 @click.argument("sender", type=SENDER)
-@click.argument("patterns", metavar="PATTERN...", type=PATTERN, nargs=-1, required=True)
+@click.argument("recipients", metavar="RECIPIENT...", type=PARTY, nargs=-1, required=True)
 @click.option("--to", type=RECIPIENTS, help="Only the entry for these recipients.  [default: every entry]")
-def unexcept(sender: str, patterns: tuple[str, ...], to: str | None) -> None:
+def unexcept(sender: Party, recipients: tuple[Party, ...], to: Party | None) -> None:
     """Take recipients from the exceptions of a blocked sender.
 
     \b
     Example: policyd sender unexcept alice @partner.example
     """
     with invocation().changing() as edit:
-        edit.unexcept_recipients(sender, to or "", patterns)
+        edit.remove_exceptions(sender, to, recipients)
 
 
 @command.command("list")
@@ -111,7 +114,7 @@ def list_(expired: bool) -> None:
 
 @command.command("show")
 @click.argument("sender", type=SENDER)
-def show(sender: str) -> None:
+def show(sender: Party) -> None:
     """Show every entry of a blocked sender, expired or not.
 
     \b
@@ -126,3 +129,12 @@ def show(sender: str) -> None:
     for number, entry in enumerate(entries):
         click.echo("", nl=number > 0)
         print_object(call, entry)
+
+
+def _as_stored(typed: str, queries: Queries) -> Party:
+    """The sender *typed*; a pattern that an earlier policyd stored, as it stands.
+
+    Raises click.BadParameter where it is neither.
+    """
+    pattern = Party(PartyKind.PATTERN, typed)
+    return pattern if queries.entries_of(pattern) else SENDER.convert(typed, None, click.get_current_context())

@@ -11,15 +11,14 @@ import click
 
 from policyd.address import (
     internal_address,
-    is_pattern,
     normal_domain,
     normal_name,
-    normal_pattern,
     normal_text,
     parse_address,
+    parse_party,
 )
 from policyd.errors import AddressError
-from policyd.model import RECIPIENT_WORDS
+from policyd.model import Party, PartyKind
 from policyd.timestamps import read_when
 
 
@@ -34,6 +33,23 @@ class _Parsed(click.ParamType[str]):
         """The value in normal form."""
         try:
             return self._parse(value)
+        except AddressError as error:
+            self.fail(str(error), param, ctx)
+
+
+class PartyType(click.ParamType[Party]):
+    """A mailbox, a group, a pattern, or one of the reserved *words*."""
+
+    def __init__(self, name: str, *words: PartyKind) -> None:
+        self.name = name
+        self._words = words
+
+    def convert(self, value: str | Party, param: click.Parameter | None, ctx: click.Context | None) -> Party:
+        """The party, without a number."""
+        if isinstance(value, Party):
+            return value
+        try:
+            return parse_party(value, *self._words)
         except AddressError as error:
             self.fail(str(error), param, ctx)
 
@@ -88,14 +104,6 @@ class When(click.ParamType[int]):
         return moment
 
 
-def _sender(text: str) -> str:
-    return normal_pattern(text) if is_pattern(text) else normal_name(text)
-
-
-def _recipients(text: str) -> str:
-    return text if text in RECIPIENT_WORDS else normal_name(text)
-
-
 def _client(text: str) -> str:
     """An IP address, or `unknown`, which Postfix says of a client on a unix socket."""
     try:
@@ -115,9 +123,9 @@ INTERNAL_ADDRESS = _Parsed("address", internal_address)
 CLIENT = _Parsed("IP address", _client)
 DOMAIN = _Parsed("domain", normal_domain)
 NAME = _Parsed("name", normal_name)
-PATTERN = _Parsed("pattern", normal_pattern)
-SENDER = _Parsed("sender", _sender)
-RECIPIENTS = _Parsed("outside|anyone|mailbox", _recipients)
+PARTY = PartyType("sender")
+SENDER = PartyType("sender", PartyKind.ANYONE)
+RECIPIENTS = PartyType("outside|anyone|mailbox", PartyKind.OUTSIDE, PartyKind.ANYONE)
 TEXT = _Parsed("text", _remark)
 UNTIL = When(is_future=True)
 SINCE = When(is_future=False)

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     Integer,
     Table,
@@ -23,6 +24,7 @@ from sqlalchemy import (
 from policyd.address import (
     fold,
     normal_domain,
+    normal_group,
     normal_name,
     normal_pattern,
     normal_text,
@@ -30,9 +32,20 @@ from policyd.address import (
     quote_local_part,
 )
 from policyd.errors import AddressError
-from policyd.model import Finding
+from policyd.model import (
+    Address,
+    BlockedSender,
+    Domain,
+    Finding,
+    Group,
+    Mailbox,
+    Membership,
+    Party,
+    PartyKind,
+)
 from policyd.store import schema
 from policyd.store.database import compiled, foreign_object
+from policyd.store.journal import Stored, numbered, snapshot
 from policyd.store.queries import Grouped
 from policyd.store.replay import Replay
 from policyd.timestamps import is_time
@@ -51,20 +64,45 @@ _MADE = """
         AND NOT (name IN ('sqlite_sequence', 'sqlite_stat1', 'sqlite_stat4') AND sql GLOB 'CREATE TABLE*')
 """  # SQLAlchemy can't express these
 _WORD = re.compile(r"""'(?:[^']|'')*'|\w+|[^\s\w"]""")  # spaces, and quotes around a name, make no difference
-_NUMBERED = "SELECT seq FROM sqlite_sequence WHERE name = 'blocked_sender'"  # SQLite's table
 _LAST_NUMBER = 2**63 - 1
+_target = schema.domain.alias("target")
 _DOMAINS = compiled(select(schema.domain).order_by(schema.domain.c.name))
 _IS_MANAGED = compiled(select(schema.domain.c.name).where(schema.domain.c.name == bindparam("name")))
+_CHAINS = compiled(
+    select(schema.domain.c.name, _target.c.name)
+    .join(_target, _target.c.name == schema.domain.c.alias_of)
+    .where(_target.c.alias_of.is_not(None))
+    .order_by(schema.domain.c.name)
+)
+_HEAD = compiled(select(schema.journal_head))
 _MAILBOXES = compiled(select(schema.mailbox).order_by(schema.mailbox.c.id))
+_GROUPS = compiled(select(schema.mailbox_group).order_by(schema.mailbox_group.c.id))
+_MEMBERS = compiled(select(schema.group_member).order_by(schema.group_member.c.id))
 _ADDRESSES = compiled(select(schema.address).order_by(schema.address.c.address))
-_ACCEPTED = compiled(select(schema.accepted_sender).order_by(*schema.accepted_sender.c))
+_WHO = ("pattern", "sender_mailbox_id", "sender_group_id")
+_ACCEPTED = {
+    owner: compiled(
+        select(schema.accepted_sender.c[owner], *(schema.accepted_sender.c[name] for name in _WHO))
+        .where(schema.accepted_sender.c[owner].is_not(None))
+        .order_by(schema.accepted_sender.c[owner])
+    )
+    for owner in ("domain", "mailbox_id", "group_id")
+}
 _BLOCKED = compiled(select(schema.blocked_sender).order_by(schema.blocked_sender.c.id))
-_ALLOWED = compiled(select(schema.allowed_recipient).order_by(*schema.allowed_recipient.c))
+_ALLOWED = {
+    table.name: compiled(select(table).order_by(table.c.blocked_sender_id))
+    for table in (schema.allowed_recipient, schema.allowed_sender)
+}
+_COUNTED = (schema.domain, schema.mailbox, schema.mailbox_group, schema.group_member, schema.address)
 _COUNTS = [
-    compiled(select(func.count()).select_from(table))
-    for table in (schema.domain, schema.mailbox, schema.address, schema.blocked_sender, schema.change)
+    compiled(select(func.count()).select_from(table)) for table in (*_COUNTED, schema.blocked_sender, schema.change)
 ]
-_TYPES = {Text: "text", Integer: "integer"}
+_TYPES = {Text: "text", Integer: "integer", BigInteger: "integer"}
+
+
+def _key(table: Table) -> Any:
+    """The column that tells a row of *table* from others, or in a list, whose row it is."""
+    return next(iter((*table.primary_key, *table.c)))
 
 
 def _wrong_values(table: Table) -> tuple[str, list[str]]:
@@ -76,13 +114,12 @@ def _wrong_values(table: Table) -> tuple[str, list[str]]:
     for column in table.c:
         allowed = [_TYPES[type(column.type)], *(["null"] if column.nullable else [])]
         are_wrong.append(func.typeof(column).not_in([literal_column(f"'{each}'") for each in allowed]))
-    key = next(iter(table.primary_key))
-    return compiled(select(key, *are_wrong).where(or_(*are_wrong))), [column.name for column in table.c]
+    return compiled(select(_key(table), *are_wrong).where(or_(*are_wrong))), [column.name for column in table.c]
 
 
 def _broken(table: Table) -> Iterator[tuple[str, str, str]]:
     """Each constraint of *table*: the table's name, its own, and a statement for the keys of rows that break it."""
-    key = next(iter(table.primary_key))
+    key = _key(table)
     for constraint in table.constraints:
         if isinstance(constraint, CheckConstraint):
             yield (
@@ -202,9 +239,9 @@ class Check:
             self._on_finding(finding)
 
         # Every object is valid, and as its last change in the journal left it.
-        for noun, key, name, values in self._objects():
+        for noun, key, name, stored in self._objects():
             self._count_one()
-            wrong = self._replay.take(noun, key, name, values)
+            wrong = self._replay.take(noun, key, name, numbered(snapshot(stored)))
             if wrong is not None:
                 self._on_finding(wrong)
 
@@ -213,72 +250,92 @@ class Check:
             self._on_finding(finding)
 
         # Rules over several rows.
-        self._check_numbering()
+        self._check_head()
+        for name, target in self._connection.execute(_CHAINS):
+            advice = f"type: policyd domain set {name} --no-alias"
+            self._find("domain", name, f"it stands for {target}, which stands for another one itself", advice)
         for name, count in self._connection.execute(_NOT_ONE_PRIMARY):
             advice = "take one of its addresses away, and add it again with policyd"
             self._find("mailbox", name, f"it has {count} primary addresses, not one", advice)
 
-    def _check_numbering(self) -> None:
-        """Check that the next blocked sender gets a new number: one in an old log must not become somebody else's."""
-        given = [number for (number,) in self._connection.execute(_NUMBERED)]
-        is_fit = all(type(number) is int and self._replay.highest <= number < _LAST_NUMBER for number in given)
-        if not is_fit or len(given) > 1 or (self._replay.highest and not given):
-            self._find("blocked_sender", "", "the next number is not the one after the last", _RESTORE)
+    def _check_head(self) -> None:
+        """Check that the journal ends where its head says, and that numbers in old logs are nobody else's."""
+        heads = [*self._connection.execute(_HEAD)]
+        if len(heads) != 1:
+            self._find("journal_head", "", "it does not say where the journal ends", _RESTORE)
+            return
+        _, _, last, digest, version, *counters = heads[0]
+        if (last, digest) != (self._replay.last, self._replay.digest):
+            problem = f"it says that change {last} is the last, with another digest than the journal's"
+            self._find("journal_head", "", problem, "somebody altered the journal; compare it with a backup")
+        if version != schema.VERSION:
+            self._find("journal_head", "", f"it says that the tables are of version {version}", _RESTORE)
+        for name, number in zip(schema.COUNTERS, counters, strict=True):
+            if not self._replay.highest.get(name, 0) < number < _LAST_NUMBER:
+                self._find("journal_head", name, "the next number is not the one after the last", _RESTORE)
 
-    def _objects(self) -> Iterator[tuple[str, int | str, str, dict[str, Any]]]:
-        """Every object: noun, key, name, and its snapshot with mailboxes named by their numbers."""
-        for name, unlisted in self._connection.execute(_DOMAINS):
+    def _objects(self) -> Iterator[tuple[str, int | str, str, Stored]]:
+        """Every object: noun, key, name, and itself with others named by their numbers alone."""
+        accepted = {owner: Grouped(self._connection.execute(statement)) for owner, statement in _ACCEPTED.items()}
+        for name, unlisted, alias_of, *terms in self._connection.execute(_DOMAINS):
             self._check_domain(name)
-            yield "domain", name, name, {"name": name, "unlisted": unlisted}
-        accepted = Grouped(self._connection.execute(_ACCEPTED))
-        for number, name, folded_name, receive, reason, until, comment in self._connection.execute(_MAILBOXES):
-            patterns = accepted.of(number)
-            self._check_mailbox(name, folded_name)
-            self._check_remarks("mailbox", name, until, reason, comment)
-            self._check_patterns("accepted_sender", name, patterns)
-            values = {"id": number, "name": name, "receive": receive, "accept": sorted(patterns)}
-            yield "mailbox", number, name, values | {"reason": reason, "until": until, "comment": comment}
+            restriction = self._restriction("domain", name, terms, accepted["domain"].of(name))
+            yield "domain", name, name, Domain(name, unlisted, alias_of or "", *restriction)
+        for number, name, folded_name, *terms in self._connection.execute(_MAILBOXES):
+            self._check_name("mailbox", name, folded_name, normal_name)
+            restriction = self._restriction("mailbox", name, terms, accepted["mailbox_id"].of(number))
+            yield "mailbox", number, name, Mailbox(name, *restriction, number)
+        for number, name, folded_name, *terms in self._connection.execute(_GROUPS):
+            self._check_name("mailbox_group", name, folded_name, normal_group)
+            restriction = self._restriction("mailbox_group", name, terms, accepted["group_id"].of(number))
+            yield "group", number, name, Group(name, *restriction, number)
+        for number, group_id, mailbox_id, member_group_id in self._connection.execute(_MEMBERS):
+            member = _party(None, mailbox_id, member_group_id)
+            yield "member", number, str(number), Membership(Party(PartyKind.GROUP, "", group_id), member, number)
         for address, mailbox_id, is_primary in self._connection.execute(_ADDRESSES):
             self._check_address(address)
-            values = {"address": address, "mailbox": mailbox_id, "is_primary": bool(is_primary)}
-            yield "address", address, address, values
+            yield "address", address, address, Address(address, "", bool(is_primary), mailbox_id)
         yield from self._entries()
 
-    def _entries(self) -> Iterator[tuple[str, int | str, str, dict[str, Any]]]:
+    def _restriction(
+        self, table: str, name: str, terms: list[Any], senders: list[Any]
+    ) -> tuple[Any, Any, Any, Any, frozenset[Party]]:
+        """Check the remarks and the accepted senders of a row of *table*, and return them all, in the model's order."""
+        receive, reason, until, comment = terms
+        self._check_remarks(table, name, until, reason, comment)
+        return receive, reason, until, comment, self._list("accepted_sender", name, senders)
+
+    def _list(self, table: str, name: str, rows: list[Any]) -> frozenset[Party]:
+        """Check the patterns in a list of parties, and return it."""
+        self._check_patterns(table, name, [pattern for pattern, *_ in rows if pattern is not None])
+        return frozenset(_party(*row) for row in rows)
+
+    def _entries(self) -> Iterator[tuple[str, int | str, str, Stored]]:
         """Every blocked sender, as `_objects`."""
-        allowed = Grouped(self._connection.execute(_ALLOWED))
-        for number, holder, pattern, recipients, target, *terms in self._connection.execute(_BLOCKED):
-            reason, until, comment, created_at, created_by = terms
-            patterns = allowed.of(number)
-            self._check_remarks("blocked_sender", f"{number}", until, reason, comment, created_by)
-            self._check_patterns("blocked_sender", f"{number}", [pattern] if pattern is not None else [])
-            self._check_patterns("allowed_recipient", f"{number}", patterns)
-            yield (
-                "sender",
-                number,
-                pattern or str(number),
-                {
-                    "id": number,
-                    "sender": pattern if holder is None else holder,
-                    "to": recipients if target is None else target,
-                    "except": sorted(patterns),
-                    "reason": reason,
-                    "until": until,
-                    "comment": comment,
-                    "created_at": created_at,
-                    "created_by": created_by,
-                },
+        allowed = {table: Grouped(self._connection.execute(statement)) for table, statement in _ALLOWED.items()}
+        for row in self._connection.execute(_BLOCKED):
+            number, mailbox_id, group_id, pattern, word, *rest = row
+            to_word, to_mailbox_id, to_group_id, to_pattern, reason, until, comment, created_at, created_by = rest
+            name = f"{number}"
+            self._check_remarks("blocked_sender", name, until, reason, comment, created_by)
+            self._check_patterns("blocked_sender", name, [each for each in (pattern, to_pattern) if each is not None])
+            recipients, senders = (self._list(table, name, lists.of(number)) for table, lists in allowed.items())
+            entry = BlockedSender(
+                _party(pattern, mailbox_id, group_id, word),
+                _party(to_pattern, to_mailbox_id, to_group_id, to_word),
+                *(reason, until, comment, recipients, senders, created_at, created_by, number),
             )
+            yield "sender", number, pattern or word or name, entry
 
     def _check_domain(self, name: str) -> None:
         if not _is_normal(normal_domain, name):
             self._find("domain", name, "it is not in normal form, so no recipient is in it", _AGAIN)
 
-    def _check_mailbox(self, name: str, folded_name: str) -> None:
-        if not _is_normal(normal_name, name):
-            self._find("mailbox", name, "its name is not in normal form", _AGAIN)
+    def _check_name(self, table: str, name: str, folded_name: str, normal: Callable[[str], str]) -> None:
+        if not _is_normal(normal, name):
+            self._find(table, name, "its name is not in normal form", _AGAIN)
         if folded_name != fold(name):
-            self._find("mailbox", name, f"it is found as {folded_name!a}, not by its name", _AGAIN)
+            self._find(table, name, f"it is found as {folded_name!a}, not by its name", _AGAIN)
 
     def _check_address(self, address: str) -> None:
         domain = address.rpartition("@")[2]
@@ -305,6 +362,15 @@ class Check:
     def _count_one(self) -> None:
         self._rows += 1
         self._advance()
+
+
+def _party(pattern: str | None, mailbox_id: int | None, group_id: int | None, word: str | None = None) -> Party:
+    """Who stands in these columns, by number."""
+    if mailbox_id is not None:
+        return Party(PartyKind.MAILBOX, "", mailbox_id)
+    if group_id is not None:
+        return Party(PartyKind.GROUP, "", group_id)
+    return Party(PartyKind.PATTERN, pattern or "") if word is None else Party(PartyKind.ANYONE, word)
 
 
 def _made(connection: sqlite3.Connection) -> dict[str, list[str]]:

@@ -4,18 +4,39 @@ It is one long file, so that whoever asks "may the tables be like this?" has one
 transaction; each change writes its journal row in it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from shlex import quote
-from typing import assert_never
+from typing import TypeVar, assert_never
 
-from policyd.address import NULL_SENDER, domain_for_postfix, fold, is_pattern, pattern_domain, unicode_domain
+from policyd.address import (
+    NULL_SENDER,
+    domain_for_postfix,
+    fold,
+    pattern_covers,
+    pattern_domain,
+    patterns_overlap,
+    unicode_domain,
+)
 from policyd.errors import NotManagedError, NotYetError, RefusedError
-from policyd.model import Address, BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted, recipients_of
+from policyd.model import (
+    ANYONE,
+    OUTSIDE,
+    Address,
+    BlockedSender,
+    Domain,
+    Group,
+    Mailbox,
+    Membership,
+    Party,
+    PartyKind,
+    Receive,
+    Unlisted,
+)
 from policyd.rules import is_past
 from policyd.store.database import Connection
-from policyd.store.journal import Journal, Stored
+from policyd.store.journal import Journal, Stored, same
 from policyd.store.queries import Queries
 from policyd.store.writer import Writer
 from policyd.timestamps import show_local
@@ -23,15 +44,18 @@ from policyd.timestamps import show_local
 NO_END = 0  # as an `until`: takes an end away
 _CACHED_DOMAINS = 4096
 
+Restricted = Domain | Group | Mailbox  # what can have a restriction, and accepted senders
+_Restricted = TypeVar("_Restricted", bound=Restricted)
 AddressChange = tuple[Address | None, Address | None]  # before and after
+Step = tuple[str, Stored, Stored | None]  # an operation, and an object before and after it
 
 
 @dataclass(frozen=True, slots=True)
-class MailboxTerms:
-    """What is said of a mailbox; None leaves it as it is. `until`: Unix seconds, `NO_END` for none."""
+class RestrictionTerms:
+    """What is said of a mailbox, group or domain; None leaves it as it is. `until`: Unix seconds, `NO_END` for none."""
 
     receive: Receive | None = None
-    accepted: frozenset[str] | None = None
+    accepted: frozenset[Party] | None = None
     reason: str | None = None
     until: int | None = None
     comment: str | None = None
@@ -41,7 +65,8 @@ class MailboxTerms:
 class EntryTerms:
     """What is said of a blocked sender's entry; None leaves it as it is. `until`: Unix seconds, `NO_END` for none."""
 
-    allowed: frozenset[str] | None = None
+    allowed: frozenset[Party] | None = None
+    allowed_senders: frozenset[Party] | None = None
     reason: str | None = None
     until: int | None = None
     comment: str | None = None
@@ -50,12 +75,29 @@ class EntryTerms:
 
 
 def need_mailbox(queries: Queries, name: str) -> Mailbox:
-    """The mailbox *name*. Raises NotYetError, with what to do, where there is none."""
-    mailbox = queries.mailbox_named(fold(name))
-    if mailbox is None:
-        fact = f"there is no mailbox {name}"
-        raise NotYetError(f"{fact}; see: policyd mailbox list, or: policyd mailbox add", fact=fact)
-    return mailbox
+    """The mailbox *name*, or that which has this address. Raises NotYetError, with what to do, where there is none."""
+    mailbox = queries.mailbox_with(name) if "@" in name else queries.mailbox_named(fold(name))
+    if mailbox is not None:
+        return mailbox
+    fact = f"{name} is no mailbox's address" if "@" in name else f"there is no mailbox {name}"
+    raise NotYetError(f"{fact}; see: policyd mailbox list, or: policyd mailbox add", fact=fact)
+
+
+def need_group(queries: Queries, name: str) -> Group:
+    """The group *name*. Raises NotYetError, with what to do, where there is none."""
+    group = queries.group_named(fold(name))
+    if group is None:
+        fact = f"there is no group {name}"
+        raise NotYetError(f"{fact}; see: policyd group list, or: policyd group add {quote(name)}", fact=fact)
+    return group
+
+
+def need_domain(queries: Queries, name: str) -> Domain:
+    """The managed domain *name*. Raises RefusedError where it isn't managed."""
+    domain = queries.domain(name)
+    if domain is None:
+        raise RefusedError(f"the domain {name} is not managed; see: policyd domain list")
+    return domain
 
 
 def need_managed(queries: Queries, what: str, domain: str) -> None:
@@ -75,11 +117,34 @@ def postfix_spelling(queries: Queries, domain: str) -> str:
     return f"Postfix takes {shown} for {other}, {advice}"
 
 
+def mailbox_behind(queries: Queries, who: Party) -> Mailbox | None:
+    """The mailbox that has the address *who*; None where it is no address, or no mailbox's."""
+    return queries.mailbox_with(who.text) if who.kind is PartyKind.PATTERN else None
+
+
+def block_advice(queries: Queries, who: Party) -> str:
+    """What to know of a block of *who*, if that is an address of a mailbox: it is not the mailbox. "" for others."""
+    mailbox = mailbox_behind(queries, who)
+    if mailbox is None:
+        return ""
+    return (
+        f"{who} is an address of the mailbox {mailbox.name}, which may have others; to block the mailbox: "
+        f"policyd sender block {quote(mailbox.name)}"
+    )
+
+
+def entries_found(queries: Queries, who: Party) -> list[BlockedSender]:
+    """The entries of *who*, oldest first; where an address has none, those of the mailbox that has it."""
+    entries = queries.entries_of(who)
+    mailbox = None if entries else mailbox_behind(queries, who)
+    return queries.entries_of(mailbox.party) if mailbox else entries
+
+
 class Editor:
     """Changes the tables over *connection*, as *journal* says by whom and when.
 
-    Names, addresses and patterns are in normal form. A *sender* is a mailbox's name or a pattern; *to* is `outside`,
-    `anyone`, a mailbox's name, or "" where that was not said. Raises RefusedError where a change makes no sense.
+    Names, addresses and patterns are in normal form. Parties may be without a number: they are looked up by their
+    names. Raises RefusedError where a change makes no sense.
     """
 
     def __init__(self, connection: Connection, journal: Journal) -> None:
@@ -87,12 +152,96 @@ class Editor:
         self.journal = journal
         self._writer = Writer(connection, journal)
         self._now = journal.now
-        self.is_managed = lru_cache(_CACHED_DOMAINS)(lambda name: self.queries.domain(name) is not None)
+        self._domain = lru_cache(_CACHED_DOMAINS)(self.queries.find_domain)
 
     def forget(self) -> None:
         """Forget what was remembered of the tables, after a rollback to a savepoint."""
-        self._writer.forget()
-        self.is_managed.cache_clear()
+        self._domain.cache_clear()
+
+    def mailbox(self, name: str) -> Mailbox:
+        """The mailbox *name*, or the one that has this address. Raises NotYetError where there is none."""
+        return need_mailbox(self.queries, name)
+
+    def group(self, name: str) -> Group:
+        """The group *name*. Raises NotYetError where there is none."""
+        return need_group(self.queries, name)
+
+    def domain(self, name: str) -> Domain:
+        """The managed domain *name*. Raises RefusedError where there is none."""
+        return need_domain(self.queries, name)
+
+    def is_managed(self, domain: str) -> bool:
+        """Whether *domain* is managed."""
+        return self._domain(domain) is not None
+
+    # --- Restrictions, of whatever has one ---
+
+    def restrict(self, owner: Restricted, terms: RestrictionTerms) -> None:
+        """Restrict who may send to *owner*: to insiders, where *terms* and it say nothing else.
+
+        A restriction that has ended is in force again.
+        """
+        self._need_no_alias(owner, "restrict")
+        current = owner.receive if owner.receive.is_restriction else Receive.INSIDERS
+        self._put_restricted("restrict", owner, replace(terms, receive=terms.receive or current))
+
+    def lift(self, owner: Restricted) -> None:
+        """Take the restriction of *owner* away; reason, end and accepted senders go with it. Closes what was opened."""
+        nothing = _says_nothing(owner)
+        if owner.receive is nothing:
+            raise RefusedError(f"{owner.name} is not restricted; nothing to lift")
+        self._put_restricted("lift", owner, RestrictionTerms(receive=nothing))
+
+    def open_mailbox(self, mailbox: Mailbox, until: int | None = None) -> None:
+        """Have the mailbox receive from anyone, whatever its groups and its domain say; *until* as in the terms."""
+        self._put_restricted("open", mailbox, RestrictionTerms(receive=Receive.ANYONE, until=until))
+
+    def accept(self, owner: Restricted, senders: Iterable[Party]) -> None:
+        """Let *senders* send to *owner* all the same."""
+        self._need_no_alias(owner, "accept")
+        self._put_restricted("accept", owner, RestrictionTerms(accepted=owner.accepted | self.resolved(senders)))
+
+    def unaccept(self, owner: Restricted, senders: Iterable[Party]) -> None:
+        """Take *senders*, each of which must be there, from those that *owner* accepts."""
+        gone = self.resolved(senders)
+        if missing := sorted(map(str, gone - owner.accepted)):
+            raise RefusedError(
+                f"{owner.name} does not accept {', '.join(missing)}; "
+                f"see: policyd {_noun(owner)} show {quote(owner.name)}"
+            )
+        self._put_restricted("unaccept", owner, RestrictionTerms(accepted=owner.accepted - gone))
+
+    def after(self, current: _Restricted, terms: RestrictionTerms) -> _Restricted:
+        """*current* with *terms*. Nothing is written.
+
+        Reason and end are a restriction's, or an opened mailbox's, and go with it; so do accepted senders. A
+        restriction that has ended is in force again when it is set again; to accept somebody more does not set it.
+        """
+        receive = terms.receive or current.receive
+        comment = current.comment if terms.comment is None else terms.comment
+        accepted = current.accepted if terms.accepted is None else self.resolved(terms.accepted)
+
+        # Accepted senders go with the restriction; to accept somebody where nobody is kept out would do nothing.
+        if not receive.is_restriction:
+            if terms.accepted and receive is Receive.ANYONE:
+                raise self._accepts_anyway(current)
+            if current.receive.is_restriction and terms.accepted is None:
+                accepted = frozenset()
+        if receive is _says_nothing(current):
+            return replace(current, receive=receive, reason="", until=None, comment=comment, accepted=accepted)
+
+        # What is set again is in force again, with an end to come.
+        is_set = terms.receive is not None or terms.reason is not None or terms.until is not None
+        is_changed = receive.is_restriction is not current.receive.is_restriction
+        reason = "" if is_changed else current.reason
+        return replace(
+            current,
+            receive=receive,
+            reason=reason if terms.reason is None else terms.reason,
+            until=self._new_end(terms.until, None if is_changed else current.until) if is_set else current.until,
+            comment=comment,
+            accepted=accepted,
+        )
 
     # --- Domains ---
 
@@ -100,20 +249,44 @@ class Editor:
         """Manage *domain*, which must not be managed yet."""
         if self.queries.domain(domain.name):
             raise RefusedError(f"{domain.name} is managed already; to change it: policyd domain set {domain.name}")
-        self._put_domain("domain.add", None, domain)
+        self._need_alias(domain)
+        self._put("domain.add", None, replace(domain, accepted=self.resolved(domain.accepted)))
 
-    def set_domain(self, name: str, unlisted: Unlisted) -> None:
-        """Make the managed domain *name* treat unlisted recipients so."""
-        self._put_domain("domain.set", self._need_domain(name), Domain(name, unlisted))
+    def set_domain(
+        self, name: str, unlisted: Unlisted | None = None, *, alias_of: str | None = None, comment: str | None = None
+    ) -> None:
+        """Change the managed domain *name*; None leaves it as it is, an *alias_of* of "" makes it none's alias."""
+        before = self.domain(name)
+        after = replace(
+            before,
+            unlisted=before.unlisted if unlisted is None else unlisted,
+            alias_of=before.alias_of if alias_of is None else alias_of,
+            comment=before.comment if comment is None else comment,
+        )
+        self.put_domain(before, after)
+
+    def put_domain(self, before: Domain, after: Domain) -> None:
+        """Make the managed domain that is *before* be *after*."""
+        if after.alias_of:
+            self._need_alias(after)
+            after = replace(after, unlisted=Unlisted.REJECT)
+        self._put("domain.set", before, after)
 
     def remove_domain(self, name: str) -> None:
         """Manage *name* no more, and take the addresses in it away."""
-        before = self._need_domain(name)
-        for mailbox in dict.fromkeys([address.mailbox for address in self.queries.addresses(name)]):
-            held = self.queries.addresses_of(need_mailbox(self.queries, mailbox).id)
+        before = self.domain(name)
+        if aliases := self.queries.aliases_of(name):
+            raise RefusedError(
+                f"{', '.join(aliases)} stands for {name}; first type: policyd domain set {aliases[0]} --no-alias, "
+                f"or: policyd domain remove {aliases[0]}"
+            )
+        for number in dict.fromkeys([address.mailbox_id for address in self.queries.addresses(name)]):
+            mailbox = self.queries.mailbox_numbered(number)
+            assert mailbox is not None
+            held = self.queries.addresses_of(number)
             left = [each.address for each in held if each.address.rpartition("@")[2] != name]
             self.set_addresses(mailbox, held, left)
-        self._put_domain("domain.remove", before, None)
+        self._put("domain.remove", before, None)
 
     def has_addresses(self, domain: str) -> bool:
         """Whether mailboxes have addresses in *domain*."""
@@ -122,7 +295,7 @@ class Editor:
     # --- Mailboxes ---
 
     def add_mailbox(self, name: str, addresses: Iterable[str], comment: str) -> None:
-        """Make a mailbox that receives from anyone, with *addresses*, of which the first is the primary one."""
+        """Make a mailbox that inherits who may send to it, with *addresses*; the first is the primary one."""
         if self.queries.mailbox_named(fold(name)):
             raise RefusedError(
                 f"there is a mailbox {name} already; to give it an address: policyd address add {quote(name)} ADDRESS"
@@ -131,110 +304,108 @@ class Editor:
         for address in addresses:
             self.add_address(name, address)
 
+    def set_mailbox(self, mailbox: Mailbox, comment: str) -> None:
+        """Note *comment* at the mailbox."""
+        self._put("mailbox.set", mailbox, replace(mailbox, comment=comment))
+
     def remove_mailbox(self, name: str) -> list[Stored]:
-        """Take the mailbox away, with its addresses and every entry that is it or that is to it.
-
-        Returns what was removed.
-        """
-        mailbox = need_mailbox(self.queries, name)
-        addresses = self.queries.addresses_of(mailbox.id)
-        entries = self.queries.entries_about(mailbox.id)
-
-        # What refers to the mailbox goes first: an undo goes through the journal backwards.
-        for address in addresses:
-            self._writer.put_address("address.remove", address, None)
-        for entry in entries:
-            self.remove_entry(entry)
-        self._writer.put_mailbox("mailbox.remove", mailbox, None)
-        return [*addresses, *entries, mailbox]
+        """Take the mailbox away, with all that refers to it. Returns what was removed."""
+        return self._remove(self.mailbox(name))
 
     def rename_mailbox(self, name: str, new_name: str) -> None:
-        """Call the mailbox *new_name*; its addresses and blocks stay its own."""
-        before = need_mailbox(self.queries, name)
+        """Call the mailbox *new_name*; all that refers to it goes on doing so."""
+        before = self.mailbox(name)
         if not self._is_free_for(before, new_name):
-            other = need_mailbox(self.queries, new_name)
+            other = self.mailbox(new_name)
             raise RefusedError(f"there is a mailbox {other.name} already; choose another name")
-        self._writer.put_mailbox("mailbox.rename", before, replace(before, name=new_name))
-
-    def restrict_mailbox(self, name: str, terms: MailboxTerms) -> None:
-        """Make the mailbox receive from insiders (or nobody) only. A restriction that has ended is in force again."""
-        before = need_mailbox(self.queries, name)
-        current = Receive.INSIDERS if before.receive is Receive.ANYONE else before.receive
-        terms = replace(terms, receive=terms.receive or current)
-        self._writer.put_mailbox("mailbox.restrict", before, self.mailbox_after(before, before.name, terms))
-
-    def lift_mailbox(self, name: str) -> None:
-        """Let the mailbox receive from anyone again; reason, end and accepted senders go with the restriction."""
-        before = need_mailbox(self.queries, name)
-        if before.receive is Receive.ANYONE:
-            raise RefusedError(f"{before.name} is not restricted; nothing to lift")
-        terms = MailboxTerms(receive=Receive.ANYONE)
-        self._writer.put_mailbox("mailbox.lift", before, self.mailbox_after(before, before.name, terms))
-
-    def accept_senders(self, name: str, patterns: Iterable[str]) -> None:
-        """Let senders that match *patterns* send to the restricted mailbox all the same."""
-        before = need_mailbox(self.queries, name)
-        terms = MailboxTerms(accepted=before.accepted.union(patterns))
-        self._writer.put_mailbox("mailbox.accept", before, self.mailbox_after(before, before.name, terms))
-
-    def unaccept_senders(self, name: str, patterns: Iterable[str]) -> None:
-        """Take *patterns*, each of which must be there, from the senders that the mailbox accepts."""
-        before = need_mailbox(self.queries, name)
-        gone = frozenset(patterns)
-        if missing := sorted(gone - before.accepted):
-            raise RefusedError(
-                f"{before.name} does not accept {', '.join(missing)}; see: policyd mailbox show {quote(before.name)}"
-            )
-        terms = MailboxTerms(accepted=before.accepted - gone)
-        self._writer.put_mailbox("mailbox.unaccept", before, self.mailbox_after(before, before.name, terms))
+        self._put("mailbox.rename", before, replace(before, name=new_name))
 
     def put_mailbox(self, before: Mailbox | None, after: Mailbox) -> Mailbox:
-        """Make the mailbox that is *before* be *after*, as `mailbox_after` gave it; return it as stored."""
+        """Make the mailbox that is *before* be *after*, as `after` gave it; return it as stored."""
         return self._writer.put_mailbox("mailbox.set" if before else "mailbox.add", before, after) or after
 
-    def mailbox_after(self, current: Mailbox, name: str, terms: MailboxTerms) -> Mailbox:
-        """The mailbox *current*, called *name*, with *terms*. Nothing is written.
+    # --- Groups ---
 
-        Reason, end and accepted senders are a restriction's, and go with it. A restriction that has ended is in
-        force again when it is set again; to accept somebody more does not set it.
+    def add_group(self, name: str, members: Iterable[Party] = (), comment: str = "") -> Group:
+        """Make a group that restricts nobody, with *members*: mailboxes, by name or address, and groups."""
+        if self.queries.group_named(fold(name)):
+            raise RefusedError(
+                f"there is a group {name} already; to put somebody into it: policyd group join {quote(name)} MEMBER"
+            )
+        group = self.put_group(None, Group(name, comment=comment))
+        self.join(group, members)
+        return group
+
+    def set_group(self, group: Group, comment: str) -> None:
+        """Note *comment* at the group."""
+        self._put("group.set", group, replace(group, comment=comment))
+
+    def put_group(self, before: Group | None, after: Group) -> Group:
+        """Make the group that is *before* be *after*, as `after` gave it; return it as stored."""
+        return self._writer.put_group("group.set" if before else "group.add", before, after) or after
+
+    def remove_group(self, name: str) -> list[Stored]:
+        """Take the group away, with all that refers to it; its members stay. Returns what was removed."""
+        return self._remove(self.group(name))
+
+    def rename_group(self, name: str, new_name: str) -> None:
+        """Call the group *new_name*; all that refers to it goes on doing so."""
+        before = self.group(name)
+        if not self._is_free_for(before, new_name):
+            other = self.group(new_name)
+            raise RefusedError(f"there is a group {other.name} already; choose another name")
+        self._put("group.rename", before, replace(before, name=new_name))
+
+    def join(
+        self, group: Group, members: Iterable[Party], on_circle: Callable[[str], None] | None = None
+    ) -> list[Membership]:
+        """Put mailboxes and groups into *group*, but those that are in it; returns the new memberships.
+
+        A group that would close a circle is refused; with *on_circle*, it is left out, and that is told.
         """
-        receive = terms.receive or current.receive
-        comment = current.comment if terms.comment is None else terms.comment
-        if receive is Receive.ANYONE:
-            if terms.accepted:
-                raise RefusedError(
-                    f"{name} receives from anyone, so this would do nothing; "
-                    f"to restrict it: policyd mailbox restrict {quote(name)} --accept PATTERN",
-                    fact=f"{name} receives from anyone, so accepted senders would do nothing",
-                )
-            return Mailbox(name, comment=comment, id=current.id)
-        is_set = terms.receive is not None or terms.reason is not None or terms.until is not None
-        return Mailbox(
-            name,
-            receive,
-            current.reason if terms.reason is None else terms.reason,
-            self._new_end(terms.until, current.until) if is_set else current.until,
-            comment,
-            current.accepted if terms.accepted is None else terms.accepted,
-            current.id,
-        )
+        held = {each.member for each in self.queries.members_of(group.id)}
+        made = []
+        for member in dict.fromkeys(map(self.member, members)):
+            if member in held:
+                continue
+            if self._makes_circle(group.id, member):
+                problem = f"{member} can't join {group.party}, which is in it already; groups make no circle"
+                if on_circle is None:
+                    raise RefusedError(problem)
+                on_circle(problem)
+                continue
+            stored = self._writer.put_membership("group.join", None, Membership(group.party, member))
+            made += [stored] if stored else []
+        return made
+
+    def leave(self, group: Group, members: Iterable[Party]) -> list[Membership]:
+        """Take mailboxes and groups, each of which must be in *group*, out of it; returns the former memberships."""
+        held = {each.member: each for each in self.queries.members_of(group.id)}
+        gone = [*dict.fromkeys(map(self.member, members))]
+        if missing := [str(member) for member in gone if member not in held]:
+            raise RefusedError(
+                f"{', '.join(missing)}: not in {group.party}; see: policyd group show {quote(group.name)}"
+            )
+        for member in gone:
+            self._put("group.leave", held[member], None)
+        return [held[member] for member in gone]
 
     # --- Addresses ---
 
     def add_address(self, name: str, address: str) -> None:
         """Give the mailbox an address that no mailbox has yet; its first is the primary one."""
-        mailbox = need_mailbox(self.queries, name)
+        mailbox = self.mailbox(name)
         self.need_free_address(address)
         held = self.queries.addresses_of(mailbox.id)
-        self.set_addresses(mailbox.name, held, [*(each.address for each in held), address])
+        self.set_addresses(mailbox, held, [*(each.address for each in held), address])
 
     def remove_address(self, address: str) -> None:
         """Take the address from its mailbox; of those left, the first becomes primary if this one was."""
-        before = self.queries.address(address)
-        if before is None:
+        mailbox = self.queries.mailbox_with(address)
+        if mailbox is None:
             raise RefusedError(f"{address} is no mailbox's address; see: policyd address list")
-        held = self.queries.addresses_of(need_mailbox(self.queries, before.mailbox).id)
-        self.set_addresses(before.mailbox, held, [each.address for each in held if each.address != address])
+        held = self.queries.addresses_of(mailbox.id)
+        self.set_addresses(mailbox, held, [each.address for each in held if each.address != address])
 
     def need_free_address(self, address: str) -> None:
         """Raises NotManagedError where *address* is in no managed domain, NotYetError where it is a mailbox's."""
@@ -246,13 +417,13 @@ class Editor:
             fact = f"{address} is an address of {owner.mailbox} already"
             raise NotYetError(f"{fact}; to take it away: policyd address remove {quote(address)}", fact=fact)
 
-    def set_addresses(self, mailbox: str, held: Sequence[Address], wanted: Sequence[str]) -> list[AddressChange]:
+    def set_addresses(self, mailbox: Mailbox, held: Sequence[Address], wanted: Sequence[str]) -> list[AddressChange]:
         """Make *wanted*, of which the first is the primary one, the addresses of the mailbox, which has *held* now.
 
         Those that are new must have passed `need_free_address`. Returns each as it was and as it is.
         """
         old = {each.address: each for each in held}
-        new = [Address(text, mailbox, position == 0) for position, text in enumerate(wanted)]
+        new = [Address(text, mailbox.name, position == 0, mailbox.id) for position, text in enumerate(wanted)]
         changes: list[AddressChange] = [(each, None) for each in held if each.address not in wanted]
         changes += [(old.get(each.address), each) for each in new]
 
@@ -264,80 +435,150 @@ class Editor:
             self._writer.put_address(operation, before, after)
         return changes
 
-    def primary_problem(self, mailbox: str) -> str:
-        """What is wrong with the primary address of *mailbox*: "" where it has one, or no addresses at all."""
-        found = self.queries.mailbox_named(fold(mailbox))
-        addresses = self.queries.addresses_of(found.id) if found else []
-        count = sum(each.is_primary for each in addresses)
-        return f"mailbox {mailbox} would have {count or 'no'} primary addresses" if addresses and count != 1 else ""
+    def primary_problem(self, mailbox_id: int) -> str:
+        """What is wrong with the primary address of a mailbox: "" where it has one, or no addresses at all."""
+        addresses = self.queries.addresses_of(mailbox_id)
+        if not addresses or sum(each.is_primary for each in addresses) == 1:
+            return ""
+        return f"mailbox {addresses[0].mailbox} would have no primary address"
 
     # --- Blocked senders ---
 
-    def block_sender(self, sender: str, to: str, terms: EntryTerms) -> BlockedSender:
-        """Make the entry for *sender* and *to* be as *terms* say, new or changed; return it as stored."""
-        return self.set_entry(self.entry_for(sender, to), terms)
+    def block_sender(self, who: Party, to: Party | None, terms: EntryTerms) -> BlockedSender:
+        """Make the entry for *who* and *to* be as *terms* say, new or changed; return it as stored."""
+        return self.set_entry(self.entry_for(who, to), terms)
 
-    def entry_for(self, sender: str, to: str) -> BlockedSender:
-        """The entry for *sender* and *to* as it stands; where there is none, a new one, whose id is 0."""
-        wanted = self._new_entry(sender, to or self._default_to(sender))
-        return next((each for each in self.queries.entries_of(sender) if each.to == wanted.to), wanted)
+    def entry_for(self, who: Party, to: Party | None) -> BlockedSender:
+        """The entry for *who* and *to* as it stands; where there is none, a new one, whose id is 0.
+
+        *to* is None where nobody said it: `outside` for a mailbox, a group or a pattern inside managed domains, else
+        `anyone`; anyone may not be blocked so.
+        """
+        who = self._resolve(who)
+        to = self._default_to(who) if to is None else self._resolve(to)
+        new = BlockedSender(who, to, created_at=self._now, created_by=self.journal.actor)
+        return next((each for each in self.queries.entries_of(who) if each.to == to), new)
 
     def set_entry(self, entry: BlockedSender, terms: EntryTerms) -> BlockedSender:
         """Make *entry*, as `entry_for` gave it, be as *terms* say. One that has ended is in force again."""
+        allowed, senders = terms.allowed, terms.allowed_senders
         after = replace(
             entry,
-            allowed=entry.allowed if terms.allowed is None else terms.allowed,
+            allowed=entry.allowed if allowed is None else self.resolved(allowed),
+            allowed_senders=entry.allowed_senders if senders is None else self.resolved(senders),
             reason=entry.reason if terms.reason is None else terms.reason,
             until=self._new_end(terms.until, entry.until),
             comment=entry.comment if terms.comment is None else terms.comment,
             created_at=entry.created_at if terms.created_at is None else terms.created_at,
             created_by=entry.created_by if terms.created_by is None else terms.created_by,
         )
-        self._need_useful(after, after.allowed - entry.allowed)
+        self._need_useful(after, after.allowed - entry.allowed, after.allowed_senders - entry.allowed_senders)
         return self._writer.put_blocked("sender.block", entry if entry.id else None, after) or after
 
-    def unblock_sender(self, sender: str, to: str) -> None:
-        """Remove the entry for *sender* and *to*, or all of that sender's."""
-        for entry in self._need_entries(sender, to):
+    def unblock_sender(self, who: Party, to: Party | None) -> None:
+        """Remove the entry for *who* and *to*, or all of that sender's; of an address without any, its mailbox's."""
+        for entry in self._need_entries(who, to):
             self.remove_entry(entry)
 
     def remove_entry(self, entry: BlockedSender) -> None:
         """Remove *entry*, which is there."""
-        self._writer.put_blocked("sender.unblock", entry, None)
+        self._put("sender.unblock", entry, None)
 
-    def except_recipients(self, sender: str, to: str, patterns: Iterable[str]) -> None:
-        """Let *sender* send to recipients that match *patterns* all the same."""
-        added = frozenset(patterns)
-        for entry in self._need_entries(sender, to):
-            self._need_useful(entry, added - entry.allowed)
-            self._writer.put_blocked("sender.except", entry, replace(entry, allowed=entry.allowed | added))
-
-    def unexcept_recipients(self, sender: str, to: str, patterns: Iterable[str]) -> None:
-        """Take *patterns*, each of which must be there, from the exceptions of *sender*."""
-        gone = frozenset(patterns)
-        entries = self._need_entries(sender, to)
-        if missing := sorted(gone.difference(*(entry.allowed for entry in entries))):
-            raise RefusedError(
-                f"{', '.join(missing)}: no exception of {sender}; see: policyd sender show {quote(sender)}"
+    def add_exceptions(
+        self, who: Party, to: Party | None, recipients: Iterable[Party] = (), senders: Iterable[Party] = ()
+    ) -> None:
+        """Let *who* send to *recipients* all the same, and *senders* to whomever *who* may not."""
+        allowed, allowed_senders = self.resolved(recipients), self.resolved(senders)
+        for entry in self._need_entries(who, to):
+            self._need_useful(entry, allowed - entry.allowed, allowed_senders - entry.allowed_senders)
+            after = replace(
+                entry, allowed=entry.allowed | allowed, allowed_senders=entry.allowed_senders | allowed_senders
             )
+            self._put("sender.except", entry, after)
+
+    def remove_exceptions(
+        self, who: Party, to: Party | None, recipients: Iterable[Party] = (), senders: Iterable[Party] = ()
+    ) -> None:
+        """Take *recipients* and *senders*, each of which must be there, from the exceptions of *who*."""
+        entries = self._need_entries(who, to)
+        allowed, allowed_senders = self.resolved(recipients), self.resolved(senders)
+        missing = allowed.difference(*(entry.allowed for entry in entries))
+        missing |= allowed_senders.difference(*(entry.allowed_senders for entry in entries))
+        if missing:
+            listed = ", ".join(sorted(map(str, missing)))
+            raise RefusedError(f"{listed}: no exception of {who}; see: policyd sender show {quote(str(who))}")
         for entry in entries:
-            self._writer.put_blocked("sender.unexcept", entry, replace(entry, allowed=entry.allowed - gone))
+            after = replace(
+                entry, allowed=entry.allowed - allowed, allowed_senders=entry.allowed_senders - allowed_senders
+            )
+            self._put("sender.unexcept", entry, after)
+
+    # --- What refers to an object ---
+
+    def what_goes_with(self, owner: Mailbox | Group) -> list[Step]:
+        """What must be changed before *owner* can be taken away, in this order; nothing is written.
+
+        The addresses and the entries of it go, its memberships and its members' too; it is taken from the exceptions
+        of other entries, and from the accepted senders of others.
+        """
+        party = owner.party
+        addresses = self.queries.addresses_of(owner.id) if isinstance(owner, Mailbox) else []
+        members = self.queries.members_of(owner.id) if isinstance(owner, Group) else []
+        entries = self.queries.entries_about(party)
+        gone = {entry.id for entry in entries}
+        steps: list[Step] = [("address.remove", each, None) for each in addresses]
+        steps += [("sender.unblock", each, None) for each in entries]
+        for entry in self.queries.entries_excepting(party):
+            if entry.id not in gone:
+                rest = replace(entry, allowed=entry.allowed - {party}, allowed_senders=entry.allowed_senders - {party})
+                steps.append(("sender.unexcept", entry, rest))
+        for other in self.queries.accepting(party):
+            if other != owner:
+                steps.append((f"{_noun(other)}.unaccept", other, replace(other, accepted=other.accepted - {party})))
+        steps += [("group.leave", each, None) for each in (*members, *self.queries.memberships_of(party))]
+        return steps
+
+    def _remove(self, owner: Mailbox | Group) -> list[Stored]:
+        """Take *owner* away, and what refers to it before it: an undo goes through the journal backwards."""
+        removed: list[Stored] = []
+        for operation, before, after in self.what_goes_with(owner):
+            self._put(operation, before, after)
+            removed += [before] if after is None else []
+        self._put(f"{_noun(owner)}.remove", owner, None)
+        return [*removed, owner]
 
     # --- Back to what was ---
 
     def restore(self, noun: str, current: Stored | None, former: Stored | None) -> bool:
         """Make what is *current* be *former* again; *noun* is the journal's word for it.
 
-        Returns False, with nothing changed, where it is not *current* any more, or other changes are in the way.
+        Returns False, with nothing changed, where it is not *current* any more, or other changes are in the way. A
+        rename in between is in nobody's way.
         """
-        # What was removed comes back under a new number, if another object has been given the old one since.
-        if current is None and isinstance(former, Mailbox | BlockedSender) and self._as_it_stands(former) is not None:
-            former = replace(former, id=0)
-        if self._as_it_stands(current or former) != current or self._is_in_the_way(current, former):
+        standing = self._as_it_stands(current or former)
+
+        # In the first edition, what was removed gave its number to another: it comes back under a new one.
+        if current is None and standing is not None and isinstance(former, Mailbox | BlockedSender):
+            former, standing = replace(former, id=0), None
+
+        # It must be as the change left it, but for the names that are others' by now, or its own.
+        if current is not None:
+            renamed = isinstance(current, Mailbox | Group) and isinstance(standing, Mailbox | Group)
+            if renamed and _name_of(former) in ("", _name_of(current)):
+                current = _called(current, _name_of(standing))
+                former = former and _called(former, _name_of(standing))
+            current = self._named_now(current)
+        if not same(current, standing):
             return False
-        self._writer.put(f"{noun}.restore", current, former)
-        if noun == "domain":
-            self.is_managed.cache_clear()
+
+        # What it was must be possible, with what there is now.
+        if former is not None:
+            former = self._named_now(former)
+            if former is None or not self._is_possible(standing, former):
+                return False
+        elif standing is None or self._has_dependants(standing):
+            return False
+        self._put(f"{noun}.restore", standing, former)
         return True
 
     def _as_it_stands(self, like: Stored | None) -> Stored | None:
@@ -345,6 +586,10 @@ class Editor:
         match like:
             case Mailbox():
                 return self.queries.mailbox_numbered(like.id)
+            case Group():
+                return self.queries.group_numbered(like.id)
+            case Membership():
+                return self.queries.membership(like.id)
             case BlockedSender():
                 return self.queries.entry(like.id)
             case Address():
@@ -353,49 +598,153 @@ class Editor:
                 return self.queries.domain(like.name)
             case None:
                 return None
+            case _:
+                assert_never(like)
 
-    def _is_in_the_way(self, current: Stored | None, former: Stored | None) -> bool:
-        """Whether a change by others keeps *current* from becoming *former* again."""
+    def _named_now(self, stored: Stored) -> Stored | None:
+        """*stored* with those it refers to as they are called now; None where one of them is not there any more."""
+        try:
+            match stored:
+                case Mailbox() | Group() | Domain():
+                    return replace(stored, accepted=self.resolved(stored.accepted))
+                case Membership():
+                    return replace(stored, group=self._resolve(stored.group), member=self._resolve(stored.member))
+                case BlockedSender():
+                    return replace(
+                        stored,
+                        who=self._resolve(stored.who),
+                        to=self._resolve(stored.to),
+                        allowed=self.resolved(stored.allowed),
+                        allowed_senders=self.resolved(stored.allowed_senders),
+                    )
+                case Address():
+                    holder = self._resolve(Party(PartyKind.MAILBOX, stored.mailbox, stored.mailbox_id))
+                    return replace(stored, mailbox=holder.text, mailbox_id=holder.number)
+                case _:
+                    assert_never(stored)
+        except NotYetError:
+            return None
+
+    def _is_possible(self, standing: Stored | None, former: Stored) -> bool:
+        """Whether *standing* can be *former*, whose parties are all there."""
         match former:
-            case None:
-                return self._has_dependants(current)
-            case Mailbox():
-                return not self._is_free_for(former, former.name)
+            case Mailbox() | Group():
+                return self._is_free_for(former, former.name)
+            case Membership():
+                is_held = former.member in [each.member for each in self.queries.members_of(former.group.number)]
+                return not is_held and not self._makes_circle(former.group.number, former.member)
             case Address():
-                is_lost = self.queries.mailbox_named(fold(former.mailbox)) is None
-                return is_lost or not self.is_managed(former.address.rpartition("@")[2])
+                primary = self.queries.primary_address(former.mailbox_id) if former.is_primary else ""
+                return primary in ("", former.address) and self.is_managed(former.address.rpartition("@")[2])
             case BlockedSender():
-                return current is None and not self._is_free_entry(former)
+                is_taken = former.to in [each.to for each in self.queries.entries_of(former.who)]
+                return standing is not None or not is_taken
             case Domain():
+                return not self._alias_problem(former)
+            case _:
+                assert_never(former)
+
+    def _has_dependants(self, stored: Stored) -> bool:
+        """Whether others refer to *stored*, which is to be removed."""
+        match stored:
+            case Mailbox() | Group():
+                return bool(self.what_goes_with(stored))
+            case Domain():
+                return self.has_addresses(stored.name) or bool(self.queries.aliases_of(stored.name))
+            case Membership() | Address() | BlockedSender():
                 return False
-
-    def _has_dependants(self, stored: Stored | None) -> bool:
-        """Whether addresses or entries refer to *stored*, which is to be removed."""
-        if isinstance(stored, Mailbox):
-            return bool(self.queries.addresses_of(stored.id) or self.queries.entries_about(stored.id))
-        return isinstance(stored, Domain) and self.has_addresses(stored.name)
-
-    def _is_free_for(self, mailbox: Mailbox, name: str) -> bool:
-        """Whether *mailbox* may have *name*: names are unique, in whatever case."""
-        other = self.queries.mailbox_named(fold(name))
-        return other is None or other.id == mailbox.id
-
-    def _is_free_entry(self, entry: BlockedSender) -> bool:
-        """Whether the mailboxes that *entry* names are there, and no other entry stands in its place."""
-        named = [self.queries.mailbox_named(fold(name)) for name in (entry.mailbox, entry.to_mailbox) if name]
-        return None not in named and entry.to not in [other.to for other in self.queries.entries_of(entry.sender)]
+            case _:
+                assert_never(stored)
 
     # --- What the above share ---
 
-    def _put_domain(self, operation: str, before: Domain | None, after: Domain | None) -> None:
-        self._writer.put_domain(operation, before, after)
-        self.is_managed.cache_clear()
+    def resolved(self, parties: Iterable[Party]) -> frozenset[Party]:
+        """*parties* with the numbers and names that they have now. Raises NotYetError where one is not there."""
+        return frozenset(map(self._resolve, parties))
 
-    def _need_domain(self, name: str) -> Domain:
-        domain = self.queries.domain(name)
-        if domain is None:
-            raise RefusedError(f"the domain {name} is not managed; see: policyd domain list")
-        return domain
+    def _resolve(self, party: Party) -> Party:
+        """*party* with its number, and as it is called now. Raises NotYetError where it is not there."""
+        match party.kind:
+            case PartyKind.MAILBOX:
+                mailbox = self.queries.mailbox_numbered(party.number) if party.number else self.mailbox(party.text)
+                if mailbox is None:
+                    raise NotYetError(f"there is no mailbox {party.text} any more")
+                return mailbox.party
+            case PartyKind.GROUP:
+                group = self.queries.group_numbered(party.number) if party.number else self.group(party.text)
+                if group is None:
+                    raise NotYetError(f"there is no group {party.text} any more")
+                return group.party
+            case PartyKind.PATTERN | PartyKind.ANYONE | PartyKind.OUTSIDE:
+                return party
+            case _:
+                assert_never(party.kind)
+
+    def member(self, party: Party) -> Party:
+        """The mailbox or group that *party* means; an address is the mailbox that has it. Raises NotYetError."""
+        if party.kind is PartyKind.PATTERN:
+            return self.mailbox(party.text).party
+        return self._resolve(party)
+
+    def _makes_circle(self, group_id: int, member: Party) -> bool:
+        """Whether the group is *member*, or is in it: then *member* can't join it."""
+        if member.kind is not PartyKind.GROUP:
+            return False
+        return member.number in (group_id, *(each.id for each in self.queries.groups_above(group_id)))
+
+    def _put(self, operation: str, before: Stored | None, after: Stored | None) -> None:
+        """Make *before* be *after*, and forget what was remembered of domains."""
+        self._writer.put(operation, before, after)
+        if isinstance(before or after, Domain):
+            self._domain.cache_clear()
+
+    def _put_restricted(self, verb: str, owner: Restricted, terms: RestrictionTerms) -> None:
+        self._put(f"{_noun(owner)}.{verb}", owner, self.after(owner, terms))
+
+    def _is_free_for(self, owner: Mailbox | Group, name: str) -> bool:
+        """Whether *owner* may have *name*: among its kind names are unique, in whatever case."""
+        is_group = isinstance(owner, Group)
+        other = self.queries.group_named(fold(name)) if is_group else self.queries.mailbox_named(fold(name))
+        return other is None or other.id == owner.id
+
+    def _need_alias(self, domain: Domain) -> None:
+        """Raises RefusedError where *domain* can't be an alias of what it is to be one."""
+        if problem := self._alias_problem(domain):
+            raise RefusedError(problem)
+
+    def _alias_problem(self, domain: Domain) -> str:
+        """Why *domain* can't be what it says: an alias of no managed domain, or one in a chain. "" where it can."""
+        if not domain.alias_of:
+            return ""
+        target = self._domain(domain.alias_of)
+        if domain.alias_of == domain.name:
+            return f"{domain.name} can't stand for itself"
+        if target is None:
+            return f"{domain.alias_of} is not managed; add it with: policyd domain add {domain.alias_of}"
+        if target.alias_of:
+            return f"{target.name} stands for {target.alias_of} itself; type --alias-of {target.alias_of}"
+        if aliases := self.queries.aliases_of(domain.name):
+            return f"{', '.join(aliases)} stands for {domain.name}, which so can't stand for another one"
+        if domain.receive.is_restriction:
+            return f"{domain.name} has a restriction of its own; first type: policyd domain lift {domain.name}"
+        return ""
+
+    def _need_no_alias(self, owner: Restricted, verb: str) -> None:
+        """Raises RefusedError where *owner* is an alias domain: its target's restriction counts."""
+        if isinstance(owner, Domain) and owner.alias_of:
+            raise RefusedError(
+                f"{owner.name} stands for {owner.alias_of}, whose restriction counts; "
+                f"type: policyd domain {verb} {owner.alias_of}"
+            )
+
+    def _accepts_anyway(self, owner: Restricted) -> RefusedError:
+        """What to say to who would have *owner* accept a sender, though nobody is kept from sending to it."""
+        name, noun = owner.name, _noun(owner)
+        return RefusedError(
+            f"{name} receives from anyone, so this would do nothing; "
+            f"to restrict it: policyd {noun} restrict {quote(name)} --accept SENDER",
+            fact=f"{name} receives from anyone, so accepted senders would do nothing",
+        )
 
     def _new_end(self, given: int | None, current: int | None) -> int | None:
         """When something ends that is set now: as *given*, else as it is, else (if that is past) never.
@@ -408,56 +757,126 @@ class Editor:
             raise RefusedError(f"until {show_local(given)} is past; give a time to come, or none")
         return None if given == NO_END else given
 
-    def _new_entry(self, sender: str, to: str) -> BlockedSender:
-        """The entry for *sender* and *to* as it is where nothing more is said of it."""
-        recipients = recipients_of(to)
-        is_one_mailbox = recipients is Recipients.MAILBOX
-        return BlockedSender(
-            mailbox="" if is_pattern(sender) else need_mailbox(self.queries, sender).name,
-            pattern=sender if is_pattern(sender) else "",
-            recipients=recipients,
-            to_mailbox=need_mailbox(self.queries, to).name if is_one_mailbox else "",
-            created_at=self._now,
-            created_by=self.journal.actor,
-        )
+    def _default_to(self, who: Party) -> Party:
+        """To whom *who* is blocked where nobody said it."""
+        match who.kind:
+            case PartyKind.MAILBOX | PartyKind.GROUP:
+                return OUTSIDE
+            case PartyKind.PATTERN:
+                return OUTSIDE if self.is_managed(pattern_domain(who.text)) else ANYONE
+            case PartyKind.ANYONE | PartyKind.OUTSIDE:
+                raise RefusedError("who blocks anyone must say to whom: add --to outside, or --to @competitor.example")
+            case _:
+                assert_never(who.kind)
 
-    def _default_to(self, sender: str) -> str:
-        """`outside` for a mailbox or a pattern inside managed domains, else `anyone`."""
-        is_inside = not is_pattern(sender) or self.is_managed(pattern_domain(sender))
-        return Recipients.OUTSIDE if is_inside else Recipients.ANYONE
-
-    def _need_entries(self, sender: str, to: str) -> list[BlockedSender]:
-        """The entries of *sender*, to *to* if that is given. Raises RefusedError where there is none."""
-        if not is_pattern(sender):
-            need_mailbox(self.queries, sender)
-        wanted = self._new_entry(sender, to).to if to else ""
-        entries = [each for each in self.queries.entries_of(sender) if not wanted or each.to == wanted]
+    def _need_entries(self, who: Party, to: Party | None) -> list[BlockedSender]:
+        """The entries of *who*, to *to* if that is given. Raises RefusedError where there is none."""
+        who = self._resolve(who)
+        wanted = None if to is None else self._resolve(to)
+        entries = [each for each in entries_found(self.queries, who) if wanted is None or each.to == wanted]
         if not entries:
-            what = f"{sender} is not blocked to {to}" if to else f"{sender} is not blocked"
+            what = f"{who} is not blocked" if to is None else f"{who} is not blocked to {to}"
             raise RefusedError(f"{what}; see: policyd sender list")
         return entries
 
-    def _need_useful(self, entry: BlockedSender, patterns: Iterable[str]) -> None:
-        """Raises RefusedError for an exception that no recipient of *entry* can match."""
-        for pattern in sorted(patterns):
-            problem = self._useless_exception(entry, pattern)
-            if problem:
-                raise RefusedError(f"the exception {pattern} would do nothing: {problem}; leave it out")
+    # --- Exceptions that would do nothing, or everything ---
 
-    def _useless_exception(self, entry: BlockedSender, pattern: str) -> str:
-        """Why no recipient of *entry* can match the exception *pattern*; "" where one can."""
+    def _need_useful(self, entry: BlockedSender, recipients: Iterable[Party], senders: Iterable[Party]) -> None:
+        """Raises RefusedError for an exception that no recipient of *entry* can match, or that each of them does."""
+        for party in sorted(recipients):
+            if problem := self._useless_exception(entry, party):
+                raise RefusedError(f"the exception {party} would do nothing: {problem}; leave it out")
+            if self._covers(party, entry.to):
+                raise RefusedError(f"the exception {party} leaves nothing of the entry, which is to {entry.to}")
+        for party in sorted(senders):
+            if self._covers_sender(party, entry.who):
+                raise RefusedError(f"the exception {party} leaves nothing of the entry, which is for {entry.who}")
+
+    def _useless_exception(self, entry: BlockedSender, party: Party) -> str:
+        """Why no recipient of *entry* can match the exception *party*; "" where one can."""
+        pattern = party.text if party.kind is PartyKind.PATTERN else ""
         if pattern == NULL_SENDER:
             return "no recipient is the null sender"
         domain = pattern_domain(pattern)
-        is_managed = bool(domain) and self.is_managed(domain)
-        match entry.recipients:
-            case Recipients.OUTSIDE:
-                leaves_alone = f"{domain} is managed, and this entry leaves recipients in managed domains alone anyway"
-                return leaves_alone if is_managed else ""
-            case Recipients.MAILBOX:
-                is_foreign = domain and not is_managed
-                return f"{domain} is not managed, so {entry.to} has no address there" if is_foreign else ""
-            case Recipients.ANYONE:
+        match entry.to.kind:
+            case PartyKind.OUTSIDE:
+                return self._why_not_outside(party, domain)
+            case PartyKind.MAILBOX | PartyKind.GROUP:
+                if domain and not self.is_managed(domain):
+                    return f"{domain} is not managed, so {entry.to} has no address there"
+                is_other = party.kind is entry.to.kind is PartyKind.MAILBOX and party != entry.to
+                return f"{party} is another mailbox than {entry.to}" if is_other else ""
+            case PartyKind.PATTERN:
+                theirs = pattern_domain(entry.to.text)
+                if not pattern:
+                    is_foreign = theirs and not self.is_managed(theirs)
+                    return f"{theirs} is not managed, so {party} has no address there" if is_foreign else ""
+                can_match = patterns_overlap(self._in_target(pattern), self._in_target(entry.to.text))
+                return "" if can_match else f"no recipient that {entry.to} matches is one"
+            case PartyKind.ANYONE:
                 return ""
             case _:
-                assert_never(entry.recipients)
+                assert_never(entry.to.kind)
+
+    def _why_not_outside(self, party: Party, domain: str) -> str:
+        """Why no recipient outside can match *party*, whose pattern is in this *domain*; "" where one can."""
+        if party.kind is not PartyKind.PATTERN:
+            return f"{party} is inside, and this entry leaves recipients in managed domains alone anyway"
+        if domain and self.is_managed(domain):
+            return f"{domain} is managed, and this entry leaves recipients in managed domains alone anyway"
+        return ""
+
+    def _covers(self, party: Party, to: Party) -> bool:
+        """Whether *party*, an exception by recipient, matches everything that an entry is *to*."""
+        if party == to:
+            return True
+        if party.kind is PartyKind.PATTERN and to.kind is PartyKind.PATTERN:
+            return pattern_covers(party.text, to.text) or pattern_covers(party.text, self._in_target(to.text))
+        if party.kind is PartyKind.GROUP and to.kind in (PartyKind.MAILBOX, PartyKind.GROUP):
+            is_group = to.kind is PartyKind.GROUP
+            above = self.queries.groups_above(to.number) if is_group else self.queries.groups_of(to.number)
+            return party in [each.party for each in above]
+        return False
+
+    def _covers_sender(self, party: Party, who: Party) -> bool:
+        """Whether *party*, an exception by sender, lets through everybody that *who* may be.
+
+        It does so only where nothing has to be proven: in foreign domains, and for the null sender.
+        """
+        if party.kind is not PartyKind.PATTERN or who.kind is not PartyKind.PATTERN:
+            return False
+        domain = pattern_domain(party.text)
+        is_as_written = party.text == NULL_SENDER or (domain != "" and not self.is_managed(domain))
+        return is_as_written and pattern_covers(party.text, who.text)
+
+    def _in_target(self, pattern: str) -> str:
+        """*pattern*, of an alias domain, in the one that it stands for."""
+        local, _, name = pattern.rpartition("@")
+        domain = self._domain(name)
+        return f"{local}@{domain.alias_of}" if domain and domain.alias_of else pattern
+
+
+def _noun(stored: Restricted) -> str:
+    """What commands and the journal call an object's kind."""
+    match stored:
+        case Mailbox():
+            return "mailbox"
+        case Group():
+            return "group"
+        case Domain():
+            return "domain"
+        case _:
+            assert_never(stored)
+
+
+def _says_nothing(owner: Restricted) -> Receive:
+    """How *owner* says nothing of who may send."""
+    return Receive.INHERIT if isinstance(owner, Mailbox) else Receive.ANYONE
+
+
+def _name_of(stored: Stored | None) -> str:
+    return stored.name if isinstance(stored, Mailbox | Group) else ""
+
+
+def _called(stored: Stored, name: str) -> Stored:
+    return replace(stored, name=name) if isinstance(stored, Mailbox | Group) else stored

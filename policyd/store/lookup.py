@@ -9,7 +9,7 @@ from typing import Any
 
 from policyd.errors import StoreError, TablesMovedError
 from policyd.files import entered, owner_of
-from policyd.model import BlockedSender, Domain, Mailbox
+from policyd.model import BlockedSender, Domain, Group, Holder, Party
 from policyd.store.database import (
     SQLITE,
     Database,
@@ -82,7 +82,9 @@ class Lookup:
         self._has_snapshot = False  # SQLite holds the state
         self._is_log_left = False  # the log was not empty when `tidy` last looked
         self._queries = Queries(self)
-        self._domain = lru_cache(_DOMAINS_KEPT)(self._queries.domain)
+        self._domain = lru_cache(_DOMAINS_KEPT)(self._queries.find_domain)
+        self.has_groups = False  # in the state that was last looked at: some mailbox or group is in a group
+        self.has_anyone_entries = False  # and some blocked sender is anyone
 
     def begin(self) -> bool:
         """Read from the newest state of the tables until `end`; returns whether it may differ from the last one.
@@ -141,20 +143,49 @@ class Lookup:
             os.close(descriptor)
 
     def domain(self, name: str) -> Domain | None:
-        """The managed domain *name*, in normal form."""
+        """The managed domain *name*, in normal form; without its accepted senders, as all that is found here."""
         return self._domain(name)
 
-    def mailbox_with(self, address: str) -> Mailbox | None:
+    def holder_of(self, address: str) -> Holder | None:
         """The mailbox that has *address*, in normal form."""
-        return self._queries.mailbox_with(address)
+        return self._queries.holder_of(address, has_groups=self.has_groups)
 
-    def mailbox_named(self, folded_name: str) -> Mailbox | None:
+    def mailbox_called(self, folded_name: str) -> Holder | None:
         """The mailbox whose name folds to this."""
-        return self._queries.mailbox_named(folded_name)
+        return self._queries.holder_called(folded_name, has_groups=self.has_groups)
 
-    def entries_for(self, mailbox_id: int, patterns: Sequence[str]) -> tuple[BlockedSender, ...]:
-        """The blocked senders that are this mailbox (0 for none) or one of *patterns*."""
-        return self._queries.entries_for(mailbox_id, patterns)
+    def primary_address(self, mailbox_id: int) -> str:
+        """The primary address of a mailbox, "" where it has none."""
+        return self._queries.primary_address(mailbox_id)
+
+    def addresses_of(self, mailbox_id: int) -> tuple[str, ...]:
+        """The addresses of a mailbox, the primary one first."""
+        return tuple(each.address for each in self._queries.addresses_of(mailbox_id))
+
+    def groups_of(self, mailbox_id: int) -> tuple[Group, ...]:
+        """The groups that a mailbox is in, directly or not."""
+        return self._queries.groups_of(mailbox_id)
+
+    def accepted_by(self, *, mailbox_id: int = 0, group_ids: Sequence[int] = (), domain: str = "") -> frozenset[Party]:
+        """Whom a mailbox, groups and a domain accept, all together; of those that are given."""
+        return self._queries.accepted_by(mailbox_id=mailbox_id, group_ids=group_ids, domain=domain)
+
+    def entries_of(
+        self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
+    ) -> tuple[BlockedSender, ...]:
+        """The blocked senders that are this mailbox (0 for none), one of the groups or of *patterns*, in no order."""
+        return self._queries.entries_for(mailbox_id, group_ids, patterns)
+
+    def entries_of_anyone(
+        self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
+    ) -> tuple[BlockedSender, ...]:
+        """The blocked senders that are anyone, to a recipient with this mailbox (0 for none), groups and patterns.
+
+        Those to outside and to anyone are among them.
+        """
+        if not self.has_anyone_entries:
+            return ()
+        return self._queries.entries_for_anyone(mailbox_id, group_ids, patterns)
 
     def fetch(self, statement: Statement, *values: Any) -> list[tuple[Any, ...]]:
         """All rows that *statement* finds."""
@@ -188,6 +219,7 @@ class Lookup:
 
         # Another state: what was remembered may be wrong.
         self._need_version()
+        self.has_groups, self.has_anyone_entries = self._queries.flags()
         self._version = version
         self._domain.cache_clear()
         return True

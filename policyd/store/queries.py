@@ -5,41 +5,69 @@ from functools import lru_cache
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
 from types import UnionType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, bindparam, func, select
+from sqlalchemy import ColumnElement, and_, bindparam, exists, func, literal_column, or_, select, union_all
 
-from policyd.address import fold, is_pattern, normal_domain
+from policyd.address import fold, normal_domain
 from policyd.errors import AddressError, StoreError
-from policyd.model import Address, BlockedSender, Change, Domain, Mailbox, Receive, Recipients, Unlisted
+from policyd.model import (
+    RESERVED_WORDS,
+    Address,
+    BlockedSender,
+    Change,
+    Domain,
+    Group,
+    Holder,
+    Mailbox,
+    Membership,
+    Party,
+    PartyKind,
+    Receive,
+    Unlisted,
+)
 from policyd.store import schema
 from policyd.store.database import Statement
+from policyd.store.journal import UPGRADE, is_upgrade_from_first
 
 _ARITIES = 300  # a domain has 127 labels at most, an address two forms
+_ENTRIES_AT_ONCE = 256  # whose exceptions are asked for
 _RECEIVE = {each.value: each for each in Receive}  # a third of the time that a call of an enum takes
 _UNLISTED = {each.value: each for each in Unlisted}
-_RECIPIENTS = {None: Recipients.MAILBOX, Recipients.OUTSIDE: Recipients.OUTSIDE, Recipients.ANYONE: Recipients.ANYONE}
+_WORDS = {word: Party(PartyKind(word), word) for word in RESERVED_WORDS}
 _TEXT, _NUMBER, _MAYBE_TEXT, _MAYBE_NUMBER = str, int, str | None, int | None
-_MAILBOX_TYPES = (_TEXT, _TEXT, _TEXT, _MAYBE_NUMBER, _TEXT, _NUMBER)
-_ENTRY_TYPES = (*[_MAYBE_TEXT] * 4, _TEXT, _MAYBE_NUMBER, _TEXT, _NUMBER, _TEXT, _NUMBER)
+_NAMED_TYPES = (_TEXT, _TEXT, _TEXT, _MAYBE_NUMBER, _TEXT, _NUMBER)
+_DOMAIN_TYPES = (_TEXT, _TEXT, _MAYBE_TEXT, _TEXT, _TEXT, _MAYBE_NUMBER, _TEXT)
+_TERM_TYPES = (_TEXT, _MAYBE_NUMBER, _TEXT, _NUMBER, _TEXT, _NUMBER)
 _by_id = attrgetter("id")
+_Named = TypeVar("_Named", Mailbox, Group)
+_NONE: frozenset[Party] = frozenset()
+_TABLE_OF: dict[type, str] = {Mailbox: schema.mailbox.name, Group: schema.mailbox_group.name}
 
-_holder = schema.mailbox.alias("holder")
-_target = schema.mailbox.alias("target")
-_select_mailbox = select(
-    schema.mailbox.c.name,
-    schema.mailbox.c.receive,
-    schema.mailbox.c.reason,
-    schema.mailbox.c.until,
-    schema.mailbox.c.comment,
-    schema.mailbox.c.id,
-)
+# Who stands in the columns of a list, or of an entry: the mailbox or group by number and name, joined by its number.
+_a_mailbox, _a_group = schema.mailbox.alias("a_mailbox"), schema.mailbox_group.alias("a_group")
+_to_mailbox, _to_group = schema.mailbox.alias("to_mailbox"), schema.mailbox_group.alias("to_group")
+_PARTY = (_a_mailbox.c.id, _a_mailbox.c.name, _a_group.c.id, _a_group.c.name)
+
+
+def _select_named(table: Any) -> Any:
+    """What a mailbox or a group is made of."""
+    return select(table.c.name, table.c.receive, table.c.reason, table.c.until, table.c.comment, table.c.id)
+
+
+_select_mailbox = _select_named(schema.mailbox)
+_select_group = _select_named(schema.mailbox_group)
 _select_entry = (
     select(
-        _holder.c.name,
+        *_PARTY,
         schema.blocked_sender.c.pattern,
+        schema.blocked_sender.c.senders,
+        _to_mailbox.c.id,
+        _to_mailbox.c.name,
+        _to_group.c.id,
+        _to_group.c.name,
+        schema.blocked_sender.c.recipient_pattern,
         schema.blocked_sender.c.recipients,
-        _target.c.name,
         schema.blocked_sender.c.reason,
         schema.blocked_sender.c.until,
         schema.blocked_sender.c.comment,
@@ -47,45 +75,211 @@ _select_entry = (
         schema.blocked_sender.c.created_by,
         schema.blocked_sender.c.id,
     )
-    .outerjoin(_holder, _holder.c.id == schema.blocked_sender.c.mailbox_id)
-    .outerjoin(_target, _target.c.id == schema.blocked_sender.c.recipient_mailbox_id)
+    .outerjoin(_a_mailbox, _a_mailbox.c.id == schema.blocked_sender.c.mailbox_id)
+    .outerjoin(_a_group, _a_group.c.id == schema.blocked_sender.c.group_id)
+    .outerjoin(_to_mailbox, _to_mailbox.c.id == schema.blocked_sender.c.recipient_mailbox_id)
+    .outerjoin(_to_group, _to_group.c.id == schema.blocked_sender.c.recipient_group_id)
 )
-SELECT_ADDRESS = select(schema.address.c.address, schema.mailbox.c.name, schema.address.c.is_primary).join(
-    schema.mailbox, schema.mailbox.c.id == schema.address.c.mailbox_id
+SELECT_ADDRESS = select(
+    schema.address.c.address, schema.mailbox.c.name, schema.address.c.is_primary, schema.address.c.mailbox_id
+).join(schema.mailbox, schema.mailbox.c.id == schema.address.c.mailbox_id)
+_in_group = schema.mailbox_group.alias("in_group")
+_select_membership = (
+    select(
+        schema.group_member.c.id,
+        _in_group.c.id,
+        _in_group.c.name,
+        *_PARTY,
+    )
+    .join(_in_group, _in_group.c.id == schema.group_member.c.group_id)
+    .outerjoin(_a_mailbox, _a_mailbox.c.id == schema.group_member.c.mailbox_id)
+    .outerjoin(_a_group, _a_group.c.id == schema.group_member.c.member_group_id)
 )
 
 
-def _mailboxes_where(condition: ColumnElement[bool]) -> Statement:
-    return Statement(_select_mailbox.where(condition))
+def _select_accepted(*owner: Any) -> Any:
+    """The accepted senders, each behind its *owner*."""
+    accepted = schema.accepted_sender
+    return (
+        select(*owner, *_PARTY, accepted.c.pattern)
+        .select_from(accepted)
+        .outerjoin(_a_mailbox, _a_mailbox.c.id == accepted.c.sender_mailbox_id)
+        .outerjoin(_a_group, _a_group.c.id == accepted.c.sender_group_id)
+    )
 
 
-def _entries_where(condition: ColumnElement[bool]) -> Statement:
-    return Statement(_select_entry.where(condition))
+def _select_exceptions(table: Any, is_recipient: int) -> Any:
+    """The exceptions in *table*: the entry, whether it is one by recipient, and who."""
+    return (
+        select(table.c.blocked_sender_id, literal_column(str(is_recipient)), *_PARTY, table.c.pattern)
+        .select_from(table)
+        .outerjoin(_a_mailbox, _a_mailbox.c.id == table.c.mailbox_id)
+        .outerjoin(_a_group, _a_group.c.id == table.c.group_id)
+    )
+
+
+def _keys(name: str, count: int) -> list[Any]:
+    """The placeholders for *count* values."""
+    return [bindparam(f"{name}{number}") for number in range(count)]
+
+
+def _entries_where(*alternatives: ColumnElement[bool]) -> Statement:
+    return Statement(_select_entry.where(or_(*alternatives)))
 
 
 @lru_cache(_ARITIES)
 def _entries_of_patterns(count: int) -> Statement:
     """The statement for the entries of *count* patterns."""
-    keys: list[Any] = [bindparam(f"pattern{number}") for number in range(count)]
-    return _entries_where(schema.blocked_sender.c.pattern.in_(keys))
+    return _entries_where(schema.blocked_sender.c.pattern.in_(_keys("pattern", count)))
 
 
-_DOMAIN = Statement(select(schema.domain.c.unlisted).where(schema.domain.c.name == bindparam("name")))
+@lru_cache(_ARITIES)
+def _entries_of_groups(count: int) -> Statement:
+    """The statement for the entries of a mailbox and *count* groups."""
+    blocked = schema.blocked_sender.c
+    return _entries_where(blocked.mailbox_id == bindparam("mailbox"), blocked.group_id.in_(_keys("group", count)))
+
+
+@lru_cache(_ARITIES)
+def _entries_of_anyone(groups: int, patterns: int) -> Statement:
+    """The statement for the entries of anyone to a mailbox, *groups*, *patterns*, or a reserved word."""
+    blocked = schema.blocked_sender.c
+    to_whom = [
+        blocked.recipients.is_not(None),
+        blocked.recipient_mailbox_id == bindparam("mailbox"),
+        *([blocked.recipient_group_id.in_(_keys("group", groups))] if groups else []),
+        *([blocked.recipient_pattern.in_(_keys("pattern", patterns))] if patterns else []),
+    ]
+    is_anyone = blocked.senders == literal_column(f"'{PartyKind.ANYONE}'")
+    return Statement(union_all(*(_select_entry.where(is_anyone, condition) for condition in to_whom)))
+
+
+@lru_cache(_ARITIES)
+def _exceptions_of(count: int) -> Statement:
+    """The statement for the exceptions of *count* entries, whose numbers it takes twice."""
+    recipients, senders = schema.allowed_recipient, schema.allowed_sender
+    return Statement(
+        union_all(
+            _select_exceptions(recipients, 1).where(recipients.c.blocked_sender_id.in_(_keys("entry", count))),
+            _select_exceptions(senders, 0).where(senders.c.blocked_sender_id.in_(_keys("same_entry", count))),
+        )
+    )
+
+
+@lru_cache(_ARITIES)
+def _accepted_by(has_mailbox: bool, groups: int, has_domain: bool) -> Statement:
+    """The statement for what a mailbox, *groups* and a domain accept."""
+    accepted = schema.accepted_sender.c
+    owners = [
+        *([accepted.mailbox_id == bindparam("mailbox")] if has_mailbox else []),
+        *([accepted.group_id.in_(_keys("group", groups))] if groups else []),
+        *([accepted.domain == bindparam("name")] if has_domain else []),
+    ]
+    return Statement(union_all(*(_select_accepted().where(each) for each in owners)))
+
+
+def _groups_above(column: Any) -> Statement:
+    """The statement for the groups above what *column* of the members is: each once, also in a circle."""
+    above = schema.group_member.alias("above")
+    up = (
+        select(schema.group_member.c.group_id.label("id"))
+        .where(column == bindparam("member"))
+        .cte("up", recursive=True)
+    )
+    up = up.union(select(above.c.group_id).where(above.c.member_group_id == up.c.id))
+    return Statement(_select_group.join(up, up.c.id == schema.mailbox_group.c.id))
+
+
+_DOMAIN = Statement(select(schema.domain).where(schema.domain.c.name == bindparam("name")))
 _DOMAINS = Statement(select(schema.domain).order_by(schema.domain.c.name))
-_MAILBOX_WITH = Statement(
-    _select_mailbox.join(schema.address, schema.address.c.mailbox_id == schema.mailbox.c.id).where(
-        schema.address.c.address == bindparam("address")
+_ALIASES_OF = Statement(
+    select(schema.domain.c.name).where(schema.domain.c.alias_of == bindparam("name")).order_by(schema.domain.c.name)
+)
+_with_address = _select_mailbox.join(schema.address, schema.address.c.mailbox_id == schema.mailbox.c.id).where(
+    schema.address.c.address == bindparam("address")
+)
+_MAILBOX_WITH = Statement(_with_address)
+_MAILBOX_NAMED = Statement(_select_mailbox.where(schema.mailbox.c.folded_name == bindparam("name")))
+# Whether a mailbox is in a group is asked together with it, but only while there are groups.
+_is_in_groups = exists(literal_column("1")).where(schema.group_member.c.mailbox_id == schema.mailbox.c.id)
+_primary = schema.address.alias("primary_address")
+_is_its_primary = and_(_primary.c.mailbox_id == schema.mailbox.c.id, _primary.c.is_primary == literal_column("1"))
+_with_primary = (
+    _select_mailbox.add_columns(_primary.c.address)
+    .select_from(schema.mailbox.outerjoin(_primary, _is_its_primary))
+    .where(schema.mailbox.c.folded_name == bindparam("name"))
+)
+_HOLDER_WITH = {
+    has_groups: Statement(
+        _with_address.add_columns(schema.address.c.is_primary, _is_in_groups if has_groups else literal_column("0"))
+    )
+    for has_groups in (False, True)
+}
+_HOLDER_CALLED = {
+    has_groups: Statement(_with_primary.add_columns(_is_in_groups if has_groups else literal_column("0")))
+    for has_groups in (False, True)
+}
+_MAILBOX_NUMBERED = Statement(_select_mailbox.where(schema.mailbox.c.id == bindparam("id")))
+_MAILBOXES = Statement(_select_mailbox.order_by(schema.mailbox.c.id))
+_GROUP_NAMED = Statement(_select_group.where(schema.mailbox_group.c.folded_name == bindparam("name")))
+_GROUP_NUMBERED = Statement(_select_group.where(schema.mailbox_group.c.id == bindparam("id")))
+_GROUPS = Statement(_select_group.order_by(schema.mailbox_group.c.id))
+_GROUPS_OF_MAILBOX = _groups_above(schema.group_member.c.mailbox_id)
+_GROUPS_OF_GROUP = _groups_above(schema.group_member.c.member_group_id)
+_MEMBERSHIP = Statement(_select_membership.where(schema.group_member.c.id == bindparam("id")))
+_MEMBERS_OF = Statement(
+    _select_membership.where(schema.group_member.c.group_id == bindparam("group")).order_by(schema.group_member.c.id)
+)
+_MEMBERSHIPS_OF_MAILBOX = Statement(_select_membership.where(schema.group_member.c.mailbox_id == bindparam("member")))
+_MEMBERSHIPS_OF_GROUP = Statement(
+    _select_membership.where(schema.group_member.c.member_group_id == bindparam("member"))
+)
+_MEMBERSHIPS = Statement(_select_membership.order_by(schema.group_member.c.id))
+_FLAGS = Statement(
+    select(
+        exists(select(literal_column("1")).select_from(schema.group_member)),
+        exists(
+            select(literal_column("1")).where(
+                schema.blocked_sender.c.senders == literal_column(f"'{PartyKind.ANYONE}'")
+            )
+        ),
     )
 )
-_MAILBOX_NAMED = _mailboxes_where(schema.mailbox.c.folded_name == bindparam("name"))
-_MAILBOX_NUMBERED = _mailboxes_where(schema.mailbox.c.id == bindparam("id"))
-_MAILBOXES = Statement(_select_mailbox.order_by(schema.mailbox.c.id))
-_ACCEPTED_BY = Statement(
-    select(schema.accepted_sender.c.pattern).where(schema.accepted_sender.c.mailbox_id == bindparam("id"))
+_ACCEPTED_OF_MAILBOXES = Statement(
+    _select_accepted(schema.accepted_sender.c.mailbox_id)
+    .where(schema.accepted_sender.c.mailbox_id.is_not(None))
+    .order_by(schema.accepted_sender.c.mailbox_id)
 )
-_ACCEPTED = Statement(select(schema.accepted_sender).order_by(*schema.accepted_sender.c))
+_OWNERS_ACCEPTING = {
+    kind: Statement(
+        select(
+            schema.accepted_sender.c.mailbox_id, schema.accepted_sender.c.group_id, schema.accepted_sender.c.domain
+        ).where(column == bindparam("who"))
+    )
+    for kind, column in (
+        (PartyKind.MAILBOX, schema.accepted_sender.c.sender_mailbox_id),
+        (PartyKind.GROUP, schema.accepted_sender.c.sender_group_id),
+    )
+}
+_ENTRIES_EXCEPTING = {
+    kind: Statement(
+        select(schema.allowed_recipient.c.blocked_sender_id)
+        .where(schema.allowed_recipient.c[name] == bindparam("who"))
+        .union(
+            select(schema.allowed_sender.c.blocked_sender_id).where(
+                schema.allowed_sender.c[name] == bindparam("same_who")
+            )
+        )
+    )
+    for kind, name in ((PartyKind.MAILBOX, "mailbox_id"), (PartyKind.GROUP, "group_id"))
+}
 _ADDRESS = Statement(SELECT_ADDRESS.where(schema.address.c.address == bindparam("address")))
 _ADDRESSES_OF = Statement(SELECT_ADDRESS.where(schema.address.c.mailbox_id == bindparam("id")))
+_PRIMARY_OF = Statement(
+    select(schema.address.c.address).where(
+        schema.address.c.mailbox_id == bindparam("id"), schema.address.c.is_primary == literal_column("1")
+    )
+)
 _ADDRESSES = Statement(SELECT_ADDRESS.order_by(schema.address.c.address))
 _ADDRESSES_IN = Statement(
     SELECT_ADDRESS.where(
@@ -97,14 +291,22 @@ _ADDRESSES_BY_MAILBOX = Statement(
         schema.address.c.mailbox_id, schema.address.c.is_primary.desc(), schema.address.c.address
     )
 )
-_ENTRIES_OF = _entries_where(schema.blocked_sender.c.mailbox_id == bindparam("mailbox"))
-_ENTRIES_TO = _entries_where(schema.blocked_sender.c.recipient_mailbox_id == bindparam("id"))
+_ENTRIES_OF_WHO = {
+    PartyKind.MAILBOX: _entries_where(schema.blocked_sender.c.mailbox_id == bindparam("who")),
+    PartyKind.GROUP: _entries_where(schema.blocked_sender.c.group_id == bindparam("who")),
+    PartyKind.PATTERN: _entries_where(schema.blocked_sender.c.pattern == bindparam("who")),
+    PartyKind.ANYONE: _entries_where(schema.blocked_sender.c.senders == bindparam("who")),
+}
+_ENTRIES_TO = {
+    PartyKind.MAILBOX: _entries_where(schema.blocked_sender.c.recipient_mailbox_id == bindparam("to")),
+    PartyKind.GROUP: _entries_where(schema.blocked_sender.c.recipient_group_id == bindparam("to")),
+}
 _ENTRY = _entries_where(schema.blocked_sender.c.id == bindparam("id"))
 _ENTRIES = Statement(_select_entry.order_by(schema.blocked_sender.c.id))
-_ALLOWED_BY = Statement(
-    select(schema.allowed_recipient.c.pattern).where(schema.allowed_recipient.c.blocked_sender_id == bindparam("id"))
-)
-_ALLOWED = Statement(select(schema.allowed_recipient).order_by(*schema.allowed_recipient.c))
+_EXCEPTIONS = [
+    Statement(_select_exceptions(table, is_recipient).order_by(table.c.blocked_sender_id))
+    for table, is_recipient in ((schema.allowed_recipient, 1), (schema.allowed_sender, 0))
+]
 _CHANGES_OF = Statement(
     select(schema.change)
     .where(schema.change.c.id >= bindparam("first"), schema.change.c.changeset == bindparam("changeset"))
@@ -119,7 +321,16 @@ _LATER_CHANGES = Statement(
 _CHANGES_SINCE = Statement(
     select(schema.change).where(schema.change.c.at >= bindparam("since")).order_by(schema.change.c.id.desc())
 )
-_COUNTS = {table.name: Statement(select(func.count()).select_from(table)) for table in schema.metadata.sorted_tables}
+_UPGRADES_SINCE = Statement(
+    select(schema.change.c.operation, schema.change.c.before).where(
+        schema.change.c.id > bindparam("after"), schema.change.c.operation == bindparam("upgrade")
+    )
+)
+_COUNTS = {
+    table.name: Statement(select(func.count()).select_from(table))
+    for table in schema.metadata.sorted_tables
+    if table is not schema.journal_head
+}
 
 
 class Source(Protocol):
@@ -145,11 +356,21 @@ class Queries:
     def domain(self, name: str) -> Domain | None:
         """The managed domain *name*."""
         found = self._fetch(_DOMAIN, name)
-        return _to_domain(name, found[0][0]) if found else None
+        return _to_domain(found[0], self.accepted_by(domain=name)) if found else None
+
+    def find_domain(self, name: str) -> Domain | None:
+        """The same without its accepted senders: for who asks for those only if they matter."""
+        found = self._fetch(_DOMAIN, name)
+        return _to_domain(found[0]) if found else None
 
     def domains(self) -> Iterator[Domain]:
         """Every managed domain, by name."""
-        return (_to_domain(name, unlisted) for name, unlisted in self._stream(_DOMAINS))
+        for row in self._fetch(_DOMAINS):
+            yield _to_domain(row, self.accepted_by(domain=row[0]))
+
+    def aliases_of(self, domain: str) -> list[str]:
+        """The names of the alias domains that stand for *domain*."""
+        return [name for (name,) in self._fetch(_ALIASES_OF, domain)]
 
     # --- Mailboxes ---
 
@@ -165,11 +386,96 @@ class Queries:
         """The mailbox with this id."""
         return self._mailbox(self._fetch(_MAILBOX_NUMBERED, number))
 
+    def holder_of(self, address: str, *, has_groups: bool) -> Holder | None:
+        """The mailbox that has *address*; *has_groups* says whether some mailbox is in a group."""
+        found = self._fetch(_HOLDER_WITH[has_groups], address)
+        if not found:
+            return None
+        *row, is_primary, is_in_groups = found[0]
+        return Holder(_to_named(Mailbox, row), address if is_primary else None, bool(is_in_groups))
+
+    def holder_called(self, folded_name: str, *, has_groups: bool) -> Holder | None:
+        """The mailbox whose name folds to this; *has_groups* says whether some mailbox is in a group."""
+        found = self._fetch(_HOLDER_CALLED[has_groups], folded_name)
+        if not found:
+            return None
+        *row, primary, is_in_groups = found[0]
+        return Holder(_to_named(Mailbox, row), primary or "", bool(is_in_groups))
+
     def mailboxes(self) -> Iterator[tuple[Mailbox, tuple[str, ...]]]:
         """Every mailbox, oldest first, with its addresses, the primary one first."""
-        held, accepted = Grouped(self._stream(_ADDRESSES_BY_MAILBOX)), Grouped(self._stream(_ACCEPTED))
+        held, accepted = Grouped(self._stream(_ADDRESSES_BY_MAILBOX)), Grouped(self._stream(_ACCEPTED_OF_MAILBOXES))
         for row in self._stream(_MAILBOXES):
-            yield _to_mailbox(row, accepted.of(row[-1])), tuple(held.of(row[-1]))
+            own = tuple(address for (address,) in held.of(row[-1]))
+            yield _to_named(Mailbox, row, _to_parties("accepted_sender", accepted.of(row[-1]))), own
+
+    # --- Groups ---
+
+    def group_named(self, folded_name: str) -> Group | None:
+        """The group whose name folds to this."""
+        return self._group(self._fetch(_GROUP_NAMED, folded_name))
+
+    def group_numbered(self, number: int) -> Group | None:
+        """The group with this id."""
+        return self._group(self._fetch(_GROUP_NUMBERED, number))
+
+    def groups(self) -> Iterator[Group]:
+        """Every group, oldest first."""
+        for row in self._fetch(_GROUPS):
+            yield _to_named(Group, row, self.accepted_by(group_ids=(row[-1],)))
+
+    def groups_of(self, mailbox_id: int) -> tuple[Group, ...]:
+        """The groups that a mailbox is in, directly or not, without their accepted senders."""
+        return tuple(_to_named(Group, row) for row in self._fetch(_GROUPS_OF_MAILBOX, mailbox_id))
+
+    def groups_above(self, group_id: int) -> tuple[Group, ...]:
+        """The groups that a group is in, directly or not, without their accepted senders; itself in a circle."""
+        return tuple(_to_named(Group, row) for row in self._fetch(_GROUPS_OF_GROUP, group_id))
+
+    def membership(self, number: int) -> Membership | None:
+        """The membership with this id."""
+        found = self._fetch(_MEMBERSHIP, number)
+        return _to_membership(found[0]) if found else None
+
+    def members_of(self, group_id: int) -> list[Membership]:
+        """Who is in a group directly, oldest first."""
+        return [*map(_to_membership, self._fetch(_MEMBERS_OF, group_id))]
+
+    def memberships_of(self, member: Party) -> list[Membership]:
+        """What groups a mailbox or group is in directly, oldest first."""
+        is_group = member.kind is PartyKind.GROUP
+        found = self._fetch(_MEMBERSHIPS_OF_GROUP if is_group else _MEMBERSHIPS_OF_MAILBOX, member.number)
+        return sorted(map(_to_membership, found), key=_by_id)
+
+    def memberships(self) -> Iterator[Membership]:
+        """Every membership, oldest first."""
+        return map(_to_membership, self._stream(_MEMBERSHIPS))
+
+    def flags(self) -> tuple[bool, bool]:
+        """Whether there are memberships at all, and whether some blocked sender is anyone."""
+        ((has_members, has_anyone),) = self._fetch(_FLAGS)
+        return bool(has_members), bool(has_anyone)
+
+    # --- Accepted senders ---
+
+    def accepted_by(self, *, mailbox_id: int = 0, group_ids: Sequence[int] = (), domain: str = "") -> frozenset[Party]:
+        """Whom a mailbox, groups or a domain accept, all together; of those that are given."""
+        keys = [*([mailbox_id] if mailbox_id else []), *group_ids, *([domain] if domain else [])]
+        if not keys:
+            return frozenset()
+        return _to_parties(
+            "accepted_sender", self._fetch(_accepted_by(bool(mailbox_id), len(group_ids), bool(domain)), *keys)
+        )
+
+    def accepting(self, party: Party) -> list[Domain | Group | Mailbox]:
+        """What accepts a mailbox or a group as a sender."""
+        owners: list[Domain | Group | Mailbox | None] = []
+        for mailbox_id, group_id, domain in self._fetch(_OWNERS_ACCEPTING[party.kind], party.number):
+            if mailbox_id is not None:
+                owners.append(self.mailbox_numbered(mailbox_id))
+            else:
+                owners.append(self.domain(domain) if group_id is None else self.group_numbered(group_id))
+        return [owner for owner in owners if owner is not None]
 
     # --- Addresses ---
 
@@ -177,6 +483,11 @@ class Queries:
         """The address *text*, and whose it is."""
         found = self._fetch(_ADDRESS, text)
         return to_address(found[0]) if found else None
+
+    def primary_address(self, mailbox_id: int) -> str:
+        """The primary address of a mailbox, "" where it has none."""
+        found = self._fetch(_PRIMARY_OF, mailbox_id)
+        return str(found[0][0]) if found else ""
 
     def addresses_of(self, mailbox_id: int) -> list[Address]:
         """The addresses of a mailbox, the primary one first."""
@@ -195,34 +506,53 @@ class Queries:
         """The blocked sender with this id."""
         return next(iter(self._entries(self._fetch(_ENTRY, number))), None)
 
-    def entries_for(self, mailbox_id: int, patterns: Sequence[str]) -> tuple[BlockedSender, ...]:
-        """The blocked senders that are this mailbox (0 for none) or one of *patterns*, in no order."""
-        found = self._fetch(_ENTRIES_OF, mailbox_id) if mailbox_id else []
+    def entries_for(
+        self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
+    ) -> tuple[BlockedSender, ...]:
+        """The blocked senders that are this mailbox (0 for none), one of the groups or of *patterns*, in no order."""
+        found: list[tuple[Any, ...]] = []
+        if group_ids:
+            found += self._fetch(_entries_of_groups(len(group_ids)), mailbox_id, *group_ids)
+        elif mailbox_id:
+            found += self._fetch(_ENTRIES_OF_WHO[PartyKind.MAILBOX], mailbox_id)
         if patterns:
             found += self._fetch(_entries_of_patterns(len(patterns)), *patterns)
         return self._entries(found) if found else ()
 
-    def entries_of(self, sender: str) -> list[BlockedSender]:
-        """The entries of one sender, a pattern or a mailbox's name, oldest first."""
-        if is_pattern(sender):
-            return sorted(self.entries_for(0, (sender,)), key=_by_id)
-        mailbox = self.mailbox_named(fold(sender))
-        return sorted(self.entries_for(mailbox.id, ()), key=_by_id) if mailbox else []
+    def entries_for_anyone(
+        self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
+    ) -> tuple[BlockedSender, ...]:
+        """The blocked senders that are anyone, to a recipient with this mailbox (0 for none), groups and patterns.
 
-    def entries_to(self, mailbox_id: int) -> list[BlockedSender]:
-        """The blocked senders that may not send to this one mailbox, oldest first."""
-        return sorted(self._entries(self._fetch(_ENTRIES_TO, mailbox_id)), key=_by_id)
+        Those to outside and to anyone are among them.
+        """
+        statement = _entries_of_anyone(len(group_ids), len(patterns))
+        return self._entries(self._fetch(statement, mailbox_id, *group_ids, *patterns))
 
-    def entries_about(self, mailbox_id: int) -> list[BlockedSender]:
-        """The entries that are this mailbox, then those that are to it; each once, oldest first."""
-        own = sorted(self.entries_for(mailbox_id, ()), key=_by_id)
-        return [*{entry.id: entry for entry in (*own, *self.entries_to(mailbox_id))}.values()]
+    def entries_of(self, who: Party) -> list[BlockedSender]:
+        """The entries of one sender, known by its number where it has one, oldest first."""
+        key = who.number if who.kind in (PartyKind.MAILBOX, PartyKind.GROUP) else who.text
+        return sorted(self._entries(self._fetch(_ENTRIES_OF_WHO[who.kind], key)), key=_by_id)
+
+    def entries_to(self, to: Party) -> list[BlockedSender]:
+        """The blocked senders that may not send to this one mailbox or group, oldest first."""
+        return sorted(self._entries(self._fetch(_ENTRIES_TO[to.kind], to.number)), key=_by_id)
+
+    def entries_about(self, party: Party) -> list[BlockedSender]:
+        """The entries that are this mailbox or group, then those that are to it; each once, oldest first."""
+        entries = (*self.entries_of(party), *self.entries_to(party))
+        return [*{entry.id: entry for entry in entries}.values()]
+
+    def entries_excepting(self, party: Party) -> list[BlockedSender]:
+        """The entries with this mailbox or group among their exceptions, oldest first."""
+        found = self._fetch(_ENTRIES_EXCEPTING[party.kind], party.number, party.number)
+        return [entry for (number,) in sorted(found) if (entry := self.entry(number))]
 
     def blocked_senders(self) -> Iterator[BlockedSender]:
         """Every blocked sender, oldest first."""
-        allowed = Grouped(self._stream(_ALLOWED))
+        recipients, senders = [Grouped(self._stream(each)) for each in _EXCEPTIONS]
         for row in self._stream(_ENTRIES):
-            yield _to_entry(row, allowed.of(row[-1]))
+            yield _to_entry(row, [*recipients.of(row[-1]), *senders.of(row[-1])])
 
     # --- The journal ---
 
@@ -247,6 +577,10 @@ class Queries:
         """The journal's rows about the object called *name* that came after the row with this id."""
         return [Change(*row) for row in self._fetch(_LATER_CHANGES, name, after)]
 
+    def is_first_edition(self, number: int) -> bool:
+        """Whether the journal's row with this id was written by the first edition, before the upgrade from it."""
+        return any(is_upgrade_from_first(*row) for row in self._fetch(_UPGRADES_SINCE, number, UPGRADE))
+
     # --- All tables ---
 
     def counts(self) -> dict[str, int]:
@@ -254,72 +588,110 @@ class Queries:
         return {name: int(self._fetch(statement)[0][0]) for name, statement in _COUNTS.items()}
 
     def _mailbox(self, found: list[tuple[Any, ...]]) -> Mailbox | None:
-        if not found:
-            return None
-        row = found[0]
-        if row[1] == Receive.ANYONE:  # who receives from anyone accepts nobody in particular
-            return _to_mailbox(row, ())
-        return _to_mailbox(row, (pattern for (pattern,) in self._fetch(_ACCEPTED_BY, row[-1])))
+        return _to_named(Mailbox, found[0], self.accepted_by(mailbox_id=found[0][-1])) if found else None
 
-    def _entries(self, found: list[tuple[Any, ...]]) -> tuple[BlockedSender, ...]:
-        return tuple(_to_entry(row, (pattern for (pattern,) in self._fetch(_ALLOWED_BY, row[-1]))) for row in found)
+    def _group(self, found: list[tuple[Any, ...]]) -> Group | None:
+        return _to_named(Group, found[0], self.accepted_by(group_ids=(found[0][-1],))) if found else None
+
+    def _entries(self, found: Sequence[tuple[Any, ...]]) -> tuple[BlockedSender, ...]:
+        """The entries in these rows, with their exceptions."""
+        exceptions: dict[int, list[tuple[Any, ...]]] = {row[-1]: [] for row in found}
+        numbers = [*exceptions]
+        for first in range(0, len(numbers), _ENTRIES_AT_ONCE):
+            # As many numbers as the next power of two has, the last one again and again: few statements are compiled.
+            some = numbers[first : first + _ENTRIES_AT_ONCE]
+            some += [some[-1]] * ((1 << (len(some) - 1).bit_length()) - len(some))
+            for row in self._fetch(_exceptions_of(len(some)), *some, *some):
+                exceptions[row[0]].append(row[1:])
+        return tuple(_to_entry(row, exceptions[row[-1]]) for row in found)
 
 
 class Grouped:
-    """The second column of *rows*, grouped by the first, an id: asked for in rising order of ids."""
+    """The other columns of *rows*, grouped by the first, an id: asked for in rising order of ids."""
 
     def __init__(self, rows: Iterator[Any]) -> None:
         self._groups = groupby(rows, key=itemgetter(0))
         self._next = next(self._groups, None)
 
-    def of(self, owner_id: int) -> list[str]:
-        """The values of one owner."""
+    def of(self, owner_id: int) -> list[Any]:
+        """The rows of one owner, without its id."""
         while self._next is not None and self._next[0] < owner_id:
             self._next = next(self._groups, None)
         if self._next is None or self._next[0] != owner_id:
             return []
-        values = [value for _, value in self._next[1]]
+        values = [row[1:] for row in self._next[1]]
         self._next = next(self._groups, None)
         return values
 
 
 def to_address(row: Sequence[Any]) -> Address:
     """The address in a row of `SELECT_ADDRESS`."""
-    address, mailbox, is_primary = row
-    return Address(address, mailbox, bool(is_primary))
+    address, mailbox, is_primary, mailbox_id = row
+    return Address(address, mailbox, bool(is_primary), mailbox_id)
 
 
-def _to_domain(name: str, unlisted: Any) -> Domain:
-    if unlisted not in _UNLISTED:
+def _to_domain(row: Sequence[Any], accepted: frozenset[Party] = frozenset()) -> Domain:
+    name, unlisted, alias_of, receive, reason, until, comment = row
+    if unlisted not in _UNLISTED or receive not in _RECEIVE or not _are(row, _DOMAIN_TYPES):
         raise _odd_row("domain", name)
-    return Domain(name, _UNLISTED[unlisted])
+    return Domain(name, _UNLISTED[unlisted], alias_of or "", _RECEIVE[receive], reason, until, comment, accepted)
 
 
-def _to_mailbox(row: Sequence[Any], accepted: Iterable[str]) -> Mailbox:
+def _to_named(kind: type[_Named], row: Sequence[Any], accepted: frozenset[Party] = frozenset()) -> _Named:
     name, receive, reason, until, comment, number = row
-    if receive not in _RECEIVE or not _are(row, _MAILBOX_TYPES):
-        raise _odd_row("mailbox", number)
-    return Mailbox(name, _RECEIVE[receive], reason, until, comment, frozenset(accepted), number)
+    if receive not in _RECEIVE or not _are(row, _NAMED_TYPES):
+        raise _odd_row(_TABLE_OF[kind], number)
+    return kind(name, _RECEIVE[receive], reason, until, comment, accepted, number)
 
 
-def _to_entry(row: Sequence[Any], allowed: Iterable[str]) -> BlockedSender:
-    holder, pattern, recipients, target, reason, until, comment, created_at, created_by, number = row
-    is_odd = recipients not in _RECIPIENTS or (holder is None) is (pattern is None)
-    if is_odd or (recipients is None) is (target is None) or not _are(row, _ENTRY_TYPES):
+def _to_membership(row: Sequence[Any]) -> Membership:
+    number, group_id, group, *member = row
+    party = _to_party(*member)
+    if party is None:
+        raise _odd_row("group_member", number)
+    return Membership(Party(PartyKind.GROUP, group, group_id), party, number)
+
+
+def _to_entry(row: Sequence[Any], exceptions: Sequence[Sequence[Any]]) -> BlockedSender:
+    """The entry in a row of `_select_entry`, with its exceptions: whether it is one by recipient, and who."""
+    who, to = _to_party(*row[:6]), _to_party(*row[6:12])
+    terms, number = row[12:], row[-1]
+    if who is None or to is None or not _are(terms, _TERM_TYPES):
         raise _odd_row("blocked_sender", number)
-    return BlockedSender(
-        holder or "",
-        pattern or "",
-        _RECIPIENTS[recipients],
-        target or "",
-        reason,
-        until,
-        comment,
-        frozenset(allowed),
-        created_at,
-        created_by,
-        number,
-    )
+    allowed = allowed_senders = _NONE
+    if exceptions:
+        allowed = _to_parties("allowed_recipient", (each[1:] for each in exceptions if each[0]))
+        allowed_senders = _to_parties("allowed_sender", (each[1:] for each in exceptions if not each[0]))
+    reason, until, comment, created_at, created_by, _ = terms
+    return BlockedSender(who, to, reason, until, comment, allowed, allowed_senders, created_at, created_by, number)
+
+
+def _to_parties(table: str, rows: Iterable[Sequence[Any]]) -> frozenset[Party]:
+    """The parties in rows of *table*."""
+    parties = set()
+    for row in rows:
+        party = _to_party(*row)
+        if party is None:
+            raise _odd_row(table, row)
+        parties.add(party)
+    return frozenset(parties)
+
+
+def _to_party(
+    mailbox_id: Any, mailbox: Any, group_id: Any, group: Any, pattern: Any = None, word: Any = None
+) -> Party | None:
+    """Who stands in these columns, of which all but those for one are NULL; None where nobody can."""
+    match mailbox, group, pattern, word:
+        case str(), None, None, None:
+            return Party(PartyKind.MAILBOX, mailbox, mailbox_id)
+        case None, str(), None, None:
+            return Party(PartyKind.GROUP, group, group_id)
+        case None, None, str(), None:
+            return Party(PartyKind.PATTERN, pattern)
+        case None, None, None, str():
+            return _WORDS.get(word)
+        case _:
+            return None
 
 
 def _are(row: Sequence[Any], types: Sequence[type | UnionType]) -> bool:

@@ -9,6 +9,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import bindparam, case, update
+
 from policyd.errors import (
     PolicydError,
     RefusedError,
@@ -25,8 +27,10 @@ from policyd.pipe_watch import watching
 from policyd.store.backup import Progress, Verify, copy_database, empty_file, opened_again
 from policyd.store.check import Check
 from policyd.store.database import (
+    SQLITE,
     Connection,
     Database,
+    Statement,
     check_objects,
     connect_writing,
     empty_log,
@@ -36,9 +40,19 @@ from policyd.store.database import (
     need_version,
     store_error,
 )
-from policyd.store.journal import Journal, last_change
+from policyd.store.journal import Journal, read_head
+from policyd.store.schema import COUNTERS, journal_head
 from policyd.store.wal import beside, new_cookie
 
+_COUNT_ON = Statement(
+    update(journal_head).values(
+        {
+            name: case((column < bindparam(f"now_{name}"), bindparam(f"next_{name}")), else_=column)
+            for name in COUNTERS
+            for column in [journal_head.c[name]]
+        }
+    )
+)
 _PAGES = 1024  # copied in one step
 _HEADER_SIZE = 100  # bytes of a database file
 _CHUNK_SIZE = 1 << 20  # bytes, read at once
@@ -213,19 +227,23 @@ class Restore:
             before: dict[str, Any] = {}
             with suppress(sqlite3.Error, StoreError):
                 check_objects(self._path, now)
-                number, digest = last_change(Connection(now))
-                before = {"change": number, "digest": digest}
+                head = read_head(Connection(now))
+                before = {"change": head.id, "digest": head.digest}
                 _go_on_counting(now, tables)
         self._note(tables, kept, before)
 
     def _note(self, tables: sqlite3.Connection, kept: Path | None, before: dict[str, Any]) -> None:
         """Write the restore into the journal of *tables*; *before* says at which change *kept* was."""
         self.kept = kept
-        number, digest = last_change(Connection(tables))
-        journal = Journal(Connection(tables), self._actor, self._now, on_change=self._changes.append)
+        connection = Connection(tables)
+        head = read_head(connection)
+        journal = Journal(connection, self._actor, self._now, on_change=self._changes.append)
         was = {"file": _text(kept), **before} if kept else None
         name = _text(self._source)
-        journal.write("database.restore", name, _json(was), _json({"file": name, "change": number, "digest": digest}))
+        journal.write(
+            "database.restore", name, _json(was), _json({"file": name, "change": head.id, "digest": head.digest})
+        )
+        connection.finish()
 
     def _replace(self, draft: Path) -> None:
         """Put *draft* where there is no database, or one that can't be used, which is kept."""
@@ -288,10 +306,9 @@ def _free_name(path: Path) -> Path:
 
 def _go_on_counting(now: sqlite3.Connection, tables: sqlite3.Connection) -> None:
     """Have new objects in *tables* numbered on from *now*: a number in an old log must not become somebody else's."""
-    for name, number in now.execute("SELECT name, seq FROM sqlite_sequence WHERE typeof(seq) = 'integer'"):
-        changed = tables.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (number, name))
-        if not changed.rowcount:  # nobody was blocked yet when the backup was made
-            tables.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (name, number))
+    head = read_head(Connection(now))
+    statement = _COUNT_ON.text(SQLITE)
+    tables.execute(statement, [getattr(head, name) for name in COUNTERS for _ in range(2)])
 
 
 def _give_away(draft: Path) -> None:

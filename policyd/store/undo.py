@@ -5,7 +5,7 @@ import json
 from policyd.errors import RefusedError
 from policyd.model import Address, Change
 from policyd.store.edit import Editor
-from policyd.store.journal import Stored, from_snapshot, object_name
+from policyd.store.journal import UPGRADE, Stored, from_snapshot, object_name
 from policyd.store.queries import Queries
 
 _SHOWN = 10
@@ -18,22 +18,27 @@ def undo_changeset(editor: Editor, changeset: int) -> None:
     lists those.
     """
     conflicts: list[str] = []
-    mailboxes: dict[str, None] = {}  # whose addresses are changed, in order
+    mailboxes: dict[int, None] = {}  # whose addresses are changed, by number, in order
     count = conflicting = 0
+
+    # Rows of the first edition say less.
+    is_first = editor.queries.is_first_edition(changeset)
 
     # The last change first, so that what refers to an object goes before the object, and comes back after it.
     for change in editor.queries.changes_of(changeset):
         if change.operation == "database.restore":
             raise _restored(change)
+        if change.operation == UPGRADE:
+            raise RefusedError(f"changeset {changeset} is the upgrade of the database, which can't be undone")
         count += 1
         noun = change.operation.partition(".")[0]
-        before, after = _object(noun, change.before), _object(noun, change.after)
+        before, after = _object(noun, change.before, is_first), _object(noun, change.after, is_first)
         if editor.restore(noun, after, before):
-            mailboxes |= {each.mailbox: None for each in (before, after) if isinstance(each, Address)}
+            mailboxes |= _holders(editor.queries, before, after)
         else:
             conflicting += 1
             if conflicting <= _SHOWN:
-                conflicts.append(_conflict(editor.queries, change, editor.journal.changeset))
+                conflicts.append(_conflict(editor.queries, change, editor.journal.changeset, (before, after)))
     if not count:
         raise _no_changeset(editor.queries, changeset)
 
@@ -61,16 +66,21 @@ def _no_changeset(queries: Queries, number: int) -> RefusedError:
     return RefusedError(f"there is no changeset {number}; see: policyd history")
 
 
-def _object(noun: str, taken: str | None) -> Stored | None:
-    return None if taken is None else from_snapshot(noun, json.loads(taken))
+def _object(noun: str, taken: str | None, is_first_edition: bool) -> Stored | None:
+    return None if taken is None else from_snapshot(noun, json.loads(taken), is_first_edition=is_first_edition)
 
 
-def _conflict(queries: Queries, change: Change, own: int) -> str:
+def _holders(queries: Queries, *changed: Stored | None) -> dict[int, None]:
+    """The numbers of the mailboxes whose addresses were *changed*."""
+    texts = [each.address for each in changed if isinstance(each, Address)]
+    held = [queries.address(text) for text in texts]
+    numbers = [each.mailbox_id for each in (*changed, *held) if isinstance(each, Address)]
+    return dict.fromkeys(number for number in numbers if number)
+
+
+def _conflict(queries: Queries, change: Change, own: int, states: tuple[Stored | None, ...]) -> str:
     """The later changes to what *change* changed, in words; but those of the changeset *own*."""
-    names = {change.object}
-    for taken in (change.before, change.after):
-        stored = _object(change.operation.partition(".")[0], taken)
-        names |= {object_name(stored)} if stored else set()
+    names = {change.object, *(object_name(stored) for stored in states if stored)}
     later = {row.id: row for name in names for row in queries.later_changes(name, change.id)}
     others = [row for _, row in sorted(later.items()) if row.changeset not in (change.changeset, own)]
     done = [f"change {row.id} ({row.operation})" for row in others]

@@ -12,7 +12,7 @@ from typing import BinaryIO, assert_never
 
 from policyd.address import fold, name_after, pattern_domain
 from policyd.errors import AddressError, TransferError
-from policyd.model import BlockedSender, Mailbox, Recipients
+from policyd.model import ANYONE, OUTSIDE, BlockedSender, Mailbox, PartyKind, Receive
 from policyd.records import BlockRow, ListEdit, Notice, Problem, Record, Row
 from policyd.transfer import values
 from policyd.transfer.fields import mailbox_of
@@ -59,7 +59,8 @@ def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     lost["domain"] += len(managed)
 
     # A mailbox that is blocked is named; whether reading gives that name back to it depends on the addresses before.
-    own = dict.fromkeys({fold(entry.mailbox) for entry in tables.blocked_senders()} - {""}, False)
+    named = (entry.who for entry in tables.blocked_senders() if entry.who.kind is PartyKind.MAILBOX)
+    own = dict.fromkeys({fold(who.text) for who in named}, False)
     free = set(own)
 
     # The addresses of the mailboxes.
@@ -74,10 +75,10 @@ def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     # The blocked senders.
     yield f"{MARK}{Into.BLOCKED}\n"
     for entry in tables.blocked_senders():
-        sender = values.quote_in_file(entry.pattern) if entry.pattern else entry.mailbox
+        sender = values.written(entry.who)
         match = _ENTRY.fullmatch(sender)
-        is_named = not entry.mailbox or own[fold(entry.mailbox)]
-        if match is None or match[1] != sender or not is_named:
+        is_sayable = entry.who.kind is PartyKind.PATTERN or own.get(fold(sender), False)
+        if match is None or match[1] != sender or not is_sayable:
             lost["blocked sender"] += 1
             continue
         _count_block(entry, managed, lost)
@@ -119,14 +120,14 @@ def _count_mailbox(mailbox: Mailbox, addresses: tuple[str, ...], lost: Counter[s
     lost["mailbox name"] += local != mailbox.name
     lost["mailbox"] += not addresses
     lost["several addresses"] += len(addresses) > 1
-    lost["receive"] += mailbox.receive.is_restriction
+    lost["receive"] += mailbox.receive is not Receive.INHERIT
     lost["accept"] += bool(mailbox.accepted)
     count_remarks(mailbox, lost)
 
 
 def _count_block(entry: BlockedSender, managed: set[str], lost: Counter[str]) -> None:
-    is_inside = not entry.pattern or pattern_domain(entry.pattern) in managed
-    lost["to"] += entry.to != (Recipients.OUTSIDE if is_inside else Recipients.ANYONE)
-    lost["except"] += bool(entry.allowed)
+    is_inside = entry.who.kind is not PartyKind.PATTERN or pattern_domain(entry.who.text) in managed
+    lost["to"] += entry.to != (OUTSIDE if is_inside else ANYONE)
+    lost["except"] += bool(entry.allowed or entry.allowed_senders)
     lost["created_at"] += 1
     count_remarks(entry, lost)

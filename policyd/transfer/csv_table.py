@@ -18,20 +18,20 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, BinaryIO
 
 from policyd.errors import AddressError, TransferError
-from policyd.model import BlockedSender, Mailbox
+from policyd.model import BlockedSender, Mailbox, Party
 from policyd.records import Notice, Problem, Record
 from policyd.timestamps import show_utc
 from policyd.transfer.delimited import Fields, read_records
 from policyd.transfer.fields import BOTH, KEYS, LISTS, Kind, Parse, make_row, refuse
 from policyd.transfer.formats import Evidence, ExportedTables, Format, ReadOptions, Sample
 from policyd.transfer.text import Line, find_encoding, read_lines
-from policyd.transfer.values import CellError, quote_in_file, split_list
+from policyd.transfer.values import CellError, quote_in_file, split_list, written
 
 KINDS = (Kind.DOMAIN, Kind.MAILBOX, Kind.BLOCKED)
 COLUMNS = (
@@ -236,15 +236,15 @@ def _lines(tables: ExportedTables) -> Iterator[dict[str, str]]:
             "name": mailbox.name,
             "addresses": _list_cell(addresses),
             "receive": mailbox.receive,
-            "accept": _list_cell(sorted(mailbox.accepted)),
+            "accept": _party_cell(mailbox.accepted),
             **_remarks(mailbox),
         }
     for entry in tables.blocked_senders():
         yield {
             "kind": Kind.BLOCKED,
-            "sender": quote_in_file(entry.sender) if entry.pattern else entry.sender,
-            "to": entry.to,
-            "except": _list_cell(sorted(entry.allowed)),
+            "sender": written(entry.who),
+            "to": str(entry.to),
+            "except": _party_cell(entry.allowed),
             "created_at": show_utc(entry.created_at),
             "created_by": _text_cell(entry.created_by),
             **_remarks(entry),
@@ -273,6 +273,15 @@ def _guarded(cell: str) -> str:
 def _unguarded(cell: str) -> str:
     """*cell* without what `_guarded` puts in front; any other `'` is the text's own."""
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
+
+
+def _party_cell(parties: Iterable[Party]) -> str:
+    """Whom a list names, sorted; a name with a blank in it is quoted."""
+    cells = []
+    for text in map(written, sorted(parties, key=str)):
+        is_one = split_list(text) == (text,)
+        cells.append(text if is_one else '"' + re.sub(r'(["\\])', r"\\\1", text) + '"')
+    return " ".join(cells) or EMPTIED
 
 
 def _list_cell(values: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any, assert_never
 
 from policyd.address import name_after, normal_pattern
 from policyd.errors import AddressError
+from policyd.model import Party, PartyKind
 from policyd.records import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, Problem, Row
 from policyd.transfer import values
 from policyd.transfer.values import CellError
@@ -31,23 +32,25 @@ def _without_domain(parse: Callable[[Any], Any]) -> Parse:
     return lambda value, _domain: parse(value)
 
 
-def _addresses(value: Any, domain: str) -> ListEdit:
+def _addresses(value: Any, domain: str) -> ListEdit[str]:
     texts = values.strings(value)
     if len(texts) == 1:
         return ListEdit(True, (), (values.address(texts[0], domain),))
     return values.whole_list(values.address(each, domain) for each in texts)
 
 
-def _one_address(value: Any, domain: str) -> ListEdit:
+def _one_address(value: Any, domain: str) -> ListEdit[str]:
     return ListEdit(add=(values.address(values.string(value), domain),))
 
 
-def _senders(value: Any, _domain: str) -> ListEdit:
+def _senders(value: Any, _domain: str) -> ListEdit[Party]:
     return values.whole_list(values.sender(each) for each in values.strings(value))
 
 
-def _patterns(value: Any, domain: str) -> ListEdit:
-    return values.whole_list(normal_pattern(values.completed(each, domain)) for each in values.strings(value))
+def _recipients(value: Any, domain: str) -> ListEdit[Party]:
+    return values.whole_list(
+        Party(PartyKind.PATTERN, normal_pattern(values.completed(each, domain))) for each in values.strings(value)
+    )
 
 
 def _number(value: Any, _domain: str) -> None:
@@ -88,7 +91,7 @@ KEYS: Mapping[Kind, Mapping[str, tuple[str, Parse]]] = {
         **_REMARKS,
         "sender": ("sender", _without_domain(values.sender)),  # without a domain, a mailbox's name: not completed
         "to": ("to", _without_domain(values.recipients)),
-        "except": ("allowed", _patterns),
+        "except": ("allowed", _recipients),
         "created_at": ("created_at", _without_domain(values.moment)),
         "created_by": ("created_by", _without_domain(values.remark)),
     },

@@ -12,14 +12,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
-from policyd.address import normal_pattern
-from policyd.model import BlockedSender, Mailbox
+from policyd.address import quote_local_part
+from policyd.model import BlockedSender, Mailbox, Party, PartyKind
 from policyd.printable import to_json
 from policyd.records import Notice, Problem, Record
 from policyd.transfer.fields import KEYS, Kind, read_object
 from policyd.transfer.formats import Evidence, ExportedTables, Format, ReadOptions, Sample
 from policyd.transfer.text import LINE_LIMIT, Line, find_encoding, read_lines
-from policyd.transfer.values import CellError, quote_in_file
+from policyd.transfer.values import CellError
 
 _BY_KEY = (("sender", Kind.BLOCKED), ("mailbox", Kind.ADDRESS), ("unlisted", Kind.DOMAIN))
 _OBJECT = re.compile(r"\{\s*(?:[\"}]|$)")
@@ -107,15 +107,15 @@ def _objects(tables: ExportedTables) -> Iterator[Mapping[str, Any]]:
             "name": mailbox.name,
             "addresses": [*map(_shown, addresses)],
             "receive": mailbox.receive,
-            "accept": [*map(_shown, sorted(mailbox.accepted))],
+            "accept": _listed(mailbox.accepted),
             **_remarks(mailbox),
         }
     for entry in tables.blocked_senders():
         yield {
             "kind": Kind.BLOCKED,
-            "sender": _shown(entry.pattern) if entry.pattern else entry.mailbox,
-            "to": entry.to,
-            "except": [*map(_shown, sorted(entry.allowed))],
+            "sender": _party(entry.who),
+            "to": _party(entry.to),
+            "except": _listed(entry.allowed),
             **_remarks(entry),
             "created_at": entry.created_at,
             "created_by": entry.created_by,
@@ -126,6 +126,14 @@ def _remarks(kept: Mailbox | BlockedSender) -> Mapping[str, Any]:
     return {"reason": kept.reason, "until": kept.until, "comment": kept.comment}
 
 
+def _listed(parties: Iterable[Party]) -> list[str]:
+    return [*map(_party, sorted(parties, key=str))]
+
+
+def _party(party: Party) -> str:
+    return _shown(party.text) if party.kind is PartyKind.PATTERN else str(party)
+
+
 def _shown(pattern: str) -> str:
     """An address or pattern as `--json` shows it; quoted only where it would be read as another."""
-    return pattern if normal_pattern(pattern) == pattern else quote_in_file(pattern)
+    return quote_local_part(pattern)

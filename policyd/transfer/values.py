@@ -5,21 +5,23 @@ What is wrong is an AddressError or a CellError.
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from policyd.address import (
     is_pattern,
     normal_domain,
     normal_name,
-    normal_pattern,
     normal_text,
     parse_address,
+    parse_party,
     quote_local_part,
 )
 from policyd.errors import PolicydError
-from policyd.model import RECIPIENT_WORDS, Receive, Unlisted
-from policyd.records import ListEdit, RowMode
+from policyd.model import Party, PartyKind, Receive, Unlisted
+from policyd.records import KEEP, Keep, ListEdit, RowMode
 from policyd.timestamps import read_stored
+
+_Item = TypeVar("_Item")
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"\S*|\S+', re.DOTALL)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -104,16 +106,33 @@ def address(text: str, domain: str) -> str:
     return f"{parsed.local}@{parsed.domain}"
 
 
-def sender(value: Any, domain: str = "") -> str:
-    """A pattern in normal form, or a mailbox's name; what has no domain is in *domain*, if that is given."""
-    text = completed(string(value), domain)
-    return normal_pattern(text) if is_pattern(text) else normal_name(text)
+def sender(value: Any, domain: str = "") -> Party:
+    """Who may not send, or is accepted: a pattern, a mailbox or a group.
+
+    What has no domain is in *domain*, if that is given.
+    """
+    return parse_party(completed(string(value), domain))
 
 
-def recipients(value: Any) -> str:
-    """To whom a sender is blocked: outside, anyone, or a mailbox's name."""
-    text = string(value)
-    return text.lower() if text.lower() in RECIPIENT_WORDS else normal_name(text)
+def recipients(value: Any) -> Party:
+    """To whom a sender is blocked."""
+    return parse_party(string(value), PartyKind.OUTSIDE, PartyKind.ANYONE)
+
+
+def parties(edit: ListEdit[str] | Keep) -> ListEdit[Party] | Keep:
+    """What is said of a list of mailboxes and patterns, given by their names and in normal form."""
+    if isinstance(edit, Keep):
+        return KEEP
+    return ListEdit(edit.clear, tuple(map(_party, edit.remove)), tuple(map(_party, edit.add)))
+
+
+def written(party: Party) -> str:
+    """A party as people type it; the local part of a pattern is quoted where that is needed."""
+    return quote_in_file(party.text) if party.kind is PartyKind.PATTERN else str(party)
+
+
+def _party(text: str) -> Party:
+    return Party(PartyKind.PATTERN if is_pattern(text) else PartyKind.MAILBOX, text)
 
 
 def domain_name(value: Any) -> str:
@@ -126,7 +145,7 @@ def mailbox_name(value: Any) -> str:
     return normal_name(string(value))
 
 
-def whole_list(values: Iterable[str]) -> ListEdit:
+def whole_list(values: Iterable[_Item]) -> ListEdit[_Item]:
     """What makes a list hold *values* and nothing else."""
     return ListEdit(clear=True, add=tuple(dict.fromkeys(values)))
 

@@ -13,10 +13,11 @@ from policyd.admin.session import Session, open_session
 from policyd.admin.showing import list_addresses, list_blocked_senders, list_mailboxes, show_mailbox, show_sender
 from policyd.admin.undoing import undo
 from policyd.errors import NotManagedError, RefusedError, StoreError
-from policyd.model import Action, Domain
+from policyd.model import OUTSIDE, Action, Domain
 from policyd.settings import AuditSettings, Settings
 from policyd.store.edit import EntryTerms
 from policyd.transfer.formats import ReadOptions
+from tests.support.parties import party
 from tests.support.writing import ACTOR, NOW
 
 
@@ -35,7 +36,7 @@ def session(settings):
         made.edit.add_mailbox("alice", ["alice@example.com", "a.smith@example.com"], "")
         made.edit.add_mailbox("Bob", ["bob@example.com"], "")
     with session.changing(ACTOR, NOW) as made:
-        made.edit.block_sender("alice", "outside", EntryTerms(reason="left"))
+        made.edit.block_sender(party("alice"), OUTSIDE, EntryTerms(reason="left"))
     return session
 
 
@@ -55,9 +56,8 @@ def test_what_the_tables_hold_is_shown_as_plain_values(session):
         assert alice["addresses"] == ["alice@example.com", "a.smith@example.com"]
         assert [entry["reason"] for entry in alice["blocked"]] == ["left"]
         assert alice["blocked_to_it"] == []
-        assert (
-            show_sender(queries, "alice") == [*list_blocked_senders(queries, NOW, is_expired=False)] == alice["blocked"]
-        )
+        entries = [*list_blocked_senders(queries, NOW, is_expired=False)]
+        assert show_sender(queries, party("alice")) == entries == alice["blocked"]
         assert [*list_blocked_senders(queries, NOW, is_expired=True)] == []
         assert [each["address"] for each in list_addresses(queries, "example.com")] == [
             "a.smith@example.com",
@@ -71,8 +71,8 @@ def test_what_is_not_there_is_refused_with_what_to_do(session, settings):
     with session.reading() as queries:
         for ask in (
             lambda: show_mailbox(queries, "carol"),
-            lambda: show_sender(queries, "Bob"),
-            lambda: show_sender(queries, "x@y.example"),
+            lambda: show_sender(queries, party("Bob")),
+            lambda: show_sender(queries, party("x@y.example")),
         ):
             with pytest.raises(RefusedError, match="see: policyd"):
                 ask()
@@ -98,7 +98,7 @@ def test_dry_run_of_an_undo_keeps_nothing(session):
     undone = undo(session, 7, ACTOR, NOW, is_dry_run=True)
     assert (undone.count, undone.changeset) == (1, None)
     with session.reading() as queries:
-        assert len(show_sender(queries, "alice")) == 1
+        assert len(show_sender(queries, party("alice"))) == 1
 
 
 def test_question_is_answered_and_explained(session, settings):

@@ -1,6 +1,5 @@
 """The one normal form of addresses, domains, patterns and names, and what matches what."""
 
-import re
 import unicodedata
 from functools import partial
 from ipaddress import ip_address
@@ -18,12 +17,14 @@ from policyd.address import (
     decode_imcea,
     domain_for_postfix,
     fold,
+    has_domain,
     is_pattern,
     matching_patterns,
     name_after,
     normal_domain,
     normal_name,
     normal_pattern,
+    normal_realm,
     normal_text,
     parse_address,
     pattern_domain,
@@ -32,6 +33,7 @@ from policyd.address import (
     split_address,
     split_extension,
     unicode_domain,
+    without_batv,
 )
 from policyd.errors import AddressError
 
@@ -499,18 +501,15 @@ def test_no_extension_changes_the_base(base, extension, delimiter):
     [
         pytest.param("Alice@Example.com", "alice", "example.com", id="plain"),
         pytest.param('"john doe"@example.com', "john doe", "example.com", id="quoted"),
-        pytest.param("john doe@example.com", "john doe", "example.com", id="unquoted with a blank"),
         pytest.param('"a@b"@example.com', "a@b", "example.com", id="a quoted at sign"),
         pytest.param(r'"a\"b\\c"@example.com', r'a"b\c', "example.com", id="quoted pairs"),
-        pytest.param(r"a\b@example.com", r"a\b", "example.com", id="a backslash outside quotes"),
-        pytest.param('"@example.com', '"', "example.com", id="a lone quote"),
         pytest.param(r'"\"a\""@example.com', '"a"', "example.com", id="quotes inside quotes"),
         pytest.param("a" * 1024 + "@example.com", "a" * 1024, "example.com", id="1024 characters"),
         pytest.param("alice@[192.0.2.1]", "alice", "[192.0.2.1]", id="an address literal"),
     ],
 )
 def test_typed_address_is_the_one_that_postfix_sends(typed, local, domain):
-    """The administrator may quote as in a mail header, or not."""
+    """The administrator quotes as in a mail header, and only where that is needed."""
     assert parse_address(typed) == EmailAddress(local, domain) == split_address(str(EmailAddress(local, domain)))
 
 
@@ -537,6 +536,63 @@ def test_typed_address_is_the_one_that_postfix_sends(typed, local, domain):
         pytest.param(
             "a\udcff@a.b", r"the local part 'a\udcff' holds a control character; type it without", id="not UTF-8"
         ),
+        pytest.param(
+            "a b@x.example",
+            "a b@x.example is several addresses in one word; type each as a word of its own, a single one in quotes: "
+            '"a b"@x.example',
+            id="a blank",
+        ),
+        *(
+            pytest.param(
+                f"a@x.example{separator}b@x.example",
+                f"a@x.example{separator}b@x.example is several addresses in one word; type each as a word of its own, "
+                f'a single one in quotes: "a@x.example{separator}b"@x.example',
+                id=f"two, with {separator!r} between",
+            )
+            for separator in (" ", ",", ";", ", ")
+        ),
+        *(
+            pytest.param(
+                f"{scheme}a@x.example",
+                f"{scheme}a@x.example: type it without {scheme} in front",
+                id=f"{scheme} in front",
+            )
+            for scheme in ("SMTP:", "smtp:", "mailto:")
+        ),
+        pytest.param("<a@x.example>", "<a@x.example>: type it without < and >", id="in angle brackets"),
+        *(
+            pytest.param(
+                f"{local}@x.example",
+                f"{local}@x.example: no * or ? stands for other characters; for every address in the domain write "
+                f'@x.example; for this one "{local}"@x.example',
+                id=f"{local} as a wildcard",
+            )
+            for local in ("*", "a*", "a?b")
+        ),
+        pytest.param(
+            "a@*.x.example",
+            "'*.x.example': no * or ? stands for other characters; for every subdomain write @.x.example",
+            id="a wildcard for the subdomains",
+        ),
+        pytest.param("a@x.*", "'x.*': no * or ? stands for other characters", id="a wildcard in the domain"),
+        *(
+            pytest.param(
+                f"{local}@x.example",
+                f"{local}@x.example is not an address as it stands; its local part needs quotes: {quoted}@x.example",
+                id=f"{local}, which only quotes allow",
+            )
+            for local, quoted in (
+                ("a..b", '"a..b"'),
+                (".a", '".a"'),
+                ("a.", '"a."'),
+                ("a@b", '"a@b"'),
+                ('"', r'"\""'),
+                (r"a\b", r'"a\\b"'),
+                ("a(b)", '"a(b)"'),
+                ("a[b]", '"a[b]"'),
+                ("a:b", '"a:b"'),
+            )
+        ),
         pytest.param("a@b c", "'b c' is not a domain; a domain looks like example.com", id="no domain name"),
     ],
 )
@@ -549,15 +605,11 @@ def test_what_is_no_address_is_refused_with_an_example(typed, problem):
 @example("ß" * 1024 + "@a.b")
 @example("ŉ" * 1024 + "@a.b")
 def test_normalising_a_typed_address_twice_changes_nothing_and_only_one_error_is_raised(text):
-    """What `address list` prints can be given to `address remove`.
-
-    But for a local part that has quotes around it as a part of itself: that has to be quoted again.
-    """
+    """What a message tells to type is taken for the same address."""
     address = taken(parse_address, text)
     if address is not None:
         assert split_address(str(address)) == address
-        if not re.fullmatch(r'".*"', address.local):
-            assert parse_address(str(address)) == address
+        assert parse_address(quote_local_part(str(address))) == address
 
 
 @pytest.mark.parametrize(
@@ -639,7 +691,7 @@ def test_checked_text_is_printable_anywhere_and_stays_as_it_is(text):
 def test_pattern_has_one_form(typed, normal):
     """An entry is found again however it is typed."""
     assert normal_pattern(typed) == normal
-    assert normal_pattern(normal) == normal
+    assert normal_pattern(quote_local_part(normal)) == normal
     assert is_pattern(typed)
 
 
@@ -649,7 +701,9 @@ def test_pattern_has_one_form(typed, normal):
         pytest.param("alice", f"'alice' {PATTERN}", id="a name"),
         pytest.param("", f"'' {PATTERN}", id="nothing"),
         pytest.param("@", f"'@' {PATTERN}", id="an at sign alone"),
-        pytest.param("<>@", "", id="angle brackets are a local part like others"),
+        pytest.param(
+            "<>@", '<>@ is not an address as it stands; its local part needs quotes: "<>"@', id="angle brackets"
+        ),
         pytest.param("@.", "'' is not a domain; a domain looks like example.com", id="subdomains of nothing"),
         pytest.param("@..com", "'.com' is not a domain; a domain looks like example.com", id="two dots"),
         pytest.param(
@@ -660,15 +714,21 @@ def test_pattern_has_one_form(typed, normal):
         pytest.param(
             '""@', "'\"\"' is not the local part of an address; it has 1 to 1024 characters", id="an empty local part"
         ),
-        pytest.param("*@example.com", "", id="an asterisk is a character like others"),
+        pytest.param(
+            "*@",
+            '*@: no * or ? stands for other characters; for everybody write anyone; for this one "*"@',
+            id="an asterisk meant as anybody",
+        ),
+        pytest.param(
+            "@*.example.com",
+            "'*.example.com': no * or ? stands for other characters; for every subdomain write @.example.com",
+            id="an asterisk meant as any subdomain",
+        ),
     ],
 )
 def test_pattern_that_nothing_can_match_is_refused(typed, problem):
     """An entry that would silently do nothing is told at once."""
-    if problem:
-        assert raised_by(normal_pattern, typed) == problem
-    else:
-        assert normal_pattern(typed) == typed
+    assert raised_by(normal_pattern, typed) == problem
 
 
 @given(texts)
@@ -677,8 +737,7 @@ def test_normalising_a_pattern_twice_changes_nothing_and_only_one_error_is_raise
     pattern = taken(normal_pattern, text)
     if pattern is not None:
         assert is_pattern(pattern)
-        if not re.fullmatch(r'".*"', pattern.rpartition("@")[0]):
-            assert normal_pattern(pattern) == pattern
+        assert normal_pattern(quote_local_part(pattern)) == pattern
 
 
 @pytest.mark.parametrize(
@@ -739,12 +798,12 @@ def test_matching_patterns_never_raise_and_are_few(text, delimiters):
 
 
 @given(st.text("abc+@ ", min_size=1, max_size=8), domains, st.sampled_from(["", "+"]))
-def test_every_pattern_that_matches_can_be_entered_as_it_is(local, domain, delimiters):
-    """Whatever hits an address can be typed, and is stored in just that form."""
+def test_every_pattern_that_matches_can_be_entered(local, domain, delimiters):
+    """Whatever hits an address can be typed, in quotes where it needs them, and is stored in just that form."""
     normal = taken(normal_domain, domain)
     assume(normal is not None)
     for pattern in matching_patterns(split_address(f"{local}@{normal}", delimiters=delimiters)):
-        assert normal_pattern(pattern) == pattern
+        assert normal_pattern(quote_local_part(pattern)) == pattern
 
 
 def test_an_endless_domain_has_no_endless_patterns():
@@ -911,6 +970,58 @@ def test_no_local_part_breaks_the_decoder(text):
     if encapsulated is not None:
         assert encapsulated.common_name == fold(encapsulated.common_name)
         assert not (encapsulated.common_name and encapsulated.smtp_address)
+
+
+# --- BATV, realms
+
+
+@pytest.mark.parametrize(
+    ("sent", "without"),
+    [
+        pytest.param("prvs=1234abcdef=bob@example.com", "bob@example.com", id="a tag"),
+        pytest.param("PRVS=x=Bob+a@Example.com", "Bob+a@Example.com", id="in any case"),
+        pytest.param("prvs=x=bob", "bob", id="without a domain"),
+        pytest.param("prvs=x=a=b@example.com", "a=b@example.com", id="an equals sign of the address's own"),
+        pytest.param("prvs=x=prvs=y=bob@example.com", "prvs=y=bob@example.com", id="one tag only"),
+        pytest.param("prvs=\udcff=\udcfe@example.com", "\udcfe@example.com", id="not UTF-8"),
+        pytest.param("prvs=x=bob@prvs=y=z", "bob@prvs=y=z", id="the local part's only"),
+        pytest.param("bob@prvs=y=z", "", id="not the domain's"),
+        pytest.param("prvs=x=@example.com", "", id="nothing behind the tag"),
+        pytest.param("prvs==bob@example.com", "", id="an empty tag"),
+        pytest.param("prvs=bob@example.com", "", id="no tag"),
+        pytest.param("xprvs=x=bob@example.com", "", id="something in front"),
+        pytest.param("", "", id="the null sender"),
+    ],
+)
+def test_batv_tag_is_taken_off(sent, without):
+    """Bounces to a sender who signs with BATV, and mail from one, are to and from the address behind the tag."""
+    assert without_batv(sent) == without
+
+
+@pytest.mark.parametrize(
+    ("text", "says_so"),
+    [("a@b", True), ("a@b@c", True), ("a", False), ("a@", False), ('a@"" ', False), ("a@b@", False), ("", False)],
+)
+def test_address_says_in_which_domain_it_is(text, says_so):
+    """Otherwise the origin is added."""
+    assert has_domain(text) is says_so
+    assert (split_address(text, origin="origin.example").domain == "origin.example") is not says_so
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("EXAMPLE", "example"),
+        ("example.local", "EXAMPLE.LOCAL."),
+        ("bücher.example", "XN--BCHER-KVA.example"),
+        ("BÜRO 1", "büro 1"),
+        ("\udcff", "\udcff"),
+    ],
+)
+def test_realms_are_compared_without_case(one, other):
+    """As directories spell them one way and logins another."""
+    assert normal_realm(one) == normal_realm(other)
+    assert normal_realm(normal_realm(one)) == normal_realm(one)
 
 
 # --- Names of mailboxes

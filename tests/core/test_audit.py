@@ -18,7 +18,7 @@ from tests.support.kept_lines import KeptLines
 
 FIELDS = [
     "action", "rule", "entry", "state", "queue_id", "instance", "client", "sender", "recipient", "login", "context",
-    "reason", "text", "ms",
+    "reason", "text", "ms", "mailbox", "by",
 ]  # fmt: skip
 REQUEST = Request(
     protocol_state="RCPT",
@@ -30,7 +30,7 @@ REQUEST = Request(
     sasl_username="alice",
 )
 REJECTED = Decision(
-    Action.REJECT, Rule.BLOCKED_SENDER, "5.7.1 left the company", "left the company", 17, is_refused=True
+    Action.REJECT, Rule.BLOCKED_SENDER, "5.7.1 left the company", "left the company", 17, "Bob Jones", is_refused=True
 )
 PERMITTED = Decision(Action.DUNNO, Rule.DEFAULT)
 MONITORED = Decision(Action.DUNNO, Rule.UNLISTED_RECIPIENT, "5.1.1 This address", is_refused=True)
@@ -73,7 +73,8 @@ def test_line_has_the_fields_in_their_order():
     assert line_of() == (
         "action=REJECT, rule=blocked-sender, entry=17, state=RCPT, queue_id=, instance=1d2f.6560a1b2.9c.0, "
         "client=mx.example.net[192.0.2.7], sender=<alice@example.com>, recipient=<bob@example.net>, login=alice, "
-        'context=, reason="left the company", text="5.7.1 left the company", ms=0.08'
+        'context=, reason="left the company", text="5.7.1 left the company", ms=0.08, '
+        'mailbox="Bob Jones", by='
     )
 
 
@@ -82,8 +83,26 @@ def test_permitted_request_has_the_same_fields():
     assert [name for name, _ in parse(line_of(Request(), PERMITTED))] == FIELDS
     assert line_of(Request(), PERMITTED) == (
         "action=DUNNO, rule=default, entry=, state=, queue_id=, instance=, client=[], sender=<>, recipient=<>, "
-        "login=, context=, reason=, text=, ms=0.08"
+        "login=, context=, reason=, text=, ms=0.08, mailbox=, by="
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("bob", "bob"),
+        ("Bob Jones", '"Bob Jones"'),
+        ("a, by=group:b", '"a\\x2c by=group:b"'),
+        ("Ä", '"Ä"'),
+        ("x…", '"x\\u2026"'),
+    ],
+)
+def test_permitted_request_names_the_mailbox_and_where_its_restriction_comes_from(name, shown):
+    """A name with a blank costs no more than another, and none makes a field of its own."""
+    decision = PERMITTED._replace(mailbox=name, by=f"group:{name}")
+    line = line_of(Request(), decision)
+    assert f", ms=0.08, mailbox={shown}, by=" in line
+    assert dict(parse(line)) == told(Request(), decision)
 
 
 def test_monitor_mode_tells_what_it_would_have_refused():
@@ -135,6 +154,7 @@ def test_no_sender_can_forge(sender):
 raw = st.binary(max_size=60).map(lambda value: value.decode("utf-8", "surrogateescape"))
 tricky = st.text('"\\, =<>x\n\x1b\u202e\xa0\x9b\udc9b', max_size=12)
 values = st.one_of(st.text(max_size=60), raw, tricky)
+names = st.text(max_size=20) | tricky | st.sampled_from(["", "bob", "Bob Jones", 'a", by="group:b', "Müller"])
 requests = st.builds(Request, **dict.fromkeys(Request._fields, values))
 decisions = st.builds(
     Decision,
@@ -143,13 +163,15 @@ decisions = st.builds(
     values,
     values,
     st.none() | st.integers(1, 2**62),
-    is_refused=st.just(True),
+    names,
+    is_refused=st.booleans(),
+    by=st.sampled_from(["", "mailbox", "domain"]) | names.map("group:{}".format),
 )
 
 
 def told(request: Request, decision: Decision) -> dict[str, str]:
     """What a line about *request* has to tell, in its order."""
-    would = {"would": "REJECT"} if decision.action != "REJECT" else {}
+    would = {"would": "REJECT"} if decision.is_refused and decision.action != "REJECT" else {}
     return {
         "action": decision.action,
         **would,
@@ -166,6 +188,8 @@ def told(request: Request, decision: Decision) -> dict[str, str]:
         "reason": decision.reason,
         "text": decision.text,
         "ms": "0.08",
+        "mailbox": decision.mailbox,
+        "by": decision.by,
     }
 
 

@@ -1,7 +1,6 @@
 """From Postfix's question to the answer: who somebody is, what the tables say, and that they say it now."""
 
 import dataclasses
-import shutil
 from contextlib import closing
 from functools import partial
 from ipaddress import ip_network
@@ -15,68 +14,15 @@ from policyd.decide import Decider
 from policyd.errors import StoreError
 from policyd.model import Action, Decision, Domain, Mode, Receive, Request, Rule, Unlisted
 from policyd.settings import Settings
-from policyd.store.database import Database, changing, create_database
-from policyd.store.edit import MailboxTerms
+from policyd.store.database import Database, create_database
+from tests.support.asking import NOW, OUTSIDE, ask, decide, rule, trace
 from tests.support.drills import drill
 from tests.support.tables import WatchedTables
-from tests.support.writing import editor_on
 
-NOW = 1_700_000_000
 PERMITTED = Decision(Action.DUNNO, Rule.DEFAULT)
-OUTSIDE = "joe@partner.example"
 BLOCKED_TEXT = "5.7.1 This sender may not write to this recipient"
 UNLISTED_TEXT = "5.1.1 This address does not receive mail"
 RESTRICTED_TEXT = "5.7.1 This mailbox does not take mail from this sender"
-
-
-@pytest.fixture(scope="session")
-def company(tmp_path_factory):
-    """The database of a company with three mailboxes in example.com; bücher.example is managed too."""
-    path = tmp_path_factory.mktemp("company") / "policyd.db"
-    create_database(Database.at(path))
-    with changing(Database.at(path)) as connection:
-        editor = editor_on(connection)
-        editor.add_domain(Domain("example.com"))
-        editor.add_domain(Domain("xn--bcher-kva.example"))
-        editor.add_mailbox("alice", ["alice@example.com", "alice.old@example.com"], "")
-        editor.add_mailbox("bob", ["bob@example.com", "bob+list@example.com", "john doe@example.com"], "")
-        editor.add_mailbox("JDoe", ["jdoe@example.com", "jdoe@xn--bcher-kva.example"], "")
-    return path
-
-
-@pytest.fixture
-def tables(company, tmp_path):
-    """The tables of that company."""
-    shutil.copy(company, tmp_path / "policyd.db")
-    with closing(WatchedTables(tmp_path / "policyd.db")) as found:
-        yield found
-
-
-def ask(tables, settings=Settings(), state="RCPT", now=NOW, **fields):  # noqa: B008 - settings are frozen
-    """The decision on such a request, from an outsider unless it says otherwise."""
-    request = Request(**{"protocol_state": state, "client_address": "192.0.2.7", **fields})
-    return decide(Decider(settings, tables), request, now)
-
-
-def decide(decider, request, now=NOW):
-    """The decision of *decider* on a request that comes alone."""
-    try:
-        return decider.decide(request, now)
-    finally:
-        decider.end()
-
-
-def rule(*arguments, **fields):
-    """The rule that decided."""
-    return ask(*arguments, **fields).rule
-
-
-def trace(tables, settings=Settings(), **fields):  # noqa: B008 - settings are frozen
-    """The answer as `check` explains it."""
-    steps = []
-    Decider(settings, tables).decide(Request(**fields), NOW, lambda step, *values: steps.append(step.format(*values)))
-    tables.end()
-    return steps
 
 
 # --- Identities: the login and the envelope sender
@@ -151,7 +97,8 @@ def test_block_holds_for_nobody_else(tables, identity):
         pytest.param("<>", {"sender": ""}, True, id="the null sender"),
         pytest.param("<>", {"sender": "", "sasl_username": "bob"}, True, id="the null sender under a login"),
         pytest.param("<>", {"sender": "<>"}, False, id="the null sender is not two signs"),
-        pytest.param("alice@example.com", {"sasl_username": "alice"}, False, id="an address is not its mailbox"),
+        pytest.param("alice@example.com", {"sasl_username": "alice"}, True, id="the primary address of a mailbox"),
+        pytest.param("alice.old@example.com", {"sasl_username": "alice"}, False, id="not another one of its addresses"),
     ],
 )
 def test_pattern_matches_login_and_sender(tables, pattern, identity, is_blocked):
@@ -243,6 +190,7 @@ def test_questions_that_are_no_mail_are_not_judged(tables, state):
         pytest.param({"sasl_username": "anything"}, True, id="whoever has logged in"),
         pytest.param({"client_address": "10.1.2.3"}, True, id="a client in the networks"),
         pytest.param({"client_address": "2001:db8::7"}, True, id="a client in the IPv6 networks"),
+        pytest.param({"client_address": "::ffff:10.1.2.3"}, True, id="an IPv4 client as IPv6 has it"),
         pytest.param({"policy_context": "submission"}, True, id="a service in the contexts"),
         pytest.param({"sender": "alice@example.com"}, False, id="not who writes our domain into MAIL FROM"),
         pytest.param({"client_address": "10.2.0.0"}, False, id="not a client beside the networks"),
@@ -300,8 +248,10 @@ def test_recipient_leads_to_its_mailbox_and_the_mailbox_rule(tables, recipient, 
         "only für uns",
         mailbox=mailbox,
         is_refused=True,
+        by="mailbox",
     )
-    assert ask(tables, sasl_username="x", recipient=recipient) == PERMITTED._replace(mailbox=mailbox, is_insider=True)
+    let_in = PERMITTED._replace(mailbox=mailbox, is_insider=True, by="mailbox")
+    assert ask(tables, sasl_username="x", recipient=recipient) == let_in
 
 
 @pytest.mark.parametrize(
@@ -395,15 +345,16 @@ def test_origin_is_the_domain_of_an_address_without_one(tables):
     assert rule(tables, Settings(origin="other.example"), recipient="nobody") is Rule.DEFAULT
 
 
-def test_origin_is_not_added_to_a_login(tables):
-    """A login without @ is the mailbox of that name; it is no address."""
+def test_login_without_a_domain_is_a_name_first_and_else_an_address_at_the_origin(tables):
+    """Both are how servers send a login; a pattern of the domain means it either way."""
     settings = Settings(origin="example.com")
-    tables.block("@example.com", "anyone")
-    assert rule(tables, settings, sasl_username="stranger", sender="x@y.example", recipient=OUTSIDE) is Rule.DEFAULT
-    tables.block("bob", "anyone")
     asked = {"sender": "x@y.example", "recipient": OUTSIDE}
-    assert rule(tables, settings, sasl_username="bob", **asked) is Rule.BLOCKED_SENDER
-    assert rule(tables, settings, sasl_username="john doe", **asked) is Rule.DEFAULT
+    tables.block("@example.com", "anyone")
+    assert rule(tables, settings, sasl_username="stranger", **asked) is Rule.BLOCKED_SENDER
+    assert rule(tables, sasl_username="stranger", **asked) is Rule.DEFAULT
+    tables.block("bob", "anyone", reason="bob")
+    for login in ("bob", "john doe"):
+        assert ask(tables, settings, sasl_username=login, **asked).reason == "bob"
 
 
 def test_always_accepted_recipients_are_those_of_the_settings(tables):
@@ -449,7 +400,7 @@ def street(tables):
             editor.add_domain(Domain(domain, Unlisted.ACCEPT))
             editor.add_address("bob", f"bob@{domain}")
         editor.set_domain("example.com", Unlisted.ACCEPT)
-        editor.restrict_mailbox("bob", MailboxTerms(Receive.NOBODY))
+    tables.restrict("bob", Receive.NOBODY)
     return tables
 
 
@@ -566,12 +517,14 @@ def test_origin_is_a_domain_that_postfix_reads(street):
         assert rule(street, settings, recipient=recipient, sender="x@y.example") is Rule.RESTRICTED_RECIPIENT
 
 
-def test_accepted_sender_is_the_envelope_sender_and_not_the_login(tables):
-    """The accept list names partners outside, whose mail has no login."""
+def test_accepted_sender_of_ours_is_the_login_whatever_is_written(tables):
+    """A colleague on the list gets through, and nobody by the colleague's address in MAIL FROM."""
     tables.restrict("bob", Receive.NOBODY, accepted=frozenset({"alice@example.com"}))
-    asked = {"recipient": "bob@example.com", "sasl_username": "alice@example.com"}
-    assert rule(tables, sender="alice@example.com", **asked) is Rule.ACCEPTED_SENDER
-    assert rule(tables, sender="x@y.example", **asked) is Rule.RESTRICTED_RECIPIENT
+    asked = {"recipient": "bob@example.com"}
+    for login in ("alice@example.com", "alice"):
+        assert rule(tables, sender="x@y.example", sasl_username=login, **asked) is Rule.ACCEPTED_SENDER
+    assert rule(tables, sender="alice@example.com", **asked) is Rule.RESTRICTED_RECIPIENT
+    assert rule(tables, sender="alice@example.com", sasl_username="JDoe", **asked) is Rule.RESTRICTED_RECIPIENT
 
 
 # --- Time, modes and texts
@@ -704,7 +657,22 @@ def test_recipient_is_found_for_other_commands_as_for_the_daemon(tables):
     tables.begin()
     found = decider.find_recipient("BOB+x@example.com")
     assert (found.domain, found.how) == (Domain("example.com"), "extension")
-    assert found.mailbox == tables.mailbox_named("bob")
+    assert found.mailbox is not None
+    assert found.mailbox.name == "bob"
+
+
+def test_each_step_is_explained_once(tables):
+    """What is proven matters to a restriction and to its list of accepted senders, and is one fact."""
+    tables.restrict("bob", Receive.DOMAIN, accepted=frozenset({"@partner.example"}))
+    request = Request("RCPT", sasl_username="kim@other.example", sender=OUTSIDE, recipient="bob@example.com")
+    decision, steps = Decider(Settings(), tables).explain(request, NOW)
+    assert (decision.rule, decision.by) == (Rule.ACCEPTED_SENDER, "mailbox")
+    assert steps[-4:] == [
+        "mailbox bob: receives from its own domains",
+        "proven: kim@other.example, by the login",
+        "mailbox bob: accepts @partner.example",
+        "rule: accepted-sender",
+    ]
 
 
 # --- Tables that move
@@ -756,15 +724,16 @@ def test_nothing_is_read_twice_while_the_tables_stand_still(tables):
     first = list(tables.reads)
     assert first == [
         "name alice",
-        "entries of 1",
+        "domain example.com",
+        "entries of 1 alice@example.com alice@ @example.com @.com",
         "domain example.com",
         "address bob@example.com",
-        "entries <>",
+        "entries of <>",
     ]
     decide(decider, request)
     assert tables.reads == first
     decide(decider, request._replace(sender="x@y.example"))
-    assert tables.reads[len(first) :] == ["domain y.example", "entries x@y.example x@ @y.example @.example"]
+    assert tables.reads[len(first) :] == ["domain y.example", "entries of x@y.example x@ @y.example @.example"]
 
 
 def test_a_long_address_is_not_kept(tables):
@@ -773,7 +742,7 @@ def test_a_long_address_is_not_kept(tables):
     request = Request("RCPT", sender=f"{'x' * 400}@y.example", recipient="bob@example.com")
     for _ in range(2):
         decide(decider, request)
-    assert [read[:10] for read in tables.reads].count("entries xx") == 2
+    assert [read[:13] for read in tables.reads].count("entries of xx") == 2
 
 
 @pytest.mark.parametrize("reads", range(1, 6))
@@ -896,6 +865,7 @@ ROUTES = [
     "xn--bcher-kva.example!example.com!bob@example.com",
     "bob@example.com@bücher.example",
     "bob%example.com%bücher.example@example.com",
+    "bob%example.com%example.com%example.com@example.com",
     "@example.com:bob@example.com@example.com",
     'example.com!"bob"@example.com',
     "bob%example.com",

@@ -14,10 +14,11 @@ from tests.support.command_line import command_line
 
 KEYS = (
     "allow_remote, always_accept, audit, database, group, idle_seconds, insider_contexts, insider_networks, listen, "
-    "max_connections, mode, origin, recipient_delimiter, reply, request_seconds, user, workers"
+    "login_realms, max_connections, mode, origin, recipient_delimiter, reply, request_seconds, user, workers"
 )
 ENDPOINTS = "allowed are unix:/path[:mode=660] and tcp:PORT[:interface=127.0.0.1], each with [:backlog=N]"
 WORKERS = 'allowed are 1 to 64, and "auto" for one each processor'
+REALM = "must be a realm as logins have it, such as EXAMPLE or example.local, without @ and \\"
 FACILITIES = (
     "kern, user, mail, daemon, auth, syslog, lpr, news, uucp, cron, authpriv, ftp, "
     "local0, local1, local2, local3, local4, local5, local6, local7"
@@ -51,6 +52,7 @@ def test_empty_file_is_all_defaults(load):
         request_seconds=30,
         recipient_delimiter="+",
         origin="",
+        login_realms=frozenset(),
         insider_networks=(ip_network("127.0.0.0/8"), ip_network("::1/128")),
         insider_contexts=frozenset(),
         always_accept=frozenset({"postmaster"}),
@@ -75,7 +77,8 @@ def test_every_key_can_be_set(load):
         request_seconds = 10
         recipient_delimiter = "+-"
         origin = "Bücher.example"
-        insider_networks = ["192.0.2.0/24", "2001:db8::/32", "198.51.100.7"]
+        login_realms = ["EXAMPLE", "Bücher.Example", "Büro 1"]
+        insider_networks = ["192.0.2.0/24", "[2001:db8::]/32", "198.51.100.7"]
         insider_contexts = ["submission"]
         always_accept = ["postmaster", "Abuse"]
         mode = "monitor"
@@ -103,6 +106,7 @@ def test_every_key_can_be_set(load):
         request_seconds=10,
         recipient_delimiter="+-",
         origin="xn--bcher-kva.example",
+        login_realms=frozenset({"example", "xn--bcher-kva.example", "büro 1"}),
         insider_networks=tuple(map(ip_network, ("192.0.2.0/24", "2001:db8::/32", "198.51.100.7"))),
         insider_contexts=frozenset({"submission"}),
         always_accept=frozenset({"postmaster", "Abuse"}),
@@ -170,6 +174,28 @@ def test_every_key_can_be_set(load):
                 "must be networks such as 192.0.2.0/24 and 2001:db8::/32"
             ),
         ),
+        (
+            "insider_networks = ['!192.0.2.1']",
+            (
+                "insider_networks: '!192.0.2.1': exceptions are not known here; "
+                "name the networks that are left without it"
+            ),
+        ),
+        (
+            "insider_networks = ['10.0.0.0/8 [::1]/128']",
+            (
+                "insider_networks: '10.0.0.0/8 [::1]/128': must be one network in each text, "
+                'as in ["192.0.2.0/24", "[2001:db8::]/32"]'
+            ),
+        ),
+        ("login_realms = 'EXAMPLE'", "login_realms: 'EXAMPLE': must be a list of texts in quotes"),
+        ("login_realms = ['']", f"login_realms: '': {REALM}"),
+        ("login_realms = ['@example.local']", f"login_realms: '@example.local': {REALM}"),
+        ("login_realms = ['EXAMPLE\\']", f"login_realms: 'EXAMPLE\\\\': {REALM}"),
+        (
+            'login_realms = ["a\\u0001"]',
+            "login_realms: the realm 'a\\x01' holds a control character; type it without",
+        ),
         ("insider_contexts = 'x'", "insider_contexts: 'x': must be a list of texts in quotes"),
         (
             "insider_contexts = ['a', '']",
@@ -234,6 +260,42 @@ def test_mistake_is_told_with_file_key_and_what_is_allowed(load, tmp_path, text,
     with pytest.raises(SettingsError) as caught:
         load(text)
     assert str(caught.value) == f"{tmp_path}/policyd.toml: {told}"
+
+
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [
+        ("[::1]/128", "::1/128"),
+        ("[2001:db8::]/32", "2001:db8::/32"),
+        ("[2001:db8::/32]", "2001:db8::/32"),
+        ("[2001:DB8::7]", "2001:db8::7/128"),
+        ("[192.0.2.0]/24", "192.0.2.0/24"),
+        ("192.0.2.7", "192.0.2.7/32"),
+        ("[::ffff:127.0.0.0]/104", "127.0.0.0/8"),
+        ("::ffff:192.0.2.7", "192.0.2.7/32"),
+        ("::/0", "::/0"),
+    ],
+)
+def test_networks_are_read_as_postfix_writes_them(load, text, network):
+    """What `postconf -hx mynetworks` prints can be copied, also where it has IPv4 addresses in IPv6 ones."""
+    assert load(f"insider_networks = ['{text}']").insider_networks == (ip_network(network),)
+
+
+@pytest.mark.parametrize("text", ["/etc/postfix/networks", "hash:/etc/postfix/networks", "static:all", "proxy:cidr:/x"])
+def test_files_and_tables_of_mynetworks_are_refused(load, text):
+    """A network that is silently missing shuts colleagues out."""
+    with pytest.raises(SettingsError) as caught:
+        load(f"insider_networks = ['{text}']")
+    assert str(caught.value).endswith(
+        f"insider_networks: {text!r}: files and tables are not read here; name the networks that are in it"
+    )
+
+
+@pytest.mark.parametrize("text", ["[::1", "[::1]x", "[::1]/", "[::1]/129", "[10.0.0.0]/255.0.0.0", "$mynetworks", ""])
+def test_what_is_no_network_is_refused(load, text):
+    """On one line, with two networks to copy."""
+    with pytest.raises(SettingsError, match=r"must be networks such as 192\.0\.2\.0/24 and 2001:db8::/32$"):
+        load(f"insider_networks = ['{text}']")
 
 
 def test_all_mistakes_are_told_at_once(load, tmp_path):

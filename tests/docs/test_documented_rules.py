@@ -1,10 +1,13 @@
 """The rules, texts, patterns, limits and waits in the pages are those of the code."""
 
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 from click.testing import Result
 
 from policyd import reply, syslog
+from policyd.cli import main
 from policyd.daemon import prefork
 from policyd.daemon.connection import Timeouts
 from policyd.daemon.service import DRAIN_SECONDS
@@ -12,7 +15,7 @@ from policyd.model import Rule
 from policyd.settings import Settings
 from policyd.store import database
 from policyd.wire import ATTRIBUTES_LIMIT, REQUEST_LIMIT
-from tests.docs.pages import ROOT, page, section, table, words
+from tests.docs.pages import ROOT, page, section, steps, table, words
 
 
 def test_every_rule_is_in_the_table_in_the_order_of_judging() -> None:
@@ -75,3 +78,24 @@ def test_a_writer_waits_as_long_as_the_pages_say() -> None:
     assert database._WRITER_WAIT_SECONDS == 600
     for name in ("import", "troubleshooting"):
         assert "ten minutes at most" in words(page(name))
+
+
+@pytest.mark.skipif("group" not in main.commands, reason="the command line knows no groups yet")
+def test_worked_examples_answer_as_they_show(run: Callable[[str], Result]) -> None:
+    """Whoever tries them on tables of that company gets these answers."""
+    Path("policyd.toml").write_text('origin = "example.com"\n[audit]\nsyslog = "none"\n')
+    for line in ("domain add example.com", "mailbox add boss boss@example.com ceo@example.com"):
+        assert run(line).exit_code == 0
+    for name in ("bob", "board"):
+        assert run(f"mailbox add {name} {name}@example.com").exit_code == 0
+    examples = section(page("rules"), "Six examples")
+    answers = 0
+    for line, shown in steps(examples):
+        command = line.removeprefix("policyd ").removesuffix(" | head -1")
+        ended = run(command)
+        if command.startswith("check"):
+            assert ended.output.splitlines()[0] == shown, line
+            answers += 1
+        else:
+            assert ended.exit_code == 0, f"{line}: {ended.output}"
+    assert answers == 14

@@ -40,7 +40,7 @@ def ask(daemon: Daemon, count: int, first: int = 0) -> None:
 def numbers(lines: list[str]) -> list[int]:
     """The questions whose decisions are in *lines*, each of which must be whole."""
     decisions = [line for line in lines if line.startswith("action=")]
-    matches = [re.search(r", instance=n(\d+), .*, ms=[\d.]+$", line) for line in decisions]
+    matches = [re.search(r", instance=n(\d+), .*, ms=[\d.]+, mailbox=\w*, by=$", line) for line in decisions]
     assert None not in matches
     return [int(match[1]) for match in matches if match]
 

@@ -69,6 +69,8 @@ def must_be_audit_line(line: str, request: Request, decision: Decision) -> None:
         "reason": decision.reason,
         "text": decision.text,
         "ms": None,
+        "mailbox": decision.mailbox,
+        "by": decision.by,
     }
     told = fields_of(line)
     assert [name for name, _ in told] == [*meant], f"other fields: {line!r}"

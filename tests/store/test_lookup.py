@@ -7,20 +7,24 @@ import pytest
 
 from policyd.decide import Decider
 from policyd.errors import StoreError, TablesMovedError
-from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Request, Rule, Unlisted
+from policyd.model import ANYONE, BlockedSender, Domain, Group, Holder, Mailbox, Receive, Request, Rule, Unlisted
 from policyd.settings import Settings
 from policyd.store.database import Database, changing, create_database
-from policyd.store.edit import EntryTerms, MailboxTerms
+from policyd.store.edit import EntryTerms, RestrictionTerms
 from policyd.store.lookup import Lookup
+from tests.support.parties import party, party_set
 from tests.support.writing import ACTOR, NOW, editor_on
 
 ALICE = Mailbox("Alice")
-BOB = Mailbox("bob", Receive.NOBODY, "weg", NOW + 9, accepted=frozenset({"@x.example"}))
-MADE = BlockedSender(created_at=NOW, created_by=ACTOR)
-OUTSIDE = replace(MADE, mailbox="Alice", allowed=frozenset({"joe@", "@.x.example"}), reason="weg")
-TO_BOB = replace(MADE, mailbox="Alice", recipients=Recipients.MAILBOX, to_mailbox="bob", comment="c")
-FROM_NET = replace(MADE, pattern="@.example.net", recipients=Recipients.ANYONE, until=NOW + 9)
-NULL = replace(MADE, pattern="<>", recipients=Recipients.MAILBOX, to_mailbox="bob")
+BOB = Mailbox("bob", Receive.NOBODY, "weg", NOW + 9)
+STAFF, ALL = Group("staff"), Group("all")
+MADE = BlockedSender(party("Alice", 1), created_at=NOW, created_by=ACTOR)
+OUTSIDE = replace(MADE, allowed=party_set("joe@", "@.x.example"), reason="weg")
+TO_BOB = replace(MADE, to=party("bob", 2), comment="c")
+FROM_NET = replace(MADE, who=party("@.example.net"), to=ANYONE, until=NOW + 9)
+NULL = replace(MADE, who=party("<>"), to=party("bob", 2))
+ANYBODY = replace(MADE, who=ANYONE, to=party("@x.example"))
+OF_STAFF = replace(MADE, who=party("group:staff", 1), allowed_senders=frozenset({party("Alice", 1)}))
 
 
 @pytest.fixture
@@ -34,11 +38,17 @@ def database(tmp_path):
         editor.add_domain(Domain("example.org", Unlisted.ACCEPT))
         editor.add_mailbox("Alice", ["alice@example.com", "a b@example.org"], "")
         editor.add_mailbox("bob", [], "")
-        editor.restrict_mailbox("bob", MailboxTerms(BOB.receive, BOB.accepted, BOB.reason, BOB.until))
-        editor.block_sender("Alice", "outside", EntryTerms(OUTSIDE.allowed, OUTSIDE.reason))
-        editor.block_sender("Alice", "bob", EntryTerms(comment=TO_BOB.comment))
-        editor.block_sender("@.example.net", "anyone", EntryTerms(until=FROM_NET.until))
-        editor.block_sender("<>", "bob", EntryTerms())
+        terms = RestrictionTerms(BOB.receive, party_set("@x.example"), BOB.reason, BOB.until)
+        editor.restrict(editor.mailbox("bob"), terms)
+        editor.add_group("staff", [party("Alice")])
+        editor.add_group("all", [party("group:staff")])
+        editor.accept(editor.mailbox("Alice"), [party("group:staff")])
+        editor.block_sender(party("Alice"), party("outside"), EntryTerms(OUTSIDE.allowed, reason=OUTSIDE.reason))
+        editor.block_sender(party("Alice"), party("bob"), EntryTerms(comment=TO_BOB.comment))
+        editor.block_sender(party("@.example.net"), party("anyone"), EntryTerms(until=FROM_NET.until))
+        editor.block_sender(party("<>"), party("bob"), EntryTerms())
+        editor.block_sender(party("anyone"), party("@x.example"), EntryTerms())
+        editor.block_sender(party("group:staff"), party("outside"), EntryTerms(allowed_senders=party_set("Alice")))
     return database
 
 
@@ -63,10 +73,10 @@ def manage_another(database: Database) -> None:
 
 
 def unnumbered(found):
-    """What was found, in any order and without numbers."""
-    if isinstance(found, tuple):
-        return {replace(each, id=0) for each in found}
-    return replace(found, id=0) if isinstance(found, Mailbox) else found
+    """What was found, in any order and without numbers of its own."""
+    if isinstance(found, Holder):
+        return found._replace(mailbox=replace(found.mailbox, id=0))
+    return {replace(each, id=0) for each in found} if isinstance(found, tuple) else found
 
 
 @pytest.mark.parametrize(
@@ -79,30 +89,63 @@ def unnumbered(found):
             id="a managed domain that accepts",
         ),
         pytest.param(lambda tables: tables.domain("example.net"), None, id="another domain"),
-        pytest.param(lambda tables: tables.mailbox_with("alice@example.com"), ALICE, id="an address"),
-        pytest.param(lambda tables: tables.mailbox_with("a b@example.org"), ALICE, id="an address with a blank"),
-        pytest.param(lambda tables: tables.mailbox_with("bob@example.com"), None, id="an address of nobody"),
-        pytest.param(lambda tables: tables.mailbox_named("alice"), ALICE, id="a name in another case"),
-        pytest.param(lambda tables: tables.mailbox_named("bob"), BOB, id="the name of a restricted mailbox"),
-        pytest.param(lambda tables: tables.mailbox_named("eve"), None, id="a name of nobody"),
-        pytest.param(lambda tables: tables.entries_for(0, ()), set(), id="entries for nobody"),
-        pytest.param(lambda tables: tables.entries_for(0, ("<>",)), {NULL}, id="entries for the null sender"),
         pytest.param(
-            lambda tables: tables.entries_for(0, ("a@b.example.net", "@.example.net", "<>")),
+            lambda tables: tables.holder_of("alice@example.com"),
+            Holder(ALICE, "alice@example.com", True),
+            id="an address, the primary one",
+        ),
+        pytest.param(
+            lambda tables: tables.holder_of("a b@example.org"), Holder(ALICE, None, True), id="another address"
+        ),
+        pytest.param(lambda tables: tables.holder_of("bob@example.com"), None, id="an address of nobody"),
+        pytest.param(
+            lambda tables: tables.mailbox_called("alice"),
+            Holder(ALICE, "alice@example.com", True),
+            id="a name in another case",
+        ),
+        pytest.param(
+            lambda tables: tables.mailbox_called("bob"), Holder(BOB, "", False), id="the name of a restricted mailbox"
+        ),
+        pytest.param(lambda tables: tables.mailbox_called("eve"), None, id="a name of nobody"),
+        pytest.param(lambda tables: tables.primary_address(1), "alice@example.com", id="a primary address"),
+        pytest.param(lambda tables: tables.primary_address(2), "", id="no primary address"),
+        pytest.param(lambda tables: tables.groups_of(1), {STAFF, ALL}, id="groups, directly and not"),
+        pytest.param(lambda tables: tables.groups_of(2), set(), id="no groups"),
+        pytest.param(
+            lambda tables: tables.accepted_by(mailbox_id=2), party_set("@x.example"), id="accepted, a pattern"
+        ),
+        pytest.param(
+            lambda tables: tables.accepted_by(mailbox_id=1, group_ids=(1, 2), domain="example.com"),
+            frozenset({party("group:staff", 1)}),
+            id="accepted, a group",
+        ),
+        pytest.param(lambda tables: tables.entries_of(0, (), ()), set(), id="entries for nobody"),
+        pytest.param(lambda tables: tables.entries_of(0, (), ("<>",)), {NULL}, id="entries for the null sender"),
+        pytest.param(
+            lambda tables: tables.entries_of(0, (), ("a@b.example.net", "@.example.net", "<>")),
             {FROM_NET, NULL},
             id="entries for patterns",
         ),
         pytest.param(
-            lambda tables: tables.entries_for(tables.mailbox_named("alice").id, ("@.example.net",)),
+            lambda tables: tables.entries_of(1, (), ("@.example.net",)),
             {OUTSIDE, TO_BOB, FROM_NET},
             id="entries for a mailbox and a pattern",
         ),
-        pytest.param(lambda tables: tables.entries_for(tables.mailbox_named("bob").id, ()), set(), id="no entries"),
+        pytest.param(
+            lambda tables: tables.entries_of(1, (1, 2), ()), {OUTSIDE, TO_BOB, OF_STAFF}, id="entries for groups"
+        ),
+        pytest.param(lambda tables: tables.entries_of(2, (), ()), set(), id="no entries"),
+        pytest.param(
+            lambda tables: tables.entries_of_anyone(0, (), ("@x.example",)), {ANYBODY}, id="entries of anyone"
+        ),
+        pytest.param(lambda tables: tables.entries_of_anyone(1, (1,), ("@y.example",)), set(), id="none of anyone"),
     ],
 )
 def test_each_question_finds_what_was_put_there(tables, question, answer):
-    """Everything that a decision hangs on comes through these four questions."""
+    """Everything that a decision hangs on comes through these questions."""
     assert unnumbered(question(tables)) == answer
+    assert tables.has_groups
+    assert tables.has_anyone_entries
 
 
 def test_tables_tell_once_that_they_moved(database, tables):
@@ -129,7 +172,7 @@ def test_tables_that_move_before_the_first_read_say_so_once(database, tables):
     assert not look(tables)
     manage_another(database)
     with pytest.raises(TablesMovedError):
-        tables.mailbox_named("alice")
+        tables.mailbox_called("alice")
     assert tables.domain("example.net") == Domain("example.net")
 
 
@@ -141,8 +184,9 @@ def test_decision_is_made_on_one_state_though_the_tables_move_in_the_middle(data
         decider.end()
     assert not tables.begin()
     with changing(database) as connection:
-        editor_on(connection).block_sender("eve@example.com", "anyone", EntryTerms())
-        editor_on(connection).add_address("bob", "new@example.com")
+        editor = editor_on(connection)
+        editor.block_sender(party("eve@example.com"), ANYONE, EntryTerms())
+        editor.add_address("bob", "new@example.com")
     request = Request(protocol_state="RCPT", sender="ann@example.net", recipient="new@example.com")
     assert decider.decide(request, NOW).rule is Rule.RESTRICTED_RECIPIENT
     assert decider.decide(request._replace(recipient="bob@example.com"), NOW).rule is Rule.UNLISTED_RECIPIENT
@@ -152,7 +196,7 @@ def test_decision_is_made_on_one_state_though_the_tables_move_in_the_middle(data
 def test_tables_are_not_read_before_they_are_open(database):
     """What was not looked at anew could be of any age."""
     with pytest.raises(StoreError):
-        Lookup(database).mailbox_named("alice")
+        Lookup(database).mailbox_called("alice")
 
 
 def test_tables_count_as_moved_after_an_error(database, tables, tmp_path):
@@ -161,6 +205,6 @@ def test_tables_count_as_moved_after_an_error(database, tables, tmp_path):
     with pytest.raises(StoreError):
         look(tables)
     with pytest.raises(StoreError):
-        tables.mailbox_named("alice")
+        tables.mailbox_called("alice")
     (tmp_path / "away.db").rename(database.path)
     assert look(tables)

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from policyd.address import parse_address
 from policyd.errors import TransferError
-from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted
+from policyd.model import ANYONE, BlockedSender, Domain, Mailbox, Receive, Unlisted
 from policyd.records import KEEP, BlockRow, DomainRow, ListEdit, MailboxRow, Notice, Record, RowMode
 from policyd.transfer import csv_table
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.values import CellError, quote_in_file, split_list
 from tests.support.drills import drill
+from tests.support.parties import parties, party
 from tests.support.tables_strategies import FixedTables, patterns, tables
 from tests.support.transfer_reading import problem_of, read_all, rows_of, rows_of_tables, written
 
@@ -92,15 +93,15 @@ def test_everything_of_a_blocked_sender_can_be_said():
     )
     assert rows_of(csv_table, text) == [
         BlockRow(
-            "@spam.example",
-            "anyone",
+            party("@spam.example"),
+            party("anyone"),
             RowMode.CREATE,
-            ListEdit(True, (), ("friend@", "bob@example.com")),
-            "left",
-            1798758000,
-            "x",
-            1767225600,
-            "root",
+            ListEdit(True, (), parties("friend@", "bob@example.com")),
+            reason="left",
+            until=1798758000,
+            comment="x",
+            created_at=1767225600,
+            created_by="root",
         )
     ]
 
@@ -108,20 +109,20 @@ def test_everything_of_a_blocked_sender_can_be_said():
 def test_domain_given_makes_no_address_of_a_mailbox_name():
     """A blocked mailbox must not become a pattern because --domain was given for something else."""
     assert rows_of(csv_table, "sender,except\nalice,bob\n", domain="example.com") == [
-        BlockRow("alice", allowed=ListEdit(True, (), ("bob@example.com",)))
+        BlockRow(party("alice"), allowed=ListEdit(True, (), parties("bob@example.com")))
     ]
 
 
 def test_senders_alone_are_blocked_senders():
     """A column `sender` says what the file is about."""
-    assert rows_of(csv_table, "sender\nalice\n<>\n") == [BlockRow("alice"), BlockRow("<>")]
+    assert rows_of(csv_table, "sender\nalice\n<>\n") == [BlockRow(party("alice")), BlockRow(party("<>"))]
 
 
 def test_rows_without_a_kind_tell_by_their_sender():
     """In a file of several kinds, a forgotten kind is no reason to refuse what is plain."""
     assert rows_of(csv_table, "kind,name,sender\n,alice,\n,,bob\ndomain,Example.com,\n") == [
         MailboxRow("alice"),
-        BlockRow("bob"),
+        BlockRow(party("bob")),
         DomainRow("example.com"),
     ]
     assert rows_of(csv_table, "kind,name\n,alice\n") == [MailboxRow("alice")]
@@ -146,7 +147,7 @@ def test_dash_empties_and_nothing_keeps():
 def test_names_in_a_list_can_hold_blanks():
     """Mailboxes are accepted by name too, and Exchange's names have blanks."""
     (row,) = rows_of(csv_table, 'name,accept\nalice,"""John Doe"" @partner.example ""a b""@example.com"\n')
-    assert row.accepted == ListEdit(True, (), ("John Doe", "@partner.example", "a b@example.com"))
+    assert row.accepted == ListEdit(True, (), parties("John Doe", "@partner.example", '"a b"@example.com'))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,9 @@ def test_times_are_iso_or_seconds(text, seconds):
         pytest.param("name,until\na,31.12.2026", "until", "is not a time", id="a date of another style"),
         pytest.param("name,until\na,0", "until", "is not a time", id="a time before all others"),
         pytest.param("name,until\na,99999999999999999999", "until", "is not a time", id="a time without a date"),
-        pytest.param("name,receive\na,some", "receive", "none of anyone, insiders, nobody", id="an unknown word"),
+        pytest.param(
+            "name,receive\na,some", "receive", "none of inherit, anyone, insiders, domain, nobody", id="an unknown word"
+        ),
         pytest.param("name,receive\na,-", "receive", "none of", id="emptying what is never empty"),
         pytest.param("name,addresses\na,b", "addresses", "is not an address", id="an address without a domain"),
         pytest.param('name,accept\na,"""b c"', "accept", "quote that does not end", id="an open quote in a list"),
@@ -276,7 +279,7 @@ def test_plain_mailbox_reads_back():
     text, _ = written(csv_table, FixedTables(held_mailboxes=((Mailbox("alice"), ("alice@example.com",)),)))
     assert text == (
         "kind,name,addresses,receive,accept,reason,until,comment,unlisted,sender,to,except,created_at,created_by\n"
-        "mailbox,alice,alice@example.com,anyone,-,-,-,-,,,,,,\n"
+        "mailbox,alice,alice@example.com,inherit,-,-,-,-,,,,,,\n"
     )
 
 
@@ -327,7 +330,7 @@ def test_patterns_come_back_from_a_file():
     """With a mark and without one."""
     for accept in ("@example.com", "'@example.com"):
         (row,) = rows_of(csv_table, f"name,accept\nalice,{accept} <>\n")
-        assert row.accepted.add == ("@example.com", "<>")
+        assert row.accepted.add == parties("@example.com", "<>")
 
 
 HOSTILE_CELLS = [
@@ -346,16 +349,16 @@ def test_hostile_cell_in_any_column_comes_back(text):
     address = str(parse_address('"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"@example.com'))
     local = address.rpartition("@")[0]
     name = text.replace("@", "").replace("<>", "x")
-    mailbox = Mailbox(name, Receive.NOBODY, text, None, text, frozenset({address, f"{local}@"}))
+    mailbox = Mailbox(name, Receive.NOBODY, text, None, text, frozenset(parties(address, f"{local}@")))
     remarks = {"reason": text, "comment": text, "created_at": 1_000_000_000, "created_by": text}
-    allowed = frozenset({address, "@example.org"})
+    allowed = frozenset(parties(address, "@example.org"))
     held = FixedTables(
         (Domain("example.com"),),
         ((mailbox, (address, "plain@example.com")),),
         (
-            BlockedSender(name, "", Recipients.ANYONE, allowed=allowed, **remarks),
-            BlockedSender("", f"{local}@", Recipients.ANYONE, allowed=allowed, **remarks),
-            BlockedSender("", address, Recipients.MAILBOX, name, **remarks),
+            BlockedSender(party(name), ANYONE, allowed=allowed, **remarks),
+            BlockedSender(party(f"{local}@"), ANYONE, allowed=allowed, **remarks),
+            BlockedSender(party(address), party(name), **remarks),
         ),
     )
     written_text, _ = written(csv_table, held)

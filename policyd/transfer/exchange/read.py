@@ -12,14 +12,14 @@ from typing import BinaryIO, TypeVar
 
 from policyd.address import fold, normal_name
 from policyd.errors import AddressError, TransferError
-from policyd.model import Receive
+from policyd.model import OUTSIDE, Party, PartyKind, Receive
 from policyd.records import KEEP, BlockRow, Keep, ListEdit, MailboxRow, Notice, Problem, Record, Row, RowMode
 from policyd.transfer.delimited import Fields, read_records
 from policyd.transfer.exchange.cells import Cell, Part, common_name, is_delete, read_cell, read_proxies, unescape
 from policyd.transfer.exchange.header import NAMING, Column, Header, read_header
 from policyd.transfer.formats import Evidence, ReadOptions, Sample
 from policyd.transfer.text import find_encoding, read_lines
-from policyd.transfer.values import CellError
+from policyd.transfer.values import CellError, parties
 
 T = TypeVar("T")
 
@@ -159,8 +159,10 @@ class ObjectRow:
         if is_restricted:
             receive = Receive.NOBODY
         elif isinstance(accepted, ListEdit) and accepted.clear:
-            receive = Receive.ANYONE
-        return MailboxRow(name, mode, addresses=addresses, receive=receive, accepted=accepted, rejected=rejected)
+            receive = Receive.INHERIT
+        return MailboxRow(
+            name, mode, addresses=addresses, receive=receive, accepted=parties(accepted), rejected=parties(rejected)
+        )
 
     def name(self) -> str:
         """The Directory Name, from the first column that has one."""
@@ -225,7 +227,7 @@ class ObjectRow:
         self.skipped.extend(skipped)
         return part
 
-    def _list(self, first: Column, second: Column, read: Callable[[Column], Part]) -> tuple[ListEdit | Keep, bool]:
+    def _list(self, first: Column, second: Column, read: Callable[[Column], Part]) -> tuple[ListEdit[str] | Keep, bool]:
         """What two columns say of the one list that they are here, and whether they give values for it."""
         # A row without both columns, or with nothing in them, leaves the list as it is.
         if first not in self.said and second not in self.said:
@@ -354,8 +356,8 @@ def _read_connector(row: ObjectRow, object_class: str) -> tuple[Row, ...]:
         part = row.senders(column)
         if part.is_cleared:
             row.complain(column, "is a connector's, and can't be cleared as a whole; name each with ~DEL<name>")
-        rows += [BlockRow(sender, to="outside", mode=RowMode.DELETE) for sender in part.remove]
-        rows += [BlockRow(sender, to="outside") for sender in part.add]
+        rows += [BlockRow(Party(PartyKind.MAILBOX, sender), OUTSIDE, RowMode.DELETE) for sender in part.remove]
+        rows += [BlockRow(Party(PartyKind.MAILBOX, sender), OUTSIDE) for sender in part.add]
     if not rows:
         row.skipped.append(object_class if _CLASS.fullmatch(object_class) else "other objects")
     return tuple(dict.fromkeys(rows))

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import assert_never
 
 from policyd.address import fold
-from policyd.model import BlockedSender, Mailbox, Receive, Recipients
+from policyd.model import BlockedSender, Mailbox, PartyKind, Receive
 from policyd.transfer.exchange.cells import common_name, escape, is_delete, join_values, show_proxy
 from policyd.transfer.formats import ExportedTables
 
@@ -33,8 +33,7 @@ def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     lost["domain"] += sum(1 for _ in tables.domains())
     yield _line(_HEADER)
 
-    # A row for each mailbox; in the lists of senders stand names, so their owners are found first.
-    accepted = _find_accepted(tables)
+    # A row for each mailbox; in the lists of senders stand names.
     rejected = _find_rejected(tables.blocked_senders())
     for mailbox, addresses in tables.mailboxes():
         _count_remarks(mailbox, lost)
@@ -48,7 +47,7 @@ def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
                 escape(mailbox.name),
                 join_values(map(show_proxy, addresses[:1])),
                 join_values(map(show_proxy, addresses[1:])),
-                join_values(_accepted_names(mailbox, accepted, lost)),
+                join_values(_accepted_names(mailbox, lost)),
                 join_values(rejected.get(fold(mailbox.name), ())),
             )
         )
@@ -82,24 +81,10 @@ def _count_remarks(thing: Mailbox | BlockedSender, lost: Counter[str]) -> None:
     lost["comment"] += bool(thing.comment)
 
 
-def _find_accepted(tables: ExportedTables) -> Mapping[str, tuple[str, tuple[str, ...]]]:
-    """By each accepted sender that is a mailbox's address, that mailbox's name and all its addresses."""
-    wanted: set[str] = set()
-    for mailbox, _ in tables.mailboxes():
-        if mailbox.receive is Receive.NOBODY:
-            wanted |= mailbox.accepted
-    found: dict[str, tuple[str, tuple[str, ...]]] = {}
-    if wanted:
-        for mailbox, addresses in tables.mailboxes():
-            found.update((address, (mailbox.name, addresses)) for address in addresses if address in wanted)
-    return found
-
-
-def _accepted_names(
-    mailbox: Mailbox, owners: Mapping[str, tuple[str, tuple[str, ...]]], lost: Counter[str]
-) -> list[str]:
+def _accepted_names(mailbox: Mailbox, lost: Counter[str]) -> list[str]:
+    """The mailboxes that a restricted mailbox accepts; counts what is lost of its restriction."""
     match mailbox.receive:
-        case Receive.ANYONE | Receive.INSIDERS:
+        case Receive.ANYONE | Receive.INHERIT | Receive.INSIDERS | Receive.DOMAIN:
             lost["restriction"] += mailbox.receive.is_restriction
             lost["accepted sender"] += len(mailbox.accepted)
             return []
@@ -107,11 +92,10 @@ def _accepted_names(
             pass
         case _:
             assert_never(mailbox.receive)
-    owning = {owners[pattern] for pattern in mailbox.accepted if pattern in owners}
-    whole = [(name, all_) for name, all_ in owning if mailbox.accepted.issuperset(all_) and _is_sayable(name)]
-    lost["restriction"] += not whole
-    lost["accepted sender"] += len(mailbox.accepted) - sum(len(all_) for _, all_ in whole)
-    return sorted(name for name, _ in whole)
+    named = [each.text for each in mailbox.accepted if each.kind is PartyKind.MAILBOX and _is_sayable(each.text)]
+    lost["restriction"] += not named
+    lost["accepted sender"] += len(mailbox.accepted) - len(named)
+    return sorted(named)
 
 
 def _find_rejected(entries: Iterable[BlockedSender]) -> Mapping[str, list[str]]:
@@ -119,30 +103,21 @@ def _find_rejected(entries: Iterable[BlockedSender]) -> Mapping[str, list[str]]:
     rejected: dict[str, list[str]] = defaultdict(list)
     for entry in entries:
         if _is_rejected(entry):
-            rejected[fold(entry.to_mailbox)].append(entry.mailbox)
+            rejected[fold(entry.to.text)].append(entry.who.text)
     return rejected
 
 
 def _is_rejected(entry: BlockedSender) -> bool:
     """Whether *entry* can stand in the Reject list of its one mailbox."""
-    match entry.recipients:
-        case Recipients.MAILBOX:
-            return bool(entry.mailbox) and _is_sayable(entry.mailbox) and _is_sayable(entry.to_mailbox)
-        case Recipients.OUTSIDE | Recipients.ANYONE:
-            return False
-        case _:
-            assert_never(entry.recipients)
+    if entry.to.kind is not PartyKind.MAILBOX or entry.who.kind is not PartyKind.MAILBOX:
+        return False
+    return _is_sayable(entry.who.text) and _is_sayable(entry.to.text)
 
 
 def _is_connectors(entry: BlockedSender) -> bool:
     """Whether *entry* can stand in the Reject list of the connector to the outside."""
-    match entry.recipients:
-        case Recipients.OUTSIDE:
-            return bool(entry.mailbox) and _is_sayable(entry.mailbox)
-        case Recipients.MAILBOX | Recipients.ANYONE:
-            return False
-        case _:
-            assert_never(entry.recipients)
+    is_outside = entry.to.kind is PartyKind.OUTSIDE
+    return is_outside and entry.who.kind is PartyKind.MAILBOX and _is_sayable(entry.who.text)
 
 
 def _blocked_names(entries: Iterable[BlockedSender], lost: Counter[str]) -> Iterator[str]:
@@ -153,7 +128,7 @@ def _blocked_names(entries: Iterable[BlockedSender], lost: Counter[str]) -> Iter
             lost["blocked sender"] += 1
             continue
         _count_remarks(entry, lost)
-        lost["exception"] += len(entry.allowed)
+        lost["exception"] += len(entry.allowed) + len(entry.allowed_senders)
         lost["creation"] += bool(entry.created_at or entry.created_by)
         if is_outside:
-            yield entry.mailbox
+            yield entry.who.text

@@ -25,6 +25,7 @@ from policyd.transfer.ldif.people import (
     name_in,
     read_addresses,
 )
+from policyd.transfer.values import parties
 
 _FIRST_LINE = re.compile(r"version:\s*\d+\s*|dn::?\s.*", re.IGNORECASE)
 _ADDRESSES = ("mail", "proxyaddresses")
@@ -146,8 +147,8 @@ def _read_content(entry: Entry, reading: _Reading) -> MailboxRow | None:
         mailbox_name(entry.values),
         addresses=ListEdit(not reading.options.is_append, add=addresses.all) if is_said else KEEP,
         receive=_receive(must_sign_in, isinstance(accepted, ListEdit)),
-        accepted=accepted,
-        rejected=_read_senders(entry, REJECTED, reading),
+        accepted=parties(accepted),
+        rejected=parties(_read_senders(entry, REJECTED, reading)),
     )
 
 
@@ -157,10 +158,10 @@ def _receive(must_sign_in: bool | None, has_accepted: bool) -> Receive | Keep:
         return Receive.INSIDERS
     if has_accepted:
         return Receive.NOBODY
-    return KEEP if must_sign_in is None else Receive.ANYONE
+    return KEEP if must_sign_in is None else Receive.INHERIT
 
 
-def _read_senders(entry: Entry, attributes: tuple[str, ...], reading: _Reading) -> ListEdit | Keep:
+def _read_senders(entry: Entry, attributes: tuple[str, ...], reading: _Reading) -> ListEdit[str] | Keep:
     if not any(attribute in entry.values for attribute in attributes):
         return KEEP
     found = [reading.senders(attribute, entry.values.get(attribute, ())) for attribute in attributes]
@@ -179,12 +180,12 @@ def _read_modify(entry: Entry, reading: _Reading) -> MailboxRow:
         RowMode.MODIFY,
         addresses=_edit_addresses(entry.edits, reading),
         receive=receive,
-        accepted=accepted,
-        rejected=_edit_senders(entry.edits, REJECTED, reading),
+        accepted=parties(accepted),
+        rejected=parties(_edit_senders(entry.edits, REJECTED, reading)),
     )
 
 
-def _edited_receive(edits: tuple[Edit, ...], accepted: ListEdit | Keep, reading: _Reading) -> Receive | Keep:
+def _edited_receive(edits: tuple[Edit, ...], accepted: ListEdit[str] | Keep, reading: _Reading) -> Receive | Keep:
     """Who may send after the changes, KEEP if that stays as it is."""
     # The last edit of the attribute counts.
     must_sign_in = None
@@ -200,7 +201,7 @@ def _edited_receive(edits: tuple[Edit, ...], accepted: ListEdit | Keep, reading:
     return _receive(must_sign_in, isinstance(accepted, ListEdit) and bool(accepted.add))
 
 
-def _edit_senders(edits: tuple[Edit, ...], attributes: tuple[str, ...], reading: _Reading) -> ListEdit | Keep:
+def _edit_senders(edits: tuple[Edit, ...], attributes: tuple[str, ...], reading: _Reading) -> ListEdit[str] | Keep:
     parts = [
         (edit, reading.senders(edit.attribute, edit.values))
         for attribute in attributes
@@ -210,7 +211,7 @@ def _edit_senders(edits: tuple[Edit, ...], attributes: tuple[str, ...], reading:
     return _combine([_apply([part for part in parts if part[0].attribute == one]) for one in attributes])
 
 
-def _edit_addresses(edits: tuple[Edit, ...], reading: _Reading) -> ListEdit | Keep:
+def _edit_addresses(edits: tuple[Edit, ...], reading: _Reading) -> ListEdit[str] | Keep:
     # Each edit of one of the two attributes, with the addresses in it.
     parts, has_primary = [], False
     for edit in edits:
@@ -227,7 +228,7 @@ def _edit_addresses(edits: tuple[Edit, ...], reading: _Reading) -> ListEdit | Ke
     return _combine([_apply([part for part in parts if part[0].attribute == one]) for one in order])
 
 
-def _apply(parts: list[tuple[Edit, tuple[str, ...]]]) -> ListEdit:
+def _apply(parts: list[tuple[Edit, tuple[str, ...]]]) -> ListEdit[str]:
     """One attribute's changes, made one after the other. Beside each its values, without those of no interest here."""
     is_cleared, removed, added = False, dict[str, None](), dict[str, None]()
     for edit, values in parts:
@@ -244,7 +245,7 @@ def _apply(parts: list[tuple[Edit, tuple[str, ...]]]) -> ListEdit:
     return ListEdit(is_cleared, tuple(removed), tuple(added))
 
 
-def _combine(lists: list[ListEdit]) -> ListEdit | Keep:
+def _combine(lists: list[ListEdit[str]]) -> ListEdit[str] | Keep:
     """Changes to attributes that are one list here, as changes to that."""
     clear = any(one.clear for one in lists)
     removed = () if clear else tuple(dict.fromkeys(value for one in lists for value in one.remove))

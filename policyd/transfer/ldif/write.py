@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from policyd.address import is_pattern, quote_local_part
-from policyd.model import BlockedSender, Mailbox, Receive, Recipients, Unlisted
+from policyd.model import BlockedSender, Mailbox, Party, PartyKind, Receive, Unlisted
 from policyd.transfer.formats import ExportedTables
 from policyd.transfer.ldif.names import escape_value
 
@@ -58,9 +58,9 @@ def _rejected(tables: ExportedTables, lost: Counter[str]) -> dict[str, list[str]
         lost["reason"] += bool(entry.reason)
         lost["until"] += entry.until is not None
         lost["comment"] += bool(entry.comment)
-        lost["except"] += bool(entry.allowed)
+        lost["except"] += bool(entry.allowed or entry.allowed_senders)
         lost["created"] += bool(entry.created_at or entry.created_by)
-        rejected.setdefault(entry.to_mailbox, []).append(entry.sender)
+        rejected.setdefault(entry.to.text, []).append(entry.who.text)
     return rejected
 
 
@@ -73,7 +73,7 @@ def _mailbox(mailbox: Mailbox, addresses: tuple[str, ...], rejected: list[str], 
 
     # The mailbox itself: its addresses, and which senders it accepts and rejects.
     name = f"uid={escape_value(mailbox.name)},{_BASE}"
-    accepted = sorted(pattern for pattern in mailbox.accepted if _can_name(pattern))
+    accepted = sorted(party.text for party in mailbox.accepted if _can_name(party))
     is_restricted = mailbox.receive.is_restriction
     lost["accepted-sender"] += len(mailbox.accepted) - len(accepted) * is_restricted
     values = {
@@ -89,18 +89,16 @@ def _mailbox(mailbox: Mailbox, addresses: tuple[str, ...], rejected: list[str], 
 
     # Who may send to it, where the list of accepted senders does not say it alone.
     match mailbox.receive:
-        case Receive.ANYONE:
+        case Receive.ANYONE | Receive.INHERIT:
             pass
-        case Receive.INSIDERS:
+        case Receive.INSIDERS | Receive.DOMAIN:
             values["msExchRequireAuthToSendTo"] = ["TRUE"]
         case Receive.NOBODY:
             values["dLMemSubmitPerms"] = [] if accepted else [_NOBODY]
         case _:
             assert_never(mailbox.receive)
     yield _entry(name, values)
-
-    # Senders who are no mailboxes have an entry of their own, below it.
-    below = {*(accepted if is_restricted else ()), *filter(is_pattern, rejected)}
+    below = filter(is_pattern, {*(accepted if is_restricted else ()), *rejected})
     for address in sorted(below):
         contact = {"objectClass": ["contact"], "cn": [address], "targetAddress": [f"SMTP:{quote_local_part(address)}"]}
         yield _entry(_sender_name(address, name), contact)
@@ -117,19 +115,21 @@ def _addresses(addresses: tuple[str, ...]) -> _Values:
 
 def _can_say(entry: BlockedSender) -> bool:
     """Whether an attribute can hold *entry*: a mailbox or a single address, blocked to one mailbox."""
-    match entry.recipients:
-        case Recipients.MAILBOX:
-            return _can_name(entry.sender)
-        case Recipients.OUTSIDE | Recipients.ANYONE:
+    return entry.to.kind is PartyKind.MAILBOX and _can_name(entry.who)
+
+
+def _can_name(sender: Party) -> bool:
+    """Whether an entry can stand for *sender*: a mailbox or a single address."""
+    match sender.kind:
+        case PartyKind.MAILBOX:
+            return True
+        case PartyKind.PATTERN:
+            local, _, domain = sender.text.rpartition("@")
+            return bool(local and domain and not domain.startswith("."))
+        case PartyKind.GROUP | PartyKind.ANYONE | PartyKind.OUTSIDE:
             return False
         case _:
-            assert_never(entry.recipients)
-
-
-def _can_name(sender: str) -> bool:
-    """Whether an entry can stand for *sender*: a mailbox or a single address."""
-    local, at, domain = sender.rpartition("@")
-    return not is_pattern(sender) or bool(at and local and domain)
+            assert_never(sender.kind)
 
 
 def _sender_name(sender: str, mailbox: str) -> str:

@@ -22,7 +22,8 @@ from typing import BinaryIO, assert_never
 
 from policyd.address import is_pattern, normal_domain, normal_pattern, normal_text
 from policyd.errors import AddressError
-from policyd.model import Receive, Recipients, Unlisted
+from policyd.model import ANYONE, Party, PartyKind, Receive, Unlisted
+from policyd.model import OUTSIDE as TO_OUTSIDE
 from policyd.records import (
     KEEP,
     AddressRow,
@@ -249,7 +250,7 @@ def _read_refusal(key: str, reason: str | Keep, where: _Map) -> tuple[Row, ...]:
     patterns = _patterns(key, has_parents=where.has_parents)
     match where.into:
         case Into.BLOCKED:
-            return tuple(BlockRow(pattern, Recipients.ANYONE, reason=reason) for pattern in patterns)
+            return tuple(BlockRow(Party(PartyKind.PATTERN, pattern), ANYONE, reason=reason) for pattern in patterns)
         case Into.MAILBOXES:
             pass
         case _:
@@ -284,7 +285,7 @@ def _read_virtual(key: str, value: str, where: _Map) -> tuple[Row, ...]:
     # An address and where it leads.
     if targets[0][0] in "/|:" or targets[0].endswith("/"):
         raise CellError(f"{targets[0][:100]!a} is neither an address nor a mailbox")
-    address, target = values.address(key, where.domain), values.sender(targets[0])
+    address, target = values.address(key, where.domain), values.sender(targets[0]).text
     if is_pattern(target) and not values.is_whole_address(target):
         raise CellError(f"{targets[0][:100]!a} is neither an address nor a mailbox")
     if address == target:
@@ -307,7 +308,7 @@ def _read_recipient(key: str, value: str, _where: _Map) -> tuple[Row, ...]:
     added = ListEdit(add=(address,))
     if refused := _REFUSED.fullmatch(value):
         return (mailbox_of(address, addresses=added, receive=Receive.NOBODY, reason=_reason(refused[1])),)
-    receive = {"DUNNO": Receive.ANYONE, INSIDERS: Receive.INSIDERS, ALWAYS: KEEP}.get(value)
+    receive = {"DUNNO": Receive.INHERIT, INSIDERS: Receive.INSIDERS, ALWAYS: KEEP}.get(value)
     if receive is None:
         raise CellError(f"in the part {RECIPIENTS}, a recipient is DUNNO, {INSIDERS} or REJECT")
     return (mailbox_of(address, addresses=added, receive=receive),)
@@ -323,7 +324,8 @@ def _read_sender(key: str, value: str, where: _Map) -> tuple[Row, ...]:
 def _read_outsider(key: str, value: str, _where: _Map) -> tuple[Row, ...]:
     if value != OUTSIDE:
         raise CellError(f"in the part {OUTSIDERS}, a sender is {OUTSIDE}")
-    return tuple(BlockRow(pattern, Recipients.OUTSIDE) for pattern in _patterns(key, has_parents=False))
+    patterns = _patterns(key, has_parents=False)
+    return tuple(BlockRow(Party(PartyKind.PATTERN, pattern), TO_OUTSIDE) for pattern in patterns)
 
 
 def _read_nothing(_key: str, _value: str, _where: _Map) -> tuple[Row, ...]:

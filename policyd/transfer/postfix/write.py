@@ -2,10 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import assert_never
 
-from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Rule, Unlisted
+from policyd.model import BlockedSender, Domain, Mailbox, PartyKind, Receive, Rule, Unlisted
 from policyd.reply import DEFAULT_TEXTS, render_text, to_ascii
 from policyd.transfer.address_list import count_remarks
 from policyd.transfer.formats import ExportedTables
@@ -111,11 +111,11 @@ def _answer(mailbox: Mailbox, address: str) -> str:
     if _is_always_accepted(address):
         return ALWAYS
     match mailbox.receive:
-        case Receive.ANYONE:
+        case Receive.ANYONE | Receive.INHERIT:
             return "DUNNO"
         case Receive.INSIDERS:
             return INSIDERS
-        case Receive.NOBODY:
+        case Receive.NOBODY | Receive.DOMAIN:
             return _reject(mailbox.reason, Rule.RESTRICTED_RECIPIENT)
         case _:
             assert_never(mailbox.receive)
@@ -134,7 +134,7 @@ def _reject(reason: str, rule: Rule) -> str:
 def _sender_parts(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     """What becomes of senders; of several entries for one key, the mailbox's counts, then the oldest."""
     # The addresses of the mailboxes that are blocked.
-    names = {entry.mailbox for entry in tables.blocked_senders()} - {""}
+    names = {entry.who.text for entry in tables.blocked_senders() if entry.who.kind is PartyKind.MAILBOX}
     held = {mailbox.name: addresses for mailbox, addresses in tables.mailboxes() if mailbox.name in names}
 
     # For each key its answer, in the map that its entry belongs into.
@@ -142,16 +142,16 @@ def _sender_parts(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     outsiders: dict[str, str] = {}
     logins: dict[str, str] = {}
     for entry in _most_specific_first(tables):
-        patterns = held[entry.mailbox] if entry.mailbox else (entry.pattern,)
-        match entry.recipients:
-            case Recipients.OUTSIDE:
+        patterns = _patterns_of(entry, held)
+        match entry.to.kind:
+            case PartyKind.OUTSIDE:
                 part, answer = outsiders, OUTSIDE
-            case Recipients.ANYONE:
+            case PartyKind.ANYONE:
                 part, answer = senders, _reject(entry.reason, Rule.BLOCKED_SENDER)
-            case Recipients.MAILBOX:  # which no map of senders can express
+            case PartyKind.MAILBOX | PartyKind.GROUP | PartyKind.PATTERN:  # which no map of senders can express
                 part, answer = senders, ""
             case _:
-                assert_never(entry.recipients)
+                assert_never(entry.to.kind)
         is_left_out = not answer
         _count_block(entry, lost)
         lost["blocked sender"] += is_left_out or not patterns
@@ -171,14 +171,27 @@ def _sender_parts(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
 
 
 def _most_specific_first(tables: ExportedTables) -> Iterator[BlockedSender]:
-    yield from (entry for entry in tables.blocked_senders() if entry.mailbox)
-    yield from (entry for entry in tables.blocked_senders() if not entry.mailbox)
+    yield from (entry for entry in tables.blocked_senders() if entry.who.kind is PartyKind.MAILBOX)
+    yield from (entry for entry in tables.blocked_senders() if entry.who.kind is not PartyKind.MAILBOX)
+
+
+def _patterns_of(entry: BlockedSender, held: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The patterns that *entry* is in a map of senders; none for a group, and for anyone."""
+    match entry.who.kind:
+        case PartyKind.MAILBOX:
+            return held[entry.who.text]
+        case PartyKind.PATTERN:
+            return (entry.who.text,)
+        case PartyKind.GROUP | PartyKind.ANYONE | PartyKind.OUTSIDE:
+            return ()
+        case _:
+            assert_never(entry.who.kind)
 
 
 def _logins(entry: BlockedSender, patterns: Iterable[str]) -> Iterator[str]:
     """The logins that are *entry* and that a key can stand for."""
-    if entry.mailbox and re.fullmatch(r"[^\s\"#@][^\s\"@]*", entry.mailbox):
-        yield entry.mailbox.lower()
+    if entry.who.kind is PartyKind.MAILBOX and re.fullmatch(r"[^\s\"#@][^\s\"@]*", entry.who.text):
+        yield entry.who.text.lower()
     yield from (quote_in_file(pattern) for pattern in patterns if is_whole_address(pattern))
 
 
@@ -201,7 +214,7 @@ def _count_mailbox(mailbox: Mailbox, addresses: tuple[str, ...], lost: Counter[s
 
 
 def _count_block(entry: BlockedSender, lost: Counter[str]) -> None:
-    lost["blocked mailbox"] += bool(entry.mailbox)
-    lost["except"] += bool(entry.allowed)
+    lost["blocked mailbox"] += entry.who.kind is PartyKind.MAILBOX
+    lost["except"] += bool(entry.allowed or entry.allowed_senders)
     lost["created_at"] += 1
-    count_remarks(entry, lost, is_reason_kept=entry.recipients is Recipients.ANYONE)
+    count_remarks(entry, lost, is_reason_kept=entry.to.kind is PartyKind.ANYONE)
