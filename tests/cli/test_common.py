@@ -135,7 +135,7 @@ def test_option_counts_wherever_it_stands(policyd, line, url):
     policyd.run(f"domain add other.example --database {other}")
     option = f"--json --database {url.format(other)}"
     ended = policyd.ends(line.format(option))
-    assert (ended.status, json.loads(ended.out)) == (0, [{"name": "other.example", "unlisted": "reject"}])
+    assert (ended.status, [each["name"] for each in json.loads(ended.out)]) == (0, ["other.example"])
 
 
 def test_options_may_follow_the_arguments_or_come_before(policyd):

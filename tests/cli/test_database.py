@@ -73,10 +73,13 @@ def test_stats_count_the_rows_of_each_table(policyd):
         "change": 6,
         "domain": 1,
         "mailbox": 1,
+        "mailbox_group": 0,
         "accepted_sender": 1,
         "address": 2,
         "blocked_sender": 1,
+        "group_member": 0,
         "allowed_recipient": 2,
+        "allowed_sender": 0,
     }
     assert "address: 2\n" in policyd.run("database stats")
 
@@ -121,7 +124,9 @@ ODD_ROWS = {
     "INSERT INTO address VALUES ('x@other.example', 1, 0)": "address x@other.example: other.example is not managed",
     "INSERT INTO address VALUES ('X@example.com', 1, 0)": "address X@example.com: it is not in normal form",
     "UPDATE mailbox SET folded_name = 'x' WHERE id = 1": "mailbox George: it is found as 'x', not by its name",
-    "UPDATE mailbox SET receive = 'nobody', reason = 'a' || char(27, 10) || 'b'": "mailbox George: the text 'a\\x1b\\nb' is not one line",
+    "UPDATE mailbox SET receive = 'nobody', reason = 'a' || char(27, 10) || 'b'": (
+        "mailbox George: the text 'a\\x1b\\nb' is not one line"
+    ),
     "UPDATE mailbox SET name = 'a' || char(27), folded_name = 'a' || char(27) WHERE id = 1": "mailbox a\\x1b: its name",
     "UPDATE mailbox SET name = CAST(x'ff' AS TEXT) WHERE id = 1": "mailbox \\xff: its name is not in normal form",
     "UPDATE mailbox SET receive = 'nobody', until = -1": "mailbox George: until is -1, which is no time",

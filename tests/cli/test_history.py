@@ -48,7 +48,19 @@ def test_history_has_stable_json(policyd):
     """With each object as it was and as it is, and the digest that chains the rows."""
     rows = policyd.json("history")
     assert [*rows[3]] == ["id", "at", "actor", "changeset", "operation", "object", "before", "after", "digest"]
-    assert (rows[0]["before"], rows[0]["after"]) == (None, {"name": "xn--bcher-kva.example", "unlisted": "reject"})
+    assert (rows[0]["before"], rows[0]["after"]) == (
+        None,
+        {
+            "name": "xn--bcher-kva.example",
+            "unlisted": "reject",
+            "alias_of": None,
+            "receive": "anyone",
+            "accept": [],
+            "reason": "",
+            "until": None,
+            "comment": "",
+        },
+    )
     assert (rows[3]["before"]["reason"], rows[3]["after"]["reason"]) == ("", "on leave")
     assert [each["changeset"] for each in rows] == [1, 2, 2, 4, 5, 5]
 
