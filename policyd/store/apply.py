@@ -38,18 +38,19 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """What a mailbox's row says of other mailboxes, to be applied later; and the mailbox before and after the rest."""
+    """What a row says of mailboxes and groups, to be applied later; and its object before and after the rest."""
 
-    row: MailboxRow
-    before: Mailbox | None
-    after: Mailbox
+    row: MailboxRow | GroupRow | DomainRow
+    before: Mailbox | Group | Domain | None
+    after: Mailbox | Group | Domain
 
 
 class RowApplier:
     """Applies rows by *editor*. Domains of new addresses are managed too, if it *adds_domains*.
 
     `tally` counts what came of the objects, by pairs like ("mailbox", "added"): added, changed, removed, unchanged.
-    `on_named`, if set, gets each object that the file names, as it stands then.
+    `on_named`, if set, gets each object that the file names, as it stands then. What refers to a group waits until the
+    file's groups are whole, which `knows_groups` says. `circles` are the members left out, since they closed one.
     """
 
     def __init__(self, editor: Editor, *, adds_domains: bool = False) -> None:
@@ -58,6 +59,8 @@ class RowApplier:
         self._adds_domains = adds_domains
         self.tally: Counter[tuple[str, str]] = Counter()
         self.on_named: Callable[[Stored], None] | None = None
+        self.knows_groups = False
+        self.circles: list[str] = []
 
     def apply(self, row: Row | References, *, is_last: bool) -> References | None:
         """Apply *row*; returns what has to wait until every other row is applied, and *is_last* is true.
@@ -66,32 +69,52 @@ class RowApplier:
         row is wrong. Then nothing was written, but perhaps domains.
         """
         match row:
-            case MailboxRow():
+            case MailboxRow() | GroupRow() | DomainRow():
                 if not is_last and _has_references(row):
                     return self._apply_without_references(row)
-                self._apply_mailbox(row)
-            case GroupRow():
-                self._apply_group(row)
+                self._apply_alone(row)
             case BlockRow():
+                self._need_groups(row)
                 self._apply_block(row)
             case AddressRow():
                 self._apply_alias(row, is_last)
             case References():
-                self._apply_mailbox(row.row, row)
-            case DomainRow():
-                self._apply_domain(row)
+                self._need_groups(row.row)
+                self._apply_alone(row.row, row)
             case _:
                 assert_never(row)
         return None
 
+    def unknown_in(self, references: References) -> str:
+        """What a group's row names and is not there; "" where all is."""
+        row = references.row
+        assert isinstance(row, GroupRow)
+        try:
+            for edit in (row.members, row.accepted):
+                for party in () if isinstance(edit, Keep) else edit.add:
+                    self._editor.member(party) if edit is row.members else self._editor.resolved([party])
+        except NotYetError as error:
+            return error.fact
+        return ""
+
+    def forget_group(self, references: References) -> bool:
+        """Take a group away again that was made by a row that is wrong; whether it was."""
+        if references.before is None:
+            self._editor.remove_group(references.after.name)
+        return references.before is None
+
     def remove(self, stored: Mailbox | Group | Address | BlockedSender) -> None:
         """Take away *stored*, and with a mailbox or a group all that refers to it."""
         match stored:
-            case Mailbox():
-                for removed in self._editor.remove_mailbox(stored.name):
-                    self.count(removed, None)
-            case Group():
-                for removed in self._editor.remove_group(stored.name):
+            case Mailbox() | Group():
+                # Of the lists of others that it is taken from, the items are counted, not the lists.
+                for operation, _, after in self._editor.what_goes_with(stored):
+                    if after is not None:
+                        kind = "exception" if operation == "sender.unexcept" else "accepted sender"
+                        self.tally[kind, "removed"] += 1
+                is_group = isinstance(stored, Group)
+                name = stored.name
+                for removed in self._editor.remove_group(name) if is_group else self._editor.remove_mailbox(name):
                     self.count(removed, None)
             case Address():
                 mailbox = self._editor.mailbox(stored.mailbox)
@@ -114,58 +137,101 @@ class RowApplier:
         if self.on_named is not None and after is not None and not isinstance(after, Address):
             self.on_named(after)
 
-    def _apply_domain(self, row: DomainRow) -> None:
+    def _apply_alone(self, row: MailboxRow | GroupRow | DomainRow, waited: References | None = None) -> None:
+        """Apply *row*, of which some was applied already where it *waited*."""
+        match row:
+            case MailboxRow():
+                self._apply_mailbox(row, waited)
+            case GroupRow():
+                self._apply_group(row, waited)
+            case DomainRow():
+                self._apply_domain(row, waited)
+            case _:
+                assert_never(row)
+
+    def _apply_without_references(self, row: MailboxRow | GroupRow | DomainRow) -> References:
+        """Apply what *row* says of its object alone."""
+        match row:
+            case MailboxRow():
+                before = self._named_mailbox(row)
+                after = self._write_mailbox(replace(row, accepted=KEEP, rejected=KEEP), before)
+                rest = MailboxRow(after.name, RowMode.MODIFY, accepted=row.accepted, rejected=row.rejected)
+                return References(rest, before, after)
+            case GroupRow():
+                group = self._queries.group_named(fold(row.name))
+                made = self._write_group(replace(row, members=KEEP, accepted=KEEP), group)
+                members = GroupRow(made.name, RowMode.MODIFY, members=row.members, accepted=row.accepted)
+                return References(members, group, made)
+            case DomainRow():
+                domain = self._queries.domain(row.name)
+                managed = self._write_domain(replace(row, accepted=KEEP), domain)
+                return References(DomainRow(row.name, RowMode.MODIFY, accepted=row.accepted), domain, managed)
+            case _:
+                assert_never(row)
+
+    def _need_groups(self, row: MailboxRow | GroupRow | DomainRow | BlockRow) -> None:
+        """Raises NotYetError where *row* names a group, and those of the file are not whole yet."""
+        if not self.knows_groups and not isinstance(row, GroupRow) and _names_group(row):
+            raise NotYetError("there may be groups further down")
+
+    # --- Domains ---
+
+    def _apply_domain(self, row: DomainRow, waited: References | None = None) -> None:
         before = self._queries.domain(row.name)
-        _need_mode(row.mode, f"the domain {row.name}", before is not None)
         if row.mode is RowMode.DELETE:
+            _need_mode(row.mode, f"the domain {row.name}", before is not None)
             # A command would ask whether the addresses shall go too; of a file nobody can ask that.
             if self._editor.has_addresses(row.name):
                 raise RefusedError(f"{row.name} has addresses; remove them first")
             self._editor.remove_domain(row.name)
             self.count(before, None)
             return
-        given = {name: value for name in ("unlisted", "alias_of") if (value := getattr(row, name)) is not KEEP}
-        after = self._editor.after(replace(before or Domain(row.name), **given), self._terms(row, before))
+        after = self._write_domain(row, before)
+        self.count(waited.before if waited else before, after)
+
+    def _write_domain(self, row: DomainRow, before: Domain | None) -> Domain:
+        _need_mode(row.mode, f"the domain {row.name}", before is not None)
+        domain = before or Domain(row.name)
+        unlisted = domain.unlisted if isinstance(row.unlisted, Keep) else row.unlisted
+        alias_of = domain.alias_of if isinstance(row.alias_of, Keep) else row.alias_of
+        changed = replace(domain, unlisted=unlisted, alias_of=alias_of)
+        after = self._editor.after(changed, self._terms(row, before))
         if before is None:
             self._editor.add_domain(after)
         else:
             self._editor.put_domain(before, after)
-        self.count(before, after)
+        return after
 
     # --- Groups ---
 
-    def _apply_group(self, row: GroupRow) -> None:
+    def _apply_group(self, row: GroupRow, waited: References | None = None) -> None:
         before = self._queries.group_named(fold(row.name))
-        _need_mode(row.mode, f"the group {row.name}", before is not None)
         if row.mode is RowMode.DELETE:
+            _need_mode(row.mode, f"the group {row.name}", before is not None)
             assert before is not None
             self.remove(before)
             return
-        after = self._editor.after(before or Group(row.name), self._terms(row, before))
-        after = self._editor.put_group(before, replace(after, name=row.name))
-        self.count(before, after)
+        after = self._write_group(row, before)
+        self.count(waited.before if waited else before, after)
         if not isinstance(row.members, Keep):
             self._edit_members(after, row.members)
 
+    def _write_group(self, row: GroupRow, before: Group | None) -> Group:
+        _need_mode(row.mode, f"the group {row.name}", before is not None)
+        after = self._editor.after(before or Group(row.name), self._terms(row, before))
+        return self._editor.put_group(before, replace(after, name=row.name))
+
     def _edit_members(self, group: Group, edit: ListEdit[Party]) -> None:
-        """Make the members of *group* what the row says."""
+        """Make the members of *group* what the row says; one that would close a circle is left out."""
         held = {each.member for each in self._queries.members_of(group.id)}
-        added = self._editor.resolved(edit.add)
-        gone = (held if edit.clear else held & self._editor.resolved(edit.remove)) - added
+        added = {self._editor.member(party) for party in edit.add}
+        gone = (held if edit.clear else held & self._known(edit.remove)) - added
         for membership in self._editor.leave(group, sorted(gone)):
             self.count(membership, None)
-        for membership in self._editor.join(group, edit.add):
+        for membership in self._editor.join(group, edit.add, self.circles.append):
             self.count(None, membership)
 
     # --- Mailboxes ---
-
-    def _apply_without_references(self, row: MailboxRow) -> References:
-        """Apply what *row* says of the mailbox alone."""
-        alone = replace(row, accepted=KEEP, rejected=KEEP)
-        before = self._named_mailbox(row)
-        after = self._write_mailbox(alone, before)
-        references = MailboxRow(after.name, RowMode.MODIFY, accepted=row.accepted, rejected=row.rejected)
-        return References(references, before, after)
 
     def _apply_mailbox(self, row: MailboxRow, waited: References | None = None) -> None:
         before = self._named_mailbox(row)
@@ -350,13 +416,31 @@ def _given_end(until: int | Keep | None) -> int | None:
     return None if isinstance(until, Keep) else NO_END if until is None else until
 
 
-def _has_references(row: MailboxRow) -> bool:
-    """Whether *row* names other mailboxes, which may stand further down."""
+def _has_references(row: MailboxRow | GroupRow | DomainRow) -> bool:
+    """Whether *row* names mailboxes or groups, which may stand further down."""
     if row.mode is RowMode.DELETE:
         return False
-    if row.rejected is not KEEP:
+    if isinstance(row, MailboxRow) and not isinstance(row.rejected, Keep):
         return True
-    accepted = row.accepted
-    if isinstance(accepted, Keep):
-        return False
-    return any(party.kind is not PartyKind.PATTERN for party in (*accepted.add, *accepted.remove))
+    if isinstance(row, GroupRow) and not isinstance(row.members, Keep):
+        return True
+    return any(party.kind is not PartyKind.PATTERN for party in _listed(row.accepted))
+
+
+def _names_group(row: MailboxRow | DomainRow | BlockRow) -> bool:
+    """Whether *row* names a group."""
+    match row:
+        case MailboxRow():
+            parties = [*_listed(row.accepted), *_listed(row.rejected)]
+        case DomainRow():
+            parties = [*_listed(row.accepted)]
+        case BlockRow():
+            parties = [row.sender, *([row.to] if row.to else []), *_listed(row.allowed), *_listed(row.allowed_senders)]
+        case _:
+            assert_never(row)
+    return any(party.kind is PartyKind.GROUP for party in parties)
+
+
+def _listed(edit: ListEdit[Party] | Keep) -> tuple[Party, ...]:
+    """Every party that *edit* names."""
+    return () if isinstance(edit, Keep) else (*edit.add, *edit.remove)

@@ -8,10 +8,12 @@ from dataclasses import replace
 from typing import IO
 
 from policyd.errors import NotYetError, RefusedError
-from policyd.records import Problem, Record, Row
+from policyd.records import DomainRow, GroupRow, MailboxRow, Problem, Record, Row
 from policyd.store.apply import References, RowApplier
 from policyd.store.database import Connection
 from policyd.store.edit import Editor
+
+_NOUNS = {MailboxRow: "mailbox", GroupRow: "group", DomainRow: "domain"}
 
 
 class BulkEditor:
@@ -24,8 +26,8 @@ class BulkEditor:
         self._connection = connection
         self._editor = editor
         self._adds_domains = adds_domains
-        self._waiting: IO[bytes] | None = None
-        self._waiting_count = 0
+        self._waiting = _Spool()
+        self._groups = _Spool()  # what is said of the members and lists of groups
         self.applier = RowApplier(editor, adds_domains=adds_domains)
 
     @property
@@ -58,19 +60,44 @@ class BulkEditor:
 
     def finish(self) -> Iterator[tuple[Record, tuple[Problem, ...]]]:
         """Apply the records that wait, again as long as some succeed; yields each with what is wrong with it."""
+        # First the members of groups: what refers to a group must find it whole.
+        yield from self._finish_groups()
+        self.applier.knows_groups = True
+
         before = 0
-        while self._waiting is not None:
+        while self._waiting.count:
             # Where a round has let nothing go on, the next one is the last: what still can't be applied is wrong.
-            is_last = self._waiting_count == before
-            spool, before = self._waiting, self._waiting_count
-            self._waiting, self._waiting_count = None, 0
+            is_last = self._waiting.count == before
+            spool, before = self._waiting, self._waiting.count
 
             # What has to wait again goes into a new spool.
-            with spool:
-                spool.seek(0)
-                for _ in range(before):
-                    record, rows = pickle.load(spool)
-                    yield record, self._apply_whole(record, rows, is_last=is_last)
+            self._waiting = _Spool()
+            for record, rows in spool.drain():
+                yield record, self._apply_whole(record, rows, is_last=is_last)
+
+    def _finish_groups(self) -> Iterator[tuple[Record, tuple[Problem, ...]]]:
+        """Give the groups their members; a new group of which one is missing is no group, and so on to those around it.
+
+        A group without one of its members would let that one through where it is blocked.
+        """
+        # Take out what names somebody who is not there, until there is no more such group.
+        is_settled = False
+        while not is_settled:
+            is_settled = True
+            spool, self._groups = self._groups, _Spool()
+            for record, rows in spool.drain():
+                problems = [problem for row in rows if (problem := self.applier.unknown_in(_references(row)))]
+                if not problems:
+                    self._groups.add(record, rows)
+                    continue
+                gone = [self.applier.forget_group(_references(row)) for row in rows]
+                is_settled = is_settled and not any(gone)
+                kept = "" if all(gone) else "; the group itself is imported"
+                yield record, tuple(Problem(f"{problem}{kept}") for problem in problems)
+
+        # All that is left can be applied.
+        for record, rows in self._groups.drain():
+            yield record, self._apply_whole(record, rows, is_last=True)
 
     def _apply_whole(self, record: Record, rows: Sequence[Row | References], *, is_last: bool) -> tuple[Problem, ...]:
         """Apply all *rows* of *record*, or none."""
@@ -94,22 +121,52 @@ class BulkEditor:
                 return ()
             return (self._problem_of(error, rows),)
 
-        # All rows are applied, but for what they say of other mailboxes, which waits.
+        # All rows are applied, but for what they say of other objects, which waits.
         self._connection.release_savepoint()
         if left:
             self._defer(record, left)
-        return ()
+
+        # A circle of groups is in many a directory, and does no harm: it is said, and the rest stands.
+        circles, self.applier.circles = self.applier.circles, []
+        return tuple(map(Problem, circles))
 
     def _problem_of(self, error: RefusedError, rows: Sequence[Row | References]) -> Problem:
         message = error.fact
         for row in rows:
             if isinstance(row, References):
                 self.applier.count(row.before, row.after)
-                message += "; the mailbox itself is imported"
+                message += f"; the {_NOUNS[type(row.row)]} itself is imported"
         return Problem(message)
 
     def _defer(self, record: Record, rows: Sequence[Row | References]) -> None:
-        if self._waiting is None:
-            self._waiting = tempfile.TemporaryFile()  # noqa: SIM115 - finish() closes it
-        pickle.dump((replace(record, rows=()), tuple(rows)), self._waiting)
-        self._waiting_count += 1
+        is_of_groups = all(isinstance(row, References) and isinstance(row.row, GroupRow) for row in rows)
+        (self._groups if is_of_groups else self._waiting).add(replace(record, rows=()), rows)
+
+
+class _Spool:
+    """Records that wait, with what is left of their rows, in a file: memory does not grow with them."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] | None = None
+        self.count = 0
+
+    def add(self, record: Record, rows: Sequence[Row | References]) -> None:
+        """Keep *record*, of which *rows* wait."""
+        if self._file is None:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - drain() closes it
+        pickle.dump((record, tuple(rows)), self._file)
+        self.count += 1
+
+    def drain(self) -> Iterator[tuple[Record, tuple[Row | References, ...]]]:
+        """All that was added, in that order; to be read to the end, and once."""
+        if self._file is None:
+            return
+        with self._file as file:
+            file.seek(0)
+            for _ in range(self.count):
+                yield pickle.load(file)
+
+
+def _references(row: Row | References) -> References:
+    assert isinstance(row, References)
+    return row

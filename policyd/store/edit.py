@@ -4,7 +4,7 @@ It is one long file, so that whoever asks "may the tables be like this?" has one
 transaction; each change writes its journal row in it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from shlex import quote
@@ -75,7 +75,7 @@ class EntryTerms:
 
 
 def need_mailbox(queries: Queries, name: str) -> Mailbox:
-    """The mailbox *name*, or the one that has this address. Raises NotYetError, with what to do, where there is none."""
+    """The mailbox *name*, or that which has this address. Raises NotYetError, with what to do, where there is none."""
     mailbox = queries.mailbox_with(name) if "@" in name else queries.mailbox_named(fold(name))
     if mailbox is not None:
         return mailbox
@@ -356,15 +356,24 @@ class Editor:
             raise RefusedError(f"there is a group {other.name} already; choose another name")
         self._put("group.rename", before, replace(before, name=new_name))
 
-    def join(self, group: Group, members: Iterable[Party]) -> list[Membership]:
-        """Put mailboxes and groups into *group*, but those that are in it; returns the new memberships."""
+    def join(
+        self, group: Group, members: Iterable[Party], on_circle: Callable[[str], None] | None = None
+    ) -> list[Membership]:
+        """Put mailboxes and groups into *group*, but those that are in it; returns the new memberships.
+
+        A group that would close a circle is refused; with *on_circle*, it is left out, and that is told.
+        """
         held = {each.member for each in self.queries.members_of(group.id)}
         made = []
-        for member in dict.fromkeys(map(self._member, members)):
+        for member in dict.fromkeys(map(self.member, members)):
             if member in held:
                 continue
             if self._makes_circle(group.id, member):
-                raise RefusedError(f"{member} can't join {group.party}, which is in it already; groups make no circle")
+                problem = f"{member} can't join {group.party}, which is in it already; groups make no circle"
+                if on_circle is None:
+                    raise RefusedError(problem)
+                on_circle(problem)
+                continue
             stored = self._writer.put_membership("group.join", None, Membership(group.party, member))
             made += [stored] if stored else []
         return made
@@ -372,7 +381,7 @@ class Editor:
     def leave(self, group: Group, members: Iterable[Party]) -> list[Membership]:
         """Take mailboxes and groups, each of which must be in *group*, out of it; returns the former memberships."""
         held = {each.member: each for each in self.queries.members_of(group.id)}
-        gone = [*dict.fromkeys(map(self._member, members))]
+        gone = [*dict.fromkeys(map(self.member, members))]
         if missing := [str(member) for member in gone if member not in held]:
             raise RefusedError(
                 f"{', '.join(missing)}: not in {group.party}; see: policyd group show {quote(group.name)}"
@@ -671,8 +680,8 @@ class Editor:
             case _:
                 assert_never(party.kind)
 
-    def _member(self, party: Party) -> Party:
-        """The mailbox or group that *party* means; an address is the mailbox that has it."""
+    def member(self, party: Party) -> Party:
+        """The mailbox or group that *party* means; an address is the mailbox that has it. Raises NotYetError."""
         if party.kind is PartyKind.PATTERN:
             return self.mailbox(party.text).party
         return self._resolve(party)

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator
 from typing import assert_never
 
-from sqlalchemy import Column, Integer, MetaData, Table, Text, func, insert, select
+from sqlalchemy import Column, Integer, MetaData, Table, Text, func, insert, literal_column, select
 from sqlalchemy.schema import CreateTable
 
 from policyd.address import pattern_domain
 from policyd.errors import RefusedError
-from policyd.model import Address, BlockedSender, Domain, Group, Mailbox, Membership, PartyKind
+from policyd.model import Address, BlockedSender, Domain, Group, Mailbox, Membership, PartyKind, Receive
 from policyd.store import schema
 from policyd.store.bulk import BulkEditor
 from policyd.store.database import Connection, Statement
@@ -21,10 +21,31 @@ _named_address = Table("named_address", _named, Column("address", Text), prefixe
 _named_mailbox = Table("named_mailbox", _named, Column("id", Integer), prefixes=["TEMPORARY"])
 _named_entry = Table("named_entry", _named, Column("id", Integer), prefixes=["TEMPORARY"])
 
+_named_group = Table("named_group", _named, Column("id", Integer), prefixes=["TEMPORARY"])
+
 _CREATE = [Statement(CreateTable(table)) for table in _named.sorted_tables]
 _NAME_ADDRESS = Statement(insert(_named_address))
 _NAME_MAILBOX = Statement(insert(_named_mailbox))
 _NAME_ENTRY = Statement(insert(_named_entry))
+_NAME_GROUP = Statement(insert(_named_group))
+_UNNAMED_GROUPS = Statement(
+    select(schema.mailbox_group.c.id).where(schema.mailbox_group.c.id.not_in(select(_named_group.c.id)))
+)
+_COUNT_GROUPS = Statement(select(func.count()).select_from(schema.mailbox_group))
+_COUNT_RESTRICTED = Statement(
+    select(func.count()).select_from(schema.mailbox).where(schema.mailbox.c.receive != literal_column("'inherit'"))
+)
+_COUNT_LISTED = Statement(
+    select(
+        sum(
+            (
+                select(func.count()).select_from(table).scalar_subquery()
+                for table in (schema.accepted_sender, schema.allowed_recipient, schema.allowed_sender)
+            ),
+            literal_column("0"),
+        )
+    )
+)
 _UNNAMED_ADDRESSES = Statement(
     SELECT_ADDRESS.where(schema.address.c.address.not_in(select(_named_address.c.address))).order_by(
         schema.address.c.address
@@ -40,11 +61,26 @@ _UNNAMED_ENTRIES = Statement(
 
 
 class Replacement:
-    """Remembers what a file names, and removes what it does not name; over *connection*, by *bulk* and its *editor*."""
+    """Remembers what a file names, and removes what it does not name; over *connection*, by *bulk* and its *editor*.
 
-    def __init__(self, connection: Connection, editor: Editor, bulk: BulkEditor, domains: Iterable[str]) -> None:
+    Groups go only where the file's format *carries_groups*, all there are, and the file has one: but none that
+    something outside of the file's domains refers to.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        editor: Editor,
+        bulk: BulkEditor,
+        domains: Iterable[str],
+        *,
+        carries_groups: bool = False,
+    ) -> None:
         self._connection = connection
+        self._editor = editor
         self._queries = editor.queries
+        self._carries_groups = carries_groups
+        self._has_groups = False
         self._bulk = bulk
         self._domains = set(domains)
         self._has_entries = False
@@ -65,16 +101,19 @@ class Replacement:
                 self._connection.run(_NAME_ENTRY, stored.id)
             case Domain():
                 self._domains.add(stored.name)
-            case Group() | Membership():
-                pass  # a file removes members that it does not name only where it has the group, and never a group
+            case Group():
+                self._has_groups = True
+                self._connection.run(_NAME_GROUP, stored.id)
+            case Membership():
+                pass  # whom a group's row does not name has left it already
             case _:
                 assert_never(stored)
 
     def remove_unnamed(self, max_percent: float) -> None:
         """Remove what is in the file's domains and not in the file.
 
-        Raises RefusedError where that is more than *max_percent* of the addresses that those domains held before, or
-        of all blocked senders.
+        Raises RefusedError where that is more than *max_percent* of the addresses that those domains held before, of
+        all blocked senders, restrictions of mailboxes, accepted senders and exceptions, or groups.
         """
         # Before anything is removed, refuse a file that would take away more than was agreed to.
         held = sum(1 for each in self._queries.addresses() if self._is_ours(each.address))
@@ -83,6 +122,7 @@ class Replacement:
         ((entries,),) = self._connection.fetch(_COUNT_ENTRIES)
         gone = sum(1 for _ in self._unnamed_entries())
         self._need_few("blocked sender", "blocked senders", gone, entries, max_percent)
+        self._need_few_lists(max_percent)
 
         # What refers to a mailbox goes before it: an undo goes backwards, and must find the mailbox there.
         for entry in list(self._unnamed_entries()):
@@ -91,6 +131,23 @@ class Replacement:
             self._bulk.applier.remove(mailbox)
         for address in list(self._unnamed_addresses()):
             self._bulk.applier.remove(address)
+        for group in list(self._unnamed_groups()):
+            if self._is_ours_alone(group):
+                self._bulk.applier.remove(group)
+
+    def _need_few_lists(self, max_percent: float) -> None:
+        """Raises RefusedError where too much that hangs on mailboxes and groups would go with them."""
+        restricted = listed = 0
+        for mailbox in self._unnamed_mailboxes():
+            restricted += mailbox.receive is not Receive.INHERIT
+            listed += len(mailbox.accepted)
+            listed += sum(after is not None for _, _, after in self._editor.what_goes_with(mailbox))
+        ((held,),) = self._connection.fetch(_COUNT_RESTRICTED)
+        self._need_few("restriction", "restrictions", restricted, held, max_percent)
+        ((held,),) = self._connection.fetch(_COUNT_LISTED)
+        self._need_few("list item", "accepted senders and exceptions", listed, held, max_percent)
+        ((held,),) = self._connection.fetch(_COUNT_GROUPS)
+        self._need_few("group", "groups", sum(1 for _ in self._unnamed_groups()), held, max_percent)
 
     def _need_few(self, kind: str, called: str, gone: int, held: int, max_percent: float) -> None:
         """Raises RefusedError if *gone* of the objects of a *kind*, of which *held* are there now, are too many."""
@@ -114,6 +171,25 @@ class Replacement:
             mailbox, held = self._queries.mailbox_numbered(number), self._queries.addresses_of(number)
             if mailbox and held and all(self._is_ours(each.address) for each in held):
                 yield mailbox
+
+    def _unnamed_groups(self) -> Iterator[Group]:
+        """The groups that the file does not name, where it could, and names some."""
+        if self._carries_groups and self._has_groups:
+            for (number,) in self._connection.fetch(_UNNAMED_GROUPS):
+                group = self._queries.group_numbered(number)
+                if group is not None:
+                    yield group
+
+    def _is_ours_alone(self, group: Group) -> bool:
+        """Whether nothing refers to *group* but other groups, and mailboxes in it that are in the file's domains."""
+        for _, before, _ in self._editor.what_goes_with(group):
+            if not isinstance(before, Membership):
+                return False
+            if before.member.kind is PartyKind.MAILBOX:
+                held = self._queries.addresses_of(before.member.number)
+                if not all(self._is_ours(each.address) for each in held):
+                    return False
+        return True
 
     def _unnamed_entries(self) -> Iterator[BlockedSender]:
         """The blocked senders in the file's domains that it does not name; none where it names none at all."""

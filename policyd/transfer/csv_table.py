@@ -273,7 +273,7 @@ def _unguarded(cell: str) -> str:
 def _party_cell(parties: Iterable[Party]) -> str:
     """Whom a list names, sorted; a name with a blank in it is quoted."""
     cells = []
-    for text in sorted(map(written, parties)):
+    for text in map(written, sorted(parties, key=str)):
         is_one = split_list(text) == (text,)
         cells.append(text if is_one else '"' + re.sub(r'(["\\])', r"\\\1", text) + '"')
     return " ".join(cells) or EMPTIED

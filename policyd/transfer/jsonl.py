@@ -127,7 +127,7 @@ def _remarks(kept: Mailbox | BlockedSender) -> Mapping[str, Any]:
 
 
 def _listed(parties: Iterable[Party]) -> list[str]:
-    return sorted(map(_party, parties))
+    return [*map(_party, sorted(parties, key=str))]
 
 
 def _party(party: Party) -> str:
