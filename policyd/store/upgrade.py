@@ -9,7 +9,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,10 @@ class Upgrade:
             with entered(_begun(Database.at(self._path)), owner) as driver:
                 yield driver
         except (DBAPIError, sqlite3.Error) as error:
+            if _code_of(error) == sqlite3.SQLITE_FULL and self._outcome.kept is not None:
+                # Nothing was committed, and the next try needs the room.
+                with acting(owner), suppress(FileNotFoundError):
+                    self._outcome.kept.unlink()
             raise self._error(error) from error
 
     def _need_known(self, driver: sqlite3.Connection) -> None:
@@ -191,8 +195,8 @@ class Upgrade:
         outcome.changes = [Change(*row) for row in rows]
 
     def _error(self, error: DBAPIError | sqlite3.Error) -> StoreError:
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        if isinstance(cause, sqlite3.IntegrityError):
+        if _code_of(error) == sqlite3.SQLITE_CONSTRAINT:
+            cause = error.orig if isinstance(error, DBAPIError) else error
             return StoreError(
                 f"{self._path}: a row breaks a rule of the new tables, and nothing was changed: {cause}; the older "
                 "policyd's own database check tells which row"
@@ -225,6 +229,11 @@ def _copy(path: Path, draft: Path, kept: Path, on_progress: Progress) -> None:
         raise StoreSpoiledError(
             f"{path}: damaged, and nothing was changed: SQLite says: {' '.join(report.split())}; restore a backup"
         )
+
+
+def _code_of(error: DBAPIError | sqlite3.Error) -> int:
+    """SQLite's code for *error*, without what it adds."""
+    return getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlite_errorcode", 0) & 0xFF
 
 
 def run_revisions(driver: sqlite3.Connection, since: int, to: int, attributes: dict[str, Any]) -> None:
