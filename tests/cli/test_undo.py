@@ -41,7 +41,7 @@ def test_undo_tells_each_change_and_is_a_changeset_itself(policyd):
     policyd.run("sender block bob --reason gone")
     policyd.run("mailbox remove bob --yes")
     assert policyd.says("undo 7") == [
-        "mailbox bob: added: receive anyone",
+        "mailbox bob: added: receive inherit",
         "blocked sender bob to outside: added: reason gone",
         "address bob@example.com: added: mailbox bob, is_primary yes",
     ]
@@ -77,7 +77,7 @@ def test_dry_run_shows_what_would_change_and_changes_nothing(policyd):
     policyd.run("mailbox restrict bob --reason quiet")
     before = policyd.journal()
     assert policyd.run("undo 6 --dry-run").splitlines() == [
-        'mailbox bob: receive insiders -> anyone, reason quiet -> ""',
+        'mailbox bob: receive insiders -> inherit, reason quiet -> ""',
         "1 changes; nothing was changed (--dry-run)",
     ]
     told = policyd.json("undo 6 --dry-run")
