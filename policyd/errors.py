@@ -67,6 +67,10 @@ class StoreSpoiledError(StoreError):
     """The database is there, and no waiting makes it one that can be read: restore a backup."""
 
 
+class StoreOutdatedError(StoreSpoiledError):
+    """The tables are those of an older policyd: upgrade them."""
+
+
 class StoreWriteError(StoreError):
     """The database can't be written; what was to be changed is as it was."""
 
