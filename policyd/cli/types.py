@@ -72,7 +72,8 @@ def as_stored(typed: str, kind: click.ParamType[str], is_stored: Callable[[str],
     What is not in normal form was stored by an earlier policyd or by hand. Raises click.BadParameter where it is
     neither.
     """
-    return typed if is_stored(typed) else kind.convert(typed, None, click.get_current_context())
+    is_text = not any(0xD800 <= ord(character) < 0xE000 for character in typed)  # nothing else is in the tables
+    return typed if is_text and is_stored(typed) else kind.convert(typed, None, click.get_current_context())
 
 
 class When(click.ParamType[int]):
