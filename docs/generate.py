@@ -124,8 +124,6 @@ def _option_word(option: click.Option) -> str:
 def _value(option: click.Option) -> str:
     if isinstance(option.type, click.Choice):
         return "|".join(option.type.choices)
-    if option.metavar is None and "|" in option.type.name:  # as the words are typed, which click writes large
-        return option.type.name.replace("mailbox", "MAILBOX")
     return option.make_metavar(click.Context(click.Command("policyd")))
 
 

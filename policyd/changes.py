@@ -30,15 +30,18 @@ def as_object(change: Change) -> dict[str, Any]:
 def describe(change: Change) -> str:
     """A change in words: the object, and what is different now."""
     noun = change.operation.partition(".")[0]
+    name = change.object.removeprefix(f"{noun}:")
     stored = json.loads(change.before or change.after or "{}")
     to = f" to {party_text(stored['to'])}" if "to" in stored else ""
-    return f"{_NOUNS.get(noun, noun)} {change.object}{to}: {difference(change)}"
+    return f"{_NOUNS.get(noun, noun)} {name}{to}: {difference(change)}"
 
 
 def difference(change: Change) -> str:
-    """What is different after *change*: `added`, `removed`, or each field's old and new value."""
+    """What is different after *change*: `added`, `removed`, who joined or left, or each field's old and new value."""
     before: Mapping[str, Any] = json.loads(change.before or "{}")
     after: Mapping[str, Any] = json.loads(change.after or "{}")
+    if "member" in (before or after):
+        return f"{party_text((before or after)['member'])} {'joined' if after else 'left'}"
     if not after:
         return "removed"
     if not before:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from policyd.admin.domains import spelling_advice
+from policyd.admin.advice import spelling_advice
 from policyd.admin.rejects import Rejects, read_header
 from policyd.admin.session import Changing, Session, Summary
 from policyd.errors import TransferError

@@ -1,59 +1,103 @@
 """What the tables hold, as objects of plain values: what `show` and `list` print, and a page shows.
 
-Each has the fields of the journal and of `--json`. Iterators stream, inside the session's transaction.
+Each has the fields of the journal and of `--json`, and a true `ended` where its end has passed. Iterators stream,
+inside the session's transaction. *now* is in Unix seconds. *text* narrows a list: to names that have it in them, in any
+case, or that are as a glob with `*` or `?` says.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from policyd.address import fold
+from policyd.address import fold, unicode_domain
+from policyd.admin.in_force import InForce, in_force, reach_of
 from policyd.errors import RefusedError
-from policyd.model import Mailbox, Party, PartyKind
+from policyd.model import BlockedSender, Domain, Group, Mailbox, Party, PartyKind
 from policyd.rules import is_past
-from policyd.store.edit import entries_found, need_group, need_mailbox, need_managed
+from policyd.store.edit import Restricted, entries_found, need_domain, need_group, need_mailbox, need_managed
 from policyd.store.journal import shown
 from policyd.store.queries import Queries
 
 Shown = Mapping[str, Any]
 
 
-def list_domains(queries: Queries) -> Iterator[Shown]:
-    """Every managed domain, by name."""
-    return map(shown, queries.domains())
+def list_domains(queries: Queries, now: int, text: str = "") -> Iterator[Shown]:
+    """The managed domains, by name."""
+    is_wanted = _filter(text)
+    return (_stated(each, now) for each in queries.domains() if is_wanted(each.name, unicode_domain(each.name)))
 
 
-def list_addresses(queries: Queries, domain: str = "") -> Iterator[Shown]:
-    """The addresses, by address: all, or those in *domain*. Raises NotManagedError where that is not managed."""
-    if domain:
-        need_managed(queries, "no addresses", domain)
-    return map(shown, queries.addresses(domain))
+def show_domain(queries: Queries, name: str, now: int) -> dict[str, Any]:
+    """The managed domain *name*, its `aliases`, and how many `mailboxes` its restriction is about, of which `keep_own`.
 
-
-def list_mailboxes(queries: Queries) -> list[Shown]:
-    """Every mailbox, by name, with its `addresses`, the primary one first."""
-    mailboxes = sorted(queries.mailboxes(), key=lambda each: fold(each[0].name))
-    return [_with_addresses(mailbox, addresses) for mailbox, addresses in mailboxes]
-
-
-def show_mailbox(queries: Queries, name: str) -> dict[str, Any]:
-    """The mailbox *name*, with its `addresses`, and the entries that are `blocked`, or `blocked_to_it`.
-
-    Raises RefusedError where there is none.
+    Raises RefusedError where it is not managed.
     """
-    mailbox = need_mailbox(queries, name)
+    domain = need_domain(queries, name)
+    return {**_stated(domain, now), "aliases": queries.aliases_of(name), **_reach(queries, domain, now)}
+
+
+def list_groups(queries: Queries, now: int, text: str = "") -> list[Shown]:
+    """The groups, by name, each with its `members`."""
+    is_wanted = _filter(text)
+    groups = sorted((each for each in queries.groups() if is_wanted(each.name)), key=lambda each: fold(each.name))
+    return [_with_members(queries, group, now) for group in groups]
+
+
+def show_group(queries: Queries, name: str, now: int) -> dict[str, Any]:
+    """The group *name*: its `members`, the `groups` that it is in, how many `mailboxes` its restriction is about.
+
+    And the entries that are `blocked`, or `blocked_to_it`. Raises RefusedError where there is none.
+    """
+    group = need_group(queries, name)
     return {
-        **_with_addresses(mailbox, [each.address for each in queries.addresses_of(mailbox.id)]),
-        "blocked": [*map(shown, queries.entries_of(mailbox.party))],
-        "blocked_to_it": [*map(shown, queries.entries_to(mailbox.party))],
+        **_with_members(queries, group, now),
+        "groups": sorted(str(each.party) for each in queries.groups_above(group.id)),
+        **_reach(queries, group, now),
+        **_entries(queries, group.party, now),
     }
 
 
-def list_blocked_senders(queries: Queries, now: int, *, is_expired: bool) -> Iterator[Shown]:
-    """The entries in force at *now* (Unix seconds), or those that have expired by then; the oldest first."""
-    return (shown(each) for each in queries.blocked_senders() if is_past(each.until, now) is is_expired)
+def list_addresses(queries: Queries, domain: str = "", text: str = "") -> Iterator[Shown]:
+    """The addresses, by address: all, or those in *domain*. Raises NotManagedError where that is not managed."""
+    if domain:
+        need_managed(queries, "no addresses", domain)
+    is_wanted = _filter(text)
+    return (shown(each) for each in queries.addresses(domain) if is_wanted(each.address, each.mailbox))
 
 
-def show_sender(queries: Queries, sender: Party) -> list[Shown]:
+def list_mailboxes(queries: Queries, now: int, text: str = "") -> list[Shown]:
+    """The mailboxes, by name, each with its `addresses`, the primary one first; *text* may be in these, too."""
+    is_wanted = _filter(text)
+    mailboxes = [each for each in queries.mailboxes() if is_wanted(each[0].name, *each[1])]
+    mailboxes.sort(key=lambda each: fold(each[0].name))
+    return [_with_addresses(mailbox, addresses, now) for mailbox, addresses in mailboxes]
+
+
+def show_mailbox(queries: Queries, name: str, now: int) -> dict[str, Any]:
+    """The mailbox *name*, or the one with this address: its `addresses`, its `groups`, and what is `in_force`.
+
+    And the entries that are `blocked`, or `blocked_to_it`. Raises RefusedError where there is none.
+    """
+    mailbox = need_mailbox(queries, name)
+    return {
+        **_with_addresses(mailbox, [each.address for each in queries.addresses_of(mailbox.id)], now),
+        **_entries(queries, mailbox.party, now),
+        "groups": sorted(str(each.party) for each in queries.groups_of(mailbox.id)),
+        "in_force": [_in_force(each) for each in in_force(queries, mailbox, now)],
+    }
+
+
+def list_blocked_senders(queries: Queries, now: int, text: str = "", *, is_expired: bool) -> Iterator[Shown]:
+    """The entries in force at *now*, or those that have expired by then; the oldest first."""
+    is_wanted = _filter(text)
+    return (
+        _stated(each, now)
+        for each in queries.blocked_senders()
+        if is_past(each.until, now) is is_expired and is_wanted(str(each.who), str(each.to))
+    )
+
+
+def show_sender(queries: Queries, sender: Party, now: int) -> list[Shown]:
     """Every entry of *sender*, the oldest first, expired ones, too; of an address without any, its mailbox's.
 
     Raises RefusedError where there is none.
@@ -62,11 +106,51 @@ def show_sender(queries: Queries, sender: Party) -> list[Shown]:
         sender = need_mailbox(queries, sender.text).party
     elif sender.kind is PartyKind.GROUP:
         sender = need_group(queries, sender.text).party
-    entries = [*map(shown, entries_found(queries, sender))]
+    entries = [_stated(entry, now) for entry in entries_found(queries, sender)]
     if not entries:
         raise RefusedError(f"{sender} is not blocked; see: policyd sender list")
     return entries
 
 
-def _with_addresses(mailbox: Mailbox, addresses: Iterable[str]) -> Shown:
-    return {**shown(mailbox), "addresses": [*addresses]}
+def _filter(text: str) -> Callable[..., bool]:
+    """Whether one of some names is as *text* says."""
+    wanted = fold(text)
+    if not re.search(r"[*?]", wanted):
+        return lambda *names: any(wanted in fold(name) for name in names)
+    glob = re.compile(re.escape(wanted).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
+    return lambda *names: any(glob.fullmatch(fold(name)) for name in names)
+
+
+def _stated(stored: Restricted | BlockedSender, now: int) -> Shown:
+    return {**shown(stored), **({"ended": True} if is_past(stored.until, now) else {})}
+
+
+def _with_addresses(mailbox: Mailbox, addresses: Iterable[str], now: int) -> Shown:
+    return {**_stated(mailbox, now), "addresses": [*addresses]}
+
+
+def _with_members(queries: Queries, group: Group, now: int) -> Shown:
+    return {**_stated(group, now), "members": [str(each.member) for each in queries.members_of(group.id)]}
+
+
+def _reach(queries: Queries, owner: Group | Domain, now: int) -> Shown:
+    reach = reach_of(queries, owner, now)
+    return {"mailboxes": reach.mailboxes, "keep_own": [*reach.own, *reach.others]}
+
+
+def _in_force(each: InForce) -> Shown:
+    restriction = each.restriction
+    return {
+        "receive": restriction.receive,
+        "by": restriction.by or None,
+        "domain": each.domain or restriction.domain or None,
+        "reason": restriction.reason,
+        "accept": sorted(map(str, each.accepted)),
+    }
+
+
+def _entries(queries: Queries, party: Party, now: int) -> Shown:
+    return {
+        "blocked": [_stated(each, now) for each in queries.entries_of(party)],
+        "blocked_to_it": [_stated(each, now) for each in queries.entries_to(party)],
+    }

@@ -17,7 +17,8 @@ from policyd.errors import PolicydError
 _NOUNS = {
     "serve": ("policyd.cli.serve", "Answer Postfix, in the foreground, until SIGTERM."),
     "check": ("policyd.cli.check", "Say what the answer to a request is, and why."),
-    "domain": ("policyd.cli.domain", "The domains that policyd has an opinion on."),
+    "domain": ("policyd.cli.domain", "The domains that policyd has an opinion on, and who may send to them."),
+    "group": ("policyd.cli.group", "Groups of mailboxes, and who may send to each mailbox in them."),
     "mailbox": ("policyd.cli.mailbox", "Mailboxes, and who may send to them."),
     "address": ("policyd.cli.address", "The addresses of mailboxes."),
     "sender": ("policyd.cli.sender", "Who may not send, and to whom."),

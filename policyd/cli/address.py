@@ -2,11 +2,12 @@
 
 import click
 
+from policyd.admin.advice import address_advice
 from policyd.admin.asking import find_address
 from policyd.admin.showing import list_addresses
 from policyd.cli.command import Group, invocation
 from policyd.cli.output import print_list, print_object
-from policyd.cli.types import ADDRESS, DOMAIN, INTERNAL_ADDRESS, NAME, as_stored
+from policyd.cli.types import ADDRESS, DOMAIN, INTERNAL_ADDRESS, MAILBOX, as_stored
 
 
 @click.group("address", cls=Group)
@@ -15,7 +16,7 @@ def command() -> None:
 
 
 @command.command("add")
-@click.argument("mailbox", type=NAME)
+@click.argument("mailbox", type=MAILBOX)
 @click.argument("addresses", metavar="ADDRESS...", type=ADDRESS, nargs=-1, required=True)
 def add(mailbox: str, addresses: tuple[str, ...]) -> None:
     """Give a mailbox addresses.
@@ -36,9 +37,20 @@ def remove(addresses: tuple[str, ...]) -> None:
     \b
     Example: policyd address remove alice@example.com
     """
-    with invocation().changing() as edit:
-        for address in dict.fromkeys(as_stored(each, ADDRESS, edit.queries.address) for each in addresses):
+    call = invocation()
+    with call.changing() as edit:
+        gone = [*dict.fromkeys(as_stored(each, ADDRESS, edit.queries.address) for each in addresses)]
+        holders = {each.mailbox_id: each.mailbox for each in map(edit.queries.address, gone) if each}
+        before = {number: edit.queries.addresses_of(number) for number in holders}
+        for address in gone:
             edit.remove_address(address)
+        told = [
+            line
+            for number, name in holders.items()
+            for line in address_advice(name, before[number], edit.queries.addresses_of(number))
+        ]
+    for line in told:
+        call.say(line)
 
 
 @command.command("find")
@@ -54,12 +66,15 @@ def find(address: str) -> None:
 
 
 @command.command("list")
+@click.argument("text", default="")
 @click.option("--domain", type=DOMAIN, help="Only the addresses in this domain.")
-def list_(domain: str | None) -> None:
+def list_(text: str, domain: str | None) -> None:
     """List the addresses: address, mailbox, is_primary.
+
+    Only those with a text in the address or the mailbox's name, or that are like a glob.
 
     \b
     Example: policyd address list --domain example.com
     """
     with invocation().reading() as queries:
-        print_list(invocation(), list_addresses(queries, domain or ""), ("address", "mailbox", "is_primary"))
+        print_list(invocation(), list_addresses(queries, domain or "", text), ("address", "mailbox", "is_primary"))

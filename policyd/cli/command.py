@@ -5,7 +5,7 @@ import pwd
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from policyd.settings import Settings
     from policyd.store.edit import Editor
     from policyd.store.queries import Queries
+
+_LISTED = 30  # lines, before a question about more than fits a screen
 
 
 @dataclass
@@ -49,6 +51,11 @@ class Invocation:
         """The settings of this call."""
         return self.load_settings()
 
+    @cached_property
+    def now(self) -> int:
+        """When this call began, in Unix seconds."""
+        return int(time.time())
+
     @property
     def session(self) -> "Session":
         """The way to the tables. Raises StoreError where others could write or swap the database."""
@@ -67,7 +74,7 @@ class Invocation:
         """A changeset by the calling user, now; once it is committed and logged, `print_changes` prints its changes."""
         from policyd.cli.output import print_changes
 
-        with self.session.changing(actor(os.environ), int(time.time()), may_create=may_create) as made:
+        with self.session.changing(actor(os.environ), self.now, may_create=may_create) as made:
             yield made.edit
         print_changes(self, made.changes, is_logged=made.is_logged)
 
@@ -90,12 +97,16 @@ def actor(environ: Mapping[str, str]) -> str:
     return user
 
 
-def need_consent(question: str, *, is_given: bool) -> None:
-    """Go on only if --yes was given, or a person at the terminal says yes."""
+def need_consent(question: str, *, is_given: bool, listed: Sequence[str] = ()) -> None:
+    """Go on only if --yes was given, or a person at the terminal says yes, who is shown first what is *listed*."""
     if is_given:
         return
     if not (sys.stdin and sys.stdin.isatty()):
         raise click.UsageError(f"{question} Add --yes.")
+    for line in listed[:_LISTED]:
+        echo(line, err=True)
+    if len(listed) > _LISTED:
+        echo(f"and {len(listed) - _LISTED} more", err=True)
     confirm(question)
 
 

@@ -1,56 +1,158 @@
-"""`policyd domain`: manages domains, and lists them."""
+"""`policyd domain`: manages domains, says who may send to them, and lists them."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
-from policyd.admin.domains import spelling_advice
-from policyd.admin.showing import list_domains
+from policyd.admin.advice import acceptance_advice, reach_advice, spelling_advice, still_restricted
+from policyd.admin.showing import list_domains, show_domain
 from policyd.cli.command import Group, invocation, need_consent
-from policyd.cli.output import print_list
+from policyd.cli.output import print_list, print_shown
+from policyd.cli.restriction import restriction_options, restriction_terms, senders_argument
 from policyd.cli.terminal import echo
-from policyd.cli.types import DOMAIN, as_stored
-from policyd.model import Domain, Unlisted
+from policyd.cli.types import DOMAIN, TEXT, as_stored
+from policyd.model import Domain, Party, Receive, Unlisted
 
 _UNLISTED = click.Choice([each.value for each in Unlisted])
+_COLUMNS = ("name", "unlisted")
+_TRAILING: Mapping[str, Any] = {
+    "alias_of": None,
+    "receive": Receive.ANYONE,
+    "until": None,
+    "accept": [],
+    "reason": "",
+    "comment": "",
+}
 
 
 @click.group("domain", cls=Group)
 def command() -> None:
-    """The domains that policyd has an opinion on."""
+    """The domains that policyd has an opinion on, and who may send to them."""
 
 
 @command.command("add")
 @click.argument("name", type=DOMAIN)
-@click.option(
-    "--unlisted",
-    type=_UNLISTED,
-    default=Unlisted.REJECT.value,
-    show_default=True,
-    help="What happens to recipients that are no mailbox's.",
-)
-def add(name: str, unlisted: str) -> None:
+@click.option("--unlisted", type=_UNLISTED, help="What happens to recipients that are no mailbox's.  [default: reject]")
+@click.option("--alias-of", metavar="DOMAIN", type=DOMAIN, help="The managed domain that it stands for.")
+@click.option("--comment", type=TEXT, default="", help="A note for administrators.")
+def add(name: str, unlisted: str | None, alias_of: str | None, comment: str) -> None:
     """Manage a domain: from now on, mail from outside reaches listed addresses in it only.
 
     \b
     Example: policyd domain add example.com
     """
-    with invocation().changing(may_create=True) as edit:
-        edit.add_domain(Domain(name, Unlisted(unlisted)))
+    # An alias domain has no say of its own.
+    if alias_of and unlisted:
+        raise click.UsageError(f"of an alias domain, what {alias_of} says counts; leave --unlisted out")
+    call = invocation()
+    with call.changing(may_create=True) as edit:
+        edit.add_domain(Domain(name, Unlisted(unlisted or Unlisted.REJECT), alias_of or "", comment=comment))
         advice = spelling_advice(edit.queries, [name])
+        told = acceptance_advice(edit.queries, name, is_managed=True)
+    for line in told:
+        call.say(line)
     for line in advice:
         echo(f"policyd: {line}", err=True)
 
 
 @command.command("set")
 @click.argument("name", type=DOMAIN)
-@click.option("--unlisted", type=_UNLISTED, required=True, help="What happens to recipients that are no mailbox's.")
-def set_(name: str, unlisted: str) -> None:
-    """Change what happens to recipients in a managed domain that are no mailbox's.
+@click.option("--unlisted", type=_UNLISTED, help="What happens to recipients that are no mailbox's.")
+@click.option("--alias-of", metavar="DOMAIN", type=DOMAIN, help="The managed domain that it stands for.")
+@click.option("--no-alias", is_flag=True, help="It stands for itself again.")
+@click.option("--comment", type=TEXT, help="A note for administrators.")
+def set_(name: str, unlisted: str | None, alias_of: str | None, no_alias: bool, comment: str | None) -> None:
+    """Change a managed domain: what happens to its unlisted recipients, what it stands for, or the note.
 
     \b
     Example: policyd domain set example.com --unlisted accept
     """
+    if alias_of and no_alias:
+        raise click.UsageError("either --alias-of or --no-alias.")
+    if unlisted is None and alias_of is None and comment is None and not no_alias:
+        raise click.UsageError("say what shall be: --unlisted, --alias-of, --no-alias or --comment.")
     with invocation().changing() as edit:
-        edit.set_domain(name, Unlisted(unlisted))
+        target = alias_of or ("" if no_alias else edit.domain(name).alias_of)
+        if target and unlisted:
+            raise click.UsageError(f"of an alias domain, what its target says counts: policyd domain set {target}")
+        edit.set_domain(
+            name, Unlisted(unlisted) if unlisted else None, alias_of="" if no_alias else alias_of, comment=comment
+        )
+
+
+@command.command("restrict")
+@click.argument("names", metavar="NAME...", type=DOMAIN, nargs=-1, required=True)
+@restriction_options
+def restrict(
+    names: tuple[str, ...], receive: str | None, accepted: tuple[Party, ...], reason: str | None, until: int | None
+) -> None:
+    """Let only insiders, or nobody, send to the mailboxes in domains that say nothing themselves.
+
+    What a mailbox says itself, and what its groups say, stands before it. Done again, it changes what is given.
+
+    \b
+    Example: policyd domain restrict example.com --accept @partner.example --reason "internal mail only"
+    """
+    terms = restriction_terms(receive, accepted, reason, until)
+    call = invocation()
+    with call.changing() as edit:
+        for name in dict.fromkeys(names):
+            edit.restrict(edit.domain(name), terms)
+        told = [
+            line for name in dict.fromkeys(names) for line in reach_advice(edit.queries, edit.domain(name), call.now)
+        ]
+    for line in told:
+        call.say(line)
+
+
+@command.command("lift")
+@click.argument("names", metavar="NAME...", type=DOMAIN, nargs=-1, required=True)
+def lift(names: tuple[str, ...]) -> None:
+    """Let anyone send to the mailboxes in domains again, as far as these and their groups say nothing.
+
+    \b
+    Example: policyd domain lift example.com
+    """
+    call = invocation()
+    with call.changing() as edit:
+        for name in dict.fromkeys(names):
+            edit.lift(edit.domain(name))
+        told = [
+            line
+            for name in dict.fromkeys(names)
+            for line in still_restricted(edit.queries, edit.domain(name), call.now)
+        ]
+    for line in told:
+        call.say(line)
+
+
+@command.command("accept")
+@click.argument("name", type=DOMAIN)
+@senders_argument
+def accept(name: str, senders: tuple[Party, ...]) -> None:
+    """Let some senders send to a restricted domain all the same.
+
+    A mailbox, group or managed address must be proven; a sender in a domain that is not managed can be forged.
+
+    \b
+    Example: policyd domain accept example.com @partner.example
+    """
+    with invocation().changing() as edit:
+        edit.accept(edit.domain(name), senders)
+
+
+@command.command("unaccept")
+@click.argument("name", type=DOMAIN)
+@senders_argument
+def unaccept(name: str, senders: tuple[Party, ...]) -> None:
+    """Take senders from those that a restricted domain accepts.
+
+    \b
+    Example: policyd domain unaccept example.com @partner.example
+    """
+    with invocation().changing() as edit:
+        edit.unaccept(edit.domain(name), senders)
 
 
 @command.command("remove")
@@ -66,20 +168,42 @@ def remove(name: str, yes: bool) -> None:
     call = invocation()
     with call.reading() as queries:
         name = as_stored(name, DOMAIN, queries.domain)
-        count = sum(1 for _ in queries.addresses(name))
-    if count:
-        need_consent(f"{name} has {count} addresses, which would be removed with it.", is_given=yes)
+        held = [f"{each.address} of {each.mailbox}" for each in queries.addresses(name)]
+    if held:
+        question = f"{name} has {len(held)} addresses, which would be removed with it."
+        need_consent(question, is_given=yes, listed=held)
 
     with call.changing() as edit:
         edit.remove_domain(name)
+        told = acceptance_advice(edit.queries, name, is_managed=False)
+    for line in told:
+        call.say(line)
+
+
+@command.command("show")
+@click.argument("name", type=DOMAIN)
+def show(name: str) -> None:
+    """Show a managed domain: what it stands for, who may send to it, and how many mailboxes that is about.
+
+    \b
+    Example: policyd domain show example.com
+    """
+    call = invocation()
+    with call.reading() as queries:
+        found = show_domain(queries, name, call.now)
+    print_shown(call, found)
 
 
 @command.command("list")
-def list_() -> None:
-    """List the managed domains: name, unlisted.
+@click.argument("text", default="")
+def list_(text: str) -> None:
+    """List the managed domains: name, unlisted, alias_of, receive, until, accept, reason, comment.
+
+    Only those with a text in their name, or whose name is like a glob.
 
     \b
-    Example: policyd domain list --json
+    Example: policyd domain list '*.example'
     """
-    with invocation().reading() as queries:
-        print_list(invocation(), list_domains(queries), ("name", "unlisted"))
+    call = invocation()
+    with call.reading() as queries:
+        print_list(call, list_domains(queries, call.now, text), _COLUMNS, _TRAILING)

@@ -1,17 +1,15 @@
 """`policyd mailbox`: adds, shows, restricts and removes mailboxes."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import click
 
+from policyd.admin.advice import removal_question, still_restricted, what_goes
 from policyd.admin.showing import list_mailboxes, show_mailbox
 from policyd.cli.command import Group, invocation, need_consent
-from policyd.cli.output import print_list, print_object
-from policyd.cli.terminal import echo
-from policyd.cli.types import ADDRESS, NAME, PARTY, TEXT, UNTIL
-from policyd.model import Party, Receive
-from policyd.store.edit import RestrictionTerms, need_mailbox
+from policyd.cli.output import print_list, print_shown
+from policyd.cli.restriction import restriction_options, restriction_terms, senders_argument
+from policyd.cli.types import ADDRESS, MAILBOX, NAME, TEXT, UNTIL
+from policyd.model import Party
+from policyd.store.edit import need_mailbox
 
 _COLUMNS = ("name", "receive", "until", "addresses", "accept", "reason")
 
@@ -35,11 +33,24 @@ def add(name: str, addresses: tuple[str, ...], comment: str) -> None:
         edit.add_mailbox(name, dict.fromkeys(addresses), comment)
 
 
+@command.command("set")
+@click.argument("name", type=MAILBOX)
+@click.option("--comment", type=TEXT, required=True, help="A note for administrators.")
+def set_(name: str, comment: str) -> None:
+    """Change the note at a mailbox.
+
+    \b
+    Example: policyd mailbox set alice --comment "on leave until May"
+    """
+    with invocation().changing() as edit:
+        edit.set_mailbox(edit.mailbox(name), comment)
+
+
 @command.command("remove")
 @click.argument("name", type=NAME)
-@click.option("--yes", is_flag=True, help="Also where several addresses or blocks go with it.")
+@click.option("--yes", is_flag=True, help="Also where more than one thing goes with it.")
 def remove(name: str, yes: bool) -> None:
-    """Remove a mailbox, its addresses, and its entries among the blocked senders.
+    """Remove a mailbox, its addresses, its entries among the blocked senders, and all that refers to it.
 
     \b
     Example: policyd mailbox remove alice
@@ -48,10 +59,9 @@ def remove(name: str, yes: bool) -> None:
     call = invocation()
     with call.reading() as queries:
         mailbox = need_mailbox(queries, name)
-        addresses, blocks = len(queries.addresses_of(mailbox.id)), len(queries.entries_about(mailbox.party))
-    if addresses + blocks > 1:
-        what = f"{addresses} addresses and {blocks} blocked senders would be removed with {mailbox.name}."
-        need_consent(what, is_given=yes)
+        going, question = what_goes(queries, mailbox), removal_question(queries, mailbox)
+    if len(going) > 1:
+        need_consent(question, is_given=yes, listed=going)
 
     with call.changing() as edit:
         edit.remove_mailbox(name)
@@ -71,122 +81,113 @@ def rename(name: str, new: str) -> None:
 
 
 @command.command("show")
-@click.argument("name", type=NAME)
+@click.argument("name", type=MAILBOX)
 def show(name: str) -> None:
-    """Show a mailbox: its addresses, who may send to it, and its blocks.
+    """Show a mailbox: its addresses and groups, who may send to it and who says so, and its blocks.
 
     \b
     Example: policyd mailbox show alice
     """
-    # Read it, and what blocks it or is blocked to it.
     call = invocation()
     with call.reading() as queries:
-        shown = show_mailbox(queries, name)
-    if call.json:
-        print_object(call, shown)
-        return
-
-    # For a person, the entries about it are sentences below it.
-    blocked, kept_out = shown.pop("blocked"), shown.pop("blocked_to_it")
-    print_object(call, shown)
-    for entry in blocked:
-        echo(f"blocked: may not send to {entry['to']}{_because(entry)}")
-    for entry in kept_out:
-        echo(f"blocked: {entry['sender']} may not send to it{_because(entry)}")
+        found = show_mailbox(queries, name, call.now)
+    print_shown(call, found)
 
 
 @command.command("list")
-def list_() -> None:
+@click.argument("text", default="")
+def list_(text: str) -> None:
     """List the mailboxes: name, receive, until, addresses, accept, reason.
 
+    Only those with a text in their name or an address, or that are like a glob.
+
     \b
-    Example: policyd mailbox list | cut -f 1
+    Example: policyd mailbox list 'sales*' | cut -f 1
     """
-    with invocation().reading() as queries:
-        mailboxes = list_mailboxes(queries)
-    print_list(invocation(), mailboxes, _COLUMNS)
+    call = invocation()
+    with call.reading() as queries:
+        mailboxes = list_mailboxes(queries, call.now, text)
+    print_list(call, mailboxes, _COLUMNS)
 
 
 @command.command("restrict")
-@click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True)
-@click.option(
-    "--receive",
-    type=click.Choice([each.value for each in Receive if each.is_restriction]),
-    help="Who may still send to it.  [default: insiders, or as it is]",
-)
-@click.option(
-    "--accept",
-    "accepted",
-    metavar="SENDER",
-    type=PARTY,
-    multiple=True,
-    help="Who may all the same. In a foreign domain that is what MAIL FROM says, and can be forged.",
-)
-@click.option("--reason", type=TEXT, help="For the sender to read in the bounce.")
-@click.option("--until", metavar="WHEN", type=UNTIL, help="When it ends: a date, +30d, never.")
+@click.argument("names", metavar="NAME...", type=MAILBOX, nargs=-1, required=True)
+@restriction_options
 def restrict(
-    names: tuple[str, ...],
-    receive: str | None,
-    accepted: tuple[Party, ...],
-    reason: str | None,
-    until: int | None,
+    names: tuple[str, ...], receive: str | None, accepted: tuple[Party, ...], reason: str | None, until: int | None
 ) -> None:
     """Let only insiders, or nobody, send to mailboxes. Done again, it changes what is given.
 
     \b
     Example: policyd mailbox restrict alice --accept @partner.example --reason "internal mailbox"
     """
-    terms = RestrictionTerms(
-        receive=Receive(receive) if receive else None,
-        accepted=frozenset(accepted) if accepted else None,
-        reason=reason,
-        until=until,
-    )
+    terms = restriction_terms(receive, accepted, reason, until)
     with invocation().changing() as edit:
         for name in names:
             edit.restrict(edit.mailbox(name), terms)
 
 
+@command.command("open")
+@click.argument("names", metavar="NAME...", type=MAILBOX, nargs=-1, required=True)
+@click.option("--until", metavar="WHEN", type=UNTIL, help="When it ends: a date, +30d, never.")
+def open_(names: tuple[str, ...], until: int | None) -> None:
+    """Let anyone send to mailboxes, whatever their groups and their domain say.
+
+    \b
+    Example: policyd mailbox open press --until +14d
+    """
+    with invocation().changing() as edit:
+        for name in names:
+            edit.open_mailbox(edit.mailbox(name), until)
+
+
 @command.command("lift")
-@click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", type=MAILBOX, nargs=-1, required=True)
 def lift(names: tuple[str, ...]) -> None:
-    """Let anyone send to mailboxes again; reason, end and accepted senders go too.
+    """Have mailboxes say nothing themselves of who may send; reason, end and accepted senders go, too.
+
+    Then their groups' restrictions count, or their domain's, or else anyone may send. It says which.
 
     \b
     Example: policyd mailbox lift alice
     """
-    with invocation().changing() as edit:
-        for name in names:
-            edit.lift(edit.mailbox(name))
+    call = invocation()
+    with call.changing() as edit:
+        mailboxes = {each.id: each for each in map(edit.mailbox, names)}.values()
+        for mailbox in mailboxes:
+            edit.lift(mailbox)
+        told = [
+            line
+            for mailbox in mailboxes
+            for line in still_restricted(edit.queries, edit.mailbox(mailbox.name), call.now)
+        ]
+    for line in told:
+        call.say(line)
 
 
 @command.command("accept")
-@click.argument("name", type=NAME)
-@click.argument("senders", metavar="SENDER...", type=PARTY, nargs=-1, required=True)
+@click.argument("name", type=MAILBOX)
+@senders_argument
 def accept(name: str, senders: tuple[Party, ...]) -> None:
-    """Let some senders send to a restricted mailbox all the same.
+    """Let some senders send to a mailbox all the same, whoever restricts it.
 
-    A sender in a foreign domain is what MAIL FROM says, and can be forged.
+    A mailbox, group or managed address must be proven; a sender in a domain that is not managed can be forged.
 
     \b
-    Example: policyd mailbox accept alice @partner.example
+    Example: policyd mailbox accept alice @partner.example group:board
     """
     with invocation().changing() as edit:
         edit.accept(edit.mailbox(name), senders)
 
 
 @command.command("unaccept")
-@click.argument("name", type=NAME)
-@click.argument("senders", metavar="SENDER...", type=PARTY, nargs=-1, required=True)
+@click.argument("name", type=MAILBOX)
+@senders_argument
 def unaccept(name: str, senders: tuple[Party, ...]) -> None:
-    """Take senders from those that a restricted mailbox accepts.
+    """Take senders from those that a mailbox accepts.
 
     \b
     Example: policyd mailbox unaccept alice @partner.example
     """
     with invocation().changing() as edit:
         edit.unaccept(edit.mailbox(name), senders)
-
-
-def _because(entry: Mapping[str, Any]) -> str:
-    return f" (entry {entry['id']}{': ' if entry['reason'] else ''}{entry['reason']})"

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from policyd.changes import as_object, describe, value_text
@@ -10,6 +11,8 @@ from policyd.cli.terminal import echo, echo_cells, echo_json
 from policyd.model import Change
 from policyd.printable import printable
 from policyd.settings import Settings
+
+_BELOW = ("in_force", "blocked", "blocked_to_it")
 
 
 class Call(Protocol):
@@ -25,12 +28,26 @@ class Call(Protocol):
         """Print a line for a person."""
 
 
-def print_list(call: Call, objects: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Print *columns* of *objects*: a table for people, tab-separated lines for scripts, whole as JSON."""
+def print_list(
+    call: Call,
+    objects: Iterable[Mapping[str, Any]],
+    columns: Sequence[str],
+    trailing: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Print *columns* of *objects*: a table for people, tab-separated lines for scripts, whole as JSON.
+
+    *trailing* are columns at the end, each with the value that says nothing: they are printed up to the last one that
+    says something of some object.
+    """
     if call.json:
         echo_json(list(objects), indent=1)
         return
-    lines = ([value_text(name, each[name]) for name in columns] for each in objects)
+    if trailing:
+        objects = [*objects]
+        columns = [*columns, *trailing]
+        while columns[-1] in trailing and all(each[columns[-1]] == trailing[columns[-1]] for each in objects):
+            columns.pop()
+    lines = ([_cell(each, name) for name in columns] for each in objects)
     if sys.stdout and sys.stdout.isatty():
         _print_table(lines, columns)
         return
@@ -43,8 +60,24 @@ def print_object(call: Call, value: Mapping[str, Any]) -> None:
     if call.json:
         echo_json(value, indent=1)
         return
-    for name, each in value.items():
-        echo(f"{name}: {value_text(name, each)}".rstrip())
+    for name in value:
+        if name != "ended":
+            echo(f"{name}: {_cell(value, name)}".rstrip())
+
+
+def print_shown(call: Call, value: Mapping[str, Any]) -> None:
+    """Print what `show` has found: for a person, what is in force and the entries about it are sentences below."""
+    if call.json:
+        print_object(call, value)
+        return
+    below = {name: value[name] for name in _BELOW if name in value}
+    print_object(call, {name: each for name, each in value.items() if name not in below})
+    for each in below.get("in_force", ()):
+        echo(_in_force(each))
+    for entry in below.get("blocked", ()):
+        echo(f"blocked: may not send to {entry['to']}{_because(entry)}")
+    for entry in below.get("blocked_to_it", ()):
+        echo(f"blocked: {entry['sender']} may not send to it{_because(entry)}")
 
 
 def print_changes(call: Call, changes: Sequence[Change], *, is_logged: bool) -> None:
@@ -64,6 +97,27 @@ def warn_of_silent_syslog(call: Call, is_logged: bool) -> None:
     """Warn a person that lines of the audit are missing, unless every change *is_logged*."""
     if not is_logged:
         call.say(f"policyd: warning: {call.settings.audit.syslog} took no line; the journal has the change")
+
+
+def _cell(value: Mapping[str, Any], name: str) -> str:
+    """The field *name* of *value* as text; an end that has passed is told as one."""
+    text = value_text(name, value[name])
+    return f"{text} (ended)" if name == "until" and value.get("ended") else text
+
+
+def _in_force(each: Mapping[str, Any]) -> str:
+    """Who may send, and who says so, in a line."""
+    where = f" in {each['domain']}" if each["domain"] else ""
+    by = f", by {each['by']}" if each["by"] else ""
+    accept = f", accept {' '.join(each['accept'])}" if each["accept"] else ""
+    return f"in force{where}: receive {each['receive']}{by}{accept}"
+
+
+def _because(entry: Mapping[str, Any]) -> str:
+    exceptions = [*entry["except"], *entry["except_sender"]]
+    but = f" but for {' '.join(exceptions)}" if exceptions else ""
+    ended = ", ended" if entry.get("ended") else ""
+    return f"{but} (entry {entry['id']}{ended}{': ' if entry['reason'] else ''}{entry['reason']})"
 
 
 def _print_table(lines: Iterable[Sequence[str]], columns: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """`policyd sender`: blocks and unblocks senders, lists the entries; `output.print_changes` prints what was changed."""
 
-import time
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -8,11 +9,24 @@ from policyd.admin.showing import list_blocked_senders, show_sender
 from policyd.cli.command import Group, invocation
 from policyd.cli.output import print_list, print_object
 from policyd.cli.types import PARTY, RECIPIENTS, SENDER, TEXT, UNTIL
-from policyd.model import Party, PartyKind
-from policyd.store.edit import EntryTerms
+from policyd.model import OUTSIDE, Party, PartyKind
+from policyd.store.edit import EntryTerms, block_advice
 from policyd.store.queries import Queries
 
 _COLUMNS = ("id", "sender", "to", "until", "except", "reason", "comment")
+_TRAILING: Mapping[str, Any] = {"except_sender": []}
+_TO = "outside|anyone|MAILBOX|group:G|PATTERN"
+_only_to = click.option(
+    "--to", metavar=_TO, type=RECIPIENTS, help="Only the entry for these recipients.  [default: every entry]"
+)
+_except_senders = click.option(
+    "--except-sender",
+    "allowed_senders",
+    metavar="SENDER",
+    type=PARTY,
+    multiple=True,
+    help="Senders left alone. In a domain that is not managed that is what MAIL FROM says, and can be forged.",
+)
 
 
 @click.group("sender", cls=Group)
@@ -24,10 +38,12 @@ def command() -> None:
 @click.argument("senders", metavar="SENDER...", type=SENDER, nargs=-1, required=True)
 @click.option(
     "--to",
+    metavar=_TO,
     type=RECIPIENTS,
-    help="To whom not.  [default: outside for a mailbox or a pattern in a managed domain, else anyone]",
+    help="To whom not.  [default: outside for a mailbox, a group or a pattern in a managed domain, else anyone]",
 )
 @click.option("--except", "allowed", metavar="RECIPIENT", type=PARTY, multiple=True, help="Recipients left alone.")
+@_except_senders
 @click.option("--reason", type=TEXT, help="For the sender to read in the bounce.")
 @click.option("--until", metavar="WHEN", type=UNTIL, help="When it ends: a date, +30d, never.")
 @click.option("--comment", type=TEXT, help="A note for administrators.")
@@ -35,33 +51,44 @@ def block(
     senders: tuple[Party, ...],
     to: Party | None,
     allowed: tuple[Party, ...],
+    allowed_senders: tuple[Party, ...],
     reason: str | None,
     until: int | None,
     comment: str | None,
 ) -> None:
-    """Keep mailboxes or patterns from sending. Done again, it changes what is given.
+    """Keep mailboxes, groups (group:NAME), patterns or anyone from sending. Done again, it changes what is given.
 
     \b
     Example: policyd sender block alice --except @partner.example --reason "left the company"
     """
     # Make the entries, new or changed; what was changed is printed as of every command.
-    exceptions = frozenset(allowed) if allowed else None
-    terms = EntryTerms(allowed=exceptions, reason=reason, until=until, comment=comment)
+    terms = EntryTerms(
+        allowed=frozenset(allowed) if allowed else None,
+        allowed_senders=frozenset(allowed_senders) if allowed_senders else None,
+        reason=reason,
+        until=until,
+        comment=comment,
+    )
     call = invocation()
     with call.changing(may_create=True) as edit:
         entries = [edit.block_sender(sender, to, terms) for sender in senders]
+        advice = [line for entry in entries if (line := block_advice(edit.queries, entry.who))]
 
-    # Say to whom, where that was not given.
+    # Say to whom, where that was not given, and what was perhaps not meant.
     if not to:
         for entry in entries:
             call.say(f"{entry.who} is blocked to {entry.to}, since --to was not given")
+    for line in advice:
+        call.say(line)
+    if to == OUTSIDE and any(entry.who.kind is PartyKind.ANYONE for entry in entries):
+        call.say("outside is every domain that is not managed, those that Postfix relays for, too")
 
 
 @command.command("unblock")
 @click.argument("senders", metavar="SENDER...", nargs=-1, required=True)
-@click.option("--to", type=RECIPIENTS, help="Only the entry for these recipients.  [default: every entry]")
+@_only_to
 def unblock(senders: tuple[str, ...], to: Party | None) -> None:
-    """Let senders send again.
+    """Let senders send again; an address that is not blocked itself stands for its mailbox.
 
     \b
     Example: policyd sender unblock alice
@@ -73,62 +100,77 @@ def unblock(senders: tuple[str, ...], to: Party | None) -> None:
 
 @command.command("except")
 @click.argument("sender", type=SENDER)
-@click.argument("recipients", metavar="RECIPIENT...", type=PARTY, nargs=-1, required=True)
-@click.option("--to", type=RECIPIENTS, help="Only the entry for these recipients.  [default: every entry]")
-def except_(sender: Party, recipients: tuple[Party, ...], to: Party | None) -> None:
-    """Let a blocked sender send to some recipients all the same.
+@click.argument("recipients", metavar="[RECIPIENT]...", type=PARTY, nargs=-1)
+@_except_senders
+@_only_to
+def except_(sender: Party, recipients: tuple[Party, ...], allowed_senders: tuple[Party, ...], to: Party | None) -> None:
+    """Let a blocked sender send to some recipients all the same, or some senders send to whomever it may not.
 
     \b
     Example: policyd sender except alice @partner.example
     """
+    _need_exceptions(recipients, allowed_senders)
     with invocation().changing() as edit:
-        edit.add_exceptions(sender, to, recipients)
+        edit.add_exceptions(sender, to, recipients, allowed_senders)
 
 
 @command.command("unexcept")
 @click.argument("sender", type=SENDER)
-@click.argument("recipients", metavar="RECIPIENT...", type=PARTY, nargs=-1, required=True)
-@click.option("--to", type=RECIPIENTS, help="Only the entry for these recipients.  [default: every entry]")
-def unexcept(sender: Party, recipients: tuple[Party, ...], to: Party | None) -> None:
-    """Take recipients from the exceptions of a blocked sender.
+@click.argument("recipients", metavar="[RECIPIENT]...", type=PARTY, nargs=-1)
+@_except_senders
+@_only_to
+def unexcept(
+    sender: Party, recipients: tuple[Party, ...], allowed_senders: tuple[Party, ...], to: Party | None
+) -> None:
+    """Take recipients, or senders, from the exceptions of a blocked sender.
 
     \b
     Example: policyd sender unexcept alice @partner.example
     """
+    _need_exceptions(recipients, allowed_senders)
     with invocation().changing() as edit:
-        edit.remove_exceptions(sender, to, recipients)
+        edit.remove_exceptions(sender, to, recipients, allowed_senders)
 
 
 @command.command("list")
+@click.argument("text", default="")
 @click.option("--expired", is_flag=True, help="Those that have ended, instead of those in force.")
-def list_(expired: bool) -> None:
-    """List the blocked senders: id, sender, to, until, except, reason, comment.
+def list_(text: str, expired: bool) -> None:
+    """List the blocked senders: id, sender, to, until, except, reason, comment, except_sender.
+
+    Only those with a text in the sender or in whom it is to, or that are like a glob.
 
     \b
     Example: policyd sender list --expired
     """
-    with invocation().reading() as queries:
-        entries = list_blocked_senders(queries, int(time.time()), is_expired=expired)
-        print_list(invocation(), entries, _COLUMNS)
+    call = invocation()
+    with call.reading() as queries:
+        print_list(call, list_blocked_senders(queries, call.now, text, is_expired=expired), _COLUMNS, _TRAILING)
 
 
 @command.command("show")
 @click.argument("sender", type=SENDER)
 def show(sender: Party) -> None:
-    """Show every entry of a blocked sender, expired or not.
+    """Show every entry of a blocked sender, expired or not; of an address that has none, those of its mailbox.
 
     \b
     Example: policyd sender show alice
     """
     call = invocation()
     with call.reading() as queries:
-        entries = show_sender(queries, sender)
+        entries = show_sender(queries, sender, call.now)
     if call.json:
         print_list(call, entries, _COLUMNS)
         return
     for number, entry in enumerate(entries):
         click.echo("", nl=number > 0)
         print_object(call, entry)
+
+
+def _need_exceptions(recipients: tuple[Party, ...], senders: tuple[Party, ...]) -> None:
+    """Raises click.UsageError where there is neither a recipient nor a sender."""
+    if not recipients and not senders:
+        raise click.UsageError("say which recipients, or which senders with --except-sender.")
 
 
 def _as_stored(typed: str, queries: Queries) -> Party:

@@ -12,6 +12,7 @@ import click
 from policyd.address import (
     internal_address,
     normal_domain,
+    normal_group,
     normal_name,
     normal_text,
     parse_address,
@@ -115,6 +116,11 @@ def _client(text: str) -> str:
         ) from error
 
 
+def _mailbox(text: str) -> str:
+    """The name of a mailbox, or one of its addresses."""
+    return str(parse_address(text)) if "@" in text else normal_name(text)
+
+
 def _remark(text: str) -> str:
     return normal_text(text, "the text").strip()
 
@@ -124,9 +130,11 @@ INTERNAL_ADDRESS = _Parsed("address", internal_address)
 CLIENT = _Parsed("IP address", _client)
 DOMAIN = _Parsed("domain", normal_domain)
 NAME = _Parsed("name", normal_name)
-PARTY = PartyType("sender")
+MAILBOX = _Parsed("name", _mailbox)
+GROUP = _Parsed("group", normal_group)
+PARTY = PartyType("party")
 SENDER = PartyType("sender", PartyKind.ANYONE)
-RECIPIENTS = PartyType("outside|anyone|mailbox", PartyKind.OUTSIDE, PartyKind.ANYONE)
+RECIPIENTS = PartyType("recipients", PartyKind.OUTSIDE, PartyKind.ANYONE)
 TEXT = _Parsed("text", _remark)
 UNTIL = When(is_future=True)
 SINCE = When(is_future=False)

@@ -140,6 +140,30 @@ def entries_found(queries: Queries, who: Party) -> list[BlockedSender]:
     return queries.entries_of(mailbox.party) if mailbox else entries
 
 
+def what_goes_with(queries: Queries, owner: Mailbox | Group) -> list[Step]:
+    """What must be changed before *owner* can be taken away, in this order; nothing is written.
+
+    The addresses and the entries of it go, its memberships and its members' too; it is taken from the exceptions
+    of other entries, and from the accepted senders of others.
+    """
+    party = owner.party
+    addresses = queries.addresses_of(owner.id) if isinstance(owner, Mailbox) else []
+    members = queries.members_of(owner.id) if isinstance(owner, Group) else []
+    entries = queries.entries_about(party)
+    gone = {entry.id for entry in entries}
+    steps: list[Step] = [("address.remove", each, None) for each in addresses]
+    steps += [("sender.unblock", each, None) for each in entries]
+    for entry in queries.entries_excepting(party):
+        if entry.id not in gone:
+            rest = replace(entry, allowed=entry.allowed - {party}, allowed_senders=entry.allowed_senders - {party})
+            steps.append(("sender.unexcept", entry, rest))
+    for other in queries.accepting(party):
+        if other != owner:
+            steps.append((f"{_noun(other)}.unaccept", other, replace(other, accepted=other.accepted - {party})))
+    steps += [("group.leave", each, None) for each in (*members, *queries.memberships_of(party))]
+    return steps
+
+
 class Editor:
     """Changes the tables over *connection*, as *journal* says by whom and when.
 
@@ -440,7 +464,7 @@ class Editor:
         addresses = self.queries.addresses_of(mailbox_id)
         if not addresses or sum(each.is_primary for each in addresses) == 1:
             return ""
-        return f"mailbox {addresses[0].mailbox} would have no primary address"
+        return f"mailbox {addresses[0].mailbox} would have no primary addresses"
 
     # --- Blocked senders ---
 
@@ -516,27 +540,8 @@ class Editor:
     # --- What refers to an object ---
 
     def what_goes_with(self, owner: Mailbox | Group) -> list[Step]:
-        """What must be changed before *owner* can be taken away, in this order; nothing is written.
-
-        The addresses and the entries of it go, its memberships and its members' too; it is taken from the exceptions
-        of other entries, and from the accepted senders of others.
-        """
-        party = owner.party
-        addresses = self.queries.addresses_of(owner.id) if isinstance(owner, Mailbox) else []
-        members = self.queries.members_of(owner.id) if isinstance(owner, Group) else []
-        entries = self.queries.entries_about(party)
-        gone = {entry.id for entry in entries}
-        steps: list[Step] = [("address.remove", each, None) for each in addresses]
-        steps += [("sender.unblock", each, None) for each in entries]
-        for entry in self.queries.entries_excepting(party):
-            if entry.id not in gone:
-                rest = replace(entry, allowed=entry.allowed - {party}, allowed_senders=entry.allowed_senders - {party})
-                steps.append(("sender.unexcept", entry, rest))
-        for other in self.queries.accepting(party):
-            if other != owner:
-                steps.append((f"{_noun(other)}.unaccept", other, replace(other, accepted=other.accepted - {party})))
-        steps += [("group.leave", each, None) for each in (*members, *self.queries.memberships_of(party))]
-        return steps
+        """What `what_goes_with` says of *owner*, as the tables stand in this changeset."""
+        return what_goes_with(self.queries, owner)
 
     def _remove(self, owner: Mailbox | Group) -> list[Stored]:
         """Take *owner* away, and what refers to it before it: an undo goes through the journal backwards."""

@@ -214,7 +214,7 @@ def from_snapshot(noun: str, taken: Shown, *, is_first_edition: bool = False) ->
                 who=_party(values.pop("sender")),
                 to=_party(values.pop("to")),
                 allowed=_parties(values.pop("except")),
-                allowed_senders=_parties(values.pop("except_senders", ())),
+                allowed_senders=_parties(values.pop("except_sender", ())),
                 **values,
             )
         case "mailbox":
@@ -280,7 +280,7 @@ def _fields(stored: Stored, show: Callable[[Party], Any], order: Callable[[Party
                 "sender": show(stored.who),
                 "to": show(stored.to),
                 "except": listed(stored.allowed),
-                "except_senders": listed(stored.allowed_senders),
+                "except_sender": listed(stored.allowed_senders),
                 "reason": stored.reason,
                 "until": stored.until,
                 "comment": stored.comment,

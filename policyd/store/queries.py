@@ -261,6 +261,23 @@ _OWNERS_ACCEPTING = {
         (PartyKind.GROUP, schema.accepted_sender.c.sender_group_id),
     )
 }
+_PATTERNS_ACCEPTED = Statement(
+    select(
+        schema.accepted_sender.c.pattern,
+        schema.mailbox.c.name,
+        schema.mailbox_group.c.name,
+        schema.accepted_sender.c.domain,
+    )
+    .outerjoin(schema.mailbox, schema.mailbox.c.id == schema.accepted_sender.c.mailbox_id)
+    .outerjoin(schema.mailbox_group, schema.mailbox_group.c.id == schema.accepted_sender.c.group_id)
+    .where(schema.accepted_sender.c.pattern.is_not(None))
+    .order_by(schema.accepted_sender.c.id)
+)
+_PATTERNS_ALLOWED = Statement(
+    select(schema.allowed_sender.c.pattern, schema.allowed_sender.c.blocked_sender_id)
+    .where(schema.allowed_sender.c.pattern.is_not(None))
+    .order_by(schema.allowed_sender.c.blocked_sender_id, schema.allowed_sender.c.pattern)
+)
 _ENTRIES_EXCEPTING = {
     kind: Statement(
         select(schema.allowed_recipient.c.blocked_sender_id)
@@ -476,6 +493,13 @@ class Queries:
             else:
                 owners.append(self.domain(domain) if group_id is None else self.group_numbered(group_id))
         return [owner for owner in owners if owner is not None]
+
+    def patterns_let_through(self) -> Iterator[tuple[str, str]]:
+        """Every pattern that is accepted, or an exception by sender, with where that is said, in words."""
+        for pattern, mailbox, group, domain in self._stream(_PATTERNS_ACCEPTED):
+            yield pattern, f"mailbox {mailbox}" if mailbox else f"group:{group}" if group else f"domain {domain}"
+        for pattern, number in self._stream(_PATTERNS_ALLOWED):
+            yield pattern, f"entry {number}"
 
     # --- Addresses ---
 

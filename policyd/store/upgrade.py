@@ -41,8 +41,8 @@ from policyd.store.database import (
     version_of,
 )
 from policyd.store.journal import UPGRADE, Journal
-from policyd.store.log import identity
 from policyd.store.schema import VERSION
+from policyd.store.wal import identity
 
 _SCRIPTS = Path(migrations.__file__).parent
 _ALEMBICS = "alembic_version"  # its own table

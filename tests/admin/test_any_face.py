@@ -51,13 +51,13 @@ def import_text(session: Session, text: str, plan: ImportPlan):
 def test_what_the_tables_hold_is_shown_as_plain_values(session):
     """A page shows what `show` and `list` print, from the same objects."""
     with session.reading() as queries:
-        assert [each["name"] for each in list_mailboxes(queries)] == ["alice", "Bob"]
-        alice = show_mailbox(queries, "ALICE")
+        assert [each["name"] for each in list_mailboxes(queries, NOW)] == ["alice", "Bob"]
+        alice = show_mailbox(queries, "ALICE", NOW)
         assert alice["addresses"] == ["alice@example.com", "a.smith@example.com"]
         assert [entry["reason"] for entry in alice["blocked"]] == ["left"]
         assert alice["blocked_to_it"] == []
         entries = [*list_blocked_senders(queries, NOW, is_expired=False)]
-        assert show_sender(queries, party("alice")) == entries == alice["blocked"]
+        assert show_sender(queries, party("alice"), NOW) == entries == alice["blocked"]
         assert [*list_blocked_senders(queries, NOW, is_expired=True)] == []
         assert [each["address"] for each in list_addresses(queries, "example.com")] == [
             "a.smith@example.com",
@@ -70,9 +70,9 @@ def test_what_is_not_there_is_refused_with_what_to_do(session, settings):
     """A page has no better words for it than the command line."""
     with session.reading() as queries:
         for ask in (
-            lambda: show_mailbox(queries, "carol"),
-            lambda: show_sender(queries, party("Bob")),
-            lambda: show_sender(queries, party("x@y.example")),
+            lambda: show_mailbox(queries, "carol", NOW),
+            lambda: show_sender(queries, party("Bob"), NOW),
+            lambda: show_sender(queries, party("x@y.example"), NOW),
         ):
             with pytest.raises(RefusedError, match="see: policyd"):
                 ask()
@@ -98,7 +98,7 @@ def test_dry_run_of_an_undo_keeps_nothing(session):
     undone = undo(session, 7, ACTOR, NOW, is_dry_run=True)
     assert (undone.count, undone.changeset) == (1, None)
     with session.reading() as queries:
-        assert len(show_sender(queries, party("alice"))) == 1
+        assert len(show_sender(queries, party("alice"), NOW)) == 1
 
 
 def test_question_is_answered_and_explained(session, settings):
@@ -116,7 +116,7 @@ def test_replacing_import_with_a_wrong_row_changes_nothing(session):
     outcome = import_text(session, "name,addresses\nBob,bob@example.com\ncarol,no address\n", plan)
     assert (outcome.is_kept, outcome.rejected) == (False, 1)
     with session.reading() as queries:
-        assert [each["name"] for each in list_mailboxes(queries)] == ["alice", "Bob"]
+        assert [each["name"] for each in list_mailboxes(queries, NOW)] == ["alice", "Bob"]
 
 
 def test_database_that_everybody_can_write_is_refused(session, settings):

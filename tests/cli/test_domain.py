@@ -174,8 +174,149 @@ def test_domain_that_is_stored_in_no_normal_form_can_be_removed(policyd, stored)
     """An earlier policyd stored such ones, with addresses in them, and `database check` says: take it away."""
     policyd.run("domain add example.net")
     policyd.run("mailbox add zed")
-    policyd.rows(f"INSERT INTO domain (name, unlisted) VALUES ('{stored}', 'reject')")
+    policyd.rows(f"INSERT INTO domain VALUES ('{stored}', 'reject', NULL, 'anyone', '', NULL, '')")
     policyd.rows(f"INSERT INTO address VALUES ('zed@{stored}', (SELECT id FROM mailbox WHERE name = 'zed'), 1)")
     policyd.run(f"domain remove --yes '{stored}'")
     assert stored not in policyd.run("domain list")
     assert stored not in policyd.run("address list")
+
+
+# --- Restrictions, alias domains, and what a domain changes beyond itself
+
+
+@pytest.fixture
+def company(policyd):
+    """Two mailboxes in example.com, one of them in example.net, too."""
+    policyd.run("domain add example.com")
+    policyd.run("domain add example.net")
+    policyd.run("mailbox add alice alice@example.com alice@example.net")
+    policyd.run("mailbox add Bob bob@example.com")
+    return policyd
+
+
+def test_restrict_says_whom_it_is_about(company):
+    """A new mailbox starts with what its domain says; what a mailbox or its groups say stands before it."""
+    company.run("mailbox open bob")
+    company.run("domain add example.org --alias-of example.com")
+    company.run("mailbox add carol carol@example.org")
+    company.run("group add staff carol")
+    company.run("group restrict staff")
+    assert company.says("domain restrict EXAMPLE.com --receive nobody --reason 'not yet'") == [
+        'domain example.com: receive anyone -> nobody, reason "" -> "not yet"',
+        "the restriction of example.com is about 3 mailboxes; 1 keeps its own: Bob; 1 keeps what its groups say: carol",
+        "bounces from outside are refused there, too; to let them in: policyd domain accept example.com '<>'",
+    ]
+    assert company.json("domain show example.com") == {
+        "name": "example.com",
+        "unlisted": "reject",
+        "alias_of": None,
+        "receive": "nobody",
+        "accept": [],
+        "reason": "not yet",
+        "until": None,
+        "comment": "",
+        "aliases": ["example.org"],
+        "mailboxes": 3,
+        "keep_own": ["Bob", "carol"],
+    }
+
+
+def test_mailbox_in_two_domains_shows_what_each_says(company):
+    """A restriction is that of the address that the mail is to."""
+    company.run("domain restrict example.com --accept @partner.example")
+    assert company.json("mailbox show alice")["in_force"] == [
+        {
+            "receive": "insiders",
+            "by": "domain",
+            "domain": "example.com",
+            "reason": "",
+            "accept": ["@partner.example"],
+        },
+        {"receive": "anyone", "by": None, "domain": "example.net", "reason": "", "accept": []},
+    ]
+    assert (
+        "in force in example.com: receive insiders, by domain, accept @partner.example\n"
+        "in force in example.net: receive anyone\n"
+    ) in company.run("mailbox show alice")
+    company.run("domain restrict example.net")
+    assert company.says("domain lift example.com") == [
+        'domain example.com: receive insiders -> anyone, accept @partner.example -> ""',
+    ]
+    assert company.says("mailbox restrict alice") == ["mailbox alice: receive inherit -> insiders"]
+    assert company.says("mailbox lift alice")[1:] == [
+        "alice still receives from insiders only in example.net, as domain example.net says"
+    ]
+
+
+def test_alias_domain_has_no_say_of_its_own(company):
+    """Restriction and unlisted recipients are its target's; one step, no chains."""
+    assert company.says("domain add example.org --alias-of EXAMPLE.com")[0].endswith("alias_of example.com")
+    refused = [
+        company.refuses(f"domain {line}", status)
+        for line, status in (
+            ("restrict example.org", 1),
+            ("accept example.org @partner.example", 1),
+            ("set example.org --unlisted accept", 2),
+            ("add a.example --alias-of example.org", 1),
+            ("add a.example --alias-of nowhere.example", 1),
+            ("add a.example --alias-of a.example", 1),
+            ("add a.example --alias-of example.com --unlisted accept", 2),
+            ("set example.com --alias-of example.net", 1),
+            ("set example.org --alias-of example.net --no-alias", 2),
+            ("set example.org", 2),
+            ("remove example.com --yes", 1),
+        )
+    ]
+    stands, see = "policyd: example.org stands for example.com", "See: policyd domain"
+    assert refused == [
+        f"{stands}, whose restriction counts; type: policyd domain restrict example.com",
+        f"{stands}, whose restriction counts; type: policyd domain accept example.com",
+        f"policyd: of an alias domain, what its target says counts: policyd domain set example.com. {see} set --help",
+        f"{stands} itself; type --alias-of example.com",
+        "policyd: nowhere.example is not managed; add it with: policyd domain add nowhere.example",
+        "policyd: a.example can't stand for itself",
+        f"policyd: of an alias domain, what example.com says counts; leave --unlisted out. {see} add --help",
+        f"{stands}, which so can't stand for another one",
+        "policyd: either --alias-of or --no-alias. See: policyd domain set --help",
+        "policyd: say what shall be: --unlisted, --alias-of, --no-alias or --comment. See: policyd domain set --help",
+        f"{stands}; first type: policyd domain set example.org --no-alias, or: policyd domain remove example.org",
+    ]
+    assert company.says("domain set example.org --no-alias") == ['domain example.org: alias_of example.com -> ""']
+    company.run("domain restrict example.org")
+    assert company.refuses("domain set example.org --alias-of example.com") == (
+        "policyd: example.org has a restriction of its own; first type: policyd domain lift example.org"
+    )
+
+
+@pytest.mark.parametrize("accepted", ["boss@partner.example", "@partner.example", "@.example"])
+def test_domain_says_what_turns_from_written_to_proven_and_back(company, accepted):
+    """Where a domain is managed, MAIL FROM alone proves nothing; where it is not, anybody can forge it."""
+    company.run(f"mailbox accept bob {accepted} @elsewhere.test")
+    company.run("group add staff alice")
+    company.run(f"group restrict staff --accept {accepted}")
+    company.run(f"sender block anyone --to outside --except-sender {accepted}")
+    places = f"{accepted} (mailbox Bob), {accepted} (group:staff), {accepted} (entry 1)"
+    assert company.says("domain add partner.example") == [
+        "domain partner.example: added: unlisted reject",
+        f"accepted only if they are proven now, by a login or from an insider: {places}",
+    ]
+    assert company.says("domain remove partner.example") == [
+        "domain partner.example: removed",
+        f"accepted as MAIL FROM says now, which anybody can forge: {places}",
+    ]
+
+
+def test_list_shows_what_there_is_to_say_and_is_narrowed(company):
+    """name, unlisted, and as far as they say something alias_of, receive, until, accept, reason, comment."""
+    company.run("domain add bücher.example --alias-of example.com")
+    assert company.run("domain list") == (
+        "example.com\treject\t\nexample.net\treject\t\nxn--bcher-kva.example\treject\texample.com\n"
+    )
+    company.run("domain restrict example.net --reason intern")
+    assert company.run("domain list 'example.*'") == (
+        "example.com\treject\t\tanyone\t\t\t\nexample.net\treject\t\tinsiders\t\t\tintern\n"
+    )
+    assert [each["name"] for each in company.json("domain list BÜCHER")] == ["xn--bcher-kva.example"]
+    company.rows("UPDATE domain SET until = 1000000000 WHERE name = 'example.net'")
+    assert "(ended)" in company.run("domain list")
+    assert "in force: receive anyone\n" in company.run("mailbox show bob")

@@ -195,8 +195,11 @@ def consistent(made: FixedTables) -> FixedTables:
     """*made* as a database holds it: what is unrestricted has no terms, all domains of addresses are managed."""
     boxes = []
     for each, held in made.held_mailboxes:
-        free = replace(each, reason="", until=None, accepted=frozenset())
-        boxes.append((free if each.receive is Receive.ANYONE else each, held))
+        if not each.receive.is_restriction:
+            each = replace(each, accepted=frozenset())
+        if each.receive is Receive.INHERIT:
+            each = replace(each, reason="", until=None)
+        boxes.append((each, held))
     return FixedTables(made.held_domains, tuple(boxes), made.held_entries)
 
 
@@ -243,4 +246,6 @@ def test_other_formats_bring_back_what_they_can_say(format_, made):
             again = {fold(each.name): (each.name, held) for each, held in others}
             for each, held in boxes:
                 assert not held or again[fold(each.name)] == (each.name, held)
-            assert {(each.sender, each.to) for each in kept} <= {(each.sender, each.to) for each in entries}
+            assert {(each.who.text, each.to.text) for each in kept} <= {
+                (each.who.text, each.to.text) for each in entries
+            }

@@ -300,7 +300,8 @@ def test_show_has_stable_json(policyd):
     policyd.run("sender block @spam.example --to alice")
     mailbox = policyd.json("mailbox show alice")
     assert [*mailbox] == [
-        *("id", "name", "receive", "accept", "reason", "until", "comment", "addresses", "blocked", "blocked_to_it")
+        *("id", "name", "receive", "accept", "reason", "until", "comment", "addresses", "blocked", "blocked_to_it"),
+        *("groups", "in_force"),
     ]
     assert [each["reason"] for each in mailbox["blocked"]] == ["gone"]
     assert [each["sender"] for each in mailbox["blocked_to_it"]] == ["@spam.example"]
@@ -321,6 +322,8 @@ def test_show_tells_a_person_all_about_a_mailbox(policyd):
         f"until: {until}\n"
         "comment:\n"
         "addresses: alice@example.com\n"
+        "groups:\n"
+        "in force: receive insiders, by mailbox, accept @a.example\n"
         "blocked: may not send to outside (entry 1: gone)\n"
         "blocked: @spam.example may not send to it (entry 2)\n"
     )
@@ -346,3 +349,109 @@ def test_reason_is_one_line(policyd):
         "policyd: Invalid value for '--reason': the text 'a\\nb' holds a control character; type it without. "
         "See: policyd mailbox restrict --help"
     )
+
+
+# --- Opened mailboxes, and those that inherit
+
+
+def test_opened_mailbox_receives_from_anyone_whatever_others_say(policyd):
+    """The one list that the press writes to, in a company that is closed otherwise."""
+    policyd.run("domain restrict example.com --receive nobody")
+    assert policyd.says("mailbox open alice@example.com --until 2096-02-29T12:00Z")[0].startswith(
+        "mailbox alice: receive inherit -> anyone, until never -> 2096-02-29"
+    )
+    assert [each["receive"] for each in policyd.json("mailbox show alice")["in_force"]] == ["anyone"]
+    assert policyd.says("mailbox open ALICE alice") == ["nothing to change: it stands so already"]
+    assert policyd.says("mailbox lift alice")[1:] == [
+        "alice still receives from nobody only, as domain example.com says"
+    ]
+    policyd.run("mailbox restrict alice --reason x --accept @x.example")
+    policyd.run("mailbox open alice")
+    assert shown(policyd) == OPEN | {"receive": "anyone"}
+
+
+def test_mailbox_that_inherits_accepts_beside_whom_others_accept(policyd):
+    """Beside those whom its groups or its domain accept; an opened one accepts anybody."""
+    policyd.run("domain restrict example.com --accept @partner.example")
+    assert policyd.says("mailbox accept alice @x.example bob") == ['mailbox alice: accept "" -> "Bob @x.example"']
+    (each,) = policyd.json("mailbox show alice")["in_force"]
+    assert (each["by"], each["accept"]) == ("domain", ["@partner.example", "@x.example", "Bob"])
+    policyd.run("mailbox unaccept alice bob")
+    policyd.run("mailbox open alice")
+    assert policyd.refuses("mailbox accept alice @x.example") == (
+        "policyd: alice receives from anyone, so this would do nothing; "
+        "to restrict it: policyd mailbox restrict alice --accept SENDER"
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "mailbox set alice@example.com --comment x",
+        "mailbox show Alice@Example.com",
+        "mailbox restrict alice@example.com",
+        "mailbox open alice@example.com",
+        "mailbox accept alice@example.com @x.example",
+        "address add alice@example.com a@example.com",
+    ],
+)
+def test_an_address_stands_for_its_mailbox(policyd, line):
+    """It is what the person who complains gives."""
+    policyd.run(line)
+
+
+@pytest.mark.parametrize("line", ["mailbox remove alice@example.com", "mailbox rename alice@example.com x"])
+def test_whole_mailbox_is_removed_and_renamed_by_its_name_only(policyd, line):
+    """Who types an address there may mean only the address."""
+    assert "alice@example.com is an address or a pattern, not a mailbox name" in policyd.refuses(line, 2)
+
+
+def test_address_of_nobody_is_no_mailbox(policyd):
+    """As is a name that is nobody's."""
+    assert policyd.refuses("mailbox restrict carol@example.com") == (
+        "policyd: carol@example.com is no mailbox's address; see: policyd mailbox list, or: policyd mailbox add"
+    )
+
+
+def test_note_is_set_and_taken_away(policyd):
+    """For administrators; it changes nothing else."""
+    assert policyd.says("mailbox set alice --comment 'since May'") == ['mailbox alice: comment "" -> "since May"']
+    assert policyd.says("mailbox set alice --comment ''") == ['mailbox alice: comment "since May" -> ""']
+
+
+def test_removal_lists_all_that_goes(policyd):
+    """Its place in groups, in others' lists and exceptions, too; one undo brings all of it back."""
+    policyd.run("group add staff alice bob")
+    policyd.run("mailbox restrict bob --accept alice")
+    policyd.run("sender block anyone --to @x.example --except-sender alice")
+    assert policyd.refuses("mailbox remove alice", 2) == (
+        "policyd: 1 addresses, 1 memberships, 0 blocked senders, 1 exceptions of others and 1 places among accepted "
+        "senders would be removed with alice. Add --yes. See: policyd mailbox remove --help"
+    )
+    changeset = policyd.json("mailbox remove alice --yes")["changeset"]
+    assert shown(policyd, "bob")["accept"] == []
+    policyd.run(f"undo {changeset}")
+    assert shown(policyd, "bob")["accept"] == ["alice"]
+    assert policyd.json("group show staff")["members"] == ["alice", "Bob"]
+    assert policyd.json("sender list")[0]["except_sender"] == ["alice"]
+
+
+def test_list_is_narrowed_by_name_or_address(policyd):
+    """A text is in one of them, in any case; a glob is the whole of one."""
+    policyd.run("address add bob b.jones@example.com")
+    found = [
+        [each["name"] for each in policyd.json(f"mailbox list {text}")]
+        for text in ("ALI", "jones", "'b*'", "'*@example.com'", "'?ob'", "zed")
+    ]
+    assert found == [["alice"], ["Bob"], ["Bob"], ["alice", "Bob"], ["Bob"], []]
+
+
+def test_ended_restriction_is_shown_as_ended(policyd):
+    """What is shown as in force is in force."""
+    policyd.run("mailbox restrict alice --until +1d")
+    assert "ended" not in policyd.json("mailbox show alice")
+    policyd.rows("UPDATE mailbox SET until = 1000000000 WHERE name = 'alice'")
+    assert policyd.json("mailbox show alice")["ended"] is True
+    told = policyd.run("mailbox show alice")
+    assert "(ended)\n" in told
+    assert "in force: receive anyone\n" in told

@@ -299,7 +299,7 @@ def test_entries_have_stable_json(policyd):
         "sender": "alice",
         "to": "outside",
         "except": [],
-        "except_senders": [],
+        "except_sender": [],
         "reason": "",
         "until": 3981355200,
         "comment": "",
@@ -313,7 +313,7 @@ def test_show_tells_each_entry_a_line_a_field(policyd):
     policyd.run("sender block alice --to Bob")
     first, second = policyd.run("sender show ALICE").split("\n\n")
     assert first.startswith(
-        "id: 1\nsender: alice\nto: outside\nexcept:\nexcept_senders:\nreason: gone\nuntil:\ncomment:\ncreated_at: "
+        "id: 1\nsender: alice\nto: outside\nexcept:\nexcept_sender:\nreason: gone\nuntil:\ncomment:\ncreated_at: "
     )
     assert second.startswith("id: 2\nsender: alice\nto: Bob\n")
 
@@ -331,3 +331,146 @@ def test_pattern_that_is_stored_in_no_normal_form_can_be_unblocked(policyd, stor
     policyd.rows(f"UPDATE blocked_sender SET pattern = '{stored}' WHERE pattern = 'x@example.org'")
     policyd.run(f"sender unblock '{stored}'")
     assert stored not in [each["sender"] for each in policyd.json("sender list")]
+
+
+# --- Groups, anyone, and to whom
+
+
+@pytest.mark.parametrize(
+    ("line", "to"),
+    [
+        pytest.param("sender block group:staff", "outside", id="a group"),
+        pytest.param("sender block alice --to group:STAFF", "group:staff", id="to a group"),
+        pytest.param("sender block alice --to @Competitor.example", "@competitor.example", id="to a domain"),
+        pytest.param("sender block alice --to joe@competitor.example", "joe@competitor.example", id="to an address"),
+        pytest.param(
+            "sender block anyone --to @.competitor.example", "@.competitor.example", id="anyone below a domain"
+        ),
+        pytest.param("sender block anyone --to bob", "Bob", id="anyone to a mailbox"),
+        pytest.param("sender block ANYONE --to Outside", "outside", id="anyone to the outside"),
+    ],
+)
+def test_block_takes_whom_people_speak_of(policyd, line, to):
+    """Each is shown, unblocked and found as it was typed."""
+    policyd.run("group add staff alice bob")
+    policyd.run(line)
+    sender = line.split()[2]
+    assert listed(policyd, "to") == [(to,)]
+    assert [each["to"] for each in policyd.json(f"sender show {sender}")] == [to]
+    policyd.run(f"sender unblock {sender} --to {to}")
+    assert listed(policyd, "to") == []
+
+
+def test_anyone_is_blocked_to_somebody_only_who_is_named(policyd):
+    """One word too few must not stop a company's mail; and the outside is more than the Internet."""
+    assert policyd.refuses("sender block anyone") == (
+        "policyd: who blocks anyone must say to whom: add --to outside, or --to @competitor.example"
+    )
+    assert policyd.says("sender block anyone --to outside --except @partner.example") == [
+        "blocked sender anyone to outside: added: except @partner.example",
+        "outside is every domain that is not managed, those that Postfix relays for, too",
+    ]
+
+
+def test_block_of_an_address_says_how_to_block_the_mailbox(policyd):
+    """With MAIL FROM of another of her addresses, alice would go on sending."""
+    assert policyd.says("sender block alice@example.com")[-1] == (
+        "alice@example.com is an address of the mailbox alice, which may have others; to block the mailbox: "
+        "policyd sender block alice"
+    )
+
+
+def test_address_finds_the_entries_of_its_mailbox(policyd):
+    """It is what stands in the log; an entry of its own comes first."""
+    policyd.run("sender block alice --reason gone")
+    assert [each["sender"] for each in policyd.json("sender show alice@example.com")] == ["alice"]
+    policyd.run("sender block alice@example.com")
+    assert [each["sender"] for each in policyd.json("sender show alice@example.com")] == ["alice@example.com"]
+    policyd.run("sender unblock alice@example.com")
+    policyd.run("sender unblock alice@example.com")
+    assert listed(policyd, "sender") == []
+
+
+def test_exceptions_by_sender_are_added_and_taken(policyd):
+    """Mailboxes, groups and patterns; beside those by recipient."""
+    policyd.run("group add staff bob")
+    policyd.run("sender block anyone --to outside --except-sender group:staff --except-sender bob")
+    policyd.run("sender except anyone --except-sender alice --except-sender bounces@example.com @partner.example")
+    (entry,) = policyd.json("sender show anyone")
+    assert entry["except_sender"] == ["Bob", "alice", "bounces@example.com", "group:staff"]
+    assert entry["except"] == ["@partner.example"]
+    (told,) = policyd.says("sender unexcept anyone --except-sender bounces@example.com @partner.example")
+    assert told == (
+        'blocked sender anyone to outside: except @partner.example -> "", except_sender '
+        '"group:staff alice Bob bounces@example.com" -> "group:staff alice Bob"'
+    )
+    assert policyd.run("sender list").endswith("\tBob alice group:staff\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        pytest.param("sender block outside", "outside has a meaning of its own", id="outside sends nothing"),
+        pytest.param("sender block alice --except anyone", "anyone has a meaning of its own", id="except anyone"),
+        pytest.param("sender block alice --except-sender outside", "outside has a meaning", id="except outside"),
+        pytest.param("sender except alice", "say which recipients, or which senders", id="except nobody"),
+        pytest.param("sender unexcept alice", "say which recipients, or which senders", id="unexcept nobody"),
+        pytest.param("sender block '*@example.com'", "write @example.com", id="an asterisk for a domain"),
+        pytest.param("sender block alice --to '*@x.example'", "write @x.example", id="an asterisk as recipient"),
+        pytest.param("sender block '@*.example.com'", "write @.example.com", id="an asterisk for subdomains"),
+        pytest.param("sender block a@x.example,b@x.example", "several addresses in one word", id="two in a word"),
+        pytest.param("sender block 'a@x.example b@x.example'", "several addresses in one word", id="with a blank"),
+        pytest.param("sender block smtp:a@x.example", "type it without smtp: in front", id="SMTP: in front"),
+        pytest.param("sender block 'a(b)@x.example'", 'needs quotes: "a(b)"@x.example', id="what needs quotes"),
+    ],
+)
+def test_what_can_match_nothing_is_bad_usage(policyd, line, told):
+    """An entry that silently does nothing is worse than none."""
+    policyd.run("sender block alice --reason x")
+    before = policyd.journal()
+    assert told in policyd.refuses(line, 2)
+    assert policyd.journal() == before
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        pytest.param("alice --except bob", "Bob is inside, and this entry leaves recipients in managed", id="inside"),
+        pytest.param("alice --except group:staff", "group:staff is inside, and this entry leaves", id="a group"),
+        pytest.param("alice --to bob --except bob", "leaves nothing of the entry", id="the whole entry"),
+        pytest.param("alice --to bob --except group:staff", "leaves nothing of the entry", id="a group around it"),
+        pytest.param("alice --to bob --except alice", "alice is another mailbox than Bob", id="another mailbox"),
+        pytest.param("alice --to @x.example --except @x.example", "leaves nothing of the entry", id="the same domain"),
+        pytest.param("alice --to @a.x.example --except @.x.example", "leaves nothing of the entry", id="around it"),
+        pytest.param("alice --to @x.example --except @y.example", "no recipient that @x.example", id="another"),
+        pytest.param("alice --to @x.example --except '<>'", "no recipient is the null sender", id="the null sender"),
+        pytest.param(
+            "@spam.example --to bob --except-sender @spam.example", "leaves nothing of the entry", id="all its senders"
+        ),
+    ],
+)
+def test_useless_exception_is_refused(policyd, line, told):
+    """It covers all of the entry, or nothing of it."""
+    policyd.run("group add staff bob")
+    before = policyd.journal()
+    assert told in policyd.refuses(f"sender block {line}")
+    assert policyd.journal() == before
+
+
+def test_list_is_narrowed_by_sender_or_recipient(policyd):
+    """A text is in one of them, in any case; a glob is the whole of one."""
+    policyd.run("sender block alice --to Bob")
+    policyd.run("sender block @spam.example")
+    found = [
+        [each["sender"] for each in policyd.json(f"sender list {text}")] for text in ("BOB", "'@*'", "spam", "'al?ce'")
+    ]
+    assert found == [["alice"], ["@spam.example"], ["@spam.example"], ["alice"]]
+
+
+def test_ended_entry_is_shown_as_ended(policyd):
+    """What is shown as in force is in force."""
+    policyd.run("sender block alice --until +1d")
+    policyd.rows("UPDATE blocked_sender SET until = 1000000000")
+    assert policyd.json("sender show alice")[0]["ended"] is True
+    assert "(ended)\n" in policyd.run("sender show alice")
+    assert "blocked: may not send to outside (entry 1, ended)" in policyd.run("mailbox show alice")

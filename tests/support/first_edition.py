@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from policyd.store.log import new_cookie
+from policyd.store.wal import new_cookie
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "first-edition"
 SETTINGS = 'recipient_delimiter = "+"\ninsider_networks = ["192.0.2.0/24"]\n[audit]\nsyslog = "none"\n'

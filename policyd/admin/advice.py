@@ -1,0 +1,162 @@
+"""What a change does beyond what it names: lines for the administrator who makes it, each a sentence or two."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from shlex import quote
+from typing import assert_never
+
+from policyd.address import NULL_SENDER
+from policyd.admin.in_force import in_force, reach_of
+from policyd.model import (
+    Address,
+    BlockedSender,
+    Domain,
+    Group,
+    Mailbox,
+    Membership,
+    pattern_party,
+)
+from policyd.store.edit import Restricted, Step, postfix_spelling, what_goes_with
+from policyd.store.queries import Queries
+
+_NAMED = 5  # in a sentence; the rest is counted
+
+
+def spelling_advice(queries: Queries, names: Iterable[str]) -> list[str]:
+    """A line for each of the managed domains *names* that Postfix takes for another domain, with what to type."""
+    return [line for line in (postfix_spelling(queries, name) for name in names) if line]
+
+
+def acceptance_advice(queries: Queries, domain: str, *, is_managed: bool) -> list[str]:
+    """What becomes of the accepted senders in *domain*, which *is_managed* now, or is no more; nothing without any."""
+    found = [f"{pattern} ({owner})" for pattern, owner in queries.patterns_let_through() if _is_in(pattern, domain)]
+    if not found:
+        return []
+    if is_managed:
+        return [f"accepted only if they are proven now, by a login or from an insider: {_names(found)}"]
+    return [f"accepted as MAIL FROM says now, which anybody can forge: {_names(found)}"]
+
+
+def reach_advice(queries: Queries, owner: Group | Domain, now: int) -> list[str]:
+    """Whom the restriction of *owner* is about, and what it does that who types it may not think of."""
+    reach, name = reach_of(queries, owner, now), _called(owner)
+
+    # How many, and for whom something else counts.
+    others = [f"; {_keep(len(reach.own), 'its own')}: {_names(reach.own)}"] if reach.own else []
+    others += [f"; {_keep(len(reach.others), 'what its groups say')}: {_names(reach.others)}"] if reach.others else []
+    lines = [f"the restriction of {name} is about {_count(reach.mailboxes, 'mailbox')}{''.join(others)}"]
+
+    # Bounces have no sender that anybody could accept by name.
+    if pattern_party(NULL_SENDER) not in owner.accepted:
+        lines.append(
+            "bounces from outside are refused there, too; to let them in: "
+            f"policyd {_noun(owner)} accept {quote(owner.name)} '{NULL_SENDER}'"
+        )
+    if isinstance(owner, Group):
+        lines.append(
+            "mail to a list's own address is mail to another mailbox; to restrict that, too: "
+            "policyd mailbox restrict LIST"
+        )
+    return lines
+
+
+def still_restricted(queries: Queries, owner: Restricted, now: int) -> list[str]:
+    """Who restricts *owner*, whose own restriction was lifted, or its mailboxes, all the same; nothing if nobody."""
+    if isinstance(owner, Mailbox):
+        places = [each for each in in_force(queries, owner, now) if each.restriction.receive.is_restriction]
+        return [
+            f"{owner.name} still receives from {each.restriction.receive} only{each.where}, as {each.said_by} says"
+            for each in places
+        ]
+    reach = reach_of(queries, owner, now)
+    if not reach.restricted:
+        return []
+    held = _count(reach.mailboxes, "mailbox")
+    return [f"of {held} in {_called(owner)}, these are restricted still: {_names(reach.restricted)}"]
+
+
+def address_advice(name: str, before: Sequence[Address], after: Sequence[Address]) -> list[str]:
+    """What it means for the mailbox *name* that its addresses are those *after*, and no more those *before*."""
+    left = {each.address for each in after}
+    gone = [each.address for each in before if each.address not in left]
+    lines = [f"a login as {_names(gone)} is no longer known as the mailbox {name}"] if gone else []
+    old, new = _primary(before), _primary(after)
+    if new and new != old:
+        lines.append(f"{new} is the primary address of {name} now: patterns of blocked senders look at that one")
+    if before and not after:
+        lines.append(f"{name} has no address any more: no mail reaches it")
+    return lines
+
+
+def what_goes(queries: Queries, owner: Mailbox | Group) -> list[str]:
+    """What is taken away with *owner*, a line each."""
+    return [_line(step) for step in what_goes_with(queries, owner)]
+
+
+def removal_question(queries: Queries, owner: Mailbox | Group) -> str:
+    """How much is taken away with *owner*, in a sentence."""
+    counts = Counter(operation.partition(".")[2] for operation, _, _ in what_goes_with(queries, owner))
+    kinds = {"remove": "addresses", "leave": "memberships", "unblock": "blocked senders"}
+    always = ("leave", "unblock") if isinstance(owner, Group) else ("remove", "unblock")
+    kinds |= {"unexcept": "exceptions of others", "unaccept": "places among accepted senders"}
+    parts = [f"{counts[verb]} {noun}" for verb, noun in kinds.items() if counts[verb] or verb in always]
+    return f"{', '.join(parts[:-1])} and {parts[-1]} would be removed with {owner.name}."
+
+
+def _line(step: Step) -> str:
+    """What *step* of a removal takes away."""
+    operation, before, _ = step
+    match before:
+        case Address():
+            return f"address {before.address}"
+        case BlockedSender():
+            entry = f"entry {before.id}: {before.who} blocked to {before.to}"
+            return f"the exception in {entry}" if operation == "sender.unexcept" else entry
+        case Membership():
+            return f"{before.member} in {before.group}"
+        case Mailbox() | Group() | Domain():
+            return f"the place among the accepted senders of {_noun(before)} {before.name}"
+        case _:
+            assert_never(before)
+
+
+def _is_in(pattern: str, domain: str) -> bool:
+    """Whether all that *pattern* matches is in *domain*, or all in *domain* matches it."""
+    local, _, where = pattern.rpartition("@")
+    return where == domain or (not local and where.startswith(".") and domain.endswith(where))
+
+
+def _primary(addresses: Iterable[Address]) -> str:
+    return next((each.address for each in addresses if each.is_primary), "")
+
+
+def _called(owner: Group | Domain) -> str:
+    return str(owner.party) if isinstance(owner, Group) else owner.name
+
+
+def _noun(owner: Restricted) -> str:
+    match owner:
+        case Mailbox():
+            return "mailbox"
+        case Group():
+            return "group"
+        case Domain():
+            return "domain"
+        case _:
+            assert_never(owner)
+
+
+def _count(number: int, noun: str) -> str:
+    plural = f"{noun}es" if noun.endswith("x") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
+
+
+def _keep(number: int, whose: str) -> str:
+    """That so many mailboxes keep *whose* restriction, of one of them."""
+    return f"1 keeps {whose}" if number == 1 else f"{number} keep {whose.replace('its', 'their')}"
+
+
+def _names(names: Sequence[str]) -> str:
+    """The first of *names*, and how many there are more."""
+    shown = ", ".join(names[:_NAMED])
+    return f"{shown} and {len(names) - _NAMED} more" if len(names) > _NAMED else shown
