@@ -198,7 +198,7 @@ def test_upgrade_on_a_full_disk_changes_nothing(tmp_path):
         make_first_edition(database)
         before = content_of(database)
         ballast = fill_up(disk)
-        ends = []
+        ends: list[int] = []
         while not ends or ends[-1] != 0:
             ended = policyd.ends(f"database upgrade --database {database}")
             ends.append(ended.status)
