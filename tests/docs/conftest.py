@@ -29,6 +29,9 @@ def filled(run: Callable[[str], Result]) -> Callable[[str], Result]:
         "mailbox add alice alice@example.com",
         "mailbox restrict alice --accept @example.net",
         "sender block alice --except @example.net",
+        "group add staff alice --comment colleagues",
+        "domain set example.com --comment ours",
+        "sender block anyone --to @spam.example --except-sender alice",
     ]:
         assert run(line).exit_code == 0, line
     return run

@@ -30,6 +30,8 @@ def test_list_has_the_columns_and_keys_of_the_table(filled: Run, command: str, c
 def test_object_has_the_keys_of_the_table(filled: Run, command: str, keys: str) -> None:
     """Scripts rely on them, in this order."""
     examples = {
+        "domain show": "domain show example.com",
+        "group show": "group show staff",
         "mailbox show": "mailbox show alice",
         "address find": "address find alice@example.com",
         "check": "check --recipient alice@example.com",

@@ -50,7 +50,7 @@ class Tables:
 
     def blocks_again_what_ended(self) -> bool:
         """Whether an entry with an end that passes is blocked by another command, too: that keeps the end."""
-        left = {_entry_of(command) for command in self.without_ended}
+        left = {_entry_of(command) for command in self.without_ended} - {None}
         return any(
             _entry_of(command) in left - {None} for command in self.commands if command not in self.without_ended
         )
