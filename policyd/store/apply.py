@@ -8,7 +8,7 @@ from typing import TypeVar, assert_never
 
 from policyd.address import fold, name_after
 from policyd.errors import NotYetError, RefusedError
-from policyd.model import Address, BlockedSender, Domain, Group, Mailbox, Membership, Party, PartyKind
+from policyd.model import Address, BlockedSender, Domain, Group, Mailbox, Membership, Party, PartyKind, Receive
 from policyd.records import (
     KEEP,
     AddressRow,
@@ -20,7 +20,9 @@ from policyd.records import (
     MailboxRow,
     Row,
     RowMode,
+    groups_of,
 )
+from policyd.rules import is_past
 from policyd.store.edit import NO_END, Editor, EntryTerms, RestrictionTerms
 from policyd.store.journal import Stored
 
@@ -38,11 +40,15 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """What a mailbox's row says of other mailboxes, to be applied later; and the mailbox before and after the rest."""
+    """What a row says of whom its object accepts and rejects, to be applied last; and the object before and after the
+    rest of the row."""
 
-    row: MailboxRow
-    before: Mailbox | None
-    after: Mailbox
+    row: MailboxRow | DomainRow
+    before: Mailbox | Domain | None
+    after: Mailbox | Domain
+
+
+Left = References | GroupRow | BlockRow  # what waits until every mailbox of the file is there
 
 
 class RowApplier:
@@ -59,30 +65,44 @@ class RowApplier:
         self.tally: Counter[tuple[str, str]] = Counter()
         self.on_named: Callable[[Stored], None] | None = None
 
-    def apply(self, row: Row | References, *, is_last: bool) -> References | None:
-        """Apply *row*; returns what has to wait until every other row is applied, and *is_last* is true.
+    def begin(self, row: Row, *, is_last: bool) -> Left | None:
+        """Apply *row*, but for what names groups, or other mailboxes: returns that, for `end` or `GroupRows`.
 
-        Raises NotYetError where another mailbox must first be there, or give an address up, and RefusedError where the
-        row is wrong. Then nothing was written, but perhaps domains.
+        Raises NotYetError where another mailbox or domain must first be there, or give an address up, and RefusedError
+        where the row is wrong. Then nothing was written, but perhaps domains. With *is_last* no other row will help.
         """
         match row:
             case MailboxRow():
-                if not is_last and _has_references(row):
-                    return self._apply_without_references(row)
+                if _has_references(row):
+                    return self._declare_mailbox(row)
                 self._apply_mailbox(row)
+            case DomainRow():
+                if _has_references(row):
+                    return self._declare_domain(row)
+                self._apply_domain(row)
             case GroupRow():
-                self._apply_group(row)
+                return row
             case BlockRow():
+                if groups_of(row):
+                    return row
                 self._apply_block(row)
             case AddressRow():
                 self._apply_alias(row, is_last)
-            case References():
-                self._apply_mailbox(row.row, row)
-            case DomainRow():
-                self._apply_domain(row)
             case _:
                 assert_never(row)
         return None
+
+    def end(self, left: References | BlockRow) -> None:
+        """Apply what was left of a row. Raises RefusedError, perhaps with some of it written."""
+        match left:
+            case References(row=MailboxRow() as row):
+                self._apply_mailbox(row, left)
+            case References(row=DomainRow() as row):
+                self._apply_domain(row, left)
+            case BlockRow():
+                self._apply_block(left)
+            case _:
+                raise TypeError(f"{left} is no row")
 
     def remove(self, stored: Mailbox | Group | Address | BlockedSender) -> None:
         """Take away *stored*, and with a mailbox or a group all that refers to it."""
@@ -114,52 +134,90 @@ class RowApplier:
         if self.on_named is not None and after is not None and not isinstance(after, Address):
             self.on_named(after)
 
-    def _apply_domain(self, row: DomainRow) -> None:
+    # --- Domains ---
+
+    def _declare_domain(self, row: DomainRow) -> References:
+        """Apply what *row* says of the domain alone."""
         before = self._queries.domain(row.name)
-        _need_mode(row.mode, f"the domain {row.name}", before is not None)
+        after = self._write_domain(replace(row, accepted=KEEP), before)
+        return References(DomainRow(row.name, RowMode.MODIFY, accepted=row.accepted), before, after)
+
+    def _apply_domain(self, row: DomainRow, waited: References | None = None) -> None:
+        before = self._queries.domain(row.name)
         if row.mode is RowMode.DELETE:
+            _need_mode(row.mode, f"the domain {row.name}", before is not None)
             # A command would ask whether the addresses shall go too; of a file nobody can ask that.
             if self._editor.has_addresses(row.name):
                 raise RefusedError(f"{row.name} has addresses; remove them first")
             self._editor.remove_domain(row.name)
             self.count(before, None)
             return
-        given = {name: value for name in ("unlisted", "alias_of") if (value := getattr(row, name)) is not KEEP}
-        after = self._editor.after(replace(before or Domain(row.name), **given), self._terms(row, before))
+        after = self._write_domain(row, before)
+        self.count(waited.before if waited else before, after)
+
+    def _write_domain(self, row: DomainRow, before: Domain | None) -> Domain:
+        """Make the domain what *row* says, and return it."""
+        _need_mode(row.mode, f"the domain {row.name}", before is not None)
+        current = before or Domain(row.name)
+        changed = replace(
+            current,
+            unlisted=current.unlisted if isinstance(row.unlisted, Keep) else row.unlisted,
+            alias_of=current.alias_of if isinstance(row.alias_of, Keep) else row.alias_of,
+        )
+        after = self._editor.after(changed, self._terms(row, before))
         if before is None:
             self._editor.add_domain(after)
         else:
             self._editor.put_domain(before, after)
-        self.count(before, after)
+        return after
 
     # --- Groups ---
 
-    def _apply_group(self, row: GroupRow) -> None:
+    def declare_group(self, row: GroupRow) -> Group | None:
+        """Make the group what *row* says, but for its members, and for whom it accepts if they aren't all there yet.
+
+        Returns it as it was, None where it is new.
+        """
         before = self._queries.group_named(fold(row.name))
         _need_mode(row.mode, f"the group {row.name}", before is not None)
         if row.mode is RowMode.DELETE:
             assert before is not None
             self.remove(before)
-            return
-        after = self._editor.after(before or Group(row.name), self._terms(row, before))
-        after = self._editor.put_group(before, replace(after, name=row.name))
-        self.count(before, after)
-        if not isinstance(row.members, Keep):
-            self._edit_members(after, row.members)
+            return before
+        try:
+            terms = self._terms(row, before)
+        except NotYetError:
+            terms = self._terms(replace(row, accepted=KEEP), before)
+        after = self._editor.after(before or Group(row.name), terms)
+        self._editor.put_group(before, replace(after, name=row.name))
+        return before
 
-    def _edit_members(self, group: Group, edit: ListEdit[Party]) -> None:
-        """Make the members of *group* what the row says."""
+    def fill_group(self, row: GroupRow, before: Group | None, *, takes_circles: bool) -> None:
+        """Make members and accepted senders of a declared group, which was *before*, what *row* says."""
+        group = self._editor.group(row.name)
+        accepted = self._edited(group.accepted, row.accepted)
+        if accepted is not None:
+            after = self._editor.after(group, RestrictionTerms(accepted=accepted))
+            group = self._editor.put_group(group, after)
+        self.count(before, group)
+        if isinstance(row.members, Keep):
+            return
+
+        # Those who leave go first; who isn't a mailbox or a group any more has left already.
         held = {each.member for each in self._queries.members_of(group.id)}
-        added = self._editor.resolved(edit.add)
-        gone = (held if edit.clear else held & self._editor.resolved(edit.remove)) - added
+        joining = set(map(self._editor.member, row.members.add))
+        leaving = held if row.members.clear else self._known(row.members.remove, self._editor.member)
+        gone = (held & leaving) - joining
         for membership in self._editor.leave(group, sorted(gone)):
             self.count(membership, None)
-        for membership in self._editor.join(group, edit.add):
+        for membership in self._editor.join(group, row.members.add, takes_circles=takes_circles):
             self.count(None, membership)
+        if stayed := held & joining:
+            self.tally[_KINDS[Membership], "unchanged"] += len(stayed)
 
     # --- Mailboxes ---
 
-    def _apply_without_references(self, row: MailboxRow) -> References:
+    def _declare_mailbox(self, row: MailboxRow) -> References:
         """Apply what *row* says of the mailbox alone."""
         alone = replace(row, accepted=KEEP, rejected=KEEP)
         before = self._named_mailbox(row)
@@ -219,13 +277,28 @@ class RowApplier:
         self, row: DomainRow | GroupRow | MailboxRow, before: Domain | Group | Mailbox | None
     ) -> RestrictionTerms:
         """What *row* says of the restriction of what is *before*."""
+        receive = _given(row.receive)
+        if isinstance(row, MailboxRow) and receive is None:
+            assert before is None or isinstance(before, Mailbox)
+            receive = self._receive_by_flag(row.must_sign_in, before)
         return RestrictionTerms(
-            _given(row.receive),
+            receive,
             self._edited(before.accepted if before else frozenset(), row.accepted),
             _given(row.reason),
             _given_end(row.until),
             _given(row.comment),
         )
+
+    def _receive_by_flag(self, must_sign_in: bool | Keep, before: Mailbox | None) -> Receive | None:
+        """Who may send by a directory's flag; None where what is in force stays, since it is about more than signing in."""
+        current = Receive.INHERIT
+        if before is not None and not is_past(before.until, self._editor.journal.now):
+            current = before.receive
+        if isinstance(must_sign_in, Keep) or current.strictness > Receive.INSIDERS.strictness:
+            return None
+        if must_sign_in:
+            return Receive.INSIDERS
+        return Receive.INHERIT if current is Receive.INSIDERS else None
 
     def _edited(self, parties: frozenset[Party], edit: ListEdit[Party] | Keep) -> frozenset[Party] | None:
         """*parties* as *edit* makes them, None where it leaves them as they are."""
@@ -234,12 +307,12 @@ class RowApplier:
         remaining = frozenset() if edit.clear else parties
         return (remaining - self._known(edit.remove)) | self._editor.resolved(edit.add)
 
-    def _known(self, parties: Iterable[Party]) -> frozenset[Party]:
-        """Those of *parties* that are there: to take others away does nothing."""
+    def _known(self, parties: Iterable[Party], resolve: Callable[[Party], Party] | None = None) -> frozenset[Party]:
+        """Those of *parties* that are there, as *resolve* finds them: to take others away does nothing."""
         known: set[Party] = set()
         for party in parties:
             with suppress(NotYetError):
-                known |= self._editor.resolved([party])
+                known.add((resolve or self._editor.resolve)(party))
         return frozenset(known)
 
     # --- Addresses ---
@@ -350,11 +423,11 @@ def _given_end(until: int | Keep | None) -> int | None:
     return None if isinstance(until, Keep) else NO_END if until is None else until
 
 
-def _has_references(row: MailboxRow) -> bool:
-    """Whether *row* names other mailboxes, which may stand further down."""
+def _has_references(row: MailboxRow | DomainRow) -> bool:
+    """Whether *row* names mailboxes or groups, which may stand further down."""
     if row.mode is RowMode.DELETE:
         return False
-    if row.rejected is not KEEP:
+    if isinstance(row, MailboxRow) and row.rejected is not KEEP:
         return True
     accepted = row.accepted
     if isinstance(accepted, Keep):

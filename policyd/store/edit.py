@@ -356,14 +356,17 @@ class Editor:
             raise RefusedError(f"there is a group {other.name} already; choose another name")
         self._put("group.rename", before, replace(before, name=new_name))
 
-    def join(self, group: Group, members: Iterable[Party]) -> list[Membership]:
-        """Put mailboxes and groups into *group*, but those that are in it; returns the new memberships."""
+    def join(self, group: Group, members: Iterable[Party], *, takes_circles: bool = False) -> list[Membership]:
+        """Put mailboxes and groups into *group*, but those that are in it; returns the new memberships.
+
+        A group that *group* is in, or that it is itself, is refused, as a courtesy: unless it *takes_circles*.
+        """
         held = {each.member for each in self.queries.members_of(group.id)}
         made = []
-        for member in dict.fromkeys(map(self._member, members)):
+        for member in dict.fromkeys(map(self.member, members)):
             if member in held:
                 continue
-            if self._makes_circle(group.id, member):
+            if not takes_circles and self._makes_circle(group.id, member):
                 raise RefusedError(f"{member} can't join {group.party}, which is in it already; groups make no circle")
             stored = self._writer.put_membership("group.join", None, Membership(group.party, member))
             made += [stored] if stored else []
@@ -372,7 +375,7 @@ class Editor:
     def leave(self, group: Group, members: Iterable[Party]) -> list[Membership]:
         """Take mailboxes and groups, each of which must be in *group*, out of it; returns the former memberships."""
         held = {each.member: each for each in self.queries.members_of(group.id)}
-        gone = [*dict.fromkeys(map(self._member, members))]
+        gone = [*dict.fromkeys(map(self.member, members))]
         if missing := [str(member) for member in gone if member not in held]:
             raise RefusedError(
                 f"{', '.join(missing)}: not in {group.party}; see: policyd group show {quote(group.name)}"
@@ -445,8 +448,8 @@ class Editor:
         *to* is None where nobody said it: `outside` for a mailbox, a group or a pattern inside managed domains, else
         `anyone`; anyone may not be blocked so.
         """
-        who = self._resolve(who)
-        to = self._default_to(who) if to is None else self._resolve(to)
+        who = self.resolve(who)
+        to = self._default_to(who) if to is None else self.resolve(to)
         new = BlockedSender(who, to, created_at=self._now, created_by=self.journal.actor)
         return next((each for each in self.queries.entries_of(who) if each.to == to), new)
 
@@ -599,17 +602,17 @@ class Editor:
                 case Mailbox() | Group() | Domain():
                     return replace(stored, accepted=self.resolved(stored.accepted))
                 case Membership():
-                    return replace(stored, group=self._resolve(stored.group), member=self._resolve(stored.member))
+                    return replace(stored, group=self.resolve(stored.group), member=self.resolve(stored.member))
                 case BlockedSender():
                     return replace(
                         stored,
-                        who=self._resolve(stored.who),
-                        to=self._resolve(stored.to),
+                        who=self.resolve(stored.who),
+                        to=self.resolve(stored.to),
                         allowed=self.resolved(stored.allowed),
                         allowed_senders=self.resolved(stored.allowed_senders),
                     )
                 case Address():
-                    holder = self._resolve(Party(PartyKind.MAILBOX, stored.mailbox, stored.mailbox_id))
+                    holder = self.resolve(Party(PartyKind.MAILBOX, stored.mailbox, stored.mailbox_id))
                     return replace(stored, mailbox=holder.text, mailbox_id=holder.number)
                 case _:
                     assert_never(stored)
@@ -651,9 +654,9 @@ class Editor:
 
     def resolved(self, parties: Iterable[Party]) -> frozenset[Party]:
         """*parties* with the numbers and names that they have now. Raises NotYetError where one is not there."""
-        return frozenset(map(self._resolve, parties))
+        return frozenset(map(self.resolve, parties))
 
-    def _resolve(self, party: Party) -> Party:
+    def resolve(self, party: Party) -> Party:
         """*party* with its number, and as it is called now. Raises NotYetError where it is not there."""
         match party.kind:
             case PartyKind.MAILBOX:
@@ -671,11 +674,11 @@ class Editor:
             case _:
                 assert_never(party.kind)
 
-    def _member(self, party: Party) -> Party:
+    def member(self, party: Party) -> Party:
         """The mailbox or group that *party* means; an address is the mailbox that has it."""
         if party.kind is PartyKind.PATTERN:
             return self.mailbox(party.text).party
-        return self._resolve(party)
+        return self.resolve(party)
 
     def _makes_circle(self, group_id: int, member: Party) -> bool:
         """Whether the group is *member*, or is in it: then *member* can't join it."""
@@ -699,9 +702,9 @@ class Editor:
         return other is None or other.id == owner.id
 
     def _need_alias(self, domain: Domain) -> None:
-        """Raises RefusedError where *domain* can't be an alias of what it is to be one."""
+        """Raises NotYetError where *domain* can't be an alias of what it is to be one."""
         if problem := self._alias_problem(domain):
-            raise RefusedError(problem)
+            raise NotYetError(problem)
 
     def _alias_problem(self, domain: Domain) -> str:
         """Why *domain* can't be what it says: an alias of no managed domain, or one in a chain. "" where it can."""
@@ -762,8 +765,8 @@ class Editor:
 
     def _need_entries(self, who: Party, to: Party | None) -> list[BlockedSender]:
         """The entries of *who*, to *to* if that is given. Raises RefusedError where there is none."""
-        who = self._resolve(who)
-        wanted = None if to is None else self._resolve(to)
+        who = self.resolve(who)
+        wanted = None if to is None else self.resolve(to)
         entries = [each for each in entries_found(self.queries, who) if wanted is None or each.to == wanted]
         if not entries:
             what = f"{who} is not blocked" if to is None else f"{who} is not blocked to {to}"

@@ -3,15 +3,17 @@
 Both formats use the words of `--json`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, assert_never
 
-from policyd.address import name_after, normal_pattern
+from policyd.address import name_after
 from policyd.errors import AddressError
-from policyd.model import Party, PartyKind
-from policyd.records import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, Problem, Row
+from policyd.model import BlockedSender, Domain, Group, Mailbox, Party, Receive
+from policyd.records import AddressRow, BlockRow, DomainRow, GroupRow, ListEdit, MailboxRow, Problem, Row
 from policyd.transfer import values
+from policyd.transfer.formats import Tables
 from policyd.transfer.values import CellError
 
 
@@ -19,6 +21,7 @@ class Kind(StrEnum):
     """What an object or a row is about."""
 
     DOMAIN = "domain"
+    GROUP = "group"
     MAILBOX = "mailbox"
     BLOCKED = "blocked"
     ADDRESS = "address"
@@ -48,9 +51,11 @@ def _senders(value: Any, _domain: str) -> ListEdit[Party]:
 
 
 def _recipients(value: Any, domain: str) -> ListEdit[Party]:
-    return values.whole_list(
-        Party(PartyKind.PATTERN, normal_pattern(values.completed(each, domain))) for each in values.strings(value)
-    )
+    return values.whole_list(values.sender(each, domain) for each in values.strings(value))
+
+
+def _members(value: Any, _domain: str) -> ListEdit[Party]:
+    return values.whole_list(values.member(each) for each in values.strings(value))
 
 
 def _number(value: Any, _domain: str) -> None:
@@ -70,28 +75,43 @@ _REMARKS: dict[str, tuple[str, Parse]] = {
     "comment": ("comment", _without_domain(values.remark)),
 }
 
+_RESTRICTION: dict[str, tuple[str, Parse]] = {
+    **_REMARKS,
+    "receive": ("receive", _without_domain(values.receive)),
+    "accept": ("accepted", _senders),
+}
+
 # Of each kind, its keys: the attribute of the row ("" where the row has none), and how the value is read.
 KEYS: Mapping[Kind, Mapping[str, tuple[str, Parse]]] = {
     Kind.DOMAIN: {
         **_MODE,
+        **_RESTRICTION,
         "name": ("name", _without_domain(values.domain_name)),
         "unlisted": ("unlisted", _without_domain(values.unlisted)),
+        "alias_of": ("alias_of", _without_domain(values.target)),
+        "receive": ("receive", _without_domain(values.own_receive)),
+    },
+    Kind.GROUP: {
+        **_MODE,
+        **_RESTRICTION,
+        "name": ("name", _without_domain(values.group_name)),
+        "members": ("members", _members),
+        "receive": ("receive", _without_domain(values.own_receive)),
     },
     Kind.MAILBOX: {
         **_MODE,
-        **_REMARKS,
+        **_RESTRICTION,
         "name": ("name", _without_domain(values.mailbox_name)),
         "addresses": ("addresses", _addresses),
         "address": ("addresses", _one_address),
-        "receive": ("receive", _without_domain(values.receive)),
-        "accept": ("accepted", _senders),
     },
     Kind.BLOCKED: {
         **_MODE,
         **_REMARKS,
-        "sender": ("sender", _without_domain(values.sender)),  # without a domain, a mailbox's name: not completed
+        "sender": ("sender", _without_domain(values.blocked)),  # without a domain, a mailbox's name: not completed
         "to": ("to", _without_domain(values.recipients)),
         "except": ("allowed", _recipients),
+        "except_sender": ("allowed_senders", _senders),
         "created_at": ("created_at", _without_domain(values.moment)),
         "created_by": ("created_by", _without_domain(values.remark)),
     },
@@ -103,7 +123,7 @@ KEYS: Mapping[Kind, Mapping[str, tuple[str, Parse]]] = {
     },
 }
 BOTH = "address and addresses can't both be given"
-LISTS = frozenset({"addresses", "accept", "except"})
+LISTS = frozenset({"addresses", "accept", "except", "except_sender", "members"})
 
 
 def refuse(_value: Any, _domain: str) -> None:
@@ -143,6 +163,14 @@ def make_row(
         return (), (Problem(str(error)),)
 
 
+def as_in_first_edition(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """*rows* of an export of the first edition, where mailboxes that receive from anyone are those not restricted."""
+    return tuple(
+        replace(row, receive=Receive.INHERIT) if isinstance(row, MailboxRow) and row.receive is Receive.ANYONE else row
+        for row in rows
+    )
+
+
 def mailbox_of(address: str, **said: Any) -> MailboxRow:
     """The mailbox of *address*, in normal form, named after its local part, as far as that can be a name."""
     return MailboxRow(name_after(address), **said, is_named_by_address=True)
@@ -154,6 +182,9 @@ def _make(kind: Kind, found: dict[str, Any]) -> Row:
         case Kind.DOMAIN:
             _need(found, name="a domain needs a name")
             return DomainRow(**found)
+        case Kind.GROUP:
+            _need(found, name="a group needs a name")
+            return GroupRow(**found)
         case Kind.MAILBOX:
             if "name" in found:
                 return MailboxRow(**found)
@@ -169,6 +200,43 @@ def _make(kind: Kind, found: dict[str, Any]) -> Row:
             return AddressRow(**found)
         case _:
             assert_never(kind)
+
+
+def objects(tables: Tables) -> Iterator[dict[str, Any]]:
+    """What each object is, by the keys of `KEYS`; parties as such, a list of them in one order. Alias domains come
+    after those that they stand for, and what refers to others after those."""
+    for is_alias in (False, True):
+        for domain in tables.domains():
+            if bool(domain.alias_of) is is_alias:
+                alias = {"unlisted": domain.unlisted, "alias_of": domain.alias_of}
+                yield {"kind": Kind.DOMAIN, "name": domain.name, **alias, **_restriction(domain)}
+    for group, members in tables.groups():
+        yield {"kind": Kind.GROUP, "name": group.name, "members": members, **_restriction(group)}
+    for mailbox, addresses in tables.mailboxes():
+        yield {"kind": Kind.MAILBOX, "name": mailbox.name, "addresses": addresses, **_restriction(mailbox)}
+    for entry in tables.blocked_senders():
+        yield {
+            "kind": Kind.BLOCKED,
+            "sender": entry.who,
+            "to": entry.to,
+            "except": _in_order(entry.allowed),
+            "except_sender": _in_order(entry.allowed_senders),
+            **_remarks(entry),
+            "created_at": entry.created_at,
+            "created_by": entry.created_by,
+        }
+
+
+def _restriction(owner: Domain | Group | Mailbox) -> dict[str, Any]:
+    return {"receive": owner.receive, "accept": _in_order(owner.accepted), **_remarks(owner)}
+
+
+def _remarks(kept: Domain | Group | Mailbox | BlockedSender) -> dict[str, Any]:
+    return {"reason": kept.reason, "until": kept.until, "comment": kept.comment}
+
+
+def _in_order(parties: Iterable[Party]) -> tuple[Party, ...]:
+    return tuple(sorted(parties, key=str))
 
 
 def _need(found: Mapping[str, Any], **needed: str) -> None:
