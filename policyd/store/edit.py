@@ -75,7 +75,7 @@ class EntryTerms:
 
 
 def need_mailbox(queries: Queries, name: str) -> Mailbox:
-    """The mailbox *name*, or the one that has this address. Raises NotYetError, with what to do, where there is none."""
+    """The mailbox *name*, or the one that has this address. Raises NotYetError, with what to do, where none is there."""
     mailbox = queries.mailbox_with(name) if "@" in name else queries.mailbox_named(fold(name))
     if mailbox is not None:
         return mailbox

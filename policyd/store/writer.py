@@ -188,7 +188,7 @@ class Writer:
         change: Statement,
         next_number: Callable[[], int],
     ) -> _Named | None:
-        """Make a mailbox or group that was *before* be *after*; *owner* is its column in the table of accepted senders."""
+        """Make a mailbox or group that was *before* be *after*; *owner* is its column among the accepted senders."""
         if before == after:
             return after
         if after is not None:

@@ -16,8 +16,9 @@ from policyd.errors import StoreError
 from policyd.model import Action, Decision, Domain, Mode, Receive, Request, Rule, Unlisted
 from policyd.settings import Settings
 from policyd.store.database import Database, changing, create_database
-from policyd.store.edit import MailboxTerms
+from policyd.store.edit import RestrictionTerms
 from tests.support.drills import drill
+from tests.support.parties import party_set
 from tests.support.tables import WatchedTables
 from tests.support.writing import editor_on
 
@@ -220,7 +221,7 @@ def test_of_entries_for_login_and_sender_the_most_specific_is_named(tables):
 )
 def test_without_a_recipient(tables, state, to, allowed, is_refused):
     """A message to several recipients is refused at DATA only if none of them could have it."""
-    entry = tables.block("alice", to, allowed=frozenset(allowed))
+    entry = tables.block("alice", to, allowed=party_set(*allowed))
     found = ask(tables, state=state, sender="alice@example.com")
     assert (found.is_refused, found.entry) == ((True, entry.id) if is_refused else (False, None))
 
@@ -440,7 +441,7 @@ def street(tables):
             editor.add_domain(Domain(domain, Unlisted.ACCEPT))
             editor.add_address("bob", f"bob@{domain}")
         editor.set_domain("example.com", Unlisted.ACCEPT)
-        editor.restrict_mailbox("bob", MailboxTerms(Receive.NOBODY))
+        editor.restrict_mailbox("bob", RestrictionTerms(Receive.NOBODY))
     return tables
 
 
@@ -515,7 +516,7 @@ def test_pattern_matches_what_postfix_takes_for_the_address(street, pattern, add
 def test_only_who_is_certainly_meant_is_let_in(street):
     """In a foreign domain, straße.net and strasse.net are two owners: one's mail is not accepted as the other's."""
     street.restrict(
-        "bob", Receive.NOBODY, accepted=frozenset({"@strasse.net", "eve@xn--strae-oqa.example", "@jdoe.example"})
+        "bob", Receive.NOBODY, accepted=party_set("@strasse.net", "eve@xn--strae-oqa.example", "@jdoe.example")
     )
     asked = {"recipient": "bob@example.com"}
     assert rule(street, sender="eve@strasse.net", **asked) is Rule.ACCEPTED_SENDER
@@ -559,7 +560,7 @@ def test_origin_is_a_domain_that_postfix_reads(street):
 
 def test_accepted_sender_is_the_envelope_sender_and_not_the_login(tables):
     """The accept list names partners outside, whose mail has no login."""
-    tables.restrict("bob", Receive.NOBODY, accepted=frozenset({"alice@example.com"}))
+    tables.restrict("bob", Receive.NOBODY, accepted=party_set("alice@example.com"))
     asked = {"recipient": "bob@example.com", "sasl_username": "alice@example.com"}
     assert rule(tables, sender="alice@example.com", **asked) is Rule.ACCEPTED_SENDER
     assert rule(tables, sender="x@y.example", **asked) is Rule.RESTRICTED_RECIPIENT
@@ -915,7 +916,7 @@ def test_restriction_holds_for_an_address_inside_of_another(tables, recipient):
 @pytest.mark.parametrize("origin", ["", "example.com"])
 def test_blocked_to_outside_cannot_write_there_through_our_own_domain(tables, recipient, origin):
     """For an insider Postfix relays each to gmail.example; exceptions count for the address inside."""
-    tables.block("alice", to="outside", allowed=frozenset({"@partner.example"}))
+    tables.block("alice", to="outside", allowed=party_set("@partner.example"))
     settings = Settings(origin=origin)
     ask_as = partial(ask, tables, settings, sasl_username="alice")
     assert ask_as(recipient=recipient).rule is Rule.BLOCKED_SENDER
@@ -941,7 +942,7 @@ def test_address_with_a_percent_sign_of_its_own_is_a_mailboxs(tables):
 
 def test_blocked_sender_cannot_hide_inside_of_an_address_nor_pass_for_an_accepted_one(tables):
     """Blocking looks at both, letting through at the address as it stands."""
-    tables.restrict("bob", Receive.NOBODY, accepted=frozenset({"alice@example.com"}))
+    tables.restrict("bob", Receive.NOBODY, accepted=party_set("alice@example.com"))
     tables.block("eve@example.com", to="anyone")
     for sender in ("eve%example.com@example.com", "example.com!eve@bücher.example"):
         assert rule(tables, sender=sender, recipient="alice@example.com") is Rule.BLOCKED_SENDER

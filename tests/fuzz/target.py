@@ -24,6 +24,7 @@ from policyd.store.database import Database, create_database
 from policyd.wire import REQUEST_LIMIT
 from tests.fuzz.oracles import must_be_audit_line, must_be_replies, must_be_warning, requests_in
 from tests.support.kept_lines import KeptLines
+from tests.support.parties import party_set
 from tests.support.strict_transport import Connection
 from tests.support.tables import WatchedTables
 
@@ -43,9 +44,9 @@ def _hostile_tables() -> WatchedTables:
         tables.add_mailbox(name, f"{name}@example.com")
     tables.add_address("alice", "a=b=c@example.com")
     tables.add_address("bob", "müller+x@example.com")
-    tables.restrict("carol", Receive.INSIDERS, HOSTILE_REASON, accepted=frozenset({"p@b.example"}))
+    tables.restrict("carol", Receive.INSIDERS, HOSTILE_REASON, accepted=party_set("p@b.example"))
     tables.restrict("dave", Receive.NOBODY, "ö" * 5000)
-    tables.block("alice", reason=HOSTILE_REASON, allowed=frozenset({"friend@b.example"}))
+    tables.block("alice", reason=HOSTILE_REASON, allowed=party_set("friend@b.example"))
     tables.block("bob", to="carol", reason="")
     tables.block("erin", to="anyone", until=1)
     tables.block("@bad.example", to="anyone", reason="\\")

@@ -12,6 +12,7 @@ from policyd.store.database import changing
 from policyd.store.queries import Queries
 from policyd.store.replace import Replacement
 from tests.support.command_line import command_line
+from tests.support.parties import parties, party
 from tests.support.writing import NOW, bulk_on, editor_on
 
 
@@ -101,7 +102,7 @@ add = ListEdit
             id="modify a missing mailbox",
         ),
         pytest.param(
-            MailboxRow("carol", RowMode.DELETE, rejected=add(add=("Bob",))),
+            MailboxRow("carol", RowMode.DELETE, rejected=add(add=parties("Bob"))),
             "the mailbox carol is not there; the mode Delete wants it to be",
             id="delete a missing mailbox",
         ),
@@ -121,12 +122,12 @@ add = ListEdit
             id="delete a domain with addresses",
         ),
         pytest.param(
-            BlockRow("bob", "alice", RowMode.CREATE),
+            BlockRow(party("bob"), party("alice"), RowMode.CREATE),
             "the blocked sender bob to Alice is there already; the mode Create wants it not to be",
             id="create a block that is there",
         ),
         pytest.param(
-            BlockRow("bob", mode=RowMode.DELETE),
+            BlockRow(party("bob"), mode=RowMode.DELETE),
             "the blocked sender bob to outside is not there; the mode Delete wants it to be",
             id="delete a block to others than there is",
         ),
@@ -174,7 +175,7 @@ def test_delete_takes_away_the_object_and_what_hangs_on_it(policyd):
 
 def test_delete_of_a_single_block_leaves_the_mailbox(policyd):
     """It is the entry that goes."""
-    assert good(policyd, BlockRow("Bob", "Alice", RowMode.DELETE)) == {("blocked sender", "removed"): 1}
+    assert good(policyd, BlockRow(party("Bob"), party("Alice"), RowMode.DELETE)) == {("blocked sender", "removed"): 1}
     assert entries(policyd, "sender") == []
 
 
@@ -194,7 +195,7 @@ def test_delete_of_an_address_leaves_the_others(policyd):
 def test_what_a_row_does_not_say_stays(policyd):
     """A file with two columns must not empty the others."""
     before = contents(policyd)
-    assert good(policyd, MailboxRow("Bob"), DomainRow("example.com"), BlockRow("Bob", "Alice")) == {
+    assert good(policyd, MailboxRow("Bob"), DomainRow("example.com"), BlockRow(party("Bob"), party("Alice"))) == {
         ("mailbox", "unchanged"): 1,
         ("domain", "unchanged"): 1,
         ("blocked sender", "unchanged"): 1,
@@ -213,18 +214,24 @@ def test_what_a_row_says_replaces_field_by_field(policyd):
             reason="r",
             until=NOW + 9,
             comment="c",
-            accepted=add(remove=("@partner.example",), add=("x@y.example",)),
+            accepted=add(remove=parties("@partner.example"), add=parties("x@y.example")),
         ),
         DomainRow("example.com", unlisted=Unlisted.ACCEPT),
         BlockRow(
-            "bob", "ALICE", allowed=add(remove=("a@example.com",), add=("z@example.com",)), reason="", comment="c"
+            party("bob"),
+            party("ALICE"),
+            allowed=add(remove=parties("a@example.com"), add=parties("z@example.com")),
+            reason="",
+            comment="c",
         ),
-        BlockRow("@spam.example", until=NOW + 9, created_at=7, created_by="joe", allowed=add(True, (), ("a@",))),
+        BlockRow(
+            party("@spam.example"), until=NOW + 9, created_at=7, created_by="joe", allowed=add(True, (), parties("a@"))
+        ),
     )
     bob, held = mailbox(policyd, "bob")
     assert held == ("b2@example.com", "b1@example.com")
     assert (bob.receive, bob.reason, bob.until, bob.comment) == (Receive.NOBODY, "r", NOW + 9, "c")
-    assert bob.accepted == {"x@y.example"}
+    assert bob.accepted == {party("x@y.example")}
     assert policyd.run("domain list") == "example.com\taccept\n"
     assert entries(policyd, "sender", "to", "allowed", "reason", "comment", "until", "created_at", "created_by") == [
         ("bob", "Alice", {"z@example.com"}, "", "c", None, *entries(policyd, "created_at", "created_by")[0]),
@@ -234,7 +241,7 @@ def test_what_a_row_says_replaces_field_by_field(policyd):
 
 def test_lifting_takes_the_terms_of_the_restriction_along(policyd):
     """As `mailbox lift` does: no reason is left to come back with the next restriction."""
-    good(policyd, MailboxRow("Bob", receive=Receive.ANYONE))
+    good(policyd, MailboxRow("Bob", receive=Receive.INHERIT))
     bob, _ = mailbox(policyd, "Bob")
     assert (bob.reason, bob.accepted) == ("", frozenset())
 
@@ -243,7 +250,7 @@ def test_lifting_takes_the_terms_of_the_restriction_along(policyd):
     ("row", "message"),
     [
         pytest.param(
-            MailboxRow("Alice", accepted=add(add=("x@y.example",))),
+            MailboxRow("Alice", accepted=add(add=parties("x@y.example"))),
             "Alice receives from anyone, so accepted senders would do nothing",
             id="accept without a restriction",
         ),
@@ -257,8 +264,10 @@ def test_lifting_takes_the_terms_of_the_restriction_along(policyd):
             "carol@example.org: the domain example.org is not managed; add it with: policyd domain add example.org",
             id="an address in a strange domain",
         ),
-        pytest.param(BlockRow("carol"), "there is no mailbox carol", id="an unknown sender"),
-        pytest.param(BlockRow("@x.example", "carol"), "there is no mailbox carol", id="to an unknown mailbox"),
+        pytest.param(BlockRow(party("carol")), "there is no mailbox carol", id="an unknown sender"),
+        pytest.param(
+            BlockRow(party("@x.example"), party("carol")), "there is no mailbox carol", id="to an unknown mailbox"
+        ),
     ],
 )
 def test_what_would_do_nothing_or_harm_is_a_row_error(policyd, row, message):
@@ -286,14 +295,18 @@ def test_record_without_rows_changes_nothing(policyd):
 
 def test_record_of_several_rows_comes_whole_or_not_at_all(policyd):
     """The rejected row can be corrected and imported again, without its half being there already."""
-    rows = (BlockRow("@a.example"), BlockRow("alice"), BlockRow("bob", "alice", RowMode.CREATE))
+    rows = (
+        BlockRow(party("@a.example")),
+        BlockRow(party("alice")),
+        BlockRow(party("bob"), party("alice"), RowMode.CREATE),
+    )
     assert "is there already" in refused(policyd, rows)
     assert good(policyd, rows[:2]) == {("blocked sender", "added"): 2}
 
 
 def test_record_that_waits_comes_whole_or_not_at_all_too(policyd):
     """Of a list with one unknown name, none is blocked; and the one problem is told once."""
-    rows = tuple(BlockRow(name, "outside") for name in ("alice", "carol", "dave"))
+    rows = tuple(BlockRow(party(name), party("outside")) for name in ("alice", "carol", "dave"))
     assert refused(policyd, rows) == "there is no mailbox carol"
     assert good(policyd, rows, MailboxRow("carol"), MailboxRow("dave")) == {
         ("blocked sender", "added"): 3,
@@ -316,7 +329,11 @@ def test_rejected_row_adds_no_domain_either(policyd):
 
 def test_journal_has_no_gap_after_rejected_records(policyd):
     """What was rolled back leaves no number and no digest behind."""
-    imported(policyd, (BlockRow("@a.example"), BlockRow("bob", "alice", RowMode.CREATE)), MailboxRow("carol"))
+    imported(
+        policyd,
+        (BlockRow(party("@a.example")), BlockRow(party("bob"), party("alice"), RowMode.CREATE)),
+        MailboxRow("carol"),
+    )
     numbers = [number for (number,) in policyd.rows("SELECT id FROM change ORDER BY id")]
     assert numbers == [*range(1, len(numbers) + 1)]
     assert policyd.journal()[-1] == ("mailbox.import", "carol")
@@ -329,20 +346,21 @@ def test_mailboxes_may_be_named_before_they_are_there(policyd):
     """Files are sorted by name, not by who names whom."""
     tally = good(
         policyd,
-        MailboxRow("carol", receive=Receive.NOBODY, accepted=add(True, (), ("dave", "x@y.example"))),
-        MailboxRow("dave", addresses=add(add=("d@example.com", "d2@example.com")), rejected=add(add=("carol",))),
-        BlockRow("erin", "dave"),
+        MailboxRow("carol", receive=Receive.NOBODY, accepted=add(True, (), parties("dave", "x@y.example"))),
+        MailboxRow("dave", addresses=add(add=("d@example.com", "d2@example.com")), rejected=add(add=parties("carol"))),
+        BlockRow(party("erin"), party("dave")),
         MailboxRow("erin"),
     )
     assert tally == {("mailbox", "added"): 3, ("address", "added"): 2, ("blocked sender", "added"): 2}
     carol, _ = mailbox(policyd, "carol")
-    assert carol.accepted == {"d@example.com", "d2@example.com", "x@y.example"}
+    dave, _ = mailbox(policyd, "dave")
+    assert carol.accepted == {dave.party, party("x@y.example")}
     assert entries(policyd, "sender", "to")[1:] == [("carol", "dave"), ("erin", "dave")]
 
 
 def test_two_mailboxes_may_name_each_other(policyd):
     """In whichever order they stand."""
-    good(policyd, MailboxRow("c", rejected=add(add=("d",))), MailboxRow("d", rejected=add(add=("c",))))
+    good(policyd, MailboxRow("c", rejected=add(add=parties("d"))), MailboxRow("d", rejected=add(add=parties("c"))))
     assert entries(policyd, "sender", "to")[1:] == [("d", "c"), ("c", "d")]
 
 
@@ -351,7 +369,7 @@ def test_mailbox_named_by_an_address_gets_its_own_senders(policyd):
     row = MailboxRow(
         "bob",
         addresses=add(add=("a@example.com",)),
-        rejected=add(add=("Bob", "@x.example")),
+        rejected=add(add=parties("Bob", "@x.example")),
         is_named_by_address=True,
     )
     good(policyd, row)
@@ -360,32 +378,29 @@ def test_mailbox_named_by_an_address_gets_its_own_senders(policyd):
 
 def test_row_with_an_unknown_sender_says_that_the_mailbox_is_there(policyd):
     """The rest of the file may build on it already, so it stays; its senders come as a whole or not at all."""
-    row = MailboxRow("carol", addresses=add(add=("c@example.com",)), rejected=add(add=("Bob", "nobody")))
+    row = MailboxRow("carol", addresses=add(add=("c@example.com",)), rejected=add(add=parties("Bob", "nobody")))
     problems, tally = imported(policyd, row)
     assert problems == [(1, "there is no mailbox nobody; the mailbox itself is imported")]
     assert tally == {("mailbox", "added"): 1, ("address", "added"): 1}
     assert entries(policyd, "sender", "to") == [("Bob", "Alice")]
 
 
-def test_accepting_a_mailbox_without_address_is_refused(policyd):
-    """It would look like a permission and be none."""
-    problems, _ = imported(policyd, MailboxRow("c"), MailboxRow("Bob", accepted=add(add=("c",))))
-    assert problems == [(2, "c has no address, so accepting it would do nothing; the mailbox itself is imported")]
-
-
 def test_rejected_senders_are_replaced_or_edited(policyd):
     """As the list says: emptied first, or taken from and added to."""
-    good(policyd, MailboxRow("Alice", rejected=add(add=("@x.example",))))
+    good(policyd, MailboxRow("Alice", rejected=add(add=parties("@x.example"))))
     assert sorted(entries(policyd, "sender")) == [("@x.example",), ("Bob",)]
-    good(policyd, MailboxRow("Alice", rejected=add(remove=("bob", "nobody@here.example"), add=("@y.example",))))
+    good(
+        policyd,
+        MailboxRow("Alice", rejected=add(remove=parties("bob", "nobody@here.example"), add=parties("@y.example"))),
+    )
     assert sorted(entries(policyd, "sender")) == [("@x.example",), ("@y.example",)]
-    good(policyd, MailboxRow("Alice", rejected=add(clear=True, add=("@y.example", "Bob"))))
+    good(policyd, MailboxRow("Alice", rejected=add(clear=True, add=parties("@y.example", "Bob"))))
     assert sorted(entries(policyd, "sender")) == [("@y.example",), ("Bob",)]
 
 
 def test_rejected_sender_that_stays_keeps_its_terms(policyd):
     """The reason that somebody wrote on the command line outlives the nightly import."""
-    good(policyd, MailboxRow("Alice", rejected=add(clear=True, add=("BOB",))))
+    good(policyd, MailboxRow("Alice", rejected=add(clear=True, add=parties("BOB"))))
     assert entries(policyd, "reason", "allowed") == [("quarrel", {"a@example.com"})]
 
 
@@ -552,7 +567,7 @@ def test_blocked_senders_are_replaced_where_the_file_has_any(policyd):
     policyd.run("sender block @spam.example x@example.com Bob")
     replaced(policyd, MailboxRow("Alice"), MailboxRow("Bob"))
     assert len(entries(policyd, "sender")) == 4
-    replaced(policyd, MailboxRow("Alice"), MailboxRow("Bob"), BlockRow("Bob", "Alice"))
+    replaced(policyd, MailboxRow("Alice"), MailboxRow("Bob"), BlockRow(party("Bob"), party("Alice")))
     assert entries(policyd, "sender", "to") == [("Bob", "Alice"), ("@spam.example", "anyone")]
 
 
@@ -587,7 +602,12 @@ def test_too_much_is_not_removed(policyd, percent, message):
 def test_too_many_blocked_senders_are_not_removed(policyd):
     """Nor may half a file let everybody send again."""
     policyd.run("sender block Alice Bob")
-    keep = MailboxRow("Alice"), MailboxRow("Bob"), BlockRow("Alice", "outside"), BlockRow("@new.example")
+    keep = (
+        MailboxRow("Alice"),
+        MailboxRow("Bob"),
+        BlockRow(party("Alice"), party("outside")),
+        BlockRow(party("@new.example")),
+    )
     with pytest.raises(RefusedError) as caught:
         replaced(policyd, *keep, max_percent=50)
     assert str(caught.value) == (

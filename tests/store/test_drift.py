@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from policyd.errors import RefusedError
-from policyd.model import BlockedSender, Domain, Mailbox, Receive, Unlisted
+from policyd.model import BlockedSender, Domain, Mailbox, Party, Receive, Unlisted
 from policyd.records import KEEP, AddressRow, BlockRow, DomainRow, Keep, ListEdit, MailboxRow, Record, Row, RowMode
 from policyd.store.database import Database, changing, create_database
-from policyd.store.edit import NO_END, Editor, EntryTerms, MailboxTerms
+from policyd.store.edit import NO_END, Editor, EntryTerms, RestrictionTerms
 from policyd.store.queries import Queries
 from tests.support.command_line import MEMORY, CommandLine, command_line
+from tests.support.parties import parties, party, party_set
 from tests.support.writing import NOW, bulk_on, editor_on
 
 DAY = 86400
@@ -92,6 +93,11 @@ class World:
     def length(self) -> int:
         """The number of the last change."""
         return len(self.journal(0))
+
+
+def to_whom(text: str) -> Party | None:
+    """To whom a sender is blocked, None where that is not said."""
+    return party(text) if text else None
 
 
 def net(changes: list[tuple[str, str | None, str | None]]) -> list[tuple[str, str, str]]:
@@ -200,43 +206,43 @@ class Drift(RuleBasedStateMachine):
     def restrict(self, name: str, receive: Receive, accepted: list[str] | None, reason, after) -> None:
         """As `mailbox restrict`: what had ended is in force again."""
         until = self.now + after if isinstance(after, int) else after
-        clears = KEEP if accepted is None else ListEdit(clear=True, add=tuple(accepted))
+        clears = KEEP if accepted is None else ListEdit(clear=True, add=parties(*accepted))
         row = MailboxRow(
             self.written(name), RowMode.MODIFY, receive=receive, accepted=clears, reason=reason, until=until
         )
-        terms = MailboxTerms(
-            receive, None if accepted is None else frozenset(accepted), typed(reason), typed_end(until)
+        terms = RestrictionTerms(
+            receive, None if accepted is None else party_set(*accepted), typed(reason), typed_end(until)
         )
-        self.step(row, lambda edit: edit.restrict_mailbox(name, terms))
+        self.step(row, lambda edit: edit.restrict(edit.mailbox(name), terms))
 
     @rule(name=NAMES, reason=st.sampled_from(["", "left"]))
     def change_the_reason(self, name: str, reason: str) -> None:
         """As `mailbox restrict --reason` of a mailbox that is restricted."""
-        if self.receive_of(name) in (None, Receive.ANYONE):
+        if self.receive_of(name) in (None, Receive.INHERIT):
             return
         row = MailboxRow(self.written(name), reason=reason)
         self.step(
             row,
-            lambda edit: edit.restrict_mailbox(name, MailboxTerms(reason=reason)),
+            lambda edit: edit.restrict(edit.mailbox(name), RestrictionTerms(reason=reason)),
         )
 
     @rule(name=NAMES)
     def lift(self, name: str) -> None:
         """As `mailbox lift`."""
-        if self.receive_of(name) is not Receive.ANYONE:
-            row = MailboxRow(self.written(name), RowMode.MODIFY, receive=Receive.ANYONE)
-            self.step(row, lambda edit: edit.lift_mailbox(name))
+        if self.receive_of(name) is not Receive.INHERIT:
+            row = MailboxRow(self.written(name), RowMode.MODIFY, receive=Receive.INHERIT)
+            self.step(row, lambda edit: edit.lift(edit.mailbox(name)))
 
     @rule(name=NAMES, pattern=PATTERNS, removes=st.booleans())
     def accept(self, name: str, pattern: str, removes: bool) -> None:
         """As `mailbox accept`, and `mailbox unaccept` of what is accepted."""
         mailbox = next((each for each, _ in self.typed.contents()[1] if each.name == self.written(name)), None)
-        change = ListEdit(remove=(pattern,)) if removes else ListEdit(add=(pattern,))
+        change = ListEdit(remove=parties(pattern)) if removes else ListEdit(add=parties(pattern))
         row = MailboxRow(self.written(name), RowMode.MODIFY, accepted=change)
         if not removes:
-            self.step(row, lambda edit: edit.accept_senders(name, [pattern]))
-        elif mailbox is not None and pattern in mailbox.accepted:
-            self.step(row, lambda edit: edit.unaccept_senders(name, [pattern]))
+            self.step(row, lambda edit: edit.accept(edit.mailbox(name), [party(pattern)]))
+        elif mailbox is not None and party(pattern) in mailbox.accepted:
+            self.step(row, lambda edit: edit.unaccept(edit.mailbox(name), [party(pattern)]))
 
     @rule(
         sender=SENDERS,
@@ -249,50 +255,56 @@ class Drift(RuleBasedStateMachine):
     def block(self, sender: str, to: str, allowed: list[str] | None, reason, after, comment) -> None:
         """As `sender block`: what had ended is in force again, and an exception that can't match is refused."""
         until = self.now + after if isinstance(after, int) else after
-        exceptions = KEEP if allowed is None else ListEdit(clear=True, add=tuple(allowed))
+        exceptions = KEEP if allowed is None else ListEdit(clear=True, add=parties(*allowed))
         terms = EntryTerms(
-            None if allowed is None else frozenset(allowed), typed(reason), typed_end(until), typed(comment)
+            None if allowed is None else party_set(*allowed),
+            reason=typed(reason),
+            until=typed_end(until),
+            comment=typed(comment),
         )
-        row = BlockRow(sender, to, allowed=exceptions, reason=reason, until=until, comment=comment)
-        self.step(row, lambda edit: edit.block_sender(sender, to, terms))
+        row = BlockRow(party(sender), to_whom(to), allowed=exceptions, reason=reason, until=until, comment=comment)
+        self.step(row, lambda edit: edit.block_sender(party(sender), to_whom(to), terms))
 
     @rule(senders=st.lists(SENDERS, min_size=1, max_size=3, unique=True))
     def block_a_list(self, senders: list[str]) -> None:
         """As `sender block SENDER...`, by one record with a row for each, as of a list of leavers."""
         self.step(
-            tuple(BlockRow(sender) for sender in senders),
-            lambda edit: [edit.block_sender(sender, "", EntryTerms()) for sender in senders],
+            tuple(BlockRow(party(sender)) for sender in senders),
+            lambda edit: [edit.block_sender(party(sender), None, EntryTerms()) for sender in senders],
         )
 
     @rule(sender=SENDERS, name=NAMES)
     def reject_a_sender(self, sender: str, name: str) -> None:
         """As `sender block --to`, by the list of a mailbox's row."""
         if self.receive_of(name) is not None:
-            row = MailboxRow(self.written(name), rejected=ListEdit(add=(sender,)))
-            self.step(row, lambda edit: edit.block_sender(sender, name, EntryTerms()))
+            row = MailboxRow(self.written(name), rejected=ListEdit(add=parties(sender)))
+            self.step(row, lambda edit: edit.block_sender(party(sender), party(name), EntryTerms()))
 
     @rule(sender=SENDERS, to=st.one_of(st.sampled_from(["outside", "anyone"]), NAMES))
     def unblock(self, sender: str, to: str) -> None:
         """As `sender unblock --to`."""
-        self.step(BlockRow(sender, to, RowMode.DELETE), lambda edit: edit.unblock_sender(sender, to))
+        self.step(
+            BlockRow(party(sender), to_whom(to), RowMode.DELETE),
+            lambda edit: edit.unblock_sender(party(sender), to_whom(to)),
+        )
 
     @rule(sender=SENDERS, to=st.sampled_from(["outside", "anyone", "Anna"]), pattern=PATTERNS, removes=st.booleans())
     def change_exceptions(self, sender: str, to: str, pattern: str, removes: bool) -> None:
         """As `sender except`, which is no new start, and as `sender unexcept` of what is excepted."""
         entries = self.typed.contents()[2]
-        found = next((each for each in entries if (each.sender.lower(), each.to) == (sender.lower(), to)), None)
+        found = next((each for each in entries if (str(each.who).lower(), str(each.to)) == (sender.lower(), to)), None)
         if (
             found is None
             or (found.until is not None and found.until <= self.now)
-            or (pattern in found.allowed) is not removes
+            or (party(pattern) in found.allowed) is not removes
         ):
             return
-        change = ListEdit(remove=(pattern,)) if removes else ListEdit(add=(pattern,))
-        row = BlockRow(sender, to, allowed=change)
+        change = ListEdit(remove=parties(pattern)) if removes else ListEdit(add=parties(pattern))
+        row = BlockRow(party(sender), to_whom(to), allowed=change)
         if removes:
-            self.step(row, lambda edit: edit.unexcept_recipients(sender, to, [pattern]))
+            self.step(row, lambda edit: edit.remove_exceptions(party(sender), to_whom(to), [party(pattern)]))
         else:
-            self.step(row, lambda edit: edit.except_recipients(sender, to, [pattern]))
+            self.step(row, lambda edit: edit.add_exceptions(party(sender), to_whom(to), [party(pattern)]))
 
     def written(self, name: str) -> str:
         """The name as the mailbox has it now, or *name*."""

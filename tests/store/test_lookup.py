@@ -6,19 +6,20 @@ from dataclasses import replace
 import pytest
 
 from policyd.errors import StoreError
-from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted
+from policyd.model import ANYONE, BlockedSender, Domain, Mailbox, Receive, Unlisted
 from policyd.store.database import Database, changing, create_database
-from policyd.store.edit import EntryTerms, MailboxTerms
+from policyd.store.edit import EntryTerms, RestrictionTerms
 from policyd.store.lookup import Lookup
+from tests.support.parties import party, party_set
 from tests.support.writing import ACTOR, NOW, editor_on
 
 ALICE = Mailbox("Alice")
-BOB = Mailbox("bob", Receive.NOBODY, "weg", NOW + 9, accepted=frozenset({"@x.example"}))
-MADE = BlockedSender(created_at=NOW, created_by=ACTOR)
-OUTSIDE = replace(MADE, mailbox="Alice", allowed=frozenset({"joe@", "@.x.example"}), reason="weg")
-TO_BOB = replace(MADE, mailbox="Alice", recipients=Recipients.MAILBOX, to_mailbox="bob", comment="c")
-FROM_NET = replace(MADE, pattern="@.example.net", recipients=Recipients.ANYONE, until=NOW + 9)
-NULL = replace(MADE, pattern="<>", recipients=Recipients.MAILBOX, to_mailbox="bob")
+BOB = Mailbox("bob", Receive.NOBODY, "weg", NOW + 9, accepted=party_set("@x.example"))
+MADE = BlockedSender(party("Alice", 1), created_at=NOW, created_by=ACTOR)
+OUTSIDE = replace(MADE, allowed=party_set("joe@", "@.x.example"), reason="weg")
+TO_BOB = replace(MADE, to=party("bob", 2), comment="c")
+FROM_NET = replace(MADE, who=party("@.example.net"), to=ANYONE, until=NOW + 9)
+NULL = replace(MADE, who=party("<>"), to=party("bob", 2))
 
 
 @pytest.fixture
@@ -32,11 +33,12 @@ def database(tmp_path):
         editor.add_domain(Domain("example.org", Unlisted.ACCEPT))
         editor.add_mailbox("Alice", ["alice@example.com", "a b@example.org"], "")
         editor.add_mailbox("bob", [], "")
-        editor.restrict_mailbox("bob", MailboxTerms(BOB.receive, BOB.accepted, BOB.reason, BOB.until))
-        editor.block_sender("Alice", "outside", EntryTerms(OUTSIDE.allowed, OUTSIDE.reason))
-        editor.block_sender("Alice", "bob", EntryTerms(comment=TO_BOB.comment))
-        editor.block_sender("@.example.net", "anyone", EntryTerms(until=FROM_NET.until))
-        editor.block_sender("<>", "bob", EntryTerms())
+        terms = RestrictionTerms(BOB.receive, BOB.accepted, BOB.reason, BOB.until)
+        editor.restrict(editor.mailbox("bob"), terms)
+        editor.block_sender(party("Alice"), party("outside"), EntryTerms(OUTSIDE.allowed, reason=OUTSIDE.reason))
+        editor.block_sender(party("Alice"), party("bob"), EntryTerms(comment=TO_BOB.comment))
+        editor.block_sender(party("@.example.net"), party("anyone"), EntryTerms(until=FROM_NET.until))
+        editor.block_sender(party("<>"), party("bob"), EntryTerms())
     return database
 
 

@@ -7,10 +7,11 @@ from typing import TypeVar
 
 from policyd.address import fold
 from policyd.errors import StoreError
-from policyd.model import BlockedSender, Domain, Mailbox, Receive, Unlisted
+from policyd.model import BlockedSender, Domain, Mailbox, Party, Receive, Unlisted
 from policyd.store.database import Database, changing
-from policyd.store.edit import Editor, EntryTerms, MailboxTerms
+from policyd.store.edit import Editor, EntryTerms, RestrictionTerms
 from policyd.store.lookup import Lookup
+from tests.support.parties import party
 from tests.support.writing import editor_on
 
 Found = TypeVar("Found")
@@ -90,11 +91,11 @@ class WatchedTables(Lookup):
         receive: Receive,
         reason: str = "",
         until: int | None = None,
-        accepted: frozenset[str] = frozenset(),
+        accepted: frozenset[Party] = frozenset(),
     ) -> None:
         """Restrict a mailbox."""
         with self.edit() as editor:
-            editor.restrict_mailbox(name, MailboxTerms(receive, accepted, reason, until))
+            editor.restrict(editor.mailbox(name), RestrictionTerms(receive, accepted, reason, until))
 
     def add_address(self, name: str, address: str) -> None:
         """Give a mailbox an address."""
@@ -112,11 +113,12 @@ class WatchedTables(Lookup):
         to: str = "outside",
         reason: str = "",
         until: int | None = None,
-        allowed: frozenset[str] = frozenset(),
+        allowed: frozenset[Party] = frozenset(),
     ) -> BlockedSender:
         """Block a mailbox or pattern; *to* is `outside`, `anyone` or a mailbox's name."""
         with self.edit() as editor:
-            return editor.block_sender(sender, to, EntryTerms(allowed, reason, until))
+            terms = EntryTerms(allowed=allowed, reason=reason, until=until)
+            return editor.block_sender(party(sender), party(to), terms)
 
     def unblock(self, entry: BlockedSender) -> None:
         """Take an entry away."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from policyd.address import fold, normal_name, normal_pattern, parse_address, pattern_domain
 from policyd.errors import AddressError
-from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted
+from policyd.model import ANYONE, OUTSIDE, BlockedSender, Domain, Mailbox, Party, PartyKind, Receive, Unlisted
 
 DOMAINS = ("example.com", "example.org", "sub.example.com", "xn--bcher-kva.example", "[192.0.2.1]")
 # What formats use as marks of their own, and what they may take for blanks.
@@ -57,6 +57,7 @@ patterns = st.one_of(
     st.sampled_from(["<>", *(f"@{domain}" for domain in DOMAINS), "@.example.com", "@.com"]),
     _normal(words.map(lambda word: f"{word}@"), normal_pattern),
 )
+pattern_parties = patterns.map(lambda pattern: Party(PartyKind.PATTERN, pattern))
 names = _normal(st.text(_CHARACTERS, min_size=1, max_size=12), normal_name)
 remarks = st.one_of(
     st.just(""),
@@ -83,17 +84,17 @@ def tables(draw, *, max_size: int = 4) -> FixedTables:
     for _ in range(draw(st.integers(0, max_size))):
         entry = draw(_entries([mailbox.name for mailbox, _ in mailboxes]))
         allowed = frozenset(pattern for pattern in entry.allowed if _can_match(entry, pattern, managed))
-        entries[entry.sender, entry.to] = replace(entry, allowed=allowed)
+        entries[entry.who, entry.to] = replace(entry, allowed=allowed)
     in_order = sorted(entries.values(), key=lambda entry: entry.created_at)
     return FixedTables(tuple(held), tuple(mailboxes), tuple(in_order))
 
 
-def _can_match(entry: BlockedSender, pattern: str, managed: set[str]) -> bool:
+def _can_match(entry: BlockedSender, pattern: Party, managed: set[str]) -> bool:
     """Whether a recipient of *entry* can match the exception *pattern*: others are refused."""
-    domain = pattern_domain(pattern)
-    if entry.recipients is Recipients.OUTSIDE:
+    domain = pattern_domain(pattern.text)
+    if entry.to == OUTSIDE:
         return domain not in managed
-    return entry.recipients is Recipients.ANYONE or not domain or domain in managed
+    return entry.to == ANYONE or not domain or domain in managed
 
 
 def _mailboxes(name: str):
@@ -104,7 +105,7 @@ def _mailboxes(name: str):
         reason=remarks,
         until=st.none() | ends,
         comment=remarks,
-        accepted=st.frozensets(patterns, max_size=3),
+        accepted=st.frozensets(pattern_parties, max_size=3),
     )
 
 
@@ -112,14 +113,20 @@ def _mailboxes(name: str):
 def _entries(draw, held: list[str]) -> BlockedSender:
     """A blocked sender, where there are the mailboxes *held*."""
     entry = BlockedSender(
+        who=draw(pattern_parties),
         reason=draw(remarks),
         until=draw(st.none() | ends),
         comment=draw(remarks),
-        allowed=draw(st.frozensets(patterns.filter(lambda pattern: pattern != "<>"), max_size=3)),
+        allowed=draw(st.frozensets(pattern_parties.filter(lambda party: party.text != "<>"), max_size=3)),
         created_at=draw(moments),
         created_by=draw(remarks),
     )
-    who = draw(st.sampled_from(held)) if held and draw(st.booleans()) else ""
-    to = draw(st.sampled_from(held)) if held and draw(st.booleans()) else ""
-    recipients = Recipients.MAILBOX if to else draw(st.sampled_from([Recipients.OUTSIDE, Recipients.ANYONE]))
-    return replace(entry, mailbox=who, pattern="" if who else draw(patterns), recipients=recipients, to_mailbox=to)
+    if held and draw(st.booleans()):
+        entry = replace(entry, who=Party(PartyKind.MAILBOX, draw(st.sampled_from(held))))
+    is_to_mailbox = held and draw(st.booleans())
+    to = (
+        Party(PartyKind.MAILBOX, draw(st.sampled_from(held)))
+        if is_to_mailbox
+        else draw(st.sampled_from([OUTSIDE, ANYONE]))
+    )
+    return replace(entry, to=to)

@@ -48,15 +48,15 @@ def rows_of_tables(tables: Tables) -> list[Any]:
                 reason=each.reason,
                 until=each.until,
                 comment=each.comment,
-                accepted=whole_list(sorted(each.accepted)),
+                accepted=whole_list(sorted(each.accepted, key=str)),
             )
             for each, addresses in tables.mailboxes()
         ),
         *(
             BlockRow(
-                each.sender,
+                each.who,
                 each.to,
-                allowed=whole_list(sorted(each.allowed)),
+                allowed=whole_list(sorted(each.allowed, key=str)),
                 reason=each.reason,
                 until=each.until,
                 comment=each.comment,

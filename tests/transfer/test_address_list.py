@@ -6,11 +6,12 @@ from hypothesis import strategies as st
 
 from policyd.address import normal_name
 from policyd.errors import TransferError
-from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients
+from policyd.model import OUTSIDE, BlockedSender, Domain, Mailbox, Receive
 from policyd.records import BlockRow, ListEdit, MailboxRow
 from policyd.transfer import address_list
 from policyd.transfer.formats import Into
 from policyd.transfer.text import LINE_LIMIT
+from tests.support.parties import party, party_set
 from tests.support.tables_strategies import FixedTables, patterns, tables
 from tests.support.transfer_reading import problem_of, read_all, rows_of, written
 
@@ -34,22 +35,22 @@ def test_addresses_become_mailboxes():
 def test_patterns_become_blocked_senders():
     """Block lists go around as plain text."""
     assert rows_of(address_list, "@Spam.example\n<>\nnews@ # all of them\nJohn Doe\n", into=Into.BLOCKED) == [
-        BlockRow("@spam.example"),
-        BlockRow("<>"),
-        BlockRow("news@"),
-        BlockRow("John Doe"),
+        BlockRow(party("@spam.example")),
+        BlockRow(party("<>")),
+        BlockRow(party("news@")),
+        BlockRow(party("John Doe")),
     ]
 
 
 def test_hash_inside_a_word_is_its_own():
     """A `#` is a character of local parts; only behind a blank it begins a comment."""
-    assert rows_of(address_list, "a#b@example.com", into=Into.BLOCKED) == [BlockRow("a#b@example.com")]
+    assert rows_of(address_list, "a#b@example.com", into=Into.BLOCKED) == [BlockRow(party("a#b@example.com"))]
 
 
 def test_only_the_marks_of_an_export_are_marks():
     """A comment that begins like one is still a comment."""
     text = "# into: the wild\n@spam.example\n"
-    assert rows_of(address_list, text, into=Into.BLOCKED) == [BlockRow("@spam.example")]
+    assert rows_of(address_list, text, into=Into.BLOCKED) == [BlockRow(party("@spam.example"))]
 
 
 def test_domain_completes_local_parts():
@@ -58,8 +59,8 @@ def test_domain_completes_local_parts():
         made_of("alice@example.com", "alice")
     ]
     assert rows_of(address_list, "alice\n<>\n", into=Into.BLOCKED, domain="example.com") == [
-        BlockRow("alice@example.com"),
-        BlockRow("<>"),
+        BlockRow(party("alice@example.com")),
+        BlockRow(party("<>")),
     ]
 
 
@@ -73,7 +74,7 @@ def test_list_must_be_said_what_it_is(content):
 def test_comment_of_an_export_says_what_follows():
     """An export holds mailboxes and blocked senders, whatever --into is given with it."""
     text = "# into: mailboxes\nalice@example.com\n# into: blocked\n@spam.example\n"
-    expected = [made_of("alice@example.com", "alice"), BlockRow("@spam.example")]
+    expected = [made_of("alice@example.com", "alice"), BlockRow(party("@spam.example"))]
     assert rows_of(address_list, text) == rows_of(address_list, text, into=Into.BLOCKED) == expected
 
 
@@ -102,7 +103,7 @@ def test_export_keeps_who_is_blocked_and_every_address(held):
     assert all(normal_name(row.name) == row.name for row in found)
     senders = [row.sender for row in rows_of(address_list, blocked, into=Into.BLOCKED)] if blocked else []
     assert len(senders) == len(held.held_entries) - lost["blocked sender"]
-    assert set(senders) <= {entry.sender for entry in held.held_entries}
+    assert set(senders) <= {entry.who for entry in held.held_entries}
 
 
 def test_what_a_list_cannot_say_is_counted():
@@ -110,14 +111,14 @@ def test_what_a_list_cannot_say_is_counted():
     held = FixedTables(
         (Domain("example.com"),),
         (
-            (Mailbox("Alice", Receive.NOBODY, "r", 1, "c", frozenset({"<>"})), ("alice@example.com", "a@example.com")),
+            (Mailbox("Alice", Receive.NOBODY, "r", 1, "c", party_set("<>")), ("alice@example.com", "a@example.com")),
             (Mailbox("empty"), ()),
         ),
         (
-            BlockedSender(mailbox="Alice", reason="r", until=1, comment="c", allowed=frozenset({"a@"})),
-            BlockedSender(pattern="bob@example.com", recipients=Recipients.OUTSIDE),
-            BlockedSender(pattern="@spam.example", recipients=Recipients.OUTSIDE),
-            BlockedSender(mailbox="#1"),
+            BlockedSender(party("Alice"), reason="r", until=1, comment="c", allowed=party_set("a@")),
+            BlockedSender(party("bob@example.com"), to=OUTSIDE),
+            BlockedSender(party("@spam.example"), to=OUTSIDE),
+            BlockedSender(party("#1")),
         ),
     )
     text, lost = written(address_list, held)
@@ -144,8 +145,8 @@ def test_what_a_list_cannot_say_is_counted():
 @given(st.lists(patterns))
 def test_any_pattern_stands_on_a_line(some):
     """Local parts may hold blanks, quotes and `#`."""
-    held = FixedTables(held_entries=tuple(BlockedSender(pattern=pattern) for pattern in some))
-    assert [row.sender for row in rows_of(address_list, written(address_list, held)[0])] == some
+    held = FixedTables(held_entries=tuple(BlockedSender(party(pattern)) for pattern in some))
+    assert [row.sender for row in rows_of(address_list, written(address_list, held)[0])] == [*map(party, some)]
 
 
 _WORDS = ['"', "#", " ", "a", "@", "\\", "\t", "b.c", "<>", "\u00a0", "\x00", "# into: blocked", "\n"]

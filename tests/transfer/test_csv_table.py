@@ -17,6 +17,7 @@ from policyd.transfer import csv_table
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.values import CellError, quote_local_part, split_list
 from tests.support.drills import drill
+from tests.support.parties import parties, party
 from tests.support.tables_strategies import FixedTables, patterns, tables
 from tests.support.transfer_reading import problem_of, read_all, rows_of, rows_of_tables, written
 
@@ -91,15 +92,15 @@ def test_everything_of_a_blocked_sender_can_be_said():
     )
     assert rows_of(csv_table, text) == [
         BlockRow(
-            "@spam.example",
-            "anyone",
+            party("@spam.example"),
+            party("anyone"),
             RowMode.CREATE,
-            ListEdit(True, (), ("friend@", "bob@example.com")),
-            "left",
-            1798758000,
-            "x",
-            1767225600,
-            "root",
+            ListEdit(True, (), parties("friend@", "bob@example.com")),
+            reason="left",
+            until=1798758000,
+            comment="x",
+            created_at=1767225600,
+            created_by="root",
         )
     ]
 
@@ -107,20 +108,20 @@ def test_everything_of_a_blocked_sender_can_be_said():
 def test_domain_given_makes_no_address_of_a_mailbox_name():
     """A blocked mailbox must not become a pattern because --domain was given for something else."""
     assert rows_of(csv_table, "sender,except\nalice,bob\n", domain="example.com") == [
-        BlockRow("alice", allowed=ListEdit(True, (), ("bob@example.com",)))
+        BlockRow(party("alice"), allowed=ListEdit(True, (), parties("bob@example.com")))
     ]
 
 
 def test_senders_alone_are_blocked_senders():
     """A column `sender` says what the file is about."""
-    assert rows_of(csv_table, "sender\nalice\n<>\n") == [BlockRow("alice"), BlockRow("<>")]
+    assert rows_of(csv_table, "sender\nalice\n<>\n") == [BlockRow(party("alice")), BlockRow(party("<>"))]
 
 
 def test_rows_without_a_kind_tell_by_their_sender():
     """In a file of several kinds, a forgotten kind is no reason to refuse what is plain."""
     assert rows_of(csv_table, "kind,name,sender\n,alice,\n,,bob\ndomain,Example.com,\n") == [
         MailboxRow("alice"),
-        BlockRow("bob"),
+        BlockRow(party("bob")),
         DomainRow("example.com"),
     ]
     assert rows_of(csv_table, "kind,name\n,alice\n") == [MailboxRow("alice")]
@@ -145,7 +146,7 @@ def test_dash_empties_and_nothing_keeps():
 def test_names_in_a_list_can_hold_blanks():
     """Mailboxes are accepted by name too, and Exchange's names have blanks."""
     (row,) = rows_of(csv_table, 'name,accept\nalice,"""John Doe"" @partner.example ""a b""@example.com"\n')
-    assert row.accepted == ListEdit(True, (), ("John Doe", "@partner.example", "a b@example.com"))
+    assert row.accepted == ListEdit(True, (), parties("John Doe", "@partner.example", '"a b"@example.com'))
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,9 @@ def test_times_are_iso_or_seconds(text, seconds):
         pytest.param("name,until\na,31.12.2026", "until", "is not a time", id="a date of another style"),
         pytest.param("name,until\na,0", "until", "is not a time", id="a time before all others"),
         pytest.param("name,until\na,99999999999999999999", "until", "is not a time", id="a time without a date"),
-        pytest.param("name,receive\na,some", "receive", "none of anyone, insiders, nobody", id="an unknown word"),
+        pytest.param(
+            "name,receive\na,some", "receive", "none of inherit, anyone, insiders, domain, nobody", id="an unknown word"
+        ),
         pytest.param("name,receive\na,-", "receive", "none of", id="emptying what is never empty"),
         pytest.param("name,addresses\na,b", "addresses", "is not an address", id="an address without a domain"),
         pytest.param('name,accept\na,"""b c"', "accept", "quote that does not end", id="an open quote in a list"),
@@ -275,7 +278,7 @@ def test_plain_mailbox_reads_back():
     text, _ = written(csv_table, FixedTables(held_mailboxes=((Mailbox("alice"), ("alice@example.com",)),)))
     assert text == (
         "kind,name,addresses,receive,accept,reason,until,comment,unlisted,sender,to,except,created_at,created_by\n"
-        "mailbox,alice,alice@example.com,anyone,-,-,-,-,,,,,,\n"
+        "mailbox,alice,alice@example.com,inherit,-,-,-,-,,,,,,\n"
     )
 
 

@@ -12,6 +12,7 @@ from policyd.records import BlockRow
 from policyd.transfer import address_list, csv_table, detect, formats, jsonl, postfix
 from policyd.transfer.detect import detect_format
 from policyd.transfer.formats import FORMATS, Format, load_format
+from tests.support.parties import party
 from tests.support.tables_strategies import FixedTables, tables
 from tests.support.transfer_reading import rows_of, written
 
@@ -92,13 +93,14 @@ def test_every_format_reads_and_writes(name):
 def test_new_format_is_one_file_and_one_line(tmp_path, monkeypatch):
     """Who adds one needs to know no other."""
     (tmp_path / "shouted_list.py").write_text(
+        "from policyd.address import parse_party as party\n"
         "from policyd.records import BlockRow, Record\n"
         "from policyd.transfer.formats import Evidence, Format\n"
         "def read(stream, options):\n"
         "    for number, line in enumerate(stream.read().decode().splitlines(), 1):\n"
-        "        yield Record(number, line, (BlockRow(line.removesuffix('!')),))\n"
+        "        yield Record(number, line, (BlockRow(party(line.removesuffix('!'))),))\n"
         "def write(tables, lost):\n"
-        "    yield from (f'{entry.sender}!\\n' for entry in tables.blocked_senders())\n"
+        "    yield from (f'{entry.who}!\\n' for entry in tables.blocked_senders())\n"
         "def recognize(sample):\n"
         "    return Evidence.LINES if all(line.endswith('!') for line in sample.lines) else Evidence.NONE\n"
         "FORMAT = Format(read, write, recognize)\n"
@@ -107,7 +109,7 @@ def test_new_format_is_one_file_and_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(formats, "FORMATS", {**FORMATS, "shouted": "shouted_list"})
     monkeypatch.setattr(detect, "FORMATS", formats.FORMATS)
     assert detect_format(io.BytesIO(b"alice!\nbob!\n")) == "shouted"
-    assert rows_of(load_format("shouted"), "alice!\n") == [BlockRow("alice")]
+    assert rows_of(load_format("shouted"), "alice!\n") == [BlockRow(party("alice"))]
 
 
 @given(st.binary())

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyd.errors import TransferError
-from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients
+from policyd.model import ANYONE, OUTSIDE, BlockedSender, Domain, Mailbox, Receive
 from policyd.records import KEEP, BlockRow, ListEdit, MailboxRow, Notice, Problem, Record, RowMode
 from policyd.transfer import exchange
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.text import LINE_LIMIT
+from tests.support.parties import parties, party, party_set
 from tests.support.tables_strategies import FixedTables
 
 FULL = (
@@ -140,7 +141,7 @@ def test_q261112_ansi_and_unicode_files_are_read(encoding):
 def test_q244008_a_connectors_reject_list_blocks_to_the_outside():
     """The outbound half of the article, exported from the Internet Mail Service."""
     found = row(r"Internet-Mail-Connector,,IMS,,,,,/o=Org/ou=Site/cn=Recipients/cn=JDoe%Bob")
-    assert found.rows == (BlockRow("JDoe", to="outside"), BlockRow("Bob", to="outside"))
+    assert found.rows == (BlockRow(party("JDoe"), party("outside")), BlockRow(party("Bob"), party("outside")))
 
 
 def test_q149359_a_list_stands_for_its_members():
@@ -153,7 +154,7 @@ def test_q149359_a_list_stands_for_its_members():
         + "dl,,Sales,,,,,,,/o=Org/cn=Recipients/cn=Carl%all%BOB\n"
     )
     found = records(text)
-    assert found[0].rows == jdoe(receive=Receive.NOBODY, accepted=ListEdit(add=("Carl", "BOB", "Ann")))
+    assert found[0].rows == jdoe(receive=Receive.NOBODY, accepted=ListEdit(add=parties("Carl", "BOB", "Ann")))
     assert [each.skipped for each in found] == [(), ("dl",), ("dl",)]
 
 
@@ -186,7 +187,9 @@ def test_a_backslash_is_doubled_or_not():
 def test_escapes_in_a_list_of_values():
     r"""`\%` is no separator, `\\` is a backslash, and before `%` still one."""
     found = row(r"Connector,,x,,,,,a\%b%c\\%d\e%%\\\%f\ ")
-    assert [each.sender for each in found.rows if isinstance(each, BlockRow)] == ["a%b", "c\\", r"d\e", "\\%f\\"]
+    assert [each.sender for each in found.rows if isinstance(each, BlockRow)] == [
+        *map(party, ["a%b", "c\\", r"d\e", "\\%f\\"])
+    ]
 
 
 @pytest.mark.parametrize(
@@ -335,10 +338,12 @@ def test_every_problem_of_a_row_is_named_at_once():
 @pytest.mark.parametrize(
     ("cells", "said"),
     [
-        pytest.param("Ann%Bob", {"receive": Receive.NOBODY, "accepted": ListEdit(True, (), ("Ann", "Bob"))}, id="set"),
-        pytest.param("~DEL", {"receive": Receive.ANYONE, "accepted": ListEdit(True)}, id="cleared is lifted"),
-        pytest.param("~DEL<cn=Ann>", {"accepted": ListEdit(False, ("Ann",))}, id="one taken away"),
-        pytest.param(",,Ann%ANN", {"rejected": ListEdit(True, (), ("Ann",))}, id="rejected"),
+        pytest.param(
+            "Ann%Bob", {"receive": Receive.NOBODY, "accepted": ListEdit(True, (), parties("Ann", "Bob"))}, id="set"
+        ),
+        pytest.param("~DEL", {"receive": Receive.INHERIT, "accepted": ListEdit(True)}, id="cleared is lifted"),
+        pytest.param("~DEL<cn=Ann>", {"accepted": ListEdit(False, parties("Ann"))}, id="one taken away"),
+        pytest.param(",,Ann%ANN", {"rejected": ListEdit(True, (), parties("Ann"))}, id="rejected"),
         pytest.param(",,~DEL", {"rejected": ListEdit(True)}, id="nobody rejected"),
     ],
 )
@@ -351,7 +356,7 @@ def test_raw_names_of_the_lists_are_known():
     """Auth-Orig and its like, as the directory calls them, and as Active Directory still does."""
     header = "Obj-Class,Directory Name,Auth-Orig,Unauth-Orig"
     assert row("Mailbox,jdoe,/cn=Ann,/cn=Bob", header).rows == jdoe(
-        receive=Receive.NOBODY, accepted=ListEdit(True, (), ("Ann",)), rejected=ListEdit(True, (), ("Bob",))
+        receive=Receive.NOBODY, accepted=ListEdit(True, (), parties("Ann")), rejected=ListEdit(True, (), parties("Bob"))
     )
 
 
@@ -375,7 +380,7 @@ def test_an_unknown_list_is_a_row_error(before):
 def test_a_list_in_the_columns_of_people_stands_for_its_members_too():
     """Some tools write both into one column."""
     found = row("Connector,,IMS,,,,,Staff%Ann", before="dl,,Staff,,,,,,,Ann%Bob\n")
-    assert found.rows == (BlockRow("Ann", to="outside"), BlockRow("Bob", to="outside"))
+    assert found.rows == (BlockRow(party("Ann"), party("outside")), BlockRow(party("Bob"), party("outside")))
 
 
 def test_a_list_with_addresses_is_a_mailbox_too():
@@ -386,7 +391,7 @@ def test_a_list_with_addresses_is_a_mailbox_too():
             "All",
             addresses=ListEdit(True, (), ("all@x.org",)),
             receive=Receive.NOBODY,
-            accepted=ListEdit(True, (), ("Boss",)),
+            accepted=ListEdit(True, (), parties("Boss")),
         ),
     )
 
@@ -419,8 +424,8 @@ def test_names_are_taken_off_a_connectors_reject_list():
     """Each is a blocked sender of its own."""
     found = row("Connector,,IMS,,,~DEL,,~DEL<Ann>%~DEL</o=x/cn=Bob>")
     assert found.rows == (
-        BlockRow("Ann", to="outside", mode=RowMode.DELETE),
-        BlockRow("Bob", to="outside", mode=RowMode.DELETE),
+        BlockRow(party("Ann"), party("outside"), mode=RowMode.DELETE),
+        BlockRow(party("Bob"), party("outside"), mode=RowMode.DELETE),
     )
 
 
@@ -460,7 +465,7 @@ def test_of_the_same_column_twice_the_first_counts():
     """Also under another name of the same thing."""
     text = "Obj-Class,Directory Name,Accept messages from,Auth-Orig\nMailbox,jdoe,Ann,Bob\n"
     assert notices(text) == [Notice(1, "the column Auth-Orig says the same as Accept messages from: ignored")]
-    assert records(text)[0].rows == jdoe(receive=Receive.NOBODY, accepted=ListEdit(True, (), ("Ann",)))
+    assert records(text)[0].rows == jdoe(receive=Receive.NOBODY, accepted=ListEdit(True, (), parties("Ann")))
 
 
 @pytest.mark.parametrize(
@@ -604,17 +609,16 @@ def write(tables: FixedTables) -> tuple[str, Counter[str]]:
 
 
 def held(found: list[Record]) -> FixedTables:
-    """The tables that records make of empty ones. Names among accepted senders stand for their addresses."""
+    """The tables that records make of empty ones."""
     boxes = [each for record in found for each in record.rows if isinstance(each, MailboxRow)]
     owned = {box.name: box.addresses.add for box in boxes if isinstance(box.addresses, ListEdit)}
     mailboxes, blocked = [], []
     for box in boxes:
-        names = box.accepted.add if isinstance(box.accepted, ListEdit) else ()
-        accepted = frozenset(address for name in names for address in owned[name])
-        receive = box.receive if isinstance(box.receive, Receive) else Receive.ANYONE
+        accepted = frozenset(box.accepted.add) if isinstance(box.accepted, ListEdit) else frozenset()
+        receive = box.receive if isinstance(box.receive, Receive) else Receive.INHERIT
         mailboxes.append((Mailbox(box.name, receive, accepted=accepted), owned.get(box.name, ())))
         rejected = box.rejected.add if isinstance(box.rejected, ListEdit) else ()
-        blocked += [BlockedSender(name, recipients=Recipients.MAILBOX, to_mailbox=box.name) for name in rejected]
+        blocked += [BlockedSender(who, to=party(box.name)) for who in rejected]
     blocked += [BlockedSender(each.sender) for record in found for each in record.rows if isinstance(each, BlockRow)]
     return FixedTables((), tuple(mailboxes), tuple(blocked))
 
@@ -624,11 +628,11 @@ def test_tables_are_written_as_exchange_writes_them():
     tables = FixedTables(
         held_mailboxes=(
             (Mailbox("Doe, John"), ("jdoe@x.org", "j d@x.org")),
-            (Mailbox("DOM\\50%", Receive.NOBODY, accepted=frozenset({"jdoe@x.org", "j d@x.org"})), ()),
+            (Mailbox("DOM\\50%", Receive.NOBODY, accepted=party_set("Doe, John")), ()),
         ),
         held_entries=(
-            BlockedSender("DOM\\50%"),
-            BlockedSender("DOM\\50%", recipients=Recipients.MAILBOX, to_mailbox="Doe, John"),
+            BlockedSender(party("DOM\\50%")),
+            BlockedSender(party("DOM\\50%"), to=party("Doe, John")),
         ),
     )
     text, lost = write(tables)
@@ -648,7 +652,7 @@ def test_tables_are_written_as_exchange_writes_them():
 
 def test_many_blocked_senders_are_several_rows():
     """One row would be longer than a reader takes."""
-    tables = FixedTables(held_entries=tuple(BlockedSender(f"user{n}") for n in range(250)))
+    tables = FixedTables(held_entries=tuple(BlockedSender(party(f"user{n}")) for n in range(250)))
     text, _ = write(tables)
     assert text.count("Connector") == 3
     assert held(records(text)) == tables
@@ -659,17 +663,17 @@ def test_what_the_format_cant_say_is_counted():
     tables = FixedTables(
         (Domain("x.org"),),
         (
-            (Mailbox("a", Receive.NOBODY, "gone", 9, "left", frozenset({"@y.org", "b1@x.org"})), ()),
-            (Mailbox("b", Receive.INSIDERS, accepted=frozenset({"c@x.org"})), ("b1@x.org", "b2@x.org")),
-            (Mailbox("c", accepted=frozenset({"b1@x.org"})), ("c@x.org",)),
+            (Mailbox("a", Receive.NOBODY, "gone", 9, "left", party_set("@y.org", "b1@x.org")), ()),
+            (Mailbox("b", Receive.INSIDERS, accepted=party_set("c@x.org")), ("b1@x.org", "b2@x.org")),
+            (Mailbox("c", accepted=party_set("b1@x.org")), ("c@x.org",)),
             (Mailbox("~delta"), ("d@x.org",)),
         ),
         (
-            BlockedSender(pattern="@spam.example", recipients=Recipients.ANYONE, reason="spam"),
-            BlockedSender("~delta"),
-            BlockedSender("b", recipients=Recipients.MAILBOX, to_mailbox="~delta"),
-            BlockedSender("b", recipients=Recipients.ANYONE),
-            BlockedSender("a", reason="r", until=9, comment="c", allowed=frozenset({"@y.org"}), created_by="root"),
+            BlockedSender(party("@spam.example"), to=ANYONE, reason="spam"),
+            BlockedSender(party("~delta")),
+            BlockedSender(party("b"), to=party("~delta")),
+            BlockedSender(party("b"), to=ANYONE),
+            BlockedSender(party("a"), reason="r", until=9, comment="c", allowed=party_set("@y.org"), created_by="root"),
         ),
     )
     text, lost = write(tables)
@@ -688,7 +692,7 @@ def test_what_the_format_cant_say_is_counted():
     assert held(records(text)) == FixedTables(
         (),
         ((Mailbox("a"), ()), (Mailbox("b"), ("b1@x.org", "b2@x.org")), (Mailbox("c"), ("c@x.org",))),
-        (BlockedSender("a"),),
+        (BlockedSender(party("a")),),
     )
 
 
@@ -706,17 +710,14 @@ def all_tables(draw) -> FixedTables:
     owned: dict[str, list[str]] = {name: [] for name in names}
     for part in parts:
         owned[draw(st.sampled_from(names))].append(f"{part}@x.org")
-    givers = st.sets(st.sampled_from([name for name in names if owned[name]] or [""]), max_size=3)
+    accepting = st.sets(st.sampled_from(names), max_size=3)
     mailboxes = []
     for name in names:
-        accepted = frozenset(address for giver in draw(givers) if giver for address in owned[giver])
-        receive = Receive.NOBODY if accepted else Receive.ANYONE
+        accepted = party_set(*draw(accepting))
+        receive = Receive.NOBODY if accepted else Receive.INHERIT
         mailboxes.append((Mailbox(name, receive, accepted=accepted), tuple(owned[name])))
     pairs = st.sets(st.tuples(st.sampled_from(["", *names]), st.sampled_from(names)), max_size=8)
-    blocked = [
-        BlockedSender(name, recipients=Recipients.MAILBOX if to else Recipients.OUTSIDE, to_mailbox=to)
-        for to, name in draw(pairs)
-    ]
+    blocked = [BlockedSender(party(name), to=party(to) if to else OUTSIDE) for to, name in draw(pairs)]
     return FixedTables((), tuple(mailboxes), tuple(blocked))
 
 

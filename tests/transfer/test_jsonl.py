@@ -10,6 +10,7 @@ from policyd.model import Mailbox, Receive, Unlisted
 from policyd.records import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, RowMode
 from policyd.transfer import jsonl
 from policyd.transfer.text import LINE_LIMIT
+from tests.support.parties import parties, party, party_set
 from tests.support.tables_strategies import FixedTables, tables
 from tests.support.transfer_reading import problem_of, read_all, rows_of, rows_of_tables, written
 
@@ -24,7 +25,7 @@ def test_export_reads_as_the_tables_it_was_made_of(held):
 
 def test_lines_are_what_list_shows():
     """Scripts that read `--json` read an export too."""
-    box = Mailbox("alice", Receive.INSIDERS, accepted=frozenset({"@b.example", "@a.example"}))
+    box = Mailbox("alice", Receive.INSIDERS, accepted=party_set("@b.example", "@a.example"))
     text, _ = written(jsonl, FixedTables(held_mailboxes=((box, ("john doe@example.com",)),)))
     assert json.loads(text) == {
         "kind": "mailbox",
@@ -52,14 +53,24 @@ def test_lines_are_what_list_shows():
                 "gone",
                 None,
                 "",
-                ListEdit(True, (), ("@x.example",)),
+                ListEdit(True, (), parties("@x.example")),
             ),
             id="policyd mailbox list --json",
         ),
         pytest.param(
             '{"id": 1, "sender": "alice", "to": "outside", "except": [], "reason": "", "until": 1798758000,'
             ' "comment": "", "created_at": 1700000000, "created_by": "root"}',
-            BlockRow("alice", "outside", RowMode.UPDATE, ListEdit(True), "", 1798758000, "", 1700000000, "root"),
+            BlockRow(
+                party("alice"),
+                party("outside"),
+                RowMode.UPDATE,
+                ListEdit(True),
+                reason="",
+                until=1798758000,
+                comment="",
+                created_at=1700000000,
+                created_by="root",
+            ),
             id="policyd sender list --json",
         ),
         pytest.param(

@@ -17,6 +17,7 @@ from policyd.records import KEEP, ListEdit, MailboxRow, Record
 from policyd.transfer import ldif
 from policyd.transfer.formats import ReadOptions
 from tests.support.fake_smtpd import request
+from tests.support.parties import parties, party_set
 from tests.support.running_daemon import Daemon
 from tests.support.slapd import EXPORTED, SUFFIX, Directory, run_directory
 from tests.support.tables_strategies import FixedTables
@@ -66,13 +67,13 @@ ROWS = {
         "bob",
         addresses=ListEdit(True, add=("bob@example.test", "b@example.test")),
         receive=Receive.INSIDERS,
-        rejected=ListEdit(True, add=("alice",)),
+        rejected=ListEdit(True, add=parties("alice")),
     ),
     "board": MailboxRow(
         "board",
         addresses=ListEdit(True, add=("board@example.test",)),
         receive=Receive.NOBODY,
-        accepted=ListEdit(True, add=("alice", "bob")),
+        accepted=ListEdit(True, add=parties("alice", "bob")),
     ),
 }
 
@@ -113,7 +114,7 @@ def test_export_of_some_attributes_leaves_the_rest_as_it_is(directory):
 def test_what_is_written_loads_into_a_directory_server(tmp_path):
     """Nobody is locked in: ldapadd takes the export, and what the server gives out again says the same."""
 
-    bob = Mailbox("bob", Receive.INSIDERS, accepted=frozenset({"x@elsewhere.test"}))
+    bob = Mailbox("bob", Receive.INSIDERS, accepted=party_set("x@elsewhere.test"))
     tables = FixedTables(
         held_mailboxes=(
             (Mailbox("älice, a+b"), ("alice@example.test", "a.able@example.test")),

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from policyd.address import fold, normal_name
 from policyd.errors import AddressError, TransferError
-from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted
+from policyd.model import BlockedSender, Domain, Mailbox, Party, PartyKind, Receive, Unlisted
 from policyd.records import KEEP, ListEdit, MailboxRow, Notice, Problem, Record, RowMode
 from policyd.transfer import ldif
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.ldif import entries, people
 from policyd.transfer.ldif.names import escape_value, name_key, parse_name
+from tests.support.parties import parties, party, party_set
 from tests.support.tables_strategies import FixedTables
 
 DOMAIN = Domain("example.test")
@@ -50,8 +51,12 @@ def problems(text: str | bytes, **options) -> list[Problem]:
     return [problem for record in found for problem in record.problems]
 
 
-def holds(*addresses: str) -> ListEdit:
+def holds(*addresses: str) -> ListEdit[str]:
     return ListEdit(True, add=addresses)
+
+
+def holds_parties(*texts: str) -> ListEdit[Party]:
+    return ListEdit(True, add=parties(*texts))
 
 
 # Exports
@@ -72,13 +77,15 @@ def test_active_directory_export_becomes_mailboxes_with_their_restrictions():
     assert [row for record in found for row in record.rows] == [
         MailboxRow("MariaB", addresses=holds("mariab@corp.example", "m.black@corp.example")),
         MailboxRow("juergen", addresses=holds("juergen@corp.example"), receive=Receive.INSIDERS),
-        MailboxRow("staff", addresses=holds("staff@corp.example"), receive=Receive.NOBODY, accepted=holds("board")),
+        MailboxRow(
+            "staff", addresses=holds("staff@corp.example"), receive=Receive.NOBODY, accepted=holds_parties("board")
+        ),
         MailboxRow(
             "board",
             addresses=holds("board@corp.example"),
             receive=Receive.NOBODY,
-            accepted=holds("partner@elsewhere.example", "MariaB", "juergen"),
-            rejected=holds("MariaB"),
+            accepted=holds_parties("partner@elsewhere.example", "MariaB", "juergen"),
+            rejected=holds_parties("MariaB"),
         ),
     ]
 
@@ -191,12 +198,12 @@ def test_entry_that_is_no_mailbox_is_skipped_and_counted(values, kind):
     [
         ("", KEEP, KEEP),
         ("msExchRequireAuthToSendTo: TRUE", Receive.INSIDERS, KEEP),
-        ("msExchRequireAuthToSendTo: false", Receive.ANYONE, KEEP),
-        ("authOrig: uid=bob,ou=people", Receive.NOBODY, holds("bob")),
-        ("authOrig: UID=Bob, OU=People\ndLMemSubmitPerms: uid=bob,ou=people", Receive.NOBODY, holds("bob")),
-        ("authOrig: uid=bob,ou=people\nmsExchRequireAuthToSendTo: FALSE", Receive.NOBODY, holds("bob")),
-        ("authOrig: uid=bob,ou=people\nmsExchRequireAuthToSendTo: TRUE", Receive.INSIDERS, holds("bob")),
-        ("authOrig: cn=outer", Receive.NOBODY, holds("bob")),
+        ("msExchRequireAuthToSendTo: false", Receive.INHERIT, KEEP),
+        ("authOrig: uid=bob,ou=people", Receive.NOBODY, holds_parties("bob")),
+        ("authOrig: UID=Bob, OU=People\ndLMemSubmitPerms: uid=bob,ou=people", Receive.NOBODY, holds_parties("bob")),
+        ("authOrig: uid=bob,ou=people\nmsExchRequireAuthToSendTo: FALSE", Receive.NOBODY, holds_parties("bob")),
+        ("authOrig: uid=bob,ou=people\nmsExchRequireAuthToSendTo: TRUE", Receive.INSIDERS, holds_parties("bob")),
+        ("authOrig: cn=outer", Receive.NOBODY, holds_parties("bob")),
         ("authOrig: cn=nobody", Receive.NOBODY, holds()),
         ("authOrig: cn=service", Receive.NOBODY, holds()),
     ],
@@ -211,12 +218,12 @@ def test_restriction_says_who_may_send(values, receive, accepted):
 
 def test_rejected_senders_are_those_of_both_attributes():
     row = rows(f"{ALICE}unauthOrig: uid=bob,ou=people\ndLMemRejectPerms: uid=alice,ou=people\n\n{BOB}")[0]
-    assert (row.receive, row.rejected) == (KEEP, holds("bob", "alice"))
+    assert (row.receive, row.rejected) == (KEEP, holds_parties("bob", "alice"))
 
 
 def test_appending_keeps_what_is_there():
     row = rows(f"{ALICE}authOrig: uid=alice,ou=people\n", is_append=True)[0]
-    assert (row.addresses, row.accepted) == (ListEdit(add=("alice@example.test",)), ListEdit(add=("alice",)))
+    assert (row.addresses, row.accepted) == (ListEdit(add=("alice@example.test",)), ListEdit(add=parties("alice")))
 
 
 @pytest.mark.parametrize("attribute", ["authOrig", "dLMemSubmitPerms", "unauthOrig", "dLMemRejectPerms"])
@@ -281,15 +288,15 @@ def test_modify_changes_the_addresses(change, addresses):
 @pytest.mark.parametrize(
     ("change", "receive", "accepted"),
     [
-        ("add: authOrig\nauthOrig: uid=bob,ou=people\n-", Receive.NOBODY, ListEdit(add=("bob",))),
-        ("delete: authOrig\nauthOrig: uid=bob,ou=people\n-", KEEP, ListEdit(remove=("bob",))),
+        ("add: authOrig\nauthOrig: uid=bob,ou=people\n-", Receive.NOBODY, ListEdit(add=parties("bob"))),
+        ("delete: authOrig\nauthOrig: uid=bob,ou=people\n-", KEEP, ListEdit(remove=parties("bob"))),
         ("replace: msExchRequireAuthToSendTo\nmsExchRequireAuthToSendTo: TRUE\n-", Receive.INSIDERS, KEEP),
-        ("replace: msExchRequireAuthToSendTo\nmsExchRequireAuthToSendTo: FALSE\n-", Receive.ANYONE, KEEP),
-        ("delete: msExchRequireAuthToSendTo\n-", Receive.ANYONE, KEEP),
-        ("delete: msExchRequireAuthToSendTo\nmsExchRequireAuthToSendTo: TRUE\n-", Receive.ANYONE, KEEP),
+        ("replace: msExchRequireAuthToSendTo\nmsExchRequireAuthToSendTo: FALSE\n-", Receive.INHERIT, KEEP),
+        ("delete: msExchRequireAuthToSendTo\n-", Receive.INHERIT, KEEP),
+        ("delete: msExchRequireAuthToSendTo\nmsExchRequireAuthToSendTo: TRUE\n-", Receive.INHERIT, KEEP),
         (
             "delete: authOrig\n-\nreplace: msExchRequireAuthToSendTo\nmsExchRequireAuthToSendTo: FALSE\n-",
-            Receive.ANYONE,
+            Receive.INHERIT,
             ListEdit(clear=True),
         ),
     ],
@@ -299,7 +306,7 @@ def test_modify_changes_who_may_send(change, receive, accepted):
 
 
 def test_modify_changes_who_may_not_send():
-    assert changed("add: unauthOrig\nunauthOrig: uid=bob,ou=people").rejected == ListEdit(add=("bob",))
+    assert changed("add: unauthOrig\nunauthOrig: uid=bob,ou=people").rejected == ListEdit(add=parties("bob"))
 
 
 def test_change_records_are_named_by_the_dn():
@@ -310,7 +317,7 @@ def test_change_records_are_named_by_the_dn():
 
 def test_person_in_a_change_record_is_known_to_the_others():
     row = rows(f"{ALICE}authOrig: uid=carol\n\ndn: uid=carol\nchangetype: modify\nadd: mail\nmail: c@x.test\n")[0]
-    assert row.accepted == holds("carol")
+    assert row.accepted == holds_parties("carol")
 
 
 def test_change_record_whose_dn_names_no_mailbox_is_nobody_to_the_others():
@@ -564,8 +571,8 @@ def test_no_file_makes_the_reader_fail_otherwise_than_it_says(text):
 
 def test_written_entries_are_those_of_inetorgperson():
     lost: Counter[str] = Counter()
-    mailbox = Mailbox("Müller, B.", Receive.INSIDERS, accepted=frozenset({"x@y.test"}))
-    blocked = BlockedSender("Müller, B.", recipients=Recipients.MAILBOX, to_mailbox="Müller, B.")
+    mailbox = Mailbox("Müller, B.", Receive.INSIDERS, accepted=party_set("x@y.test"))
+    blocked = BlockedSender(party("Müller, B."), to=party("Müller, B."))
     text = "".join(ldif.write(FixedTables((DOMAIN,), ((mailbox, ("b b@example.test",)),), (blocked,)), lost))
     assert lost == {"domain": 1}
     assert text == (
@@ -586,13 +593,13 @@ def test_written_entries_are_those_of_inetorgperson():
 def test_what_a_directory_cannot_say_is_counted():
     lost: Counter[str] = Counter()
     held = (
-        (Mailbox("a", Receive.NOBODY, "gone", 1, "x", frozenset({"@x.test", "b@x.test"})), ("a@example.test",)),
-        (Mailbox("b", accepted=frozenset({"b@x.test"})), ("b@example.test",)),
+        (Mailbox("a", Receive.NOBODY, "gone", 1, "x", party_set("@x.test", "b@x.test")), ("a@example.test",)),
+        (Mailbox("b", accepted=party_set("b@x.test")), ("b@example.test",)),
     )
     blocked = (
-        BlockedSender("a"),
-        BlockedSender(pattern="@x.test", recipients=Recipients.MAILBOX, to_mailbox="a"),
-        BlockedSender("b", "", Recipients.MAILBOX, "a", "r", 1, "c", frozenset({"@y.test"}), 1, "root"),
+        BlockedSender(party("a")),
+        BlockedSender(party("@x.test"), to=party("a")),
+        BlockedSender(party("b"), party("a"), "r", 1, "c", party_set("@y.test"), created_at=1, created_by="root"),
     )
     domain = Domain("example.test", Unlisted.ACCEPT)
     "".join(ldif.write(FixedTables((domain,), held, blocked), lost))
@@ -613,16 +620,15 @@ def tables(draw) -> FixedTables:
     names = draw(st.lists(NAMES.filter(_can_be_a_name), max_size=4, unique_by=fold))
     held, blocked = [], []
     for name in names:
-        receive = draw(st.sampled_from(Receive))
-        accepted = draw(st.frozensets(ADDRESSES, max_size=3)) if receive is not Receive.ANYONE else frozenset()
+        receive = draw(st.sampled_from([Receive.INHERIT, Receive.INSIDERS, Receive.NOBODY]))
+        senders = draw(st.frozensets(ADDRESSES, max_size=3)) if receive.is_restriction else frozenset()
+        accepted = frozenset(Party(PartyKind.PATTERN, sender) for sender in senders)
         held.append(
             (Mailbox(name, receive, accepted=accepted), tuple(draw(st.lists(ADDRESSES, max_size=3, unique=True))))
         )
         for sender in draw(st.lists(st.one_of(st.sampled_from(names), ADDRESSES), max_size=3, unique=True)):
-            is_pattern = "@" in sender
-            blocked.append(
-                BlockedSender("" if is_pattern else sender, sender if is_pattern else "", Recipients.MAILBOX, name)
-            )
+            kind = PartyKind.PATTERN if "@" in sender else PartyKind.MAILBOX
+            blocked.append(BlockedSender(Party(kind, sender), Party(PartyKind.MAILBOX, name)))
     return FixedTables((DOMAIN,), tuple(held), tuple(blocked))
 
 
@@ -641,9 +647,9 @@ def test_what_is_written_is_read_back(written):
     assert list(found) == [mailbox.name for mailbox, _ in written.held_mailboxes]
     for mailbox, addresses in written.held_mailboxes:
         row = found[mailbox.name]
-        rejected = {entry.sender for entry in written.held_entries if entry.to_mailbox == mailbox.name}
+        rejected = {entry.who for entry in written.held_entries if entry.to.text == mailbox.name}
         assert row.addresses == (holds(*addresses) if addresses else KEEP)
-        assert row.receive == (KEEP if mailbox.receive is Receive.ANYONE else mailbox.receive)
+        assert row.receive == (KEEP if mailbox.receive is Receive.INHERIT else mailbox.receive)
         assert set(_added(row.accepted)) == mailbox.accepted
         assert set(_added(row.rejected)) == rejected
 

@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policyd.model import BlockedSender, Domain, Mailbox, Receive, Recipients, Unlisted
+from policyd.model import ANYONE, BlockedSender, Domain, Mailbox, Receive, Unlisted
 from policyd.records import KEEP, AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow
 from policyd.transfer import postfix
 from policyd.transfer.formats import Into
 from policyd.transfer.text import LINE_LIMIT
+from tests.support.parties import party, party_set
 from tests.support.tables_strategies import FixedTables, tables
 from tests.support.transfer_reading import problem_of, read_all, rows_of, written
 
@@ -21,7 +22,7 @@ def made_of(address: str, **said) -> MailboxRow:
 
 def blocked(*senders: str, reason=KEEP, to: str = "anyone") -> list[BlockRow]:
     """The rows of blocked senders."""
-    return [BlockRow(sender, to, reason=reason) for sender in senders]
+    return [BlockRow(party(sender), party(to), reason=reason) for sender in senders]
 
 
 @pytest.mark.parametrize(
@@ -197,9 +198,9 @@ def test_export_reads_back():
             (Mailbox("eve", Receive.NOBODY, "5.1.1 gone"), ("eve@example.com",)),
         ),
         (
-            BlockedSender(mailbox="alice"),
-            BlockedSender(pattern="@spam.example", recipients=Recipients.ANYONE, reason="spam"),
-            BlockedSender(pattern="@.spam.example", recipients=Recipients.ANYONE),
+            BlockedSender(party("alice")),
+            BlockedSender(party("@spam.example"), to=ANYONE, reason="spam"),
+            BlockedSender(party("@.spam.example"), to=ANYONE),
         ),
     )
     text, _ = written(postfix, held)
@@ -207,7 +208,7 @@ def test_export_reads_back():
         DomainRow("example.com", unlisted=Unlisted.REJECT),
         DomainRow("example.org", unlisted=Unlisted.ACCEPT),
         made_of("alice@example.com", receive=Receive.INSIDERS),
-        made_of("bob@example.com", receive=Receive.ANYONE),
+        made_of("bob@example.com", receive=Receive.INHERIT),
         made_of("eve@example.com", receive=Receive.NOBODY, reason="5.1.1 gone"),
         AddressRow("a@example.com", "alice@example.com"),
         made_of("a@example.com", receive=Receive.INSIDERS),
@@ -245,12 +246,12 @@ def test_logins_of_an_export_are_names_and_whole_addresses():
             (Mailbox("#1"), ()),
         ),
         (
-            BlockedSender(mailbox="Alice"),
-            BlockedSender(mailbox="two words"),
-            BlockedSender(mailbox="#1"),
-            *(BlockedSender(pattern=pattern) for pattern in ("<>", "user@", "@a.example", "@.a.example")),
-            BlockedSender(mailbox="Alice", recipients=Recipients.ANYONE, reason="bösartig"),
-            BlockedSender(pattern="alice@example.com"),
+            BlockedSender(party("Alice")),
+            BlockedSender(party("two words")),
+            BlockedSender(party("#1")),
+            *(BlockedSender(party(pattern)) for pattern in ("<>", "user@", "@a.example", "@.a.example")),
+            BlockedSender(party("Alice"), to=ANYONE, reason="bösartig"),
+            BlockedSender(party("alice@example.com")),
         ),
     )
     text, _ = written(postfix, held)
@@ -266,14 +267,14 @@ def test_what_maps_cannot_say_is_counted():
     held = FixedTables(
         (),
         (
-            (Mailbox("Alice", Receive.INSIDERS, "r", 1, "c", frozenset({"<>"})), ("a@example.com",)),
+            (Mailbox("Alice", Receive.INSIDERS, "r", 1, "c", party_set("<>")), ("a@example.com",)),
             (Mailbox("empty"), ()),
         ),
         (
-            BlockedSender(mailbox="Alice", reason="r", until=1, comment="c", allowed=frozenset({"a@"})),
-            BlockedSender(mailbox="Alice", recipients=Recipients.ANYONE, reason="kept"),
-            BlockedSender(mailbox="empty"),
-            BlockedSender(pattern="<>", recipients=Recipients.MAILBOX, to_mailbox="Alice"),
+            BlockedSender(party("Alice"), reason="r", until=1, comment="c", allowed=party_set("a@")),
+            BlockedSender(party("Alice"), to=ANYONE, reason="kept"),
+            BlockedSender(party("empty")),
+            BlockedSender(party("<>"), to=party("Alice")),
         ),
     )
     text, lost = written(postfix, held)

@@ -94,7 +94,7 @@ def _mailbox(mailbox: Mailbox, addresses: tuple[str, ...], rejected: list[str], 
         case _:
             assert_never(mailbox.receive)
     yield _entry(name, values)
-    below = {*(accepted if is_restricted else ()), *filter(is_pattern, rejected)}
+    below = filter(is_pattern, {*(accepted if is_restricted else ()), *rejected})
     for address in sorted(below):
         contact = {"objectClass": ["contact"], "cn": [address], "targetAddress": [f"SMTP:{_quote_local_part(address)}"]}
         yield _entry(_sender_name(address, name), contact)
