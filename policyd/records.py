@@ -87,10 +87,10 @@ class MailboxRow:
 
     `accepted` are senders that may send to it though it is restricted: patterns, mailboxes and groups. `rejected` are
     senders that may not send to it: blocked senders with this mailbox as their `to`.
-    `until` is in Unix seconds, None for no end. `must_sign_in` is the flag of a directory, where `receive` is KEEP: true
+    `until` is in Unix seconds, None for no end. Where `is_named_by_address`, the file gave no name, and the mailbox is
+    the one that has the first of the addresses it adds; a new one is called `name`, the local part, or `name (domain)`
+    where that is another's name. `must_sign_in` is a directory's flag, and counts where `receive` is KEEP: true
     restricts the mailbox to insiders at least, false takes that away; neither opens what is restricted more.
-    Where `is_named_by_address`, the file gave no name, and the mailbox is the one that has the first of the addresses it
-    adds; a new one is called `name`, the local part, or `name (domain)` where that is another's name.
     """
 
     name: str
@@ -184,7 +184,7 @@ class Record:
 
     `line` is the number of its first line, from 1; `source` is its text as it stands in the file, without
     the last line break, for the file of rejected rows ("" where it is too long to keep). `skipped` names what was left
-    out on purpose, one word a value (such as X400).
+    out on purpose, one word a value (such as X400). With problems, `wrong_groups` names the groups that it is about.
     """
 
     line: int
@@ -192,6 +192,7 @@ class Record:
     rows: tuple[Row, ...] = ()
     problems: tuple[Problem, ...] = ()
     skipped: tuple[str, ...] = ()
+    wrong_groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,10 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """What a row says of whom its object accepts and rejects, to be applied last; and the object before and after the
-    rest of the row."""
+    """What a row says of whom its object accepts and rejects, to be applied last.
+
+    And the object before and after the rest of the row.
+    """
 
     row: MailboxRow | DomainRow
     before: Mailbox | Domain | None
@@ -290,7 +292,7 @@ class RowApplier:
         )
 
     def _receive_by_flag(self, must_sign_in: bool | Keep, before: Mailbox | None) -> Receive | None:
-        """Who may send by a directory's flag; None where what is in force stays, since it is about more than signing in."""
+        """Who may send, by a directory's flag; None where that stays: the flag opens nothing that is closed for more."""
         current = Receive.INHERIT
         if before is not None and not is_past(before.until, self._editor.journal.now):
             current = before.receive

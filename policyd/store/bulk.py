@@ -50,6 +50,8 @@ class BulkEditor:
         mailbox and a domain, the senders that it accepts and rejects; of others, the whole record.
         """
         if record.problems:
+            for name in record.wrong_groups:
+                self._groups.refuse(record.line, name)
             return record.problems
 
         # A single row is checked before anything of it is written, so it needs no savepoint; a domain may come first.
@@ -102,7 +104,7 @@ class BulkEditor:
         return ()
 
     def _end_whole(self, record: Record, rows: Sequence[Left], wrong: dict[str, WrongGroup]) -> tuple[Problem, ...]:
-        """Apply *rows*, what is left of *record*, or none of it; groups are in already, but for those that are *wrong*."""
+        """Apply *rows*, what is left of *record*, or none of it; groups are in, but for those that are *wrong*."""
         if message := _wrong_with(record, rows, wrong):
             return (self._problem(message, rows),)
         tally, journaled = self.applier.tally.copy(), self._editor.journal.mark()
@@ -155,8 +157,8 @@ def _wrong_with(record: Record, rows: Sequence[Left], wrong: dict[str, WrongGrou
     """What is wrong with *rows* of *record* by the groups that are *wrong*; "" for nothing."""
     for row in rows:
         if isinstance(row, GroupRow) and (name := fold(row.name)) in wrong:
-            here = wrong[name].line in (record.line, 0)
-            return wrong[name].message if here else falls_with(wrong[name])
+            is_here = wrong[name].message and wrong[name].line in (record.line, 0)
+            return wrong[name].message if is_here else falls_with(wrong[name])
         named: Row = row.row if isinstance(row, References) else row
         for name in sorted(groups_of(named) & wrong.keys()):
             return falls_with(wrong[name])

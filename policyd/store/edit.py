@@ -84,7 +84,7 @@ def need_mailbox(queries: Queries, name: str) -> Mailbox:
 
 
 def need_group(queries: Queries, name: str) -> Group:
-    """The group *name*. Raises NotYetError, with what to do, where there is none."""
+    """The group *name*. Raises NotYetError, with what to do, where none is there."""
     group = queries.group_named(fold(name))
     if group is None:
         fact = f"there is no group {name}"

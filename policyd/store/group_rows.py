@@ -36,6 +36,7 @@ class GroupRows:
         self._takes_circles = takes_circles
         self._rows: Spool[tuple[int, GroupRow]] = Spool()
         self._naming: dict[str, dict[str, str]] = defaultdict(dict)  # of each group, those of the file that name it
+        self._refused: dict[str, WrongGroup] = {}
         self.circle: list[str] = []
 
     def add(self, line: int, row: GroupRow) -> None:
@@ -44,13 +45,18 @@ class GroupRows:
         for name in groups_of(row):
             self._naming[name][fold(row.name)] = row.name
 
+    def refuse(self, line: int, name: str) -> None:
+        """Note that the record at *line*, about the group *name*, can't be read."""
+        self._refused.setdefault(fold(name), WrongGroup(name, line, ""))
+
     def apply(self) -> dict[str, WrongGroup]:
         """Apply every row that isn't wrong; returns the groups that are wrong, by their folded names.
 
         Nothing in the file about a wrong group is applied, nor what names it: without some of its members, a block has
         a hole, and who is accepted is not who was meant.
         """
-        wrong: dict[str, WrongGroup] = {}
+        wrong = self._refused.copy()
+        self._add_naming(wrong, self._refused)
         tally, journaled = self._applier.tally.copy(), self._editor.journal.mark()
         while self._rows.count:
             # All rows that may be good are applied. If some are wrong, all is put back, and done without those.

@@ -2,8 +2,8 @@
 
 The columns, in any order and case, each optional: `kind` (domain, group, mailbox, blocked), `mode` (create, modify,
 update, delete), and the others of `COLUMNS`. Without a `kind`, a row that has a `sender` (in a file without the column
-`kind`: each row, if there is the column `sender`) is about a blocked sender, any other about a mailbox. `address` is one
-address, added to those there are, where `addresses` are all of them. A file with the very columns that the first
+`kind`: each row, if there is the column `sender`) is about a blocked sender, any other about a mailbox. `address` is
+one address, added to those there are, where `addresses` are all of them. A file with the very columns that the first
 edition wrote is its export: mailboxes in it that receive from `anyone` are those that are not restricted.
 
 - An empty cell leaves its field as it is, `-` empties it. (A text that is a `-` is written `\\-`.)
@@ -35,7 +35,7 @@ from policyd.transfer.fields import (
     Kind,
     Parse,
     as_in_first_edition,
-    make_row,
+    make_record,
     objects,
     refuse,
 )
@@ -237,14 +237,17 @@ def _read_row(fields: Fields, header: _Header, domain: str) -> Record:
                 found[attribute] = parse(cell, domain)
             except (AddressError, CellError) as error:
                 problems.append(Problem(str(error), name))
-    rows, wrong = make_row(kind, found, problems)
-    return Record(fields.line, fields.source, as_in_first_edition(rows) if header.is_first_edition else rows, wrong)
+    record = make_record(fields.line, fields.source, kind, found, problems)
+    return as_in_first_edition(record) if header.is_first_edition else record
 
 
 def _cell(column: str, value: Any) -> str:
     """The cell of *column* with a *value* of an object."""
     if column in LISTS:
-        return " ".join(list_word(each) if isinstance(each, Party) else quote_local_part(each) for each in value) or EMPTIED
+        return (
+            " ".join(list_word(each) if isinstance(each, Party) else quote_local_part(each) for each in value)
+            or EMPTIED
+        )
     if column in _TEXTS:
         return _text_cell(value)
     if column in ("until", "created_at"):

@@ -11,9 +11,10 @@ from typing import Any, assert_never
 from policyd.address import name_after
 from policyd.errors import AddressError
 from policyd.model import BlockedSender, Domain, Group, Mailbox, Party, Receive
-from policyd.records import AddressRow, BlockRow, DomainRow, GroupRow, ListEdit, MailboxRow, Problem, Row
+from policyd.records import AddressRow, BlockRow, DomainRow, GroupRow, ListEdit, MailboxRow, Problem, Record, Row
 from policyd.transfer import values
 from policyd.transfer.formats import Tables
+from policyd.transfer.text import Line
 from policyd.transfer.values import CellError
 
 
@@ -131,8 +132,8 @@ def refuse(_value: Any, _domain: str) -> None:
     raise CellError("an object of this kind has no such field")
 
 
-def read_object(kind: Kind, said: Mapping[str, Any], domain: str) -> tuple[tuple[Row, ...], tuple[Problem, ...]]:
-    """The row about an object of *kind*, from its values by key; or everything that is wrong with them.
+def read_object(line: Line, kind: Kind, said: Mapping[str, Any], domain: str) -> Record:
+    """The record with the row about an object of *kind*, from its values by key; or everything that is wrong with them.
 
     A value of None empties its field.
     """
@@ -148,27 +149,29 @@ def read_object(kind: Kind, said: Mapping[str, Any], domain: str) -> tuple[tuple
         except (AddressError, CellError) as error:
             problems.append(Problem(str(error), ascii(key[:100])[1:-1]))
     found.pop("", None)
-    return make_row(kind, found, problems)
+    return make_record(line.number, line.text, kind, found, problems)
 
 
-def make_row(
-    kind: Kind, found: dict[str, Any], problems: Sequence[Problem]
-) -> tuple[tuple[Row, ...], tuple[Problem, ...]]:
-    """The row of *kind* with the attributes *found*; or the *problems* there were, or there are with those."""
+def make_record(number: int, source: str, kind: Kind, found: dict[str, Any], problems: Sequence[Problem]) -> Record:
+    """The record at line *number* with the row of *kind* with the attributes *found*; or with what is wrong.
+
+    That are the *problems* there were, or there are with those.
+    """
     if problems:
-        return (), tuple(problems)
+        groups = (found["name"],) if kind is Kind.GROUP and "name" in found else ()
+        return Record(number, source, problems=tuple(problems), wrong_groups=groups)
     try:
-        return (_make(kind, found),), ()
+        return Record(number, source, (_make(kind, found),))
     except (AddressError, CellError) as error:
-        return (), (Problem(str(error)),)
+        return Record(number, source, problems=(Problem(str(error)),))
 
 
-def as_in_first_edition(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """*rows* of an export of the first edition, where mailboxes that receive from anyone are those not restricted."""
-    return tuple(
-        replace(row, receive=Receive.INHERIT) if isinstance(row, MailboxRow) and row.receive is Receive.ANYONE else row
-        for row in rows
-    )
+def as_in_first_edition(record: Record) -> Record:
+    """*record* of an export of the first edition, where mailboxes that receive from anyone are those not restricted."""
+    for row in record.rows:
+        if isinstance(row, MailboxRow) and row.receive is Receive.ANYONE:
+            return replace(record, rows=(replace(row, receive=Receive.INHERIT),))
+    return record
 
 
 def mailbox_of(address: str, **said: Any) -> MailboxRow:
@@ -203,8 +206,10 @@ def _make(kind: Kind, found: dict[str, Any]) -> Row:
 
 
 def objects(tables: Tables) -> Iterator[dict[str, Any]]:
-    """What each object is, by the keys of `KEYS`; parties as such, a list of them in one order. Alias domains come
-    after those that they stand for, and what refers to others after those."""
+    """What each object is, by the keys of `KEYS`; parties as such, each list in one order.
+
+    Alias domains come after those that they stand for.
+    """
     for is_alias in (False, True):
         for domain in tables.domains():
             if bool(domain.alias_of) is is_alias:

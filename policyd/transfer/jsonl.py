@@ -19,7 +19,7 @@ from policyd.printable import to_json
 from policyd.records import Notice, Problem, Record
 from policyd.transfer.fields import KEYS, Kind, as_in_first_edition, objects, read_object
 from policyd.transfer.formats import Evidence, Format, ReadOptions, Sample, Tables
-from policyd.transfer.text import LINE_LIMIT, Line, find_encoding, read_lines
+from policyd.transfer.text import LINE_LIMIT, find_encoding, read_lines
 from policyd.transfer.values import CellError, quote_local_part
 
 _BY_KEY = (("sender", Kind.BLOCKED), ("mailbox", Kind.ADDRESS), ("unlisted", Kind.DOMAIN), ("members", Kind.GROUP))
@@ -39,7 +39,9 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
             try:
                 said = _load(line.text)
                 is_first_edition |= said.keys() == _FIRST_DOMAIN
-                yield _read_object(line, said, options.domain, is_first=is_first_edition and said.keys() == _FIRST_MAILBOX)
+                is_first = is_first_edition and said.keys() == _FIRST_MAILBOX
+                record = read_object(line, _kind_of(said), said, options.domain)
+                yield as_in_first_edition(record) if is_first else record
             except CellError as error:
                 yield Record(line.number, line.text, problems=(Problem(str(error)),))
 
@@ -57,12 +59,6 @@ def recognize(sample: Sample) -> Evidence:
 
 
 FORMAT = Format(read, write, recognize, has_all=True)
-
-
-def _read_object(line: Line, said: dict[str, Any], domain: str, *, is_first: bool) -> Record:
-    kind = _kind_of(said)
-    rows, problems = read_object(kind, said, domain)
-    return Record(line.number, line.text, as_in_first_edition(rows) if is_first else rows, problems)
 
 
 def _load(text: str) -> dict[str, Any]:

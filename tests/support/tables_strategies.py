@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from policyd.address import fold, normal_name, normal_pattern, parse_address, pattern_domain
 from policyd.errors import AddressError
-from policyd.model import ANYONE, OUTSIDE, BlockedSender, Domain, Mailbox, Party, PartyKind, Receive, Unlisted
+from policyd.model import ANYONE, OUTSIDE, BlockedSender, Domain, Group, Mailbox, Party, PartyKind, Receive, Unlisted
 
 DOMAINS = ("example.com", "example.org", "sub.example.com", "xn--bcher-kva.example", "[192.0.2.1]")
 # What formats use as marks of their own, and what they may take for blanks.
@@ -23,10 +23,15 @@ class FixedTables:
     held_domains: tuple[Domain, ...] = ()
     held_mailboxes: tuple[tuple[Mailbox, tuple[str, ...]], ...] = ()
     held_entries: tuple[BlockedSender, ...] = ()
+    held_groups: tuple[tuple[Group, tuple[Party, ...]], ...] = ()
 
     def domains(self) -> Iterator[Domain]:
         """Every managed domain."""
         return iter(self.held_domains)
+
+    def groups(self) -> Iterator[tuple[Group, tuple[Party, ...]]]:
+        """Every group with its members."""
+        return iter(self.held_groups)
 
     def mailboxes(self) -> Iterator[tuple[Mailbox, tuple[str, ...]]]:
         """Every mailbox with its addresses, the primary one first."""

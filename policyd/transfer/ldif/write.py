@@ -13,10 +13,8 @@ from typing import assert_never
 from policyd.address import is_pattern
 from policyd.model import BlockedSender, Mailbox, Party, PartyKind, Receive, Unlisted
 from policyd.transfer.formats import Tables
-from policyd.transfer.ldif.names import escape_value
+from policyd.transfer.ldif.names import BASE, NOBODY, escape_value
 
-_BASE = "ou=policyd"
-_NOBODY = f"cn=accepted by nobody,{_BASE}"
 _DOT_STRING = re.compile(r"[^\s\"(),:;<>@\[\\\]\x00-\x1f.]+(?:\.[^\s\"(),:;<>@\[\\\]\x00-\x1f.]+)*")
 
 _SAFE = re.compile(r"(?![ :<])[\x01-\x09\x0b\x0c\x0e-\x7f]*(?<! )")
@@ -38,9 +36,9 @@ def write(tables: Tables, lost: Counter[str]) -> Iterator[str]:
 
     # What the entries hang below.
     yield "version: 1\n\n"
-    yield _entry(_BASE, {"objectClass": ["organizationalUnit"], "ou": ["policyd"]})
+    yield _entry(BASE, {"objectClass": ["organizationalUnit"], "ou": ["policyd"]})
     # An empty name as its one member: the schema wants one.
-    yield _entry(_NOBODY, {"objectClass": ["groupOfNames"], "cn": ["accepted by nobody"], "member": [""]})
+    yield _entry(NOBODY, {"objectClass": ["groupOfNames"], "cn": ["accepted by nobody"], "member": [""]})
 
     # The mailboxes, each with the senders that it names.
     for mailbox, addresses in tables.mailboxes():
@@ -70,7 +68,7 @@ def _mailbox(mailbox: Mailbox, addresses: tuple[str, ...], rejected: list[str], 
     lost["reason"] += bool(mailbox.reason)
     lost["until"] += mailbox.until is not None
     lost["comment"] += bool(mailbox.comment)
-    name = f"uid={escape_value(mailbox.name)},{_BASE}"
+    name = f"uid={escape_value(mailbox.name)},{BASE}"
     accepted = sorted(party.text for party in mailbox.accepted if _can_name(party))
     is_restricted = mailbox.receive.is_restriction
     lost["accepted-sender"] += len(mailbox.accepted) - len(accepted) * is_restricted
@@ -90,7 +88,7 @@ def _mailbox(mailbox: Mailbox, addresses: tuple[str, ...], rejected: list[str], 
         case Receive.INSIDERS | Receive.DOMAIN:
             values["msExchRequireAuthToSendTo"] = ["TRUE"]
         case Receive.NOBODY:
-            values["dLMemSubmitPerms"] = [] if accepted else [_NOBODY]
+            values["dLMemSubmitPerms"] = [] if accepted else [NOBODY]
         case _:
             assert_never(mailbox.receive)
     yield _entry(name, values)
@@ -132,7 +130,7 @@ def _sender_name(sender: str, mailbox: str) -> str:
     """The name of the entry for a sender: a mailbox's own, or a contact's below the entry *mailbox*."""
     if is_pattern(sender):
         return f"cn={escape_value(sender)},{mailbox}"
-    return f"uid={escape_value(sender)},{_BASE}"
+    return f"uid={escape_value(sender)},{BASE}"
 
 
 def _quote_local_part(address: str) -> str:
