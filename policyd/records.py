@@ -89,8 +89,8 @@ class MailboxRow:
     senders that may not send to it: blocked senders with this mailbox as their `to`.
     `until` is in Unix seconds, None for no end. Where `is_named_by_address`, the file gave no name, and the mailbox is
     the one that has the first of the addresses it adds; a new one is called `name`, the local part, or `name (domain)`
-    where that is another's name. `must_sign_in` is a directory's flag, and counts where `receive` is KEEP: true
-    restricts the mailbox to insiders at least, false takes that away; neither opens what is restricted more.
+    where that is another's name. With `is_flag`, `receive` is what a directory's flag says, `insiders` at least or
+    `inherit`, which opens nothing that is restricted more.
     """
 
     name: str
@@ -103,7 +103,7 @@ class MailboxRow:
     accepted: ListEdit[Party] | Keep = KEEP
     rejected: ListEdit[Party] | Keep = KEEP
     is_named_by_address: bool = False
-    must_sign_in: bool | Keep = KEEP
+    is_flag: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -280,9 +280,8 @@ class RowApplier:
     ) -> RestrictionTerms:
         """What *row* says of the restriction of what is *before*."""
         receive = _given(row.receive)
-        if isinstance(row, MailboxRow) and receive is None:
-            assert before is None or isinstance(before, Mailbox)
-            receive = self._receive_by_flag(row.must_sign_in, before)
+        if isinstance(row, MailboxRow) and row.is_flag and not self._obeys_flag(receive, before):
+            receive = None
         return RestrictionTerms(
             receive,
             self._edited(before.accepted if before else frozenset(), row.accepted),
@@ -291,16 +290,14 @@ class RowApplier:
             _given(row.comment),
         )
 
-    def _receive_by_flag(self, must_sign_in: bool | Keep, before: Mailbox | None) -> Receive | None:
-        """Who may send, by a directory's flag; None where that stays: the flag opens nothing that is closed for more."""
-        current = Receive.INHERIT
+    def _obeys_flag(self, receive: Receive | None, before: Domain | Group | Mailbox | None) -> bool:
+        """Whether *receive*, as a directory's flag says it, comes in place of what is in force *before*."""
+        in_force = Receive.INHERIT
         if before is not None and not is_past(before.until, self._editor.journal.now):
-            current = before.receive
-        if isinstance(must_sign_in, Keep) or current.strictness > Receive.INSIDERS.strictness:
-            return None
-        if must_sign_in:
-            return Receive.INSIDERS
-        return Receive.INHERIT if current is Receive.INSIDERS else None
+            in_force = before.receive
+        if receive is Receive.INSIDERS:
+            return in_force.strictness <= receive.strictness
+        return in_force is Receive.INSIDERS
 
     def _edited(self, parties: frozenset[Party], edit: ListEdit[Party] | Keep) -> frozenset[Party] | None:
         """*parties* as *edit* makes them, None where it leaves them as they are."""

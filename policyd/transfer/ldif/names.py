@@ -8,6 +8,7 @@ from policyd.address import fold
 Name = tuple[tuple[str, str], ...]  # (type in lower case, value), the most specific first; +type in the same RDN
 
 BASE = "ou=policyd"  # below it stands what an export writes
+GROUPS = f"ou=groups,{BASE}"
 NOBODY = f"cn=accepted by nobody,{BASE}"  # a group that never has members
 
 _SPECIAL = frozenset('"+,;<>\\=')

@@ -83,7 +83,7 @@ def mailbox_name(values: dict[str, list[str]]) -> str:
 
 
 def _first_name(values: dict[str, list[str]], normal: Callable[[str], str]) -> str:
-    problem = AddressError("the entry has neither mailNickname nor uid nor cn to name it")
+    problem = AddressError("the entry has neither mailNickname nor uid nor cn to name the mailbox")
     for text in (text for attribute in NAMES for text in values.get(attribute, ())):
         try:
             return normal(text)
@@ -190,7 +190,10 @@ class People:
 
     def _add_list(self, key: bytes, entry: Entry) -> None:
         """Remember a group. Of two with the same name, the second is left out: nobody knows which one is meant."""
-        name = _first_name(entry.values, normal_group)
+        try:
+            name = _first_name(entry.values, normal_group)
+        except AddressError:
+            name = normal_group(name_in(entry.name))
         if self._names.setdefault(fold(name), key) != key:
             raise AddressError(f"another group in this file is called {name}, too")
         members = (text for attribute in MEMBERS for text in entry.values.get(attribute, ()) if text)

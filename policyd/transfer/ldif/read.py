@@ -85,11 +85,11 @@ class _Reading:
                 self.problems.append(Problem(str(error), _SPELLED[attribute]))
         return tuple(dict.fromkeys(found))
 
-    def must_sign_in(self, values: list[str]) -> bool | Keep:
-        """Whether only insiders may send to the mailbox; KEEP where that isn't said."""
+    def must_sign_in(self, values: list[str]) -> bool | None:
+        """Whether only insiders may send to the mailbox; None where that isn't said."""
         if values and values[0].upper() not in ("TRUE", "FALSE"):
             self.problems.append(Problem(f"{values[0][:40]!a} is neither TRUE nor FALSE", _SPELLED[_SIGN_IN]))
-        return values[0].upper() == "TRUE" if values else KEEP
+        return values[0].upper() == "TRUE" if values else None
 
 
 def _read_entry(entry: Entry, people: People, options: ReadOptions) -> Record:
@@ -161,21 +161,27 @@ def _read_content(entry: Entry, reading: _Reading, *, is_group: bool) -> Iterato
     must_sign_in = reading.must_sign_in(entry.values.get(_SIGN_IN, []))
     accepted = _read_senders(entry, ACCEPTED, reading)
     is_said = any(attribute in entry.values for attribute in _ADDRESSES)
+    is_listed = isinstance(accepted, ListEdit)
     yield MailboxRow(
         mailbox_name(entry.values),
         addresses=ListEdit(not reading.options.is_append, add=addresses.all) if is_said else KEEP,
-        receive=KEEP if isinstance(accepted, Keep) else Receive.NOBODY,
+        receive=Receive.NOBODY if is_listed else _receive(must_sign_in),
         accepted=_signed_in(accepted, must_sign_in, reading),
         rejected=_read_senders(entry, REJECTED, reading),
-        must_sign_in=must_sign_in if isinstance(accepted, Keep) else KEEP,
+        is_flag=not is_listed and must_sign_in is not None,
     )
 
 
+def _receive(must_sign_in: bool | None) -> Receive | Keep:
+    """Who may send, by whether senders must sign in."""
+    return KEEP if must_sign_in is None else Receive.INSIDERS if must_sign_in else Receive.INHERIT
+
+
 def _signed_in(
-    accepted: ListEdit[Party] | Keep, must_sign_in: bool | Keep, reading: _Reading
+    accepted: ListEdit[Party] | Keep, must_sign_in: bool | None, reading: _Reading
 ) -> ListEdit[Party] | Keep:
     """Those *accepted* who can sign in, where they must: whoever writes to a list must be on it, and prove it."""
-    if isinstance(accepted, Keep) or must_sign_in is not True:
+    if isinstance(accepted, Keep) or not must_sign_in:
         return accepted
     added = tuple(party for party in accepted.add if party.kind is not PartyKind.PATTERN)
     reading.skipped.extend(["contact"] * (len(accepted.add) - len(added)))
@@ -196,39 +202,40 @@ def _read_modify(entry: Entry, reading: _Reading) -> MailboxRow:
         reading.problems.append(Problem(message, _SPELLED.get(attribute, attribute)))
     accepted = _edit_senders(entry.edits, ACCEPTED, reading)
     must_sign_in = _edited_flag(entry.edits, reading)
+    is_flag = must_sign_in is not None and (isinstance(accepted, Keep) or not (accepted.add or accepted.clear))
     return MailboxRow(
         name_in(entry.name),
         RowMode.MODIFY,
         addresses=_edit_addresses(entry.edits, reading),
-        receive=_edited_receive(accepted, must_sign_in, reading),
+        receive=_receive(must_sign_in) if is_flag else _listed_receive(accepted, must_sign_in, reading),
         accepted=_signed_in(accepted, must_sign_in, reading),
         rejected=_edit_senders(entry.edits, REJECTED, reading),
-        must_sign_in=must_sign_in,
+        is_flag=is_flag,
     )
 
 
-def _edited_flag(edits: tuple[Edit, ...], reading: _Reading) -> bool | Keep:
-    """Whether senders must sign in after the changes, of which the last counts; KEEP if nothing is said of it."""
-    must_sign_in: bool | Keep = KEEP
+def _edited_flag(edits: tuple[Edit, ...], reading: _Reading) -> bool | None:
+    """Whether senders must sign in after the changes, of which the last counts; None if nothing is said of it."""
+    must_sign_in = None
     for edit in edits:
         if edit.attribute == _SIGN_IN:
-            must_sign_in = reading.must_sign_in(list(edit.values)) is True and edit.operation is not Operation.DELETE
+            said = reading.must_sign_in(list(edit.values))
+            must_sign_in = bool(said) and edit.operation is not Operation.DELETE
     return must_sign_in
 
 
-def _edited_receive(accepted: ListEdit[Party] | Keep, must_sign_in: bool | Keep, reading: _Reading) -> Receive | Keep:
-    """Who may send after the changes, KEEP if that stays as it is, or is for the flag to say."""
+def _listed_receive(accepted: ListEdit[Party] | Keep, must_sign_in: bool | None, reading: _Reading) -> Receive | Keep:
+    """Who may send after changes to the list of those accepted, KEEP if that stays as it is."""
     if isinstance(accepted, Keep) or not (accepted.add or accepted.clear):
         return KEEP
     if accepted.add:
         return Receive.NOBODY
 
     # Without its list, a restriction to some senders says nothing about who may send now.
-    if isinstance(must_sign_in, Keep):
+    if must_sign_in is None:
         message = "the last restriction to some senders goes: say with msExchRequireAuthToSendTo who may send now"
         reading.problems.append(Problem(message, _SPELLED["authorig"]))
-        return KEEP
-    return Receive.INSIDERS if must_sign_in else Receive.INHERIT
+    return _receive(must_sign_in)
 
 
 def _edit_senders(edits: tuple[Edit, ...], attributes: tuple[str, ...], reading: _Reading) -> ListEdit[Party] | Keep:
