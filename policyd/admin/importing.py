@@ -155,7 +155,7 @@ def _apply(
     replacement: Replacement | None = None
     if plan.is_replacing:
         domains = [plan.read.domain] if plan.read.domain else []
-        replacement = Replacement(made.connection, made.edit, bulk, domains)
+        replacement = Replacement(made.connection, made.edit, bulk, domains, carries_groups=chosen.has_all)
 
     # Records in the order of the file; what names a mailbox that may come further down waits.
     for item in chosen.read(stream, plan.read):

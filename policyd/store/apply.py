@@ -57,7 +57,8 @@ class RowApplier:
     """Applies rows by *editor*. Domains of new addresses are managed too, if it *adds_domains*.
 
     `tally` counts what came of the objects, by pairs like ("mailbox", "added"): added, changed, removed, unchanged.
-    `on_named`, if set, gets each object that the file names, as it stands then.
+    `on_named`, if set, gets each object that the file names, as it stands then. `leaves_blocks` says that a blocked
+    sender had to wait: so do all below it, to come in the order of the file.
     """
 
     def __init__(self, editor: Editor, *, adds_domains: bool = False) -> None:
@@ -66,6 +67,7 @@ class RowApplier:
         self._adds_domains = adds_domains
         self.tally: Counter[tuple[str, str]] = Counter()
         self.on_named: Callable[[Stored], None] | None = None
+        self.leaves_blocks = False
 
     def begin(self, row: Row, *, is_last: bool) -> Left | None:
         """Apply *row*, but for what names groups, or other mailboxes: returns that, for `end` or `GroupRows`.
@@ -85,9 +87,7 @@ class RowApplier:
             case GroupRow():
                 return row
             case BlockRow():
-                if groups_of(row):
-                    return row
-                self._apply_block(row)
+                return self._begin_block(row)
             case AddressRow():
                 self._apply_alias(row, is_last)
             case _:
@@ -109,11 +109,16 @@ class RowApplier:
     def remove(self, stored: Mailbox | Group | Address | BlockedSender) -> None:
         """Take away *stored*, and with a mailbox or a group all that refers to it."""
         match stored:
-            case Mailbox():
-                for removed in self._editor.remove_mailbox(stored.name):
-                    self.count(removed, None)
-            case Group():
-                for removed in self._editor.remove_group(stored.name):
+            case Mailbox() | Group():
+                # Of the lists of others that it is taken from, the items are counted, not the lists.
+                for before, after in [step[1:] for step in self._editor.what_goes_with(stored)]:
+                    if isinstance(before, BlockedSender) and isinstance(after, BlockedSender):
+                        self.tally["exception", "removed"] += _exceptions(before) - _exceptions(after)
+                    elif after is not None:
+                        self.tally["accepted sender", "removed"] += 1
+                is_group = isinstance(stored, Group)
+                remove = self._editor.remove_group if is_group else self._editor.remove_mailbox
+                for removed in remove(stored.name):
                     self.count(removed, None)
             case Address():
                 mailbox = self._editor.mailbox(stored.mailbox)
@@ -208,7 +213,7 @@ class RowApplier:
         # Those who leave go first; who isn't a mailbox or a group any more has left already.
         held = {each.member for each in self._queries.members_of(group.id)}
         joining = set(map(self._editor.member, row.members.add))
-        leaving = held if row.members.clear else self._known(row.members.remove, self._editor.member)
+        leaving = held if row.members.clear else self._known(row.members.remove, are_members=True)
         gone = (held & leaving) - joining
         for membership in self._editor.leave(group, sorted(gone)):
             self.count(membership, None)
@@ -306,12 +311,12 @@ class RowApplier:
         remaining = frozenset() if edit.clear else parties
         return (remaining - self._known(edit.remove)) | self._editor.resolved(edit.add)
 
-    def _known(self, parties: Iterable[Party], resolve: Callable[[Party], Party] | None = None) -> frozenset[Party]:
-        """Those of *parties* that are there, as *resolve* finds them: to take others away does nothing."""
+    def _known(self, parties: Iterable[Party], *, are_members: bool = False) -> frozenset[Party]:
+        """Those of *parties* that are there: to take others away does nothing. Of members, an address is a mailbox."""
         known: set[Party] = set()
         for party in parties:
             with suppress(NotYetError):
-                known.add((resolve or self._editor.resolve)(party))
+                known |= {self._editor.member(party)} if are_members else self._editor.resolved([party])
         return frozenset(known)
 
     # --- Addresses ---
@@ -368,6 +373,16 @@ class RowApplier:
 
     # --- Blocked senders ---
 
+    def _begin_block(self, row: BlockRow) -> BlockRow | None:
+        """Apply *row*, or return it where it has to wait."""
+        self.leaves_blocks |= bool(groups_of(row))
+        if not self.leaves_blocks:
+            try:
+                self._apply_block(row)
+            except NotYetError:
+                self.leaves_blocks = True
+        return row if self.leaves_blocks else None
+
     def _apply_block(self, row: BlockRow) -> None:
         entry = self._editor.entry_for(row.sender, row.to)
         before = entry if entry.id else None
@@ -395,6 +410,11 @@ class RowApplier:
             self.remove(entries[who])
         for sender in edit.add:
             self._apply_block(BlockRow(sender, mailbox.party))
+
+
+def _exceptions(entry: BlockedSender) -> int:
+    """How many exceptions *entry* has."""
+    return len(entry.allowed) + len(entry.allowed_senders)
 
 
 def _need_mode(mode: RowMode, what: str, is_there: bool) -> None:

@@ -90,6 +90,7 @@ class BulkEditor:
         tally, journaled = self.applier.tally.copy(), self._editor.journal.mark()
         self._connection.set_savepoint()
         left = []
+        left_blocks = self.applier.leaves_blocks
         try:
             for row in record.rows:
                 rest = self.applier.begin(row, is_last=is_last)
@@ -97,6 +98,11 @@ class BulkEditor:
         except RefusedError as error:
             self._roll_back(tally, journaled)
             return self._wait_or_fail(record, error, is_last=is_last)
+
+        # Where one of its blocked senders has to wait, so do all: what waits may turn out to be wrong.
+        if self.applier.leaves_blocks and not left_blocks:
+            self._roll_back(tally, journaled)
+            return self._begin_whole(record, is_last=is_last)
 
         # All rows are applied, but for what is left of them.
         self._connection.release_savepoint()

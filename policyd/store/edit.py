@@ -75,7 +75,7 @@ class EntryTerms:
 
 
 def need_mailbox(queries: Queries, name: str) -> Mailbox:
-    """The mailbox *name*, or the one that has this address. Raises NotYetError, with what to do, where none is there."""
+    """The mailbox *name*, or that which has this address. Raises NotYetError, with what to do, where there is none."""
     mailbox = queries.mailbox_with(name) if "@" in name else queries.mailbox_named(fold(name))
     if mailbox is not None:
         return mailbox
@@ -84,7 +84,7 @@ def need_mailbox(queries: Queries, name: str) -> Mailbox:
 
 
 def need_group(queries: Queries, name: str) -> Group:
-    """The group *name*. Raises NotYetError, with what to do, where none is there."""
+    """The group *name*. Raises NotYetError, with what to do, where there is none."""
     group = queries.group_named(fold(name))
     if group is None:
         fact = f"there is no group {name}"
@@ -359,7 +359,7 @@ class Editor:
     def join(self, group: Group, members: Iterable[Party], *, takes_circles: bool = False) -> list[Membership]:
         """Put mailboxes and groups into *group*, but those that are in it; returns the new memberships.
 
-        A group that *group* is in, or that it is itself, is refused, as a courtesy: unless it *takes_circles*.
+        A group that would close a circle is refused, as a courtesy: a circle that is taken is harmless.
         """
         held = {each.member for each in self.queries.members_of(group.id)}
         made = []
@@ -448,8 +448,8 @@ class Editor:
         *to* is None where nobody said it: `outside` for a mailbox, a group or a pattern inside managed domains, else
         `anyone`; anyone may not be blocked so.
         """
-        who = self.resolve(who)
-        to = self._default_to(who) if to is None else self.resolve(to)
+        who = self._resolve(who)
+        to = self._default_to(who) if to is None else self._resolve(to)
         new = BlockedSender(who, to, created_at=self._now, created_by=self.journal.actor)
         return next((each for each in self.queries.entries_of(who) if each.to == to), new)
 
@@ -602,17 +602,17 @@ class Editor:
                 case Mailbox() | Group() | Domain():
                     return replace(stored, accepted=self.resolved(stored.accepted))
                 case Membership():
-                    return replace(stored, group=self.resolve(stored.group), member=self.resolve(stored.member))
+                    return replace(stored, group=self._resolve(stored.group), member=self._resolve(stored.member))
                 case BlockedSender():
                     return replace(
                         stored,
-                        who=self.resolve(stored.who),
-                        to=self.resolve(stored.to),
+                        who=self._resolve(stored.who),
+                        to=self._resolve(stored.to),
                         allowed=self.resolved(stored.allowed),
                         allowed_senders=self.resolved(stored.allowed_senders),
                     )
                 case Address():
-                    holder = self.resolve(Party(PartyKind.MAILBOX, stored.mailbox, stored.mailbox_id))
+                    holder = self._resolve(Party(PartyKind.MAILBOX, stored.mailbox, stored.mailbox_id))
                     return replace(stored, mailbox=holder.text, mailbox_id=holder.number)
                 case _:
                     assert_never(stored)
@@ -654,9 +654,9 @@ class Editor:
 
     def resolved(self, parties: Iterable[Party]) -> frozenset[Party]:
         """*parties* with the numbers and names that they have now. Raises NotYetError where one is not there."""
-        return frozenset(map(self.resolve, parties))
+        return frozenset(map(self._resolve, parties))
 
-    def resolve(self, party: Party) -> Party:
+    def _resolve(self, party: Party) -> Party:
         """*party* with its number, and as it is called now. Raises NotYetError where it is not there."""
         match party.kind:
             case PartyKind.MAILBOX:
@@ -675,10 +675,10 @@ class Editor:
                 assert_never(party.kind)
 
     def member(self, party: Party) -> Party:
-        """The mailbox or group that *party* means; an address is the mailbox that has it."""
+        """The mailbox or group that *party* means; an address is the mailbox that has it. Raises NotYetError."""
         if party.kind is PartyKind.PATTERN:
             return self.mailbox(party.text).party
-        return self.resolve(party)
+        return self._resolve(party)
 
     def _makes_circle(self, group_id: int, member: Party) -> bool:
         """Whether the group is *member*, or is in it: then *member* can't join it."""
@@ -765,8 +765,8 @@ class Editor:
 
     def _need_entries(self, who: Party, to: Party | None) -> list[BlockedSender]:
         """The entries of *who*, to *to* if that is given. Raises RefusedError where there is none."""
-        who = self.resolve(who)
-        wanted = None if to is None else self.resolve(to)
+        who = self._resolve(who)
+        wanted = None if to is None else self._resolve(to)
         entries = [each for each in entries_found(self.queries, who) if wanted is None or each.to == wanted]
         if not entries:
             what = f"{who} is not blocked" if to is None else f"{who} is not blocked to {to}"

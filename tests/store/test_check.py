@@ -8,11 +8,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import CheckConstraint
+from sqlalchemy import CheckConstraint, Integer
 
+from policyd.store.database import changing
+from policyd.store.edit import Editor, EntryTerms, RestrictionTerms
 from policyd.store.schema import metadata
 from tests.support.command_line import CommandLine, command_line
 from tests.support.drills import drill
+from tests.support.parties import parties, party, party_set
+from tests.support.writing import editor_on
 
 MADE = (
     "domain add example.com",
@@ -31,8 +35,20 @@ def made() -> Iterator[CommandLine]:
     with command_line() as policyd:
         for line in MADE:
             policyd.run(line) if line.startswith("domain") else policyd.ends(line)
+        with changing(policyd.store) as connection:
+            add_groups(editor_on(connection))
         shutil.copy(policyd.database, policyd.folder / "good.db")
         yield policyd
+
+
+def add_groups(edit: Editor) -> None:
+    """A group in a group, and what else knows groups."""
+    edit.add_group("Staff", parties("bob", "Jörg"), "all of us")
+    edit.add_group("All", parties("group:Staff"))
+    edit.restrict(edit.group("Staff"), RestrictionTerms(accepted=party_set("group:All", "bob"), reason="ours"))
+    edit.restrict(edit.domain("example.com"), RestrictionTerms(accepted=party_set("@b.example")))
+    terms = EntryTerms(allowed=party_set("bob"), allowed_senders=party_set("group:Staff", "@b.example"))
+    edit.block_sender(party("anyone"), party("@example.com"), terms)
 
 
 @pytest.fixture
@@ -81,7 +97,7 @@ def value(table: str, column: str, text: str) -> Change:
     def change(path: Path) -> None:
         with closing(sqlite3.connect(path)) as connection:
             ((words,),) = connection.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (table,)).fetchall()
-        key = [*metadata.tables[table].primary_key][-1].name
+        key = [*(each.name for each in metadata.tables[table].primary_key), "rowid"][0]
         made_anew(table, r",?\s*STRICT| NOT NULL", "")(path)
         run(path, f'UPDATE OR IGNORE {table} SET "{column}" = {text} WHERE {key} = (SELECT max({key}) FROM {table})')
         words = words.replace("'", "''")
@@ -103,11 +119,11 @@ def wrong_values() -> Iterator[tuple[str, Change, str]]:
     """Every column, with every type that it can't have."""
     for table in metadata.sorted_tables:
         for column in table.c:
-            is_row_number = column.primary_key and str(column.type) == "INTEGER" and len(table.primary_key) == 1
-            if is_row_number:  # SQLite itself refuses everything else there
+            is_number = isinstance(column.type, Integer)
+            if column.primary_key and is_number:  # SQLite itself refuses everything else there
                 continue
             values = ["x'ff'"]
-            values += ["'text'", "1.5"] if str(column.type) == "INTEGER" else []
+            values += ["'text'", "1.5"] if is_number else []
             values += [] if column.nullable or column.primary_key else ["NULL"]
             for each in values:
                 finding = rf"{table.name} .*: {column.name} is of a wrong type"
@@ -119,19 +135,15 @@ def words_altered() -> Iterator[tuple[str, Change, str]]:
     for table in metadata.sorted_tables:
         finding = f"table {table.name} is altered"
         yield f"{table.name} not strict", made_anew(table.name, r",?\s*STRICT", ""), finding
-        yield f"{table.name} with nulls", made_anew(table.name, r"TEXT NOT NULL", "TEXT"), finding
-        yield (
-            f"{table.name} of any case",
-            made_anew(table.name, r"TEXT NOT NULL", "TEXT NOT NULL COLLATE NOCASE"),
-            finding,
-        )
+        yield f"{table.name} with nulls", made_anew(table.name, r"(TEXT|INTEGER) NOT NULL", r"\1"), finding
+        yield f"{table.name} of any case", made_anew(table.name, r"TEXT", "TEXT COLLATE NOCASE"), finding
         for each in sorted(table.constraints, key=lambda constraint: str(constraint.name)):
             if isinstance(each, CheckConstraint):
                 change = made_anew(table.name, re.escape(f"CHECK ({each.sqltext})"), "CHECK (1)")
                 yield f"{each.name} left out", change, finding
         if table.foreign_keys:
-            change = made_anew(table.name, r"ON DELETE CASCADE", "")
-            yield f"{table.name} without cascade", change, finding
+            change = made_anew(table.name, r"DEFERRABLE INITIALLY DEFERRED", "ON DELETE CASCADE")
+            yield f"{table.name} with a cascade", change, finding
 
 
 BROKEN = "it breaks the rule {}, which every row keeps"
@@ -207,18 +219,29 @@ KINDS: list[tuple[str, Change, str]] = [
     ),
     *[
         (
-            f"next entry {text}",
-            sql(f"UPDATE sqlite_sequence SET seq = {text}"),
-            "blocked_sender: the next number is not",
+            f"{column} {number}",
+            sql(f"UPDATE journal_head SET {column} = {number}"),
+            f"journal_head {column}: the next number is not",
         )
-        for text in ("0", "-1", "'x'", "NULL", "x'ff'", "1.5", str(MOST))
+        for column in ("next_mailbox", "next_group", "next_member", "next_blocked")
+        for number in (0, -1, 1, MOST)
     ],
-    ("next entry forgotten", sql("DELETE FROM sqlite_sequence"), "blocked_sender: the next number is not"),
+    ("no head", sql("DELETE FROM journal_head"), "journal_head: it does not say where the journal ends"),
+    ("head behind", sql("UPDATE journal_head SET id = id - 1"), "journal_head: it says that change"),
+    ("head of another journal", sql("UPDATE journal_head SET digest = 'x'"), "journal_head: it says that change"),
+    ("head of other tables", sql("UPDATE journal_head SET schema = 9"), "journal_head: it says that the tables are"),
     (
-        "next entry twice",
-        sql("INSERT INTO sqlite_sequence VALUES ('blocked_sender', 9)"),
-        "blocked_sender: the next number is not",
+        "a chain of aliases",
+        sql(
+            "INSERT INTO domain VALUES ('b.example', 'reject', 'example.com', 'anyone', '', NULL, '')",
+            "INSERT INTO domain VALUES ('c.example', 'reject', 'b.example', 'anyone', '', NULL, '')",
+        ),
+        "domain c.example: it stands for b.example, which stands for another one itself",
     ),
+    ("a member that nobody journalled", sql("DELETE FROM group_member WHERE id = 1"), "it is not there, and change"),
+    ("a group's list", sql("DELETE FROM accepted_sender WHERE group_id = 1"), "mailbox_group Staff: it is not as"),
+    ("a domain's list", sql("DELETE FROM accepted_sender WHERE domain IS NOT NULL"), "domain example.com: it is not"),
+    ("an exception", sql("DELETE FROM allowed_sender WHERE group_id = 1"), "blocked_sender anyone: it is not as"),
     # What is not policyd's.
     ("virtual table", sql("CREATE VIRTUAL TABLE v USING rtree(i, a, b)"), "virtual table v is not policyd's"),
     (

@@ -329,4 +329,4 @@ def test_patterns_come_back_from_a_file():
     """With a mark and without one."""
     for accept in ("@example.com", "'@example.com"):
         (row,) = rows_of(csv_table, f"name,accept\nalice,{accept} <>\n")
-        assert row.accepted.add == ("@example.com", "<>")
+        assert row.accepted.add == parties("@example.com", "<>")
