@@ -161,7 +161,7 @@ def test_row_of_a_group_that_cant_be_read_takes_along_what_names_it(database):
         rows = (BlockRow(party("group:STAFF"), party("anyone")), BlockRow(party("bob"), party("anyone")))
         for line, row in enumerate(rows, 2):
             assert bulk.apply(Record(line, "x", (row,))) == ()
-        assert [(record.line, problems) for record, problems in bulk.finish()] == [
+        assert [(record.line, problems) for record, problems in bulk.finish() if problems] == [
             (2, (Problem("group:Staff is wrong in line 1, and this stands or falls with it"),))
         ]
         assert bulk.tally == {("blocked sender", "added"): 1}
