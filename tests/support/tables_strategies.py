@@ -128,12 +128,12 @@ def _domains(draw, held: list[str], senders) -> tuple[Domain, ...]:
 @st.composite
 def _owners(draw, kind: type[_Owner], name: str, senders) -> _Owner:
     """A domain, group or mailbox, with its restriction; who has none, has no terms and accepts nobody."""
-    kinds = [each for each in Receive if kind is Mailbox or each is not Receive.INHERIT]
+    silent = kind("x").receive  # what one that says nothing has
+    kinds = [each for each in Receive if silent is Receive.INHERIT or each is not Receive.INHERIT]
     owner = kind(name, receive=draw(st.sampled_from(kinds)), comment=draw(remarks))
     if owner.receive is not Receive.ANYONE:
         owner = replace(owner, accepted=draw(st.frozensets(senders, max_size=3)))
-    is_opened = isinstance(owner, Mailbox) and owner.receive is Receive.ANYONE
-    if owner.receive.is_restriction or is_opened:
+    if owner.receive is not silent:
         owner = replace(owner, reason=draw(remarks), until=draw(st.none() | ends))
     return owner
 

@@ -39,13 +39,17 @@ def written(module, tables: Tables) -> tuple[str, Counter[str]]:
 
 def rows_of_tables(tables: Tables) -> list[Any]:
     """The rows that say everything in *tables*, and leave nothing else standing."""
-    rows: list[Any] = []
-    for domain in sorted(tables.domains(), key=lambda domain: bool(domain.alias_of)):
-        rows.append(DomainRow(domain.name, unlisted=domain.unlisted, alias_of=domain.alias_of, **_restriction(domain)))
-    for group, members in tables.groups():
-        rows.append(GroupRow(group.name, members=whole_list(members), **_restriction(group)))
-    for mailbox, addresses in tables.mailboxes():
-        rows.append(MailboxRow(mailbox.name, addresses=whole_list(addresses), **_restriction(mailbox)))
+    rows: list[Any] = [
+        DomainRow(domain.name, unlisted=domain.unlisted, alias_of=domain.alias_of, **_restriction(domain))
+        for domain in sorted(tables.domains(), key=lambda domain: bool(domain.alias_of))
+    ]
+    rows += [
+        GroupRow(group.name, members=whole_list(members), **_restriction(group)) for group, members in tables.groups()
+    ]
+    rows += [
+        MailboxRow(mailbox.name, addresses=whole_list(addresses), **_restriction(mailbox))
+        for mailbox, addresses in tables.mailboxes()
+    ]
     rows += [
         BlockRow(
             entry.who,
