@@ -49,27 +49,26 @@ COLUMNS = (
     "name",
     "mode",
     "addresses",
-    "members",
     "receive",
     "accept",
     "reason",
     "until",
     "comment",
     "unlisted",
-    "alias_of",
     "sender",
     "to",
     "except",
-    "except_sender",
     "created_at",
     "created_by",
+    "members",  # the first edition had none of these
+    "alias_of",
+    "except_sender",
 )
 NAMING = frozenset({"name", "address", "addresses", "sender"})  # one of these a file must have
 EMPTIED = "-"
 
 _WRITTEN = tuple(each for each in COLUMNS if each != "mode")
-_NEW = frozenset({"members", "alias_of", "except_sender"})  # which the first edition did not have
-_FIRST_EDITION = tuple(each for each in _WRITTEN if each not in _NEW)
+_FIRST_EDITION = _WRITTEN[: _WRITTEN.index("members")]
 _TEXTS = frozenset({"reason", "comment", "created_by", "alias_of"})  # which may be empty
 _QUOTE = '"'
 _ESCAPED = re.compile(r"\\+-")  # a text of nothing but this is written with one backslash more

@@ -212,7 +212,7 @@ def _choice(value: Any, choices: Iterable[str]) -> str:
 def _unquoted(word: str) -> str:
     """*word* of a list without the quotes around it."""
     quoted = _QUOTED.fullmatch(word)
-    return quoted[1] + re.sub(r"\\(.)", r"\1", quoted[2], flags=re.DOTALL) if quoted else word
+    return (quoted[1] or "") + re.sub(r"\\(.)", r"\1", quoted[2], flags=re.DOTALL) if quoted else word
 
 
 def _shown(value: Any) -> str:

@@ -245,7 +245,11 @@ def test_other_formats_bring_back_what_they_can_say(format_, made):
     with command_line() as policyd:
         (_, boxes, entries, *_), (_, others, kept, *_) = exported_and_imported(policyd, format_, made)
         addresses = sorted(address for _, held in boxes for address in held)
-        assert sorted(address for _, held in others for address in held) == addresses
+        back = [address for _, held in others for address in held]
+        aliases = {domain.name for domain in made.domains() if domain.alias_of}
+        if format_ == "postfix":  # where each address in an alias domain is written out
+            back = [each for each in back if each in addresses or each.rpartition("@")[2] not in aliases]
+        assert sorted(back) == addresses
         if format_ in ("exchange-csv", "ldif"):
             again = {fold(each.name): (each.name, held) for each, held in others}
             for each, held in boxes:

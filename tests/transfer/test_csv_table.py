@@ -176,7 +176,7 @@ def test_times_are_iso_or_seconds(text, seconds):
         pytest.param("name,addresses\na,b", "addresses", "is not an address", id="an address without a domain"),
         pytest.param('name,accept\na,"""b c"', "accept", "quote that does not end", id="an open quote in a list"),
         pytest.param("name,unlisted\na,accept", "unlisted", "no such field", id="a column of another kind"),
-        pytest.param("kind,name\nlist,a", "kind", "none of domain, mailbox, blocked", id="an unknown kind"),
+        pytest.param("kind,name\nlist,a", "kind", "none of domain, group, mailbox, blocked", id="an unknown kind"),
         pytest.param("kind,name\ndomain,", "", "a domain needs a name", id="a domain without a name"),
         pytest.param("kind,sender\nblocked,", "", "a blocked sender needs a sender", id="a block without a sender"),
         pytest.param("name,receive\n,anyone", "", "needs a name, or an address", id="a mailbox without a name"),
@@ -277,8 +277,9 @@ def test_plain_mailbox_reads_back():
     """The example that people look at first."""
     text, _ = written(csv_table, FixedTables(held_mailboxes=((Mailbox("alice"), ("alice@example.com",)),)))
     assert text == (
-        "kind,name,addresses,receive,accept,reason,until,comment,unlisted,sender,to,except,created_at,created_by\n"
-        "mailbox,alice,alice@example.com,inherit,-,-,-,-,,,,,,\n"
+        "kind,name,addresses,receive,accept,reason,until,comment,unlisted,sender,to,except,created_at,created_by,"
+        "members,alias_of,except_sender\n"
+        "mailbox,alice,alice@example.com,inherit,-,-,-,-,,,,,,,,,\n"
     )
 
 
@@ -330,3 +331,28 @@ def test_patterns_come_back_from_a_file():
     for accept in ("@example.com", "'@example.com"):
         (row,) = rows_of(csv_table, f"name,accept\nalice,{accept} <>\n")
         assert row.accepted.add == parties("@example.com", "<>")
+
+
+def test_export_of_the_first_edition_says_what_it_said_then():
+    """Its `anyone` was no restriction, and must not open a mailbox for good whose domain is restricted one day."""
+    header = "kind,name,addresses,receive,accept,reason,until,comment,unlisted,sender,to,except,created_at,created_by"
+    line = "mailbox,alice,-,anyone,-,-,-,-,,,,,,"
+    assert [row.receive for row in rows_of(csv_table, f"{header}\n{line}\n")] == [Receive.INHERIT]
+    assert [row.receive for row in rows_of(csv_table, f"{header},members\n{line},\n")] == [Receive.ANYONE]
+    assert [row.receive for row in rows_of(csv_table, "name,receive\nalice,anyone\n")] == [Receive.ANYONE]
+
+
+@pytest.mark.parametrize("cell", ['"group:All Staff"', 'group:"All Staff"', '"GROUP:All Staff"'])
+def test_group_with_a_blank_in_its_name_is_quoted_in_a_list(cell):
+    """As people quote it, before `group:` or behind."""
+    quoted = cell.replace('"', '""')
+    rows = rows_of(csv_table, f'name,accept\nalice,"bob {quoted}"\n')
+    assert rows == [MailboxRow("alice", accepted=ListEdit(True, (), parties("bob", "group:All Staff")))]
+
+
+def test_list_quotes_what_people_take_for_several():
+    """A comma or semicolon separates for many who read the file, and for programs."""
+    box = Mailbox("alice", accepted=frozenset(parties("group:a,b", "c;d", "group:e f", 'g"h', "j")))
+    text, _ = written(csv_table, FixedTables(held_mailboxes=((box, ()),)))
+    cell = next(csv.DictReader(io.StringIO(text)))["accept"]
+    assert cell == r""""c;d" "g\"h" "group:a,b" "group:e f" j"""
