@@ -356,15 +356,12 @@ def test_what_maps_cant_say_of_a_recipient_is_refused():
         ),
     )
     text, lost = written(postfix, tables)
-    answers = dict(line.split("\t") for line in text.splitlines() if "\t" in line)
-    assert {key: answers[key] for key in ("open.example", "x.example", "alias.example")} == {
-        "open.example": "policyd_insiders",
-        "x.example": "policyd_unlisted",
-        "alias.example": "policyd_unlisted",
-    }
     maps = text.split("# policyd file: ")
     recipients = "".join(part for part in maps if part.startswith("recipient_access"))
     for line in (
+        "open.example\tpolicyd_insiders",
+        "x.example\tpolicyd_unlisted",
+        "alias.example\tpolicyd_unlisted",
         "boss@x.example\tDUNNO",
         "ann@x.example\tREJECT 5.7.1 closed",
         "ann@alias.example\tREJECT 5.7.1 closed",
