@@ -99,8 +99,10 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     if not after:
         return "removed"
     if not before:
+        # Of a domain, who may send is news only where somebody may not.
+        usual = {"to"} | ({"receive"} if "unlisted" in after and after.get("receive") == "anyone" else set())
         facts = [
-            f"{key} {_quoted(key, value)}" for key, value in after.items() if value and key not in _NOT_NEWS | {"to"}
+            f"{key} {_quoted(key, value)}" for key, value in after.items() if value and key not in _NOT_NEWS | usual
         ]
         return f"added{': ' if facts else ''}{', '.join(facts)}"
     changed = [key for key in after if after[key] != before.get(key)]

@@ -434,7 +434,7 @@ class Editor:
         addresses = self.queries.addresses_of(mailbox_id)
         if not addresses or sum(each.is_primary for each in addresses) == 1:
             return ""
-        return f"mailbox {addresses[0].mailbox} would have no primary address"
+        return f"mailbox {addresses[0].mailbox} would have no primary addresses"
 
     # --- Blocked senders ---
 

@@ -135,7 +135,7 @@ def test_option_counts_wherever_it_stands(policyd, line, url):
     policyd.run(f"domain add other.example --database {other}")
     option = f"--json --database {url.format(other)}"
     ended = policyd.ends(line.format(option))
-    assert (ended.status, json.loads(ended.out)) == (0, [{"name": "other.example", "unlisted": "reject"}])
+    assert (ended.status, [each["name"] for each in json.loads(ended.out)]) == (0, ["other.example"])
 
 
 def test_options_may_follow_the_arguments_or_come_before(policyd):
@@ -398,7 +398,7 @@ def test_old_locale_shows_what_it_can(policyd):
     """What its character set lacks is no reason to fail, and isn't shown as something else."""
     policyd.run("mailbox add Łukasz")
     ended = policyd.process("mailbox list", environment={"PYTHONIOENCODING": "latin-1:strict"})
-    assert (ended.status, ended.out) == (0, "\\u0141ukasz\tanyone\t\t\t\t\n")
+    assert (ended.status, ended.out) == (0, "\\u0141ukasz\tinherit\t\t\t\t\n")
 
 
 def test_thirty_commands_at_once_all_count(policyd, monkeypatch):
@@ -465,8 +465,8 @@ def test_list_on_a_terminal_is_an_aligned_table(policyd):
     assert status == 0
     assert [line.rstrip() for line in re.sub(r"\x1b\[\d*m", "", seen).splitlines()] == [
         "name  receive  until  addresses  accept  reason",
-        "al    anyone",
-        "Jörg  anyone",
+        "al    inherit",
+        "Jörg  inherit",
     ]
 
 

@@ -73,10 +73,13 @@ def test_stats_count_the_rows_of_each_table(policyd):
         "change": 6,
         "domain": 1,
         "mailbox": 1,
+        "mailbox_group": 0,
         "accepted_sender": 1,
         "address": 2,
         "blocked_sender": 1,
+        "group_member": 0,
         "allowed_recipient": 2,
+        "allowed_sender": 0,
     }
     assert "address: 2\n" in policyd.run("database stats")
 
@@ -121,10 +124,12 @@ ODD_ROWS = {
     "INSERT INTO address VALUES ('x@other.example', 1, 0)": "address x@other.example: other.example is not managed",
     "INSERT INTO address VALUES ('X@example.com', 1, 0)": "address X@example.com: it is not in normal form",
     "UPDATE mailbox SET folded_name = 'x' WHERE id = 1": "mailbox George: it is found as 'x', not by its name",
-    "UPDATE mailbox SET reason = 'a' || char(27, 10) || 'b'": "mailbox George: the text 'a\\x1b\\nb' is not one line",
+    "UPDATE mailbox SET receive = 'nobody', reason = 'a' || char(27, 10) || 'b'": (
+        "mailbox George: the text 'a\\x1b\\nb' is not one line"
+    ),
     "UPDATE mailbox SET name = 'a' || char(27), folded_name = 'a' || char(27) WHERE id = 1": "mailbox a\\x1b: its name",
     "UPDATE mailbox SET name = CAST(x'ff' AS TEXT) WHERE id = 1": "mailbox \\xff: its name is not in normal form",
-    "UPDATE mailbox SET until = -1": "mailbox George: until is -1, which is no time",
+    "UPDATE mailbox SET receive = 'nobody', until = -1": "mailbox George: until is -1, which is no time",
     "UPDATE accepted_sender SET pattern = 'x' WHERE pattern = '<>'": "accepted_sender George: the pattern 'x' is not",
     "UPDATE blocked_sender SET pattern = '@A.example' WHERE pattern = '@spam.example'": "blocked_sender 2: the pattern",
     "UPDATE address SET is_primary = 0": "mailbox George: it has 0 primary addresses, not one",
@@ -157,7 +162,7 @@ def test_many_findings_are_counted(company):
     """Twenty lines tell what kind of thing happened."""
     company.rows(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50) "
-        "INSERT INTO domain SELECT 'd' || i || '.example', 'reject' FROM n"
+        "INSERT INTO domain SELECT 'd' || i || '.example', 'reject', NULL, 'anyone', '', NULL, '' FROM n"
     )
     ended = company.ends("database check")
     assert (ended.status, ended.out.count("\n")) == (1, 20)

@@ -104,7 +104,7 @@ def test_rest_of_a_file_with_an_end_that_has_passed_is_imported(policyd):
     """The wrong row is told and kept, as any other."""
     file = write(policyd, "rows.csv", f"name,receive,until\nalice,nobody,{PAST}\nbob,nobody,2099-12-31\n")
     assert policyd.ends(f"import {file}").status == 65
-    assert [each["receive"] for each in policyd.json("mailbox list")] == ["anyone", "nobody"]
+    assert [each["receive"] for each in policyd.json("mailbox list")] == ["inherit", "nobody"]
     assert (policyd.folder / "rows.csv.err").read_text().splitlines()[1] == f"alice,nobody,{PAST}"
 
 
@@ -151,7 +151,7 @@ def test_export_is_taken_back_where_something_has_ended(policyd, format_):
     policyd.run(f"import --strict {file} --database {other}")
     assert [
         (each["name"], each["receive"], each["reason"]) for each in policyd.json(f"mailbox list --database {other}")
-    ] == [("alice", "anyone", ""), ("bob", "insiders", "kept")]
+    ] == [("alice", "inherit", ""), ("bob", "insiders", "kept")]
     assert [each["sender"] for each in policyd.json(f"sender list --database {other}")] == ["@kept.example"]
 
 

@@ -104,7 +104,7 @@ def test_jsonl_is_the_default_and_has_the_words_of_json(policyd):
         "kind": "mailbox",
         "name": "Jörg",
         "addresses": ["jörg@example.com", "a b@xn--bcher-kva.example"],
-        "receive": "anyone",
+        "receive": "inherit",
         "accept": [],
         "reason": "",
         "until": None,

@@ -33,11 +33,11 @@ def test_history_tells_who_did_what_when(policyd):
     assert all(abs(datetime.fromisoformat(at).timestamp() - time.time()) < 60 for _, _, at, *_ in lines)
     assert [(number, changeset, actor, *rest) for number, changeset, _, actor, *rest in lines] == [
         ("1", "1", ME, "domain.add", "xn--bcher-kva.example", "added: unlisted reject"),
-        ("2", "2", ME, "mailbox.add", "JÖRG", "added: receive anyone"),
+        ("2", "2", ME, "mailbox.add", "JÖRG", "added: receive inherit"),
         ("3", "2", ME, "address.add", "jörg@xn--bcher-kva.example", "added: mailbox JÖRG, is_primary yes"),
         (
             *("4", "4", ME, "mailbox.restrict", "JÖRG"),
-            'receive anyone -> insiders, accept "" -> @a.example, reason "" -> "on leave"',
+            'receive inherit -> insiders, accept "" -> @a.example, reason "" -> "on leave"',
         ),
         ("5", "5", ME, "sender.block", "JÖRG", "added"),
         ("6", "5", ME, "sender.block", "@xn--bcher-kva.example", "added"),
@@ -48,7 +48,19 @@ def test_history_has_stable_json(policyd):
     """With each object as it was and as it is, and the digest that chains the rows."""
     rows = policyd.json("history")
     assert [*rows[3]] == ["id", "at", "actor", "changeset", "operation", "object", "before", "after", "digest"]
-    assert (rows[0]["before"], rows[0]["after"]) == (None, {"name": "xn--bcher-kva.example", "unlisted": "reject"})
+    assert (rows[0]["before"], rows[0]["after"]) == (
+        None,
+        {
+            "name": "xn--bcher-kva.example",
+            "unlisted": "reject",
+            "alias_of": None,
+            "receive": "anyone",
+            "accept": [],
+            "reason": "",
+            "until": None,
+            "comment": "",
+        },
+    )
     assert (rows[3]["before"]["reason"], rows[3]["after"]["reason"]) == ("", "on leave")
     assert [each["changeset"] for each in rows] == [1, 2, 2, 4, 5, 5]
 

@@ -136,7 +136,7 @@ def test_json_has_everything_at_once(policyd):
             {
                 "line": 4,
                 "column": "receive",
-                "message": "'never' is none of anyone, insiders, nobody",
+                "message": "'never' is none of inherit, anyone, insiders, domain, nobody",
                 "event": None,
             },
         ],
@@ -170,7 +170,7 @@ def test_wrong_row_is_told_with_its_place_and_stops_no_other(policyd):
             "people.csv:3: bob@elsewhere.example: the domain elsewhere.example is not managed; "
             "add it with: policyd domain add elsewhere.example"
         ),
-        "people.csv:4: column 'receive': 'never' is none of anyone, insiders, nobody",
+        "people.csv:4: column 'receive': 'never' is none of inherit, anyone, insiders, domain, nobody",
         "mailbox: 2 added",
         "address: 2 added",
         "changeset 2; to take it back: policyd undo 2",

@@ -24,13 +24,13 @@ def shown(policyd, name="alice"):
     return {key: mailbox[key] for key in ("receive", "accept", "reason", "until")}
 
 
-OPEN: dict[str, object] = {"receive": "anyone", "accept": [], "reason": "", "until": None}
+OPEN: dict[str, object] = {"receive": "inherit", "accept": [], "reason": "", "until": None}
 
 
 def test_new_mailbox_receives_from_anyone(policyd):
     """Adding a mailbox restricts nothing; its first address is the primary one."""
     assert policyd.says("mailbox add Carol c@example.com carol@example.com --comment 'since May'") == [
-        'mailbox Carol: added: receive anyone, comment "since May"',
+        'mailbox Carol: added: receive inherit, comment "since May"',
         "address c@example.com: added: mailbox Carol, is_primary yes",
         "address carol@example.com: added: mailbox Carol",
     ]
@@ -107,7 +107,7 @@ def test_unknown_mailbox_is_refused_with_what_to_do(policyd, line):
 
 def test_restrict_lets_insiders_send_only(policyd):
     """Without a word more, that is what the article's dialog box did."""
-    assert policyd.says("mailbox restrict alice") == ["mailbox alice: receive anyone -> insiders"]
+    assert policyd.says("mailbox restrict alice") == ["mailbox alice: receive inherit -> insiders"]
     assert shown(policyd) == OPEN | {"receive": "insiders"}
 
 
@@ -167,7 +167,7 @@ def test_restricting_after_the_end_is_in_force_at_once(policyd):
     """An end that has passed is no end of the new restriction, which would silently do nothing."""
     policyd.run("mailbox restrict alice --until +1d")
     past = int(time.time()) - 5
-    policyd.rows(f"UPDATE mailbox SET until = {past}")
+    policyd.rows(f"UPDATE mailbox SET until = {past} WHERE until > 0")
     assert policyd.ends("check --recipient alice@example.com").status == 0
     policyd.run("mailbox restrict alice")
     assert shown(policyd)["until"] is None
@@ -176,7 +176,7 @@ def test_restricting_after_the_end_is_in_force_at_once(policyd):
 
 @pytest.mark.parametrize(
     "pattern",
-    ["partner.example", "@", "''", "@.[192.0.2.1]", "@a..b", "'x\ny@example.com'"],
+    ["@", "''", "@.[192.0.2.1]", "@a..b", "'x\ny@example.com'"],
 )
 def test_pattern_that_can_match_nothing_is_refused(policyd, pattern):
     """Before anything is done."""
@@ -189,10 +189,10 @@ def test_pattern_that_can_match_nothing_is_refused(policyd, pattern):
 
 
 @pytest.mark.parametrize("receive", ["anyone", "Insiders", ""])
-def test_receive_takes_its_two_words_only(policyd, receive):
+def test_receive_takes_its_words_only(policyd, receive):
     """To open a mailbox is `lift`."""
     assert policyd.refuses(f"mailbox restrict alice --receive '{receive}'", 2) == (
-        f"policyd: Invalid value for '--receive': '{receive}' is not one of 'insiders', 'nobody'. "
+        f"policyd: Invalid value for '--receive': '{receive}' is not one of 'insiders', 'domain', 'nobody'. "
         "See: policyd mailbox restrict --help"
     )
 
@@ -223,12 +223,10 @@ def test_accept_adds_and_unaccept_takes(policyd):
     assert shown(policyd)["accept"] == ["<>", "@b.example"]
 
 
-def test_accept_for_an_open_mailbox_is_refused(policyd):
-    """It would do nothing."""
-    assert policyd.refuses("mailbox accept alice @a.example") == (
-        "policyd: alice receives from anyone, so this would do nothing; "
-        "to restrict it: policyd mailbox restrict alice --accept PATTERN"
-    )
+def test_mailbox_that_inherits_accepts_senders(policyd):
+    """They may send to it, whatever its groups and its domain say."""
+    policyd.run("mailbox accept alice @a.example")
+    assert (shown(policyd)["receive"], shown(policyd)["accept"]) == ("inherit", ["@a.example"])
 
 
 def test_unaccept_of_what_is_not_accepted_is_refused_as_a_whole(policyd):
@@ -334,7 +332,7 @@ def test_list_has_columns_for_scripts(policyd):
     policyd.run("mailbox restrict alice --accept @b.example --accept @a.example --reason 'internal only'")
     assert policyd.run("mailbox list") == (
         "alice\tinsiders\t\talice@example.com a@example.com\t@a.example @b.example\tinternal only\n"
-        "Bob\tanyone\t\tbob@example.com\t\t\n"
+        "Bob\tinherit\t\tbob@example.com\t\t\n"
     )
     assert [*policyd.json("mailbox list")[0]] == [
         *("id", "name", "receive", "accept", "reason", "until", "comment", "addresses")

@@ -123,7 +123,7 @@ def poison(policyd, text):
     quoted = text.replace("'", "''")
     policyd.run("mailbox restrict alice --reason x")
     policyd.run("sender block @spam.example --to alice --reason x")
-    policyd.rows(f"UPDATE mailbox SET reason = '{quoted}', comment = '{quoted}', name = '{quoted}'")
+    policyd.rows(f"UPDATE mailbox SET receive = 'nobody', reason = '{quoted}', comment = '{quoted}', name = '{quoted}'")
     policyd.rows(f"UPDATE blocked_sender SET reason = '{quoted}', comment = '{quoted}', created_by = '{quoted}'")
     policyd.rows(f"UPDATE change SET actor = '{quoted}', object = '{quoted}'")
 

@@ -41,7 +41,7 @@ def test_undo_tells_each_change_and_is_a_changeset_itself(policyd):
     policyd.run("sender block bob --reason gone")
     policyd.run("mailbox remove bob --yes")
     assert policyd.says("undo 7") == [
-        "mailbox bob: added: receive anyone",
+        "mailbox bob: added: receive inherit",
         "blocked sender bob to outside: added: reason gone",
         "address bob@example.com: added: mailbox bob, is_primary yes",
     ]
@@ -77,7 +77,7 @@ def test_dry_run_shows_what_would_change_and_changes_nothing(policyd):
     policyd.run("mailbox restrict bob --reason quiet")
     before = policyd.journal()
     assert policyd.run("undo 6 --dry-run").splitlines() == [
-        'mailbox bob: receive insiders -> anyone, reason quiet -> ""',
+        'mailbox bob: receive insiders -> inherit, reason quiet -> ""',
         "1 changes; nothing was changed (--dry-run)",
     ]
     told = policyd.json("undo 6 --dry-run")
@@ -175,12 +175,12 @@ def test_undo_leaves_each_mailbox_with_one_primary_address(policyd):
     """It is the mailbox's own sender address: with two or none, the next export would be wrong."""
     policyd.run("address remove alice@example.com")
     policyd.run("address add alice new@example.com")
-    refused = "policyd: changeset {} can't be undone, later changes build on it: mailbox {}"
-    assert policyd.refuses("undo 6") == refused.format(6, "alice would have 2 primary addresses")
+    refused = "policyd: changeset {} can't be undone, later changes build on it: {}"
+    assert policyd.refuses("undo 6") == refused.format(6, "alice@example.com: what hangs on it")
     policyd.run("address remove bob@example.com")
     policyd.run("address add bob first@example.com")
     policyd.run("address add bob second@example.com")
-    assert policyd.refuses("undo 9") == refused.format(9, "bob would have no primary addresses")
+    assert policyd.refuses("undo 9") == refused.format(9, "mailbox bob would have no primary addresses")
     for changeset in (10, 9, 8, 7, 6):
         policyd.run(f"undo {changeset}")
     assert policyd.rows("SELECT address, is_primary FROM address") == [

@@ -441,7 +441,7 @@ def street(tables):
             editor.add_domain(Domain(domain, Unlisted.ACCEPT))
             editor.add_address("bob", f"bob@{domain}")
         editor.set_domain("example.com", Unlisted.ACCEPT)
-        editor.restrict_mailbox("bob", RestrictionTerms(Receive.NOBODY))
+        editor.restrict(editor.mailbox("bob"), RestrictionTerms(Receive.NOBODY))
     return tables
 
 

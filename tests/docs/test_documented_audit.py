@@ -41,12 +41,20 @@ def test_operations_are_those_of_the_table() -> None:
     """Each kind of row that the journal can have."""
     fields = dict(table("audit", "Field", "Value", position=1))
     documented = {*re.findall(r"[a-z]+\.[a-z]+", fields["operation"])}
-    operation = re.compile(r"(?:domain|mailbox|address|sender)\.[a-z]+")
+    nouns = ("domain", "group", "mailbox", "address", "sender")
+    operation = re.compile(rf"(?:{'|'.join(nouns)})\.[a-z]+")
     edit = ast.parse((ROOT / "policyd/store/edit.py").read_text(encoding="utf-8"))
     texts = [each.value for each in ast.walk(edit) if isinstance(each, ast.Constant) and isinstance(each.value, str)]
-    written = {text for text in texts if operation.fullmatch(text)} - {"mailbox.set"}  # an import's, which says import
-    in_groups = {f"{noun}.{verb}" for noun in ("domain", "mailbox", "address", "sender") for verb in ("import", "undo")}
-    assert written | in_groups == documented
+    written = {text for text in texts if operation.fullmatch(text)}
+    written |= {f"{noun}.{verb}" for noun in nouns for verb in ("import", "undo")}
+
+    # Of what can be restricted, the verb alone stands there.
+    restricted = {each for each in documented - written if each.partition(".")[2] in texts}
+    assert restricted == {
+        f"{noun}.{verb}" for noun in nouns[:3] for verb in ("restrict", "lift", "accept", "unaccept")
+    } | {"mailbox.open"}
+    assert documented - written - restricted == {"mailbox.remove", "group.remove"}
+    assert written <= documented
 
 
 def test_escapes_are_those_of_the_table() -> None:

@@ -259,7 +259,8 @@ def fill_with_patterns(source: Path, target: Path, *, is_reversed: bool) -> None
     """Make *target* of *source*, with many blocked senders, each of which is on another page in the reverse order."""
     source.rename(target)
     numbers = range(PATTERNS)
-    entry = "INSERT INTO blocked_sender VALUES (?, NULL, ?, 'anyone', NULL, '', NULL, '', 0, 'root')"
+    entry = "INSERT INTO blocked_sender (id, pattern, recipients, reason, comment, created_at, created_by) "
+    entry += "VALUES (?, ?, 'anyone', '', '', 0, 'root')"
     with closing(sqlite3.connect(target)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
         for number in reversed(numbers) if is_reversed else numbers:
@@ -300,7 +301,8 @@ writer = sqlite3.connect(sys.argv[1], isolation_level=None)
 writer.execute("PRAGMA cache_size = 1")
 writer.execute("BEGIN IMMEDIATE")
 writer.execute("DELETE FROM address")
-writer.executemany("INSERT INTO domain VALUES (?, 'reject')", [("%0200d" % n,) for n in range(2000)])
+many = [("%0200d" % n,) for n in range(2000)]
+writer.executemany("INSERT INTO domain VALUES (?, 'reject', NULL, 'anyone', '', NULL, '')", many)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -537,7 +539,7 @@ TAMPERED = {
     ),
     "a block taken away": ("DELETE FROM blocked_sender", "blocked_sender @evil.example: it is not there, and change 4"),
     "an exception slipped in": (
-        "INSERT INTO allowed_recipient VALUES (1, 'x@example.org')",
+        "INSERT INTO allowed_recipient VALUES (1, 'x@example.org', NULL, NULL)",
         "blocked_sender @evil.example: it is not as change 4 left it",
     ),
 }

@@ -335,7 +335,7 @@ def test_restore_waits_for_its_turn_and_overwrites_no_change_unseen(daemon):
     """A command that was there first is done before, and is in what was kept."""
     with closing(sqlite3.connect(daemon.database, isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
-        writer.execute("INSERT INTO domain VALUES ('late.example', 'reject')")
+        writer.execute("INSERT INTO domain VALUES ('late.example', 'reject', NULL, 'anyone', '', NULL, '')")
         words = daemon.arguments("database", "restore", backup_of(daemon), "--yes")
         with subprocess.Popen(words) as restoring:
             with pytest.raises(subprocess.TimeoutExpired):

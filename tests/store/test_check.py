@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import CheckConstraint, Integer
+from sqlalchemy import CheckConstraint, Integer, Text
 
 from policyd.store.database import changing
 from policyd.store.edit import Editor, EntryTerms, RestrictionTerms
@@ -136,7 +136,8 @@ def words_altered() -> Iterator[tuple[str, Change, str]]:
         finding = f"table {table.name} is altered"
         yield f"{table.name} not strict", made_anew(table.name, r",?\s*STRICT", ""), finding
         yield f"{table.name} with nulls", made_anew(table.name, r"(TEXT|INTEGER) NOT NULL", r"\1"), finding
-        yield f"{table.name} of any case", made_anew(table.name, r"TEXT", "TEXT COLLATE NOCASE"), finding
+        if any(isinstance(column.type, Text) for column in table.c):
+            yield f"{table.name} of any case", made_anew(table.name, r"TEXT", "TEXT COLLATE NOCASE"), finding
         for each in sorted(table.constraints, key=lambda constraint: str(constraint.name)):
             if isinstance(each, CheckConstraint):
                 change = made_anew(table.name, re.escape(f"CHECK ({each.sqltext})"), "CHECK (1)")
