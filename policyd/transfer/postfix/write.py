@@ -62,10 +62,8 @@ check_sender_access {_TABLE}/{OUTSIDERS}, (what is there)
 #
 # The answers are those of policyd with insider_networks as mynetworks, no insider_contexts, and always_accept and
 # reply texts as they are by default; but
-# - of a login, only the names and addresses of mailboxes are known, and no other that a pattern such as @example.com
-#   matches;
-# - accepted senders are refused, since no map knows who somebody certainly is; so is everybody whom only a recipient
-#   with receive = domain would take;
+# - of a login, only names and addresses of mailboxes are known, not what else a pattern such as @example.com matches;
+# - accepted senders are refused, since no map knows who somebody certainly is; so are those of receive = domain;
 # - of a group, those stand here who were in it when this was written;
 # - of a sender's BATV address (prvs=...), only the domain is known;
 # - who is blocked to anyone does not reach the postmaster either;
