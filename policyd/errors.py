@@ -31,7 +31,7 @@ class RefusedError(PolicydError):
 
 
 class NotYetError(RefusedError):
-    """A mailbox that is not there, or an address that is another's: a later row of a file may change that."""
+    """What is not there, or what another has: a later row of a file may change that."""
 
 
 class NotManagedError(RefusedError):

@@ -187,7 +187,8 @@ def test_newer_database_is_refused(policyd, line):
     policyd.rows(f"PRAGMA user_version = {VERSION + 1}")
     assert policyd.refuses(line, 69) == (
         f"policyd: {policyd.database}: made by a newer policyd "
-        f"(tables version {VERSION + 1}, this one knows {VERSION}); install that policyd and restart the daemon, or restore a backup"
+        f"(tables version {VERSION + 1}, this one knows {VERSION}); "
+        "install that policyd and restart the daemon, or restore a backup"
     )
 
 

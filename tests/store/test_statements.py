@@ -113,7 +113,9 @@ def test_state_of_the_tables_is_known_after_one_statement(database):
     with closing(CountedLookup(database)) as lookup:
         lookup.begin()
         assert (lookup.count, lookup.has_groups, lookup.has_anyone_entries) == (1, False, False)
-        assert not lookup.holder_of("alice@example.com").is_in_groups
+        holder = lookup.holder_of("alice@example.com")
+        assert holder is not None
+        assert not holder.is_in_groups
         assert (lookup.entries_of_anyone(1, (), ("@y.example",)), lookup.count) == ((), 2)
     with changing(database) as connection:
         edit = editor_on(connection)
