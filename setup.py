@@ -50,6 +50,7 @@ setup(
     install_requires=[
         "Twisted>=26.10,<27",
         "SQLAlchemy>=2.1",
+        "alembic>=1.20,<2",
         "click>=8.4",
         "rich>=14.0",
         "idna>=3.10",

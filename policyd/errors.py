@@ -31,7 +31,7 @@ class RefusedError(PolicydError):
 
 
 class NotYetError(RefusedError):
-    """A mailbox that is not there, or an address that is another's: a later row of a file may change that."""
+    """What is not there, or what another has: a later row of a file may change that."""
 
 
 class NotManagedError(RefusedError):
@@ -65,6 +65,10 @@ class StoreMissingError(StoreError):
 
 class StoreSpoiledError(StoreError):
     """The database is there, and no waiting makes it one that can be read: restore a backup."""
+
+
+class StoreOutdatedError(StoreSpoiledError):
+    """The tables are those of an older policyd: upgrade them."""
 
 
 class StoreWriteError(StoreError):

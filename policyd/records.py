@@ -4,11 +4,13 @@ A reader yields `Record`s, in the file's order; nobody changes them. Names, addr
 are in normal form, and parties without numbers.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, assert_never
 
-from policyd.model import Party, Receive, Unlisted
+from policyd.address import fold
+from policyd.model import Party, PartyKind, Receive, Unlisted
 
 
 class RowMode(StrEnum):
@@ -87,7 +89,8 @@ class MailboxRow:
     senders that may not send to it: blocked senders with this mailbox as their `to`.
     `until` is in Unix seconds, None for no end. Where `is_named_by_address`, the file gave no name, and the mailbox is
     the one that has the first of the addresses it adds; a new one is called `name`, the local part, or `name (domain)`
-    where that is another's name.
+    where that is another's name. With `is_flag`, `receive` is what a directory's flag says, `insiders` at least or
+    `inherit`, which opens nothing that is restricted more.
     """
 
     name: str
@@ -100,6 +103,7 @@ class MailboxRow:
     accepted: ListEdit[Party] | Keep = KEEP
     rejected: ListEdit[Party] | Keep = KEEP
     is_named_by_address: bool = False
+    is_flag: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,36 @@ class BlockRow:
 Row = DomainRow | GroupRow | MailboxRow | AddressRow | BlockRow
 
 
+def parties_of(row: Row) -> Iterator[Party]:
+    """Whom *row* names beside its object."""
+    lists: tuple[ListEdit[Party] | Keep, ...]
+    match row:
+        case DomainRow():
+            lists = (row.accepted,)
+        case GroupRow():
+            lists = (row.members, row.accepted)
+        case MailboxRow():
+            lists = (row.accepted, row.rejected)
+        case BlockRow():
+            yield row.sender
+            if row.to is not None:
+                yield row.to
+            lists = (row.allowed, row.allowed_senders)
+        case AddressRow():
+            return
+        case _:
+            assert_never(row)
+    for edit in lists:
+        if isinstance(edit, ListEdit):
+            yield from edit.remove
+            yield from edit.add
+
+
+def groups_of(row: Row) -> frozenset[str]:
+    """The groups that *row* names beside its object, by their folded names."""
+    return frozenset(fold(party.text) for party in parties_of(row) if party.kind is PartyKind.GROUP)
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """What is wrong with a record: the column by its name ("" for the whole), the article's event number or 0."""
@@ -150,7 +184,7 @@ class Record:
 
     `line` is the number of its first line, from 1; `source` is its text as it stands in the file, without
     the last line break, for the file of rejected rows ("" where it is too long to keep). `skipped` names what was left
-    out on purpose, one word a value (such as X400).
+    out on purpose, one word a value (such as X400). With problems, `wrong_groups` names the groups that it is about.
     """
 
     line: int
@@ -158,6 +192,7 @@ class Record:
     rows: tuple[Row, ...] = ()
     problems: tuple[Problem, ...] = ()
     skipped: tuple[str, ...] = ()
+    wrong_groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,21 @@
 """What every test shares: one profile for the randomised ones, the same on every machine, and the option --full."""
 
+import os
+import sys
+import tempfile
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.support.places import OPEN_PLACE
+
+# Hundreds of processes run the program: each would compile it anew where the environment forbids to keep that.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# A database is synced some ten thousand times, and a disk may be busy with something else.
+if "TMPDIR" not in os.environ:
+    os.environ["TMPDIR"] = tempfile.tempdir = OPEN_PLACE
 
 settings.register_profile(
     "policyd",

@@ -26,8 +26,9 @@ LIBRARIES = {
     "rich": r"policyd\.cli\.(output|progress)",
     "twisted": r"policyd\.daemon\..*",
     "sqlalchemy": r"policyd\.store\..*",
+    "alembic": r"policyd\.store\.(upgrade|migrations\..*)",
     # Which engine it is, know only these; all else speaks of tables and statements.
-    "sqlite3": r"policyd\.store\.(database|lookup|backup|check|wal|replay|restore)",
+    "sqlite3": r"policyd\.store\.(database|lookup|backup|check|wal|replay|restore|upgrade)",
     "idna": r"policyd\.address",
     "anyascii": r"policyd\.reply",
 }

@@ -4,16 +4,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from policyd.admin.session import Session
 from policyd.errors import StoreWriteError
 from policyd.files import writing
-from policyd.model import BlockedSender, Domain, Mailbox, Receive
+from policyd.model import BlockedSender, Domain, Group, Mailbox, Party, Receive
 from policyd.printable import printable
 from policyd.rules import is_past
 from policyd.store.queries import Queries
 from policyd.transfer.formats import load_format
+
+_Owner = TypeVar("_Owner", Domain, Group, Mailbox)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,8 @@ def export_tables(
 class _InForce:
     """The tables but for what has ended at *now*, which no import would take; they are a format's `ExportedTables`.
 
-    A blocked sender that has ended is left out, and of a mailbox its restriction. *ended* counts both once they have
-    been read to the end, however often.
+    A blocked sender that has ended is left out, and of a mailbox, group or domain its restriction. *ended* counts them
+    once they have been read to the end, however often.
     """
 
     def __init__(self, queries: Queries, now: int, ended: Counter[str]) -> None:
@@ -59,19 +61,36 @@ class _InForce:
 
     def domains(self) -> Iterator[Domain]:
         """Every managed domain."""
-        return self._queries.domains()
+        ended = 0
+        for domain in self._queries.domains():
+            is_ended = is_past(domain.until, self._now)
+            ended += is_ended
+            yield self._free(domain, Receive.ANYONE) if is_ended else domain
+        self._ended["domain's restriction"] = ended
+
+    def groups(self) -> Iterator[tuple[Group, tuple[Party, ...]]]:
+        """Every group with its members, those that are in it for longest first."""
+        ended = 0
+        for group in self._queries.groups():
+            is_ended = is_past(group.until, self._now)
+            ended += is_ended
+            members = tuple(each.member for each in self._queries.members_of(group.id))
+            yield self._free(group, Receive.ANYONE) if is_ended else group, members
+        self._ended["group's restriction"] = ended
 
     def mailboxes(self) -> Iterator[tuple[Mailbox, tuple[str, ...]]]:
         """Every mailbox with its addresses, the primary one first."""
         ended = 0
         for mailbox, addresses in self._queries.mailboxes():
-            if is_past(mailbox.until, self._now):
-                ended += 1
-                free = replace(mailbox, receive=Receive.INHERIT, reason="", until=None)
-                yield free, addresses
-            else:
-                yield mailbox, addresses
+            is_ended = is_past(mailbox.until, self._now)
+            ended += is_ended
+            yield self._free(mailbox, Receive.INHERIT) if is_ended else mailbox, addresses
         self._ended["restriction"] = ended
+
+    def _free(self, owner: _Owner, receive: Receive) -> _Owner:
+        """*owner* without its restriction, which has ended; whom it accepts, a mailbox alone can go on saying."""
+        accepted = owner.accepted if receive is Receive.INHERIT else frozenset()
+        return replace(owner, receive=receive, reason="", until=None, accepted=accepted)
 
     def blocked_senders(self) -> Iterator[BlockedSender]:
         """Every blocked sender, oldest first."""

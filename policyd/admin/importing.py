@@ -15,6 +15,7 @@ from policyd.admin.rejects import Rejects, read_header
 from policyd.admin.session import Changing, Session, Summary
 from policyd.errors import TransferError
 from policyd.files import open_to_read
+from policyd.model import Party, PartyKind
 from policyd.records import Notice, Problem, Record
 from policyd.settings import AuditSettings
 from policyd.store.bulk import BulkEditor
@@ -150,11 +151,11 @@ def _apply(
             rejects.keep(record)
             callbacks.on_rejected(record, problems)
 
-    bulk = BulkEditor(made.connection, made.edit, adds_domains=plan.adds_domains)
+    bulk = BulkEditor(made.connection, made.edit, adds_domains=plan.adds_domains, takes_circles=chosen.is_directory)
     replacement: Replacement | None = None
     if plan.is_replacing:
         domains = [plan.read.domain] if plan.read.domain else []
-        replacement = Replacement(made.connection, made.edit, bulk, domains)
+        replacement = Replacement(made.connection, made.edit, bulk, domains, carries_groups=chosen.has_all)
 
     # Records in the order of the file; what names a mailbox that may come further down waits.
     for item in chosen.read(stream, plan.read):
@@ -169,6 +170,9 @@ def _apply(
     # Then what waited, and at last what the whole file did not name.
     for record, problems in bulk.finish():
         note(record, problems)
+    if bulk.circle:
+        groups = ", ".join(str(Party(PartyKind.GROUP, name)) for name in bulk.circle)
+        callbacks.on_notice(Notice(1, f"groups that are in one another, which harms nothing: {groups}"))
     if replacement is not None and not outcome.rejected:
         replacement.remove_unnamed(plan.max_remove)
     outcome.tally = bulk.tally

@@ -1,8 +1,9 @@
-"""Creates, checks, backs up and restores the database."""
+"""Creates, upgrades, checks, backs up and restores the database."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from policyd.admin.session import Session
 from policyd.model import Change
@@ -10,6 +11,9 @@ from policyd.store.backup import Progress, Verify, back_up
 from policyd.store.check import Check, Checked
 from policyd.store.database import Database, create_database, reading
 from policyd.store.restore import Restore
+
+if TYPE_CHECKING:
+    from policyd.store.upgrade import Upgraded
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,24 @@ class Restored:
 def create(database: Database) -> None:
     """Make the database. Raises StoreCreateError, also if there is one already."""
     create_database(database)
+
+
+def upgrade(session: Session, actor: str, now: int, on_progress: Progress) -> "tuple[Upgraded, bool]":
+    """Make the tables of an older policyd those of this one, as a change by *actor* at *now*, and log that.
+
+    Returns what became of it, and whether syslog took every line. Raises StoreError; then the database is as it was.
+    """
+    from policyd.store.upgrade import Upgrade  # Alembic takes a fifth of a second
+
+    upgraded = Upgrade(session.database, actor, now, on_progress).run()
+    return upgraded, not upgraded.changes or session.log(upgraded.changes)
+
+
+def upgrade_statements(database: Database, actor: str, now: int) -> list[str]:
+    """What `upgrade` would do, as SQL; nothing is changed. Raises StoreError."""
+    from policyd.store.upgrade import Upgrade
+
+    return Upgrade(database, actor, now, lambda done, total: None).statements()
 
 
 def check(database: Database, look: Callable[[Check], Checked]) -> Checked:

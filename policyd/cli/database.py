@@ -1,4 +1,4 @@
-"""`policyd database`: creates, checks, backs up and restores the database."""
+"""`policyd database`: creates, upgrades, checks, backs up and restores the database."""
 
 import os
 import time
@@ -9,7 +9,7 @@ import click
 
 from policyd.admin import upkeep
 from policyd.cli.command import Group, Invocation, actor, invocation, need_consent
-from policyd.cli.output import print_changes, print_object
+from policyd.cli.output import print_changes, print_object, warn_of_silent_syslog
 from policyd.cli.progress import Progress
 from policyd.cli.terminal import echo
 from policyd.cli.types import FilePath
@@ -38,6 +38,51 @@ def create() -> None:
     call.say(f"made {database}")
     if call.json:
         print_object(call, {"database": str(database)})
+
+
+@command.command("upgrade")
+@click.option("--sql", is_flag=True, help="Print what would be done as SQL, and change nothing.")
+def upgrade(sql: bool) -> None:
+    """Make the tables of an older policyd those of this one.
+
+    What the database was is kept in a file beside it, which is named. It is all done or nothing, and checked afterwards
+    as `database check` does. A daemon that still runs answers nothing from then on until it is restarted.
+
+    \b
+    Example: policyd database upgrade
+    """
+    # Upgrade the tables; or only say how.
+    call = invocation()
+    session = call.session
+    database = session.database
+    who, now = actor(os.environ), int(time.time())
+    if sql:
+        for statement in upkeep.upgrade_statements(database, who, now):
+            for line in statement.expandtabs(4).splitlines():
+                echo(line)
+        return
+    with Progress(unit="pages") as progress:
+        upgraded, is_logged = upkeep.upgrade(session, who, now, progress.reach)
+    for notice in upgraded.notices:
+        echo(f"policyd: {notice}", err=True)
+
+    # Check what the database is now.
+    findings = _Findings(call)
+    is_new = upgraded.before < upgraded.after
+    if is_new:
+        upkeep.check(database, findings.of)
+    if call.json:
+        versions = {"before": upgraded.before, "after": upgraded.after}
+        kept = str(upgraded.kept) if upgraded.kept else None
+        print_object(call, {"database": str(database), **versions, "kept": kept, "notices": upgraded.notices})
+    elif is_new:
+        echo(
+            f"upgraded {database} from version {upgraded.before} to {upgraded.after}; what it was is in {upgraded.kept}"
+        )
+    else:
+        call.say(f"{database} is up to date already: its tables are of version {upgraded.after}")
+    warn_of_silent_syslog(call, is_logged)
+    findings.must_be_none(f"{database} was upgraded, and is not sound; what it was is in {upgraded.kept}")
 
 
 @command.command("check")

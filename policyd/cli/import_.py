@@ -20,7 +20,7 @@ from policyd.transfer.detect import detect_format
 from policyd.transfer.formats import FORMATS, Into, ReadOptions
 
 _BAD_DATA = 65  # EX_DATAERR
-_KINDS = ("domain", "mailbox", "address", "blocked sender")
+_KINDS = ("domain", "mailbox", "address", "group", "member", "blocked sender", "accepted sender", "exception")
 _SHOWN_IN_JSON = 1000
 
 

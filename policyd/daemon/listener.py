@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from policyd.audit import AuditLog
-from policyd.daemon.limits import QUIET_SECONDS, Admission
+from policyd.daemon.admission import QUIET_SECONDS, Admission
 from policyd.daemon.server import PolicyFactory
 from policyd.endpoint import Endpoint, is_loopback
 from policyd.errors import ListenError, SettingsError, reason_of

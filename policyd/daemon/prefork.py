@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from policyd.audit import open_audit
-from policyd.daemon.limits import QUIET_SECONDS, Admission
+from policyd.daemon.admission import QUIET_SECONDS, Admission
 from policyd.daemon.listener import Listener, log_listening
 from policyd.daemon.service import DRAIN_SECONDS, need_database, reread, warn_of_ways_past
 from policyd.daemon.systemd import Supervisor
@@ -28,7 +28,7 @@ AT_ONCE = 64  # connections accepted before others get their turn
 GIVING_WAY_AT_ONCE = 8  # connections that wait for others to be closed
 AUDIT_SECONDS = 0.1  # between two looks whether syslog takes what waits for it
 HUNG_SECONDS = 30  # for a worker that reports nothing, where no watchdog says otherwise
-STOP_SECONDS = DRAIN_SECONDS + 3  # for the workers to end by themselves: after their connections, the audit has 1
+STOP_SECONDS = DRAIN_SECONDS + 3  # for workers to end by themselves: their connections, and then what waits for syslog
 
 _ASKED_SECONDS = 1.0  # for so long it is believed which connection a worker would close
 _STEADY_SECONDS = 5  # a worker that lived that long is replaced at once

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from policyd.address import normal_domain
 from policyd.audit import AuditLog
-from policyd.daemon.limits import raise_descriptor_limit
+from policyd.daemon.admission import raise_descriptor_limit
 from policyd.daemon.privileges import UMASK, become, identity_to_become
 from policyd.daemon.systemd import find_supervisor, take_endpoints
 from policyd.endpoint import Endpoint, default_listen

@@ -13,9 +13,9 @@ from twisted.logger import LogEvent, LogLevel, formatEvent
 
 from policyd import __version__
 from policyd.audit import AuditLog, open_audit
+from policyd.daemon.admission import Admission
 from policyd.daemon.connection import Timeouts
 from policyd.daemon.fast_twisted import missing_names
-from policyd.daemon.limits import Admission
 from policyd.daemon.listener import Acceptor, Listener, log_listening
 from policyd.daemon.server import PolicyFactory
 from policyd.daemon.systemd import Supervisor
@@ -26,7 +26,7 @@ from policyd.settings import TABLES, Settings
 from policyd.store.database import Database
 from policyd.store.lookup import Lookup
 
-DRAIN_SECONDS = 5  # for requests that are on their way when the daemon stops; several workers: prefork.STOP_SECONDS
+DRAIN_SECONDS = 5  # for requests that are on their way when the daemon stops; prefork.STOP_SECONDS is for all workers
 _TIDY_SECONDS = 5.0  # between two looks whether a command left something in the database's log
 
 

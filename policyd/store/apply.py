@@ -8,7 +8,7 @@ from typing import TypeVar, assert_never
 
 from policyd.address import fold, name_after
 from policyd.errors import NotYetError, RefusedError
-from policyd.model import Address, BlockedSender, Domain, Group, Mailbox, Membership, Party, PartyKind
+from policyd.model import Address, BlockedSender, Domain, Group, Mailbox, Membership, Party, PartyKind, Receive
 from policyd.records import (
     KEEP,
     AddressRow,
@@ -20,7 +20,9 @@ from policyd.records import (
     MailboxRow,
     Row,
     RowMode,
+    groups_of,
 )
+from policyd.rules import is_past
 from policyd.store.edit import NO_END, Editor, EntryTerms, RestrictionTerms
 from policyd.store.journal import Stored
 
@@ -38,19 +40,25 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """What a row says of mailboxes and groups, to be applied later; and its object before and after the rest."""
+    """What a row says of whom its object accepts and rejects, to be applied last.
 
-    row: MailboxRow | GroupRow | DomainRow
-    before: Mailbox | Group | Domain | None
-    after: Mailbox | Group | Domain
+    And the object before and after the rest of the row.
+    """
+
+    row: MailboxRow | DomainRow
+    before: Mailbox | Domain | None
+    after: Mailbox | Domain
+
+
+Left = References | GroupRow | BlockRow  # what waits until every mailbox of the file is there
 
 
 class RowApplier:
     """Applies rows by *editor*. Domains of new addresses are managed too, if it *adds_domains*.
 
     `tally` counts what came of the objects, by pairs like ("mailbox", "added"): added, changed, removed, unchanged.
-    `on_named`, if set, gets each object that the file names, as it stands then. What refers to a group waits until the
-    file's groups are whole, which `knows_groups` says. `circles` are the members left out, since they closed one.
+    `on_named`, if set, gets each object that the file names, as it stands then. `leaves_blocks` says that a blocked
+    sender had to wait: so do all below it, to come in the order of the file.
     """
 
     def __init__(self, editor: Editor, *, adds_domains: bool = False) -> None:
@@ -59,62 +67,58 @@ class RowApplier:
         self._adds_domains = adds_domains
         self.tally: Counter[tuple[str, str]] = Counter()
         self.on_named: Callable[[Stored], None] | None = None
-        self.knows_groups = False
-        self.circles: list[str] = []
+        self.leaves_blocks = False
 
-    def apply(self, row: Row | References, *, is_last: bool) -> References | None:
-        """Apply *row*; returns what has to wait until every other row is applied, and *is_last* is true.
+    def begin(self, row: Row, *, is_last: bool) -> Left | None:
+        """Apply *row*, but for what names groups, or other mailboxes: returns that, for `end` or `GroupRows`.
 
-        Raises NotYetError where another mailbox must first be there, or give an address up, and RefusedError where the
-        row is wrong. Then nothing was written, but perhaps domains.
+        Raises NotYetError where another mailbox or domain must first be there, or give an address up, and RefusedError
+        where the row is wrong. Then nothing was written, but perhaps domains. With *is_last* no other row will help.
         """
         match row:
-            case MailboxRow() | GroupRow() | DomainRow():
-                if not is_last and _has_references(row):
-                    return self._apply_without_references(row)
-                self._apply_alone(row)
+            case MailboxRow():
+                if _has_references(row):
+                    return self._declare_mailbox(row)
+                self._apply_mailbox(row)
+            case DomainRow():
+                if _has_references(row):
+                    return self._declare_domain(row)
+                self._apply_domain(row)
+            case GroupRow():
+                return row
             case BlockRow():
-                self._need_groups(row)
-                self._apply_block(row)
+                return self._begin_block(row)
             case AddressRow():
                 self._apply_alias(row, is_last)
-            case References():
-                self._need_groups(row.row)
-                self._apply_alone(row.row, row)
             case _:
                 assert_never(row)
         return None
 
-    def unknown_in(self, references: References) -> str:
-        """What a group's row names and is not there; "" where all is."""
-        row = references.row
-        assert isinstance(row, GroupRow)
-        try:
-            for edit in (row.members, row.accepted):
-                for party in () if isinstance(edit, Keep) else edit.add:
-                    self._editor.member(party) if edit is row.members else self._editor.resolved([party])
-        except NotYetError as error:
-            return error.fact
-        return ""
-
-    def forget_group(self, references: References) -> bool:
-        """Take a group away again that was made by a row that is wrong; whether it was."""
-        if references.before is None:
-            self._editor.remove_group(references.after.name)
-        return references.before is None
+    def end(self, left: References | BlockRow) -> None:
+        """Apply what was left of a row. Raises RefusedError, perhaps with some of it written."""
+        match left:
+            case References(row=MailboxRow() as row):
+                self._apply_mailbox(row, left)
+            case References(row=DomainRow() as row):
+                self._apply_domain(row, left)
+            case BlockRow():
+                self._apply_block(left)
+            case _:
+                raise TypeError(f"{left} is no row")
 
     def remove(self, stored: Mailbox | Group | Address | BlockedSender) -> None:
         """Take away *stored*, and with a mailbox or a group all that refers to it."""
         match stored:
             case Mailbox() | Group():
                 # Of the lists of others that it is taken from, the items are counted, not the lists.
-                for operation, _, after in self._editor.what_goes_with(stored):
-                    if after is not None:
-                        kind = "exception" if operation == "sender.unexcept" else "accepted sender"
-                        self.tally[kind, "removed"] += 1
+                for before, after in [step[1:] for step in self._editor.what_goes_with(stored)]:
+                    if isinstance(before, BlockedSender) and isinstance(after, BlockedSender):
+                        self.tally["exception", "removed"] += _exceptions(before) - _exceptions(after)
+                    elif after is not None:
+                        self.tally["accepted sender", "removed"] += 1
                 is_group = isinstance(stored, Group)
-                name = stored.name
-                for removed in self._editor.remove_group(name) if is_group else self._editor.remove_mailbox(name):
+                remove = self._editor.remove_group if is_group else self._editor.remove_mailbox
+                for removed in remove(stored.name):
                     self.count(removed, None)
             case Address():
                 mailbox = self._editor.mailbox(stored.mailbox)
@@ -137,44 +141,13 @@ class RowApplier:
         if self.on_named is not None and after is not None and not isinstance(after, Address):
             self.on_named(after)
 
-    def _apply_alone(self, row: MailboxRow | GroupRow | DomainRow, waited: References | None = None) -> None:
-        """Apply *row*, of which some was applied already where it *waited*."""
-        match row:
-            case MailboxRow():
-                self._apply_mailbox(row, waited)
-            case GroupRow():
-                self._apply_group(row, waited)
-            case DomainRow():
-                self._apply_domain(row, waited)
-            case _:
-                assert_never(row)
-
-    def _apply_without_references(self, row: MailboxRow | GroupRow | DomainRow) -> References:
-        """Apply what *row* says of its object alone."""
-        match row:
-            case MailboxRow():
-                before = self._named_mailbox(row)
-                after = self._write_mailbox(replace(row, accepted=KEEP, rejected=KEEP), before)
-                rest = MailboxRow(after.name, RowMode.MODIFY, accepted=row.accepted, rejected=row.rejected)
-                return References(rest, before, after)
-            case GroupRow():
-                group = self._queries.group_named(fold(row.name))
-                made = self._write_group(replace(row, members=KEEP, accepted=KEEP), group)
-                members = GroupRow(made.name, RowMode.MODIFY, members=row.members, accepted=row.accepted)
-                return References(members, group, made)
-            case DomainRow():
-                domain = self._queries.domain(row.name)
-                managed = self._write_domain(replace(row, accepted=KEEP), domain)
-                return References(DomainRow(row.name, RowMode.MODIFY, accepted=row.accepted), domain, managed)
-            case _:
-                assert_never(row)
-
-    def _need_groups(self, row: MailboxRow | GroupRow | DomainRow | BlockRow) -> None:
-        """Raises NotYetError where *row* names a group, and those of the file are not whole yet."""
-        if not self.knows_groups and not isinstance(row, GroupRow) and _names_group(row):
-            raise NotYetError("there may be groups further down")
-
     # --- Domains ---
+
+    def _declare_domain(self, row: DomainRow) -> References:
+        """Apply what *row* says of the domain alone."""
+        before = self._queries.domain(row.name)
+        after = self._write_domain(replace(row, accepted=KEEP), before)
+        return References(DomainRow(row.name, RowMode.MODIFY, accepted=row.accepted), before, after)
 
     def _apply_domain(self, row: DomainRow, waited: References | None = None) -> None:
         before = self._queries.domain(row.name)
@@ -190,11 +163,14 @@ class RowApplier:
         self.count(waited.before if waited else before, after)
 
     def _write_domain(self, row: DomainRow, before: Domain | None) -> Domain:
+        """Make the domain what *row* says, and return it."""
         _need_mode(row.mode, f"the domain {row.name}", before is not None)
-        domain = before or Domain(row.name)
-        unlisted = domain.unlisted if isinstance(row.unlisted, Keep) else row.unlisted
-        alias_of = domain.alias_of if isinstance(row.alias_of, Keep) else row.alias_of
-        changed = replace(domain, unlisted=unlisted, alias_of=alias_of)
+        current = before or Domain(row.name)
+        changed = replace(
+            current,
+            unlisted=current.unlisted if isinstance(row.unlisted, Keep) else row.unlisted,
+            alias_of=current.alias_of if isinstance(row.alias_of, Keep) else row.alias_of,
+        )
         after = self._editor.after(changed, self._terms(row, before))
         if before is None:
             self._editor.add_domain(after)
@@ -204,34 +180,57 @@ class RowApplier:
 
     # --- Groups ---
 
-    def _apply_group(self, row: GroupRow, waited: References | None = None) -> None:
+    def declare_group(self, row: GroupRow) -> Group | None:
+        """Make the group what *row* says, but for its members, and for whom it accepts if they aren't all there yet.
+
+        Returns it as it was, None where it is new.
+        """
         before = self._queries.group_named(fold(row.name))
+        _need_mode(row.mode, f"the group {row.name}", before is not None)
         if row.mode is RowMode.DELETE:
-            _need_mode(row.mode, f"the group {row.name}", before is not None)
             assert before is not None
             self.remove(before)
+            return before
+        try:
+            terms = self._terms(row, before)
+        except NotYetError:
+            terms = self._terms(replace(row, accepted=KEEP), before)
+        after = self._editor.after(before or Group(row.name), terms)
+        self._editor.put_group(before, replace(after, name=row.name))
+        return before
+
+    def fill_group(self, row: GroupRow, before: Group | None, *, takes_circles: bool) -> None:
+        """Make members and accepted senders of a declared group, which was *before*, what *row* says."""
+        group = self._editor.group(row.name)
+        accepted = self._edited(group.accepted, row.accepted)
+        if accepted is not None:
+            after = self._editor.after(group, RestrictionTerms(accepted=accepted))
+            group = self._editor.put_group(group, after)
+        self.count(before, group)
+        if isinstance(row.members, Keep):
             return
-        after = self._write_group(row, before)
-        self.count(waited.before if waited else before, after)
-        if not isinstance(row.members, Keep):
-            self._edit_members(after, row.members)
 
-    def _write_group(self, row: GroupRow, before: Group | None) -> Group:
-        _need_mode(row.mode, f"the group {row.name}", before is not None)
-        after = self._editor.after(before or Group(row.name), self._terms(row, before))
-        return self._editor.put_group(before, replace(after, name=row.name))
-
-    def _edit_members(self, group: Group, edit: ListEdit[Party]) -> None:
-        """Make the members of *group* what the row says; one that would close a circle is left out."""
+        # Those who leave go first; who isn't a mailbox or a group any more has left already.
         held = {each.member for each in self._queries.members_of(group.id)}
-        added = {self._editor.member(party) for party in edit.add}
-        gone = (held if edit.clear else held & self._known(edit.remove)) - added
+        joining = set(map(self._editor.member, row.members.add))
+        leaving = held if row.members.clear else self._known(row.members.remove, are_members=True)
+        gone = (held & leaving) - joining
         for membership in self._editor.leave(group, sorted(gone)):
             self.count(membership, None)
-        for membership in self._editor.join(group, edit.add, self.circles.append):
+        for membership in self._editor.join(group, row.members.add, takes_circles=takes_circles):
             self.count(None, membership)
+        if stayed := held & joining:
+            self.tally[_KINDS[Membership], "unchanged"] += len(stayed)
 
     # --- Mailboxes ---
+
+    def _declare_mailbox(self, row: MailboxRow) -> References:
+        """Apply what *row* says of the mailbox alone."""
+        alone = replace(row, accepted=KEEP, rejected=KEEP)
+        before = self._named_mailbox(row)
+        after = self._write_mailbox(alone, before)
+        references = MailboxRow(after.name, RowMode.MODIFY, accepted=row.accepted, rejected=row.rejected)
+        return References(references, before, after)
 
     def _apply_mailbox(self, row: MailboxRow, waited: References | None = None) -> None:
         before = self._named_mailbox(row)
@@ -285,13 +284,25 @@ class RowApplier:
         self, row: DomainRow | GroupRow | MailboxRow, before: Domain | Group | Mailbox | None
     ) -> RestrictionTerms:
         """What *row* says of the restriction of what is *before*."""
+        receive = _given(row.receive)
+        if isinstance(row, MailboxRow) and row.is_flag and not self._obeys_flag(receive, before):
+            receive = None
         return RestrictionTerms(
-            _given(row.receive),
+            receive,
             self._edited(before.accepted if before else frozenset(), row.accepted),
             _given(row.reason),
             _given_end(row.until),
             _given(row.comment),
         )
+
+    def _obeys_flag(self, receive: Receive | None, before: Domain | Group | Mailbox | None) -> bool:
+        """Whether *receive*, as a directory's flag says it, comes in place of what is in force *before*."""
+        in_force = Receive.INHERIT
+        if before is not None and not is_past(before.until, self._editor.journal.now):
+            in_force = before.receive
+        if receive is Receive.INSIDERS:
+            return in_force.strictness <= receive.strictness
+        return in_force is Receive.INSIDERS
 
     def _edited(self, parties: frozenset[Party], edit: ListEdit[Party] | Keep) -> frozenset[Party] | None:
         """*parties* as *edit* makes them, None where it leaves them as they are."""
@@ -300,12 +311,12 @@ class RowApplier:
         remaining = frozenset() if edit.clear else parties
         return (remaining - self._known(edit.remove)) | self._editor.resolved(edit.add)
 
-    def _known(self, parties: Iterable[Party]) -> frozenset[Party]:
-        """Those of *parties* that are there: to take others away does nothing."""
+    def _known(self, parties: Iterable[Party], *, are_members: bool = False) -> frozenset[Party]:
+        """Those of *parties* that are there: to take others away does nothing. Of members, an address is a mailbox."""
         known: set[Party] = set()
         for party in parties:
             with suppress(NotYetError):
-                known |= self._editor.resolved([party])
+                known |= {self._editor.member(party)} if are_members else self._editor.resolved([party])
         return frozenset(known)
 
     # --- Addresses ---
@@ -362,6 +373,16 @@ class RowApplier:
 
     # --- Blocked senders ---
 
+    def _begin_block(self, row: BlockRow) -> BlockRow | None:
+        """Apply *row*, or return it where it has to wait."""
+        self.leaves_blocks |= bool(groups_of(row))
+        if not self.leaves_blocks:
+            try:
+                self._apply_block(row)
+            except NotYetError:
+                self.leaves_blocks = True
+        return row if self.leaves_blocks else None
+
     def _apply_block(self, row: BlockRow) -> None:
         entry = self._editor.entry_for(row.sender, row.to)
         before = entry if entry.id else None
@@ -391,6 +412,11 @@ class RowApplier:
             self._apply_block(BlockRow(sender, mailbox.party))
 
 
+def _exceptions(entry: BlockedSender) -> int:
+    """How many exceptions *entry* has."""
+    return len(entry.allowed) + len(entry.allowed_senders)
+
+
 def _need_mode(mode: RowMode, what: str, is_there: bool) -> None:
     """Raises RefusedError where *what* must be there, or must not, to be changed so."""
     match mode:
@@ -416,31 +442,13 @@ def _given_end(until: int | Keep | None) -> int | None:
     return None if isinstance(until, Keep) else NO_END if until is None else until
 
 
-def _has_references(row: MailboxRow | GroupRow | DomainRow) -> bool:
+def _has_references(row: MailboxRow | DomainRow) -> bool:
     """Whether *row* names mailboxes or groups, which may stand further down."""
     if row.mode is RowMode.DELETE:
         return False
-    if isinstance(row, MailboxRow) and not isinstance(row.rejected, Keep):
+    if isinstance(row, MailboxRow) and row.rejected is not KEEP:
         return True
-    if isinstance(row, GroupRow) and not isinstance(row.members, Keep):
-        return True
-    return any(party.kind is not PartyKind.PATTERN for party in _listed(row.accepted))
-
-
-def _names_group(row: MailboxRow | DomainRow | BlockRow) -> bool:
-    """Whether *row* names a group."""
-    match row:
-        case MailboxRow():
-            parties = [*_listed(row.accepted), *_listed(row.rejected)]
-        case DomainRow():
-            parties = [*_listed(row.accepted)]
-        case BlockRow():
-            parties = [row.sender, *([row.to] if row.to else []), *_listed(row.allowed), *_listed(row.allowed_senders)]
-        case _:
-            assert_never(row)
-    return any(party.kind is PartyKind.GROUP for party in parties)
-
-
-def _listed(edit: ListEdit[Party] | Keep) -> tuple[Party, ...]:
-    """Every party that *edit* names."""
-    return () if isinstance(edit, Keep) else (*edit.add, *edit.remove)
+    accepted = row.accepted
+    if isinstance(accepted, Keep):
+        return False
+    return any(party.kind is not PartyKind.PATTERN for party in (*accepted.add, *accepted.remove))

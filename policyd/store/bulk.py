@@ -1,172 +1,171 @@
 """Applies the records of a file to the tables, a million in one transaction: each record whole, or not at all."""
 
-import pickle
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import IO
 
-from policyd.errors import NotYetError, RefusedError
-from policyd.records import DomainRow, GroupRow, MailboxRow, Problem, Record, Row
-from policyd.store.apply import References, RowApplier
+from policyd.address import fold
+from policyd.errors import NotManagedError, NotYetError, RefusedError
+from policyd.records import DomainRow, GroupRow, Problem, Record, Row, groups_of
+from policyd.store.apply import Left, References, RowApplier
 from policyd.store.database import Connection
 from policyd.store.edit import Editor
-
-_NOUNS = {MailboxRow: "mailbox", GroupRow: "group", DomainRow: "domain"}
+from policyd.store.group_rows import GroupRows, WrongGroup, falls_with
+from policyd.store.spool import Spool
 
 
 class BulkEditor:
     """Applies records over *connection*, by *editor*; row by row through `applier`.
 
-    Domains of new addresses are managed too, if it *adds_domains*.
+    Domains of new addresses are managed too, if it *adds_domains*. Groups may be in one another, if it
+    *takes_circles*; after `finish`, `circle` are the names of those of the file that are.
     """
 
-    def __init__(self, connection: Connection, editor: Editor, *, adds_domains: bool = False) -> None:
+    def __init__(
+        self, connection: Connection, editor: Editor, *, adds_domains: bool = False, takes_circles: bool = False
+    ) -> None:
         self._connection = connection
         self._editor = editor
         self._adds_domains = adds_domains
-        self._waiting = _Spool()
-        self._groups = _Spool()  # what is said of the members and lists of groups
         self.applier = RowApplier(editor, adds_domains=adds_domains)
+        self._waiting: Spool[Record] = Spool()  # not applied at all yet
+        self._waiting_domains: set[str] = set()
+        self._left: Spool[tuple[Record, tuple[Left, ...]]] = Spool()  # what is left of records
+        self._groups = GroupRows(connection, editor, self.applier, takes_circles=takes_circles)
 
     @property
     def tally(self) -> Counter[tuple[str, str]]:
         """What came of the objects so far, by pairs like ("mailbox", "added")."""
         return self.applier.tally
 
+    @property
+    def circle(self) -> list[str]:
+        """The groups of the file that are in one another."""
+        return self._groups.circle
+
     def apply(self, record: Record) -> tuple[Problem, ...]:
         """Apply *record*, or return what is wrong with it: then nothing of it was applied.
 
-        What names a mailbox that isn't there yet waits for `finish`: of a mailbox, the senders that it accepts and
-        rejects; of others, the whole record.
+        What names a mailbox or a domain that isn't there yet waits for `finish`, and so does what names groups: of a
+        mailbox and a domain, the senders that it accepts and rejects; of others, the whole record.
         """
         if record.problems:
+            for name in record.wrong_groups:
+                self._groups.refuse(record.line, name)
             return record.problems
 
         # A single row is checked before anything of it is written, so it needs no savepoint; a domain may come first.
         if len(record.rows) != 1 or self._adds_domains:
-            return self._apply_whole(record, record.rows, is_last=False)
+            return self._begin_whole(record, is_last=False)
         try:
-            left = self.applier.apply(record.rows[0], is_last=False)
-        except NotYetError:
-            self._defer(record, record.rows)
-            return ()
+            left = self.applier.begin(record.rows[0], is_last=False)
         except RefusedError as error:
-            return (Problem(error.fact),)
+            return self._wait_or_fail(record, error, is_last=False)
         if left is not None:
-            self._defer(record, (left,))
+            self._leave(record, [left])
         return ()
 
     def finish(self) -> Iterator[tuple[Record, tuple[Problem, ...]]]:
-        """Apply the records that wait, again as long as some succeed; yields each with what is wrong with it."""
-        # First the members of groups: what refers to a group must find it whole.
-        yield from self._finish_groups()
-        self.applier.knows_groups = True
-
+        """Apply the records that wait, and what is left of others; yields each with what is wrong with it."""
+        # First what waits for other records is tried again, as long as some succeed.
         before = 0
         while self._waiting.count:
             # Where a round has let nothing go on, the next one is the last: what still can't be applied is wrong.
             is_last = self._waiting.count == before
-            spool, before = self._waiting, self._waiting.count
+            waiting, before = self._waiting, self._waiting.count
+            self._waiting = Spool()
+            for record in waiting:
+                yield record, self._begin_whole(record, is_last=is_last)
+            waiting.close()
 
-            # What has to wait again goes into a new spool.
-            self._waiting = _Spool()
-            for record, rows in spool.drain():
-                yield record, self._apply_whole(record, rows, is_last=is_last)
+        # Now each mailbox is there, for the groups; and then each group, for what names one.
+        wrong = self._groups.apply()
+        for record, rows in self._left:
+            yield record, self._end_whole(record, rows, wrong)
+        self._left.close()
 
-    def _finish_groups(self) -> Iterator[tuple[Record, tuple[Problem, ...]]]:
-        """Give the groups their members; a new group of which one is missing is no group, and so on to those around it.
-
-        A group without one of its members would let that one through where it is blocked.
-        """
-        # Take out what names somebody who is not there, until there is no more such group.
-        is_settled = False
-        while not is_settled:
-            is_settled = True
-            spool, self._groups = self._groups, _Spool()
-            for record, rows in spool.drain():
-                problems = [problem for row in rows if (problem := self.applier.unknown_in(_references(row)))]
-                if not problems:
-                    self._groups.add(record, rows)
-                    continue
-                gone = [self.applier.forget_group(_references(row)) for row in rows]
-                is_settled = is_settled and not any(gone)
-                kept = "" if all(gone) else "; the group itself is imported"
-                yield record, tuple(Problem(f"{problem}{kept}") for problem in problems)
-
-        # All that is left can be applied.
-        for record, rows in self._groups.drain():
-            yield record, self._apply_whole(record, rows, is_last=True)
-
-    def _apply_whole(self, record: Record, rows: Sequence[Row | References], *, is_last: bool) -> tuple[Problem, ...]:
-        """Apply all *rows* of *record*, or none."""
-        # Remember where tables, journal and tally stand.
+    def _begin_whole(self, record: Record, *, is_last: bool) -> tuple[Problem, ...]:
+        """Apply all rows of *record* as far as they go before groups are there, or none."""
+        # Remember where the tally stands, too; if a row is refused, put all back, and let the record wait or fail.
         tally, journaled = self.applier.tally.copy(), self._editor.journal.mark()
         self._connection.set_savepoint()
-
-        # Apply the rows; if one is refused, put all three back, and let the record wait or fail as a whole.
-        left: list[References] = []
+        left = []
+        left_blocks = self.applier.leaves_blocks
         try:
-            for row in rows:
-                rest = self.applier.apply(row, is_last=is_last)
+            for row in record.rows:
+                rest = self.applier.begin(row, is_last=is_last)
                 left += [rest] if rest is not None else []
         except RefusedError as error:
-            self._connection.roll_back_to_savepoint()
-            self._editor.journal.reset(journaled)
-            self._editor.forget()
-            self.applier.tally = tally
-            if isinstance(error, NotYetError) and not is_last:
-                self._defer(record, rows)
-                return ()
-            return (self._problem_of(error, rows),)
+            self._roll_back(tally, journaled)
+            return self._wait_or_fail(record, error, is_last=is_last)
 
-        # All rows are applied, but for what they say of other objects, which waits.
+        # Where one of its blocked senders has to wait, so do all: what waits may turn out to be wrong.
+        if self.applier.leaves_blocks and not left_blocks:
+            self._roll_back(tally, journaled)
+            return self._begin_whole(record, is_last=is_last)
+
+        # All rows are applied, but for what is left of them.
         self._connection.release_savepoint()
-        if left:
-            self._defer(record, left)
+        self._leave(record, left)
+        return ()
 
-        # A circle of groups is in many a directory, and does no harm: it is said, and the rest stands.
-        circles, self.applier.circles = self.applier.circles, []
-        return tuple(map(Problem, circles))
+    def _end_whole(self, record: Record, rows: Sequence[Left], wrong: dict[str, WrongGroup]) -> tuple[Problem, ...]:
+        """Apply *rows*, what is left of *record*, or none of it; groups are in, but for those that are *wrong*."""
+        if message := _wrong_with(record, rows, wrong):
+            return (self._problem(message, rows),)
+        tally, journaled = self.applier.tally.copy(), self._editor.journal.mark()
+        self._connection.set_savepoint()
+        try:
+            for row in rows:
+                if not isinstance(row, GroupRow):
+                    self.applier.end(row)
+        except RefusedError as error:
+            self._roll_back(tally, journaled)
+            return (self._problem(error.fact, rows),)
+        self._connection.release_savepoint()
+        return ()
 
-    def _problem_of(self, error: RefusedError, rows: Sequence[Row | References]) -> Problem:
-        message = error.fact
+    def _roll_back(self, tally: Counter[tuple[str, str]], journaled: tuple[int, str, int, tuple[int, ...]]) -> None:
+        """Put the tables back to the savepoint, and *tally* and journal to where they stood."""
+        self._connection.roll_back_to_savepoint()
+        self._editor.journal.reset(journaled)
+        self._editor.forget()
+        self.applier.tally = tally
+
+    def _wait_or_fail(self, record: Record, error: RefusedError, *, is_last: bool) -> tuple[Problem, ...]:
+        """Let *record* wait, if another one may mend what *error* says; else what is wrong with it."""
+        is_waiting = isinstance(error, NotYetError)
+        is_waiting |= isinstance(error, NotManagedError) and error.domain in self._waiting_domains
+        if is_last or not is_waiting:
+            return (Problem(error.fact),)
+        self._waiting.put(record)
+        self._waiting_domains.update(row.name for row in record.rows if isinstance(row, DomainRow))
+        return ()
+
+    def _leave(self, record: Record, rows: Sequence[Left]) -> None:
+        """Keep *rows*, what is left of *record*, until every mailbox of the file is there."""
+        for row in rows:
+            if isinstance(row, GroupRow):
+                self._groups.add(record.line, row)
+        if rows:
+            self._left.put((replace(record, rows=()), tuple(rows)))
+
+    def _problem(self, message: str, rows: Sequence[Left]) -> Problem:
+        """What is wrong with a record of which *rows* are left, and what of it was applied all the same."""
         for row in rows:
             if isinstance(row, References):
                 self.applier.count(row.before, row.after)
-                message += f"; the {_NOUNS[type(row.row)]} itself is imported"
+                message += f"; the {'domain' if isinstance(row.row, DomainRow) else 'mailbox'} itself is imported"
         return Problem(message)
 
-    def _defer(self, record: Record, rows: Sequence[Row | References]) -> None:
-        is_of_groups = all(isinstance(row, References) and isinstance(row.row, GroupRow) for row in rows)
-        (self._groups if is_of_groups else self._waiting).add(replace(record, rows=()), rows)
 
-
-class _Spool:
-    """Records that wait, with what is left of their rows, in a file: memory does not grow with them."""
-
-    def __init__(self) -> None:
-        self._file: IO[bytes] | None = None
-        self.count = 0
-
-    def add(self, record: Record, rows: Sequence[Row | References]) -> None:
-        """Keep *record*, of which *rows* wait."""
-        if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - drain() closes it
-        pickle.dump((record, tuple(rows)), self._file)
-        self.count += 1
-
-    def drain(self) -> Iterator[tuple[Record, tuple[Row | References, ...]]]:
-        """All that was added, in that order; to be read to the end, and once."""
-        if self._file is None:
-            return
-        with self._file as file:
-            file.seek(0)
-            for _ in range(self.count):
-                yield pickle.load(file)
-
-
-def _references(row: Row | References) -> References:
-    assert isinstance(row, References)
-    return row
+def _wrong_with(record: Record, rows: Sequence[Left], wrong: dict[str, WrongGroup]) -> str:
+    """What is wrong with *rows* of *record* by the groups that are *wrong*; "" for nothing."""
+    for row in rows:
+        if isinstance(row, GroupRow) and (name := fold(row.name)) in wrong:
+            is_here = wrong[name].message and wrong[name].line in (record.line, 0)
+            return wrong[name].message if is_here else falls_with(wrong[name])
+        named: Row = row.row if isinstance(row, References) else row
+        for name in sorted(groups_of(named) & wrong.keys()):
+            return falls_with(wrong[name])
+    return ""

@@ -200,7 +200,7 @@ class Check:
                     self._find("", "", f"SQLite says: {line}", _RESTORE)
 
         # Every table, index, view and trigger is the schema's, and nothing else is there.
-        has, wants = _made(self._connection), _wanted()
+        has, wants = objects_in(self._connection), _wanted()
         for name in sorted({*has, *wants}):
             if has.get(name) != wants.get(name):
                 how = "missing" if name not in has else "altered" if name in wants else "not policyd's"
@@ -373,8 +373,8 @@ def _party(pattern: str | None, mailbox_id: int | None, group_id: int | None, wo
     return Party(PartyKind.PATTERN, pattern or "") if word is None else Party(PartyKind.ANYONE, word)
 
 
-def _made(connection: sqlite3.Connection) -> dict[str, list[str]]:
-    """The SQL of each table, index, view and trigger, as words, by its kind and name."""
+def objects_in(connection: sqlite3.Connection) -> dict[str, list[str]]:
+    """The SQL of each table, index, view and trigger, as words, by its kind and name: `table mailbox`."""
     return {f"{kind} {name}": _WORD.findall(sql) for kind, name, sql in connection.execute(_MADE)}
 
 
@@ -384,7 +384,7 @@ def _wanted() -> dict[str, list[str]]:
         schema.metadata.create_all(connection)
         driver = connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)
-        return _made(driver)
+        return objects_in(driver)
 
 
 def _shown(key: object) -> str:

@@ -22,6 +22,7 @@ from policyd.errors import (
     StoreCreateError,
     StoreError,
     StoreMissingError,
+    StoreOutdatedError,
     StoreSpoiledError,
     StoreWriteError,
     reason_of,
@@ -149,6 +150,24 @@ def connect_reading(database: Database) -> sqlite3.Connection:
 def connect_writing(database: Database) -> sqlite3.Connection:
     """A DBAPI connection that can change the tables, one writer after the other. Raises StoreError."""
     return _connect(database.path, "rw", _WRITER_WAIT_SECONDS)
+
+
+class UpgradingConnection(sqlite3.Connection):
+    """A connection whose transaction only its own COMMIT and ROLLBACK statements end, whatever a library calls."""
+
+    def commit(self) -> None:
+        """Leave the transaction to whoever began it."""
+
+    def rollback(self) -> None:
+        """Leave the transaction to whoever began it."""
+
+
+def connect_upgrading(database: Database) -> sqlite3.Connection:
+    """A DBAPI connection to the tables of this or an older version, to make them new ones. Raises StoreError.
+
+    No foreign key is followed: a table that is taken away must not take rows of others along.
+    """
+    return _connect(database.path, "rw", _WRITER_WAIT_SECONDS, UpgradingConnection)
 
 
 def file_uri(path: Path) -> str:
@@ -291,8 +310,13 @@ def _transaction(path: Path, mode: str, wait_seconds: float, begin: str) -> Iter
         raise store_error(path, error) from error
 
 
-def _connect(path: Path, mode: str, wait_seconds: float) -> sqlite3.Connection:
-    """A DBAPI connection in autocommit, to a database of this version. *mode* is SQLite's: ro or rw."""
+def _connect(
+    path: Path, mode: str, wait_seconds: float, kind: type[sqlite3.Connection] = sqlite3.Connection
+) -> sqlite3.Connection:
+    """A DBAPI connection in autocommit, to a database of this version. *mode* is SQLite's: ro or rw.
+
+    Of the *kind* `UpgradingConnection`, it is one to a database of this or an older version.
+    """
     # Refuse what SQLite would open by name and trust: planted files, another database's log.
     refuse_planted(path)
     need_own_log(path)
@@ -304,20 +328,23 @@ def _connect(path: Path, mode: str, wait_seconds: float) -> sqlite3.Connection:
     if mode == "ro" and is_unchanging(path):
         uri += "&immutable=1"  # else SQLite wants to write its index of the log, which is empty
     with watching(path):
-        return _opened(path, uri, mode, wait_seconds)
+        return _opened(path, uri, mode, wait_seconds, kind)
 
 
-def _opened(path: Path, uri: str, mode: str, wait_seconds: float) -> sqlite3.Connection:
+def _opened(path: Path, uri: str, mode: str, wait_seconds: float, kind: type[sqlite3.Connection]) -> sqlite3.Connection:
     try:
-        connection = sqlite3.connect(uri, uri=True, timeout=wait_seconds, isolation_level=None)
+        connection = sqlite3.connect(uri, uri=True, timeout=wait_seconds, isolation_level=None, factory=kind)
     except sqlite3.Error as error:
         raise store_error(path, error) from error
 
     # Only tables of this version are used. A writer's commits survive a power failure (synchronous = FULL).
     try:
         connection.execute("PRAGMA trusted_schema = OFF")
-        need_version(path, connection)
-        connection.execute("PRAGMA foreign_keys = ON")
+        if kind is UpgradingConnection:
+            version_of(path, connection)
+        else:
+            need_version(path, connection)
+            connection.execute("PRAGMA foreign_keys = ON")
         if mode == "rw":
             _have_log(path, connection)
             connection.execute("PRAGMA synchronous = FULL")
@@ -355,6 +382,16 @@ def _is_read_only(path: Path) -> bool:
 
 def need_version(path: Path, connection: sqlite3.Connection) -> None:
     """Raises StoreError unless the tables are policyd's, and of its own version."""
+    version = version_of(path, connection)
+    if version < VERSION:
+        raise StoreOutdatedError(
+            f"{path}: has tables of version {version}, and this policyd needs version {VERSION}; "
+            "type: policyd database upgrade"
+        )
+
+
+def version_of(path: Path, connection: sqlite3.Connection) -> int:
+    """The version of the tables, this one or an older one. Raises StoreError unless they are policyd's."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
 
@@ -364,17 +401,15 @@ def need_version(path: Path, connection: sqlite3.Connection) -> None:
             raise StoreSpoiledError(f"{path}: not a policyd database; say where yours is with --database")
         raise StoreError(f"{path}: not a policyd database; say where yours is with --database")
 
-    # Tables of another version.
+    # Tables of another version, which may have come while a daemon runs.
     if version > VERSION:
         raise StoreSpoiledError(
             f"{path}: made by a newer policyd (tables version {version}, this one knows {VERSION}); "
-            "install that policyd, or restore a backup"
+            "install that policyd and restart the daemon, or restore a backup"
         )
-    if version < VERSION:
-        raise StoreSpoiledError(
-            f"{path}: has tables of version {version}, which this policyd can't upgrade (it needs {VERSION}); "
-            "restore a backup"
-        )
+    if version < 1:
+        raise StoreSpoiledError(f"{path}: has tables of version {version}, which no policyd made; restore a backup")
+    return int(version)
 
 
 def foreign_object(connection: sqlite3.Connection) -> str:
@@ -420,10 +455,13 @@ def _write_tables(tables: sqlite3.Connection, draft: Path) -> None:
         plain.execute(f"PRAGMA schema_version = {new_cookie()}")
         plain.execute("PRAGMA journal_mode = WAL")
 
-    # As every database, it belongs to its folder's group.
-    folder = draft.parent.stat()
-    with suppress(PermissionError):  # only a member of the folder's group can do that
-        os.chown(draft, -1, folder.st_gid, follow_symlinks=False)
+    give_away(draft)
+
+
+def give_away(draft: Path) -> None:
+    """Give *draft* to the folder's group, as every database is; its owner is who makes it."""
+    with suppress(PermissionError):  # only a member of the group can do that
+        os.chown(draft, -1, draft.parent.stat().st_gid, follow_symlinks=False)
 
 
 def empty_log(path: Path) -> None:

@@ -4,7 +4,7 @@ It is one long file, so that whoever asks "may the tables be like this?" has one
 transaction; each change writes its journal row in it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from shlex import quote
@@ -380,24 +380,18 @@ class Editor:
             raise RefusedError(f"there is a group {other.name} already; choose another name")
         self._put("group.rename", before, replace(before, name=new_name))
 
-    def join(
-        self, group: Group, members: Iterable[Party], on_circle: Callable[[str], None] | None = None
-    ) -> list[Membership]:
+    def join(self, group: Group, members: Iterable[Party], *, takes_circles: bool = False) -> list[Membership]:
         """Put mailboxes and groups into *group*, but those that are in it; returns the new memberships.
 
-        A group that would close a circle is refused; with *on_circle*, it is left out, and that is told.
+        A group that would close a circle is refused, as a courtesy: a circle that is taken is harmless.
         """
         held = {each.member for each in self.queries.members_of(group.id)}
         made = []
         for member in dict.fromkeys(map(self.member, members)):
             if member in held:
                 continue
-            if self._makes_circle(group.id, member):
-                problem = f"{member} can't join {group.party}, which is in it already; groups make no circle"
-                if on_circle is None:
-                    raise RefusedError(problem)
-                on_circle(problem)
-                continue
+            if not takes_circles and self._makes_circle(group.id, member):
+                raise RefusedError(f"{member} can't join {group.party}, which is in it already; groups make no circle")
             stored = self._writer.put_membership("group.join", None, Membership(group.party, member))
             made += [stored] if stored else []
         return made
@@ -713,9 +707,9 @@ class Editor:
         return other is None or other.id == owner.id
 
     def _need_alias(self, domain: Domain) -> None:
-        """Raises RefusedError where *domain* can't be an alias of what it is to be one."""
+        """Raises NotYetError where *domain* can't be an alias of what it is to be one."""
         if problem := self._alias_problem(domain):
-            raise RefusedError(problem)
+            raise NotYetError(problem)
 
     def _alias_problem(self, domain: Domain) -> str:
         """Why *domain* can't be what it says: an alias of no managed domain, or one in a chain. "" where it can."""

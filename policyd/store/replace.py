@@ -8,7 +8,7 @@ from sqlalchemy.schema import CreateTable
 
 from policyd.address import pattern_domain
 from policyd.errors import RefusedError
-from policyd.model import Address, BlockedSender, Domain, Group, Mailbox, Membership, PartyKind, Receive
+from policyd.model import Address, BlockedSender, Domain, Group, Mailbox, Membership, Party, PartyKind
 from policyd.store import schema
 from policyd.store.bulk import BulkEditor
 from policyd.store.database import Connection, Statement
@@ -20,7 +20,6 @@ _named = MetaData()  # what the file names; some of it twice
 _named_address = Table("named_address", _named, Column("address", Text), prefixes=["TEMPORARY"])
 _named_mailbox = Table("named_mailbox", _named, Column("id", Integer), prefixes=["TEMPORARY"])
 _named_entry = Table("named_entry", _named, Column("id", Integer), prefixes=["TEMPORARY"])
-
 _named_group = Table("named_group", _named, Column("id", Integer), prefixes=["TEMPORARY"])
 
 _CREATE = [Statement(CreateTable(table)) for table in _named.sorted_tables]
@@ -33,7 +32,18 @@ _UNNAMED_GROUPS = Statement(
 )
 _COUNT_GROUPS = Statement(select(func.count()).select_from(schema.mailbox_group))
 _COUNT_RESTRICTED = Statement(
-    select(func.count()).select_from(schema.mailbox).where(schema.mailbox.c.receive != literal_column("'inherit'"))
+    select(
+        sum(
+            (
+                select(func.count())
+                .select_from(table)
+                .where(table.c.receive.not_in([literal_column("'inherit'"), literal_column("'anyone'")]))
+                .scalar_subquery()
+                for table in (schema.mailbox, schema.mailbox_group, schema.domain)
+            ),
+            literal_column("0"),
+        )
+    )
 )
 _COUNT_LISTED = Statement(
     select(
@@ -113,7 +123,7 @@ class Replacement:
         """Remove what is in the file's domains and not in the file.
 
         Raises RefusedError where that is more than *max_percent* of the addresses that those domains held before, of
-        all blocked senders, restrictions of mailboxes, accepted senders and exceptions, or groups.
+        all blocked senders, restrictions, accepted senders and exceptions together, or groups.
         """
         # Before anything is removed, refuse a file that would take away more than was agreed to.
         held = sum(1 for each in self._queries.addresses() if self._is_ours(each.address))
@@ -131,23 +141,34 @@ class Replacement:
             self._bulk.applier.remove(mailbox)
         for address in list(self._unnamed_addresses()):
             self._bulk.applier.remove(address)
-        for group in list(self._unnamed_groups()):
-            if self._is_ours_alone(group):
+        self._remove_groups()
+
+    def _remove_groups(self) -> None:
+        """Remove the groups that the file does not name, those that hold others first."""
+        is_done = False
+        while not is_done:
+            going = [group for group in self._unnamed_groups() if self._is_ours_alone(group)]
+            for group in going:
                 self._bulk.applier.remove(group)
+            is_done = not going
 
     def _need_few_lists(self, max_percent: float) -> None:
-        """Raises RefusedError where too much that hangs on mailboxes and groups would go with them."""
+        """Raises RefusedError where too much that hangs on mailboxes, entries and groups would go with them."""
         restricted = listed = 0
-        for mailbox in self._unnamed_mailboxes():
-            restricted += mailbox.receive is not Receive.INHERIT
-            listed += len(mailbox.accepted)
-            listed += sum(after is not None for _, _, after in self._editor.what_goes_with(mailbox))
+        groups = [*self._unnamed_groups()]
+        owners: list[Mailbox | Group] = [*self._unnamed_mailboxes(), *groups]
+        for owner in owners:
+            restricted += owner.receive.is_restriction
+            listed += len(owner.accepted)
+            listed += sum(after is not None for _, _, after in self._editor.what_goes_with(owner))
+        for entry in self._unnamed_entries():
+            listed += len(entry.allowed) + len(entry.allowed_senders)
         ((held,),) = self._connection.fetch(_COUNT_RESTRICTED)
         self._need_few("restriction", "restrictions", restricted, held, max_percent)
         ((held,),) = self._connection.fetch(_COUNT_LISTED)
         self._need_few("list item", "accepted senders and exceptions", listed, held, max_percent)
         ((held,),) = self._connection.fetch(_COUNT_GROUPS)
-        self._need_few("group", "groups", sum(1 for _ in self._unnamed_groups()), held, max_percent)
+        self._need_few("group", "groups", len(groups), held, max_percent)
 
     def _need_few(self, kind: str, called: str, gone: int, held: int, max_percent: float) -> None:
         """Raises RefusedError if *gone* is too many of the *held* objects of a *kind* that are there now."""
@@ -181,15 +202,30 @@ class Replacement:
                     yield group
 
     def _is_ours_alone(self, group: Group) -> bool:
-        """Whether nothing refers to *group* but other groups, and mailboxes in it that are in the file's domains."""
+        """Whether nothing refers to *group*, and all who are in it are mailboxes in the file's domains, or groups."""
         for _, before, _ in self._editor.what_goes_with(group):
-            if not isinstance(before, Membership):
+            if not isinstance(before, Membership) or before.member == group.party:
                 return False
-            if before.member.kind is PartyKind.MAILBOX:
-                held = self._queries.addresses_of(before.member.number)
-                if not all(self._is_ours(each.address) for each in held):
-                    return False
-        return True
+        return all(self._has_ours(member) for member in self._mailboxes_in(group.party))
+
+    def _mailboxes_in(self, group: Party) -> list[Party]:
+        """The mailboxes in a group, directly or not."""
+        found: list[Party] = []
+        waiting, seen = [group], {group}
+        while waiting:
+            for membership in self._queries.members_of(waiting.pop().number):
+                member = membership.member
+                if member.kind is PartyKind.MAILBOX:
+                    found.append(member)
+                elif member not in seen:
+                    seen.add(member)
+                    waiting.append(member)
+        return found
+
+    def _has_ours(self, mailbox: Party) -> bool:
+        """Whether the mailbox has addresses, and all of them in the file's domains."""
+        held = self._queries.addresses_of(mailbox.number)
+        return bool(held) and all(self._is_ours(each.address) for each in held)
 
     def _unnamed_entries(self) -> Iterator[BlockedSender]:
         """The blocked senders in the file's domains that it does not name; none where it names none at all."""
@@ -199,12 +235,17 @@ class Replacement:
                 yield entry
 
     def _is_inside(self, entry: BlockedSender) -> bool:
-        match entry.who.kind:
+        """Whether *entry* is about somebody in the file's domains: who may not send, or, of anyone, to whom."""
+        party = entry.to if entry.who.kind is PartyKind.ANYONE else entry.who
+        match party.kind:
             case PartyKind.PATTERN:
-                return pattern_domain(entry.who.text) in self._domains
+                return pattern_domain(party.text) in self._domains
             case PartyKind.MAILBOX:
-                return any(self._is_ours(each.address) for each in self._queries.addresses_of(entry.who.number))
-            case PartyKind.GROUP | PartyKind.ANYONE | PartyKind.OUTSIDE:
+                return any(self._is_ours(each.address) for each in self._queries.addresses_of(party.number))
+            case PartyKind.GROUP:
+                mailboxes = self._mailboxes_in(party) if self._carries_groups else []
+                return bool(mailboxes) and all(map(self._has_ours, mailboxes))
+            case PartyKind.ANYONE | PartyKind.OUTSIDE:
                 return False
             case _:
-                assert_never(entry.who.kind)
+                assert_never(party.kind)

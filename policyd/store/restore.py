@@ -16,6 +16,7 @@ from policyd.errors import (
     RefusedError,
     StoreError,
     StoreMissingError,
+    StoreOutdatedError,
     StoreSpoiledError,
     StoreUnsoundError,
     StoreWriteError,
@@ -35,6 +36,7 @@ from policyd.store.database import (
     connect_writing,
     empty_log,
     file_uri,
+    give_away,
     is_ours,
     missing_error,
     need_version,
@@ -174,6 +176,12 @@ class Restore:
                 self._verify(Check(copy))
             except StoreUnsoundError:
                 raise
+            except StoreOutdatedError as error:
+                reason = str(error).removeprefix(f"{self._source}: ").partition(";")[0]
+                raise UnfitError(
+                    f"{self._source}: {reason}; nothing was changed. Copy it, upgrade the copy with policyd database "
+                    "upgrade --database COPY, and restore that"
+                ) from error
             except (StoreError, sqlite3.Error) as error:
                 reason = str(error).removeprefix(f"{self._source}: ").partition(";")[0]
                 raise UnfitError(
@@ -216,7 +224,7 @@ class Restore:
                 with drafting(kept) as draft:
                     with empty_file(draft) as copy:
                         copy_database(now, copy, kept, lambda done, total: None)
-                    _give_away(draft)
+                    give_away(draft)
             except OSError as error:
                 raise StoreWriteError(
                     f"{kept}: nothing was changed: what is to be replaced can't be kept: "
@@ -248,7 +256,7 @@ class Restore:
     def _replace(self, draft: Path) -> None:
         """Put *draft* where there is no database, or one that can't be used, which is kept."""
         # The draft is on disk before it has the name.
-        _give_away(draft)
+        give_away(draft)
         sync(draft)
         try:
             # Where there is nothing, a link does not overwrite what appears there just now.
@@ -309,12 +317,6 @@ def _go_on_counting(now: sqlite3.Connection, tables: sqlite3.Connection) -> None
     head = read_head(Connection(now))
     statement = _COUNT_ON.text(SQLITE)
     tables.execute(statement, [getattr(head, name) for name in COUNTERS for _ in range(2)])
-
-
-def _give_away(draft: Path) -> None:
-    """Give *draft* to the folder's group, as every database is; its owner is who makes it."""
-    with suppress(PermissionError):  # only a member of the group can do that
-        os.chown(draft, -1, draft.parent.stat().st_gid, follow_symlinks=False)
 
 
 def _text(path: Path) -> str:

@@ -29,7 +29,7 @@ def undo_changeset(editor: Editor, changeset: int) -> None:
         if change.operation == "database.restore":
             raise _restored(change)
         if change.operation == UPGRADE:
-            raise RefusedError(f"changeset {changeset} is the upgrade of the database, which can't be undone")
+            raise _upgraded(change)
         count += 1
         noun = change.operation.partition(".")[0]
         before, after = _object(noun, change.before, is_first), _object(noun, change.after, is_first)
@@ -57,6 +57,16 @@ def _restored(change: Change) -> RefusedError:
     file = json.loads(change.before)["file"] if change.before else ""
     advice = f"to take it back, type: policyd database restore {file}" if file else "nothing was there before"
     return RefusedError(f"changeset {change.changeset} restored a whole database; {advice}")
+
+
+def _upgraded(change: Change) -> RefusedError:
+    """Neither is an upgrade of the tables."""
+    before, after = json.loads(change.before or "{}"), json.loads(change.after or "{}")
+    return RefusedError(
+        f"changeset {change.changeset} is the upgrade of the database from version {before.get('schema')} to "
+        f"{after.get('schema')}, which can't be undone; what it was before, for the policyd before, is in "
+        f"{before.get('file')}"
+    )
 
 
 def _no_changeset(queries: Queries, number: int) -> RefusedError:

@@ -12,7 +12,7 @@ from typing import BinaryIO, assert_never
 
 from policyd.address import fold, name_after, pattern_domain
 from policyd.errors import AddressError, TransferError
-from policyd.model import ANYONE, OUTSIDE, BlockedSender, Mailbox, PartyKind, Receive
+from policyd.model import ANYONE, OUTSIDE, BlockedSender, Domain, Group, Mailbox, PartyKind, Receive
 from policyd.records import BlockRow, ListEdit, Notice, Problem, Record, Row
 from policyd.transfer import values
 from policyd.transfer.fields import mailbox_of
@@ -57,6 +57,7 @@ def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     # A list has no domains and no names: a mailbox is called after its address.
     managed = {domain.name for domain in tables.domains()}
     lost["domain"] += len(managed)
+    lost["group"] += sum(1 for _ in tables.groups())
 
     # A mailbox that is blocked is named; whether reading gives that name back to it depends on the addresses before.
     named = (entry.who for entry in tables.blocked_senders() if entry.who.kind is PartyKind.MAILBOX)
@@ -97,7 +98,9 @@ def recognize(sample: Sample) -> Evidence:
 FORMAT = Format(read, write, recognize)
 
 
-def count_remarks(kept: Mailbox | BlockedSender, lost: Counter[str], *, is_reason_kept: bool = False) -> None:
+def count_remarks(
+    kept: Domain | Group | Mailbox | BlockedSender, lost: Counter[str], *, is_reason_kept: bool = False
+) -> None:
     """Count in *lost* the reason, end and comment of *kept*, where it has them."""
     lost["reason"] += bool(kept.reason) and not is_reason_kept
     lost["until"] += kept.until is not None

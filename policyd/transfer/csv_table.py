@@ -1,13 +1,13 @@
 """csv: our own columns, with a header, as `policyd export` writes them and people make them in a spreadsheet.
 
-The columns, in any order and case, each optional: `kind` (domain, mailbox, blocked), `mode` (create, modify, update,
-delete), `name`, `addresses`, `receive`, `accept`, `reason`, `until`, `comment`, `unlisted`, `sender`, `to`, `except`,
-`created_at`, `created_by`. Without a `kind`, a row that has a `sender` (in a file without the column `kind`: each row,
-if there is the column `sender`) is about a blocked sender, any other about a mailbox. `address` is one address, added
-to those there are, where `addresses` are all of them.
+The columns, in any order and case, each optional: `kind` (domain, group, mailbox, blocked), `mode` (create, modify,
+update, delete), and the others of `COLUMNS`. Without a `kind`, a row that has a `sender` (in a file without the column
+`kind`: each row, if there is the column `sender`) is about a blocked sender, any other about a mailbox. `address` is
+one address, added to those there are, where `addresses` are all of them. A file with the very columns that the first
+edition wrote is its export: mailboxes in it that receive from `anyone` are those that are not restricted.
 
 - An empty cell leaves its field as it is, `-` empties it. (A text that is a `-` is written `\\-`.)
-- Lists have blanks between; what has a blank itself is quoted: `"john doe"@example.com`.
+- Lists have blanks between; what has a blank itself is quoted: `"john doe"@example.com`, `"group:All Staff"`.
 - Times are ISO 8601, local unless they say, or Unix seconds.
 - A cell that a spreadsheet would take for a formula is written with a `'` in front, which is not read: before
   `=`, `+`, `-`, `@`, a tab, and a `'` of its own, but not before the lone `-`.
@@ -18,22 +18,32 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, BinaryIO
 
 from policyd.errors import AddressError, TransferError
-from policyd.model import BlockedSender, Mailbox, Party
+from policyd.model import Party
 from policyd.records import Notice, Problem, Record
 from policyd.timestamps import show_utc
 from policyd.transfer.delimited import Fields, read_records
-from policyd.transfer.fields import BOTH, KEYS, LISTS, Kind, Parse, make_row, refuse
+from policyd.transfer.fields import (
+    BOTH,
+    KEYS,
+    LISTS,
+    Kind,
+    Parse,
+    as_in_first_edition,
+    make_record,
+    objects,
+    refuse,
+)
 from policyd.transfer.formats import Evidence, ExportedTables, Format, ReadOptions, Sample
 from policyd.transfer.text import Line, find_encoding, read_lines
-from policyd.transfer.values import CellError, quote_in_file, split_list, written
+from policyd.transfer.values import CellError, list_word, quote_in_file, split_list, written
 
-KINDS = (Kind.DOMAIN, Kind.MAILBOX, Kind.BLOCKED)
+KINDS = (Kind.DOMAIN, Kind.GROUP, Kind.MAILBOX, Kind.BLOCKED)
 COLUMNS = (
     "kind",
     "name",
@@ -50,11 +60,16 @@ COLUMNS = (
     "except",
     "created_at",
     "created_by",
+    "members",  # the first edition had none of these
+    "alias_of",
+    "except_sender",
 )
 NAMING = frozenset({"name", "address", "addresses", "sender"})  # one of these a file must have
 EMPTIED = "-"
 
 _WRITTEN = tuple(each for each in COLUMNS if each != "mode")
+_FIRST_EDITION = _WRITTEN[: _WRITTEN.index("members")]
+_TEXTS = frozenset({"reason", "comment", "created_by", "alias_of"})  # which may be empty
 _QUOTE = '"'
 _ESCAPED = re.compile(r"\\+-")  # a text of nothing but this is written with one backslash more
 _FORMULA = ("=", "+", "-", "@", "\t", "'")  # how a cell begins that a spreadsheet runs, or that looks guarded
@@ -84,8 +99,8 @@ def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_WRITTEN)
-    for line in _lines(tables):
-        writer.writerow([_guarded(line.get(column, "")) for column in _WRITTEN])
+    for said in objects(tables):
+        writer.writerow([_guarded(_cell(column, said[column])) if column in said else "" for column in _WRITTEN])
         if text.tell() > _CHUNK:
             yield text.getvalue()
             text.seek(0)
@@ -103,7 +118,7 @@ def recognize(sample: Sample) -> Evidence:
     return Evidence.HEADER if is_header and known * 2 >= len(names) else Evidence.NONE
 
 
-FORMAT = Format(read, write, recognize, has_header=True)
+FORMAT = Format(read, write, recognize, has_header=True, has_all=True)
 
 
 def separator_of(header: str) -> str:
@@ -124,6 +139,7 @@ class _Header:
     """What the header says: the columns for each kind of row, and notices about those left out.
 
     `kind_at` is the index of the column `kind`, or -1; `sender_at` likewise. `width` is the number of all columns.
+    `is_first_edition`: it is the header of an export of the first edition.
     """
 
     columns: Mapping[Kind, tuple[_Column, ...]]
@@ -131,6 +147,7 @@ class _Header:
     sender_at: int
     width: int
     notices: tuple[Notice, ...]
+    is_first_edition: bool
 
     def kind_of(self, cells: Sequence[str]) -> Kind:
         """The kind of the row with *cells*. Raises CellError where it isn't one."""
@@ -170,6 +187,7 @@ def _read_header(fields: Fields) -> _Header:
         names.index("sender") if "sender" in names else -1,
         len(names),
         tuple(notices),
+        names == _FIRST_EDITION,
     )
 
 
@@ -187,7 +205,7 @@ def _of_cell(name: str, parse: Parse) -> Parse:
     """
     if name in LISTS:
         return lambda cell, domain: parse(None if cell == EMPTIED else split_list(cell), domain)
-    if name in ("reason", "comment", "created_by"):
+    if name in _TEXTS:
         return lambda cell, domain: parse(
             None if cell == EMPTIED else cell[1:] if _ESCAPED.fullmatch(cell) else cell, domain
         )
@@ -223,40 +241,21 @@ def _read_row(fields: Fields, header: _Header, domain: str) -> Record:
                 found[attribute] = parse(cell, domain)
             except (AddressError, CellError) as error:
                 problems.append(Problem(str(error), name))
-    rows, wrong = make_row(kind, found, problems)
-    return Record(fields.line, fields.source, rows, wrong)
+    record = make_record(fields.line, fields.source, kind, found, problems)
+    return as_in_first_edition(record) if header.is_first_edition else record
 
 
-def _lines(tables: ExportedTables) -> Iterator[dict[str, str]]:
-    for domain in tables.domains():
-        yield {"kind": Kind.DOMAIN, "name": domain.name, "unlisted": domain.unlisted}
-    for mailbox, addresses in tables.mailboxes():
-        yield {
-            "kind": Kind.MAILBOX,
-            "name": mailbox.name,
-            "addresses": _list_cell(addresses),
-            "receive": mailbox.receive,
-            "accept": _party_cell(mailbox.accepted),
-            **_remarks(mailbox),
-        }
-    for entry in tables.blocked_senders():
-        yield {
-            "kind": Kind.BLOCKED,
-            "sender": written(entry.who),
-            "to": str(entry.to),
-            "except": _party_cell(entry.allowed),
-            "created_at": show_utc(entry.created_at),
-            "created_by": _text_cell(entry.created_by),
-            **_remarks(entry),
-        }
-
-
-def _remarks(kept: Mailbox | BlockedSender) -> dict[str, str]:
-    return {
-        "reason": _text_cell(kept.reason),
-        "until": EMPTIED if kept.until is None else show_utc(kept.until),
-        "comment": _text_cell(kept.comment),
-    }
+def _cell(column: str, value: Any) -> str:
+    """The cell of *column* with a *value* of an object."""
+    if column in LISTS:
+        return (
+            " ".join(list_word(each) if isinstance(each, Party) else quote_in_file(each) for each in value) or EMPTIED
+        )
+    if column in _TEXTS:
+        return _text_cell(value)
+    if column in ("until", "created_at"):
+        return EMPTIED if value is None else show_utc(value)
+    return written(value) if isinstance(value, Party) else str(value)
 
 
 def _text_cell(text: str) -> str:
@@ -273,16 +272,3 @@ def _guarded(cell: str) -> str:
 def _unguarded(cell: str) -> str:
     """*cell* without what `_guarded` puts in front; any other `'` is the text's own."""
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
-
-
-def _party_cell(parties: Iterable[Party]) -> str:
-    """Whom a list names, sorted; a name with a blank in it is quoted."""
-    cells = []
-    for text in map(written, sorted(parties, key=str)):
-        is_one = split_list(text) == (text,)
-        cells.append(text if is_one else '"' + re.sub(r'(["\\])', r"\\\1", text) + '"')
-    return " ".join(cells) or EMPTIED
-
-
-def _list_cell(values: Sequence[str]) -> str:
-    return " ".join(map(quote_in_file, values)) or EMPTIED

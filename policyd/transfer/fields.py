@@ -3,15 +3,18 @@
 Both formats use the words of `--json`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, assert_never
 
-from policyd.address import name_after, normal_pattern
+from policyd.address import name_after
 from policyd.errors import AddressError
-from policyd.model import Party, PartyKind
-from policyd.records import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow, Problem, Row
+from policyd.model import BlockedSender, Domain, Group, Mailbox, Party, Receive
+from policyd.records import AddressRow, BlockRow, DomainRow, GroupRow, ListEdit, MailboxRow, Problem, Record, Row
 from policyd.transfer import values
+from policyd.transfer.formats import ExportedTables
+from policyd.transfer.text import Line
 from policyd.transfer.values import CellError
 
 
@@ -19,6 +22,7 @@ class Kind(StrEnum):
     """What an object or a row is about."""
 
     DOMAIN = "domain"
+    GROUP = "group"
     MAILBOX = "mailbox"
     BLOCKED = "blocked"
     ADDRESS = "address"
@@ -48,9 +52,11 @@ def _senders(value: Any, _domain: str) -> ListEdit[Party]:
 
 
 def _recipients(value: Any, domain: str) -> ListEdit[Party]:
-    return values.whole_list(
-        Party(PartyKind.PATTERN, normal_pattern(values.completed(each, domain))) for each in values.strings(value)
-    )
+    return values.whole_list(values.sender(each, domain) for each in values.strings(value))
+
+
+def _members(value: Any, _domain: str) -> ListEdit[Party]:
+    return values.whole_list(values.member(each) for each in values.strings(value))
 
 
 def _number(value: Any, _domain: str) -> None:
@@ -70,28 +76,43 @@ _REMARKS: dict[str, tuple[str, Parse]] = {
     "comment": ("comment", _without_domain(values.remark)),
 }
 
+_RESTRICTION: dict[str, tuple[str, Parse]] = {
+    **_REMARKS,
+    "receive": ("receive", _without_domain(values.receive)),
+    "accept": ("accepted", _senders),
+}
+
 # Of each kind, its keys: the attribute of the row ("" where the row has none), and how the value is read.
 KEYS: Mapping[Kind, Mapping[str, tuple[str, Parse]]] = {
     Kind.DOMAIN: {
         **_MODE,
+        **_RESTRICTION,
         "name": ("name", _without_domain(values.domain_name)),
         "unlisted": ("unlisted", _without_domain(values.unlisted)),
+        "alias_of": ("alias_of", _without_domain(values.target)),
+        "receive": ("receive", _without_domain(values.own_receive)),
+    },
+    Kind.GROUP: {
+        **_MODE,
+        **_RESTRICTION,
+        "name": ("name", _without_domain(values.group_name)),
+        "members": ("members", _members),
+        "receive": ("receive", _without_domain(values.own_receive)),
     },
     Kind.MAILBOX: {
         **_MODE,
-        **_REMARKS,
+        **_RESTRICTION,
         "name": ("name", _without_domain(values.mailbox_name)),
         "addresses": ("addresses", _addresses),
         "address": ("addresses", _one_address),
-        "receive": ("receive", _without_domain(values.receive)),
-        "accept": ("accepted", _senders),
     },
     Kind.BLOCKED: {
         **_MODE,
         **_REMARKS,
-        "sender": ("sender", _without_domain(values.sender)),  # without a domain, a mailbox's name: not completed
+        "sender": ("sender", _without_domain(values.blocked)),  # without a domain, a mailbox's name: not completed
         "to": ("to", _without_domain(values.recipients)),
         "except": ("allowed", _recipients),
+        "except_sender": ("allowed_senders", _senders),
         "created_at": ("created_at", _without_domain(values.moment)),
         "created_by": ("created_by", _without_domain(values.remark)),
     },
@@ -103,7 +124,7 @@ KEYS: Mapping[Kind, Mapping[str, tuple[str, Parse]]] = {
     },
 }
 BOTH = "address and addresses can't both be given"
-LISTS = frozenset({"addresses", "accept", "except"})
+LISTS = frozenset({"addresses", "accept", "except", "except_sender", "members"})
 
 
 def refuse(_value: Any, _domain: str) -> None:
@@ -111,8 +132,8 @@ def refuse(_value: Any, _domain: str) -> None:
     raise CellError("an object of this kind has no such field")
 
 
-def read_object(kind: Kind, said: Mapping[str, Any], domain: str) -> tuple[tuple[Row, ...], tuple[Problem, ...]]:
-    """The row about an object of *kind*, from its values by key; or everything that is wrong with them.
+def read_object(line: Line, kind: Kind, said: Mapping[str, Any], domain: str) -> Record:
+    """The record with the row about an object of *kind*, from its values by key; or everything that is wrong with them.
 
     A value of None empties its field.
     """
@@ -128,19 +149,29 @@ def read_object(kind: Kind, said: Mapping[str, Any], domain: str) -> tuple[tuple
         except (AddressError, CellError) as error:
             problems.append(Problem(str(error), ascii(key[:100])[1:-1]))
     found.pop("", None)
-    return make_row(kind, found, problems)
+    return make_record(line.number, line.text, kind, found, problems)
 
 
-def make_row(
-    kind: Kind, found: dict[str, Any], problems: Sequence[Problem]
-) -> tuple[tuple[Row, ...], tuple[Problem, ...]]:
-    """The row of *kind* with the attributes *found*; or the *problems* there were, or there are with those."""
+def make_record(number: int, source: str, kind: Kind, found: dict[str, Any], problems: Sequence[Problem]) -> Record:
+    """The record at line *number* with the row of *kind* with the attributes *found*; or with what is wrong.
+
+    That are the *problems* there were, or there are with those.
+    """
     if problems:
-        return (), tuple(problems)
+        groups = (found["name"],) if kind is Kind.GROUP and "name" in found else ()
+        return Record(number, source, problems=tuple(problems), wrong_groups=groups)
     try:
-        return (_make(kind, found),), ()
+        return Record(number, source, (_make(kind, found),))
     except (AddressError, CellError) as error:
-        return (), (Problem(str(error)),)
+        return Record(number, source, problems=(Problem(str(error)),))
+
+
+def as_in_first_edition(record: Record) -> Record:
+    """*record* of an export of the first edition, where mailboxes that receive from anyone are those not restricted."""
+    for row in record.rows:
+        if isinstance(row, MailboxRow) and row.receive is Receive.ANYONE:
+            return replace(record, rows=(replace(row, receive=Receive.INHERIT),))
+    return record
 
 
 def mailbox_of(address: str, **said: Any) -> MailboxRow:
@@ -154,6 +185,9 @@ def _make(kind: Kind, found: dict[str, Any]) -> Row:
         case Kind.DOMAIN:
             _need(found, name="a domain needs a name")
             return DomainRow(**found)
+        case Kind.GROUP:
+            _need(found, name="a group needs a name")
+            return GroupRow(**found)
         case Kind.MAILBOX:
             if "name" in found:
                 return MailboxRow(**found)
@@ -169,6 +203,45 @@ def _make(kind: Kind, found: dict[str, Any]) -> Row:
             return AddressRow(**found)
         case _:
             assert_never(kind)
+
+
+def objects(tables: ExportedTables) -> Iterator[dict[str, Any]]:
+    """What each object is, by the keys of `KEYS`; parties as such, each list in one order.
+
+    Alias domains come after those that they stand for.
+    """
+    for is_alias in (False, True):
+        for domain in tables.domains():
+            if bool(domain.alias_of) is is_alias:
+                alias = {"unlisted": domain.unlisted, "alias_of": domain.alias_of}
+                yield {"kind": Kind.DOMAIN, "name": domain.name, **alias, **_restriction(domain)}
+    for group, members in tables.groups():
+        yield {"kind": Kind.GROUP, "name": group.name, "members": members, **_restriction(group)}
+    for mailbox, addresses in tables.mailboxes():
+        yield {"kind": Kind.MAILBOX, "name": mailbox.name, "addresses": addresses, **_restriction(mailbox)}
+    for entry in tables.blocked_senders():
+        yield {
+            "kind": Kind.BLOCKED,
+            "sender": entry.who,
+            "to": entry.to,
+            "except": _in_order(entry.allowed),
+            "except_sender": _in_order(entry.allowed_senders),
+            **_remarks(entry),
+            "created_at": entry.created_at,
+            "created_by": entry.created_by,
+        }
+
+
+def _restriction(owner: Domain | Group | Mailbox) -> dict[str, Any]:
+    return {"receive": owner.receive, "accept": _in_order(owner.accepted), **_remarks(owner)}
+
+
+def _remarks(kept: Domain | Group | Mailbox | BlockedSender) -> dict[str, Any]:
+    return {"reason": kept.reason, "until": kept.until, "comment": kept.comment}
+
+
+def _in_order(parties: Iterable[Party]) -> tuple[Party, ...]:
+    return tuple(sorted(parties, key=str))
 
 
 def _need(found: Mapping[str, Any], **needed: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import BinaryIO, Protocol
 
-from policyd.model import BlockedSender, Domain, Mailbox
+from policyd.model import BlockedSender, Domain, Group, Mailbox, Party
 from policyd.records import Notice, Record
 
 # The formats by name, and where the `FORMAT` of each is: it is imported when it is needed.
@@ -53,6 +53,9 @@ class ExportedTables(Protocol):
 
     def domains(self) -> Iterator[Domain]:
         """Every managed domain."""
+
+    def groups(self) -> Iterator[tuple[Group, tuple[Party, ...]]]:
+        """Every group with its members."""
 
     def mailboxes(self) -> Iterator[tuple[Mailbox, tuple[str, ...]]]:
         """Every mailbox with its addresses, the primary one first."""
@@ -99,7 +102,9 @@ class Sample:
 class Format:
     """One format.
 
-    `record_end` is what ends a record in a file; with `has_header` the first record is a header.
+    `record_end` is what ends a record in a file; with `has_header` the first record is a header. An export of a
+    directory has groups as they are there (`is_directory`), which may be in one another. What `has_all` carries
+    everything, so that what a file does not name can be taken away with --replace.
     """
 
     read: Reader
@@ -107,6 +112,8 @@ class Format:
     recognize: Callable[[Sample], Evidence]
     record_end: str = "\n"
     has_header: bool = False
+    is_directory: bool = False
+    has_all: bool = False
 
 
 def load_format(name: str) -> Format:

@@ -1,45 +1,55 @@
-"""jsonl: a JSON object a line, with the keys of `--json`, and `kind`: domain, mailbox, blocked or address.
+"""jsonl: a JSON object a line, with the keys of `--json`, and `kind`: domain, group, mailbox, blocked or address.
 
 Without a `kind`, the keys say what an object is about: an element of `policyd … list --json` on a line of its own can
 be read as it is.
 A key that is missing leaves its field as it is, null empties it. `mode` is create, modify, update or delete. An `id` is
-not read: it belongs to the database it comes from.
+not read: it belongs to the database it comes from. An export of the first edition is known by its domains, which say
+nothing but `unlisted`: the mailboxes below them that receive from `anyone` are those that are not restricted.
 """
 
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
-from policyd.address import quote_local_part
-from policyd.model import BlockedSender, Mailbox, Party, PartyKind
+from policyd.model import Party, PartyKind
 from policyd.printable import to_json
 from policyd.records import Notice, Problem, Record
-from policyd.transfer.fields import KEYS, Kind, read_object
+from policyd.transfer.fields import KEYS, Kind, as_in_first_edition, objects, read_object
 from policyd.transfer.formats import Evidence, ExportedTables, Format, ReadOptions, Sample
-from policyd.transfer.text import LINE_LIMIT, Line, find_encoding, read_lines
-from policyd.transfer.values import CellError
+from policyd.transfer.text import LINE_LIMIT, find_encoding, read_lines
+from policyd.transfer.values import CellError, quote_in_file
 
-_BY_KEY = (("sender", Kind.BLOCKED), ("mailbox", Kind.ADDRESS), ("unlisted", Kind.DOMAIN))
+_BY_KEY = (("sender", Kind.BLOCKED), ("mailbox", Kind.ADDRESS), ("unlisted", Kind.DOMAIN), ("members", Kind.GROUP))
+_FIRST_DOMAIN = {"kind", "name", "unlisted"}
+_FIRST_MAILBOX = {"kind", "name", "addresses", "receive", "accept", "reason", "until", "comment"}
 _OBJECT = re.compile(r"\{\s*(?:[\"}]|$)")
 _HINT = "; of an array, put each element on a line of its own: jq -c '.[]'"
 
 
 def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
     """The records of *stream*; empty lines are none."""
+    is_first_edition = False
     for line in read_lines(stream, find_encoding(stream)):
         if line.is_too_long:
             yield Record(line.number, "", problems=(Problem(f"this line has more than {LINE_LIMIT} characters"),))
         elif not line.text.isspace() and line.text:
-            yield _read_line(line, options.domain)
+            try:
+                said = _load(line.text)
+                is_first_edition |= said.keys() == _FIRST_DOMAIN
+                is_first = is_first_edition and said.keys() == _FIRST_MAILBOX
+                record = read_object(line, _kind_of(said), said, options.domain)
+                yield as_in_first_edition(record) if is_first else record
+            except CellError as error:
+                yield Record(line.number, line.text, problems=(Problem(str(error)),))
 
 
 def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     """The file, a line a piece; nothing is lost."""
     del lost
-    for shown in _objects(tables):
-        yield to_json(shown) + "\n"
+    for said in objects(tables):
+        yield to_json({key: _value(value) for key, value in said.items()}) + "\n"
 
 
 def recognize(sample: Sample) -> Evidence:
@@ -47,17 +57,7 @@ def recognize(sample: Sample) -> Evidence:
     return Evidence.LINES if sample.content and _OBJECT.match(sample.content[0].strip()) else Evidence.NONE
 
 
-FORMAT = Format(read, write, recognize)
-
-
-def _read_line(line: Line, domain: str) -> Record:
-    try:
-        said = _load(line.text)
-        kind = _kind_of(said)
-    except CellError as error:
-        return Record(line.number, line.text, problems=(Problem(str(error)),))
-    rows, problems = read_object(kind, said, domain)
-    return Record(line.number, line.text, rows, problems)
+FORMAT = Format(read, write, recognize, has_all=True)
 
 
 def _load(text: str) -> dict[str, Any]:
@@ -98,42 +98,17 @@ def _kind_of(said: dict[str, Any]) -> Kind:
     return Kind(kind)
 
 
-def _objects(tables: ExportedTables) -> Iterator[Mapping[str, Any]]:
-    for domain in tables.domains():
-        yield {"kind": Kind.DOMAIN, "name": domain.name, "unlisted": domain.unlisted}
-    for mailbox, addresses in tables.mailboxes():
-        yield {
-            "kind": Kind.MAILBOX,
-            "name": mailbox.name,
-            "addresses": [*map(_shown, addresses)],
-            "receive": mailbox.receive,
-            "accept": _listed(mailbox.accepted),
-            **_remarks(mailbox),
-        }
-    for entry in tables.blocked_senders():
-        yield {
-            "kind": Kind.BLOCKED,
-            "sender": _party(entry.who),
-            "to": _party(entry.to),
-            "except": _listed(entry.allowed),
-            **_remarks(entry),
-            "created_at": entry.created_at,
-            "created_by": entry.created_by,
-        }
-
-
-def _remarks(kept: Mailbox | BlockedSender) -> Mapping[str, Any]:
-    return {"reason": kept.reason, "until": kept.until, "comment": kept.comment}
-
-
-def _listed(parties: Iterable[Party]) -> list[str]:
-    return [*map(_party, sorted(parties, key=str))]
-
-
-def _party(party: Party) -> str:
-    return _shown(party.text) if party.kind is PartyKind.PATTERN else str(party)
+def _value(value: Any) -> Any:
+    """A value as JSON: a party, and each of a list, as a text."""
+    match value:
+        case Party():  # a tuple itself
+            return _shown(value.text) if value.kind is PartyKind.PATTERN else str(value)
+        case tuple():
+            return [_value(each) if isinstance(each, Party) else _shown(each) for each in value]
+        case _:
+            return value
 
 
 def _shown(pattern: str) -> str:
     """An address or pattern as `--json` shows it; quoted only where it would be read as another."""
-    return quote_local_part(pattern)
+    return quote_in_file(pattern)

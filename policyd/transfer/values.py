@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from policyd.address import (
-    is_pattern,
+    is_group,
     normal_domain,
+    normal_group,
     normal_name,
     normal_text,
     parse_address,
@@ -18,13 +19,16 @@ from policyd.address import (
 )
 from policyd.errors import PolicydError
 from policyd.model import Party, PartyKind, Receive, Unlisted
-from policyd.records import KEEP, Keep, ListEdit, RowMode
+from policyd.records import ListEdit, RowMode
 from policyd.timestamps import read_stored
 
 _Item = TypeVar("_Item")
 
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"\S*|\S+', re.DOTALL)
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_TOKEN = re.compile(r'(?:group:)?"(?:[^"\\]|\\.)*"\S*|\S+', re.DOTALL | re.IGNORECASE)
+_OPEN = re.compile(r'(?:group:)?"', re.IGNORECASE)
+_BEGUN = re.compile(r'(?:group:)?"(?:[^"\\]|\\.)*"', re.DOTALL | re.IGNORECASE)
+_QUOTED = re.compile(r'(group:)?"((?:[^"\\]|\\.)*)"', re.DOTALL | re.IGNORECASE)
+_SEPARATING = re.compile(r"""[\s",;]""")  # blanks do; people take the others for separators, too
 _MARKS = "#|/{-"  # at the start of a line or cell they mean something else: a comment, a command, a file
 
 
@@ -35,15 +39,25 @@ class CellError(PolicydError):
 def split_list(text: str) -> tuple[str, ...]:
     """The words of a list in a cell: separated by blanks, those with blanks of their own in double quotes.
 
-    A quoted local part keeps its quotes (`"john doe"@example.com`), a word that is quoted as a whole loses them.
+    A quoted local part keeps its quotes (`"john doe"@example.com`), a word that is quoted as a whole, or but for
+    `group:` in front, loses them.
     """
     if '"' not in text:
         return tuple(text.split())
     words = _TOKEN.findall(text)
     for word in words:
-        if word.startswith('"') and not _QUOTED.match(word):
+        if _OPEN.match(word) and not _BEGUN.match(word):
             raise CellError(f"{word[:100]!a} begins with a quote that does not end")
-    return tuple(_unquoted(word) if _QUOTED.fullmatch(word) else word for word in words)
+    return tuple(_unquoted(word) for word in words)
+
+
+def list_word(party: Party) -> str:
+    """*party* as a word of a list in a cell, which `split_list` gives back: a name in quotes if it may be several."""
+    text = written(party)
+    if party.kind is PartyKind.PATTERN or not _SEPARATING.search(text):
+        return text
+    escaped = re.sub(r'(["\\])', r"\\\1", text)
+    return f'"{escaped}"'
 
 
 def quote_in_file(value: str) -> str:
@@ -58,8 +72,9 @@ def is_whole_address(pattern: str) -> bool:
 
 
 def completed(text: str, domain: str) -> str:
-    """*text* with *domain*, if that is given and *text* has none."""
-    return f"{text}@{domain}" if domain and text and "@" not in text and text != "<>" else text
+    """*text* with *domain*, if that is given and *text* has none, and is no group."""
+    is_local = domain and text and "@" not in text and text != "<>" and not is_group(text)
+    return f"{text}@{domain}" if is_local else text
 
 
 def string(value: Any) -> str:
@@ -90,6 +105,11 @@ def receive(value: Any) -> Receive:
     return Receive(_choice(value, Receive))
 
 
+def own_receive(value: Any) -> Receive:
+    """Who may send to a domain or a group, which inherit nothing, in any case."""
+    return Receive(_choice(value, [each for each in Receive if each is not Receive.INHERIT]))
+
+
 def unlisted(value: Any) -> Unlisted:
     """What happens to unlisted recipients, in any case."""
     return Unlisted(_choice(value, Unlisted))
@@ -114,16 +134,28 @@ def sender(value: Any, domain: str = "") -> Party:
     return parse_party(completed(string(value), domain))
 
 
+def blocked(value: Any) -> Party:
+    """Who may not send: also anyone."""
+    return parse_party(string(value), PartyKind.ANYONE)
+
+
 def recipients(value: Any) -> Party:
     """To whom a sender is blocked."""
     return parse_party(string(value), PartyKind.OUTSIDE, PartyKind.ANYONE)
 
 
-def parties(edit: ListEdit[str] | Keep) -> ListEdit[Party] | Keep:
-    """What is said of a list of mailboxes and patterns, given by their names and in normal form."""
-    if isinstance(edit, Keep):
-        return KEEP
-    return ListEdit(edit.clear, tuple(map(_party, edit.remove)), tuple(map(_party, edit.add)))
+def member(value: Any) -> Party:
+    """Who is in a group: a mailbox, by its name or an address of it, or a group."""
+    party = parse_party(string(value))
+    if party.kind is PartyKind.PATTERN and not is_one_address(party):
+        raise CellError(f"{party} is a pattern; the members of a group are mailboxes and groups")
+    return party
+
+
+def is_one_address(party: Party) -> bool:
+    """Whether *party* is the pattern of a single address."""
+    local, _, domain = party.text.rpartition("@")
+    return party.kind is PartyKind.PATTERN and bool(local and domain) and not domain.startswith(".")
 
 
 def written(party: Party) -> str:
@@ -131,13 +163,19 @@ def written(party: Party) -> str:
     return quote_in_file(party.text) if party.kind is PartyKind.PATTERN else str(party)
 
 
-def _party(text: str) -> Party:
-    return Party(PartyKind.PATTERN if is_pattern(text) else PartyKind.MAILBOX, text)
-
-
 def domain_name(value: Any) -> str:
     """A domain in normal form."""
     return normal_domain(string(value))
+
+
+def target(value: Any) -> str:
+    """The domain that an alias domain stands for; "" for none."""
+    return "" if value is None or value == "" else domain_name(value)
+
+
+def group_name(value: Any) -> str:
+    """A group's name, with or without `group:` in front."""
+    return normal_group(string(value))
 
 
 def mailbox_name(value: Any) -> str:
@@ -179,8 +217,10 @@ def _choice(value: Any, choices: Iterable[str]) -> str:
     return text
 
 
-def _unquoted(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+def _unquoted(word: str) -> str:
+    """*word* of a list without the quotes around it."""
+    quoted = _QUOTED.fullmatch(word)
+    return (quoted[1] or "") + re.sub(r"\\(.)", r"\1", quoted[2], flags=re.DOTALL) if quoted else word
 
 
 def _shown(value: Any) -> str:

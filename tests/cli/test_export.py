@@ -7,18 +7,18 @@ import os
 import stat
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields
 
 import pytest
 from hypothesis import given, settings
 
 from policyd.address import fold
-from policyd.model import Receive
+from policyd.model import Party
 from policyd.records import Record
 from policyd.store.database import Database, changing, create_database, reading
 from policyd.store.queries import Queries
 from tests.support.command_line import LIMIT_SECONDS, command_line
-from tests.support.tables_strategies import FixedTables, tables
+from tests.support.tables_strategies import tables
 from tests.support.transfer_reading import rows_of_tables
 from tests.support.writing import bulk_on
 
@@ -44,11 +44,27 @@ def contents(path):
     """Everything in a database, by content: numbers are a database's own."""
     with reading(Database.at(path)) as connection:
         dump = Queries(connection)
+        members = [(str(each.group), str(each.member)) for each in dump.memberships()]
         return (
-            [*dump.domains()],
-            sorted(((replace(each, id=0), held) for each, held in dump.mailboxes()), key=repr),
-            sorted((replace(each, id=0) for each in dump.blocked_senders()), key=repr),
+            [*map(without_numbers, dump.domains())],
+            sorted(((without_numbers(each), held) for each, held in dump.mailboxes()), key=repr),
+            sorted(map(without_numbers, dump.blocked_senders()), key=repr),
+            sorted(map(without_numbers, dump.groups()), key=repr),
+            sorted(members),
         )
+
+
+def without_numbers(stored):
+    """An object as any database would hold it."""
+    values = {each.name: getattr(stored, each.name) for each in fields(stored)}
+    for name, value in values.items():
+        if isinstance(value, Party):
+            values[name] = value._replace(number=0)
+        elif isinstance(value, frozenset):
+            values[name] = sorted(party._replace(number=0) for party in value)
+        elif name == "id":
+            values[name] = 0
+    return type(stored)(**values)
 
 
 @pytest.mark.parametrize("format_", ["csv", "jsonl"])
@@ -191,18 +207,6 @@ def test_export_of_a_format_that_is_none_is_bad_usage(policyd):
 # --- Random databases ---
 
 
-def consistent(made: FixedTables) -> FixedTables:
-    """*made* as a database holds it: what is unrestricted has no terms, all domains of addresses are managed."""
-    boxes = []
-    for each, held in made.held_mailboxes:
-        if not each.receive.is_restriction:
-            each = replace(each, accepted=frozenset())
-        if each.receive is Receive.INHERIT:
-            each = replace(each, reason="", until=None)
-        boxes.append((each, held))
-    return FixedTables(made.held_domains, tuple(boxes), made.held_entries)
-
-
 def fill(path, made):
     """Make a database that holds *made*."""
     create_database(Database.at(path))
@@ -229,7 +233,7 @@ def exported_and_imported(policyd, format_, made):
 def test_any_database_comes_back_equal(format_, made):
     """Domains, mailboxes with addresses in order and terms, blocked senders with terms and age: to the last second."""
     with command_line() as policyd:
-        before, after = exported_and_imported(policyd, format_, consistent(made))
+        before, after = exported_and_imported(policyd, format_, made)
         assert after == before
 
 
@@ -239,13 +243,15 @@ def test_any_database_comes_back_equal(format_, made):
 def test_other_formats_bring_back_what_they_can_say(format_, made):
     """Every address of everybody; nobody who may not send, or may not be sent to, gains by the way."""
     with command_line() as policyd:
-        (_, boxes, entries), (_, others, kept) = exported_and_imported(policyd, format_, consistent(made))
+        (_, boxes, entries, *_), (_, others, kept, *_) = exported_and_imported(policyd, format_, made)
         addresses = sorted(address for _, held in boxes for address in held)
-        assert sorted(address for _, held in others for address in held) == addresses
+        back = [address for _, held in others for address in held]
+        aliases = {domain.name for domain in made.domains() if domain.alias_of}
+        if format_ == "postfix":  # where each address in an alias domain is written out
+            back = [each for each in back if each in addresses or each.rpartition("@")[2] not in aliases]
+        assert sorted(back) == addresses
         if format_ in ("exchange-csv", "ldif"):
             again = {fold(each.name): (each.name, held) for each, held in others}
             for each, held in boxes:
                 assert not held or again[fold(each.name)] == (each.name, held)
-            assert {(each.who.text, each.to.text) for each in kept} <= {
-                (each.who.text, each.to.text) for each in entries
-            }
+            assert {(each.who, each.to) for each in kept} <= {(each.who, each.to) for each in entries}

@@ -806,3 +806,70 @@ def test_imported_domain_that_postfix_takes_for_another_is_told(policyd):
     )
     assert told.status == 0
     assert [line for line in told.err.splitlines() if "Postfix takes" in line] == [advice]
+
+
+# --- What a directory says of who may write to a list
+
+
+BOARD = """\
+dn: CN=Carla,OU=Staff,DC=example,DC=com
+objectClass: user
+mailNickname: carla
+proxyAddresses: SMTP:carla@example.com
+proxyAddresses: smtp:c.clark@example.com
+
+dn: CN=All Staff,OU=Lists,DC=example,DC=com
+objectClass: group
+mailNickname: allstaff
+proxyAddresses: SMTP:allstaff@example.com
+"""
+LISTED = "authOrig: CN=Carla,OU=Staff,DC=example,DC=com\n"
+SIGN_IN = "msExchRequireAuthToSendTo: "
+
+
+def imported_ldif(policyd, text):
+    """Import *text* as a directory's export; what was said."""
+    file = policyd.folder / "people.ldif"
+    file.write_text(text)
+    ended = policyd.ends(f"-v import {file} --add-domains")
+    assert ended.status == 0, ended
+    return ended
+
+
+@pytest.mark.parametrize("first", [SIGN_IN + "TRUE\n" + LISTED, LISTED])
+@pytest.mark.parametrize("later", ["", SIGN_IN + "TRUE\n", SIGN_IN + "FALSE\n"])
+def test_list_for_some_stays_closed_whatever_a_flag_says_later(first, later):
+    """Only Carla writes to all staff, and only logged in: not every insider, and not who forges her address."""
+    with command_line() as policyd:
+        imported_ldif(policyd, BOARD + first)
+        imported_ldif(policyd, BOARD + later)
+        rows = policyd.rows(
+            "SELECT m.name, m.receive, a.pattern, a.sender_mailbox_id IS NOT NULL FROM accepted_sender a"
+            " JOIN mailbox m ON m.id = a.mailbox_id"
+        )
+        assert [tuple(row) for row in rows] == [("allstaff", "nobody", None, 1)]
+
+
+def test_flag_of_a_directory_restricts_and_lifts_what_it_restricted():
+    """It is about signing in and nothing else; a mailbox that was opened stays open where the flag is FALSE."""
+    with command_line() as policyd:
+        for flag, receive in (("TRUE", "insiders"), ("FALSE", "inherit"), ("TRUE", "insiders")):
+            imported_ldif(policyd, f"{BOARD}{SIGN_IN}{flag}\n")
+            assert [tuple(row) for row in policyd.rows("SELECT receive FROM mailbox WHERE name = 'allstaff'")] == [
+                (receive,)
+            ]
+        for held in ("domain", "anyone"):
+            policyd.rows(f"UPDATE mailbox SET receive = '{held}' WHERE name = 'allstaff'")
+            imported_ldif(policyd, f"{BOARD}{SIGN_IN}FALSE\n")
+            assert [tuple(row) for row in policyd.rows("SELECT receive FROM mailbox WHERE name = 'allstaff'")] == [
+                (held,)
+            ]
+
+
+def test_circle_of_groups_in_a_directory_is_taken_and_told_once():
+    """Active Directory allows it, and no answer depends on it."""
+    circle = "dn: CN=A\nmember: CN=B\n\ndn: CN=B\nmember: CN=A\nmember: CN=Carla,OU=Staff,DC=example,DC=com\n"
+    with command_line() as policyd:
+        ended = imported_ldif(policyd, f"{BOARD}dLMemRejectPerms: CN=A\n\n{circle}")
+        assert ended.err.count("groups that are in one another, which harms nothing: group:A, group:B") == 1
+        assert "group: 2 added\nmember: 3 added\n" in ended.err

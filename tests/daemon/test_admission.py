@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from policyd.audit import AuditLog
-from policyd.daemon.limits import QUIET_SECONDS, Admission
+from policyd.daemon.admission import QUIET_SECONDS, Admission
 from policyd.daemon.listener import listen_on
 from policyd.endpoint import Endpoint
 from policyd.errors import SettingsError

@@ -237,8 +237,9 @@ def write_backup(daemon: Daemon, target: Path, mailboxes: int) -> None:
     names = [(f"other {number}", f"other {number}") for number in range(mailboxes)]
     with closing(sqlite3.connect(target)) as connection:
         connection.executemany(
-            "INSERT INTO mailbox (name, folded_name, receive, reason, comment) VALUES (?, ?, 'anyone', '', '')", names
+            "INSERT INTO mailbox (name, folded_name, receive, reason, comment) VALUES (?, ?, 'inherit', '', '')", names
         )
+        connection.execute("UPDATE journal_head SET next_mailbox = (SELECT max(id) + 1 FROM mailbox)")
         connection.commit()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     assert not Path(f"{target}-wal").exists()

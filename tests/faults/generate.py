@@ -28,6 +28,7 @@ SECTIONS = {
         "daemon/test_systemd.py",
     ),
     "The database in trouble, and commands that are killed": ("faults/test_database.py", "faults/test_kill.py"),
+    "The tables are upgraded": ("faults/test_upgrade.py",),
     "Files changed under the daemon": (
         "faults/test_restore.py",
         "faults/test_files_changed.py",

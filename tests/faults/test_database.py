@@ -111,7 +111,7 @@ FAULTS = {
     "overwritten": (overwrite(0), "not a policyd database, or damaged"),
     "overwritten but for its first page": (overwrite(4096), "damaged"),
     "from a newer policyd": (set_version(VERSION + 1), f"made by a newer policyd (tables version {VERSION + 1}"),
-    "from an older policyd": (set_version(VERSION - 1), f"has tables of version {VERSION - 1}, which this policyd"),
+    "from an older policyd": (set_version(VERSION - 1), f"has tables of version {VERSION - 1}, and this policyd"),
 }
 
 
@@ -149,8 +149,8 @@ FAULTS = {
     made="``PRAGMA user_version``",
     client="hang-up",
     log=(
-        "``hung up: …: made by a newer policyd (tables version 2…)`` / ``has tables of version 0, which this "
-        "policyd can't upgrade`` once; ``event=recovered``"
+        "``hung up: …: made by a newer policyd (tables version 3…)`` / ``has tables of version 1, and this "
+        "policyd needs version 2; type: policyd database upgrade`` once; ``event=recovered``"
     ),
     case="from a newer / an older policyd",
 )
@@ -328,11 +328,11 @@ def test_writer_killed_with_half_of_its_change_in_the_log_leaves_nothing(daemon)
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """A disk of 400 KiB at *folder*."""
+def small_disk(folder: Path, kibibytes: int = 400) -> Iterator[Path]:
+    """A disk of so many KiB at *folder*."""
     folder.mkdir()
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=400k,mode=755", "tmpfs", folder], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k,mode=755", "tmpfs", folder], capture_output=True, text=True
     )
     if done.returncode != 0:
         pytest.skip(f"can't mount here: {done.stderr.strip()}")

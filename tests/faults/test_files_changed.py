@@ -35,6 +35,28 @@ def daemon(tmp_path) -> Iterator[Daemon]:
         yield daemon
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory) -> Iterator[Daemon]:
+    """A daemon that goes through one harm after the other, and ends without a word on stderr."""
+    with Daemon(tmp_path_factory.mktemp("shared")) as daemon:
+        fill(daemon)
+        daemon.command("database", "backup", daemon.folder / "good.db")
+        daemon.start()
+        yield daemon
+        assert daemon.stop() == (0, "")
+
+
+@pytest.fixture
+def lasting(shared: Daemon) -> Daemon:
+    """That daemon, with alice and the blocked sender again, that has read the tables; its log is the test's."""
+    shared.command("database", "restore", shared.folder / "good.db", "--yes")
+    shared.syslog.take()
+    assert answers(shared) == GOOD
+    until(lambda: len(shared.syslog.matching("action=")) == len(GOOD), "what is said of these")
+    shared.syslog.take()
+    return shared
+
+
 def beside(daemon: Daemon) -> tuple[Path, Path]:
     return Path(f"{daemon.database}-wal"), Path(f"{daemon.database}-shm")
 
@@ -59,7 +81,7 @@ def cut_off(suffix: str, size: int) -> Callable[[Daemon], None]:
 def copy_over(daemon: Daemon) -> None:
     """What `cp -a` of a folder that was kept does, in the order of the names."""
     kept = daemon.folder / "kept"
-    kept.mkdir()
+    kept.mkdir(exist_ok=True)
     names = [daemon.database, *beside(daemon)]
     for each in names:
         shutil.copy2(each, kept)
@@ -86,8 +108,9 @@ CHANGES = {
 )
 @pytest.mark.parametrize("is_asked_between", [False, True], ids=["then a command", "asked, then a command"])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_next_command_is_in_force_whatever_was_done_to_the_files(daemon, change, is_asked_between):
+def test_next_command_is_in_force_whatever_was_done_to_the_files(lasting, change, is_asked_between):
     """An administrator's `fix` must not leave a daemon that answers from files which are gone."""
+    daemon = lasting
     with FakeSmtpd(os.fspath(daemon.socket)) as smtpd:
         assert smtpd.ask(MALLORY) == GOOD[2]
         change(daemon)
@@ -99,7 +122,6 @@ def test_next_command_is_in_force_whatever_was_done_to_the_files(daemon, change,
     assert call(daemon, "mailbox", "remove", "alice", "--yes").status == 0
     assert daemon.ask(question()).startswith("REJECT 5.1.1")
     assert call(daemon, "database", "check").status == 0
-    assert daemon.stop() == (0, "")
 
 
 @drill(
@@ -109,8 +131,9 @@ def test_next_command_is_in_force_whatever_was_done_to_the_files(daemon, change,
     lost="nothing; the command changes nothing, status 74",
 )
 @pytest.mark.parametrize("suffixes", [("-wal", "-shm"), ("-wal",), ("-shm",), ("",)], ids=" ".join)
-def test_command_whose_files_are_removed_while_it_writes_changes_nothing(daemon, suffixes):
+def test_command_whose_files_are_removed_while_it_writes_changes_nothing(lasting, suffixes):
     """What it wrote is in a file without a name: it must not say that it is done."""
+    daemon = lasting
     kept = daemon.folder / "kept.db"
 
     def write() -> None:
@@ -339,8 +362,9 @@ ODD = {
     log="``hung up: the database has a row that policyd did not write``",
 )
 @pytest.mark.parametrize("statement", ODD.values(), ids=ODD)
-def test_row_that_policyd_did_not_write_gives_no_answer_and_no_traceback(daemon, statement):
+def test_row_that_policyd_did_not_write_gives_no_answer_and_no_traceback(lasting, statement):
     """No answer can come from it; and the line says where to look."""
+    daemon = lasting
     with closing(sqlite3.connect(daemon.database, isolation_level=None)) as connection:
         connection.execute("PRAGMA ignore_check_constraints = 1")
         connection.execute(statement)

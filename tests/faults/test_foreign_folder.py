@@ -29,6 +29,7 @@ from policyd.store.database import Database, create_database
 from tests.support.command_line import Ended
 from tests.support.drills import drill
 from tests.support.fake_smtpd import request
+from tests.support.places import OPEN_PLACE
 from tests.support.waiting import LIMIT_SECONDS
 
 OWNER, STRANGER = "nobody", "daemon"
@@ -69,16 +70,16 @@ class Place:
         folder.chmod(mode)
         return folder
 
-    def run(self, line: str, *words: str | Path, user: str = "root") -> Ended:
+    def run(self, line: str, *words: str | Path, user: str = "root", folder: Path | None = None) -> Ended:
         """`policyd` as root, in a process of its own, which must end: who waits for a planted pipe waits for ever.
 
-        Or as another *user*, who may not be let into the folder of the program.
+        In *folder*, if not at the top; or as another *user*, who may not be let into the folder of the program.
         """
         fork = multiprocessing.get_context("fork")
         ours, theirs = fork.Pipe()
 
         def command() -> None:
-            os.chdir(self.top)
+            os.chdir(folder or self.top)
             if user != "root":
                 for module in pkgutil.walk_packages(policyd.__path__, "policyd."):
                     if not module.name.endswith("__main__"):
@@ -120,7 +121,7 @@ class Place:
 
 @pytest.fixture
 def place() -> Iterator[Place]:
-    top = Path(tempfile.mkdtemp(prefix="policyd-", dir="/tmp"))
+    top = Path(tempfile.mkdtemp(prefix="policyd-", dir=OPEN_PLACE))
     top.chmod(0o755)
     yield Place(top)
     shutil.rmtree(top)
@@ -604,25 +605,17 @@ def test_odd_names_are_names(place, name):
     """`./-` is a file; a line break in a name doesn't forge a line; a name may be as long as a name may be."""
     rows, out, copy = (place.make_folder(each, "root") for each in ("rows", "out", "copy"))
     (rows / name).write_text("name,addresses\ndora,dora@example.com\nbob,bob@elsewhere.example\n")
-    run = [sys.executable, "-m", "policyd", "--config", place.config]
-    for folder, words, status in (
-        (rows, ["import", "--format", "csv", f"./{name}"], 65),
-        (out, ["export", "-o", f"./{name}"], 0),
-        (copy, ["database", "backup", f"./{name}"], 0),
-        (copy, ["database", "restore", "--yes", f"./{name}"], 0),
-        (copy, ["--database", f"./{name}", "mailbox", "show", "dora"], 0),
+    for folder, line, status in (
+        (rows, "import --format csv", 65),
+        (out, "export -o", 0),
+        (copy, "database backup", 0),
+        (copy, "database restore --yes", 0),
+        (copy, "mailbox show dora --database", 0),
     ):
-        done = subprocess.run(
-            [*run, *words],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=LIMIT_SECONDS,
-            check=False,
-        )
-        assert done.returncode == status, (words, done)
-        assert b"\x1b" not in done.stdout + done.stderr
-        assert done.stderr.count(b"\n") == (2 if status else 0), done
+        done = place.run(line, f"./{name}", folder=folder)
+        assert done.status == status, (line, done)
+        assert "\x1b" not in done.out + done.err
+        assert done.err.count("\n") == (2 if status else 0), done
     assert (out / name).stat().st_size
     assert [each.name for each in out.iterdir()] == [name]
 

@@ -162,6 +162,12 @@ def test_command_waits_for_the_person_as_root_and_goes_on(folder, hold, line, st
     assert b"swapped" not in text
 
 
+@drill(
+    "progress or findings that nobody reads, in the middle of root's work in a folder of another user's",
+    made="a pty whose output is stopped, a full pipe; each time that a bar is drawn or a finding told",
+    log="what the command says, once it is let go",
+    lost="nothing: the command waits, and goes on",
+)
 @pytest.mark.parametrize("hold", [held_terminal, full_pipe], ids=["terminal", "pipe"])
 @pytest.mark.parametrize("what", ["back up", "restore"])
 @pytest.mark.parametrize("stage", ["progress", "verify"])

@@ -21,6 +21,7 @@ import policyd
 from policyd.cli import main
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, request
+from tests.support.places import OPEN_PLACE
 from tests.support.processes import tree
 from tests.support.processes import workers as workers_of
 from tests.support.running_daemon import Daemon
@@ -38,7 +39,7 @@ as_root = pytest.mark.skipif(not IS_ROOT, reason="only root can become somebody 
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder that every user can reach and only its owner can write."""
-    folder = Path(tempfile.mkdtemp(prefix="policyd-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="policyd-", dir=OPEN_PLACE))
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)

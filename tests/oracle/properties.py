@@ -209,6 +209,7 @@ def what_has_ended_is_as_if_it_were_not_there(opened: Opened, data: st.DataObjec
     made = data.draw(tables())
     questions = data.draw(question_lists)
     assume(made.commands != made.without_ended)
+    assume(not made.blocks_again_what_ended())
     with opened(made.settings) as answerer:
         with_ended = build(answerer, made.settings, made.commands).ask_all(questions)
     with opened(made.settings) as answerer:

@@ -48,6 +48,19 @@ class Tables:
         if instead != []:
             self.without_ended.append(shlex.join(words if instead is None else instead))
 
+    def blocks_again_what_ended(self) -> bool:
+        """Whether an entry with an end that passes is blocked by another command, too: that keeps the end."""
+        left = {_entry_of(command) for command in self.without_ended} - {None}
+        return any(
+            _entry_of(command) in left - {None} for command in self.commands if command not in self.without_ended
+        )
+
+
+def _entry_of(command: str) -> tuple[str, ...] | None:
+    """Who is blocked by a command, and to whom; None where it blocks nobody."""
+    noun, verb, name, *rest = shlex.split(command)
+    return (name, *rest[rest.index("--to") + 1 :][:1]) if (noun, verb) == ("sender", "block") else None
+
 
 @st.composite
 def tables(draw) -> Tables:

@@ -14,6 +14,8 @@ from typing import NoReturn
 
 import pytest
 
+from tests.support.places import OPEN_PLACE
+
 from .audit import Audit
 from .authentication import authentication
 from .daemon import USER, Daemon, unprivileged_command
@@ -35,7 +37,7 @@ def folder() -> Iterator[Path]:
     """Where it all lives: a short path, for unix sockets, and one that other users can follow."""
     if reason := missing_for_postfix():
         _give_up(reason)
-    path = Path(tempfile.mkdtemp(prefix="policyd-", dir="/tmp"))
+    path = Path(tempfile.mkdtemp(prefix="policyd-", dir=OPEN_PLACE))
     path.chmod(0o755)
     yield path
     shutil.rmtree(path, ignore_errors=True)  # Postfix's processes may still be putting a file there

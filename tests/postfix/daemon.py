@@ -10,6 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from click.testing import CliRunner
+
+from policyd.cli import main
 from tests.support.activated import activated
 from tests.support.waiting import until
 
@@ -45,16 +48,9 @@ class Daemon:
         self.config.write_text(_toml({**self._settings, **changes}))
 
     def command(self, *words: str | Path, status: int = 0) -> str:
-        """What ``policyd`` prints when called with *words*; it must end with *status*."""
-        done = subprocess.run(
-            [sys.executable, "-m", "policyd", "--config", self.config, *words],
-            cwd=CHECKOUT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            stdin=subprocess.DEVNULL,
-        )
-        assert done.returncode == status, f"policyd {words}: status {done.returncode}\n{done.stdout}{done.stderr}"
+        """What ``policyd`` prints, called in this process, which is quicker; it must end with *status*."""
+        done = CliRunner().invoke(main, list(map(str, ["--config", self.config, *words])))
+        assert done.exit_code == status, f"policyd {words}: status {done.exit_code}\n{done.output}"
         return done.stdout
 
     def start(self, *held: socket.socket) -> None:
@@ -190,7 +186,6 @@ def _copy_packages(folder: Path) -> None:
         "*__mypyc*",
         "test",
         "tests",
-        "__pycache__",
     )
     for packages in (path for path in sys.path if path.endswith("site-packages")):
         shutil.copytree(packages, folder, ignore=developers, dirs_exist_ok=True)

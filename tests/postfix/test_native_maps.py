@@ -67,10 +67,25 @@ COMMANDS = [
     "sender block @.sub.example --to anyone --reason sub",
     "sender block <> --to outside",
 ]
+# What the second edition has besides, as far as maps can say it.
+BESIDES = [
+    {"kind": "domain", "name": "closed.example", "receive": "nobody", "reason": "moved"},
+    {"kind": "domain", "name": "inner.example", "unlisted": "accept", "receive": "insiders"},
+    {"kind": "domain", "name": "second.example", "alias_of": "closed.example"},
+    {"kind": "mailbox", "name": "gerd", "addresses": ["gerd@closed.example", "gerd@example.com"]},
+    {"kind": "mailbox", "name": "hugo", "addresses": ["hugo@closed.example"], "receive": "anyone"},
+    {"kind": "mailbox", "name": "ida", "addresses": ["ida@closed.example", "ida@second.example"]},
+    {"kind": "group", "name": "staff", "members": ["group:field"], "receive": "insiders"},
+    {"kind": "group", "name": "field", "members": ["ida"]},
+    {"kind": "blocked", "sender": "group:staff", "to": "anyone", "reason": "staff"},
+    {"kind": "blocked", "sender": "@closed.example", "to": "outside"},
+]
+BLOCKED_BESIDES = ("gerd", "ida")  # as logins
 ENDED = {"kind": "blocked", "sender": "ended@outside.example", "to": "anyone", "until": 4_000_000_000}
 REOPENED = {"kind": "mailbox", "name": "emil", "receive": "nobody", "until": 4_000_000_000}
 CLIENTS = [(OUTSIDE, ""), (OFFICE, "")] + [
-    (OUTSIDE, login) for login in ("alice", "Alice@example.com", "carl", "sales@example.com", "bob@example.com", "bob")
+    (OUTSIDE, login)
+    for login in ("alice", "Alice@example.com", "carl", "sales@example.com", "bob@example.com", "bob", "gerd", "ida")
 ]
 SENDERS = [
     "",
@@ -93,6 +108,9 @@ SENDERS = [
     "bob@example.com",
     "ended@outside.example",
     "stranger@outside.example",
+    "gerd@example.com",
+    "x@second.example",
+    "ida@second.example",
 ]
 RECIPIENTS = [
     "ALICE@Example.com",
@@ -115,6 +133,12 @@ RECIPIENTS = [
     "x@sub.lists.example.com",
     "x@other.example",
     "postmaster@other.example",
+    "gerd@second.example",
+    "gerd+x@example.com",
+    "hugo@second.example",
+    "ida@closed.example",
+    "nosuch@second.example",
+    "anybody@inner.example",
 ]
 OPEN = "alice+list@example.com"
 
@@ -219,7 +243,7 @@ def held(folder: Path) -> Iterator[Daemon]:
         for command in COMMANDS:
             policyd.command(*(word.replace("'", "") if "@" in word else word.strip("'") for word in words_of(command)))
         rows = policyd.folder / "ended.jsonl"
-        rows.write_text(f"{json.dumps(ENDED)}\n{json.dumps(REOPENED)}\n")
+        rows.write_text("".join(f"{json.dumps(row)}\n" for row in (*BESIDES, ENDED, REOPENED)))
         policyd.command("import", rows)
         with closing(sqlite3.connect(policyd.database)) as tables, tables:  # no command sets an end that has passed
             for table in ("mailbox", "blocked_sender"):
@@ -300,7 +324,11 @@ def test_exported_maps_answer_as_policyd(native: Postfix, held: Daemon, door: st
                     asked += 1
                     reply = session.ask(recipient, sender)
                     refused.add(decision.rule if decision.is_refused else None)
-                    if not is_alike(reply, decision):
+                    # As the export says, of several entries another one may give the text: here the login's.
+                    is_refused_alike = (
+                        login in BLOCKED_BESIDES and decision.is_refused and reply.startswith("554 5.7.1 ")
+                    )
+                    if not is_refused_alike and not is_alike(reply, decision):
                         different.append(f"{address} {login} {sender} -> {recipient}: {reply} / {decision.text}")
     assert different == []
     assert asked > 2500
@@ -340,7 +368,10 @@ def test_exported_maps_come_back(held: Daemon) -> None:
             for sender, recipient in itertools.product(SENDERS, RECIPIENTS):
                 for address in (OUTSIDE, OFFICE):
                     asked = (address, "", sender, recipient)
-                    assert (asked, after(*asked).is_refused) == (asked, before(*asked).is_refused)
+                    is_refused, was_refused = after(*asked).is_refused, before(*asked).is_refused
+                    # A mailbox comes back with one restriction for all its addresses: the strictest it had at one.
+                    is_closed = is_refused and "gerd" in recipient
+                    assert (asked, is_refused or is_closed) == (asked, was_refused or is_closed)
 
 
 @contextmanager

@@ -107,7 +107,7 @@ def _soak_one_life(operations: Operations, seconds: float, load: Callable[[], Ab
     drill = operations.drill
     drill.probe.close()
     end_and_start(drill, was_killed=False)
-    at_rest = descriptors(drill.pid)
+    at_rest = descriptors(drill.pid) + 1  # the log's index, which the second turn opens
     with load() as asking:
         used = operations.run(seconds, asking, may_restart=False)
     drill.probe.close()

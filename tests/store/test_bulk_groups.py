@@ -4,7 +4,7 @@ import pytest
 
 from policyd.errors import RefusedError
 from policyd.model import Domain, Party, Receive
-from policyd.records import BlockRow, DomainRow, GroupRow, ListEdit, MailboxRow, Record, RowMode
+from policyd.records import BlockRow, DomainRow, GroupRow, ListEdit, MailboxRow, Problem, Record, RowMode
 from policyd.store.check import Check
 from policyd.store.database import Database, changing, create_database, reading
 from policyd.store.edit import EntryTerms, RestrictionTerms
@@ -102,31 +102,90 @@ def test_wrong_group_takes_along_what_builds_on_it(database):
     )
     assert problems == {
         1: "there is no mailbox nobody",
-        2: "there is no group staff",
-        4: "there is no group all",
-        6: "there is no group staff; the mailbox itself is imported",
+        2: "group:staff is wrong in line 1, and this stands or falls with it",
+        4: "group:all is wrong, and this stands or falls with it",
+        6: "group:staff is wrong in line 1, and this stands or falls with it; the mailbox itself is imported",
     }
     assert groups(database) == {"good": ["bob"]}
     assert tally["group", "added"] == 1
 
 
 def test_group_that_was_there_stays_as_it_was_where_its_row_is_wrong(database):
-    """What others say of it is right."""
+    """And what names it falls with it: who types a list of those who may not write means the whole of it."""
     imported(database, GroupRow("staff", members=holds("bob")))
     problems, _ = imported(
         database, GroupRow("staff", members=holds("nobody")), BlockRow(party("group:staff"), party("outside"))
     )
-    assert problems == {1: "there is no mailbox nobody; the group itself is imported"}
+    assert problems == {
+        1: "there is no mailbox nobody",
+        2: "group:staff is wrong in line 1, and this stands or falls with it",
+    }
     assert groups(database) == {"staff": ["bob"]}
 
 
-def test_circle_is_said_once_and_the_groups_are_taken(database):
+CIRCLE = [
+    GroupRow("a", members=holds("group:b", "bob")),
+    GroupRow("b", members=holds("group:a", "bob")),
+    GroupRow("outer", members=holds("group:a")),
+]
+
+
+def test_circle_is_refused_in_a_file_that_somebody_typed(database):
+    """As a command refuses it; nobody means that, and what names those groups would be none of what was meant."""
+    problems, _ = imported(database, *CIRCLE, GroupRow("free", members=holds("bob")))
+    assert problems == {
+        1: "group:b is wrong in line 2, and this stands or falls with it",
+        2: "group:a can't join group:b, which is in it already; groups make no circle",
+        3: "group:a is wrong, and this stands or falls with it",
+    }
+    assert groups(database) == {"free": ["bob"]}
+
+
+def test_circle_in_a_directory_is_taken_and_told_once(database):
     """Directories have circles, and they do no harm."""
+    with changing(database) as connection:
+        bulk = bulk_on(connection, takes_circles=True)
+        assert [bulk.apply(Record(line, "x", (row,))) for line, row in enumerate(CIRCLE)] == [(), (), ()]
+        assert [problems for _, problems in bulk.finish()] == [(), (), ()]
+        assert bulk.circle == ["a", "b"]
+    assert groups(database) == {"a": ["group:b", "bob"], "b": ["group:a", "bob"], "outer": ["group:a"]}
+
+
+def test_row_of_a_group_that_cant_be_read_takes_along_what_names_it(database):
+    """The group may be there from before, and what it holds then is not what the file says."""
+    imported(database, GroupRow("staff", members=holds("bob")))
+    with changing(database) as connection:
+        bulk = bulk_on(connection)
+        wrong = Record(1, "x", problems=(Problem("bad"),), wrong_groups=("Staff",))
+        assert bulk.apply(wrong) == (Problem("bad"),)
+        rows = (BlockRow(party("group:STAFF"), party("anyone")), BlockRow(party("bob"), party("anyone")))
+        for line, row in enumerate(rows, 2):
+            assert bulk.apply(Record(line, "x", (row,))) == ()
+        assert [(record.line, problems) for record, problems in bulk.finish() if problems] == [
+            (2, (Problem("group:Staff is wrong in line 1, and this stands or falls with it"),))
+        ]
+        assert bulk.tally == {("blocked sender", "added"): 1}
+
+
+def test_alias_may_stand_before_its_target_and_mailboxes_before_both(database):
+    """The domains of a file are one record each, in whatever order."""
     problems, _ = imported(
-        database, GroupRow("a", members=holds("group:b", "bob")), GroupRow("b", members=holds("group:a", "bob"))
+        database,
+        DomainRow("alias.example", alias_of="new.example"),
+        MailboxRow("carol", addresses=ListEdit(add=("carol@alias.example",))),
+        DomainRow("new.example"),
     )
-    assert problems == {2: "group:a can't join group:b, which is in it already; groups make no circle"}
-    assert groups(database) == {"a": ["group:b", "bob"], "b": ["bob"]}
+    assert problems == {}
+
+
+def test_group_may_accept_itself_and_groups_each_other(database):
+    """Only the staff may write to the staff: who is accepted need not be there before."""
+    problems, _ = imported(
+        database,
+        GroupRow("staff", receive=Receive.NOBODY, accepted=holds("group:staff", "group:board"), members=holds("bob")),
+        GroupRow("board", receive=Receive.NOBODY, accepted=holds("group:staff")),
+    )
+    assert problems == {}
 
 
 def test_members_are_replaced_or_edited(database):
@@ -137,7 +196,7 @@ def test_members_are_replaced_or_edited(database):
     imported(database, GroupRow("staff", members=ListEdit(remove=parties("bob", "nobody"))))
     assert groups(database) == {"staff": ["carol"]}
     _, tally = imported(database, GroupRow("staff", members=holds("carol")))
-    assert tally == {("group", "unchanged"): 1}
+    assert tally == {("group", "unchanged"): 1, ("member", "unchanged"): 1}
     problems, tally = imported(database, GroupRow("staff", RowMode.DELETE), GroupRow("other", RowMode.DELETE))
     assert problems == {2: "the group other is not there; the mode Delete wants it to be"}
     assert tally == {("group", "removed"): 1, ("member", "removed"): 1}

@@ -187,7 +187,8 @@ def test_newer_database_is_refused(policyd, line):
     policyd.rows(f"PRAGMA user_version = {VERSION + 1}")
     assert policyd.refuses(line, 69) == (
         f"policyd: {policyd.database}: made by a newer policyd "
-        f"(tables version {VERSION + 1}, this one knows {VERSION}); install that policyd, or restore a backup"
+        f"(tables version {VERSION + 1}, this one knows {VERSION}); "
+        "install that policyd and restart the daemon, or restore a backup"
     )
 
 
@@ -253,7 +254,7 @@ def test_log_is_empty_after_a_change(policyd):
     assert not log.exists() or log.stat().st_size == 0
     copy = policyd.folder / "copy.db"
     copy.write_bytes(policyd.database.read_bytes())
-    assert policyd.run(f"mailbox list --database {copy}") == "alice\tanyone\t\talice@example.com\t\t\n"
+    assert policyd.run(f"mailbox list --database {copy}") == "alice\tinherit\t\talice@example.com\t\t\n"
 
 
 def test_change_is_seen_by_who_reads_already(policyd):

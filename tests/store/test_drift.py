@@ -16,8 +16,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from policyd.errors import RefusedError
-from policyd.model import BlockedSender, Domain, Mailbox, Party, Receive, Unlisted
-from policyd.records import KEEP, AddressRow, BlockRow, DomainRow, Keep, ListEdit, MailboxRow, Record, Row, RowMode
+from policyd.model import BlockedSender, Domain, Group, Mailbox, Membership, Party, Receive, Unlisted
+from policyd.records import (
+    KEEP,
+    AddressRow,
+    BlockRow,
+    DomainRow,
+    GroupRow,
+    Keep,
+    ListEdit,
+    MailboxRow,
+    Record,
+    Row,
+    RowMode,
+)
 from policyd.store.database import Database, changing, create_database
 from policyd.store.edit import NO_END, Editor, EntryTerms, RestrictionTerms
 from policyd.store.queries import Queries
@@ -29,12 +41,16 @@ DAY = 86400
 NAMES = st.sampled_from(["Anna", "Bert", "Cleo"])
 ADDRESSES = st.sampled_from([f"{local}@{domain}" for local in "xyz" for domain in ("a.example", "b.example")])
 PATTERNS = st.sampled_from(["<>", "joe@", "x@a.example", "@a.example", "@.example", "@out.example", "j@out.example"])
-SENDERS = st.one_of(NAMES, PATTERNS)
-TO = st.one_of(st.sampled_from(["", "outside", "anyone"]), NAMES)
+GROUPS = st.sampled_from(["staff", "board", "all"])
+GROUP_PARTIES = GROUPS.map("group:{}".format)
+SENDERS = st.one_of(NAMES, PATTERNS, GROUP_PARTIES)
+TO = st.one_of(st.sampled_from(["", "outside", "anyone", "@out.example"]), NAMES, GROUP_PARTIES)
 TEXTS = st.sampled_from([KEEP, "", "left"])
 ENDS = st.sampled_from([KEEP, KEEP, None, DAY, 3 * DAY])  # seconds from now
 
-Contents = tuple[list[Domain], list[tuple[Mailbox, tuple[str, ...]]], list[BlockedSender]]
+Contents = tuple[
+    list[Domain], list[tuple[Mailbox, tuple[str, ...]]], list[BlockedSender], list[Group], list[Membership]
+]
 Edit = Callable[[Editor], object]
 
 
@@ -81,7 +97,8 @@ class World:
         """Everything in the tables, numbers included."""
         with changing(self.database) as connection:
             dump = Queries(connection)
-            return [*dump.domains()], [*dump.mailboxes()], [*dump.blocked_senders()]
+            lists = [*dump.domains()], [*dump.mailboxes()], [*dump.blocked_senders()]
+            return *lists, [*dump.groups()], [*dump.memberships()]
 
     def journal(self, after: int) -> list[tuple[str, str | None, str | None]]:
         """Of each change after the one with this number: the noun, and the object before and after."""
@@ -98,6 +115,11 @@ class World:
 def to_whom(text: str) -> Party | None:
     """To whom a sender is blocked, None where that is not said."""
     return party(text) if text else None
+
+
+def owner(edit: Editor, name: str) -> Domain | Group:
+    """The domain or group of that name."""
+    return edit.domain(name) if "." in name else edit.group(name)
 
 
 def net(changes: list[tuple[str, str | None, str | None]]) -> list[tuple[str, str, str]]:
@@ -243,6 +265,76 @@ class Drift(RuleBasedStateMachine):
             self.step(row, lambda edit: edit.accept(edit.mailbox(name), [party(pattern)]))
         elif mailbox is not None and party(pattern) in mailbox.accepted:
             self.step(row, lambda edit: edit.unaccept(edit.mailbox(name), [party(pattern)]))
+
+    # --- Domains that stand for others, groups, and restrictions of both
+
+    @rule(name=st.sampled_from(["a.example", "b.example"]), other=st.sampled_from(["", "a.example", "b.example"]))
+    def stand_for_another_domain(self, name: str, other: str) -> None:
+        """As `domain set --alias-of` and `--no-alias`."""
+        self.step(DomainRow(name, RowMode.MODIFY, alias_of=other), lambda edit: edit.set_domain(name, alias_of=other))
+
+    @rule(name=GROUPS, members=st.lists(st.one_of(NAMES, GROUP_PARTIES, ADDRESSES), max_size=2, unique=True))
+    def add_a_group(self, name: str, members: list[str]) -> None:
+        """As `group add`."""
+        row = GroupRow(name, RowMode.CREATE, members=ListEdit(add=parties(*members)), comment="c")
+        self.step(row, lambda edit: edit.add_group(name, parties(*members), "c"))
+
+    @rule(name=GROUPS)
+    def remove_a_group(self, name: str) -> None:
+        """As `group remove --yes`."""
+        self.step(GroupRow(name, RowMode.DELETE), lambda edit: edit.remove_group(name))
+
+    @rule(name=GROUPS, member=st.one_of(NAMES, GROUP_PARTIES), removes=st.booleans())
+    def join_and_leave(self, name: str, member: str, removes: bool) -> None:
+        """As `group join`, which makes no circle, and as `group leave` of who is in it."""
+        memberships = self.typed.contents()[4]
+        held = {(each.group.text, str(each.member).lower()) for each in memberships}
+        change = ListEdit(remove=parties(member)) if removes else ListEdit(add=parties(member))
+        row = GroupRow(name, RowMode.MODIFY, members=change)
+        if not removes:
+            self.step(row, lambda edit: edit.join(edit.group(name), parties(member)))
+        elif (name, member.lower()) in held:
+            self.step(row, lambda edit: edit.leave(edit.group(name), parties(member)))
+
+    @rule(
+        name=st.one_of(GROUPS, st.sampled_from(["a.example", "b.example"])),
+        receive=st.sampled_from([Receive.INSIDERS, Receive.DOMAIN, Receive.NOBODY]),
+        accepted=st.none() | st.lists(SENDERS, min_size=1, max_size=2),
+        reason=TEXTS,
+        after=ENDS,
+    )
+    def restrict_all_in_it(self, name: str, receive: Receive, accepted: list[str] | None, reason, after) -> None:
+        """As `group restrict` and `domain restrict`; of an alias domain, both refuse."""
+        until = self.now + after if isinstance(after, int) else after
+        clears = KEEP if accepted is None else ListEdit(clear=True, add=parties(*accepted))
+        said = {"receive": receive, "accepted": clears, "reason": reason, "until": until}
+        row = DomainRow(name, RowMode.MODIFY, **said) if "." in name else GroupRow(name, RowMode.MODIFY, **said)
+        terms = RestrictionTerms(
+            receive, None if accepted is None else party_set(*accepted), typed(reason), typed_end(until)
+        )
+        self.step(row, lambda edit: edit.restrict(owner(edit, name), terms), is_one_command=False)
+
+    @rule(name=st.one_of(GROUPS, st.sampled_from(["a.example", "b.example"])))
+    def lift_from_all_in_it(self, name: str) -> None:
+        """As `group lift` and `domain lift` of what is restricted."""
+        owners: list[Domain | Group] = [*self.typed.contents()[0], *self.typed.contents()[3]]
+        if any(each.name == name and each.receive.is_restriction for each in owners):
+            kind = DomainRow if "." in name else GroupRow
+            self.step(kind(name, RowMode.MODIFY, receive=Receive.ANYONE), lambda edit: edit.lift(owner(edit, name)))
+
+    @rule(name=NAMES, after=ENDS)
+    def open_a_mailbox(self, name: str, after) -> None:
+        """As `mailbox open`."""
+        until = self.now + after if isinstance(after, int) else after
+        row = MailboxRow(self.written(name), RowMode.MODIFY, receive=Receive.ANYONE, until=until)
+        self.step(row, lambda edit: edit.open_mailbox(edit.mailbox(name), typed_end(until)))
+
+    @rule(to=st.sampled_from(["outside", "@out.example", "Anna", "group:staff"]), allowed=st.lists(SENDERS, max_size=2))
+    def block_everybody(self, to: str, allowed: list[str]) -> None:
+        """As `sender block anyone --to … --except-sender …`."""
+        row = BlockRow(party("anyone"), party(to), allowed_senders=ListEdit(clear=True, add=parties(*allowed)))
+        terms = EntryTerms(allowed_senders=party_set(*allowed))
+        self.step(row, lambda edit: edit.block_sender(party("anyone"), party(to), terms))
 
     @rule(
         sender=SENDERS,

@@ -113,7 +113,10 @@ def test_state_of_the_tables_is_known_after_one_statement(database):
     with closing(CountedLookup(database)) as lookup:
         lookup.begin()
         assert (lookup.count, lookup.has_groups, lookup.has_anyone_entries) == (1, False, False)
-        assert (lookup.groups_of(1), lookup.entries_of_anyone(1, (), ("@y.example",)), lookup.count) == ((), (), 1)
+        holder = lookup.holder_of("alice@example.com")
+        assert holder is not None
+        assert not holder.is_in_groups
+        assert (lookup.entries_of_anyone(1, (), ("@y.example",)), lookup.count) == ((), 2)
     with changing(database) as connection:
         edit = editor_on(connection)
         edit.add_group("staff", parties("bob"))
@@ -159,9 +162,10 @@ def test_accepted_senders_of_several_are_one_statement(busy):
 def test_who_holds_an_address_is_one_statement(busy):
     """Without the list of whom it accepts, which matters only where it is restricted."""
     holder = busy.holder_of("a@example.com")
-    assert (holder.mailbox.name, holder.is_primary, holder.mailbox.accepted) == ("alice", False, frozenset())
+    assert (holder.mailbox.name, holder.primary, holder.mailbox.accepted) == ("alice", None, frozenset())
     assert busy.holder_of("x@example.com") is None
-    assert busy.mailbox_called("alice") == holder.mailbox
+    named = busy.mailbox_called("alice")
+    assert (named.mailbox, named.primary) == (holder.mailbox, "alice@example.com")
     assert busy.mailbox_called("eve") is None
     assert (busy.primary_address(1), busy.addresses_of(1)) == (
         "alice@example.com",

@@ -4,7 +4,8 @@ import io
 from collections import Counter
 from typing import Any
 
-from policyd.records import BlockRow, DomainRow, MailboxRow, Record
+from policyd.model import Domain, Group, Mailbox, Party
+from policyd.records import BlockRow, DomainRow, GroupRow, ListEdit, MailboxRow, Record
 from policyd.transfer.formats import ExportedTables, ReadOptions
 from policyd.transfer.values import whole_list
 
@@ -38,31 +39,38 @@ def written(module, tables: ExportedTables) -> tuple[str, Counter[str]]:
 
 def rows_of_tables(tables: ExportedTables) -> list[Any]:
     """The rows that say everything in *tables*, and leave nothing else standing."""
-    return [
-        *(DomainRow(each.name, unlisted=each.unlisted) for each in tables.domains()),
-        *(
-            MailboxRow(
-                each.name,
-                addresses=whole_list(addresses),
-                receive=each.receive,
-                reason=each.reason,
-                until=each.until,
-                comment=each.comment,
-                accepted=whole_list(sorted(each.accepted, key=str)),
-            )
-            for each, addresses in tables.mailboxes()
-        ),
-        *(
-            BlockRow(
-                each.who,
-                each.to,
-                allowed=whole_list(sorted(each.allowed, key=str)),
-                reason=each.reason,
-                until=each.until,
-                comment=each.comment,
-                created_at=each.created_at,
-                created_by=each.created_by,
-            )
-            for each in tables.blocked_senders()
-        ),
+    rows: list[Any] = [
+        DomainRow(domain.name, unlisted=domain.unlisted, alias_of=domain.alias_of, **_restriction(domain))
+        for domain in sorted(tables.domains(), key=lambda domain: bool(domain.alias_of))
     ]
+    rows += [
+        GroupRow(group.name, members=whole_list(members), **_restriction(group)) for group, members in tables.groups()
+    ]
+    rows += [
+        MailboxRow(mailbox.name, addresses=whole_list(addresses), **_restriction(mailbox))
+        for mailbox, addresses in tables.mailboxes()
+    ]
+    rows += [
+        BlockRow(
+            entry.who,
+            entry.to,
+            allowed=_whole(entry.allowed),
+            allowed_senders=_whole(entry.allowed_senders),
+            reason=entry.reason,
+            until=entry.until,
+            comment=entry.comment,
+            created_at=entry.created_at,
+            created_by=entry.created_by,
+        )
+        for entry in tables.blocked_senders()
+    ]
+    return rows
+
+
+def _restriction(owner: Domain | Group | Mailbox) -> dict[str, Any]:
+    said = {name: getattr(owner, name) for name in ("receive", "reason", "until", "comment")}
+    return {**said, "accepted": _whole(owner.accepted)}
+
+
+def _whole(parties: frozenset[Party]) -> ListEdit[Party]:
+    return whole_list(sorted(parties, key=str))

@@ -19,6 +19,9 @@ def editor_on(
     return Editor(connection, Journal(connection, ACTOR, now, verb=verb, on_change=on_change))
 
 
-def bulk_on(connection: Connection, *, adds_domains: bool = False, now: int = NOW) -> BulkEditor:
+def bulk_on(
+    connection: Connection, *, adds_domains: bool = False, takes_circles: bool = False, now: int = NOW
+) -> BulkEditor:
     """What an import changes the tables with."""
-    return BulkEditor(connection, editor_on(connection, verb="import", now=now), adds_domains=adds_domains)
+    editor = editor_on(connection, verb="import", now=now)
+    return BulkEditor(connection, editor, adds_domains=adds_domains, takes_circles=takes_circles)

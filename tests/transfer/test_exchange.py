@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from policyd.errors import TransferError
 from policyd.model import ANYONE, OUTSIDE, BlockedSender, Domain, Mailbox, Receive
-from policyd.records import KEEP, BlockRow, ListEdit, MailboxRow, Notice, Problem, Record, RowMode
+from policyd.records import KEEP, BlockRow, GroupRow, ListEdit, MailboxRow, Notice, Problem, Record, RowMode
 from policyd.transfer import exchange
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.text import LINE_LIMIT
@@ -144,18 +144,21 @@ def test_q244008_a_connectors_reject_list_blocks_to_the_outside():
     assert found.rows == (BlockRow(party("JDoe"), party("outside")), BlockRow(party("Bob"), party("outside")))
 
 
-def test_q149359_a_list_stands_for_its_members():
-    """Lists in lists too, in whatever order they stand, and one that holds itself ends."""
+def test_q149359_a_list_becomes_a_group_with_its_members():
+    """Lists in lists too, in whatever order they stand, and in one another; a list that nobody names does not."""
     header = FULL + "\n"
     text = (
         header
         + "Mailbox,,jdoe,,,,/o=Org/ou=Site/cn=Recipients/cn=ALL,,,\n"
         + "dl,,All,,,,,,,Sales%Ann%Bob\n"
         + "dl,,Sales,,,,,,,/o=Org/cn=Recipients/cn=Carl%all%BOB\n"
+        + "dl,,Others,,,,,,,Ann\n"
     )
     found = records(text)
-    assert found[0].rows == jdoe(receive=Receive.NOBODY, accepted=ListEdit(add=parties("Carl", "BOB", "Ann")))
-    assert [each.skipped for each in found] == [(), ("dl",), ("dl",)]
+    assert found[0].rows == jdoe(receive=Receive.NOBODY, accepted=ListEdit(add=parties("group:All")))
+    assert found[1].rows == (GroupRow("All", members=ListEdit(True, add=parties("group:Sales", "Ann", "Bob"))),)
+    assert found[2].rows == (GroupRow("Sales", members=ListEdit(True, add=parties("Carl", "group:All", "BOB"))),)
+    assert [each.skipped for each in found] == [(), (), (), ("dl",)]
 
 
 # Names and modes
@@ -377,10 +380,10 @@ def test_an_unknown_list_is_a_row_error(before):
     assert found.problems == (Problem(message, "Accept messages from DL"),)
 
 
-def test_a_list_in_the_columns_of_people_stands_for_its_members_too():
+def test_a_list_in_the_columns_of_people_is_a_group_too():
     """Some tools write both into one column."""
     found = row("Connector,,IMS,,,,,Staff%Ann", before="dl,,Staff,,,,,,,Ann%Bob\n")
-    assert found.rows == (BlockRow(party("Ann"), party("outside")), BlockRow(party("Bob"), party("outside")))
+    assert found.rows == (BlockRow(party("group:Staff"), party("outside")), BlockRow(party("Ann"), party("outside")))
 
 
 def test_a_list_with_addresses_is_a_mailbox_too():
@@ -402,10 +405,12 @@ def test_members_cant_be_taken_away():
     assert problem("dl,,All,,,,,,,a%~DEL").column == "Members"
 
 
-def test_a_bad_member_is_a_problem_of_the_row_that_needs_it():
-    """A name that no mailbox can have would be a restriction on nobody."""
-    found = row("Mailbox,,jdoe,,,,Staff", before="dl,,Staff,,,,,,,ann@x.org\n")
-    assert found.problems[0].column == "Accept messages from DL"
+def test_a_bad_member_is_a_problem_of_the_list():
+    """What names the list falls with it: without a member, a block has a hole."""
+    lines = "dl,,Staff,,,,,,,ann@x.org\nMailbox,,jdoe,,,,Staff,,,\n"
+    staff, mailbox = records(f"{FULL}\n{lines}")
+    assert (staff.rows, staff.problems[0].column, staff.wrong_groups) == ((), "Members", ("Staff",))
+    assert mailbox.rows == jdoe(receive=Receive.NOBODY, accepted=ListEdit(add=parties("group:Staff")))
 
 
 def test_a_remote_object_is_skipped():

@@ -183,3 +183,15 @@ def test_any_object_gives_a_row_or_problems(said):
 def test_any_bytes_give_problems(raw):
     """Somebody will import something else."""
     read_all(jsonl, raw)
+
+
+def test_export_of_the_first_edition_says_what_it_said_then():
+    """It is known by its domains, which had nothing but `unlisted`; a line that somebody types is none of it."""
+    domain = '{"kind": "domain", "name": "example.com", "unlisted": "reject"}\n'
+    whole = (
+        '{"kind": "mailbox", "name": "a", "addresses": [], "receive": "anyone", "accept": [], "reason": "",'
+        ' "until": null, "comment": ""}\n'
+    )
+    typed = '{"kind": "mailbox", "name": "a", "receive": "anyone"}\n'
+    assert [row.receive for row in rows_of(jsonl, domain + whole + typed)[1:]] == [Receive.INHERIT, Receive.ANYONE]
+    assert [row.receive for row in rows_of(jsonl, whole)] == [Receive.ANYONE]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from policyd.model import Mailbox, Receive
-from policyd.records import KEEP, ListEdit, MailboxRow, Record
+from policyd.records import KEEP, GroupRow, ListEdit, MailboxRow, Record
 from policyd.transfer import ldif
 from policyd.transfer.formats import ReadOptions
 from tests.support.fake_smtpd import request
@@ -67,14 +67,16 @@ ROWS = {
         "bob",
         addresses=ListEdit(True, add=("bob@example.test", "b@example.test")),
         receive=Receive.INSIDERS,
+        is_flag=True,
         rejected=ListEdit(True, add=parties("alice")),
     ),
     "board": MailboxRow(
         "board",
         addresses=ListEdit(True, add=("board@example.test",)),
         receive=Receive.NOBODY,
-        accepted=ListEdit(True, add=parties("alice", "bob")),
+        accepted=ListEdit(True, add=parties("group:board")),
     ),
+    "group:board": GroupRow("board", members=ListEdit(True, add=parties("alice", "bob"))),
 }
 
 
@@ -85,15 +87,15 @@ def directory(tmp_path_factory) -> Iterator[Directory]:
         yield running
 
 
-def rows_of(raw: bytes) -> dict[str, MailboxRow]:
-    """The mailboxes in an export that is wholly good."""
-    found = {}
+def rows_of(raw: bytes) -> dict[str, MailboxRow | GroupRow]:
+    """The mailboxes and groups in an export that is wholly good."""
+    found: dict[str, MailboxRow | GroupRow] = {}
     for record in ldif.read(io.BytesIO(raw), ReadOptions()):
         assert isinstance(record, Record)
         assert record.problems == ()
         for row in record.rows:
-            assert isinstance(row, MailboxRow)
-            found[row.name] = row
+            assert isinstance(row, MailboxRow | GroupRow)
+            found[f"group:{row.name}" if isinstance(row, GroupRow) else row.name] = row
     return found
 
 
@@ -114,7 +116,7 @@ def test_export_of_some_attributes_leaves_the_rest_as_it_is(directory):
 def test_what_is_written_loads_into_a_directory_server(tmp_path):
     """Nobody is locked in: ldapadd takes the export, and what the server gives out again says the same."""
 
-    bob = Mailbox("bob", Receive.INSIDERS, accepted=party_set("x@elsewhere.test"))
+    bob = Mailbox("bob", Receive.NOBODY, accepted=party_set("x@elsewhere.test"))
     tables = FixedTables(
         held_mailboxes=(
             (Mailbox("älice, a+b"), ("alice@example.test", "a.able@example.test")),
@@ -229,10 +231,10 @@ ANSWERS = {
     "alice/ -> bob@example.test": BLOCKED,
     "a.able@example.test -> bob@example.test": BLOCKED,
     f"{STRANGER} -> board@example.test": CLOSED,
-    "b@example.test -> board@example.test": "DUNNO",
+    "b@example.test -> board@example.test": CLOSED,
     f"dora/{STRANGER} -> board@example.test": CLOSED,
     f"{STRANGER} -> carol@example.test": CLOSED,
-    "a.able@example.test -> müller+news@example.test": "DUNNO",
+    "a.able@example.test -> müller+news@example.test": CLOSED,
     f"{PARTNER} -> carol@example.test": "DUNNO",
     f"{STRANGER} -> dora@example.test": "DUNNO",
     f"{STRANGER} -> d@example.test": UNLISTED,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from policyd.address import fold, normal_name
 from policyd.errors import AddressError, TransferError
 from policyd.model import BlockedSender, Domain, Mailbox, Party, PartyKind, Receive, Unlisted
-from policyd.records import KEEP, ListEdit, MailboxRow, Notice, Problem, Record, RowMode
+from policyd.records import KEEP, GroupRow, ListEdit, MailboxRow, Notice, Problem, Record, RowMode
 from policyd.transfer import ldif
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.ldif import entries, people
@@ -76,7 +76,8 @@ def test_active_directory_export_becomes_mailboxes_with_their_restrictions():
     ]
     assert [row for record in found for row in record.rows] == [
         MailboxRow("MariaB", addresses=holds("mariab@corp.example", "m.black@corp.example")),
-        MailboxRow("juergen", addresses=holds("juergen@corp.example"), receive=Receive.INSIDERS),
+        MailboxRow("juergen", addresses=holds("juergen@corp.example"), receive=Receive.INSIDERS, is_flag=True),
+        GroupRow("staff", members=holds_parties("MariaB", "juergen")),
         MailboxRow(
             "staff", addresses=holds("staff@corp.example"), receive=Receive.NOBODY, accepted=holds_parties("board")
         ),
@@ -84,7 +85,7 @@ def test_active_directory_export_becomes_mailboxes_with_their_restrictions():
             "board",
             addresses=holds("board@corp.example"),
             receive=Receive.NOBODY,
-            accepted=holds_parties("partner@elsewhere.example", "MariaB", "juergen"),
+            accepted=holds_parties("partner@elsewhere.example", "group:staff"),
             rejected=holds_parties("MariaB"),
         ),
     ]
@@ -202,9 +203,9 @@ def test_entry_that_is_no_mailbox_is_skipped_and_counted(values, kind):
         ("authOrig: uid=bob,ou=people", Receive.NOBODY, holds_parties("bob")),
         ("authOrig: UID=Bob, OU=People\ndLMemSubmitPerms: uid=bob,ou=people", Receive.NOBODY, holds_parties("bob")),
         ("authOrig: uid=bob,ou=people\nmsExchRequireAuthToSendTo: FALSE", Receive.NOBODY, holds_parties("bob")),
-        ("authOrig: uid=bob,ou=people\nmsExchRequireAuthToSendTo: TRUE", Receive.INSIDERS, holds_parties("bob")),
-        ("authOrig: cn=outer", Receive.NOBODY, holds_parties("bob")),
-        ("authOrig: cn=nobody", Receive.NOBODY, holds()),
+        ("authOrig: uid=bob,ou=people\nmsExchRequireAuthToSendTo: TRUE", Receive.NOBODY, holds_parties("bob")),
+        ("authOrig: cn=outer", Receive.NOBODY, holds_parties("group:outer")),
+        ("authOrig: cn=nobody", Receive.NOBODY, holds_parties("group:nobody")),
         ("authOrig: cn=service", Receive.NOBODY, holds()),
     ],
 )
@@ -302,7 +303,8 @@ def test_modify_changes_the_addresses(change, addresses):
     ],
 )
 def test_modify_changes_who_may_send(change, receive, accepted):
-    assert changed(change) == MailboxRow("Alice", RowMode.MODIFY, receive=receive, accepted=accepted)
+    is_flag = receive is not KEEP and accepted is KEEP
+    assert changed(change) == MailboxRow("Alice", RowMode.MODIFY, receive=receive, accepted=accepted, is_flag=is_flag)
 
 
 def test_modify_changes_who_may_not_send():
@@ -476,8 +478,52 @@ def test_too_many_senders_to_remember_are_one_clear_line(monkeypatch):
 def test_groups_nested_too_deep_end():
     groups = "".join(f"dn: cn={level}\nmember: cn={level + 1}\n\n" for level in range(100))
     assert problems(f"{ALICE}authOrig: cn=0\n\n{groups}") == [
-        Problem("a member of 'cn=0' is neither a mailbox nor a group in this file", "authOrig")
+        Problem("a member of 'cn=0' is neither a mailbox nor a group in this file", "authOrig"),
+        Problem("a member of '15' is neither a mailbox nor a group in this file"),
     ]
+
+
+def test_only_lists_that_something_refers_to_become_groups():
+    """A directory has thousands of lists; a group that nothing here asks for is one more thing to keep in step."""
+    lists = "dn: cn=wanted\nmember: cn=inner\n\ndn: cn=inner\nmember: uid=bob,ou=people\n\ndn: cn=other\nmember: cn=x\n"
+    found = records(f"{ALICE}dLMemRejectPerms: CN=Wanted\n\n{BOB}\n{lists}")
+    assert [record.rows for record in found[2:]] == [
+        (GroupRow("wanted", members=holds_parties("group:inner")),),
+        (GroupRow("inner", members=holds_parties("bob")),),
+        (),
+    ]
+    assert [record.skipped for record in found[2:]] == [(), (), ("group",)]
+
+
+def test_somebody_elsewhere_in_a_list_is_named_beside_it():
+    """A contact can be in no group here; left out of a block, it would be let through."""
+    contact = "dn: cn=partner\nobjectClass: contact\ntargetAddress: SMTP:p@else.test\n"
+    lists = "dn: cn=outer\nmember: cn=inner\n\ndn: cn=inner\nmember: uid=bob,ou=people\nmember: cn=partner\n"
+    found = records(f"{ALICE}dLMemRejectPerms: cn=outer\n\n{BOB}\n{contact}\n{lists}")
+    (row,) = found[0].rows
+    assert isinstance(row, MailboxRow)
+    assert row.rejected == holds_parties("group:outer", "p@else.test")
+    assert found[-1].rows == (GroupRow("inner", members=holds_parties("bob")),)
+    assert found[-1].skipped == ("contact",)
+
+
+def test_who_must_sign_in_and_be_listed_is_no_address_elsewhere():
+    """A contact can't sign in: its address in MAIL FROM, which anybody can write, opens nothing."""
+    contact = "dn: cn=partner\nobjectClass: contact\ntargetAddress: SMTP:p@else.test\n"
+    values = "authOrig: uid=bob,ou=people\nauthOrig: cn=partner\nmsExchRequireAuthToSendTo: TRUE"
+    record = records(f"{ALICE}{values}\n\n{BOB}\n{contact}")[0]
+    (row,) = record.rows
+    assert isinstance(row, MailboxRow)
+    assert (row.receive, row.accepted, record.skipped) == (Receive.NOBODY, holds_parties("bob"), ("contact",))
+
+
+def test_two_lists_of_one_name_are_not_one_group():
+    """Members of the one would be let through as those of the other."""
+    lists = "dn: cn=staff,ou=berlin\nmember: uid=bob,ou=people\n\ndn: cn=staff,ou=wien\nmember: uid=alice,ou=people\n"
+    found = records(f"{ALICE}authOrig: cn=staff,ou=berlin\nauthOrig: cn=staff,ou=wien\n\n{BOB}\n{lists}")
+    assert found[0].problems == (
+        Problem("'cn=staff,ou=wien' is neither a mailbox nor a group in this file", "authOrig"),
+    )
 
 
 def test_name_made_to_take_for_ever_takes_no_time():
@@ -571,7 +617,7 @@ def test_no_file_makes_the_reader_fail_otherwise_than_it_says(text):
 
 def test_written_entries_are_those_of_inetorgperson():
     lost: Counter[str] = Counter()
-    mailbox = Mailbox("Müller, B.", Receive.INSIDERS, accepted=party_set("x@y.test"))
+    mailbox = Mailbox("Müller, B.", Receive.NOBODY, accepted=party_set("x@y.test"))
     blocked = BlockedSender(party("Müller, B."), to=party("Müller, B."))
     text = "".join(ldif.write(FixedTables((DOMAIN,), ((mailbox, ("b b@example.test",)),), (blocked,)), lost))
     assert lost == {"domain": 1}
@@ -583,8 +629,7 @@ def test_written_entries_are_those_of_inetorgperson():
         "uid:: TcO8bGxlciwgQi4=\ncn:: TcO8bGxlciwgQi4=\nsn:: TcO8bGxlciwgQi4=\n"
         'mail: "b b"@example.test\n'
         "authOrig:: Y249eEB5LnRlc3QsdWlkPU3DvGxsZXJcLCBCLixvdT1wb2xpY3lk\n"
-        "unauthOrig:: dWlkPU3DvGxsZXJcLCBCLixvdT1wb2xpY3lk\n"
-        "msExchRequireAuthToSendTo: TRUE\n\n"
+        "unauthOrig:: dWlkPU3DvGxsZXJcLCBCLixvdT1wb2xpY3lk\n\n"
         "dn:: Y249eEB5LnRlc3QsdWlkPU3DvGxsZXJcLCBCLixvdT1wb2xpY3lk\nobjectClass: contact\ncn: x@y.test\n"
         "targetAddress: SMTP:x@y.test\n\n"
     )
@@ -621,7 +666,7 @@ def tables(draw) -> FixedTables:
     held, blocked = [], []
     for name in names:
         receive = draw(st.sampled_from([Receive.INHERIT, Receive.INSIDERS, Receive.NOBODY]))
-        senders = draw(st.frozensets(ADDRESSES, max_size=3)) if receive.is_restriction else frozenset()
+        senders = draw(st.frozensets(ADDRESSES, max_size=3)) if receive is Receive.NOBODY else frozenset()
         accepted = frozenset(Party(PartyKind.PATTERN, sender) for sender in senders)
         held.append(
             (Mailbox(name, receive, accepted=accepted), tuple(draw(st.lists(ADDRESSES, max_size=3, unique=True))))

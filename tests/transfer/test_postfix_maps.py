@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policyd.model import ANYONE, BlockedSender, Domain, Mailbox, Receive, Unlisted
+from policyd.model import ANYONE, OUTSIDE, BlockedSender, Domain, Group, Mailbox, Receive, Unlisted
 from policyd.records import KEEP, AddressRow, BlockRow, DomainRow, ListEdit, MailboxRow
 from policyd.transfer import postfix
 from policyd.transfer.formats import Into
@@ -297,7 +297,7 @@ def test_what_maps_cannot_say_is_counted():
 @pytest.mark.parametrize(
     ("part", "line", "message"),
     [
-        ("recipient_access", "example.com REJECT", "a domain is DUNNO or policyd_unlisted"),
+        ("recipient_access", "example.com HOLD", "a domain is DUNNO, policyd_unlisted, policyd_insiders or REJECT"),
         ("recipient_access", "a@example.com HOLD", "is DUNNO, policyd_insiders or REJECT"),
         ("sender_access", "a@example.com HOLD", "a sender is REJECT"),
         ("sender_outside", "a@example.com REJECT", "a sender is policyd_outside"),
@@ -316,12 +316,72 @@ def test_unknown_part_is_a_comment():
 @settings(max_examples=50)
 @given(tables())
 def test_every_export_reads_back_without_problems(held):
-    """Whatever people have called their mailboxes."""
+    """Whatever people have called their mailboxes; an address in a domain is also one in those that stand for it."""
     found = rows_of(postfix, written(postfix, held)[0])
     addresses = {
         row.addresses.add[0] for row in found if isinstance(row, MailboxRow) and isinstance(row.addresses, ListEdit)
     }
-    assert addresses == {address for _, own in held.mailboxes() for address in own}
+    own = {address for _, own in held.mailboxes() for address in own}
+    aliases = {(domain.name, domain.alias_of) for domain in held.domains()}
+    there = {f"{local}@{alias}" for alias, target in aliases for local in _locals_in(own, target)}
+    assert addresses == own | there
+
+
+def _locals_in(addresses: set[str], domain: str) -> set[str]:
+    return {address.rpartition("@")[0] for address in addresses if address.rpartition("@")[2] == domain}
+
+
+def test_what_maps_cant_say_of_a_recipient_is_refused():
+    """Who gets in by an accepted sender, or by a domain that they prove, must not be guessed from MAIL FROM."""
+    tables = FixedTables(
+        (
+            Domain("open.example", Unlisted.ACCEPT, receive=Receive.INSIDERS),
+            Domain("x.example", receive=Receive.NOBODY, reason="closed", accepted=party_set("boss")),
+            Domain("alias.example", alias_of="x.example"),
+        ),
+        (
+            (Mailbox("boss", Receive.ANYONE), ("boss@x.example",)),
+            (Mailbox("ann"), ("ann@x.example", "ann@open.example")),
+            (Mailbox("bob"), ("bob@x.example",)),
+            (Mailbox("dan", Receive.DOMAIN), ("dan@x.example",)),
+        ),
+        (
+            BlockedSender(party("group:all"), to=ANYONE, reason="all"),
+            BlockedSender(party("@x.example"), to=OUTSIDE),
+            BlockedSender(party("anyone"), to=OUTSIDE),
+        ),
+        (
+            (Group("staff", Receive.INSIDERS), (party("bob"),)),
+            (Group("all", Receive.ANYONE), (party("group:staff"),)),
+        ),
+    )
+    text, lost = written(postfix, tables)
+    maps = text.split("# policyd file: ")
+    recipients = "".join(part for part in maps if part.startswith("recipient_access"))
+    for line in (
+        "open.example\tpolicyd_insiders",
+        "x.example\tpolicyd_unlisted",
+        "alias.example\tpolicyd_unlisted",
+        "boss@x.example\tDUNNO",
+        "ann@x.example\tREJECT 5.7.1 closed",
+        "ann@alias.example\tREJECT 5.7.1 closed",
+        "ann@open.example\tpolicyd_insiders",
+        "bob@alias.example\tpolicyd_insiders",
+        "dan@x.example\tREJECT 5.7.1 This mailbox does not take mail from this sender",
+    ):
+        assert f"{line}\n" in recipients
+    senders = next(part for part in maps if part.startswith("sender_access"))
+    assert "bob@x.example\tREJECT 5.7.1 all\nbob@alias.example\tREJECT 5.7.1 all\n" in senders
+    outside = next(part for part in maps if part.startswith("sender_outside"))
+    for key in ("x.example", "alias.example", "ann@open.example"):
+        assert f"{key}\tpolicyd_outside\n" in outside
+    logins = next(part for part in maps if part.startswith("login_access"))
+    for login in ("ann", "ann@open.example", "dan", "boss"):
+        assert f"{login}\tpolicyd_outside\n" in logins
+    counted = ("accept", "group", "receive = domain", "blocked sender", "blocked group")
+    assert {word: lost[word] for word in counted} == {
+        "accept": 1, "group": 2, "receive = domain": 1, "blocked sender": 1, "blocked group": 1,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("local", [",", "a,b", ", ,", "@", "@@", "@a", "a@", "/", ":a", "|a", "<>", "a b", '"', "\\"])

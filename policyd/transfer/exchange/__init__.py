@@ -6,4 +6,4 @@ from policyd.transfer.formats import Format
 
 __all__ = ["FORMAT", "read", "write"]
 
-FORMAT = Format(read, write, recognize, has_header=True)
+FORMAT = Format(read, write, recognize, has_header=True, is_directory=True)

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO, TypeVar
 
-from policyd.address import fold, normal_name
+from policyd.address import fold, is_group, normal_group, normal_name
 from policyd.errors import AddressError, TransferError
-from policyd.model import OUTSIDE, Party, PartyKind, Receive
-from policyd.records import KEEP, BlockRow, Keep, ListEdit, MailboxRow, Notice, Problem, Record, Row, RowMode
+from policyd.model import GROUP_PREFIX, OUTSIDE, Party, PartyKind, Receive
+from policyd.records import KEEP, BlockRow, GroupRow, Keep, ListEdit, MailboxRow, Notice, Problem, Record, Row, RowMode
 from policyd.transfer.delimited import Fields, read_records
 from policyd.transfer.exchange.cells import Cell, Part, common_name, is_delete, read_cell, read_proxies, unescape
 from policyd.transfer.exchange.header import NAMING, Column, Header, read_header
 from policyd.transfer.formats import Evidence, ReadOptions, Sample
 from policyd.transfer.text import find_encoding, read_lines
-from policyd.transfer.values import CellError, parties
+from policyd.transfer.values import CellError
 
 T = TypeVar("T")
 
@@ -38,6 +38,7 @@ _LISTS = frozenset(
         Column.REJECT_DL,
     }
 )
+_SENDERS = (Column.ACCEPT, Column.ACCEPT_DL, Column.REJECT, Column.REJECT_DL)
 _MODES = ", ".join(mode.value.capitalize() for mode in RowMode)
 
 
@@ -52,8 +53,9 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
     - Plain values in a mailbox's Accept list restrict it to them (`receive = nobody`), `~DEL` lifts that.
     - A connector's Reject list adds its names to the senders blocked to the outside; `~DEL<name>` removes one. Its
       Accept list would block everybody else: a problem, for leaving it out would open what was closed.
-    - A `dl` stands for its members wherever it is named, if its Members are in the file. It is a mailbox where it
-      has addresses or lists of its own; else it is skipped, as are `remote` objects, whose addresses are elsewhere.
+    - A `dl` that is named by one of these lists, or is in such a one, is a group of its name, with the Members that the
+      file must have. It is a mailbox where it has addresses or lists of its own; what is neither is skipped, as are
+      `remote` objects, whose addresses are elsewhere.
 
     A row like the header (of files put together) and a row without any text are none.
 
@@ -72,8 +74,8 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
     header, notices = read_header(first.cells, options.multi_separator)
     yield from (Notice(first.line, notice) for notice in notices)
 
-    # The members of each dl are found first: a row above it may name it.
-    reading = Reading(header, options, _find_members(stream, encoding, options, header))
+    # Each dl that is named is found first: a row above it may name it.
+    reading = Reading(header, options, _find_lists(stream, encoding, options, header))
 
     # Then each row is read, but for those that repeat the header and those without text.
     reported: set[str] = set()
@@ -99,35 +101,55 @@ def _read_fields(stream: BinaryIO, encoding: str, options: ReadOptions) -> Itera
             yield fields
 
 
-def _find_members(
+def _find_lists(
     stream: BinaryIO, encoding: str, options: ReadOptions, header: Header
-) -> Mapping[str, tuple[str, ...]]:
-    """The members of each `dl` in the file, by its folded name; nothing where nobody can ask for them."""
-    members: dict[str, tuple[str, ...]] = {}
-    lists = (Column.ACCEPT, Column.ACCEPT_DL, Column.REJECT, Column.REJECT_DL)
-    if Column.MEMBERS not in header.places or not any(column in header.places for column in lists):
-        return members
-    reading = Reading(header, options, members)
+) -> Mapping[str, "DistributionList"]:
+    """Each `dl` in the file with its members, by its folded name, and whether it is named by somebody's list."""
+    lists: dict[str, DistributionList] = {}
+    if Column.MEMBERS not in header.places or not any(column in header.places for column in _SENDERS):
+        return lists
+
+    # First the lists, then those of them that are named, and then the lists in those.
+    reading = Reading(header, options, lists)
     for fields in _read_fields(stream, encoding, options):
         if len(fields.cells) == len(header.names) and _object_class(fields) == "dl":
-            members.update(ObjectRow(reading, header.read(fields.cells)).members())
-    return members
+            lists.update(ObjectRow(reading, header.read(fields.cells)).members())
+    waiting: list[str] = []
+    for fields in _read_fields(stream, encoding, options) if lists else ():
+        if len(fields.cells) == len(header.names):
+            row = ObjectRow(reading, header.read(fields.cells))
+            waiting += [name for column in _SENDERS if column in row.said for name in row.named(column)]
+    while waiting:
+        found = lists.get(fold(waiting.pop()))
+        if found is not None and not found.is_named:
+            found.is_named = True
+            waiting += found.members
+    return lists
 
 
 def _object_class(fields: Fields) -> str:
     return fields.cells[0].strip().lower()
 
 
+@dataclass(slots=True)
+class DistributionList:
+    """A dl with its members, by their names; one that is named by somebody's list becomes a group."""
+
+    name: str
+    members: tuple[str, ...]
+    is_named: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What the rows of a file have in common.
 
-    `members` has those of each dl, by its folded name; `notices` are about the file.
+    `lists` has each dl with members, by its folded name; `notices` are about the file.
     """
 
     header: Header
     options: ReadOptions
-    members: Mapping[str, tuple[str, ...]]
+    lists: Mapping[str, DistributionList]
     notices: set[str] = field(default_factory=set)
 
 
@@ -161,8 +183,25 @@ class ObjectRow:
         elif isinstance(accepted, ListEdit) and accepted.clear:
             receive = Receive.INHERIT
         return MailboxRow(
-            name, mode, addresses=addresses, receive=receive, accepted=parties(accepted), rejected=parties(rejected)
+            name, mode, addresses=addresses, receive=receive, accepted=_parties(accepted), rejected=_parties(rejected)
         )
+
+    def group(self) -> GroupRow | None:
+        """The group that the dl is; None where nothing names it, or it is deleted."""
+        found = self.reading.lists.get(fold(self.name()))
+        if found is None or not found.is_named or self.mode() is RowMode.DELETE:
+            return None
+        none: tuple[str, ...] = ()
+        names = self._try(Column.MEMBERS, lambda: self._known(found.members), none)
+        return GroupRow(found.name, members=ListEdit(not self.reading.options.is_append, add=tuple(map(_party, names))))
+
+    def named(self, column: Column) -> tuple[str, ...]:
+        """Who stands in a list of senders, be it right or not."""
+        try:
+            cell = self._cell(column)
+        except CellError:
+            return ()
+        return tuple(common_name(value) for value in cell.plain + cell.removed)
 
     def name(self) -> str:
         """The Directory Name, from the first column that has one."""
@@ -194,7 +233,7 @@ class ObjectRow:
             return RowMode.UPDATE
 
     def senders(self, column: Column) -> Part:
-        """What a list of senders says: names of mailboxes, those of a dl in place of its own."""
+        """What a list of senders says: names of mailboxes, and of groups with `group:` in front."""
 
         def read() -> Part:
             cell = self._cell(column)
@@ -203,17 +242,17 @@ class ObjectRow:
 
         return self._try(column, read, _NOTHING) if column in self.said else _NOTHING
 
-    def members(self) -> dict[str, tuple[str, ...]]:
-        """The members of a dl by its folded name; nothing where the row does not say them."""
+    def members(self) -> dict[str, DistributionList]:
+        """The dl with its members, by its folded name; nothing where the row does not say them."""
         text = self._text(Column.MEMBERS)
         if not text or self.mode() is RowMode.DELETE:
             return {}
         cell = self._try(Column.MEMBERS, lambda: self._cell(Column.MEMBERS), Cell())
         if cell.removed or cell.is_cleared:
-            self.complain(Column.MEMBERS, "can't take members away; policyd keeps none, list all there shall be")
+            self.complain(Column.MEMBERS, "can't take members away; list all there shall be")
             return {}
-        name = fold(self.name())
-        return {name: tuple(common_name(value) for value in cell.plain)} if name else {}
+        name = self.name()
+        return {fold(name): DistributionList(name, tuple(map(common_name, cell.plain)))} if name else {}
 
     def says_only_members(self) -> bool:
         """Whether there is nothing in the row that a mailbox could have."""
@@ -257,28 +296,23 @@ class ObjectRow:
         )
 
     def _expand(self, values: Sequence[str], column: Column) -> tuple[str, ...]:
-        """The mailboxes that *values* stand for. Raises CellError for a dl that isn't there, and AddressError."""
-        members = self.reading.members
-        waiting = [common_name(value) for value in reversed(values)]
-
+        """Whom *values* name. Raises CellError for a dl that isn't there, and AddressError."""
         # In a column for lists, every name must be one.
+        names = tuple(map(common_name, values))
         if column in (Column.ACCEPT_DL, Column.REJECT_DL):
-            for name in waiting:
-                if fold(name) not in members:
+            for name in names:
+                if fold(name) not in self.reading.lists:
                     raise CellError(f"has {name[:100]!a}, but no dl of that name has its Members in this file")
+        return self._known(names)
 
-        # A dl is replaced by its members until only mailboxes are left; one that was seen already is not taken again.
-        names: dict[str, str] = {}
-        seen: set[str] = set()
-        while waiting:
-            name = waiting.pop()
-            key = fold(name)
-            if key in members and key not in seen:
-                seen.add(key)
-                waiting.extend(reversed(members[key]))
-            elif key not in members:
-                names.setdefault(key, normal_name(name))
-        return tuple(names.values())
+    def _known(self, names: Sequence[str]) -> tuple[str, ...]:
+        """*names* in normal form, those of lists with `group:` in front, each once. Raises AddressError."""
+        known: dict[str, str] = {}
+        for name in names:
+            found = self.reading.lists.get(fold(name))
+            text = normal_name(name) if found is None else f"{GROUP_PREFIX}{normal_group(found.name)}"
+            known.setdefault(fold(text), text)
+        return tuple(known.values())
 
     def _named_by(self) -> Column | None:
         for column in NAMING:
@@ -300,6 +334,20 @@ class ObjectRow:
             return otherwise
 
 
+def _party(name: str) -> Party:
+    """The mailbox, or the group with `group:` in front."""
+    if is_group(name):
+        return Party(PartyKind.GROUP, name[len(GROUP_PREFIX) :])
+    return Party(PartyKind.MAILBOX, name)
+
+
+def _parties(edit: ListEdit[str] | Keep) -> ListEdit[Party] | Keep:
+    """What is said of a list of names, of parties."""
+    if isinstance(edit, Keep):
+        return KEEP
+    return ListEdit(edit.clear, tuple(map(_party, edit.remove)), tuple(map(_party, edit.add)))
+
+
 def _read_record(fields: Fields, reading: Reading) -> Record:
     # A line that can't be split into the header's columns.
     if fields.problem:
@@ -313,7 +361,8 @@ def _read_record(fields: Fields, reading: Reading) -> Record:
     row = ObjectRow(reading, reading.header.read(fields.cells))
     rows = _read_object(row, _object_class(fields))
     if row.problems:
-        return Record(fields.line, fields.source, problems=tuple(dict.fromkeys(row.problems)))
+        groups = (row.name(),) if _object_class(fields) == "dl" else ()
+        return Record(fields.line, fields.source, problems=tuple(dict.fromkeys(row.problems)), wrong_groups=groups)
     return Record(fields.line, fields.source, rows, skipped=tuple(row.skipped))
 
 
@@ -322,12 +371,13 @@ def _read_object(row: ObjectRow, object_class: str) -> tuple[Row, ...]:
         case "mailbox":
             return (row.mailbox(),)
         case "dl":
-            row.name()
             row.members()
+            group = row.group()
+            rows: tuple[Row, ...] = (group,) if group else ()
             if row.says_only_members() and row.mode() is not RowMode.DELETE:
-                row.skipped.append("dl")
-                return ()
-            return (row.mailbox(),)
+                row.skipped.extend([] if group else ["dl"])
+                return rows
+            return (*rows, row.mailbox())
         case "remote":
             row.skipped.append("remote")
             return ()
@@ -356,8 +406,8 @@ def _read_connector(row: ObjectRow, object_class: str) -> tuple[Row, ...]:
         part = row.senders(column)
         if part.is_cleared:
             row.complain(column, "is a connector's, and can't be cleared as a whole; name each with ~DEL<name>")
-        rows += [BlockRow(Party(PartyKind.MAILBOX, sender), OUTSIDE, RowMode.DELETE) for sender in part.remove]
-        rows += [BlockRow(Party(PartyKind.MAILBOX, sender), OUTSIDE) for sender in part.add]
+        rows += [BlockRow(_party(sender), OUTSIDE, RowMode.DELETE) for sender in part.remove]
+        rows += [BlockRow(_party(sender), OUTSIDE) for sender in part.add]
     if not rows:
         row.skipped.append(object_class if _CLASS.fullmatch(object_class) else "other objects")
     return tuple(dict.fromkeys(rows))

@@ -7,6 +7,7 @@ from typing import assert_never
 
 from policyd.address import fold
 from policyd.model import BlockedSender, Mailbox, PartyKind, Receive
+from policyd.transfer.effective import Effective
 from policyd.transfer.exchange.cells import common_name, escape, is_delete, join_values, show_proxy
 from policyd.transfer.formats import ExportedTables
 
@@ -27,16 +28,20 @@ def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     """A directory file, in lines ended by CR LF, that makes the same tables when it is read.
 
     Counts in *lost*, by kind, what the format can't say. A restriction is written only if it is `nobody` with
-    at least one accepted sender, and accepted senders only where they are all the addresses of a mailbox.
-    Memory grows with the accepted and rejected senders of mailboxes, not with the mailboxes.
+    at least one accepted mailbox, and only where it is the mailbox's own: that of a group or domain would be the
+    mailbox's own on the way back. Memory grows with the memberships, and with the senders that mailboxes accept and
+    reject, not with the mailboxes.
     """
     lost["domain"] += sum(1 for _ in tables.domains())
+    lost["group"] += sum(1 for _ in tables.groups())
+    effective = Effective(tables)
     yield _line(_HEADER)
 
     # A row for each mailbox; in the lists of senders stand names.
     rejected = _find_rejected(tables.blocked_senders())
     for mailbox, addresses in tables.mailboxes():
         _count_remarks(mailbox, lost)
+        lost["inherited restriction"] += effective.inherits(mailbox, addresses)
         if not _is_sayable(mailbox.name):
             lost["mailbox"] += 1
             continue
@@ -86,6 +91,7 @@ def _accepted_names(mailbox: Mailbox, lost: Counter[str]) -> list[str]:
     match mailbox.receive:
         case Receive.ANYONE | Receive.INHERIT | Receive.INSIDERS | Receive.DOMAIN:
             lost["restriction"] += mailbox.receive.is_restriction
+            lost["anyone"] += mailbox.receive is Receive.ANYONE
             lost["accepted sender"] += len(mailbox.accepted)
             return []
         case Receive.NOBODY:

@@ -7,6 +7,10 @@ from policyd.address import fold
 
 Name = tuple[tuple[str, str], ...]  # (type in lower case, value), the most specific first; +type in the same RDN
 
+BASE = "ou=policyd"  # below it stands what an export writes
+GROUPS = f"ou=groups,{BASE}"
+NOBODY = f"cn=accepted by nobody,{BASE}"  # a group that never has members
+
 _SPECIAL = frozenset('"+,;<>\\=')
 _PART = re.compile(
     r"""\s*+([a-z][a-z0-9-]*+|[0-9]++(?:\.[0-9]++)*+)\s*+=\s*+           # the type

@@ -4,14 +4,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from policyd.address import normal_name, parse_address
+from policyd.address import fold, normal_group, normal_name, parse_address
 from policyd.errors import AddressError, TransferError
+from policyd.model import Party, PartyKind
 from policyd.records import Problem
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.ldif.entries import ACCEPTED, MEMBERS, NAMES, REJECTED, Block, Entry, read_entries
-from policyd.transfer.ldif.names import Name, name_key, parse_name
+from policyd.transfer.ldif.names import NOBODY, Name, name_key, parse_name
 
 _GROUPS = frozenset({"group", "groupofnames", "groupofuniquenames", "groupofmembers"})
 _PROXY = re.compile(r"([A-Za-z0-9]{1,16}):\s*(.*)", re.DOTALL)
@@ -78,10 +79,14 @@ def is_mailbox(values: dict[str, list[str]], addresses: Addresses) -> bool:
 
 def mailbox_name(values: dict[str, list[str]]) -> str:
     """The first of mailNickname, uid and cn that can name a mailbox. Raises AddressError if none can."""
+    return _first_name(values, normal_name)
+
+
+def _first_name(values: dict[str, list[str]], normal: Callable[[str], str]) -> str:
     problem = AddressError("the entry has neither mailNickname nor uid nor cn to name the mailbox")
     for text in (text for attribute in NAMES for text in values.get(attribute, ())):
         try:
-            return normal_name(text)
+            return normal(text)
         except AddressError as error:
             problem = error
     raise problem
@@ -108,50 +113,98 @@ def kind_of(values: dict[str, list[str]]) -> str:
     return word if _WORD.fullmatch(word) else "entry"
 
 
+class List(NamedTuple):
+    """A group of the directory that something in the file refers to: its name here, and the keys of its members."""
+
+    name: str
+    members: tuple[bytes, ...]
+
+    @property
+    def party(self) -> Party:
+        """It as a party."""
+        return Party(PartyKind.GROUP, self.name)
+
+
 @dataclass(slots=True)
 class People:
     """Whom the names in the file's restrictions stand for; nobody else is remembered."""
 
-    senders: dict[bytes, str] = field(default_factory=dict)
-    groups: dict[bytes, tuple[bytes, ...]] = field(default_factory=dict)
+    senders: dict[bytes, Party] = field(default_factory=dict)
+    lists: dict[bytes, List] = field(default_factory=dict)
+    nobodies: set[bytes] = field(default_factory=lambda: {_key(NOBODY)})
+    _names: dict[str, bytes] = field(default_factory=dict)  # whose a list's name is
 
-    def find(self, text: str) -> tuple[str, ...]:
-        """The mailboxes' names and addresses behind a distinguished name, members for a group.
+    def find(self, text: str) -> tuple[Party, ...]:
+        """Whom a distinguished name means: a mailbox, an address elsewhere, or a group.
+
+        Beside a group stand the addresses elsewhere of those in it, who can be in no group here. Raises AddressError
+        for who isn't in the file, or has such members.
+        """
+        key = _key(text)
+        if key not in self.lists:
+            return self._find_alone(key, f"{text[:200]!a} is")
+        found, seen = [self.lists[key].party], {key}
+        waiting = [*self.lists[key].members]
+        while waiting:
+            member = waiting.pop()
+            if member not in seen:
+                seen.add(member)
+                if member in self.lists:
+                    waiting += self.lists[member].members
+                else:
+                    someone = self._find_alone(member, f"a member of {text[:200]!a} is")
+                    found += [party for party in someone if party.kind is PartyKind.PATTERN]
+        return tuple(dict.fromkeys(found))
+
+    def members_of(self, group: List) -> tuple[tuple[Party, ...], int]:
+        """The members of *group* that can be in one here, and how many addresses elsewhere are in it besides.
 
         Raises AddressError for who isn't in the file.
         """
-        found, seen = [], set()
-        waiting = [_key(text)]
-        while waiting:
-            key = waiting.pop()
-            if key in seen:
-                continue
-            seen.add(key)
-            if key in self.senders:
-                found.append(self.senders[key])
-            elif key in self.groups:
-                waiting += reversed(self.groups[key])
+        found: list[Party] = []
+        for key in group.members:
+            if key in self.lists:
+                found.append(self.lists[key].party)
             else:
-                who = f"{text[:200]!a} is" if len(seen) == 1 else f"a member of {text[:200]!a} is"
-                raise AddressError(f"{who} neither a mailbox nor a group in this file")
-        return tuple(dict.fromkeys(found))
+                found += self._find_alone(key, f"a member of {group.name[:200]!a} is")
+        members = tuple(party for party in found if party.kind is not PartyKind.PATTERN)
+        return tuple(dict.fromkeys(members)), len(found) - len(members)
 
     def add(self, key: bytes, entry: Entry, options: ReadOptions) -> None:
-        """Remember *entry*, if it can send. One without any address stands for nobody, as an empty group."""
+        """Remember *entry*, if it can send. One without any address stands for nobody."""
         try:
+            if key in self.nobodies:
+                return
             if entry.change in ("modify", "delete"):
-                self.senders.setdefault(key, name_in(entry.name))
+                self.senders.setdefault(key, Party(PartyKind.MAILBOX, name_in(entry.name)))
             elif is_group(entry.values):
-                members = (text for attribute in MEMBERS for text in entry.values.get(attribute, ()) if text)
-                self.groups[key] = tuple(map(_key, members))
+                self._add_list(key, entry)
             elif is_mailbox(entry.values, entry_addresses(entry.values, options)):
-                self.senders[key] = mailbox_name(entry.values)
+                self.senders[key] = Party(PartyKind.MAILBOX, mailbox_name(entry.values))
             elif target := read_addresses((), entry.values.get("targetaddress", ()), options).all:
-                self.senders[key] = target[0]
+                self.senders[key] = Party(PartyKind.PATTERN, target[0])
             else:
-                self.groups[key] = ()
+                self.nobodies.add(key)
         except AddressError:
             return  # a record that mentions it has the problem that it is not there
+
+    def _add_list(self, key: bytes, entry: Entry) -> None:
+        """Remember a group. Of two with the same name, the second is left out: nobody knows which one is meant."""
+        try:
+            name = _first_name(entry.values, normal_group)
+        except AddressError:
+            name = normal_group(name_in(entry.name))
+        if self._names.setdefault(fold(name), key) != key:
+            raise AddressError(f"another group in this file is called {name}, too")
+        members = (text for attribute in MEMBERS for text in entry.values.get(attribute, ()) if text)
+        self.lists[key] = List(name, tuple(map(_key, members)))
+
+    def _find_alone(self, key: bytes, who: str) -> tuple[Party, ...]:
+        if key in self.senders:
+            return (self.senders[key],)
+        if key in self.nobodies:
+            return ()
+        raise AddressError(f"{who} neither a mailbox nor a group in this file")
 
 
 def find_people(stream: BinaryIO, options: ReadOptions) -> People:
@@ -171,7 +224,8 @@ def find_people(stream: BinaryIO, options: ReadOptions) -> People:
             break
         for entry in _good_entries(stream, partial(_is_about, missing)):
             people.add(name_key(entry.name), entry, options)
-        missing = _more((key for group in missing for key in people.groups.get(group, ())), asked)
+        members = (key for each in missing if each in people.lists for key in people.lists[each].members)
+        missing = _more(members, asked)
     return people
 
 

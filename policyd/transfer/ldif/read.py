@@ -1,21 +1,24 @@
 """Reads LDIF, as directories export it: entries and changes -> rows.
 
 An entry with addresses or a mailNickname is a mailbox, named by its mailNickname, uid or cn. A group with an address
-is one too; in a restriction it stands for its members. A modify or delete has only the entry's dn: it is about the
-mailbox that has the value in the dn's first part for a name. Source: RFC 2849, RFC 2798; Active Directory's schema.
+is one too; one that a restriction names is a group here, of the same name. A modify or delete has only the entry's dn:
+it is about the mailbox that has the value in the dn's first part for a name. Source: RFC 2849, RFC 2798; Active
+Directory's schema.
 """
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import BinaryIO, assert_never
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO, TypeVar, assert_never
 
 from policyd.errors import AddressError
-from policyd.model import Receive
-from policyd.records import KEEP, Keep, ListEdit, MailboxRow, Notice, Problem, Record, RowMode
+from policyd.model import Party, PartyKind, Receive
+from policyd.records import KEEP, GroupRow, Keep, ListEdit, MailboxRow, Notice, Problem, Record, Row, RowMode
 from policyd.transfer.formats import Evidence, ReadOptions, Sample
 from policyd.transfer.ldif.entries import ACCEPTED, NAMES, REJECTED, Edit, Entry, Operation, read_entries
+from policyd.transfer.ldif.names import name_key
 from policyd.transfer.ldif.people import (
+    List,
     People,
     entry_addresses,
     find_people,
@@ -25,7 +28,8 @@ from policyd.transfer.ldif.people import (
     name_in,
     read_addresses,
 )
-from policyd.transfer.values import parties
+
+_Item = TypeVar("_Item")
 
 _FIRST_LINE = re.compile(r"version:\s*\d+\s*|dn::?\s.*", re.IGNORECASE)
 _ADDRESSES = ("mail", "proxyaddresses")
@@ -71,9 +75,9 @@ class _Reading:
     problems: list[Problem] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
-    def senders(self, attribute: str, names: Iterable[str]) -> tuple[str, ...]:
+    def senders(self, attribute: str, names: Iterable[str]) -> tuple[Party, ...]:
         """Whom the values of a restriction stand for."""
-        found: list[str] = []
+        found: list[Party] = []
         for name in names:
             try:
                 found += self.people.find(name)
@@ -91,24 +95,32 @@ class _Reading:
 def _read_entry(entry: Entry, people: People, options: ReadOptions) -> Record:
     # A broken entry is not read; a good one may turn out to be wrong.
     reading = _Reading(people, options, list(entry.problems))
-    row = None
+    rows: list[Row] = []
+    group = people.lists.get(name_key(entry.name)) if entry.change in ("", "add") else None
     if not entry.problems:
         try:
-            row = _read_row(entry, reading)
+            rows = [*_read_rows(entry, group, reading)]
         except AddressError as error:
             reading.problems.append(Problem(str(error)))
 
     # With a problem, nothing of it is imported.
-    is_good = row and not reading.problems
-    rows = (row,) if row and is_good else ()
-    return Record(entry.line, entry.source, rows, tuple(reading.problems), tuple(reading.skipped))
+    if reading.problems:
+        wrong = (group.name,) if group else ()
+        return Record(entry.line, entry.source, (), tuple(reading.problems), tuple(reading.skipped), wrong)
+    return Record(entry.line, entry.source, tuple(rows), (), tuple(reading.skipped))
 
 
-def _read_row(entry: Entry, reading: _Reading) -> MailboxRow | None:
-    """What a record says of a mailbox, if it is about one. Raises AddressError where there is no name to give it."""
+def _read_rows(entry: Entry, group: List | None, reading: _Reading) -> Iterator[Row]:
+    """What a record says of a mailbox, and of the *group* that it is here; nothing if it is neither.
+
+    Raises AddressError where there is no name to give it.
+    """
     # An entry as it is, or an addition.
     if entry.change in ("", "add"):
-        return _read_content(entry, reading)
+        if group is not None:
+            yield _read_group(group, reading)
+        yield from _read_content(entry, reading, is_group=group is not None)
+        return
 
     # A change: only the dn of the entry says what it is about.
     if entry.change not in ("modify", "delete"):
@@ -117,16 +129,22 @@ def _read_row(entry: Entry, reading: _Reading) -> MailboxRow | None:
         )
     if entry.name and entry.name[0][0] in _CONTAINERS:
         reading.skipped.append(entry.name[0][0])
-        return None
-    if entry.change == "delete":
-        return MailboxRow(name_in(entry.name), RowMode.DELETE)
-    if not entry.edits:
+    elif entry.change == "delete":
+        yield MailboxRow(name_in(entry.name), RowMode.DELETE)
+    elif not entry.edits:
         reading.skipped.append("modify")
-        return None
-    return _read_modify(entry, reading)
+    else:
+        yield _read_modify(entry, reading)
 
 
-def _read_content(entry: Entry, reading: _Reading) -> MailboxRow | None:
+def _read_group(group: List, reading: _Reading) -> GroupRow:
+    """A group that the file's restrictions name, with those of its members that can be in one here."""
+    members, left_out = reading.people.members_of(group)
+    reading.skipped.extend(["contact"] * left_out)
+    return GroupRow(group.name, members=ListEdit(not reading.options.is_append, add=members))
+
+
+def _read_content(entry: Entry, reading: _Reading, *, is_group: bool) -> Iterator[MailboxRow]:
     """An entry as it stands in the directory. What isn't there is left as it is: an export seldom has every attribute.
 
     So is an added one: an export of ldifde says changetype: add of each, and can be imported again.
@@ -135,33 +153,42 @@ def _read_content(entry: Entry, reading: _Reading) -> MailboxRow | None:
     addresses = entry_addresses(entry.values, reading.options)
     reading.problems.extend(addresses.problems)
     if not is_mailbox(entry.values, addresses) and not addresses.problems:
-        reading.skipped.append(kind_of(entry.values))
-        return None
+        reading.skipped.extend([] if is_group else [kind_of(entry.values)])
+        return
     reading.skipped.extend(addresses.skipped)
 
     # Who may send to it, as two attributes say together.
-    accepted = _read_senders(entry, ACCEPTED, reading)
     must_sign_in = reading.must_sign_in(entry.values.get(_SIGN_IN, []))
+    accepted = _read_senders(entry, ACCEPTED, reading)
     is_said = any(attribute in entry.values for attribute in _ADDRESSES)
-    return MailboxRow(
+    is_listed = isinstance(accepted, ListEdit)
+    yield MailboxRow(
         mailbox_name(entry.values),
         addresses=ListEdit(not reading.options.is_append, add=addresses.all) if is_said else KEEP,
-        receive=_receive(must_sign_in, isinstance(accepted, ListEdit)),
-        accepted=parties(accepted),
-        rejected=parties(_read_senders(entry, REJECTED, reading)),
+        receive=Receive.NOBODY if is_listed else _receive(must_sign_in),
+        accepted=_signed_in(accepted, must_sign_in, reading),
+        rejected=_read_senders(entry, REJECTED, reading),
+        is_flag=not is_listed and must_sign_in is not None,
     )
 
 
-def _receive(must_sign_in: bool | None, has_accepted: bool) -> Receive | Keep:
-    """Who may send, by whether senders must sign in, and whether it is only some."""
-    if must_sign_in:
-        return Receive.INSIDERS
-    if has_accepted:
-        return Receive.NOBODY
-    return KEEP if must_sign_in is None else Receive.INHERIT
+def _receive(must_sign_in: bool | None) -> Receive | Keep:
+    """Who may send, by whether senders must sign in."""
+    return KEEP if must_sign_in is None else Receive.INSIDERS if must_sign_in else Receive.INHERIT
 
 
-def _read_senders(entry: Entry, attributes: tuple[str, ...], reading: _Reading) -> ListEdit[str] | Keep:
+def _signed_in(
+    accepted: ListEdit[Party] | Keep, must_sign_in: bool | None, reading: _Reading
+) -> ListEdit[Party] | Keep:
+    """Those *accepted* who can sign in, where they must: whoever writes to a list must be on it, and prove it."""
+    if isinstance(accepted, Keep) or not must_sign_in:
+        return accepted
+    added = tuple(party for party in accepted.add if party.kind is not PartyKind.PATTERN)
+    reading.skipped.extend(["contact"] * (len(accepted.add) - len(added)))
+    return replace(accepted, add=added)
+
+
+def _read_senders(entry: Entry, attributes: tuple[str, ...], reading: _Reading) -> ListEdit[Party] | Keep:
     if not any(attribute in entry.values for attribute in attributes):
         return KEEP
     found = [reading.senders(attribute, entry.values.get(attribute, ())) for attribute in attributes]
@@ -174,34 +201,44 @@ def _read_modify(entry: Entry, reading: _Reading) -> MailboxRow:
         message = "a name can't be changed by an import; use: policyd mailbox rename"
         reading.problems.append(Problem(message, _SPELLED.get(attribute, attribute)))
     accepted = _edit_senders(entry.edits, ACCEPTED, reading)
-    receive = _edited_receive(entry.edits, accepted, reading)
+    must_sign_in = _edited_flag(entry.edits, reading)
+    is_flag = must_sign_in is not None and (isinstance(accepted, Keep) or not (accepted.add or accepted.clear))
     return MailboxRow(
         name_in(entry.name),
         RowMode.MODIFY,
         addresses=_edit_addresses(entry.edits, reading),
-        receive=receive,
-        accepted=parties(accepted),
-        rejected=parties(_edit_senders(entry.edits, REJECTED, reading)),
+        receive=_receive(must_sign_in) if is_flag else _listed_receive(accepted, must_sign_in, reading),
+        accepted=_signed_in(accepted, must_sign_in, reading),
+        rejected=_edit_senders(entry.edits, REJECTED, reading),
+        is_flag=is_flag,
     )
 
 
-def _edited_receive(edits: tuple[Edit, ...], accepted: ListEdit[str] | Keep, reading: _Reading) -> Receive | Keep:
-    """Who may send after the changes, KEEP if that stays as it is."""
-    # The last edit of the attribute counts.
+def _edited_flag(edits: tuple[Edit, ...], reading: _Reading) -> bool | None:
+    """Whether senders must sign in after the changes, of which the last counts; None if nothing is said of it."""
     must_sign_in = None
     for edit in edits:
         if edit.attribute == _SIGN_IN:
             said = reading.must_sign_in(list(edit.values))
             must_sign_in = bool(said) and edit.operation is not Operation.DELETE
+    return must_sign_in
+
+
+def _listed_receive(accepted: ListEdit[Party] | Keep, must_sign_in: bool | None, reading: _Reading) -> Receive | Keep:
+    """Who may send after changes to the list of those accepted, KEEP if that stays as it is."""
+    if isinstance(accepted, Keep) or not (accepted.add or accepted.clear):
+        return KEEP
+    if accepted.add:
+        return Receive.NOBODY
 
     # Without its list, a restriction to some senders says nothing about who may send now.
-    if must_sign_in is None and isinstance(accepted, ListEdit) and accepted.clear and not accepted.add:
+    if must_sign_in is None:
         message = "the last restriction to some senders goes: say with msExchRequireAuthToSendTo who may send now"
         reading.problems.append(Problem(message, _SPELLED["authorig"]))
-    return _receive(must_sign_in, isinstance(accepted, ListEdit) and bool(accepted.add))
+    return _receive(must_sign_in)
 
 
-def _edit_senders(edits: tuple[Edit, ...], attributes: tuple[str, ...], reading: _Reading) -> ListEdit[str] | Keep:
+def _edit_senders(edits: tuple[Edit, ...], attributes: tuple[str, ...], reading: _Reading) -> ListEdit[Party] | Keep:
     parts = [
         (edit, reading.senders(edit.attribute, edit.values))
         for attribute in attributes
@@ -228,9 +265,11 @@ def _edit_addresses(edits: tuple[Edit, ...], reading: _Reading) -> ListEdit[str]
     return _combine([_apply([part for part in parts if part[0].attribute == one]) for one in order])
 
 
-def _apply(parts: list[tuple[Edit, tuple[str, ...]]]) -> ListEdit[str]:
+def _apply(parts: list[tuple[Edit, tuple[_Item, ...]]]) -> ListEdit[_Item]:
     """One attribute's changes, made one after the other. Beside each its values, without those of no interest here."""
-    is_cleared, removed, added = False, dict[str, None](), dict[str, None]()
+    is_cleared = False
+    removed: dict[_Item, None] = {}
+    added: dict[_Item, None] = {}
     for edit, values in parts:
         if edit.operation is Operation.REPLACE or not edit.values:
             is_cleared, removed, added = True, {}, {}
@@ -245,7 +284,7 @@ def _apply(parts: list[tuple[Edit, tuple[str, ...]]]) -> ListEdit[str]:
     return ListEdit(is_cleared, tuple(removed), tuple(added))
 
 
-def _combine(lists: list[ListEdit[str]]) -> ListEdit[str] | Keep:
+def _combine(lists: list[ListEdit[_Item]]) -> ListEdit[_Item] | Keep:
     """Changes to attributes that are one list here, as changes to that."""
     clear = any(one.clear for one in lists)
     removed = () if clear else tuple(dict.fromkeys(value for one in lists for value in one.remove))

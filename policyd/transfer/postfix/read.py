@@ -17,7 +17,7 @@ What stands right of its key says what a line means:
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, assert_never
 
 from policyd.address import is_pattern, normal_domain, normal_pattern, normal_text
@@ -298,10 +298,18 @@ def _read_recipient(key: str, value: str, _where: _Map) -> tuple[Row, ...]:
     if value == UNOWNED:
         return ()
     if not is_pattern(key):
-        unlisted = {"DUNNO": Unlisted.ACCEPT, UNLISTED: Unlisted.REJECT}.get(value)
-        if unlisted is None:
-            raise CellError(f"in the part {RECIPIENTS}, a domain is DUNNO or {UNLISTED}")
-        return (DomainRow(normal_domain(key), unlisted=unlisted),)
+        domain = DomainRow(normal_domain(key), unlisted=Unlisted.ACCEPT)
+        if refused := _REFUSED.fullmatch(value):
+            return (replace(domain, receive=Receive.NOBODY, reason=_reason(refused[1])),)
+        match value:
+            case "DUNNO":
+                return (domain,)
+            case str(word) if word == UNLISTED:
+                return (replace(domain, unlisted=Unlisted.REJECT),)
+            case str(word) if word == INSIDERS:
+                return (replace(domain, receive=Receive.INSIDERS),)
+            case _:
+                raise CellError(f"in the part {RECIPIENTS}, a domain is DUNNO, {UNLISTED}, {INSIDERS} or REJECT")
 
     # A mailbox, and who may send to it.
     address = values.address(key, "")

@@ -1,13 +1,19 @@
-"""Writes the tables as Postfix's own maps: access(5) and virtual(5) that give the same answers, as far as they can."""
+"""Writes the tables as Postfix's own maps: access(5) and virtual(5) that give the same answers, as far as they can.
+
+What maps can't say of whom a recipient takes is left out on the closed side: nobody gets in who did not before. A
+blocked sender that is not in the maps is counted.
+"""
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from typing import assert_never
 
-from policyd.model import BlockedSender, Domain, Mailbox, PartyKind, Receive, Rule, Unlisted
+from policyd.address import fold, matching_patterns, pattern_domain, split_address
+from policyd.model import BlockedSender, Domain, Group, Mailbox, Party, PartyKind, Receive, Rule, Unlisted
 from policyd.reply import DEFAULT_TEXTS, render_text, to_ascii
 from policyd.transfer.address_list import count_remarks
+from policyd.transfer.effective import Effective, Restriction
 from policyd.transfer.formats import ExportedTables
 from policyd.transfer.values import is_whole_address, quote_in_file
 
@@ -56,7 +62,10 @@ check_sender_access {_TABLE}/{OUTSIDERS}, (what is there)
 #
 # The answers are those of policyd with insider_networks as mynetworks, no insider_contexts, and always_accept and
 # reply texts as they are by default; but
-# - of a login, only a mailbox's name and whole addresses are known, not patterns such as @example.com;
+# - of a login, only names and addresses of mailboxes are known, not what else a pattern such as @example.com matches;
+# - accepted senders are refused, since no map knows who somebody certainly is; so are those of receive = domain;
+# - of a group, those stand here who were in it when this was written;
+# - of a sender's BATV address (prvs=...), only the domain is known;
 # - who is blocked to anyone does not reach the postmaster either;
 # - where several entries block a sender, the text may be another one's;
 # - IMCEA addresses are unlisted ones; a domain's IDNA form (xn--) is the only one known;
@@ -67,14 +76,20 @@ check_sender_access {_TABLE}/{OUTSIDERS}, (what is there)
 def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     """The maps, in parts with a comment above each that names its file; what they can't say is counted in *lost*."""
     # Recipients: the domains, and the mailboxes by their primary addresses; postmaster is never refused.
+    spelled = _Spelled(tables)
+    effective = spelled.effective
     yield f"{_HEAD}\n{MARK}{RECIPIENTS}\n"
     for domain in tables.domains():
-        yield f"{domain.name}\t{_answer_for_unlisted(domain)}\n"
+        _count_owner(domain, lost)
+        yield f"{domain.name}\t{_answer_for_unlisted(effective, domain)}\n"
+    for group, _ in tables.groups():
+        lost["group"] += 1
+        _count_owner(group, lost)
     owned: set[str] = set()
-    for mailbox, addresses in tables.mailboxes():
-        _count_mailbox(mailbox, addresses, lost)
+    for mailbox, addresses in spelled.mailboxes():
+        _count_mailbox(mailbox, addresses, effective, lost)
         owned.update(address for address in addresses if _is_always_accepted(address))
-        yield from (f"{quote_in_file(address)}\t{_answer(mailbox, address)}\n" for address in addresses[:1])
+        yield from (f"{quote_in_file(each)}\t{_answer(effective, mailbox, each)}\n" for each in addresses[:1])
     yield from (
         f"{_POSTMASTER}@{domain.name}\t{UNOWNED}\n"
         for domain in tables.domains()
@@ -83,42 +98,95 @@ def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
 
     # The other addresses lead to the primary one, and are recipients too.
     yield f"\n{MARK}{VIRTUAL}\n"
-    for _, addresses in tables.mailboxes():
+    for _, addresses in spelled.mailboxes():
         yield from (f"{quote_in_file(address)}\t{quote_in_file(addresses[0])}\n" for address in addresses[1:])
     yield f"\n{MARK}{RECIPIENTS}\n"
-    for mailbox, addresses in tables.mailboxes():
-        yield from (f"{quote_in_file(address)}\t{_answer(mailbox, address)}\n" for address in addresses[1:])
+    for mailbox, addresses in spelled.mailboxes():
+        yield from (f"{quote_in_file(each)}\t{_answer(effective, mailbox, each)}\n" for each in addresses[1:])
 
-    # Senders. Recipients outside are those in none of the managed domains.
-    yield from _sender_parts(tables, lost)
+    # Senders; whom they are blocked to outside is what is in none of the domains.
+    yield from _sender_parts(tables, spelled, lost)
     yield f"\n{MARK}{REGEXPS}\n"
     for domain in tables.domains():
         yield f"/@{_escaped(domain.name)}$/\tDUNNO\n"
     yield f"/./\tREJECT {DEFAULTS[Rule.BLOCKED_SENDER]}\n"
 
 
-def _answer_for_unlisted(domain: Domain) -> str:
-    match domain.unlisted:
+class _Spelled:
+    """The mailboxes with each spelling of their addresses: also in the alias domains of the domain."""
+
+    def __init__(self, tables: ExportedTables) -> None:
+        self._tables = tables
+        self.effective = Effective(tables)
+        self._aliases: dict[str, list[str]] = defaultdict(list)
+        for domain in self.effective.domains.values():
+            if domain.alias_of:
+                self._aliases[domain.alias_of].append(domain.name)
+
+        # An address that a mailbox has in an alias domain is that mailbox's.
+        aliases = {name for names in self._aliases.values() for name in names}
+        self._taken: set[str] = set()
+        for _, addresses in tables.mailboxes() if aliases else ():
+            self._taken.update(each for each in addresses if each.rpartition("@")[2] in aliases)
+
+    def mailboxes(self) -> Iterator[tuple[Mailbox, tuple[str, ...]]]:
+        """Every mailbox with its addresses, the primary one first, those in alias domains last."""
+        for mailbox, addresses in self._tables.mailboxes():
+            others = (other for address in addresses for other in self._in_aliases(address))
+            yield mailbox, (*addresses, *(each for each in others if each not in self._taken))
+
+    def patterns(self, pattern: str) -> list[str]:
+        """*pattern*, and what matches the same in alias domains."""
+        domain = pattern_domain(pattern)
+        if not domain:
+            return [pattern]
+        local = pattern.rpartition("@")[0]
+        below = [
+            f"@{alias}"
+            for target, aliases in self._aliases.items()
+            for alias in aliases
+            if pattern.startswith("@.") and f".{target}".endswith(f".{domain}") and target != domain
+        ]
+        same = [] if pattern.startswith("@.") else [f"{local}@{alias}" for alias in self._aliases.get(domain, ())]
+        return [pattern, *same, *below]
+
+    def matching(self, address: str) -> frozenset[str]:
+        """The patterns that match a mailbox whose primary address is *address*."""
+        local, _, domain = address.rpartition("@")
+        texts = {address, f"{local}@{self.effective.target(domain).name}"}
+        return frozenset(each for text in texts for each in matching_patterns(split_address(text, delimiters="+")))
+
+    def _in_aliases(self, address: str) -> Iterator[str]:
+        local, _, domain = address.rpartition("@")
+        return (f"{local}@{alias}" for alias in self._aliases.get(domain, ()))
+
+
+def _answer_for_unlisted(effective: Effective, domain: Domain) -> str:
+    match effective.target(domain.name).unlisted:
         case Unlisted.ACCEPT:
-            return "DUNNO"
+            return _answer_to(effective.of_domain(domain.name))
         case Unlisted.REJECT:
             return UNLISTED
         case _:
             assert_never(domain.unlisted)
 
 
-def _answer(mailbox: Mailbox, address: str) -> str:
+def _answer(effective: Effective, mailbox: Mailbox, address: str) -> str:
     if _is_always_accepted(address):
         return ALWAYS
-    match mailbox.receive:
+    return _answer_to(effective.of_mailbox(mailbox, address.rpartition("@")[2]))
+
+
+def _answer_to(restriction: Restriction) -> str:
+    match restriction.receive:
         case Receive.ANYONE | Receive.INHERIT:
             return "DUNNO"
         case Receive.INSIDERS:
             return INSIDERS
-        case Receive.NOBODY | Receive.DOMAIN:
-            return _reject(mailbox.reason, Rule.RESTRICTED_RECIPIENT)
+        case Receive.NOBODY | Receive.DOMAIN:  # no map knows whose domain somebody is certainly in: closed
+            return _reject(restriction.reason, Rule.RESTRICTED_RECIPIENT)
         case _:
-            assert_never(mailbox.receive)
+            assert_never(restriction.receive)
 
 
 def _is_always_accepted(address: str) -> bool:
@@ -131,18 +199,15 @@ def _reject(reason: str, rule: Rule) -> str:
     return f"REJECT 5.7.1 {text}" if text else f"REJECT {DEFAULTS[rule]}"
 
 
-def _sender_parts(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
-    """What becomes of senders; of several entries for one key, the mailbox's counts, then the oldest."""
-    # The addresses of the mailboxes that are blocked.
-    names = {entry.who.text for entry in tables.blocked_senders() if entry.who.kind is PartyKind.MAILBOX}
-    held = {mailbox.name: addresses for mailbox, addresses in tables.mailboxes() if mailbox.name in names}
+def _sender_parts(tables: ExportedTables, spelled: _Spelled, lost: Counter[str]) -> Iterator[str]:
+    """What becomes of senders; of several entries for one key, the most specific counts, then the oldest."""
+    held = _mailboxes_of(tables, spelled)
 
     # For each key its answer, in the map that its entry belongs into.
     senders: dict[str, str] = {}
     outsiders: dict[str, str] = {}
     logins: dict[str, str] = {}
     for entry in _most_specific_first(tables):
-        patterns = _patterns_of(entry, held)
         match entry.to.kind:
             case PartyKind.OUTSIDE:
                 part, answer = outsiders, OUTSIDE
@@ -152,15 +217,18 @@ def _sender_parts(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
                 part, answer = senders, ""
             case _:
                 assert_never(entry.to.kind)
-        is_left_out = not answer
         _count_block(entry, lost)
-        lost["blocked sender"] += is_left_out or not patterns
-        if is_left_out:
+        mailboxes = held.get(_named(entry.who), ())
+        patterns = spelled.patterns(entry.who.text) if entry.who.kind is PartyKind.PATTERN else []
+        patterns += [address for _, addresses in mailboxes for address in addresses]
+        if not answer or not patterns:
+            lost["blocked sender"] += 1
             continue
-        for key in map(_key, patterns):
-            lost["blocked sender"] += key in part
+        keys = [*dict.fromkeys(map(_key, patterns))]
+        lost["blocked sender"] += keys[0] in part
+        for key in keys:
             part.setdefault(key, answer)
-        for login in _logins(entry, patterns):
+        for login in _logins([name for name, _ in mailboxes], patterns):
             if logins.get(login, OUTSIDE) == OUTSIDE:
                 logins[login] = answer
 
@@ -170,28 +238,33 @@ def _sender_parts(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
         yield from (f"{key}\t{answer}\n" for key, answer in answers.items())
 
 
+_Held = dict[tuple[PartyKind, str], list[tuple[str, tuple[str, ...]]]]  # names and addresses of mailboxes
+
+
+def _named(party: Party) -> tuple[PartyKind, str]:
+    return party.kind, fold(party.text) if party.kind is not PartyKind.PATTERN else party.text
+
+
+def _mailboxes_of(tables: ExportedTables, spelled: _Spelled) -> _Held:
+    """The mailboxes that somebody who is blocked is: the mailbox, those in the group, those with such an address."""
+    wanted = {_named(entry.who) for entry in tables.blocked_senders()}
+    held: _Held = defaultdict(list)
+    for mailbox, addresses in spelled.mailboxes() if wanted else ():
+        names = {_named(mailbox.party), *(_named(group.party) for group in spelled.effective.groups_of(mailbox.party))}
+        names |= {(PartyKind.PATTERN, each) for each in spelled.matching(addresses[0])} if addresses else set()
+        for name in wanted & names:
+            held[name].append((mailbox.name, addresses))
+    return held
+
+
 def _most_specific_first(tables: ExportedTables) -> Iterator[BlockedSender]:
-    yield from (entry for entry in tables.blocked_senders() if entry.who.kind is PartyKind.MAILBOX)
-    yield from (entry for entry in tables.blocked_senders() if entry.who.kind is not PartyKind.MAILBOX)
+    for kinds in ({PartyKind.MAILBOX}, {PartyKind.GROUP}, {PartyKind.PATTERN, PartyKind.ANYONE}):
+        yield from (entry for entry in tables.blocked_senders() if entry.who.kind in kinds)
 
 
-def _patterns_of(entry: BlockedSender, held: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """The patterns that *entry* is in a map of senders; none for a group, and for anyone."""
-    match entry.who.kind:
-        case PartyKind.MAILBOX:
-            return held[entry.who.text]
-        case PartyKind.PATTERN:
-            return (entry.who.text,)
-        case PartyKind.GROUP | PartyKind.ANYONE | PartyKind.OUTSIDE:
-            return ()
-        case _:
-            assert_never(entry.who.kind)
-
-
-def _logins(entry: BlockedSender, patterns: Iterable[str]) -> Iterator[str]:
-    """The logins that are *entry* and that a key can stand for."""
-    if entry.who.kind is PartyKind.MAILBOX and re.fullmatch(r"[^\s\"#@][^\s\"@]*", entry.who.text):
-        yield entry.who.text.lower()
+def _logins(names: Iterable[str], patterns: Iterable[str]) -> Iterator[str]:
+    """The logins of mailboxes with these *names*, and those among *patterns*, that a key can stand for."""
+    yield from (name.lower() for name in names if re.fullmatch(r"[^\s\"#@][^\s\"@]*", name))
     yield from (quote_in_file(pattern) for pattern in patterns if is_whole_address(pattern))
 
 
@@ -206,15 +279,26 @@ def _escaped(domain: str) -> str:
     return re.sub(r"[.\[\]]", r"\\\g<0>", domain)
 
 
-def _count_mailbox(mailbox: Mailbox, addresses: tuple[str, ...], lost: Counter[str]) -> None:
+def _count_mailbox(mailbox: Mailbox, addresses: tuple[str, ...], effective: Effective, lost: Counter[str]) -> None:
     lost["mailbox"] += not addresses
     lost["mailbox name"] += mailbox.name != (addresses[0].rpartition("@")[0] if addresses else mailbox.name)
     lost["accept"] += bool(mailbox.accepted)
+    domains = {address.rpartition("@")[2] for address in addresses}
+    lost["receive = domain"] += any(
+        effective.of_mailbox(mailbox, domain).receive is Receive.DOMAIN for domain in domains
+    )
     count_remarks(mailbox, lost, is_reason_kept=mailbox.receive is Receive.NOBODY)
+
+
+def _count_owner(owner: Domain | Group, lost: Counter[str]) -> None:
+    """Count what is lost of a domain or group; its restriction is in the answer for each address."""
+    lost["accept"] += bool(owner.accepted)
+    count_remarks(owner, lost, is_reason_kept=owner.receive is Receive.NOBODY)
 
 
 def _count_block(entry: BlockedSender, lost: Counter[str]) -> None:
     lost["blocked mailbox"] += entry.who.kind is PartyKind.MAILBOX
+    lost["blocked group"] += entry.who.kind is PartyKind.GROUP
     lost["except"] += bool(entry.allowed or entry.allowed_senders)
     lost["created_at"] += 1
     count_remarks(entry, lost, is_reason_kept=entry.to.kind is PartyKind.ANYONE)

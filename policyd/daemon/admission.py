@@ -1,4 +1,4 @@
-"""Limits how many connections there are at a time, and logs it once when there are too many."""
+"""Which connections are let in: no more at a time than the settings allow, with one warning when there are too many."""
 
 import resource
 import time
