@@ -12,6 +12,8 @@ from policyd.model import Domain, Group, Mailbox, Party, PartyKind, Receive
 from policyd.rules import Identity, Restriction, is_past, restriction_of
 from policyd.store.queries import Queries
 
+_MANY = 1000  # mailboxes
+
 
 class InForce(NamedTuple):
     """What counts for a mailbox: for all its addresses, or where `domain` is one, for those in it.
@@ -69,10 +71,11 @@ def in_force(queries: Queries, mailbox: Mailbox, now: int) -> list[InForce]:
 
 def reach_of(queries: Queries, owner: Group | Domain, now: int) -> Reach:
     """Whom the restriction of *owner* is about at *now*, in Unix seconds."""
+    has_groups, _ = queries.flags()
     mailboxes = sorted(_mailboxes(queries, owner), key=lambda each: fold(each.name))
     own, others, restricted = [], [], []
     for mailbox in mailboxes:
-        groups = queries.groups_of(mailbox.id)
+        groups = queries.groups_of(mailbox.id) if has_groups else ()
         domain = owner if isinstance(owner, Domain) else None
         restriction = restriction_of(Identity("", domain=domain, mailbox=mailbox, groups=groups), now)
         if restriction.receive.is_restriction:
@@ -98,8 +101,13 @@ def _target(queries: Queries, name: str) -> Domain | None:
 
 def _mailboxes(queries: Queries, owner: Group | Domain) -> Iterator[Mailbox]:
     """The mailboxes in a group, directly or not, or with an address in a domain or in an alias of it; each once."""
-    numbers = _in_group(queries, owner.id) if isinstance(owner, Group) else _in_domain(queries, owner.name)
-    for number in dict.fromkeys(numbers):
+    numbers = {*(_in_group(queries, owner.id) if isinstance(owner, Group) else _in_domain(queries, owner.name))}
+
+    # One pass over the table is faster than many looks into it.
+    if len(numbers) > _MANY:
+        yield from (mailbox for mailbox, _ in queries.mailboxes() if mailbox.id in numbers)
+        return
+    for number in numbers:
         mailbox = queries.mailbox_numbered(number)
         if mailbox is not None:
             yield mailbox

@@ -78,9 +78,14 @@ class Invocation:
             yield made.edit
         print_changes(self, made.changes, is_logged=made.is_logged)
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether somebody reads what `say` prints: a person at a terminal, or who typed -v."""
+        return self.verbose or bool(sys.stderr and sys.stderr.isatty())
+
     def say(self, line: str) -> None:
         """Print *line* on stderr for a person at a terminal; for a script only with -v."""
-        if self.verbose or (sys.stderr and sys.stderr.isatty()):
+        if self.is_heard:
             echo(line, err=True)
 
 
