@@ -5,12 +5,12 @@ import pwd
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from policyd.store.edit import Editor
     from policyd.store.queries import Queries
 
+_Owner = TypeVar("_Owner")
 _LISTED = 30  # lines, before a question about more than fits a screen
 
 
@@ -87,6 +88,23 @@ class Invocation:
         """Print *line* on stderr for a person at a terminal; for a script only with -v."""
         if self.is_heard:
             echo(line, err=True)
+
+    def say_of(
+        self,
+        names: "Iterable[str]",
+        find: "Callable[[Queries, str], _Owner]",
+        advise: "Callable[[Queries, _Owner, int], list[str]]",
+    ) -> None:
+        """Say what *advise* tells of each of the objects that *find* finds by *names*, as they stand once changed.
+
+        That may take long: so nobody waits for it who does not hear it, or who wants to write meanwhile.
+        """
+        if not self.is_heard:
+            return
+        with self.reading() as queries:
+            lines = [line for name in names for line in advise(queries, find(queries, name), self.now)]
+        for line in lines:
+            self.say(line)
 
 
 def actor(environ: Mapping[str, str]) -> str:

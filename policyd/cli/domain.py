@@ -13,6 +13,7 @@ from policyd.cli.restriction import restriction_options, restriction_terms, send
 from policyd.cli.terminal import echo
 from policyd.cli.types import DOMAIN, TEXT, as_stored
 from policyd.model import Domain, Party, Receive, Unlisted
+from policyd.store.edit import need_domain
 
 _UNLISTED = click.Choice([each.value for each in Unlisted])
 _COLUMNS = ("name", "unlisted")
@@ -99,11 +100,7 @@ def restrict(
     with call.changing() as edit:
         for name in dict.fromkeys(names):
             edit.restrict(edit.domain(name), terms)
-        told = [
-            line for name in dict.fromkeys(names) for line in reach_advice(edit.queries, edit.domain(name), call.now)
-        ]
-    for line in told:
-        call.say(line)
+    call.say_of(dict.fromkeys(names), need_domain, reach_advice)
 
 
 @command.command("lift")
@@ -118,13 +115,7 @@ def lift(names: tuple[str, ...]) -> None:
     with call.changing() as edit:
         for name in dict.fromkeys(names):
             edit.lift(edit.domain(name))
-        told = [
-            line
-            for name in dict.fromkeys(names)
-            for line in still_restricted(edit.queries, edit.domain(name), call.now)
-        ]
-    for line in told:
-        call.say(line)
+    call.say_of(dict.fromkeys(names), need_domain, still_restricted)
 
 
 @command.command("accept")

@@ -124,12 +124,10 @@ def restrict(
     terms = restriction_terms(receive, accepted, reason, until)
     call = invocation()
     with call.changing() as edit:
-        for name in names:
-            edit.restrict(edit.group(name), terms)
         groups = {each.id: each for each in map(edit.group, names)}.values()
-        told = [line for group in groups for line in reach_advice(edit.queries, group, call.now)]
-    for line in told:
-        call.say(line)
+        for group in groups:
+            edit.restrict(group, terms)
+    call.say_of([group.name for group in groups], need_group, reach_advice)
 
 
 @command.command("lift")
@@ -145,9 +143,7 @@ def lift(names: tuple[str, ...]) -> None:
         groups = {each.id: each for each in map(edit.group, names)}.values()
         for group in groups:
             edit.lift(group)
-        told = [line for group in groups for line in still_restricted(edit.queries, edit.group(group.name), call.now)]
-    for line in told:
-        call.say(line)
+    call.say_of([group.name for group in groups], need_group, still_restricted)
 
 
 @command.command("accept")

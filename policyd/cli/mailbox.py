@@ -156,13 +156,7 @@ def lift(names: tuple[str, ...]) -> None:
         mailboxes = {each.id: each for each in map(edit.mailbox, names)}.values()
         for mailbox in mailboxes:
             edit.lift(mailbox)
-        told = [
-            line
-            for mailbox in mailboxes
-            for line in still_restricted(edit.queries, edit.mailbox(mailbox.name), call.now)
-        ]
-    for line in told:
-        call.say(line)
+    call.say_of([mailbox.name for mailbox in mailboxes], need_mailbox, still_restricted)
 
 
 @command.command("accept")
