@@ -33,7 +33,8 @@ local_recipient_maps =
 alias_maps =
 alias_database =
 mynetworks = 127.0.0.0/8, 10.0.0.0/8
-relay_domains = lists.example.com, bücher.example, xn--bcher-kva.example
+relay_domains = lists.example.com, bücher.example, xn--bcher-kva.example, trading.example, customer.example,
+    neighbour.example, school.example
 recipient_delimiter = +
 inet_interfaces = 127.0.0.1
 inet_protocols = all
