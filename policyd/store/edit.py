@@ -781,7 +781,12 @@ class Editor:
     # --- Exceptions that would do nothing, or everything ---
 
     def _need_useful(self, entry: BlockedSender, recipients: Iterable[Party], senders: Iterable[Party]) -> None:
-        """Raises RefusedError for an exception that no recipient of *entry* can match, or that each of them does."""
+        """Raises RefusedError for an entry or exception that no recipient can match, and for one that they all do."""
+        if entry.to.text == NULL_SENDER:
+            raise RefusedError(
+                "no recipient is the null sender, so an entry to <> would do nothing; "
+                "to block the null sender: policyd sender block '<>'"
+            )
         for party in sorted(recipients):
             if problem := self._useless_exception(entry, party):
                 raise RefusedError(f"the exception {party} would do nothing: {problem}; leave it out")

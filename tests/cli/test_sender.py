@@ -165,6 +165,12 @@ def test_block_of_several_is_all_or_nothing_in_one_changeset(policyd):
             id="except the null sender",
         ),
         pytest.param(
+            "sender block alice --to '<>'",
+            "no recipient is the null sender, so an entry to <> would do nothing; "
+            "to block the null sender: policyd sender block '<>'",
+            id="block to the null sender",
+        ),
+        pytest.param(
             "sender except Bob @example.com",
             "the exception @example.com would do nothing: example.com is managed, "
             "and this entry leaves recipients in managed domains alone anyway; leave it out",

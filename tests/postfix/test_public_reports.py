@@ -194,7 +194,7 @@ def test_block_of_a_domain_meets_programs_without_login_and_spares_others(
 def test_nobody_writes_to_a_competitor_and_the_partner_gets_the_same_message(
     log_in: LogIn, connect: Connect, block: Block, postfix: Postfix
 ) -> None:
-    """Whoever writes: a login, a program in the office, a bounce (mailcow, mailinabox, forwardemail)."""
+    """Whoever writes: a login, a program in the office, a bounce (mailcow, forwardemail)."""
     block("anyone", "--to", "@competitor.example", "--reason", "ask the lawyers")
     expected = refused("blocked-sender", "ceo@competitor.example", "ask the lawyers")
     for sender in ("bob@example.com", "me@home.example", ""):
@@ -206,6 +206,19 @@ def test_nobody_writes_to_a_competitor_and_the_partner_gets_the_same_message(
     assert session.rcpt("ann@partner.example") == ACCEPTED
     assert session.rcpt("x@sub.competitor.example") == ACCEPTED
     assert postfix.deliveries(session.data()) == ["ann@partner.example", "x@sub.competitor.example"]
+
+
+def test_one_address_outside_gets_no_mail_from_whom_it_is_closed_to(log_in: LogIn, block: Block) -> None:
+    """A mistyped address for everybody, a customer's director for one account (mailinabox, forwardemail)."""
+    block("anyone", "--to", "bogus@partner.example")
+    block("bob", "--to", "ceo@client.example")
+    bob, oscar = log_in("bob"), log_in("oscar@neighbour.example")
+    for recipient in ("bogus@partner.example", "BOGUS+x@Partner.example"):
+        assert oscar.ask(recipient, "oscar@neighbour.example") == refused("blocked-sender", recipient)
+    assert bob.ask("ceo+x@client.example", "me@home.example") == refused("blocked-sender", "ceo+x@client.example")
+    assert bob.ask("sales@client.example", "bob@example.com") == ACCEPTED
+    assert oscar.ask("ceo@client.example", "oscar@neighbour.example") == ACCEPTED
+    assert oscar.ask("bogus2@partner.example", "oscar@neighbour.example") == ACCEPTED
 
 
 def test_everybody_writes_to_partners_only_but_the_boss(log_in: LogIn, outsider: Session, block: Block) -> None:

@@ -434,6 +434,13 @@ def test_exception_by_recipient_is_neither_nothing_nor_everything(company, to, e
         company.does(entry)
 
 
+@pytest.mark.parametrize("who", ["Alice", "anyone", "@spam.example", "<>"])
+def test_entry_to_the_null_sender_is_refused(company, who):
+    """It can match no recipient: whoever typed it meant mail from the null sender."""
+    assert "no recipient is the null sender" in company.refuses(block(who, "<>"))
+    assert company.entries() == []
+
+
 @pytest.mark.parametrize(
     ("who", "exception", "is_refused"),
     [
