@@ -1,6 +1,7 @@
 """The daemon under drill, and its only administrator: commands, each of which moves the timeline."""
 
 import json
+import shlex
 import sqlite3
 import subprocess
 from contextlib import closing
@@ -11,7 +12,7 @@ from tests.oracle import commands as model_commands
 from tests.soaking import commands
 from tests.soaking.expected import World
 from tests.soaking.load import Probe
-from tests.soaking.questions import NAMES, SETTINGS
+from tests.soaking.questions import FIRST_TABLES, SETTINGS
 from tests.soaking.record import Record
 from tests.soaking.timeline import Timeline
 from tests.support.processes import is_alive, tree
@@ -32,8 +33,8 @@ class Drill:
         self.probe = Probe(str(daemon.socket), self.timeline, self.record, _PROBES)
         self.backup: tuple[Path, World] | None = None
         self._undoable: tuple[int, World] | None = None  # the last command's changeset, and the world before it
-        daemon.make_tables(*NAMES)
-        for line in ("domain add example.com", *(f"mailbox add {name} {name}@example.com" for name in NAMES)):
+        for line in FIRST_TABLES:
+            daemon.command(*shlex.split(line))
             model_commands.run(self.timeline.world, line)
 
     @property

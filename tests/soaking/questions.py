@@ -11,6 +11,13 @@ ELSEWHERE = ["example.net", "partner.example", "a.bulk.example", "b.a.bulk.examp
 PATTERNS = ["@partner.example", "@.bulk.example", "@.a.bulk.example", "m1@", "m2@example.net", "@example.net", "<>"]
 REALMS = ["CORP", "corp.example"]
 SETTINGS = Settings(login_realms=REALMS, insider_contexts=["submission"])
+FIRST_TABLES = [
+    "domain add example.com",
+    "domain add example.org --alias-of example.com",
+    *(f"mailbox add {name} {name}@example.com" for name in NAMES),
+    f"group add {GROUPS[0]} {' '.join(NAMES[:6])}",
+    f"group add {GROUPS[1]} {' '.join(NAMES[3:9])}",
+]
 STATES = ["RCPT"] * 12 + ["DATA", "END-OF-MESSAGE", "MAIL", "CONNECT", "EHLO", "VRFY", "ETRN"]
 
 
