@@ -123,7 +123,7 @@ def pattern_of(text: str) -> str:
 
 def _parties(world: World, texts: list[str] | None) -> list[str] | None:
     """The parties of an option, None where it isn't given."""
-    return None if texts is None else [party_of(world, text) for text in texts]
+    return None if texts is None else _with([], [party_of(world, text) for text in texts])
 
 
 def _new_address(world: World, text: str) -> str:
