@@ -43,20 +43,23 @@ def choose(random: Random, world: World, file: Path) -> Typed:
             commands.run(wanted, shlex.join(words))
         except commands.RefusedError:
             continue
-        return Typed(words, wanted, _about(words))
+        return Typed(words, wanted, _about(random, world, words))
 
 
-def _about(words: Words) -> str:
-    """The first mailbox that a command names, as the questions know it."""
-    named = (word.partition("@")[0].removesuffix("-renamed") for word in words)
-    return next((name for name in named if name in NAMES), "")
+def _about(random: Random, world: World, words: Words) -> str:
+    """A mailbox that was in the group which the command is about; else the first that it names, if any."""
+    noun, _, name, *_ = words
+    held = [each for each in world.mailboxes if noun == "group" and fold(name) in world.groups_of(each)]
+    named = [word.partition("@")[0] for word in words]
+    known = [each.removesuffix("-renamed") for each in (random.choice(held) if held else "", *named)]
+    return next((each for each in known if each in NAMES), "")
 
 
 # --- Restrictions
 
 
 def _restrict(random: Random, world: World) -> Words:
-    noun, name, _ = random.choice(_restrictions(world))
+    noun, name, _ = _one_of_a_kind(random, world)
     receive = random.choice(["insiders", "domain", "nobody"])
     said = [word for each in _senders(random, world, random.randrange(3)) for word in ("--accept", each)]
     return [noun, "restrict", name, "--receive", receive, "--reason", _reason(random), *said, *_until(random)]
@@ -73,7 +76,7 @@ def _lift(random: Random, world: World) -> Words:
 
 def _accept(random: Random, world: World) -> Words:
     """Somebody more, or less, where that would do something."""
-    noun, name, restriction = random.choice(_restrictions(world))
+    noun, name, restriction = _one_of_a_kind(random, world)
     if restriction.receive == ANYONE:
         return []
     (sender,) = _senders(random, world, 1)
@@ -85,11 +88,18 @@ def _open(random: Random, world: World) -> Words:
 
 
 def _restrictions(world: World) -> list[tuple[str, str, Restriction]]:
-    """Of whom: a noun and a name, each kind about as often."""
+    """What can be restricted: a noun and a name."""
     mailboxes = [("mailbox", each.name, each.restriction) for each in world.mailboxes.values()]
     groups = [("group", each.name, each.restriction) for each in world.groups.values()]
     domains = [("domain", name, each.restriction) for name, each in world.domains.items() if not each.alias_of]
-    return mailboxes + groups * 3 + domains * 2
+    return mailboxes + groups + domains
+
+
+def _one_of_a_kind(random: Random, world: World) -> tuple[str, str, Restriction]:
+    """Groups and domains as often as mailboxes, though there are few: they are lifted less often."""
+    every = _restrictions(world)
+    noun = random.choice(["mailbox", "group", "group", "domain"])
+    return random.choice([each for each in every if each[0] == noun] or every)
 
 
 def _nothing(noun: str) -> str:
