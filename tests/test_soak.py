@@ -2,13 +2,16 @@
 
 import pytest
 
+from tests.oracle.commands import COMMANDS
+from tests.oracle.model import Domain, Request
 from tests.soaking import run
-from tests.soaking.expected import HANG_UP, UNLISTED, Question, World
+from tests.soaking.expected import HANG_UP, UNLISTED, World
 from tests.soaking.run import soak
 from tests.soaking.timeline import Timeline
 from tests.support.drills import drill
 
-NOBODY = Question("RCPT", "joe@example.net", "nobody@example.com", "", "192.0.2.7", "")
+NOBODY = Request("joe@example.net", "nobody@example.com")
+MANAGED = World(domains={"example.com": Domain()})
 
 
 @drill(
@@ -33,7 +36,7 @@ def test_every_answer_is_of_its_moment(tmp_path, seconds):
 def timeline():
     """A domain was added by a command between the tenth and the eleventh second."""
     timeline = Timeline(World())
-    with timeline.changing(World({"example.com": "reject"}), "domain add example.com"):
+    with timeline.changing(MANAGED, "domain add example.com"):
         pass
     timeline._spells[1].began, timeline._spells[1].ended = 10.0, 11.0
     return timeline
@@ -65,7 +68,7 @@ def test_nobody_may_meet_what_was_seen_to_be_over(timeline):
 def test_command_that_was_killed_must_not_have_been_met(got):
     """What isn't in the journal was never in force."""
     timeline = Timeline(World())
-    with timeline.changing(World({"example.com": "reject"}), "domain add example.com"):
+    with timeline.changing(MANAGED, "domain add example.com"):
         assert timeline.differs(NOBODY, got, (0.0, 0.0), (2.0**60, 0.0)) == ""
         assert timeline.withdraw() == (got == "DUNNO")
     assert timeline.world == World()
@@ -82,6 +85,6 @@ def test_hang_up_needs_a_fault(timeline):
 def test_soak_fails_where_a_command_does_something_else(tmp_path, monkeypatch):
     """The model and the tables are two, and each answer compares them; here the model knows no blocked senders."""
     monkeypatch.setattr(run, "_FAULT_SHARE", 0.0)
-    monkeypatch.setattr(World, "block", lambda world, wanted: None)
+    monkeypatch.setitem(COMMANDS, ("sender", "block"), lambda world, words, given: None)
     record = soak(tmp_path, 20, "1", 10, lambda line: None)
     assert "expected" in record.differences[0]

@@ -214,7 +214,7 @@ class Editor:
         nothing = _says_nothing(owner)
         if owner.receive is nothing:
             raise RefusedError(f"{owner.name} is not restricted; nothing to lift")
-        self._put_restricted("lift", owner, RestrictionTerms(receive=nothing))
+        self._put_restricted("lift", owner, RestrictionTerms(receive=nothing, accepted=frozenset()))
 
     def open_mailbox(self, mailbox: Mailbox, until: int | None = None) -> None:
         """Have the mailbox receive from anyone, whatever its groups and its domain say; *until* as in the terms."""

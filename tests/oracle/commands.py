@@ -35,6 +35,7 @@ class Given:
     unlisted: str | None = None
     alias_of: str | None = None
     no_alias: bool = False
+    yes: bool = False
     receive: str | None = None
     accept: list[str] | None = None
     reason: str | None = None
@@ -65,8 +66,8 @@ def parse(line: str) -> tuple[str, str, list[str], Given]:
         name = word.removeprefix("--").replace("-", "_")
         if not word.startswith("--"):
             words.append(word)
-        elif name == "no_alias":
-            given.no_alias = True
+        elif name in ("no_alias", "yes"):
+            setattr(given, name, True)
         elif name in ("accept", "except", "except_sender"):
             name = "except_" if name == "except" else name
             setattr(given, name, [*(getattr(given, name) or []), rest.pop(0)])
@@ -122,7 +123,7 @@ def pattern_of(text: str) -> str:
 
 def _parties(world: World, texts: list[str] | None) -> list[str] | None:
     """The parties of an option, None where it isn't given."""
-    return None if texts is None else [party_of(world, text) for text in texts]
+    return None if texts is None else _with([], [party_of(world, text) for text in texts])
 
 
 def _new_address(world: World, text: str) -> str:
@@ -130,6 +131,11 @@ def _new_address(world: World, text: str) -> str:
     _demand(address.rpartition("@")[2] in world.domains, f"{address} is in no managed domain")
     _demand(not world.holder(address), f"{address} is taken")
     return address
+
+
+def _primary_first(addresses: list[str]) -> list[str]:
+    """The first one, which is the primary, and the others by their letters: if it goes, the next is the primary."""
+    return addresses[:1] + sorted({*addresses[1:]} - {*addresses[:1]})
 
 
 def _restriction(world: World, noun: str, name: str) -> Restriction:
@@ -175,7 +181,8 @@ def _restrict(noun: str) -> None:
 
 def _terms(changed: Restriction | Entry, given: Given) -> None:
     changed.reason = changed.reason if given.reason is None else given.reason
-    changed.until = changed.until if given.until is None else moment(given.until)
+    if given.until is not None:
+        changed.until = None if given.until == "never" else moment(given.until)
 
 
 def _with(held: list[str], more: list[str]) -> list[str]:
@@ -194,6 +201,8 @@ for _noun in ("domain", "group", "mailbox"):
 @_command("mailbox", "open")
 def _open(world: World, names: list[str], given: Given) -> None:
     for restriction in [_restriction(world, "mailbox", name) for name in names]:
+        # Whom a restriction accepts goes with it; what a mailbox accepts that has none stays.
+        restriction.accepted = restriction.accepted if restriction.receive in ("inherit", ANYONE) else []
         restriction.receive, restriction.reason, restriction.until = ANYONE, "", None
         _terms(restriction, given)
 
@@ -221,7 +230,7 @@ def _domain_set(world: World, words: list[str], given: Given) -> None:
         _demand(name != target, "a domain is no alias of itself")
         _demand(all(each.alias_of != name for each in world.domains.values()), f"{name} has alias domains")
         _demand(domain.restriction.receive == ANYONE and not domain.restriction.accepted, f"{name} is restricted")
-        domain.alias_of = target
+        domain.alias_of, domain.unlisted = target, "reject"
     if given.no_alias:
         domain.alias_of = ""
     domain.unlisted = given.unlisted or domain.unlisted
@@ -235,8 +244,11 @@ def _demand_target(world: World, target: str) -> None:
 def _domain_remove(world: World, words: list[str], given: Given) -> None:
     (name,) = (normal_domain(word) for word in words)
     _demand(name in world.domains, f"{name} is not managed")
-    in_use = any(address.endswith(f"@{name}") for each in world.mailboxes.values() for address in each.addresses)
-    _demand(not in_use and all(each.alias_of != name for each in world.domains.values()), f"{name} is in use")
+    _demand(all(each.alias_of != name for each in world.domains.values()), f"{name} has alias domains")
+    for mailbox in world.mailboxes.values():
+        left = [address for address in mailbox.addresses if not address.endswith(f"@{name}")]
+        _demand(given.yes or left == mailbox.addresses, f"{name} has addresses")
+        mailbox.addresses = left
     del world.domains[name]
 
 
@@ -248,14 +260,15 @@ def _mailbox_add(world: World, words: list[str], given: Given) -> None:
     name = words[0]
     _demand(fold(name) not in world.mailboxes, f"there is a mailbox {name}")
     addresses = [_new_address(world, text) for text in words[1:]]
-    world.mailboxes[fold(name)] = Mailbox(name, _with([], addresses))
+    world.mailboxes[fold(name)] = Mailbox(name, _primary_first(addresses))
 
 
 @_command("address", "add")
 def _address_add(world: World, words: list[str], given: Given) -> None:
     _demand(fold(words[0]) in world.mailboxes, f"no mailbox {words[0]}")
     addresses = [_new_address(world, text) for text in words[1:]]
-    world.mailboxes[fold(words[0])].addresses += _with([], addresses)
+    mailbox = world.mailboxes[fold(words[0])]
+    mailbox.addresses = _primary_first([*mailbox.addresses, *addresses])
 
 
 @_command("address", "remove")

@@ -1,16 +1,18 @@
 """The daemon under drill, and its only administrator: commands, each of which moves the timeline."""
 
 import json
+import shlex
 import sqlite3
 import subprocess
 from contextlib import closing
 from pathlib import Path
 from random import Random
 
+from tests.oracle import commands as model_commands
 from tests.soaking import commands
-from tests.soaking.expected import Box, World
+from tests.soaking.expected import World
 from tests.soaking.load import Probe
-from tests.soaking.questions import NAMES
+from tests.soaking.questions import FIRST_TABLES, SETTINGS
 from tests.soaking.record import Record
 from tests.soaking.timeline import Timeline
 from tests.support.processes import is_alive, tree
@@ -27,14 +29,13 @@ class Drill:
         self.daemon = daemon
         self.record = Record()
         self.workers = 1
-        self.timeline = Timeline(World({"example.com": "reject"}))
+        self.timeline = Timeline(World(SETTINGS))
         self.probe = Probe(str(daemon.socket), self.timeline, self.record, _PROBES)
         self.backup: tuple[Path, World] | None = None
         self._undoable: tuple[int, World] | None = None  # the last command's changeset, and the world before it
-        daemon.make_tables(*NAMES)
-        world = self.timeline.world
-        world.boxes = {name: Box() for name in NAMES}
-        world.addresses = {f"{name}@example.com": name for name in NAMES}
+        for line in FIRST_TABLES:
+            daemon.command(*shlex.split(line))
+            model_commands.run(self.timeline.world, line)
 
     @property
     def pid(self) -> int:
@@ -48,7 +49,12 @@ class Drill:
     def write_settings(self) -> None:
         """Write them as the world and the number of workers want them."""
         mode = "monitor" if self.timeline.world.is_monitor else "enforce"
-        lines = (f"workers = {self.workers}", f'mode = "{mode}"', 'insider_contexts = ["submission"]')
+        named = {name: getattr(SETTINGS, name) for name in ("insider_contexts", "login_realms")}
+        lines = [
+            f"workers = {self.workers}",
+            f'mode = "{mode}"',
+            *(f"{name} = {value}" for name, value in named.items()),
+        ]
         self.daemon.write_settings(*lines, origin=None)  # a recipient without a domain is neither managed nor outside
 
     def start(self) -> None:

@@ -79,13 +79,19 @@ def kill_worker(drill: Drill, random: Random) -> None:
 
 
 def reload(drill: Drill, random: Random) -> None:
-    """SIGHUP, half of the times with another mode. Nobody may notice, but for the mode."""
-    world = drill.timeline.world.copy()
+    """SIGHUP, half of the times to monitor mode, and back after a command. Nobody may notice, but for the mode."""
     if random.random() < 0.5:
-        world.is_monitor = not world.is_monitor
+        _reload_in_mode(drill, random, is_monitor=True)
+        drill.command(random)
+    _reload_in_mode(drill, random, is_monitor=False)
+
+
+def _reload_in_mode(drill: Drill, random: Random, *, is_monitor: bool) -> None:
+    world = drill.timeline.world.copy()
+    world.is_monitor = is_monitor
     drill.read_log()
     drill.probe.begin(random, "")
-    with drill.timeline.changing(world, f"SIGHUP, monitor {world.is_monitor}"):
+    with drill.timeline.changing(world, f"SIGHUP, monitor {is_monitor}"):
         drill.write_settings()
         drill.daemon.tell(signal.SIGHUP)
         until(lambda: len(drill.daemon.syslog.matching("event=reloaded")) >= drill.workers, "all to reload")

@@ -3,16 +3,15 @@
 import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict
 from random import Random
 
-from tests.soaking.expected import Question
+from tests.oracle.model import Request
 from tests.soaking.questions import question as random_question
 from tests.soaking.record import Record
 from tests.soaking.timeline import Timeline
 from tests.support.fake_smtpd import FakeSmtpd, HungUpError, OutOfStepError, request
 
-PACES = (0.02, 0.05, 0.05, 2.0)  # seconds between two questions, at most: a flood, a usual day, a night
+PACES = (0.04, 0.1, 0.1, 2.0)  # seconds between two questions, at most: a flood, a usual day, a night
 _RETRY_SECONDS = 0.1  # before a new connection; Postfix waits for a second
 
 
@@ -26,7 +25,7 @@ class Smtpd:
         self._connection: FakeSmtpd | None = None
         self._used = 0.0  # when it was last known to be open
 
-    def ask(self, question: Question) -> bool:
+    def ask(self, question: Request) -> bool:
         """Ask, and as Postfix does, a second time after a hang-up. Whether there was an answer."""
         number = self.begin(question)
         if number and self.end(question, number):
@@ -35,7 +34,7 @@ class Smtpd:
         number = self.begin(question)
         return bool(number and self.end(question, number))
 
-    def begin(self, question: Question) -> int:
+    def begin(self, question: Request) -> int:
         """Send all of *question* but its end, on a new connection if need be. Its number; 0 if it can't be sent."""
         if self._connection is not None and self._connection.has_answer():
             self._must_be_closed()
@@ -43,7 +42,7 @@ class Smtpd:
             return 0
         assert self._connection is not None
         number = self._record.number()
-        self._bytes = request(instance=f"n{number}", **asdict(question))
+        self._bytes = request(instance=f"n{number}", **question._asdict())
         try:
             self._connection.send(self._bytes[:-1])
         except OutOfStepError as error:
@@ -51,7 +50,7 @@ class Smtpd:
             return 0
         return number
 
-    def end(self, question: Question, number: int) -> bool:
+    def end(self, question: Request, number: int) -> bool:
         """Send the last byte, and check the answer. Whether there was one."""
         assert self._connection is not None
         sent = time.monotonic(), time.time()
@@ -143,7 +142,7 @@ class Probe:
 
     def __init__(self, path: str, timeline: Timeline, record: Record, count: int) -> None:
         self._smtpds = [Smtpd(path, timeline, record) for _ in range(count)]
-        self._begun: list[tuple[Smtpd, Question, int]] = []
+        self._begun: list[tuple[Smtpd, Request, int]] = []
 
     def begin(self, random: Random, about: str) -> None:
         """Send half of the questions, all but the last byte."""

@@ -8,8 +8,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from tests.oracle.model import Restriction, fold
 from tests.soaking.drill import Drill
-from tests.soaking.expected import Box
+from tests.soaking.expected import World
 from tests.soaking.faults import FAULTS, RESTARTS, end_and_start
 from tests.soaking.load import PACES, Load
 from tests.soaking.record import Record
@@ -107,7 +108,7 @@ def _soak_one_life(operations: Operations, seconds: float, load: Callable[[], Ab
     drill = operations.drill
     drill.probe.close()
     end_and_start(drill, was_killed=False)
-    at_rest = descriptors(drill.pid) + 1  # the log's index, which the second turn opens
+    at_rest = descriptors(drill.pid) + drill.workers  # the log's index, which the second turn opens in each
     with load() as asking:
         used = operations.run(seconds, asking, may_restart=False)
     drill.probe.close()
@@ -130,23 +131,52 @@ def _must_be_flat(drill: Drill, used: list[int], at_rest: int) -> None:
 
 def _check_tables(drill: Drill) -> None:
     """The tables are sound, and hold what the model holds."""
-    world = drill.timeline.world
-
-    def listed(*words: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = json.loads(drill.daemon.command("--json", *words))
-        return rows
-
-    def must_be(what: str, held: object, expected: object) -> None:
-        if held != expected:
-            drill.record.differ(f"{what} at the end: {held}, not {expected}")
-
-    boxes = {
-        each["name"]: Box(each["receive"], each["reason"], each["until"] or 0, frozenset(each["accept"]))
-        for each in listed("mailbox", "list")
-    }
-    blocks = {(each["sender"], each["to"]): each["reason"] for each in listed("sender", "list") if not each["until"]}
-    must_be("domains", {each["name"]: each["unlisted"] for each in listed("domain", "list")}, world.domains)
-    must_be("mailboxes", boxes, world.boxes)
-    must_be("addresses", {each["address"]: each["mailbox"] for each in listed("address", "list")}, world.addresses)
-    must_be("blocks", blocks, {(each.sender, each.to): each.reason for each in world.blocks if not each.until})
+    for words, expected in _listed(drill.timeline.world).items():
+        rows = [row for each in words for row in json.loads(drill.daemon.command("--json", *each.split()))]
+        held = [{name: row[name] for name in expected[0]} for row in rows] if expected else rows
+        if _in_order(held) != _in_order(expected):
+            drill.record.differ(f"{' and '.join(words)} at the end: {_in_order(held)}, not {_in_order(expected)}")
     drill.daemon.command("database", "check")
+
+
+Row = dict[str, Any]
+
+
+def _listed(world: World) -> dict[tuple[str, ...], list[Row]]:
+    """What commands list together, with the columns that the model knows."""
+
+    def restricted(restriction: Restriction) -> Row:
+        told = {"receive": restriction.receive, "accept": restriction.accepted}
+        return {**told, "reason": restriction.reason, "until": restriction.until}
+
+    domains = [
+        {"name": name, "unlisted": each.unlisted, "alias_of": each.alias_of or None, **restricted(each.restriction)}
+        for name, each in world.domains.items()
+    ]
+    groups = [
+        {"name": each.name, "members": each.members, **restricted(each.restriction)} for each in world.groups.values()
+    ]
+    mailboxes = [
+        {"name": each.name, "addresses": each.addresses, **restricted(each.restriction)}
+        for each in world.mailboxes.values()
+    ]
+    entries = [
+        {"sender": each.who, "to": each.to, "reason": each.reason, "until": each.until}
+        | {"except": each.except_recipients, "except_sender": each.except_senders}
+        for each in world.entries
+    ]
+    return {
+        ("domain list",): domains,
+        ("group list",): groups,
+        ("mailbox list",): mailboxes,
+        ("sender list", "sender list --expired"): entries,
+    }
+
+
+def _in_order(rows: list[Row]) -> list[str]:
+    """The rows as text, in no matter which order they and their lists are; of addresses, the first is the primary."""
+    texts = []
+    for row in rows:
+        lists = {name: sorted(map(fold, each)) for name, each in row.items() if isinstance(each, list)}
+        texts.append(fold(json.dumps({**row, **lists, "primary": row.get("addresses", [])[:1]}, sort_keys=True)))
+    return sorted(texts)

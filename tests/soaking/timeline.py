@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 
-from tests.soaking.expected import Question, World, answer
+from tests.oracle.model import Request
+from tests.soaking.expected import World, action
 
 _KEPT_SECONDS = 30.0  # longer than any client waits for an answer
 
@@ -73,14 +74,14 @@ class Timeline:
             troubles = any(began <= until and ended >= since for began, ended in self._troubles)
         return troubles or any(each.world.is_away for each in possible)
 
-    def differs(self, question: Question, got: str, since: tuple[float, float], until: tuple[float, float]) -> str:
+    def differs(self, question: Request, got: str, since: tuple[float, float], until: tuple[float, float]) -> str:
         """What is wrong with *got*, sent and received at these moments (monotonic and Unix time); "" for nothing."""
         with self._lock:
             possible = self._possible(since[0], until[0])
         seconds = {int(since[1]), int(until[1])}
-        meeting = [any(answer(each.world, question, now) == got for now in seconds) for each in possible]
+        meeting = [any(action(each.world, question, now) == got for now in seconds) for each in possible]
         if True not in meeting:
-            wanted = [f"{answer(each.world, question, int(since[1]))!r} since {each.command}" for each in possible]
+            wanted = [f"{action(each.world, question, int(since[1]))!r} since {each.command}" for each in possible]
             late = f"asked {since[0] - possible[0].ended:.6f} s after it"
             return f"{question}: got {got!r}, expected {' or '.join(wanted)}; {late}"
         first = meeting.index(True)

@@ -351,6 +351,14 @@ def test_opened_mailbox_is_closed_again_by_lifting(company):
     assert company.mailbox("bob") == Mailbox("Bob", id=2)
 
 
+def test_lift_takes_whom_an_opened_mailbox_accepts_too(company):
+    """Else they would get past the next restriction of its group or domain, and nobody would know why."""
+    company.does(lambda edit: edit.accept(edit.mailbox("Bob"), parties("@partner.example")))
+    company.does(lambda edit: edit.open_mailbox(edit.mailbox("Bob")))
+    company.does(lambda edit: edit.lift(edit.mailbox("Bob")))
+    assert company.mailbox("bob") == Mailbox("Bob", id=2)
+
+
 def test_accepted_senders_stay_while_a_mailbox_is_open(company):
     """They count again when it inherits again, without anybody's doing."""
     company.does(lambda edit: edit.accept(edit.mailbox("Bob"), parties("Alice")))
