@@ -8,8 +8,9 @@ import re
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import assert_never
+from typing import Any, NamedTuple, assert_never
 
+from policyd.changes import difference
 from policyd.model import Action, Change, Decision, Request
 from policyd.printable import code, printable
 from policyd.settings import AuditSettings, Decisions, LineFormat
@@ -52,7 +53,13 @@ _PERMITTED = re.compile(
 )
 
 
-Field = str | int | float | None
+class Stored(NamedTuple):
+    """An object as the journal has it, in JSON; None where there is none."""
+
+    json: str | None
+
+
+Field = str | int | float | Stored | None
 
 
 class AuditLog:
@@ -116,8 +123,9 @@ class AuditLog:
                 "operation": change.operation,
                 "object": change.object,
                 "changeset": change.changeset,
-                "before": change.before,
-                "after": change.after,
+                "before": Stored(change.before),
+                "after": Stored(change.after),
+                "changed": difference(change),
             },
         )
 
@@ -251,6 +259,8 @@ def _limit_of(name: str, limit: int) -> int:
 
 
 def _shown(value: Field, limit: int) -> str:
+    if isinstance(value, Stored):
+        value = value.json
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -268,11 +278,14 @@ def _own_name(name: str) -> str:
     return _shown(name, _VALUE_LIMITS[0])
 
 
-def _json_value(value: Field, limit: int) -> Field:
+def _json_value(value: Field, limit: int) -> Any:
     """*value* for JSON, whose strict readers refuse the lone surrogates of bytes that are not UTF-8.
 
-    Those stand as `\\xHH`, a backslash as two, and a `…` at the end that cuts nothing as `\\u2026`.
+    Those stand as `\\xHH`, a backslash as two, and a `…` at the end that cuts nothing as `\\u2026`. An object of the
+    journal is one here, too, unless it is too long: then it is a text that is cut.
     """
+    if isinstance(value, Stored):
+        return json.loads(value.json) if value.json and len(value.json) <= limit else _json_value(value.json, limit)
     if not isinstance(value, str):
         return value
     if len(value) > limit:

@@ -40,6 +40,8 @@ def difference(change: Change) -> str:
     """What is different after *change*: `added`, `removed`, who joined or left, or each field's old and new value."""
     before: Mapping[str, Any] = json.loads(change.before or "{}")
     after: Mapping[str, Any] = json.loads(change.after or "{}")
+    if after.keys() == {"changes"}:
+        return f"{after['changes']} changes"  # an import or an undo, which the journal has row by row
     if "member" in (before or after):
         return f"{party_text((before or after)['member'])} {'joined' if after else 'left'}"
     if not after:

@@ -193,15 +193,16 @@ class Identities:
             ways += ("realm",)
             asked, place = rest, self._locate_login(rest)
         place = place._replace(others=(*place.others, *others), ways=(*ways, *place.ways))
-        return self._find_client(text, asked, place)
+        return self._find_client(text, asked if has_domain(asked) else "", place)
 
-    def _find_client(self, text: str, asked: str, written: _Place) -> Identity:
-        """Who *text* is, a sender or login that as *asked* leads to *written*, with the blocked senders it may be.
+    def _find_client(self, text: str, address: str, written: _Place) -> Identity:
+        """Who *text* is, a sender or login that leads to *written*, with the blocked senders it may be.
 
-        Nobody who is blocked can hide behind another form of an address, or behind an address around it. The address
-        inside does not count where somebody is let through.
+        *address* is what may hold another address, "" for a login that is none. Nobody who is blocked can hide behind
+        another form of an address, or behind an address around it. The address inside does not count where somebody is
+        let through.
         """
-        place = self._inner(asked, written) if has_domain(asked) else written
+        place = self._inner(address, written) if address else written
         possible = written.addresses + written.others
         if place is not written:
             possible += place.addresses + place.others

@@ -44,7 +44,7 @@ def line_of(request: Request = REQUEST, decision: Decision = REJECTED, **setting
     return line
 
 
-CHANGE_FIELDS = ["change", "actor", "operation", "object", "changeset", "before", "after"]
+CHANGE_FIELDS = ["change", "actor", "operation", "object", "changeset", "before", "after", "changed"]
 TOKEN = re.compile(r'([a-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^", ]*))(, |$)')
 ESCAPE = re.compile(r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|([\\"]))')
 
@@ -290,7 +290,7 @@ def test_lines_for_udp_are_short_enough_for_every_receiver(format_, character):
         value = character * length
         request = Request(**dict.fromkeys(Request._fields, value))
         audit.decided(request, Decision(Action.DUNNO, Rule.RESTRICTED_RECIPIENT, value, value, is_refused=True), 0.084)
-        audit.changed(Change(42, 0, value, 41, "sender.block", value, value, value))
+        audit.changed(Change(42, 0, value, 41, "sender.block", value, *[json.dumps({"reason": value})] * 2))
         audit.warned(value, peer=value)
     for line in sink.lines:
         assert len(line.encode()) + len(socket.gethostname()) + 40 <= 1024
@@ -337,10 +337,23 @@ def test_change_is_a_line_that_starts_with_its_number_and_actor():
     assert sink.lines == [
         (
             "change=42, actor=root(sudo:bob), operation=sender.block, object=alice, changeset=41, before=, "
-            'after="{\\"sender\\": \\"alice\\"\\x2c \\"to\\": \\"outside\\"}"'
+            'after="{\\"sender\\": \\"alice\\"\\x2c \\"to\\": \\"outside\\"}", changed=added'
         )
     ]
     assert dict(parse(sink.lines[0]))["after"] == change.after
+
+
+def test_change_in_json_has_objects_and_words():
+    """Who counts restrictions wants no JSON inside of JSON; who reads wants a sentence."""
+    sink = KeptLines()
+    before, after = '{"receive": "inherit", "reason": ""}', '{"receive": "nobody", "reason": "left"}'
+    change = Change(42, 0, "root", 42, "mailbox.restrict", "alice", before, after)
+    AuditLog(AuditSettings(format=LineFormat.JSON), sink).changed(change)
+    fields = json.loads(sink.lines[0])
+    assert (fields["before"], fields["after"]) == (json.loads(before), json.loads(after))
+    assert fields["changed"] == 'receive inherit -> nobody, reason \\"\\" -> left'.replace("\\", "")
+    AuditLog(AuditSettings(), sink).changed(change)
+    assert dict(parse(sink.lines[1]))["changed"] == fields["changed"]
 
 
 def test_lines_wait_in_order_while_the_sink_takes_none():

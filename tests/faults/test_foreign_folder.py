@@ -82,7 +82,7 @@ class Place:
             os.chdir(folder or self.top)
             if user != "root":
                 for module in pkgutil.walk_packages(policyd.__path__, "policyd."):
-                    if not module.name.endswith("__main__"):
+                    if not module.name.endswith(("__main__", "migrations.env")):
                         importlib.import_module(module.name)
                 account = pwd.getpwnam(user)
                 os.setgroups([])
