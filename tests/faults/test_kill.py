@@ -102,9 +102,9 @@ def is_done(policyd: CommandLine, number: int) -> bool:
         """
     )
     state = (mailbox, renamed, addresses, entries, allowed, accepted)
-    before = ("anyone", None, ADDRESSES, int(kind == "remove"), 0, 0)
+    before = ("inherit", None, ADDRESSES, int(kind == "remove"), 0, 0)
     after = {
-        "block": ("anyone", None, ADDRESSES, 1, 2, 0),
+        "block": ("inherit", None, ADDRESSES, 1, 2, 0),
         "restrict": ("insiders", None, ADDRESSES, 0, 0, 2),
         "rename": (None, 1, ADDRESSES, 0, 0, 0),
         "remove": (None, None, 0, 0, 0, 0),
