@@ -36,19 +36,21 @@ _PLAIN = re.compile(f"{_ATOM}|<{_ATOM}>")
 
 # The fields of a decision, in their order; `_decision_values` has their values. With `would=` behind the action where
 # a refusal was not spoken.
+_OWN_NAMES = ("mailbox", "by")  # names from our own tables, the last fields
 DECISION_FIELDS = (
     *("action", "rule", "entry", "state", "queue_id", "instance", "client", "sender", "recipient", "login", "context"),
-    *("reason", "text", "ms", "mailbox", "by"),
+    *("reason", "text", "ms", *_OWN_NAMES),
 )
 _ABSENT = frozenset({"entry", "reason", "text"})  # where nothing was refused
 
 # A line about a request that was let through, made in one piece; and how it looks if all values of the peer's are
-# plain, so that each of them is where it was put. The names from our own tables come last, written as they must be.
+# plain, so that each of them is where it was put. The names from our own tables are written as they must be.
 _PERMITTED_LINE = ", ".join(f"{name}={'%.0s' if name in _ABSENT else '%s'}" for name in DECISION_FIELDS)
+_OWN_PART = ", ".join(f"{name}=%s" for name in _OWN_NAMES)
 _PERMITTED = re.compile(
     re.sub(r"(sender|recipient)=%s", lambda name: f"{name[1]}=<{_ATOM}>", _PERMITTED_LINE)
     .replace("%.0s", "")
-    .replace("mailbox=%s, by=%s", "mailbox=.*, by=.*")
+    .replace(_OWN_PART, _OWN_PART.replace("%s", ".*"))
     .replace("%s", _ATOM)
 )
 
@@ -103,7 +105,7 @@ class AuditLog:
         if self._settings.format is LineFormat.TEXT and not (
             decision.is_refused or decision.entry or decision.reason or decision.text
         ):
-            line = _PERMITTED_LINE % (*values[:-2], _own_name(decision.mailbox), _own_name(decision.by))
+            line = _PERMITTED_LINE % (*values[: -len(_OWN_NAMES)], _own_name(decision.mailbox), _own_name(decision.by))
             if len(line) <= _VALUE_LIMITS[0] and _PERMITTED.fullmatch(line):
                 self._send(INFO, line)
                 return
