@@ -19,7 +19,7 @@ HERE = Path(__file__).absolute().parent
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from policyd.cli import main  # noqa: E402 - of this checkout, whatever is installed
-from policyd.settings import SETTINGS  # noqa: E402
+from policyd.settings import SETTINGS  # noqa: E402 - the same
 
 _PAGES = (HERE / "commands.rst", HERE / "settings.rst")
 _MARKED = re.compile(r"^\.\. from (.+)\n(?:.*\n)*?\.\. end\n", re.MULTILINE)

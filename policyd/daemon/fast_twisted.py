@@ -15,7 +15,7 @@ from twisted.internet.posixbase import PosixReactorBase
 if hasattr(select, "epoll"):
     from twisted.internet.epollreactor import EPollReactor as _PublicReactor
 else:
-    from twisted.internet.pollreactor import PollReactor as _PublicReactor  # type: ignore[assignment]
+    from twisted.internet.pollreactor import PollReactor as _PublicReactor  # type: ignore[assignment]  # a reactor, too
 
 _REACTOR_NAMES = ("_poller", "_selectables", "_doReadOrWrite")
 _TRANSPORT_NAMES = ("dataBuffer", "_tempDataBuffer")

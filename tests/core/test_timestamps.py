@@ -26,8 +26,8 @@ def test_date_alone_is_the_whole_day_of_an_end_and_its_first_second_else(day):
     """Who restricts a mailbox until Friday means Friday, too; who looks back since Friday as well."""
     first, last = read_iso(day), read_iso(day, is_end=True)
     assert datetime.fromtimestamp(first).isoformat()[11:] == "00:00:00"  # noqa: DTZ006 - local is what is meant
-    assert datetime.fromtimestamp(last).isoformat()[11:] == "23:59:59"  # noqa: DTZ006
-    assert datetime.fromtimestamp(first).date() == datetime.fromtimestamp(last).date()  # noqa: DTZ006
+    assert datetime.fromtimestamp(last).isoformat()[11:] == "23:59:59"  # noqa: DTZ006 - the same
+    assert datetime.fromtimestamp(first).date() == datetime.fromtimestamp(last).date()  # noqa: DTZ006 - the same
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_text_that_could_mean_something_else_is_no_time(text):
 )
 def test_number_that_could_mean_something_else_is_no_time(number):
     """Scripts write years, dates without dashes and milliseconds as numbers."""
-    with pytest.raises(ValueError):  # noqa: PT011
+    with pytest.raises(ValueError):  # noqa: PT011 - the same
         read_stored(number, is_end=True)
 
 

@@ -35,7 +35,9 @@ def test_twisted_that_has_renamed_its_private_names_stops_no_mail(tmp_path, name
         daemon.make_tables("alice")
         daemon.start(variables={"PYTHONPATH": str(tmp_path / "lib")})
         line = daemon.syslog.wait_for("this Twisted is not as policyd knows it")
-        assert re.search(r'missing="?([^"]*)"?$', line)[1].split() == sorted(names)  # type: ignore[index]
+        told = re.search(r'missing="?([^"]*)"?$', line)
+        assert told is not None
+        assert told[1].split() == sorted(names)
         with FakeSmtpd(str(daemon.socket)) as smtpd:
             for recipient, action in (("alice@example.com", "DUNNO"), ("nobody@example.com", "REJECT")):
                 assert smtpd.ask(request(recipient=recipient)).startswith(action)

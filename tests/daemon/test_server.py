@@ -355,7 +355,7 @@ def test_defect_of_ours_ends_one_connection_and_asks_to_be_reported(server):
     try:
         assert asking.receive(request(recipient="a")) == []
     finally:
-        globalLogPublisher.removeObserver(observe)  # type: ignore[arg-type]
+        globalLogPublisher.removeObserver(observe)  # type: ignore[arg-type]  # the same
     assert asking.is_closed
     assert told == ["ZeroDivisionError"]  # with its traceback, in Twisted's log
     assert server.log.lines == [

@@ -54,7 +54,9 @@ def notified(daemon: Daemon) -> Iterator[Notified]:
 @pytest.fixture(scope="module")
 def systemd() -> None:
     """Skip where systemd's tools are not installed; where they are required fail."""
-    missing = [name for name in ("systemd-analyze", "systemd-socket-activate") if not shutil.which(name)]
+    missing = [
+        name for name in ("systemd-analyze", "systemd-socket-activate", "systemd-sysusers") if not shutil.which(name)
+    ]
     if not missing:
         return
     if os.environ.get("POLICYD_REQUIRE_SYSTEMD") == "1":
@@ -355,8 +357,6 @@ def test_service_may_do_little_and_the_count_says_so(units):
 
 def test_user_is_one_that_systemd_can_make(systemd, tmp_path):
     """In an empty system."""
-    if not shutil.which("systemd-sysusers"):
-        pytest.skip("not installed: systemd-sysusers")
     (tmp_path / "etc").mkdir()
     done = subprocess.run(
         ["systemd-sysusers", f"--root={tmp_path}", CONTRIB / "policyd.sysusers"],

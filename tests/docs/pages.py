@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
-from docutils import nodes  # type: ignore[import-untyped]
+from docutils import nodes  # type: ignore[import-untyped]  # docutils says nothing of its types
 from docutils.core import publish_doctree  # type: ignore[import-untyped]
 from docutils.parsers.rst import Directive, directives, roles  # type: ignore[import-untyped]
 
