@@ -7,6 +7,7 @@ case, or that are as a glob with `*` or `?` says.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from policyd.address import fold, unicode_domain
@@ -30,10 +31,12 @@ def list_domains(queries: Queries, now: int, text: str = "") -> Iterator[Shown]:
 def show_domain(queries: Queries, name: str, now: int) -> dict[str, Any]:
     """The managed domain *name*, its `aliases`, and how many `mailboxes` its restriction is about, of which `keep_own`.
 
-    Raises RefusedError where it is not managed.
+    Of an alias domain, what its target says, which is what counts. Raises RefusedError where it is not managed.
     """
     domain = need_domain(queries, name)
-    return {**_stated(domain, now), "aliases": queries.aliases_of(name), **_reach(queries, domain, now)}
+    target = need_domain(queries, domain.alias_of) if domain.alias_of else domain
+    counting = replace(target, name=name, alias_of=domain.alias_of, comment=domain.comment)
+    return {**_stated(counting, now), "aliases": queries.aliases_of(name), **_reach(queries, target, now)}
 
 
 def list_groups(queries: Queries, now: int, text: str = "") -> list[Shown]:

@@ -219,6 +219,8 @@ def test_restrict_says_whom_it_is_about(company):
         "mailboxes": 3,
         "keep_own": ["Bob", "carol"],
     }
+    of_target, of_alias = company.json("domain show example.com"), company.json("domain show example.org")
+    assert of_alias == {**of_target, "name": "example.org", "alias_of": "example.com", "aliases": []}
 
 
 def test_mailbox_in_two_domains_shows_what_each_says(company):
