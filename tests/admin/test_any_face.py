@@ -110,8 +110,9 @@ def test_question_is_answered_and_explained(session, settings):
     assert find_address(session.database, settings, "bob@example.com")["mailbox"] == "Bob"
 
 
-def test_replacing_import_with_a_wrong_row_changes_nothing(session):
+def test_replacing_import_with_a_wrong_row_changes_nothing(session, tmp_path, monkeypatch):
     """What one wrong row does not name would be removed, whoever asks for the import."""
+    monkeypatch.chdir(tmp_path)  # where the rejected row goes
     plan = ImportPlan("csv", ReadOptions(), is_replacing=True, max_remove=100)
     outcome = import_text(session, "name,addresses\nBob,bob@example.com\ncarol,no address\n", plan)
     assert (outcome.is_kept, outcome.rejected) == (False, 1)
