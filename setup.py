@@ -57,7 +57,9 @@ setup(
         "anyascii>=0.3.2",
     ],
     extras_require={
+        "postgresql": ["psycopg[binary]>=3.2.4,<4"],
         "test": [
+            "psycopg[binary]>=3.2.4,<4",
             "pytest~=9.0",
             "pytest-cov~=7.0",
             "pytest-xdist~=3.8",

@@ -116,18 +116,27 @@ def _choice(words: type[Choice]) -> Kind[Choice]:
 def _database(value: object) -> str:
     """The URL of a database, from one or from a path."""
     text = _text(value)
+    if re.match("postgres(ql)?://.", text) and "\0" not in text:
+        return text
     path = text.removeprefix("sqlite:///")
     if not path or "://" in path or path.startswith(":memory:") or "\0" in path:
-        raise ValueError(f"{text!r}: must be sqlite:////absolute/path.db, or a path")
+        raise ValueError(f"{text!r}: must be sqlite:////absolute/path.db, a path, or postgresql://HOST/NAME")
     return f"sqlite:///{Path(path).absolute()}"
 
 
 def _database_in_file(value: object) -> str:
     """The same where there is no folder in which a relative path could begin."""
     text = _text(value)
-    if not text.removeprefix("sqlite:///").startswith("/"):
-        raise ValueError(f"{text!r}: must be sqlite:////absolute/path.db")
+    if "://" not in text.replace("sqlite:///", "") and not text.removeprefix("sqlite:///").startswith("/"):
+        raise ValueError(f"{text!r}: must be sqlite:////absolute/path.db, or postgresql://HOST/NAME")
     return _database(text)
+
+
+def _absolute_path(value: object) -> Path | None:
+    text = _text(value)
+    if not text.startswith("/") or "\0" in text:
+        raise ValueError(f"{text!r}: must be an absolute path")
+    return Path(text)
 
 
 def _listen(value: object) -> tuple[Endpoint, ...]:
@@ -289,8 +298,24 @@ class Settings:
 
     database: str = _setting(
         "sqlite:////var/lib/policyd/policyd.db",
-        Kind(_database_in_file, "text: ``sqlite:////absolute/path.db``, or the absolute path alone"),
+        Kind(
+            _database_in_file,
+            "text: ``sqlite:////absolute/path.db``, or the absolute path alone; or ``postgresql://HOST/NAME``, as "
+            "PostgreSQL's own programs take it",
+        ),
         "where the tables are",
+    )
+    password_file: Path | None = _setting(
+        None,
+        Kind(_absolute_path, "text: an absolute path"),
+        "the file with the password for a PostgreSQL database; without it, what systemd gives as the credential "
+        "``database-password``, if anything",
+    )
+    allow_insecure_database: bool = _setting(
+        False,
+        Kind(_true_or_false, "true or false"),
+        "whether a PostgreSQL server on another machine may be one that does not prove who it is "
+        "(``sslmode=verify-full``)",
     )
     listen: tuple[Endpoint, ...] = _setting(
         (),

@@ -14,7 +14,7 @@ from policyd.endpoint import default_listen
 from policyd.errors import DaemonError, NotManagedError, RefusedError
 from policyd.model import Decision, Request
 from policyd.settings import Settings
-from policyd.store.database import Database
+from policyd.store.connection import Database
 from policyd.store.lookup import looking
 from policyd.wire import render_request
 

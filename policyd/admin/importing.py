@@ -19,7 +19,8 @@ from policyd.model import Party, PartyKind
 from policyd.records import Notice, Problem, Record
 from policyd.settings import AuditSettings
 from policyd.store.bulk import BulkEditor
-from policyd.store.database import Database, create_database
+from policyd.store.connection import Database
+from policyd.store.database import create_database, exists
 from policyd.store.replace import Replacement
 from policyd.transfer.formats import Format, ReadOptions, load_format
 
@@ -122,7 +123,7 @@ def import_file(
 @contextmanager
 def _session(session: Session, plan: ImportPlan) -> Iterator[Session]:
     """*session*; where there is no database yet, it is made, and a dry run has one for itself alone."""
-    if session.database.exists():
+    if exists(session.database):
         yield session
     elif plan.is_dry_run:
         with tempfile.TemporaryDirectory() as folder:

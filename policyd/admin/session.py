@@ -9,7 +9,8 @@ from policyd.audit import AuditLog
 from policyd.files import check_permissions
 from policyd.model import Change
 from policyd.settings import AuditSettings, Settings
-from policyd.store.database import Connection, Database, changing, create_database, reading
+from policyd.store.connection import Connection, Database
+from policyd.store.database import changing, create_database, exists, reading
 from policyd.store.edit import Editor
 from policyd.store.journal import Journal
 from policyd.store.queries import Queries
@@ -74,8 +75,9 @@ class Changing:
 
 def open_session(settings: Settings) -> "Session":
     """The way to the tables that *settings* name. Raises StoreError where others could write or swap the database."""
-    database = Database(settings.database)
-    check_permissions(database.path)
+    database = Database(settings.database, settings.password_file, settings.allow_insecure_database)
+    if not database.is_on_server:
+        check_permissions(database.path)
     return Session(database, settings.audit)
 
 
@@ -108,7 +110,7 @@ class Session:
         *verb*, if given, is what the journal calls each change: import, undo. What can be the first change of all
         *may_create* the database. Of the file, *cache_mebibytes* are kept in memory. Raises StoreError.
         """
-        if may_create and not self.database.exists():
+        if may_create and not exists(self.database):
             create_database(self.database, exist_ok=True)
         made: Changing | None = None
         with suppress(_DiscardedError), changing(self.database, cache_mebibytes=cache_mebibytes) as connection:

@@ -9,7 +9,8 @@ from policyd.admin.session import Session
 from policyd.model import Change
 from policyd.store.backup import Progress, Verify, back_up
 from policyd.store.check import Check, Checked
-from policyd.store.database import Database, create_database, reading
+from policyd.store.connection import Database
+from policyd.store.database import create_database, reading
 from policyd.store.restore import Restore
 
 if TYPE_CHECKING:

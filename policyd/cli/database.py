@@ -188,7 +188,8 @@ def stats() -> None:
     database = call.session.database
     with call.reading() as queries:
         counts = queries.counts()
-    print_object(call, {"database": str(database), "octets": database.path.stat().st_size, **counts})
+    size = {} if database.is_on_server else {"octets": database.path.stat().st_size}
+    print_object(call, {"database": str(database), **size, **counts})
 
 
 class _Findings:

@@ -21,7 +21,7 @@ from policyd.errors import PolicydError
 from policyd.files import owner_of
 from policyd.reply import read_ahead
 from policyd.settings import WORKERS_LIMIT, AuditSettings, Settings
-from policyd.store.database import Database
+from policyd.store.connection import Database
 from policyd.syslog import open_sink
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from policyd.decide import Decider
 from policyd.errors import SettingsError, StoreError
 from policyd.files import check_permissions, owner_of
 from policyd.settings import TABLES, Settings
-from policyd.store.database import Database
+from policyd.store.connection import Database
 from policyd.store.lookup import Lookup
 
 DRAIN_SECONDS = 5  # for requests that are on their way when the daemon stops; prefork.STOP_SECONDS is for all workers

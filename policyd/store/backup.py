@@ -10,7 +10,8 @@ from policyd.errors import StoreCreateError, StoreError, StoreWriteError
 from policyd.files import acting, drafting, entered, owner_for_new
 from policyd.pipe_watch import watching
 from policyd.store.check import Check
-from policyd.store.database import Database, file_uri, reading, store_error
+from policyd.store.connection import Database
+from policyd.store.database import file_uri, reading, store_error
 from policyd.store.wal import renew_cookie
 
 _PAGES = 1024  # copied in one step

@@ -8,7 +8,7 @@ from policyd.address import fold
 from policyd.errors import NotManagedError, NotYetError, RefusedError
 from policyd.records import DomainRow, GroupRow, Problem, Record, Row, groups_of
 from policyd.store.apply import Left, References, RowApplier
-from policyd.store.database import Connection
+from policyd.store.connection import Connection
 from policyd.store.edit import Editor
 from policyd.store.group_rows import GroupRows, WrongGroup, falls_with
 from policyd.store.spool import Spool

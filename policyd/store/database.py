@@ -6,14 +6,15 @@ A new database appears whole or not at all.
 import errno
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Dialect, create_engine, insert
+from sqlalchemy import create_engine, insert
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
@@ -29,6 +30,7 @@ from policyd.errors import (
 )
 from policyd.files import acting, check_permissions, drafting, entered, owner_of, refuse_planted
 from policyd.pipe_watch import watching
+from policyd.store.connection import Connection, Database
 from policyd.store.schema import APPLICATION_ID, VERSION, first_head, journal_head, metadata
 from policyd.store.wal import has_log, identity, need_own_log, new_cookie
 
@@ -38,7 +40,6 @@ _MOVED = "the file, or -wal or -shm beside it, was removed or replaced meanwhile
 _NO_FILES = ((0, 0), (0, 0))
 _LOG_WAIT_SECONDS = 0.1  # for the daemon, which reads for microseconds
 
-
 SQLITE = sqlite.dialect(paramstyle="qmark")
 
 # What is neither a table nor an index by the words it was made with, which alone tell SQLite what it is.
@@ -47,94 +48,6 @@ _FOREIGN_OBJECTS = """
     WHERE NOT (sql IS NULL OR sql GLOB 'CREATE TABLE*' OR sql GLOB 'CREATE INDEX*' OR sql GLOB 'CREATE UNIQUE INDEX*')
     LIMIT 1
 """  # SQLAlchemy has no words for these
-
-
-@dataclass(frozen=True, slots=True)
-class Database:
-    """Which database: a file of SQLite's, by its `sqlite:///` URL."""
-
-    url: str
-
-    @classmethod
-    def at(cls, path: Path) -> "Database":
-        """The database in the file at *path*."""
-        return cls(f"sqlite:///{path}")
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return Path(self.url.removeprefix("sqlite:///"))
-
-    def exists(self) -> bool:
-        """Whether it has been made."""
-        return self.path.exists()
-
-    def __str__(self) -> str:
-        """What messages call it."""
-        return str(self.path)
-
-
-class Statement:
-    """A statement of SQLAlchemy's, compiled at its first use, and once for each engine."""
-
-    __slots__ = ("_construct", "_texts")
-
-    def __init__(self, construct: Any) -> None:
-        self._construct = construct
-        self._texts: dict[str, str] = {}
-
-    def text(self, dialect: Dialect) -> str:
-        """The statement as *dialect* has it, with placeholders for the values in their order."""
-        text = self._texts.get(dialect.name)
-        if text is None:
-            text = self._texts[dialect.name] = str(self._construct.compile(dialect=dialect))
-        return text
-
-
-class Connection:
-    """One transaction on the tables. Statements run on the driver: a quarter of the time that SQLAlchemy's own take."""
-
-    __slots__ = ("_at_commit", "_dialect", "_execute", "driver")
-
-    def __init__(self, driver: sqlite3.Connection, dialect: Dialect = SQLITE) -> None:
-        self.driver = driver
-        self._at_commit: list[Callable[[], None]] = []
-        self._execute = driver.execute
-        self._dialect = dialect
-
-    def fetch(self, statement: Statement, *values: Any) -> list[tuple[Any, ...]]:
-        """All rows that *statement* finds."""
-        return self._execute(statement.text(self._dialect), values).fetchall()
-
-    def stream(self, statement: Statement, *values: Any) -> Iterator[tuple[Any, ...]]:
-        """The rows that *statement* finds, one by one: memory does not grow with their number."""
-        return self._execute(statement.text(self._dialect), values)
-
-    def run(self, statement: Statement, *values: Any) -> None:
-        """Run *statement*, which finds nothing."""
-        self._execute(statement.text(self._dialect), values)
-
-    def before_commit(self, last: Callable[[], None]) -> None:
-        """Have *last* called when all else in the transaction is done."""
-        self._at_commit.append(last)
-
-    def finish(self) -> None:
-        """Call what `before_commit` was given; for whoever commits."""
-        while self._at_commit:
-            self._at_commit.pop(0)()
-
-    def set_savepoint(self) -> None:
-        """Begin a part of the transaction that can be rolled back alone."""
-        self._execute("SAVEPOINT part")
-
-    def release_savepoint(self) -> None:
-        """Keep what was done since the savepoint."""
-        self._execute("RELEASE SAVEPOINT part")
-
-    def roll_back_to_savepoint(self) -> None:
-        """Undo what was done since the savepoint, and release it."""
-        self._execute("ROLLBACK TO SAVEPOINT part")
-        self._execute("RELEASE SAVEPOINT part")
 
 
 def compiled(construct: Any) -> str:
@@ -182,6 +95,11 @@ def reading(database: Database, *, is_checked: bool = True) -> Iterator[Connecti
     What it makes beside the file goes again, and so does what a writer left in the log because of this reader.
     Only who reads no table before having looked at what is one may have it not *is_checked* for `foreign_object`.
     """
+    if database.is_on_server:
+        with postgresql().reading(database) as connection:
+            yield connection
+        return
+
     # Where there is no log, opening the tables makes one, which is to go again.
     path = database.path
     is_alone = identity(path)[1:] == _NO_FILES
@@ -199,8 +117,13 @@ def reading(database: Database, *, is_checked: bool = True) -> Iterator[Connecti
 def changing(database: Database, *, cache_mebibytes: int = 2) -> Iterator[Connection]:
     """The one connection that may change the tables, in one transaction, kept if the block ends well.
 
-    Raises StoreError, with the tables as they were. Of the file, *cache_mebibytes* are kept in memory.
+    Raises StoreError, with the tables as they were. Of a file, *cache_mebibytes* are kept in memory.
     """
+    if database.is_on_server:
+        with postgresql().changing(database) as connection:
+            yield connection
+        return
+
     # Nobody else writes from here on.
     path = database.path
     with _transaction(path, "rw", _WRITER_WAIT_SECONDS, "BEGIN IMMEDIATE") as connection:
@@ -221,11 +144,20 @@ def changing(database: Database, *, cache_mebibytes: int = 2) -> Iterator[Connec
     empty_log(path)
 
 
+def exists(database: Database) -> bool:
+    """Whether the database has been made; of one on a server, only using it tells."""
+    return database.is_on_server or database.path.exists()
+
+
 def create_database(database: Database, *, exist_ok: bool = False) -> None:
-    """Make the database, as the owner of its folder: the whole file appears at once.
+    """Make the database, as the owner of its folder: the whole file appears at once. On a server, make the tables.
 
     Raises StoreCreateError, also if there is one already, unless *exist_ok*.
     """
+    if database.is_on_server:
+        postgresql().create_tables(database)
+        return
+
     # Refuse a place in which others could put something under the database.
     path = database.path
     check_permissions(path)
@@ -244,6 +176,16 @@ def create_database(database: Database, *, exist_ok: bool = False) -> None:
     except (OSError, sqlite3.Error, DBAPIError) as error:
         reason = error.strerror if isinstance(error, OSError) else _sqlite_error(error)
         raise StoreCreateError(f"{path}: the database can't be made: {reason}") from error
+
+
+def postgresql() -> ModuleType:
+    """What knows PostgreSQL, and takes a tenth of a second to load. Raises StoreError where its driver is missing."""
+    try:
+        return import_module("policyd.store.postgresql")
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            f"PostgreSQL needs the Python package {error.name}, which is missing; pip install 'policyd[postgresql]'"
+        ) from error
 
 
 def store_error(path: Path, error: sqlite3.Error | DBAPIError) -> StoreError:
@@ -303,7 +245,7 @@ def _begun(path: Path, mode: str, wait_seconds: float, begin: str) -> Iterator[s
 def _transaction(path: Path, mode: str, wait_seconds: float, begin: str) -> Iterator[Connection]:
     try:
         with entered(_begun(path, mode, wait_seconds, begin), owner_of(path)) as driver:
-            yield Connection(driver)
+            yield Connection(driver, SQLITE)
     except FileNotFoundError as error:
         raise missing_error(path, error) from error
     except (DBAPIError, sqlite3.Error) as error:

@@ -35,7 +35,7 @@ from policyd.model import (
     Unlisted,
 )
 from policyd.rules import is_past
-from policyd.store.database import Connection
+from policyd.store.connection import Connection
 from policyd.store.journal import Journal, Stored, same
 from policyd.store.queries import Queries
 from policyd.store.writer import Writer

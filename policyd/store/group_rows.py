@@ -9,7 +9,7 @@ from policyd.errors import RefusedError
 from policyd.model import Group, Party, PartyKind
 from policyd.records import GroupRow, ListEdit, RowMode, groups_of
 from policyd.store.apply import RowApplier
-from policyd.store.database import Connection
+from policyd.store.connection import Connection
 from policyd.store.edit import Editor
 from policyd.store.spool import Spool
 

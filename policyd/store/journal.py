@@ -27,7 +27,7 @@ from policyd.model import (
     Receive,
     Unlisted,
 )
-from policyd.store.database import Connection, Statement
+from policyd.store.connection import Connection, Statement
 from policyd.store.schema import COUNTERS, change, journal_head
 
 Stored = Domain | Mailbox | Group | Membership | Address | BlockedSender

@@ -10,10 +10,9 @@ from typing import Any
 from policyd.errors import StoreError, TablesMovedError
 from policyd.files import entered, owner_of
 from policyd.model import BlockedSender, Domain, Group, Holder, Party
+from policyd.store.connection import Database, Statement
 from policyd.store.database import (
     SQLITE,
-    Database,
-    Statement,
     check_objects,
     connect_reading,
     empty_log,

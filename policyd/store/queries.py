@@ -27,7 +27,7 @@ from policyd.model import (
     Unlisted,
 )
 from policyd.store import schema
-from policyd.store.database import Statement
+from policyd.store.connection import Statement
 from policyd.store.journal import UPGRADE, is_upgrade_from_first
 
 _ARITIES = 300  # a domain has 127 labels at most, an address two forms
@@ -300,7 +300,11 @@ _PRIMARY_OF = Statement(
 _ADDRESSES = Statement(SELECT_ADDRESS.order_by(schema.address.c.address))
 _ADDRESSES_IN = Statement(
     SELECT_ADDRESS.where(
-        func.substr(schema.address.c.address, -func.length(bindparam("suffix"))) == bindparam("same_suffix")
+        func.substr(
+            schema.address.c.address,
+            func.length(schema.address.c.address) - func.length(bindparam("suffix")) + literal_column("1"),
+        )
+        == bindparam("same_suffix")
     ).order_by(schema.address.c.address)
 )
 _ADDRESSES_BY_MAILBOX = Statement(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import assert_never
 
-from sqlalchemy import Column, Integer, MetaData, Table, Text, func, insert, literal_column, select
+from sqlalchemy import Column, MetaData, Table, func, insert, literal_column, select
 from sqlalchemy.schema import CreateTable
 
 from policyd.address import pattern_domain
@@ -11,16 +11,16 @@ from policyd.errors import RefusedError
 from policyd.model import Address, BlockedSender, Domain, Group, Mailbox, Membership, Party, PartyKind
 from policyd.store import schema
 from policyd.store.bulk import BulkEditor
-from policyd.store.database import Connection, Statement
+from policyd.store.connection import Connection, Statement
 from policyd.store.edit import Editor
 from policyd.store.journal import Stored
 from policyd.store.queries import SELECT_ADDRESS, to_address
 
 _named = MetaData()  # what the file names; some of it twice
-_named_address = Table("named_address", _named, Column("address", Text), prefixes=["TEMPORARY"])
-_named_mailbox = Table("named_mailbox", _named, Column("id", Integer), prefixes=["TEMPORARY"])
-_named_entry = Table("named_entry", _named, Column("id", Integer), prefixes=["TEMPORARY"])
-_named_group = Table("named_group", _named, Column("id", Integer), prefixes=["TEMPORARY"])
+_named_address = Table("named_address", _named, Column("address", schema.Key), prefixes=["TEMPORARY"])
+_named_mailbox = Table("named_mailbox", _named, Column("id", schema.Number), prefixes=["TEMPORARY"])
+_named_entry = Table("named_entry", _named, Column("id", schema.Number), prefixes=["TEMPORARY"])
+_named_group = Table("named_group", _named, Column("id", schema.Number), prefixes=["TEMPORARY"])
 
 _CREATE = [Statement(CreateTable(table)) for table in _named.sorted_tables]
 _NAME_ADDRESS = Statement(insert(_named_address))

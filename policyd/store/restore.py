@@ -27,11 +27,9 @@ from policyd.model import Change
 from policyd.pipe_watch import watching
 from policyd.store.backup import Progress, Verify, copy_database, empty_file, opened_again
 from policyd.store.check import Check
+from policyd.store.connection import Connection, Database, Statement
 from policyd.store.database import (
     SQLITE,
-    Connection,
-    Database,
-    Statement,
     check_objects,
     connect_writing,
     empty_log,
@@ -235,7 +233,7 @@ class Restore:
             before: dict[str, Any] = {}
             with suppress(sqlite3.Error, StoreError):
                 check_objects(self._path, now)
-                head = read_head(Connection(now))
+                head = read_head(Connection(now, SQLITE))
                 before = {"change": head.id, "digest": head.digest}
                 _go_on_counting(now, tables)
         self._note(tables, kept, before)
@@ -243,7 +241,7 @@ class Restore:
     def _note(self, tables: sqlite3.Connection, kept: Path | None, before: dict[str, Any]) -> None:
         """Write the restore into the journal of *tables*; *before* says at which change *kept* was."""
         self.kept = kept
-        connection = Connection(tables)
+        connection = Connection(tables, SQLITE)
         head = read_head(connection)
         journal = Journal(connection, self._actor, self._now, on_change=self._changes.append)
         was = {"file": _text(kept), **before} if kept else None
@@ -314,7 +312,7 @@ def _free_name(path: Path) -> Path:
 
 def _go_on_counting(now: sqlite3.Connection, tables: sqlite3.Connection) -> None:
     """Have new objects in *tables* numbered on from *now*: a number in an old log must not become somebody else's."""
-    head = read_head(Connection(now))
+    head = read_head(Connection(now, SQLITE))
     statement = _COUNT_ON.text(SQLITE)
     tables.execute(statement, [getattr(head, name) for name in COUNTERS for _ in range(2)])
 

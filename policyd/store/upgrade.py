@@ -28,9 +28,9 @@ from policyd.pipe_watch import watching
 from policyd.store import migrations
 from policyd.store.backup import Progress, copy_database, empty_file, opened_again
 from policyd.store.check import objects_in
+from policyd.store.connection import Connection, Database
 from policyd.store.database import (
-    Connection,
-    Database,
+    SQLITE,
     check_objects,
     connect_upgrading,
     empty_log,
@@ -184,7 +184,7 @@ class Upgrade:
         run_revisions(driver, outcome.before, VERSION, attributes)
 
         # The rows below this one are in the words of that version.
-        connection = Connection(driver)
+        connection = Connection(driver, SQLITE)
         journal = Journal(connection, self._actor, self._now)
         journal.changeset = last + 1
         before = {"schema": outcome.before, "file": _text(outcome.kept) if outcome.kept else None}

@@ -9,7 +9,7 @@ from sqlalchemy import Table, and_, bindparam, delete, insert, update
 from policyd.address import fold
 from policyd.model import Address, BlockedSender, Domain, Group, Mailbox, Membership, Party, PartyKind
 from policyd.store import schema
-from policyd.store.database import Connection, Statement
+from policyd.store.connection import Connection, Statement
 from policyd.store.journal import Journal, Stored
 
 _Named = TypeVar("_Named", Mailbox, Group)

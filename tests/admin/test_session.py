@@ -6,7 +6,7 @@ from policyd.admin.session import Session, Summary
 from policyd.errors import RefusedError
 from policyd.model import Domain
 from policyd.settings import AuditSettings
-from policyd.store.database import Database
+from policyd.store.connection import Database
 from tests.support.running_daemon import Syslog
 from tests.support.writing import ACTOR, NOW
 

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from policyd.address import fold
 from policyd.model import Party
 from policyd.records import Record
-from policyd.store.database import Database, changing, create_database, reading
+from policyd.store.connection import Database
+from policyd.store.database import changing, create_database, reading
 from policyd.store.queries import Queries
 from tests.support.command_line import LIMIT_SECONDS, command_line
 from tests.support.tables_strategies import tables

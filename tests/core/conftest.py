@@ -6,7 +6,8 @@ from contextlib import closing
 import pytest
 
 from policyd.model import Domain
-from policyd.store.database import Database, changing, create_database
+from policyd.store.connection import Database
+from policyd.store.database import changing, create_database
 from tests.support.tables import WatchedTables
 from tests.support.writing import editor_on
 

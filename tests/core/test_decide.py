@@ -14,7 +14,8 @@ from policyd.decide import Decider
 from policyd.errors import StoreError
 from policyd.model import Action, Decision, Domain, Mode, Receive, Request, Rule, Unlisted
 from policyd.settings import Settings
-from policyd.store.database import Database, create_database
+from policyd.store.connection import Database
+from policyd.store.database import create_database
 from tests.support.asking import NOW, OUTSIDE, ask, decide, rule, trace
 from tests.support.drills import drill
 from tests.support.tables import WatchedTables

@@ -24,7 +24,7 @@ from policyd.audit import AuditLog
 from policyd.daemon.server import PolicyFactory
 from policyd.decide import Decider
 from policyd.settings import AuditSettings, Settings
-from policyd.store.database import Database
+from policyd.store.connection import Database
 from policyd.store.lookup import Lookup
 from policyd.syslog import NoSink
 from tests.support.fake_smtpd import Address, FakeSmtpd

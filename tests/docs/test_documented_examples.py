@@ -16,7 +16,7 @@ from policyd.audit import AuditLog
 from policyd.decide import Decider
 from policyd.model import Request, Rule
 from policyd.settings import AuditSettings, Settings, load_settings
-from policyd.store.database import Database
+from policyd.store.connection import Database
 from policyd.store.lookup import Lookup
 from tests.docs.pages import PAGES, ROOT, blocks, page, parse, section, steps
 from tests.support.kept_lines import KeptLines

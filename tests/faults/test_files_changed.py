@@ -15,7 +15,8 @@ import pytest
 
 from policyd.errors import StoreWriteError
 from policyd.model import Domain
-from policyd.store.database import Database, changing
+from policyd.store.connection import Database
+from policyd.store.database import changing
 from policyd.store.wal import has_log
 from tests.faults.test_database import GOOD, MALLORY, answers, call, fill, question
 from tests.support.drills import drill

@@ -25,7 +25,8 @@ from policyd.cli import main
 from policyd.errors import StoreError
 from policyd.files import owner_of, replacing
 from policyd.store.backup import back_up, copy_database, empty_file, opened_again
-from policyd.store.database import Database, create_database
+from policyd.store.connection import Database
+from policyd.store.database import create_database
 from tests.support.command_line import Ended
 from tests.support.drills import drill
 from tests.support.fake_smtpd import request

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from policyd.cli import main
 from policyd.files import acting, owner_of
 from policyd.store.backup import Progress, Verify, back_up
-from policyd.store.database import Database
+from policyd.store.connection import Database
 from policyd.store.restore import Restore
 from tests.support.drills import drill
 from tests.support.waiting import LIMIT_SECONDS, until

@@ -20,7 +20,8 @@ from policyd.decide import Decider
 from policyd.errors import StoreError
 from policyd.model import Action, Decision, Mode, Receive, Request, Rule
 from policyd.settings import AuditSettings, LineFormat, Settings
-from policyd.store.database import Database, create_database
+from policyd.store.connection import Database
+from policyd.store.database import create_database
 from policyd.wire import REQUEST_LIMIT
 from tests.fuzz.oracles import must_be_audit_line, must_be_replies, must_be_warning, requests_in
 from tests.support.kept_lines import KeptLines

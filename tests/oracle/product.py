@@ -7,7 +7,8 @@ from policyd import model
 from policyd.cli import main
 from policyd.decide import Decider
 from policyd.settings import load_settings
-from policyd.store.database import Database, create_database, reading
+from policyd.store.connection import Database
+from policyd.store.database import create_database, reading
 from policyd.store.lookup import Lookup
 from policyd.store.queries import Queries
 from tests.oracle.model import Answer, Request, Settings

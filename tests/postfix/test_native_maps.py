@@ -15,7 +15,7 @@ import pytest
 from policyd.decide import Decider
 from policyd.model import Action, Decision, Request, Rule
 from policyd.settings import load_settings
-from policyd.store.database import Database
+from policyd.store.connection import Database
 from policyd.store.lookup import Lookup
 from tests.support.running_daemon import Daemon
 

@@ -14,7 +14,7 @@ from policyd.address import domain_for_postfix, fold
 from policyd.decide import Decider
 from policyd.model import Request
 from policyd.settings import Settings
-from policyd.store.database import Database
+from policyd.store.connection import Database
 from policyd.store.lookup import Lookup
 from tests.support.drills import drill
 

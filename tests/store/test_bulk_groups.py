@@ -6,7 +6,8 @@ from policyd.errors import RefusedError
 from policyd.model import Domain, Party, Receive
 from policyd.records import BlockRow, DomainRow, GroupRow, ListEdit, MailboxRow, Problem, Record, RowMode
 from policyd.store.check import Check
-from policyd.store.database import Database, changing, create_database, reading
+from policyd.store.connection import Database
+from policyd.store.database import changing, create_database, reading
 from policyd.store.edit import EntryTerms, RestrictionTerms
 from policyd.store.queries import Queries
 from policyd.store.replace import Replacement

@@ -15,7 +15,8 @@ import pytest
 
 from policyd.errors import StoreCreateError, StoreError, StoreMissingError, StoreWriteError
 from policyd.model import Domain
-from policyd.store.database import Database, changing, create_database, reading
+from policyd.store.connection import Database
+from policyd.store.database import changing, create_database, reading
 from policyd.store.queries import Queries
 from policyd.store.schema import VERSION
 from tests.support.command_line import LIMIT_SECONDS, MEMORY, CommandLine, Ended

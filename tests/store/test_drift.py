@@ -30,7 +30,8 @@ from policyd.records import (
     Row,
     RowMode,
 )
-from policyd.store.database import Database, changing, create_database
+from policyd.store.connection import Database
+from policyd.store.database import changing, create_database
 from policyd.store.edit import NO_END, Editor, EntryTerms, RestrictionTerms
 from policyd.store.queries import Queries
 from tests.support.command_line import MEMORY, CommandLine, command_line

@@ -7,7 +7,8 @@ import pytest
 from policyd.errors import RefusedError
 from policyd.model import Domain, Mailbox, Receive, Unlisted
 from policyd.store.check import Check
-from policyd.store.database import Database, changing, create_database, reading
+from policyd.store.connection import Database
+from policyd.store.database import changing, create_database, reading
 from policyd.store.edit import NO_END, Editor, EntryTerms, RestrictionTerms, block_advice, entries_found
 from policyd.store.queries import Queries
 from policyd.store.undo import undo_changeset

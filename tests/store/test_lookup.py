@@ -9,7 +9,8 @@ from policyd.decide import Decider
 from policyd.errors import StoreError, TablesMovedError
 from policyd.model import ANYONE, BlockedSender, Domain, Group, Holder, Mailbox, Receive, Request, Rule, Unlisted
 from policyd.settings import Settings
-from policyd.store.database import Database, changing, create_database
+from policyd.store.connection import Database
+from policyd.store.database import changing, create_database
 from policyd.store.edit import EntryTerms, RestrictionTerms
 from policyd.store.lookup import Lookup
 from tests.support.parties import party, party_set

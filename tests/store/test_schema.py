@@ -4,7 +4,8 @@ import sqlite3
 
 import pytest
 
-from policyd.store.database import Database, create_database
+from policyd.store.connection import Database
+from policyd.store.database import create_database
 from policyd.store.schema import APPLICATION_ID, VERSION, metadata
 
 COLUMNS = [column for table in metadata.sorted_tables for column in table.columns]

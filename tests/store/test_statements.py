@@ -7,7 +7,8 @@ import pytest
 from policyd.decide import Decider
 from policyd.model import Domain, Request
 from policyd.settings import Settings
-from policyd.store.database import Database, changing, create_database
+from policyd.store.connection import Database
+from policyd.store.database import changing, create_database
 from policyd.store.edit import EntryTerms, RestrictionTerms
 from policyd.store.lookup import Lookup
 from tests.support.parties import parties, party, party_set

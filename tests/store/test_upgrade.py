@@ -21,7 +21,8 @@ from policyd.model import Action, Request
 from policyd.settings import load_settings
 from policyd.store import migrations, schema
 from policyd.store.check import objects_in
-from policyd.store.database import Database, create_database
+from policyd.store.connection import Database
+from policyd.store.database import create_database
 from policyd.store.lookup import looking
 from policyd.store.upgrade import run_revisions
 from tests.support.command_line import CommandLine, command_line

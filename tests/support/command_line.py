@@ -16,7 +16,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from policyd.cli import main
-from policyd.store.database import Database
+from policyd.store.connection import Database
 
 LIMIT_SECONDS = 60
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # where a durable commit doesn't wait for a disk

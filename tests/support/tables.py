@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from policyd.address import fold, parse_party
 from policyd.errors import StoreError
 from policyd.model import BlockedSender, Domain, Group, Holder, Membership, Party, PartyKind, Receive, Unlisted
-from policyd.store.database import Database, Statement, changing
+from policyd.store.connection import Database, Statement
+from policyd.store.database import changing
 from policyd.store.edit import Editor, EntryTerms, Restricted, RestrictionTerms
 from policyd.store.lookup import Lookup
 from tests.support.writing import editor_on

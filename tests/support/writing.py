@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from policyd.model import Change
 from policyd.store.bulk import BulkEditor
-from policyd.store.database import Connection
+from policyd.store.connection import Connection
 from policyd.store.edit import Editor
 from policyd.store.journal import Journal
 

@@ -1,0 +1,347 @@
+"""Opens a database on a PostgreSQL server, begins transactions on it, and says what its errors mean.
+
+Every wait is bounded: for a host that is gone by libpq's own settings, and for a server that has the connection and
+says nothing by a watch on it, since no setting of libpq's bounds that.
+"""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import conninfo, errors
+from sqlalchemy import bindparam, create_mock_engine, insert, select
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.dialects.postgresql.psycopg import dialect as psycopg_dialect
+
+from policyd.errors import (
+    SettingsError,
+    StoreCreateError,
+    StoreError,
+    StoreMissingError,
+    StoreOutdatedError,
+    StoreSpoiledError,
+    StoreWriteError,
+    reason_of,
+)
+from policyd.files import open_to_read
+from policyd.store.connection import Connection, Database, Statement
+from policyd.store.schema import VERSION, change, first_head, journal_head, metadata
+
+POSTGRESQL = psycopg_dialect(paramstyle="format")  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+_DEFINING = PGDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+CHANNEL = "policyd"  # on which each change is told
+
+_CALL_SECONDS = 60.0  # for one statement
+_WRITER_WAIT_SECONDS = 600.0  # for another command that is changing the tables
+_IDLE_SECONDS = 600  # between two statements of a change, which may come from a pipe
+_LOOK_SECONDS = 0.5
+_PASSWORD_BYTES = 4096
+_ROWS_AT_ONCE = 2000
+# What bounds the wait for a host that is gone; each host of several has its own.
+_BOUNDS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20000,
+}
+_VERSION = Statement(select(journal_head.c.schema).where(journal_head.c.one == bindparam("one")))
+_LOCK = Statement(select(journal_head.c.schema).where(journal_head.c.one == bindparam("one")).with_for_update())
+_HEAD = Statement(select(journal_head.c.id, journal_head.c.digest).where(journal_head.c.one == bindparam("one")))
+_FIRST_HEAD = Statement(insert(journal_head))
+_TRIES = 20  # to learn whether a change was kept
+_DIGEST = Statement(select(change.c.digest).where(change.c.id == bindparam("id")))
+
+
+class ServerConnection(Connection):
+    """A transaction on a server's tables."""
+
+    __slots__ = ("_cursors",)
+
+    def __init__(self, driver: psycopg.Connection[tuple[Any, ...]]) -> None:
+        super().__init__(driver, POSTGRESQL)
+        self._cursors = 0
+
+    def stream(self, statement: Statement, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """The rows that *statement* finds, some at a time; others may run meanwhile."""
+        self._cursors += 1
+        with self.driver.cursor(name=f"rows_{self._cursors}") as cursor:
+            cursor.itersize = _ROWS_AT_ONCE
+            cursor.execute(statement.text(POSTGRESQL), values)
+            yield from cursor
+
+
+@contextmanager
+def reading(database: Database) -> Iterator[Connection]:
+    """A connection that sees one state of the tables. Raises StoreError."""
+    with _connected(database) as driver:
+        driver.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        connection = ServerConnection(driver)
+        _need_version(database, connection.fetch(_VERSION, 1))
+        yield connection
+        driver.execute("ROLLBACK")
+
+
+@contextmanager
+def changing(database: Database) -> Iterator[Connection]:
+    """The one connection that may change the tables, in one transaction, kept if the block ends well.
+
+    Raises StoreError, with the tables as they were; where it is not known whether they are, it says so.
+    """
+    with _connected(database, is_writer=True) as driver:
+        # Nobody else writes from here on: the row is locked before anything is read.
+        driver.execute("BEGIN")
+        driver.execute(f"SET LOCAL lock_timeout = '{_WRITER_WAIT_SECONDS:.0f}s'")
+        driver.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'")
+        connection = ServerConnection(driver)
+        with driver.allowing(_WRITER_WAIT_SECONDS + _CALL_SECONDS):
+            _need_version(database, connection.fetch(_LOCK, 1))
+        yield connection
+        connection.finish()
+
+        # Whoever follows the journal is told.
+        ((last, digest),) = connection.fetch(_HEAD, 1)
+        driver.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
+        _commit(database, driver, last, digest)
+
+
+def create_tables(database: Database) -> None:
+    """Make the tables in an empty database. Raises StoreError."""
+    with _connected(database, is_writer=True) as driver:
+        # One after the other, where several try.
+        driver.execute("BEGIN")
+        driver.execute("SELECT pg_advisory_xact_lock(hashtext('policyd'))")
+
+        # Texts are in the order of their bytes, as everywhere else.
+        ((encoding, collation),) = driver.execute(
+            "SELECT pg_encoding_to_char(encoding), datcollate FROM pg_database WHERE datname = current_database()"
+        ).fetchall()
+        if (encoding, collation) != ("UTF8", "C"):
+            raise StoreCreateError(
+                f"{database}: its encoding is {encoding} and its locale {collation}; make another database with: "
+                "createdb --template=template0 --encoding=UTF8 --locale=C NAME"
+            )
+        there = driver.execute(
+            "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')"
+            " ORDER BY relname = %s DESC, relname LIMIT 1",
+            (journal_head.name,),
+        ).fetchall()
+        if there:
+            what = "it has the tables already" if there[0][0] == journal_head.name else f"it has a table {there[0][0]}"
+            raise StoreCreateError(f"{database}: {what}; it was left as it is")
+
+        # All of it or nothing.
+        made = create_mock_engine("postgresql://", lambda made, *_, **__: driver.execute(_definition(made)))
+        metadata.create_all(made, checkfirst=False)
+        ServerConnection(driver).run(_FIRST_HEAD, *first_head().values())
+        driver.execute("COMMIT")
+
+
+def _definition(made: Any) -> str:
+    """The statement that makes a table, an index or a comment."""
+    return str(made.compile(dialect=_DEFINING))
+
+
+def _need_version(database: Database, found: list[tuple[Any, ...]]) -> None:
+    """Raises StoreError unless the tables, of which the head says what was *found*, are of this version."""
+    if len(found) != 1:
+        raise StoreSpoiledError(f"{database}: the database does not say where its journal ends; restore a backup")
+    ((version,),) = found
+    if version < VERSION:
+        raise StoreOutdatedError(
+            f"{database}: has tables of version {version}, and this policyd needs version {VERSION}; "
+            "type: policyd database upgrade"
+        )
+    if version > VERSION:
+        raise StoreSpoiledError(
+            f"{database}: made by a newer policyd (tables version {version}, this one knows {VERSION}); "
+            "install that policyd"
+        )
+
+
+def _commit(database: Database, driver: "_WatchedConnection", last: int, digest: str) -> None:
+    """Commit what made the journal end with *last* and its *digest*.
+
+    Where the connection is lost in the middle of it, the journal tells whether that was kept. Raises StoreError.
+    """
+    try:
+        driver.execute("COMMIT")
+        return
+    except psycopg.OperationalError as error:
+        if not driver.closed and not driver.was_given_up:
+            raise
+        lost = error
+    for _ in range(_TRIES):
+        try:
+            with reading(database) as connection:
+                is_kept = connection.fetch(_DIGEST, last) == [(digest,)]
+        except StoreError:
+            time.sleep(_LOOK_SECONDS)
+            continue
+        if is_kept:
+            return
+        raise StoreWriteError(f"{database}: the connection was lost, and nothing was changed: do it again") from lost
+    raise StoreError(
+        f"{database}: the connection was lost at the last moment, and it is not known whether change {last} was kept; "
+        "see policyd history when the database answers again, before you do it again"
+    ) from lost
+
+
+# --- Connecting, and for how long to wait ---
+
+
+class _WatchedConnection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that is given up where the server has not answered a call in time."""
+
+    was_given_up = False
+    _seconds = _CALL_SECONDS
+    _deadline = 0.0  # of the call that waits, as time.monotonic() counts; 0 while none does
+
+    def wait(self, *args: Any, **kwargs: Any) -> Any:
+        """Wait for the server as psycopg does, but not for ever."""
+        self._deadline = time.monotonic() + self._seconds
+        try:
+            return super().wait(*args, **kwargs)
+        finally:
+            self._deadline = 0.0
+
+    @contextmanager
+    def allowing(self, seconds: float) -> Iterator[None]:
+        """Allow each call of the block so many *seconds*."""
+        self._seconds = seconds
+        try:
+            yield
+        finally:
+            self._seconds = _CALL_SECONDS
+
+    def watch(self, is_over: threading.Event) -> None:
+        """Cut the connection where a call has waited too long, until it *is_over*; in a thread of its own."""
+        while not is_over.wait(_LOOK_SECONDS):
+            if 0 < self._deadline < time.monotonic():
+                self.was_given_up = True
+                with suppress(OSError), socket.socket(fileno=os.dup(self.fileno())) as ours:
+                    ours.shutdown(socket.SHUT_RDWR)
+                return
+
+
+@contextmanager
+def _connected(database: Database, *, is_writer: bool = False) -> Iterator[_WatchedConnection]:
+    """A DBAPI connection in autocommit. Raises StoreError, and SettingsError where the URL is not to be used."""
+    parameters = _parameters(database, is_writer=is_writer)
+    try:
+        driver = _WatchedConnection.connect(**parameters)
+    except psycopg.Error as error:
+        raise _unreachable(database, error) from error
+    is_over = threading.Event()
+    threading.Thread(target=driver.watch, args=(is_over,), daemon=True).start()
+    try:
+        yield driver
+    except psycopg.DatabaseError as error:
+        if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:  # a mistake of our own
+            raise
+        raise _store_error(database, error, was_given_up=driver.was_given_up) from error
+    finally:
+        is_over.set()
+        driver.close()
+
+
+def _parameters(database: Database, *, is_writer: bool) -> dict[str, Any]:
+    """What libpq must know. Raises SettingsError, which repeats nothing of the URL: there may be a password in it."""
+    try:
+        said = conninfo.conninfo_to_dict(database.url)
+    except psycopg.ProgrammingError as error:
+        raise SettingsError(
+            "database: not a URL as PostgreSQL's libpq takes it; in a user name or password, @ : / ? and % are written "
+            "as %40 %3A %2F %3F and %25; better keep the password in a password_file"
+        ) from error
+    sslmode = said.get("sslmode") or os.environ.get("PGSSLMODE")
+    if sslmode != "verify-full" and not database.may_be_insecure and not _is_on_this_machine(said):
+        raise SettingsError(
+            f"database: {database} is on another machine, and nothing proves that it is the one: add "
+            "sslmode=verify-full to the URL, behind a question mark, or say allow_insecure_database = true in the "
+            "settings file"
+        )
+    parameters = _BOUNDS | said | {"autocommit": True, "prepare_threshold": None, "client_encoding": "UTF8"}
+    parameters.setdefault("application_name", "policyd")
+    if is_writer:
+        parameters.setdefault("target_session_attrs", "read-write" if "," in str(said.get("host", "")) else "any")
+    if "password" not in said and (password := _password(database)):
+        parameters["password"] = password
+    return parameters
+
+
+def _is_on_this_machine(said: dict[str, Any]) -> bool:
+    """Whether the server is on this machine, as far as the parameters tell; what a service says, is not looked at."""
+    if said.get("service") or (os.environ.get("PGSERVICE") and "host" not in said):
+        return False
+    named = said.get("hostaddr") or said.get("host") or os.environ.get("PGHOSTADDR") or os.environ.get("PGHOST") or ""
+    return all(_is_local(host) for host in str(named).split(","))
+
+
+def _is_local(host: str) -> bool:
+    """Whether *host* is a socket's folder, or a name or address of this machine."""
+    if host in ("", "localhost") or host.startswith(("/", "@")):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _password(database: Database) -> str:
+    """The password in the file that the settings name, else in systemd's credentials; "" where there is none."""
+    file = database.password_file
+    if file is None:
+        folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
+        file = Path(folder, "database-password")
+        if not folder or not file.exists():
+            return ""
+    try:
+        with open_to_read(file) as opened:
+            return opened.read(_PASSWORD_BYTES).decode().rstrip("\r\n")
+    except OSError as error:
+        raise SettingsError(f"password_file: {file}: {reason_of(error)}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"password_file: {file}: it is not UTF-8 text") from error
+
+
+# --- What an error means ---
+
+
+def _unreachable(database: Database, error: psycopg.Error) -> StoreError:
+    """What the administrator must know where no connection came about."""
+    lines = str(error).strip().splitlines() or ["no reason was given"]
+    reason = lines[-1].strip()
+    if "password" in reason:
+        reason += "; see the setting password_file"
+    return StoreError(f"{database}: can't be reached: {reason}")
+
+
+def _store_error(database: Database, error: psycopg.Error, *, was_given_up: bool) -> StoreError:
+    """What the administrator must know of an error in the middle of a transaction, of which so nothing is kept."""
+    reason = str(error).strip().partition("\n")[0]
+    if was_given_up:
+        return StoreError(f"{database}: the server does not answer, and nothing was changed; try again")
+    match error:
+        case errors.LockNotAvailable():
+            return StoreError(f"{database}: another command is changing the tables and does not end; try again")
+        case errors.ReadOnlySqlTransaction():
+            return StoreError(f"{database}: the server is a standby, or allows no changes; name the primary one")
+        case errors.UndefinedTable() | errors.InvalidSchemaName():
+            return StoreMissingError(f"{database}: has no tables of policyd; make them with: policyd database create")
+        case errors.InsufficientPrivilege():
+            return StoreError(f"{database}: nothing was changed: the server says: {reason}; be a role that may")
+        case errors.DiskFull() | errors.InsufficientResources():
+            return StoreWriteError(f"{database}: can't be written, nothing was changed: {reason}; make room there")
+        case errors.IdleInTransactionSessionTimeout():
+            return StoreError(f"{database}: nothing was changed: nothing came for {_IDLE_SECONDS} seconds; do it again")
+    if error.sqlstate is None or error.sqlstate.startswith(("08", "57")):
+        return StoreError(f"{database}: the connection was lost, and nothing was changed: {reason}; do it again")
+    return StoreError(f"{database}: the server says: {reason}")
