@@ -59,6 +59,10 @@ class TablesMovedError(StoreError):
         super().__init__("the tables were changed while they were read; ask again")
 
 
+class DivergedError(StoreError):
+    """The replica is not what the database's journal says of it: copy the whole database again."""
+
+
 class StoreMissingError(StoreError):
     """There is no database where the settings say."""
 

@@ -631,14 +631,15 @@ def _open_special(path: Path) -> int | None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, is_shared: bool = False) -> Iterator[BinaryIO]:
     """A stream for the block to fill; if the block ends well, the file takes the place of what was at *path*.
 
-    Only its owner can read it. Raises OSError.
+    Only its owner can read it; where it *is_shared*, its group, too. Raises OSError.
     """
     with _found(path, follow=False) as spot:
         _check_makers(spot, _us())
-        with _draft(spot, _PRIVATE_MODE) as (draft, descriptor), open(os.dup(descriptor), "wb") as stream:
+        mode = _SHARED_MODE if is_shared else _PRIVATE_MODE
+        with _draft(spot, mode) as (draft, descriptor), open(os.dup(descriptor), "wb") as stream:
             yield stream
             stream.flush()
             os.fsync(descriptor)

@@ -305,6 +305,12 @@ class Settings:
         ),
         "where the tables are",
     )
+    replica: Path | None = _setting(
+        None,
+        Kind(_absolute_path, "text: an absolute path"),
+        "the file from which this host answers, and which follows a PostgreSQL ``database``; without it ``serve`` "
+        "takes none",
+    )
     password_file: Path | None = _setting(
         None,
         Kind(_absolute_path, "text: an absolute path"),

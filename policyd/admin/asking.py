@@ -42,8 +42,13 @@ def _unquoted(text: str) -> str:
 
 def explain(database: Database, settings: Settings, request: Request, now: int) -> tuple[Decision, list[str]]:
     """The answer to *request* at *now*, in Unix seconds, and each step that led to it. Raises StoreError."""
-    with looking(database) as lookup:
+    with looking(_place(settings, database)) as lookup:
         return Decider(settings, lookup).explain(request, now)
+
+
+def _place(settings: Settings, database: Database) -> Database:
+    """Where the answer is looked up: in this host's replica where there is to be one, as the daemon does."""
+    return Database.to_answer_from(settings) if settings.replica is not None else database
 
 
 def as_object(request: Request, decision: Decision, trace: list[str], origin: str) -> dict[str, Any]:
@@ -74,7 +79,7 @@ def find_address(database: Database, settings: Settings, text: str) -> dict[str,
     Raises NotManagedError and RefusedError where it leads to none, and StoreError.
     """
     # Find it as the daemon does.
-    with looking(database) as lookup:
+    with looking(_place(settings, database)) as lookup:
         found = Decider(settings, lookup).find_recipient(text)
 
     # Say what to do where it leads nowhere.

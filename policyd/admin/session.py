@@ -75,7 +75,7 @@ class Changing:
 
 def open_session(settings: Settings) -> "Session":
     """The way to the tables that *settings* name. Raises StoreError where others could write or swap the database."""
-    database = Database(settings.database, settings.password_file, settings.allow_insecure_database)
+    database = Database.of(settings)
     if not database.is_on_server:
         check_permissions(database.path)
     return Session(database, settings.audit)

@@ -26,6 +26,7 @@ _NOUNS = {
     "export": ("policyd.cli.export", "The tables as a file."),
     "history": ("policyd.cli.history", "Who changed what, and when."),
     "undo": ("policyd.cli.undo", "Take back what one command changed."),
+    "replica": ("policyd.cli.replica", "The replica on this host, from which the daemon answers."),
     "database": ("policyd.cli.database", "The database file."),
 }
 

@@ -14,9 +14,11 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from policyd.audit import open_audit
 from policyd.daemon.admission import QUIET_SECONDS, Admission
+from policyd.daemon.child import HANDLED, Child, FollowerChild
 from policyd.daemon.listener import Listener, log_listening
 from policyd.daemon.service import DRAIN_SECONDS, need_database, reread, warn_of_ways_past
 from policyd.daemon.systemd import Supervisor
@@ -27,22 +29,20 @@ from policyd.settings import Settings
 AT_ONCE = 64  # connections accepted before others get their turn
 GIVING_WAY_AT_ONCE = 8  # connections that wait for others to be closed
 AUDIT_SECONDS = 0.1  # between two looks whether syslog takes what waits for it
+FOLLOWER_HUNG_SECONDS = 60  # for the one that follows, whose calls to a server are given up before that
 HUNG_SECONDS = 30  # for a worker that reports nothing, where no watchdog says otherwise
 STOP_SECONDS = DRAIN_SECONDS + 3  # for workers to end by themselves: their connections, and then what waits for syslog
 
 _ASKED_SECONDS = 1.0  # for so long it is believed which connection a worker would close
-_STEADY_SECONDS = 5  # a worker that lived that long is replaced at once
-_LONGEST_WAIT_SECONDS = 5.0  # until one that ends again and again is replaced
-_HANDLED = frozenset({signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
 
 Source = socket.socket | Listener
 Work = Callable[[Settings, socket.socket], None]  # serves the connections from the channel until it is closed
 
 
-class Worker:
-    """A place for a worker: the process that is in it, or when the next one is due.
+class Worker(Child):
+    """A place for a worker.
 
-    `channel` leads to the process. The parent sends descriptors through it; the worker reports how many it has taken,
+    The parent sends descriptors through its channel; the worker reports how many it has taken,
     and how many of those connections have ended. A connection that it has not taken is still open here: if this worker
     dies, another one gets it.
 
@@ -51,17 +51,11 @@ class Worker:
     """
 
     def __init__(self) -> None:
-        self.pid = 0  # 0 while there is none
-        self.channel: socket.socket | None = None
-        self.due = 0.0  # as time.monotonic() counts
-        self.wait = 0.0  # seconds between the last end and `due`
-        self.has_reported = False  # anything: it serves
-        self.missed_beats = 0  # of the parent's, since its last report
+        super().__init__()
         self.first_to_go: tuple[int, int] | None = None  # None until it has reported it
         self._asked_at = 0.0  # 0 where it has not been asked, as time.monotonic() counts
         self._taken = self._ended = 0
         self._dispatched: deque[socket.socket] = deque()  # not taken yet
-        self._started_at = 0.0
 
     @property
     def connections(self) -> int:
@@ -69,37 +63,10 @@ class Worker:
         return len(self._dispatched) + self._taken - self._ended
 
     def start(self, live: Callable[[socket.socket], None]) -> None:
-        """Fork a process that runs *live* with its end of the channel, and never returns from it.
-
-        It stops with its channel only, for SIGTERM may hit the parent's whole group. SIGHUP is blocked in it until
-        it has a handler.
-        """
-        # Everything that was known of the former process is forgotten.
-        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.channel.setblocking(False)
+        """Fork a process that runs *live* with its end of the channel, and never returns from it."""
         self._taken = self._ended = 0
         self.first_to_go, self._asked_at = None, 0.0
-        self.has_reported, self.missed_beats = False, 0
-        self._started_at = time.monotonic()
-
-        # No signal may reach the new process before it has its own handlers.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
-        self.pid = os.fork()
-        if self.pid:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
-            theirs.close()
-            return
-
-        # The new process.
-        try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED - {signal.SIGHUP})
-            live(theirs)
-        finally:
-            os._exit(70)  # EX_SOFTWARE: it should have ended by itself
+        super().start(live)
 
     def dispatch(self, connection: socket.socket, *, makes_room: bool = False) -> bool:
         """Give it *connection*, and return whether that went; a worker that is ending takes nothing.
@@ -161,35 +128,22 @@ class Worker:
         self._dispatched.clear()
         return left
 
-    def reap(self, options: int = os.WNOHANG) -> str:
-        """How the process has ended, "" if it has not; *options* are waitpid's. Sets when the next one is due.
-
-        Its last reports must have been read before.
-        """
-        # Whether it has ended.
-        pid, status = os.waitpid(self.pid, options) if self.pid else (0, 0)
-        if not pid:
-            return ""
-
-        # A worker that ends again and again is replaced later each time.
-        self.pid = 0
-        now = time.monotonic()
-        is_steady = now - self._started_at > _STEADY_SECONDS
-        self.wait = 0.0 if is_steady else min(_LONGEST_WAIT_SECONDS, 2 * self.wait or 0.1)
-        self.due = now + self.wait
-
-        # By itself, or killed by a signal.
-        code = os.waitstatus_to_exitcode(status)
-        return f"exit status {code}" if code >= 0 else signal.Signals(-code).name
-
 
 class Parent:
     """The process that the administrator sees: `settings.workers` workers, each of which runs *work*.
 
-    *load* reads the settings again, for SIGHUP. *supervisor* is notified once every worker serves.
+    *load* reads the settings again, for SIGHUP. *supervisor* is notified once every worker serves. *follow*, if given,
+    keeps this host's replica up to date, in one more process.
     """
 
-    def __init__(self, settings: Settings, load: Callable[[], Settings], work: Work, supervisor: Supervisor) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        load: Callable[[], Settings],
+        work: Work,
+        supervisor: Supervisor,
+        follow: Work | None = None,
+    ) -> None:
         self._settings = settings
         self._load = load
         self._work = work
@@ -198,6 +152,9 @@ class Parent:
         self._listeners: Sequence[Listener] = ()
         self._admission = Admission(settings.max_connections, settings.workers, self._audit)
         self._workers = [Worker() for _ in range(settings.workers)]
+        self._follow = follow
+        self._follower = FollowerChild() if follow else None
+        self._told = ""  # of the replica, to systemd
         self._waiting: list[socket.socket] = []  # accepted, and with no worker yet
         self._ended = 0
         self._is_ready = False  # until every worker has served once
@@ -220,7 +177,9 @@ class Parent:
         while not self._is_stopping:
             for worker in self._workers:
                 if not worker.pid and worker.due <= time.monotonic():
-                    self._start(worker)
+                    self._start(worker, self._work)
+            if self._follow and self._follower and not self._follower.pid and self._follower.due <= time.monotonic():
+                self._start(self._follower, self._follow)
             self._turn()
             if not self._is_ready and all(worker.has_reported for worker in self._workers):
                 self._is_ready = True
@@ -235,18 +194,18 @@ class Parent:
         self._signals.setblocking(False)
         self._signal_sink.setblocking(False)
         signal.set_wakeup_fd(self._signal_sink.fileno())
-        for number in _HANDLED:
+        for number in HANDLED:
             signal.signal(number, lambda *_: None)
 
-    def _start(self, worker: Worker) -> None:
+    def _start(self, child: Child, work: Work) -> None:
         try:
-            worker.start(self._be_worker)
+            child.start(partial(self._be_child, work))
         except OSError as error:  # no descriptors, no memory: the others go on
-            worker.due = time.monotonic() + 1
-            self._audit.warned(f"a worker can't be started: {reason_of(error)}")
+            child.due = time.monotonic() + 1
+            self._audit.warned(f"{_called(child)} can't be started: {reason_of(error)}")
 
-    def _be_worker(self, channel: socket.socket) -> None:
-        """Run the work of a worker in its process; never returns."""
+    def _be_child(self, work: Work, channel: socket.socket) -> None:
+        """Run *work* in a process of its own; never returns."""
         # Close what is the parent's: a connection must end when its own process closes it.
         for listener in self._listeners:
             listener.leave()
@@ -254,14 +213,16 @@ class Parent:
         self._signal_sink.close()
         for connection in [*self._waiting, *(each for worker in self._workers for each in worker.close())]:
             connection.close()
+        if self._follower and self._follower.channel:
+            self._follower.channel.close()
 
         # An error ends this process with its exit status, and never runs on into the parent's code.
         try:
-            self._work(self._settings, channel)
+            work(self._settings, channel)
         except Exception as error:  # noqa: BLE001 - it must not rise into the parent's code
             known = getattr(error, "exit_status", None)
             audit = open_audit(self._settings.audit)  # what waits in the parent's is the parent's
-            audit.warned(f"a worker can't go on: {error if known else repr(error)}")
+            audit.warned(f"a process can't go on: {error if known else repr(error)}")
             audit.close()
             os._exit(known or 70)
         os._exit(0)
@@ -275,13 +236,17 @@ class Parent:
 
         # Accept more only if a worker can take it and nothing waits; then handle whatever has happened.
         listeners = self._listeners if free and not self._waiting else ()
-        readable, _ = _wait([self._signals, *channels, *listeners], [] if free else [*channels], self._timeout(most))
+        told = [self._follower.channel] if self._follower and self._follower.channel else []
+        sources: list[Source] = [self._signals, *told, *channels, *listeners]
+        readable, _ = _wait(sources, [] if free else [*channels], self._timeout(most))
         for source in readable:
             if isinstance(source, Listener):
                 self._accept(source)
             elif source is self._signals:
                 self._handle_signals()
-            else:
+            elif source in told:
+                self._hear_follower()
+            elif source in channels:  # and not closed meanwhile
                 self._waiting += channels[source].read_channel()
 
         # Now and then, look whether all are alive.
@@ -290,7 +255,8 @@ class Parent:
 
     def _timeout(self, most: float) -> float:
         """For how many seconds nothing has to be done, *most* at most."""
-        dues = [worker.due for worker in self._workers if not worker.pid and not self._is_stopping]
+        children = [*self._workers, *([self._follower] if self._follower else [])]
+        dues = [child.due for child in children if not child.pid and not self._is_stopping]
         timeout = min([*dues, self._next_beat]) - time.monotonic()
         if not self._admission.check_over():
             timeout = min(timeout, QUIET_SECONDS)
@@ -368,10 +334,26 @@ class Parent:
                 if how and not self._is_stopping:
                     self._ended += 1
                     self._audit.warned(f"a worker ended: {how}", pid=pid, ended=self._ended, restart_in=worker.wait)
+            if self._follower and (how := self._follower.reap()) and not self._is_stopping:
+                wait = self._follower.wait
+                self._audit.warned(f"the process that follows the database ended: {how}", restart_in=wait)
+
+    def _hear_follower(self) -> None:
+        """Tell systemd what is new of the replica."""
+        assert self._follower is not None
+        self._follower.read_channel()
+        if self._follower.told != self._told and self._is_ready:
+            self._told = self._follower.told
+            self._supervisor.notify_status(self._status())
 
     def _notify_ready(self) -> None:
+        self._supervisor.notify_ready(self._status())
+
+    def _status(self) -> str:
         where = " and ".join(listener.endpoint.text for listener in self._listeners)
-        self._supervisor.notify_ready(f"{len(self._workers)} workers answer on {where}")
+        number = len(self._workers)
+        told = f"; {self._told}" if self._told else ""
+        return f"{f'{number} workers answer' if number > 1 else 'answering'} on {where}{told}"
 
     def _beat(self) -> None:
         """Report to systemd that this process lives, and kill workers that have not reported for too long.
@@ -385,7 +367,13 @@ class Parent:
             if worker.missed_beats * self._beat_seconds > self._hung_seconds and not self._is_stopping:
                 worker.missed_beats = 0
                 self._audit.warned("a worker hung and was killed", pid=worker.pid)
-                os.kill(worker.pid, signal.SIGKILL)
+                worker.kill()
+        if self._follower is not None:
+            self._follower.missed_beats += bool(self._follower.pid)
+            if self._follower.missed_beats * self._beat_seconds > FOLLOWER_HUNG_SECONDS:
+                self._follower.missed_beats = 0
+                self._audit.warned("the process that follows the database hung and was killed", pid=self._follower.pid)
+                self._follower.kill()
 
     def _reload(self) -> None:
         """Read the settings again, and have the workers do so, unless they are wrong: then the old ones stay."""
@@ -406,7 +394,9 @@ class Parent:
         self._admission.audit = self._audit
         self._admission.set_limit(settings.max_connections)
 
-        # Each worker reads them by itself.
+        # The one that follows begins anew with them; each worker reads them by itself.
+        if self._follower is not None:
+            self._follower.kill()
         for worker in self._workers:
             if worker.pid:
                 os.kill(worker.pid, signal.SIGHUP)
@@ -421,6 +411,11 @@ class Parent:
         self._admission.end()
         self._dispatch_waiting(self._workers)
 
+        # What the replica has is whole at each moment.
+        if self._follower is not None and self._follower.pid:
+            self._follower.kill()
+            self._follower.reap(0)
+
         # The end of the channel stops a worker, once it has answered.
         for worker in self._workers:
             if worker.channel:
@@ -433,8 +428,12 @@ class Parent:
         for worker in self._workers:
             if worker.pid:
                 self._audit.warned("a worker did not stop and was killed", pid=worker.pid)
-                os.kill(worker.pid, signal.SIGKILL)
+                worker.kill()
                 worker.reap(0)
+
+
+def _called(child: Child) -> str:
+    return "a worker" if isinstance(child, Worker) else "the process that follows the database"
 
 
 def _wait(

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from policyd.address import normal_domain
-from policyd.audit import AuditLog
+from policyd.audit import AuditLog, open_audit
 from policyd.daemon.admission import raise_descriptor_limit
 from policyd.daemon.privileges import UMASK, become, identity_to_become
 from policyd.daemon.systemd import find_supervisor, take_endpoints
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _PARENTS = ("listen", "workers", "user", "group")  # settings of which a worker takes no new value
 
+_TOLD_BYTES = 1024  # of what is said of the replica
+
 Load = Callable[[tuple[Endpoint, ...]], Settings]
 
 
@@ -46,26 +48,31 @@ def serve(load: Load) -> None:
 
     # Do what only root can: import what the daemon's user may not be able to read, and raise limits.
     identity = identity_to_become(settings.user, settings.group)
-    _import_ahead(reads_all=identity is not None)
+    _import_ahead(reads_all=identity is not None, follows=settings.replica is not None)
     from policyd.daemon.listener import listen_on
     from policyd.daemon.service import need_database
 
     os.umask(UMASK)
     raise_descriptor_limit(settings.max_connections + 2 * WORKERS_LIMIT)
 
-    # Before anything listens, make sure that the user we become can read the tables.
+    # Before anything listens, make sure that the user we become can read the tables. A new host copies them first.
     with identity.acting() if identity else nullcontext():
+        if settings.replica is not None and Database.of(settings).is_on_server:
+            from policyd.replica.follower import prepare
+
+            prepare(Database.of(settings), settings.replica)
         need_database(settings)
     listeners = listen_on(settings.listen or default_listen(), identity, allow_remote=settings.allow_remote)
     try:
         # Give root up for good, and then answer.
         if identity is not None:
             become(identity)
-        if settings.workers > 1:
+        if settings.workers > 1 or settings.replica is not None:
             from policyd.daemon.prefork import Parent
 
             work = partial(_work, load_settings, supervisor.beat_seconds)
-            Parent(settings, load_settings, work, supervisor).run(listeners)
+            follow = _follow if settings.replica is not None else None
+            Parent(settings, load_settings, work, supervisor, follow).run(listeners)
         else:
             from policyd.daemon.service import PolicyService
 
@@ -102,7 +109,7 @@ def _serve_stdio(settings: Settings, load_settings: Callable[[], Settings]) -> N
     from policyd.daemon.service import PolicyService
 
     with suppress(FileNotFoundError):  # opening the database reports that
-        identity = owner_of(Database(settings.database).path)
+        identity = owner_of(Database.to_answer_from(settings).path)
         if identity is not None:
             _import_ahead(reads_all=True)
             become(identity)
@@ -127,6 +134,26 @@ def _work(
     service = PolicyService(settings, (), load, reactor)
     reactor.addReader(DispatchedConnections(channel, service.factory, reactor, beat_seconds))
     _run(service, reactor, stops_at_signals=False)
+
+
+def _follow(settings: Settings, channel: socket.socket) -> None:
+    """Keep this host's replica up to date, in a process of its own, until *channel* is closed."""
+    from policyd.replica.follower import Follower
+
+    def beat(told: str) -> bool:
+        try:
+            channel.send(told.encode("utf-8", "backslashreplace")[:_TOLD_BYTES])
+        except BlockingIOError:  # the parent is busy
+            pass
+        except OSError:
+            return False
+        return True
+
+    # What answers goes first.
+    os.nice(10)
+    channel.setblocking(False)
+    assert settings.replica is not None
+    Follower(Database.of(settings), settings.replica, open_audit(settings.audit), beat).run()
 
 
 def _run(service: "PolicyService", reactor: "PosixReactorBase", *, stops_at_signals: bool = True) -> None:
@@ -156,12 +183,13 @@ def _reactor() -> "PosixReactorBase":
     return make_reactor()
 
 
-def _import_ahead(*, reads_all: bool) -> None:
+def _import_ahead(*, reads_all: bool, follows: bool = False) -> None:
     """Import what is needed later: the daemon's user need not be able to read where policyd is installed.
 
     The reactor itself is not made here, since processes can't share one.
     """
-    for name in ("encodings.idna", "twisted.internet.unix", "policyd.daemon.fast_twisted", "policyd.daemon.prefork"):
+    names = ["encodings.idna", "twisted.internet.unix", "policyd.daemon.fast_twisted", "policyd.daemon.prefork"]
+    for name in [*names, *(["policyd.replica.follower", "policyd.store.postgresql"] if follows else [])]:
         importlib.import_module(name)
     normal_domain("bücher.example")  # idna imports its tables for the first such domain
     if reads_all:

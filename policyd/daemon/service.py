@@ -51,13 +51,14 @@ class PolicyService(Service):
         self._acceptors: list[Acceptor] = []
         self._admission: Admission | None = None  # where there are no listeners, others admit
         self._settings = settings
-        self._lookup = Lookup(Database(settings.database))
+        self._database = Database.to_answer_from(settings)
+        self._lookup = Lookup(self._database)
         self.audit = open_audit(settings.audit, reactor)
         self.factory = PolicyFactory(Decider(settings, self._lookup), self.audit, reactor, _timeouts(settings))
 
     def startService(self) -> None:
         """Open the database, then take connections. Raises StoreError."""
-        _check_place(Database(self._settings.database).path)
+        _check_place(self._database.path)
         self._lookup.begin()
         self._lookup.end()
         if self._listeners:
@@ -93,10 +94,11 @@ class PolicyService(Service):
         settings = reread(self._load, self._settings, self.audit)
         if settings is None:
             return
-        lookup = Lookup(Database(settings.database))
+        database = Database.to_answer_from(settings)
+        lookup = Lookup(database)
         audit = open_audit(settings.audit, self._reactor)
         audit.take_over(self.audit)
-        self._settings, self._lookup, self.audit = settings, lookup, audit
+        self._settings, self._database, self._lookup, self.audit = settings, database, lookup, audit
         self.factory.decider, self.factory.audit = Decider(settings, lookup), self.audit
         self.factory.timeouts = _timeouts(settings)
         if self._admission is not None:
@@ -141,8 +143,9 @@ class PolicyService(Service):
 
 def need_database(settings: Settings) -> None:
     """Raises StoreError unless there is a database that can be read, and that others can't write."""
-    _check_place(Database(settings.database).path)
-    lookup = Lookup(Database(settings.database))
+    database = Database.to_answer_from(settings)
+    _check_place(database.path)
+    lookup = Lookup(database)
     lookup.begin()
     lookup.close()
 
@@ -199,6 +202,7 @@ def _timeouts(settings: Settings) -> Timeouts:
 def _described(settings: Settings) -> dict[str, str]:
     """The effective settings, a word each."""
     values: dict[str, object] = {key: getattr(settings, key) for key in TABLES[""]}
+    values["database"] = Database.of(settings)  # without a password
     values |= {f"audit.{key}": getattr(settings.audit, key) for key in TABLES["audit"]}
     values |= {f"reply.{rule}": text for rule, text in settings.reply.items()}
     del values["listen"]  # each endpoint is logged when it is listened on

@@ -38,6 +38,10 @@ class Supervisor:
         """It serves, at first or after a reload."""
         self._notify("READY=1", f"STATUS={printable(status)}")
 
+    def notify_status(self, status: str) -> None:
+        """How it is."""
+        self._notify(f"STATUS={printable(status)}")
+
     def notify_reloading(self) -> None:
         """It reads its settings again, until `notify_ready`."""
         self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")

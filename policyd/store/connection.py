@@ -8,6 +8,9 @@ from typing import Any
 
 from sqlalchemy import Dialect
 
+from policyd.errors import SettingsError
+from policyd.settings import Settings
+
 _SERVER = re.compile(r"postgres(?:ql)?://")
 _SHOWN_URL = re.compile(r"(?P<user>[^:@/?]*)(?::[^@]*)?@(?P<place>[^@?]*)|(?P<alone>[^@?]*)")
 
@@ -28,6 +31,29 @@ class Database:
     def at(cls, path: Path) -> "Database":
         """The database in the file at *path*."""
         return cls(f"sqlite:///{path}")
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Database":
+        """The one that *settings* name: what commands read and change."""
+        return cls(settings.database, settings.password_file, settings.allow_insecure_database)
+
+    @classmethod
+    def to_answer_from(cls, settings: Settings) -> "Database":
+        """The one that the daemon reads: on this host, a replica of the one that *settings* name, or that itself.
+
+        Raises SettingsError where that is on a server, and they name no replica.
+        """
+        database = cls.of(settings)
+        if settings.replica is None:
+            if database.is_on_server:
+                raise SettingsError(
+                    "replica: must name the file from which this host answers, since database is on a server; as "
+                    'replica = "/var/lib/policyd/replica.db"'
+                )
+            return database
+        if not database.is_on_server:
+            raise SettingsError(f"replica: {database} is on this host already, and needs none; leave replica out")
+        return cls.at(settings.replica)
 
     @property
     def is_on_server(self) -> bool:

@@ -31,7 +31,7 @@ from policyd.errors import (
 from policyd.files import acting, check_permissions, drafting, entered, owner_of, refuse_planted
 from policyd.pipe_watch import watching
 from policyd.store.connection import Connection, Database
-from policyd.store.schema import APPLICATION_ID, VERSION, first_head, journal_head, metadata
+from policyd.store.schema import APPLICATION_ID, REPLICA_ID, VERSION, first_head, journal_head, metadata
 from policyd.store.wal import has_log, identity, need_own_log, new_cookie
 
 _WRITER_WAIT_SECONDS = 600.0  # for an import of a million rows, or for two hundred others on a busy machine
@@ -56,13 +56,27 @@ def compiled(construct: Any) -> str:
 
 
 def connect_reading(database: Database) -> sqlite3.Connection:
-    """A read-only DBAPI connection to the tables. Raises StoreError. Root must act as `owner_of` its path."""
-    return _connect(database.path, "ro", _READER_WAIT_SECONDS)
+    """A read-only DBAPI connection to the tables, which may be a replica's. Raises StoreError.
+
+    Root must act as `owner_of` its path.
+    """
+    return _connect(database.path, "ro", _READER_WAIT_SECONDS, takes_replica=True)
 
 
 def connect_writing(database: Database) -> sqlite3.Connection:
     """A DBAPI connection that can change the tables, one writer after the other. Raises StoreError."""
     return _connect(database.path, "rw", _WRITER_WAIT_SECONDS)
+
+
+def connect_following(path: Path) -> sqlite3.Connection:
+    """A DBAPI connection that can change the replica at *path*. Raises StoreError.
+
+    What is lost by a power failure is followed again; that there is half of a change is not possible.
+    """
+    connection = _connect(path, "rw", _READER_WAIT_SECONDS, takes_replica=True)
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA foreign_keys = OFF")  # the database that is followed has looked at them
+    return connection
 
 
 class UpgradingConnection(sqlite3.Connection):
@@ -253,7 +267,12 @@ def _transaction(path: Path, mode: str, wait_seconds: float, begin: str) -> Iter
 
 
 def _connect(
-    path: Path, mode: str, wait_seconds: float, kind: type[sqlite3.Connection] = sqlite3.Connection
+    path: Path,
+    mode: str,
+    wait_seconds: float,
+    kind: type[sqlite3.Connection] = sqlite3.Connection,
+    *,
+    takes_replica: bool = False,
 ) -> sqlite3.Connection:
     """A DBAPI connection in autocommit, to a database of this version. *mode* is SQLite's: ro or rw.
 
@@ -270,10 +289,12 @@ def _connect(
     if mode == "ro" and is_unchanging(path):
         uri += "&immutable=1"  # else SQLite wants to write its index of the log, which is empty
     with watching(path):
-        return _opened(path, uri, mode, wait_seconds, kind)
+        return _opened(path, uri, mode, wait_seconds, kind, takes_replica=takes_replica)
 
 
-def _opened(path: Path, uri: str, mode: str, wait_seconds: float, kind: type[sqlite3.Connection]) -> sqlite3.Connection:
+def _opened(
+    path: Path, uri: str, mode: str, wait_seconds: float, kind: type[sqlite3.Connection], *, takes_replica: bool
+) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(uri, uri=True, timeout=wait_seconds, isolation_level=None, factory=kind)
     except sqlite3.Error as error:
@@ -285,7 +306,7 @@ def _opened(path: Path, uri: str, mode: str, wait_seconds: float, kind: type[sql
         if kind is UpgradingConnection:
             version_of(path, connection)
         else:
-            need_version(path, connection)
+            need_version(path, connection, takes_replica=takes_replica)
             connection.execute("PRAGMA foreign_keys = ON")
         if mode == "rw":
             _have_log(path, connection)
@@ -322,9 +343,9 @@ def _is_read_only(path: Path) -> bool:
         return False
 
 
-def need_version(path: Path, connection: sqlite3.Connection) -> None:
-    """Raises StoreError unless the tables are policyd's, and of its own version."""
-    version = version_of(path, connection)
+def need_version(path: Path, connection: sqlite3.Connection, *, takes_replica: bool = False) -> None:
+    """Raises StoreError unless the tables are policyd's, and of its own version; a replica's only if it *takes* one."""
+    version = version_of(path, connection, takes_replica=takes_replica)
     if version < VERSION:
         raise StoreOutdatedError(
             f"{path}: has tables of version {version}, and this policyd needs version {VERSION}; "
@@ -332,10 +353,18 @@ def need_version(path: Path, connection: sqlite3.Connection) -> None:
         )
 
 
-def version_of(path: Path, connection: sqlite3.Connection) -> int:
+def version_of(path: Path, connection: sqlite3.Connection, *, takes_replica: bool = False) -> int:
     """The version of the tables, this one or an older one. Raises StoreError unless they are policyd's."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+
+    # A replica is changed by nobody but who follows for it.
+    if application_id == REPLICA_ID:
+        if not takes_replica:
+            raise StoreError(
+                f"{path}: a replica, which only follows its database; leave --database out, or name that database"
+            )
+        application_id = APPLICATION_ID
 
     # A file that is not ours. An empty one holds nothing of anybody's, so that a restore may take its place.
     if application_id != APPLICATION_ID:

@@ -299,7 +299,7 @@ class Lookup:
     def _need_version(self) -> None:
         assert self._connection is not None
         try:
-            need_version(self._path, self._connection)
+            need_version(self._path, self._connection, takes_replica=True)
             check_objects(self._path, self._connection)
         except sqlite3.Error as error:
             self.close()

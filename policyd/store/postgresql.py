@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -31,8 +31,10 @@ from policyd.errors import (
     reason_of,
 )
 from policyd.files import open_to_read
+from policyd.model import Change
 from policyd.store.connection import Connection, Database, Statement
-from policyd.store.schema import VERSION, change, first_head, journal_head, metadata
+from policyd.store.replica import Position, Rows
+from policyd.store.schema import REPLICATED, VERSION, change, first_head, journal_head, metadata
 
 POSTGRESQL = psycopg_dialect(paramstyle="format")  # type: ignore[no-untyped-call]  # SQLAlchemy's own
 _DEFINING = PGDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
@@ -44,6 +46,8 @@ _IDLE_SECONDS = 600  # between two statements of a change, which may come from a
 _LOOK_SECONDS = 0.5
 _PASSWORD_BYTES = 4096
 _ROWS_AT_ONCE = 2000
+_PAGE = 5000  # rows of a copy
+_FOLLOWER_SECONDS = 10.0  # for one statement of who follows
 # What bounds the wait for a host that is gone; each host of several has its own.
 _BOUNDS: dict[str, Any] = {
     "connect_timeout": 5,
@@ -55,6 +59,19 @@ _BOUNDS: dict[str, Any] = {
 _VERSION = Statement(select(journal_head.c.schema).where(journal_head.c.one == bindparam("one")))
 _LOCK = Statement(select(journal_head.c.schema).where(journal_head.c.one == bindparam("one")).with_for_update())
 _HEAD = Statement(select(journal_head.c.id, journal_head.c.digest).where(journal_head.c.one == bindparam("one")))
+_POSITION = Statement(
+    select(
+        journal_head.c.history,
+        journal_head.c.id,
+        journal_head.c.digest,
+        journal_head.c.next_accepted,
+        journal_head.c.schema,
+    ).where(journal_head.c.one == bindparam("one"))
+)
+_CHANGES_FROM = Statement(
+    select(change).where(change.c.id >= bindparam("first")).order_by(change.c.id).limit(bindparam("most"))
+)
+_ALL = {table.name: Statement(select(table)) for table in REPLICATED}
 _FIRST_HEAD = Statement(insert(journal_head))
 _TRIES = 20  # to learn whether a change was kept
 _DIGEST = Statement(select(change.c.digest).where(change.c.id == bindparam("id")))
@@ -110,6 +127,75 @@ def changing(database: Database) -> Iterator[Connection]:
         ((last, digest),) = connection.fetch(_HEAD, 1)
         driver.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
         _commit(database, driver, last, digest)
+
+
+# --- Following ---
+
+
+class Truth:
+    """The database as who follows it sees it: its journal, and at first all of it. Every call may raise StoreError."""
+
+    def __init__(self, driver: "_WatchedConnection") -> None:
+        self._driver = driver
+
+    def head(self) -> tuple[Position, int]:
+        """Where the journal stands, and the tables' version."""
+        found = self._driver.execute(_POSITION.text(POSTGRESQL), (1,)).fetchall()
+        if len(found) != 1:
+            raise StoreSpoiledError("the database does not say where its journal ends")
+        *position, version = found[0]
+        return Position(*position), version
+
+    def changes_from(self, number: int, most: int) -> list[Change]:
+        """The changes from this one on, *most* of them."""
+        return [Change(*row) for row in self._driver.execute(_CHANGES_FROM.text(POSTGRESQL), (number, most))]
+
+    @contextmanager
+    def all(self) -> Iterator[tuple[Position, Iterator[Rows]]]:
+        """All tables at one moment: where the journal stood then, and the rows, some at a time."""
+        self._driver.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        position, version = self.head()
+        if version != VERSION:
+            raise StoreOutdatedError(f"the database has tables of version {version}, and this policyd knows {VERSION}")
+        yield position, self._rows()
+        self._driver.execute("ROLLBACK")
+
+    def _rows(self) -> Iterator[Rows]:
+        for table in REPLICATED:
+            with self._driver.cursor(name=f"all_{table.name}") as cursor:
+                cursor.execute(_ALL[table.name].text(POSTGRESQL))
+                while rows := cursor.fetchmany(_PAGE):
+                    yield table.name, rows
+
+
+@contextmanager
+def following(database: Database) -> Iterator[Truth]:
+    """What *database* tells who follows it. Raises StoreError; a call takes seconds at most."""
+    with _connected(database) as driver:
+        driver.seconds = _FOLLOWER_SECONDS
+        found = ServerConnection(driver).fetch(_VERSION, 1)
+        _need_version(database, found)
+        yield Truth(driver)
+
+
+@contextmanager
+def listening(database: Database) -> Iterator[Callable[[float], None]]:
+    """A function that waits for the next change, for so many seconds at most: less where a change is told.
+
+    A standby tells nothing, nor does a pooler that lends connections for one transaction: there it waits in full.
+    """
+    with _connected(database) as driver:
+        try:
+            driver.execute(f"LISTEN {CHANNEL}")
+        except (errors.ReadOnlySqlTransaction, errors.FeatureNotSupported):
+            yield time.sleep
+            return
+
+        def wait(seconds: float) -> None:
+            for _ in driver.notifies(timeout=seconds, stop_after=1):
+                pass
+
+        yield wait
 
 
 def create_tables(database: Database) -> None:
@@ -201,12 +287,12 @@ class _WatchedConnection(psycopg.Connection[tuple[Any, ...]]):
     """A connection that is given up where the server has not answered a call in time."""
 
     was_given_up = False
-    _seconds = _CALL_SECONDS
+    seconds = _CALL_SECONDS  # for a call
     _deadline = 0.0  # of the call that waits, as time.monotonic() counts; 0 while none does
 
     def wait(self, *args: Any, **kwargs: Any) -> Any:
         """Wait for the server as psycopg does, but not for ever."""
-        self._deadline = time.monotonic() + self._seconds
+        self._deadline = time.monotonic() + self.seconds
         try:
             return super().wait(*args, **kwargs)
         finally:
@@ -215,11 +301,11 @@ class _WatchedConnection(psycopg.Connection[tuple[Any, ...]]):
     @contextmanager
     def allowing(self, seconds: float) -> Iterator[None]:
         """Allow each call of the block so many *seconds*."""
-        self._seconds = seconds
+        self.seconds = seconds
         try:
             yield
         finally:
-            self._seconds = _CALL_SECONDS
+            self.seconds = _CALL_SECONDS
 
     def watch(self, is_over: threading.Event) -> None:
         """Cut the connection where a call has waited too long, until it *is_over*; in a thread of its own."""

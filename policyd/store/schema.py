@@ -26,6 +26,7 @@ from sqlalchemy.schema import SchemaItem
 
 VERSION = 2  # of these tables; kept in journal_head, and in PRAGMA user_version
 APPLICATION_ID = 0x706F6C64  # "pold", in PRAGMA application_id: tells our files from other people's
+REPLICA_ID = 0x706F6C72  # "polr": and a replica, which only its follower changes, from a database
 
 Number = BigInteger().with_variant(Integer, "sqlite")  # PostgreSQL's INTEGER ends in 2038
 Key = Text().with_variant(Text(collation="C"), "postgresql")  # in the order of the bytes, as SQLite's
@@ -307,3 +308,20 @@ change = Table(
     comment="the journal of every change, written in the change's own transaction",
     sqlite_strict=True,
 )
+
+# What a replica has in place of the journal and its head.
+replica_metadata = MetaData()
+replica = Table(
+    "replica",
+    replica_metadata,
+    Column("one", Integer, primary_key=True, autoincrement=False, comment="1: there is one row"),
+    Column("history", Text, nullable=False, comment="the name of the journal that is followed"),
+    Column("id", Number, nullable=False, comment="the id of the last change that is in these tables"),
+    Column("digest", Text, nullable=False, comment="the digest of that change; empty where there is none"),
+    Column("next_accepted", Number, nullable=False, comment="the number of the next row of accepted_sender"),
+    CheckConstraint("one = 1", name="replica_one"),
+    comment="how far the journal of the database was followed",
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+REPLICATED = tuple(table for table in metadata.sorted_tables if table not in (change, journal_head))

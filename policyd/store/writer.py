@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar, assert_never
+from typing import Any, Protocol, TypeVar, assert_never
 
 from sqlalchemy import Table, and_, bindparam, delete, insert, update
 
@@ -10,7 +10,7 @@ from policyd.address import fold
 from policyd.model import Address, BlockedSender, Domain, Group, Mailbox, Membership, Party, PartyKind
 from policyd.store import schema
 from policyd.store.connection import Connection, Statement
-from policyd.store.journal import Journal, Stored
+from policyd.store.journal import Stored
 
 _Named = TypeVar("_Named", Mailbox, Group)
 _NONE: frozenset[Party] = frozenset()
@@ -61,6 +61,22 @@ _UNEXCEPT = {
 }
 
 
+class Recorder(Protocol):
+    """What gives new rows their numbers, and hears of each change: the journal."""
+
+    def next_mailbox(self) -> int: ...
+
+    def next_group(self) -> int: ...
+
+    def next_member(self) -> int: ...
+
+    def next_accepted(self) -> int: ...
+
+    def next_blocked(self) -> int: ...
+
+    def record(self, operation: str, before: Stored | None, after: Stored | None) -> None: ...
+
+
 class Writer:
     """Writes objects over *connection*, in whose transaction *journal* writes too.
 
@@ -69,7 +85,7 @@ class Writer:
     refers to an object is taken away before it; only its own lists go with it. Parties are known by their numbers.
     """
 
-    def __init__(self, connection: Connection, journal: Journal) -> None:
+    def __init__(self, connection: Connection, journal: Recorder) -> None:
         self._connection = connection
         self.journal = journal
 

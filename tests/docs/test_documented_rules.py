@@ -6,7 +6,7 @@ from pathlib import Path
 from click.testing import Result
 
 from policyd import reply, syslog
-from policyd.daemon import prefork
+from policyd.daemon import child, prefork
 from policyd.daemon.connection import Timeouts
 from policyd.daemon.service import DRAIN_SECONDS
 from policyd.model import Rule
@@ -66,7 +66,7 @@ def test_stopping_takes_as_long_as_the_pages_say() -> None:
 def test_workers_are_replaced_as_the_pages_say() -> None:
     """An administrator knows from it how long one that fails keeps mail waiting."""
     operations = words(page("operations"))
-    assert f"after up to {prefork._LONGEST_WAIT_SECONDS:g} s where workers die again and again" in operations
+    assert f"after up to {child._LONGEST_WAIT_SECONDS:g} s where workers die again and again" in operations
     assert f"does that after {prefork.HUNG_SECONDS} s" in operations
     assert f"for {syslog.STUCK_SECONDS:g} seconds" in words(page("audit"))
 

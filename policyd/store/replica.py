@@ -1,0 +1,217 @@
+"""A replica: an SQLite file with the tables of a database on a server, brought up to date by the database's journal.
+
+It holds at each moment a state that the database has had, and says which: the history and the last change, in the
+same transaction as the tables. Whoever writes here is one process; daemons read meanwhile.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from policyd.errors import DivergedError, StoreError, StoreWriteError, reason_of
+from policyd.files import drafting, scratch, sync
+from policyd.model import Change
+from policyd.pipe_watch import watching
+from policyd.store.backup import empty_file
+from policyd.store.connection import Connection, Statement
+from policyd.store.database import SQLITE, compiled, connect_following, give_away, store_error
+from policyd.store.journal import Stored, chain_digest, from_snapshot
+from policyd.store.schema import REPLICA_ID, REPLICATED, VERSION, replica
+from policyd.store.wal import identity
+from policyd.store.writer import Writer
+
+_CACHE_MEBIBYTES = 16
+_INSERT = {table.name: compiled(insert(table)) for table in REPLICATED}
+_READ = Statement(select(replica.c.history, replica.c.id, replica.c.digest, replica.c.next_accepted))
+_WRITE = Statement(
+    update(replica).values(
+        id=bindparam("new_id"), digest=bindparam("new_digest"), next_accepted=bindparam("new_next_accepted")
+    )
+)
+_FIRST = Statement(insert(replica))
+
+
+class Position(NamedTuple):
+    """How far a journal was followed: its history's name, the last change's id and digest, and a counter's state."""
+
+    history: str
+    id: int
+    digest: str
+    next_accepted: int
+
+
+Rows = tuple[str, Sequence[tuple[Any, ...]]]  # of one table, by its name: some at a time
+
+
+class Replica:
+    """The replica in the file at *path*, which is there. Every call may raise StoreError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._driver = connect_following(path)
+        self._files = identity(path)
+        self._numbers = _Numbers()
+        self._connection = Connection(self._driver, SQLITE)
+        self._writer = Writer(self._connection, self._numbers)
+        try:
+            ((*position,),) = self._connection.fetch(_READ)
+        except sqlite3.Error as error:
+            self._driver.close()
+            raise store_error(path, error) from error
+        self.position = Position(*position)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._driver.close()
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """A transaction, kept with the position that is reached if the block ends well, as if it never was if not."""
+        before = self.position
+        try:
+            self._driver.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.run(_WRITE, self.position.id, self.position.digest, self.position.next_accepted)
+                self._driver.execute(f"PRAGMA user_version = {VERSION}")  # the first page tells whose the log is
+                if identity(self._path) != self._files:
+                    raise StoreWriteError(f"{self._path}: the file, or -wal or -shm beside it, was removed or replaced")
+                self._driver.execute("COMMIT")
+            except BaseException:
+                self.position = before
+                if self._driver.in_transaction:
+                    self._driver.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise store_error(self._path, error) from error
+
+    def apply(self, changes: Iterable[Change]) -> None:
+        """Do what *changes* say, which follow what was done last; in the block of `changing`.
+
+        Raises DivergedError where they don't follow, or can't be what became of these tables.
+        """
+        position = self.position
+        last, digest = position.id, position.digest
+        self._numbers.next = position.next_accepted
+        for change in changes:
+            expected = chain_digest(digest, _row(change))
+            if change.id != last + 1 or change.digest != expected:
+                raise DivergedError(
+                    f"the database's journal is not whole: its change {change.id} has the digest {change.digest}, and "
+                    f"after change {last} it must be change {last + 1} with {expected}"
+                )
+            noun = change.operation.partition(".")[0]
+            try:
+                before, after = _object(noun, change.before), _object(noun, change.after)
+                self._writer.put(change.operation, before, after)
+            except (ValueError, KeyError, TypeError, sqlite3.IntegrityError) as error:
+                raise DivergedError(f"change {change.id}, {change.operation}, can't be followed: {error!r}") from error
+            last, digest = change.id, change.digest
+        self.position = Position(position.history, last, digest, self._numbers.next)
+
+    def rebuild(self, position: Position, rows: Iterable[Rows], on_page: Callable[[], None]) -> None:
+        """Make it what *rows* are, the whole of all tables at *position*: who reads sees the old tables or the new."""
+        try:
+            with scratch(self._path) as draft:
+                _fill(draft, position, rows, on_page)
+                with watching(draft):
+                    filled = sqlite3.connect(draft)
+                with closing(filled):
+                    filled.backup(self._driver, pages=-1)
+            self.position = position
+            self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise store_error(self._path, error) from error
+        except OSError as error:
+            raise StoreWriteError(f"{self._path}: can't be written: {reason_of(error)}") from error
+
+    def tidy(self) -> None:
+        """Move the log into the file, as far as no reader is in the way."""
+        with suppress(sqlite3.Error):  # the next one does it
+            self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+class _Numbers:
+    """Gives rows that the journal does not number the numbers that the database gave them: in the same order."""
+
+    def __init__(self) -> None:
+        self.next = 0
+
+    def next_accepted(self) -> int:
+        """The number for a new row of accepted_sender."""
+        self.next += 1
+        return self.next - 1
+
+    def next_mailbox(self) -> int:
+        """What a journal numbers has its number."""
+        raise ValueError("it has no number")
+
+    next_group = next_member = next_blocked = next_mailbox
+
+    def record(self, operation: str, before: Stored | None, after: Stored | None) -> None:
+        """It is on record where it comes from."""
+
+
+def create(path: Path, position: Position, rows: Iterable[Rows], on_page: Callable[[], None]) -> None:
+    """Make the replica at *path* of *rows*, the whole of all tables at *position*; it appears whole.
+
+    Raises StoreError.
+    """
+    try:
+        with drafting(path) as draft:
+            _fill(draft, position, rows, on_page)
+            with watching(draft), closing(sqlite3.connect(draft)) as plain:
+                plain.execute("PRAGMA journal_mode = WAL")
+            give_away(draft)
+            sync(draft)
+    except FileExistsError:
+        return  # another one was faster
+    except sqlite3.Error as error:
+        raise store_error(path, error) from error
+    except OSError as error:
+        raise StoreWriteError(f"{path}: the replica can't be made: {reason_of(error)}") from error
+
+
+def _fill(draft: Path, position: Position, rows: Iterable[Rows], on_page: Callable[[], None]) -> None:
+    """Fill the empty file *draft*, and look whether it is sound."""
+    with empty_file(draft) as driver:
+        driver.execute(f"PRAGMA application_id = {REPLICA_ID}")
+        driver.execute(f"PRAGMA user_version = {VERSION}")
+        driver.execute(f"PRAGMA cache_size = {-1024 * _CACHE_MEBIBYTES}")
+
+        # The rows first: to bring an index up to date for each takes longer.
+        driver.execute("BEGIN")
+        for table in (*REPLICATED, replica):
+            driver.execute(compiled(CreateTable(table)))
+        for name, some in rows:
+            driver.executemany(_INSERT[name], some)
+            on_page()
+        driver.execute(_FIRST.text(SQLITE), (1, *position))
+        for table in REPLICATED:
+            for index in sorted(table.indexes, key=lambda each: str(each.name)):
+                driver.execute(compiled(CreateIndex(index)))
+                on_page()
+        driver.execute("COMMIT")
+
+        # What came over the network is what was there.
+        broken = driver.execute("PRAGMA foreign_key_check").fetchone()
+        ((report,),) = driver.execute("PRAGMA quick_check(1)").fetchall()
+        if broken or report != "ok":
+            raise StoreError(f"the copy is not sound: {report if report != 'ok' else f'a row of {broken[0]}'}")
+
+
+def _row(change: Change) -> tuple[int | str | None, ...]:
+    """What the digest of *change* is over, beside the digest before it."""
+    before_and_after = (change.before, change.after)
+    return change.id, change.at, change.actor, change.changeset, change.operation, change.object, *before_and_after
+
+
+def _object(noun: str, text: str | None) -> Stored | None:
+    """The object that the journal's JSON *text* says."""
+    return None if text is None else from_snapshot(noun, json.loads(text))
