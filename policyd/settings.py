@@ -466,6 +466,11 @@ def load_settings(
     return settings
 
 
+def read_database(text: str) -> str:
+    """The URL of a database, as an option has it. Raises SettingsError."""
+    return _read_option("database", _database, text)
+
+
 def _read_option(key: str, read: Callable[[object], T], value: object) -> T:
     try:
         return read(value)

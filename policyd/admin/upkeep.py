@@ -10,6 +10,7 @@ from policyd.model import Change
 from policyd.store.backup import Progress, Verify, back_up
 from policyd.store.check import Check, Checked
 from policyd.store.connection import Database
+from policyd.store.copying import as_file, copy_to_server
 from policyd.store.database import create_database, reading
 from policyd.store.restore import Restore
 
@@ -52,7 +53,29 @@ def upgrade_statements(database: Database, actor: str, now: int) -> list[str]:
 def check(database: Database, look: Callable[[Check], Checked]) -> Checked:
     """Have *look* check one state of the database, while others change it. Raises StoreError."""
     with reading(database, is_checked=False) as connection:
-        return look(Check(connection.driver))
+        if not database.is_on_server:
+            return look(Check(connection.driver))
+        with as_file(connection) as file:
+            return look(Check(file))
+
+
+def copy_between(source: Database, target: Database, on_progress: Progress, verify: Verify) -> None:
+    """Copy one state of *source*, its journal too, to *target*, where nothing may be. All of it or nothing.
+
+    A file is looked at by *verify* before it gets its name. Raises StoreError, and RefusedError where a server can't
+    hold what there is.
+    """
+    if not target.is_on_server:
+        back_up(source, target.path, on_progress, verify)
+        return
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        on_progress(done, 0)
+
+    copy_to_server(source, target, advance)
 
 
 def copy_to(database: Database, target: Path, on_progress: Progress, verify: Verify) -> None:

@@ -2,8 +2,9 @@
 
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -13,9 +14,11 @@ from policyd.cli.output import print_changes, print_object, warn_of_silent_syslo
 from policyd.cli.progress import Progress
 from policyd.cli.terminal import echo
 from policyd.cli.types import FilePath
-from policyd.errors import StoreUnsoundError
+from policyd.errors import RefusedError, StoreUnsoundError
 from policyd.model import Finding
+from policyd.settings import read_database
 from policyd.store.check import Check, Checked
+from policyd.store.connection import Database
 
 _SHOWN = 20  # findings
 
@@ -155,6 +158,11 @@ def restore(file: Path, yes: bool) -> None:
     call = invocation()
     session = call.session
     database = session.database
+    if database.is_on_server:
+        raise RefusedError(
+            f"{database}: on a server, policyd restores nothing in place; make an empty database there, and type: "
+            f"policyd database copy --database {quote(str(file))} --to URL"
+        )
     need_consent(f"{database} gets the tables that are in {file}; all changes since then are lost to it.", is_given=yes)
 
     # Restore the file, unless the check of it finds something.
@@ -175,6 +183,37 @@ def restore(file: Path, yes: bool) -> None:
     kept = f"; what it replaced is in {restored.kept}" if restored.kept else ""
     findings.must_be_none(f"{database} was restored, and is not sound{kept}")
     call.say(f"restored {database} from {file}{kept}")
+
+
+@command.command("copy")
+@click.option("--to", "target", required=True, metavar="URL", help="Where to: postgresql://HOST/NAME, or a new file.")
+def copy(target: str) -> None:
+    """Copy the database, its journal too, to a PostgreSQL server or from one to a file. There must be nothing yet.
+
+    Numbers and digests stay, so that a replica of the one follows the other. What was copied is counted, and the
+    journal checked.
+
+    \b
+    Example: policyd database copy --to postgresql://db.example.com/policyd
+    """
+    # Read where to, as the settings would.
+    call = invocation()
+    source = call.session.database
+    settings = replace(call.settings, database=read_database(target))
+    there = Database.of(settings)
+    findings = _Findings(call)
+
+    def verify(check: Check) -> None:
+        progress.stop()
+        findings.of(check)
+
+    # Copy it.
+    with Progress(unit="rows") as progress:
+        upkeep.copy_between(source, there, progress.reach, verify)
+    if call.json:
+        print_object(call, {"database": str(source), "copy": str(there)})
+    findings.must_be_none(f"{there} is written, but the database is not sound")
+    call.say(f"copied {source} to {there}")
 
 
 @command.command("stats")

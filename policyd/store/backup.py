@@ -11,6 +11,7 @@ from policyd.files import acting, drafting, entered, owner_for_new
 from policyd.pipe_watch import watching
 from policyd.store.check import Check
 from policyd.store.connection import Database
+from policyd.store.copying import fill
 from policyd.store.database import file_uri, reading, store_error
 from policyd.store.wal import renew_cookie
 
@@ -40,7 +41,10 @@ def back_up(database: Database, target: Path, on_progress: Progress, verify: Ver
                 entered(empty_file(draft), maker) as copy,
                 acting(maker) as aside,  # SQLite looks for a journal beside the copy, by name
             ):
-                copy_database(connection.driver, copy, target, aside(on_progress))
+                if database.is_on_server:
+                    fill(copy, connection, lambda count: None)
+                else:
+                    copy_database(connection.driver, copy, target, aside(on_progress))
 
             # Check the copy as the disk has it, before it gets its name.
             with entered(opened_again(draft), maker) as copy:

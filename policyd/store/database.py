@@ -178,7 +178,7 @@ def create_database(database: Database, *, exist_ok: bool = False) -> None:
 
     # Make the tables in memory, and write them under a random name; the last step gives the file its own.
     try:
-        with closing(_new_tables()) as tables, acting(owner_of(path)), drafting(path) as draft:
+        with closing(new_tables()) as tables, acting(owner_of(path)), drafting(path) as draft:
             _write_tables(tables, draft)
     except FileExistsError as error:
         if not exist_ok:
@@ -406,7 +406,7 @@ def is_ours(header: bytes) -> bool:
     return header.startswith(b"SQLite format 3\0") and int.from_bytes(header[68:72]) == APPLICATION_ID
 
 
-def _new_tables() -> sqlite3.Connection:
+def new_tables() -> sqlite3.Connection:
     """Every table, in memory."""
     tables = sqlite3.connect(":memory:")
     engine = create_engine("sqlite://", creator=lambda: tables, poolclass=StaticPool)

@@ -19,6 +19,7 @@ from policyd.store.database import (
     is_unchanging,
     missing_error,
     need_version,
+    reading,
     store_error,
 )
 from policyd.store.queries import Queries
@@ -31,12 +32,84 @@ _NO_DESCRIPTOR = -1
 _HEADER = 48  # bytes at the beginning of the log's index, twice: what every commit changes
 
 
+class Answers:
+    """What the tables say of one object at a time, as *queries* find it, in one state of them."""
+
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
+        self._domain = lru_cache(_DOMAINS_KEPT)(queries.find_domain)
+        self.has_groups = False  # in the state that was last looked at: some mailbox or group is in a group
+        self.has_anyone_entries = False  # and some blocked sender is anyone
+
+    def begin(self) -> bool:
+        """Begin to ask; returns whether the tables may differ from when they were last asked."""
+        return False
+
+    def end(self) -> None:
+        """Stop asking."""
+
+    def look_at_flags(self) -> None:
+        """See what there is none of in the state there is: nobody asks for that then."""
+        self.has_groups, self.has_anyone_entries = self._queries.flags()
+
+    def domain(self, name: str) -> Domain | None:
+        """The managed domain *name*, in normal form; without its accepted senders, as all that is found here."""
+        return self._domain(name)
+
+    def holder_of(self, address: str) -> Holder | None:
+        """The mailbox that has *address*, in normal form."""
+        return self._queries.holder_of(address, has_groups=self.has_groups)
+
+    def mailbox_called(self, folded_name: str) -> Holder | None:
+        """The mailbox whose name folds to this."""
+        return self._queries.holder_called(folded_name, has_groups=self.has_groups)
+
+    def primary_address(self, mailbox_id: int) -> str:
+        """The primary address of a mailbox, "" where it has none."""
+        return self._queries.primary_address(mailbox_id)
+
+    def addresses_of(self, mailbox_id: int) -> tuple[str, ...]:
+        """The addresses of a mailbox, the primary one first."""
+        return tuple(each.address for each in self._queries.addresses_of(mailbox_id))
+
+    def groups_of(self, mailbox_id: int) -> tuple[Group, ...]:
+        """The groups that a mailbox is in, directly or not."""
+        return self._queries.groups_of(mailbox_id)
+
+    def accepted_by(self, *, mailbox_id: int = 0, group_ids: Sequence[int] = (), domain: str = "") -> frozenset[Party]:
+        """Whom a mailbox, groups and a domain accept, all together; of those that are given."""
+        return self._queries.accepted_by(mailbox_id=mailbox_id, group_ids=group_ids, domain=domain)
+
+    def entries_of(
+        self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
+    ) -> tuple[BlockedSender, ...]:
+        """The blocked senders that are this mailbox (0 for none), one of the groups or of *patterns*, in no order."""
+        return self._queries.entries_for(mailbox_id, group_ids, patterns)
+
+    def entries_of_anyone(
+        self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
+    ) -> tuple[BlockedSender, ...]:
+        """The blocked senders that are anyone, to a recipient with this mailbox (0 for none), groups and patterns.
+
+        Those to outside and to anyone are among them.
+        """
+        if not self.has_anyone_entries:
+            return ()
+        return self._queries.entries_for_anyone(mailbox_id, group_ids, patterns)
+
+
 @contextmanager
-def looking(database: Database) -> Iterator["Lookup"]:
-    """The tables of *database*, at one moment, for a command: root opens them as the owner of their folder.
+def looking(database: Database) -> Iterator[Answers]:
+    """What the tables of *database* say at one moment, for a command: root opens a file as the owner of its folder.
 
     Raises StoreError.
     """
+    if database.is_on_server:
+        with reading(database) as connection:
+            answers = Answers(Queries(connection))
+            answers.look_at_flags()
+            yield answers
+        return
     try:
         owner = owner_of(database.path)
     except FileNotFoundError as error:
@@ -55,7 +128,7 @@ def _begun(database: Database) -> Iterator["Lookup"]:
         lookup.close()
 
 
-class Lookup:
+class Lookup(Answers):
     """The tables of *database*, whose file may be replaced at any time.
 
     Every call may raise StoreError; the next one tries again. Between `begin` and `end` it may raise TablesMovedError,
@@ -80,10 +153,7 @@ class Lookup:
         self._has_begun = False
         self._has_snapshot = False  # SQLite holds the state
         self._is_log_left = False  # the log was not empty when `tidy` last looked
-        self._queries = Queries(self)
-        self._domain = lru_cache(_DOMAINS_KEPT)(self._queries.find_domain)
-        self.has_groups = False  # in the state that was last looked at: some mailbox or group is in a group
-        self.has_anyone_entries = False  # and some blocked sender is anyone
+        super().__init__(Queries(self))
 
     def begin(self) -> bool:
         """Read from the newest state of the tables until `end`; returns whether it may differ from the last one.
@@ -141,51 +211,6 @@ class Lookup:
         if descriptor != _NO_DESCRIPTOR:
             os.close(descriptor)
 
-    def domain(self, name: str) -> Domain | None:
-        """The managed domain *name*, in normal form; without its accepted senders, as all that is found here."""
-        return self._domain(name)
-
-    def holder_of(self, address: str) -> Holder | None:
-        """The mailbox that has *address*, in normal form."""
-        return self._queries.holder_of(address, has_groups=self.has_groups)
-
-    def mailbox_called(self, folded_name: str) -> Holder | None:
-        """The mailbox whose name folds to this."""
-        return self._queries.holder_called(folded_name, has_groups=self.has_groups)
-
-    def primary_address(self, mailbox_id: int) -> str:
-        """The primary address of a mailbox, "" where it has none."""
-        return self._queries.primary_address(mailbox_id)
-
-    def addresses_of(self, mailbox_id: int) -> tuple[str, ...]:
-        """The addresses of a mailbox, the primary one first."""
-        return tuple(each.address for each in self._queries.addresses_of(mailbox_id))
-
-    def groups_of(self, mailbox_id: int) -> tuple[Group, ...]:
-        """The groups that a mailbox is in, directly or not."""
-        return self._queries.groups_of(mailbox_id)
-
-    def accepted_by(self, *, mailbox_id: int = 0, group_ids: Sequence[int] = (), domain: str = "") -> frozenset[Party]:
-        """Whom a mailbox, groups and a domain accept, all together; of those that are given."""
-        return self._queries.accepted_by(mailbox_id=mailbox_id, group_ids=group_ids, domain=domain)
-
-    def entries_of(
-        self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
-    ) -> tuple[BlockedSender, ...]:
-        """The blocked senders that are this mailbox (0 for none), one of the groups or of *patterns*, in no order."""
-        return self._queries.entries_for(mailbox_id, group_ids, patterns)
-
-    def entries_of_anyone(
-        self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
-    ) -> tuple[BlockedSender, ...]:
-        """The blocked senders that are anyone, to a recipient with this mailbox (0 for none), groups and patterns.
-
-        Those to outside and to anyone are among them.
-        """
-        if not self.has_anyone_entries:
-            return ()
-        return self._queries.entries_for_anyone(mailbox_id, group_ids, patterns)
-
     def fetch(self, statement: Statement, *values: Any) -> list[tuple[Any, ...]]:
         """All rows that *statement* finds."""
         return self._execute(statement.text(SQLITE), *values)
@@ -218,7 +243,7 @@ class Lookup:
 
         # Another state: what was remembered may be wrong.
         self._need_version()
-        self.has_groups, self.has_anyone_entries = self._queries.flags()
+        self.look_at_flags()
         self._version = version
         self._domain.cache_clear()
         return True

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -33,7 +33,8 @@ from policyd.errors import (
 from policyd.files import open_to_read
 from policyd.model import Change
 from policyd.store.connection import Connection, Database, Statement
-from policyd.store.replica import Position, Rows
+from policyd.store.replica import Position
+from policyd.store.rows import Rows, rows_of
 from policyd.store.schema import REPLICATED, VERSION, change, first_head, journal_head, metadata
 
 POSTGRESQL = psycopg_dialect(paramstyle="format")  # type: ignore[no-untyped-call]  # SQLAlchemy's own
@@ -46,7 +47,6 @@ _IDLE_SECONDS = 600  # between two statements of a change, which may come from a
 _LOOK_SECONDS = 0.5
 _PASSWORD_BYTES = 4096
 _ROWS_AT_ONCE = 2000
-_PAGE = 5000  # rows of a copy
 _FOLLOWER_SECONDS = 10.0  # for one statement of who follows
 # What bounds the wait for a host that is gone; each host of several has its own.
 _BOUNDS: dict[str, Any] = {
@@ -71,7 +71,6 @@ _POSITION = Statement(
 _CHANGES_FROM = Statement(
     select(change).where(change.c.id >= bindparam("first")).order_by(change.c.id).limit(bindparam("most"))
 )
-_ALL = {table.name: Statement(select(table)) for table in REPLICATED}
 _FIRST_HEAD = Statement(insert(journal_head))
 _TRIES = 20  # to learn whether a change was kept
 _DIGEST = Statement(select(change.c.digest).where(change.c.id == bindparam("id")))
@@ -157,15 +156,8 @@ class Truth:
         position, version = self.head()
         if version != VERSION:
             raise StoreOutdatedError(f"the database has tables of version {version}, and this policyd knows {VERSION}")
-        yield position, self._rows()
+        yield position, rows_of(ServerConnection(self._driver), REPLICATED)
         self._driver.execute("ROLLBACK")
-
-    def _rows(self) -> Iterator[Rows]:
-        for table in REPLICATED:
-            with self._driver.cursor(name=f"all_{table.name}") as cursor:
-                cursor.execute(_ALL[table.name].text(POSTGRESQL))
-                while rows := cursor.fetchmany(_PAGE):
-                    yield table.name, rows
 
 
 @contextmanager
@@ -198,8 +190,38 @@ def listening(database: Database) -> Iterator[Callable[[float], None]]:
         yield wait
 
 
+# --- Creating ---
+
+
+class Filling:
+    """The new tables of an empty database, which get their rows table by table; over `connection`."""
+
+    def __init__(self, driver: "_WatchedConnection") -> None:
+        self.connection = ServerConnection(driver)
+
+    def put(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Add *rows* to the *table* of this name."""
+        with self.connection.driver.cursor() as cursor, cursor.copy(f'COPY "{table}" FROM STDIN') as copy:
+            for row in rows:
+                copy.write_row(row)
+
+
+@contextmanager
+def filling(database: Database) -> Iterator[Filling]:
+    """The tables of an empty database, which are made, and stay if the block ends well. Raises StoreError."""
+    with _new_tables(database) as driver:
+        yield Filling(driver)
+
+
 def create_tables(database: Database) -> None:
     """Make the tables in an empty database. Raises StoreError."""
+    with _new_tables(database) as driver:
+        ServerConnection(driver).run(_FIRST_HEAD, *first_head().values())
+
+
+@contextmanager
+def _new_tables(database: Database) -> Iterator["_WatchedConnection"]:
+    """A connection whose transaction makes the tables in an empty database. Raises StoreError."""
     with _connected(database, is_writer=True) as driver:
         # One after the other, where several try.
         driver.execute("BEGIN")
@@ -226,7 +248,7 @@ def create_tables(database: Database) -> None:
         # All of it or nothing.
         made = create_mock_engine("postgresql://", lambda made, *_, **__: driver.execute(_definition(made)))
         metadata.create_all(made, checkfirst=False)
-        ServerConnection(driver).run(_FIRST_HEAD, *first_head().values())
+        yield driver
         driver.execute("COMMIT")
 
 

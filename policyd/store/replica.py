@@ -6,10 +6,10 @@ same transaction as the tables. Whoever writes here is one process; daemons read
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -22,6 +22,7 @@ from policyd.store.backup import empty_file
 from policyd.store.connection import Connection, Statement
 from policyd.store.database import SQLITE, compiled, connect_following, give_away, store_error
 from policyd.store.journal import Stored, chain_digest, from_snapshot
+from policyd.store.rows import Rows
 from policyd.store.schema import REPLICA_ID, REPLICATED, VERSION, replica
 from policyd.store.wal import identity
 from policyd.store.writer import Writer
@@ -44,9 +45,6 @@ class Position(NamedTuple):
     id: int
     digest: str
     next_accepted: int
-
-
-Rows = tuple[str, Sequence[tuple[Any, ...]]]  # of one table, by its name: some at a time
 
 
 class Replica:

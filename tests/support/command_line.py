@@ -11,14 +11,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from click.testing import CliRunner
 
 from policyd.cli import main
 from policyd.store.connection import Database
 
+if TYPE_CHECKING:
+    from tests.support.postgresql import Cluster
+
 LIMIT_SECONDS = 60
+ENGINE = "POLICYD_TEST_ENGINE"  # in the environment: where new command lines have their tables, if not in a file
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # where a durable commit doesn't wait for a disk
 
 
@@ -39,16 +43,27 @@ class CommandLine:
         self.settings = folder / "policyd.toml"
         self.settings.write_text('[audit]\nsyslog = "none"\n')
         self.database = folder / "policyd.db"
+        self.server: Cluster | None = None  # where the tables are on one
+        self.name = ""  # of the database there
+
+    def be_on(self, server: "Cluster") -> None:
+        """Have the tables in a new database on *server*."""
+        self.server, self.name = server, server.make()
+
+    @property
+    def url(self) -> str:
+        """What --database takes."""
+        return self.server.url(self.name) if self.server else str(self.database)
 
     @property
     def store(self) -> Database:
         """The database, for what is asked past the command line."""
-        return Database.at(self.database)
+        return Database(self.url) if self.server else Database.at(self.database)
 
     @property
     def environment(self) -> dict[str, str]:
         """What tells a command which settings and database are meant."""
-        return {"POLICYD_CONFIG": str(self.settings), "POLICYD_DATABASE": str(self.database)}
+        return {"POLICYD_CONFIG": str(self.settings), "POLICYD_DATABASE": self.url}
 
     def ends(self, line: str, *, stdin: str | bytes | None = None, **environment: str | None) -> Ended:
         """How the command ends, with whatever status; never with one that means a defect of ours."""
@@ -90,6 +105,8 @@ class CommandLine:
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         """The rows of one SQL statement, past everything of ours."""
+        if self.server:
+            return self.server.execute(statement, self.name)
         connection = sqlite3.connect(self.database, isolation_level=None)
         found = connection.execute(statement).fetchall()
         connection.close()
@@ -117,4 +134,9 @@ class CommandLine:
 def command_line() -> Iterator[CommandLine]:
     """Commands in a new folder, which goes with everything in it."""
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
-        yield CommandLine(Path(folder))
+        commands = CommandLine(Path(folder))
+        if os.environ.get(ENGINE) == "postgresql":
+            from tests.support.postgresql import the_cluster
+
+            commands.be_on(the_cluster())
+        yield commands

@@ -1,0 +1,178 @@
+"""A PostgreSQL server of the tests' own: on a unix socket and a port of this machine, and gone with the tests."""
+
+import atexit
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from policyd.store.connection import Database
+from policyd.store.database import create_database
+
+_START_SECONDS = 60
+_NUMBERS = count(1)
+
+
+def programs() -> Path:
+    """The folder of PostgreSQL's server programs; without them tests are skipped, or fail where they are required."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda each: int(each.parts[-3]))
+    if found:
+        return found[-1].parent
+    if os.environ.get("POLICYD_REQUIRE_POSTGRESQL"):
+        pytest.fail("PostgreSQL's server is not installed: apt-get install postgresql")
+    pytest.skip("PostgreSQL's server is not installed")
+
+
+class Cluster:
+    """A server with its data in a new folder. It runs as another user where the tests are root's."""
+
+    def __init__(self, *, settings: Sequence[str] = ()) -> None:
+        self._programs = programs()
+        self.folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))
+        self.data = self.folder / "data"
+        self.port = _free_port()
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self._account = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
+        if self._account:
+            os.chown(self.folder, self._account.pw_uid, self._account.pw_gid)
+        self.folder.chmod(0o755)
+
+    def initialize(self) -> None:
+        """Make its files."""
+        self.program("initdb", "-D", str(self.data), "-A", "trust", "-U", "owner", "--locale=C", "-E", "UTF8", "-N")
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        options: Any = self._as_owner()
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", self.data, *self._options()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                **options,
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                psycopg.connect(self.url("postgres"), connect_timeout=5).close()
+                return
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise AssertionError((self.folder / "log").read_text()) from None
+                time.sleep(0.05)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop it: SIGINT ends its connections first, SIGQUIT leaves all as a crash does."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(_START_SECONDS)
+            self._process = None
+
+    def freeze(self, how: signal.Signals = signal.SIGSTOP) -> None:
+        """Have no process of it run any more; SIGCONT has them go on."""
+        assert self._process is not None
+        for pid in (self._process.pid, *_children(self._process.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, how)
+
+    def remove(self) -> None:
+        """Stop it and remove its files."""
+        if self._process is not None:
+            self.freeze(signal.SIGCONT)
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def url(self, name: str, *, over_tcp: bool = False) -> str:
+        """The URL of the database *name*, over the socket or over TCP."""
+        if over_tcp:
+            return f"postgresql://owner@127.0.0.1:{self.port}/{name}"
+        return f"postgresql://owner@/{name}?host={self.folder}&port={self.port}"
+
+    def make_empty(self) -> str:
+        """A new database without tables; returns its name."""
+        name = f"test{next(_NUMBERS)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'")
+        return name
+
+    def make(self) -> str:
+        """A new database with policyd's empty tables; returns its name."""
+        name = f"test{next(_NUMBERS)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {self._template()}")
+        return name
+
+    def execute(self, statement: str, name: str = "postgres") -> list[tuple[Any, ...]]:
+        """The rows of one statement, as the owner of everything."""
+        with psycopg.connect(self.url(name), autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def program(self, name: str, *words: str) -> str:
+        """What one of PostgreSQL's programs prints; it must succeed."""
+        options: Any = self._as_owner()
+        ended = subprocess.run(
+            [self._programs / name, *words], capture_output=True, text=True, cwd=self.folder, **options
+        )
+        assert ended.returncode == 0, ended.stderr
+        return str(ended.stdout)
+
+    @cache  # noqa: B019 - a cluster lives as long as its process
+    def _template(self) -> str:
+        name = self.make_empty()
+        create_database(Database(self.url(name)))
+        return name
+
+    def _options(self) -> list[str]:
+        settings = ["fsync=off", f"port={self.port}", "listen_addresses=127.0.0.1", "max_connections=200"]
+        settings += [f"unix_socket_directories={self.folder}", "shared_buffers=32MB", *self._settings]
+        return [word for each in settings for word in ("-c", each)]
+
+    def _as_owner(self) -> dict[str, Any]:
+        if self._account is None:
+            return {}
+        return {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": []}
+
+
+@cache
+def the_cluster() -> Cluster:
+    """The one server of this process's tests, started when it is first asked for."""
+    cluster = Cluster()
+    atexit.register(cluster.remove)
+    cluster.initialize()
+    cluster.start()
+    return cluster
+
+
+def wait_until(is_so: Callable[[], object], seconds: float = 60) -> None:
+    """Wait for what is going to be so."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "it is not so after all"
+        time.sleep(0.02)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _children(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in children.split()]
