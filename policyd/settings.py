@@ -467,7 +467,15 @@ def load_settings(
 
 
 def read_database(text: str) -> str:
-    """The URL of a database, as an option has it. Raises SettingsError."""
+    """The URL of a database, as an option has it: without a password, for all users of this machine can read that.
+
+    Raises SettingsError.
+    """
+    if re.search(r"^postgres(ql)?://[^/?]*:[^/?]*@|[?&]password=", text):
+        raise SettingsError(
+            "database: a password on the command line can be read by every user of this machine; keep it in a "
+            "password_file, or in ~/.pgpass"
+        )
     return _read_option("database", _database, text)
 
 

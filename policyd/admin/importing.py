@@ -1,6 +1,8 @@
 """Imports a file into the tables, in one transaction; each record that is wrong is reported by itself."""
 
+import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections import Counter
@@ -24,7 +26,7 @@ from policyd.store.database import create_database, exists
 from policyd.store.replace import Replacement
 from policyd.transfer.formats import Format, ReadOptions, load_format
 
-_CACHE_MEBIBYTES = 64  # of the tables in memory: with SQLite's own 2, each row of a large file is a page written
+_SMALL_BYTES = 65536  # some hundred rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def import_file(
     # Apply the file in one change of the tables, which a dry run and a strict import with a wrong record discard.
     with rejects, _session(session, plan) as used:
         summary = Summary("database.import", str(file))
-        change = used.changing(actor, now, verb="import", summary=summary, cache_mebibytes=_CACHE_MEBIBYTES)
+        change = used.changing(actor, now, verb="import", summary=summary, is_bulk=_is_large(stream))
         with change as made:
             managed = {domain.name for domain in made.edit.queries.domains()}
             _apply(made, chosen, stream, plan, outcome, rejects, callbacks)
@@ -133,6 +135,15 @@ def _session(session: Session, plan: ImportPlan) -> Iterator[Session]:
     else:
         create_database(session.database, exist_ok=True)
         yield session
+
+
+def _is_large(stream: BinaryIO) -> bool:
+    """Whether *stream* may hold more than some hundred rows."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return True
+    return not stat.S_ISREG(status.st_mode) or status.st_size > _SMALL_BYTES
 
 
 def _apply(

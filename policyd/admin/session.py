@@ -103,17 +103,17 @@ class Session:
         verb: str = "",
         summary: Summary | None = None,
         may_create: bool = False,
-        cache_mebibytes: int = 2,
+        is_bulk: bool = False,
     ) -> Iterator[Changing]:
         """A changeset by *actor* at *now*, in Unix seconds: kept, then logged, if the block ends well.
 
         *verb*, if given, is what the journal calls each change: import, undo. What can be the first change of all
-        *may_create* the database. Of the file, *cache_mebibytes* are kept in memory. Raises StoreError.
+        *may_create* the database. *is_bulk* says that there may be thousands of changes. Raises StoreError.
         """
         if may_create and not exists(self.database):
             create_database(self.database, exist_ok=True)
         made: Changing | None = None
-        with suppress(_DiscardedError), changing(self.database, cache_mebibytes=cache_mebibytes) as connection:
+        with suppress(_DiscardedError), changing(self.database, is_bulk=is_bulk) as connection:
             made = Changing(connection, actor, now, verb, summary)
             yield made
             made._end()

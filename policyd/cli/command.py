@@ -41,11 +41,11 @@ class Invocation:
 
     def load_settings(self, given: "tuple[Endpoint, ...]" = ()) -> "Settings":
         """The settings as they are now: what systemd has *given*, option, environment, file, default, in this order."""
-        from policyd.settings import load_settings
+        from policyd.settings import load_settings, read_database
 
         file = self.config or (Path(name) if (name := os.environ.get("POLICYD_CONFIG")) else None)
-        database = self.database if self.database is not None else os.environ.get("POLICYD_DATABASE") or None
-        return load_settings(file, database=database, listen=self.listen, workers=self.workers, given=given)
+        database = read_database(self.database) if self.database is not None else os.environ.get("POLICYD_DATABASE")
+        return load_settings(file, database=database or None, listen=self.listen, workers=self.workers, given=given)
 
     @cached_property
     def settings(self) -> "Settings":

@@ -54,10 +54,10 @@ def copy_to_server(source: Database, target: Database, advance: Advance) -> int:
         counts: dict[str, int] = {}
         for name, rows in rows_of(connection, metadata.sorted_tables):
             _need_text(name, rows)
-            filling.put(name, rows)
+            filling.copy_in(name, rows)
             counts[name] = counts.get(name, 0) + len(rows)
             advance(len(rows))
-        _verify(filling.connection, counts)
+        _verify(filling, counts)
     return sum(counts.values())
 
 

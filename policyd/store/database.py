@@ -36,6 +36,7 @@ from policyd.store.wal import has_log, identity, need_own_log, new_cookie
 
 _WRITER_WAIT_SECONDS = 600.0  # for an import of a million rows, or for two hundred others on a busy machine
 _READER_WAIT_SECONDS = 1.0  # WAL makes a reader wait only while the file is recovered or first opened
+_CACHE_MEBIBYTES, _BULK_CACHE_MEBIBYTES = 2, 64  # of the file, for one change
 _MOVED = "the file, or -wal or -shm beside it, was removed or replaced meanwhile"
 _NO_FILES = ((0, 0), (0, 0))
 _LOG_WAIT_SECONDS = 0.1  # for the daemon, which reads for microseconds
@@ -128,20 +129,26 @@ def reading(database: Database, *, is_checked: bool = True) -> Iterator[Connecti
 
 
 @contextmanager
-def changing(database: Database, *, cache_mebibytes: int = 2) -> Iterator[Connection]:
+def changing(database: Database, *, is_bulk: bool = False) -> Iterator[Connection]:
     """The one connection that may change the tables, in one transaction, kept if the block ends well.
 
-    Raises StoreError, with the tables as they were. Of a file, *cache_mebibytes* are kept in memory.
+    Raises StoreError, with the tables as they were. A change that *is_bulk* may have thousands of rows: more of a file
+    is kept in memory then, and on a server, it is made in a copy of the tables.
     """
     if database.is_on_server:
         with postgresql().changing(database) as connection:
-            yield connection
+            if is_bulk:
+                with import_module("policyd.store.working_copy").working_copy(connection) as local:
+                    yield local
+            else:
+                yield connection
         return
 
     # Nobody else writes from here on.
     path = database.path
     with _transaction(path, "rw", _WRITER_WAIT_SECONDS, "BEGIN IMMEDIATE") as connection:
         check_objects(path, connection.driver)
+        cache_mebibytes = _BULK_CACHE_MEBIBYTES if is_bulk else _CACHE_MEBIBYTES
         connection.driver.execute(f"PRAGMA cache_size = {-1024 * cache_mebibytes}")
         files = identity(path)
         yield connection

@@ -93,6 +93,17 @@ class ServerConnection(Connection):
             cursor.execute(statement.text(POSTGRESQL), values)
             yield from cursor
 
+    def run_each(self, statement: Statement, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Run *statement*, which finds nothing, with the values of each of *rows*."""
+        with self.driver.cursor() as cursor:
+            cursor.executemany(statement.text(POSTGRESQL), rows)
+
+    def copy_in(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Add *rows* to the *table* of this name."""
+        with self.driver.cursor() as cursor, cursor.copy(f'COPY "{table}" FROM STDIN') as copy:
+            for row in rows:
+                copy.write_row(row)
+
 
 @contextmanager
 def reading(database: Database) -> Iterator[Connection]:
@@ -193,24 +204,11 @@ def listening(database: Database) -> Iterator[Callable[[float], None]]:
 # --- Creating ---
 
 
-class Filling:
-    """The new tables of an empty database, which get their rows table by table; over `connection`."""
-
-    def __init__(self, driver: "_WatchedConnection") -> None:
-        self.connection = ServerConnection(driver)
-
-    def put(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Add *rows* to the *table* of this name."""
-        with self.connection.driver.cursor() as cursor, cursor.copy(f'COPY "{table}" FROM STDIN') as copy:
-            for row in rows:
-                copy.write_row(row)
-
-
 @contextmanager
-def filling(database: Database) -> Iterator[Filling]:
+def filling(database: Database) -> Iterator[ServerConnection]:
     """The tables of an empty database, which are made, and stay if the block ends well. Raises StoreError."""
     with _new_tables(database) as driver:
-        yield Filling(driver)
+        yield ServerConnection(driver)
 
 
 def create_tables(database: Database) -> None:

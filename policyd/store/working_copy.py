@@ -1,0 +1,97 @@
+"""A change of many rows on a server: made in a copy of the tables here, of which the server gets what differs.
+
+Each row of an import asks several things before anything is written, and over a network each question takes as long as
+a hundred of them on a file. The head of the journal is locked all the while, so that nobody else changes anything.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, delete, insert, select
+
+from policyd.errors import StoreWriteError
+from policyd.store.connection import Connection, Statement
+from policyd.store.database import SQLITE, compiled, new_tables
+from policyd.store.rows import rows_of
+from policyd.store.schema import change, journal_head, metadata
+
+if TYPE_CHECKING:
+    from policyd.store.postgresql import ServerConnection
+
+_TABLES = tuple(table for table in metadata.sorted_tables if table not in (change, journal_head))
+_INSERT = {table.name: compiled(insert(table)) for table in metadata.sorted_tables}
+_CHANGES = compiled(select(change).order_by(change.c.id))
+_HEAD = compiled(select(journal_head))
+_DELETE_HEAD = Statement(delete(journal_head))
+
+
+def _key(table: Any) -> Any:
+    """The column that tells a row from others, or in a list, whose row it is."""
+    return next(iter((*table.primary_key, *table.c)))
+
+
+_DELETE = {table.name: Statement(delete(table).where(_key(table) == bindparam("key"))) for table in _TABLES}
+
+
+@contextmanager
+def working_copy(server: "ServerConnection") -> Iterator[Connection]:
+    """A connection to a copy of the tables that *server* sees; what was changed in it is then changed there.
+
+    The journal's earlier rows are not in the copy. The transaction is *server*'s. Raises StoreError.
+    """
+    try:
+        with closing(sqlite3.connect("", isolation_level=None)) as file:
+            _fetch(server, file)
+            file.execute("BEGIN")
+            connection = Connection(file, SQLITE)
+            yield connection
+            connection.finish()
+            _bring(file, server)
+    except sqlite3.Error as error:
+        raise StoreWriteError(f"nothing was changed: a temporary file can't be used: {error}") from error
+
+
+def _fetch(server: "ServerConnection", file: sqlite3.Connection) -> None:
+    """Fill the empty *file* with the tables, and beside each with what it was."""
+    with closing(new_tables()) as tables:
+        tables.execute("DELETE FROM journal_head")
+        tables.commit()
+        tables.backup(file)
+    file.execute("BEGIN")
+    for name, rows in rows_of(server, (*_TABLES, journal_head)):
+        file.executemany(_INSERT[name], rows)
+    for table in _TABLES:
+        file.execute(f'CREATE TABLE "was_{table.name}" AS SELECT * FROM "{table.name}"')
+    file.execute("COMMIT")
+
+
+def _bring(file: sqlite3.Connection, server: "ServerConnection") -> None:
+    """Have *server* change what is not any more as it was: a row that differs goes, and comes back as it is now."""
+    # Of each table, the keys of what differs.
+    for table in _TABLES:
+        name, key = table.name, _key(table).name
+        file.execute(
+            f'CREATE TEMP TABLE "touched_{name}" AS '
+            f'SELECT "{key}" AS key FROM (SELECT * FROM "was_{name}" EXCEPT SELECT * FROM "{name}") UNION '
+            f'SELECT "{key}" FROM (SELECT * FROM "{name}" EXCEPT SELECT * FROM "was_{name}")'
+        )
+
+    # What goes, goes first: it may have the place of what comes. What refers to others goes before them.
+    for table in reversed(_TABLES):
+        name, key = table.name, _key(table).name
+        server.run_each(
+            _DELETE[name],
+            file.execute(f'SELECT key FROM "touched_{name}" WHERE key IN (SELECT "{key}" FROM "was_{name}")'),
+        )
+
+    # What comes, comes after what it refers to.
+    for table in _TABLES:
+        name, key = table.name, _key(table).name
+        server.copy_in(
+            name, file.execute(f'SELECT * FROM "{name}" WHERE "{key}" IN (SELECT key FROM "touched_{name}")')
+        )
+    server.copy_in(change.name, file.execute(_CHANGES))
+    server.run(_DELETE_HEAD)
+    server.copy_in(journal_head.name, file.execute(_HEAD))
