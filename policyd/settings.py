@@ -35,6 +35,7 @@ FACILITIES = {
 }
 WORKERS_LIMIT = 64
 _BRACKETED = re.compile(r"\[([^]/]+)(?:\](/\d+)?|(/\d+)\])")  # [2001:db8::]/32 or [2001:db8::/32], as in mynetworks
+_SERVER_URL = r"postgres(?:ql)?://."
 _MAPPED_BITS = 96  # of ::ffff:0:0/96, the IPv4 addresses in IPv6 ones
 _EXAMPLE_NETWORKS = '["192.0.2.0/24", "[2001:db8::]/32"]'
 
@@ -116,7 +117,7 @@ def _choice(words: type[Choice]) -> Kind[Choice]:
 def _database(value: object) -> str:
     """The URL of a database, from one or from a path."""
     text = _text(value)
-    if re.match("postgres(ql)?://.", text) and "\0" not in text:
+    if re.match(_SERVER_URL, text) and "\0" not in text:
         return text
     path = text.removeprefix("sqlite:///")
     if not path or "://" in path or path.startswith(":memory:") or "\0" in path:
@@ -127,7 +128,7 @@ def _database(value: object) -> str:
 def _database_in_file(value: object) -> str:
     """The same where there is no folder in which a relative path could begin."""
     text = _text(value)
-    if "://" not in text.replace("sqlite:///", "") and not text.removeprefix("sqlite:///").startswith("/"):
+    if not re.match(_SERVER_URL, text) and not text.removeprefix("sqlite:///").startswith("/"):
         raise ValueError(f"{text!r}: must be sqlite:////absolute/path.db, or postgresql://HOST/NAME")
     return _database(text)
 

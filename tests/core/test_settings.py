@@ -13,7 +13,7 @@ from policyd.settings import AuditSettings, Decisions, LineFormat, Settings, loa
 from tests.support.command_line import command_line
 
 KEYS = (
-    "allow_remote, always_accept, audit, database, group, idle_seconds, insider_contexts, insider_networks, listen, "
+    "allow_insecure_database, allow_remote, always_accept, audit, database, group, idle_seconds, insider_contexts, "
     "login_realms, max_connections, mode, origin, recipient_delimiter, reply, request_seconds, user, workers"
 )
 ENDPOINTS = "allowed are unix:/path[:mode=660] and tcp:PORT[:interface=127.0.0.1], each with [:backlog=N]"

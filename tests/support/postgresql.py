@@ -98,6 +98,18 @@ class Cluster:
         self.stop(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def make_standby(self) -> "Cluster":
+        """A server that follows this one, and is started."""
+        standby = Cluster()
+        source = f"host={self.folder} port={self.port} user=owner"
+        self.program("pg_basebackup", "-D", str(standby.data), "-d", source, "-R", "-X", "stream", "-c", "fast")
+        standby.start()
+        return standby
+
+    def promote(self) -> None:
+        """Make a standby a primary."""
+        self.execute("SELECT pg_promote()")
+
     def url(self, name: str, *, over_tcp: bool = False) -> str:
         """The URL of the database *name*, over the socket or over TCP."""
         if over_tcp:
@@ -114,6 +126,7 @@ class Cluster:
         """A new database with policyd's empty tables; returns its name."""
         name = f"test{next(_NUMBERS)}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE {self._template()}")
+        self.execute("UPDATE journal_head SET history = md5(random()::text)", name)
         return name
 
     def execute(self, statement: str, name: str = "postgres") -> list[tuple[Any, ...]]:
