@@ -136,7 +136,7 @@ def changing(database: Database, *, is_bulk: bool = False) -> Iterator[Connectio
     is kept in memory then, and on a server, it is made in a copy of the tables.
     """
     if database.is_on_server:
-        with postgresql().changing(database) as connection:
+        with postgresql().changing(database, is_bulk=is_bulk) as connection:
             if is_bulk:
                 with import_module("policyd.store.working_copy").working_copy(connection) as local:
                     yield local

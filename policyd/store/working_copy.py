@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from policyd.errors import StoreWriteError
 from policyd.store.connection import Connection, Statement
@@ -24,7 +24,9 @@ _TABLES = tuple(table for table in metadata.sorted_tables if table not in (chang
 _INSERT = {table.name: compiled(insert(table)) for table in metadata.sorted_tables}
 _CHANGES = compiled(select(change).order_by(change.c.id))
 _HEAD = compiled(select(journal_head))
-_DELETE_HEAD = Statement(delete(journal_head))
+_UPDATE_HEAD = Statement(
+    update(journal_head).values({each.name: bindparam(f"new_{each.name}") for each in journal_head.c})
+)
 
 
 def _key(table: Any) -> Any:
@@ -93,5 +95,4 @@ def _bring(file: sqlite3.Connection, server: "ServerConnection") -> None:
             name, file.execute(f'SELECT * FROM "{name}" WHERE "{key}" IN (SELECT key FROM "touched_{name}")')
         )
     server.copy_in(change.name, file.execute(_CHANGES))
-    server.run(_DELETE_HEAD)
-    server.copy_in(journal_head.name, file.execute(_HEAD))
+    server.run_each(_UPDATE_HEAD, file.execute(_HEAD))
