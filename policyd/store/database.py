@@ -129,16 +129,16 @@ def reading(database: Database, *, is_checked: bool = True) -> Iterator[Connecti
 
 
 @contextmanager
-def changing(database: Database, *, is_bulk: bool = False) -> Iterator[Connection]:
+def changing(database: Database, *, is_bulk: bool = False, journal_from: int | None = None) -> Iterator[Connection]:
     """The one connection that may change the tables, in one transaction, kept if the block ends well.
 
     Raises StoreError, with the tables as they were. A change that *is_bulk* may have thousands of rows: more of a file
-    is kept in memory then, and on a server, it is made in a copy of the tables.
+    is kept in memory then, and on a server, it is made in a copy of the tables, and of the journal *journal_from* on.
     """
     if database.is_on_server:
         with postgresql().changing(database, is_bulk=is_bulk) as connection:
             if is_bulk:
-                with import_module("policyd.store.working_copy").working_copy(connection) as local:
+                with import_module("policyd.store.working_copy").working_copy(connection, journal_from) as local:
                     yield local
             else:
                 yield connection

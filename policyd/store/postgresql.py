@@ -484,8 +484,9 @@ def _password(database: Database) -> str:
 
 def _unreachable(database: Database, error: psycopg.Error) -> StoreError:
     """What the administrator must know where no connection came about."""
-    lines = str(error).strip().splitlines() or ["no reason was given"]
-    reason = lines[-1].strip()
+    lines = [line.strip() for line in str(error).splitlines()]
+    reasons = [line for line in lines if line and not line.startswith("Is the server running")]  # libpq's advice
+    reason = reasons[-1].removeprefix("connection failed: ") if reasons else "no reason was given"
     if "password" in reason:
         reason += "; see the setting password_file"
     return StoreError(f"{database}: can't be reached: {reason}")
