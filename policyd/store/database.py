@@ -90,12 +90,12 @@ class UpgradingConnection(sqlite3.Connection):
         """Leave the transaction to whoever began it."""
 
 
-def connect_upgrading(database: Database) -> sqlite3.Connection:
+def connect_upgrading(database: Database, *, takes_replica: bool = False) -> sqlite3.Connection:
     """A DBAPI connection to the tables of this or an older version, to make them new ones. Raises StoreError.
 
     No foreign key is followed: a table that is taken away must not take rows of others along.
     """
-    return _connect(database.path, "rw", _WRITER_WAIT_SECONDS, UpgradingConnection)
+    return _connect(database.path, "rw", _WRITER_WAIT_SECONDS, UpgradingConnection, takes_replica=takes_replica)
 
 
 def file_uri(path: Path) -> str:
@@ -311,7 +311,7 @@ def _opened(
     try:
         connection.execute("PRAGMA trusted_schema = OFF")
         if kind is UpgradingConnection:
-            version_of(path, connection)
+            version_of(path, connection, takes_replica=takes_replica)
         else:
             need_version(path, connection, takes_replica=takes_replica)
             connection.execute("PRAGMA foreign_keys = ON")

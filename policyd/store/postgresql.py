@@ -73,6 +73,7 @@ _CHANGES_FROM = Statement(
     select(change).where(change.c.id >= bindparam("first")).order_by(change.c.id).limit(bindparam("most"))
 )
 _FIRST_HEAD = Statement(insert(journal_head))
+_ADVICE = ("Is the server running", "DETAIL:", "HINT:")  # lines of libpq's beside the reason
 _TRIES = 20  # to learn whether a change was kept
 _DIGEST = Statement(select(change.c.digest).where(change.c.id == bindparam("id")))
 
@@ -187,7 +188,8 @@ def following(database: Database) -> Iterator[Truth]:
     with _connected(database) as driver:
         driver.seconds = _FOLLOWER_SECONDS
         found = ServerConnection(driver).fetch(_VERSION, 1)
-        _need_version(database, found)
+        if not found or found[0][0] < VERSION:  # of newer ones, the journal says from where on
+            _need_version(database, found)
         yield Truth(driver)
 
 
@@ -485,7 +487,7 @@ def _password(database: Database) -> str:
 def _unreachable(database: Database, error: psycopg.Error) -> StoreError:
     """What the administrator must know where no connection came about."""
     lines = [line.strip() for line in str(error).splitlines()]
-    reasons = [line for line in lines if line and not line.startswith("Is the server running")]  # libpq's advice
+    reasons = [line for line in lines if line and not line.startswith(_ADVICE)]
     reason = reasons[-1].removeprefix("connection failed: ") if reasons else "no reason was given"
     if "password" in reason:
         reason += "; see the setting password_file"

@@ -63,6 +63,13 @@ _UNTOLD = (
 _LAST = Statement(select(journal_head.c.id))
 _CHANGES = Statement(select(change).where(change.c.id > bindparam("last")).order_by(change.c.id))
 _SET_VERSION = Statement(update(journal_head).values(schema=bindparam("version")))
+_MADE = "SELECT tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT GLOB 'sqlite_*' ORDER BY type DESC"
+_HEAD_OF_REPLICA = """
+    INSERT INTO journal_head (one, history, id, digest, schema, next_mailbox, next_group, next_member, next_accepted,
+        next_blocked)
+    SELECT 1, history, id, digest, ?, 1, 1, 1, next_accepted, 1 FROM replica
+"""
+_OF_NOBODY: dict[str, Any] = {"actor": "", "now": 0, "changeset": 1, "notice": lambda text: None}  # in no journal
 _ENGINES = {"sqlite": "sqlite://", "postgresql": "postgresql+psycopg://"}
 
 
@@ -155,7 +162,7 @@ class Upgrade:
         check_objects(self._path, driver)
         has = objects_in(driver)
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as memory:
-            run_revisions(memory, 0, self._outcome.before, {})
+            run_revisions(memory, 0, self._outcome.before, _OF_NOBODY)
             wants = objects_in(memory)
         others = [name for name in sorted({*has, *wants}) if has.get(name) != wants.get(name)]
         if others:
@@ -253,10 +260,39 @@ def _note(connection: Connection, outcome: Upgraded, last: int, actor: str, now:
     outcome.changes = [Change(*row) for row in connection.fetch(_CHANGES, last)]
 
 
+def upgrade_replica(path: Path) -> None:
+    """Make the tables of the replica at *path* those of this policyd, whatever becomes of its database meanwhile.
+
+    All of it or nothing. Raises StoreError.
+    """
+    try:
+        with entered(_begun(Database.at(path), takes_replica=True), owner_of(path)) as driver:
+            version = version_of(path, driver, takes_replica=True)
+            if version == VERSION:
+                return
+
+            # A revision finds all tables: those that a replica does without are there meanwhile.
+            there = {name for (name,) in driver.execute("SELECT tbl_name FROM sqlite_schema")}
+            with closing(sqlite3.connect(":memory:", isolation_level=None)) as memory:
+                run_revisions(memory, 0, version, _OF_NOBODY)
+                made = memory.execute(_MADE).fetchall()
+            lacking = [(table, sql) for table, sql in made if table not in there]
+            for _, sql in lacking:
+                driver.execute(sql)
+            driver.execute(_HEAD_OF_REPLICA, (version,))
+            run_revisions(driver, version, VERSION, _OF_NOBODY)
+            for name in {table for table, _ in lacking}:
+                driver.execute(f'DROP TABLE IF EXISTS "{name}"')
+            driver.execute(f"PRAGMA user_version = {VERSION}")
+        empty_log(path)
+    except (DBAPIError, sqlite3.Error) as error:
+        raise store_error(path, error) from error
+
+
 @contextmanager
-def _begun(database: Database) -> Iterator[sqlite3.Connection]:
+def _begun(database: Database, *, takes_replica: bool = False) -> Iterator[sqlite3.Connection]:
     """A DBAPI connection with the write lock; what was done is committed if the block ends well, else rolled back."""
-    with closing(connect_upgrading(database)) as driver:
+    with closing(connect_upgrading(database, takes_replica=takes_replica)) as driver:
         driver.execute("BEGIN IMMEDIATE")
         yield driver
         driver.execute("COMMIT")
