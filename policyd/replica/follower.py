@@ -183,7 +183,7 @@ class Follower:
         self._reached(replica, behind=1)
 
     def _known(self, changes: list[Change]) -> list[Change]:
-        """The first of *changes*, up to an upgrade to a newer policyd's tables: what comes then, only that one knows."""
+        """The first of *changes*, up to an upgrade to a newer policyd: what comes then, only that one knows."""
         for number, change in enumerate(changes):
             if change.operation == UPGRADE and json.loads(change.after or "{}").get("schema", 0) > VERSION:
                 return changes[:number]

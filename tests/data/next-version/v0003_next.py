@@ -1,4 +1,4 @@
-"""A revision for tests: an index more. It waits to be killed where the environment names a file, which it makes first."""
+"""A revision for tests: an index more. It waits to be killed where the environment names a file, which it makes."""
 
 import os
 import signal
