@@ -43,7 +43,7 @@ def test_every_page_is_in_the_contents_once() -> None:
 
 
 def test_the_readme_leads_to_every_page() -> None:
-    """Many read on GitHub, without the pages that Sphinx makes; the page of bulk files leads to those of each format."""
+    """Many read on GitHub, without Sphinx; the page of bulk files leads to those of each format."""
     linked = {each["refuri"] for each in parse("README.rst").findall(nodes.reference)}
     told = {f"docs/{each['title']}.rst" for each in page("import").findall(nodes.inline) if "doc" in each["classes"]}
     assert {*PAGES} - {"docs/index.rst"} <= linked | told
