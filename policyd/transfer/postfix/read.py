@@ -265,7 +265,7 @@ def _read_refusal(key: str, reason: str | Keep, where: _Map) -> tuple[Row, ...]:
 
 def _read_virtual(key: str, value: str, where: _Map) -> tuple[Row, ...]:
     # Refuse what has no counterpart here.
-    targets = values.split_list(_COMMA.sub(lambda match: match[1] or " ", value))
+    targets = values.split_words(_COMMA.sub(lambda match: match[1] or " ", value))
     if key.startswith("@"):
         raise CellError(
             f"{key[:100]} is a catch-all, which is no mailbox's address; to accept every recipient:"
