@@ -39,6 +39,11 @@ class BulkEditor:
         return self.applier.tally
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether a record so far may still turn out to be wrong."""
+        return bool(self._waiting.count or self._left.count)
+
+    @property
     def circle(self) -> list[str]:
         """The groups of the file that are in one another."""
         return self._groups.circle
@@ -137,7 +142,7 @@ class BulkEditor:
         is_waiting = isinstance(error, NotYetError)
         is_waiting |= isinstance(error, NotManagedError) and error.domain in self._waiting_domains
         if is_last or not is_waiting:
-            return (Problem(error.fact),)
+            return (Problem(error.fact, unmanaged=error.domain if isinstance(error, NotManagedError) else ""),)
         self._waiting.put(record)
         self._waiting_domains.update(row.name for row in record.rows if isinstance(row, DomainRow))
         return ()
