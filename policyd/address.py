@@ -506,7 +506,7 @@ def _parse_domain(text: str) -> str:
         rest = text.lstrip("*?.")
         instead = f"; for every subdomain write @.{rest}" if rest and not _WILDCARD.search(rest) else ""
         raise AddressError(f"{text[:100]!a}: no * or ? stands for other characters{instead}")
-    if _SEPARATED.search(text):
+    if _BETWEEN_WORDS.search(text):
         raise AddressError(
             f"{text[:100]!a} is not a domain; type each address as a word of its own, with nothing between"
         )

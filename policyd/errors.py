@@ -41,11 +41,8 @@ class NotManagedError(RefusedError):
     """
 
     def __init__(self, what: str, domain: str, spelling: str = "") -> None:
-        fact = f"{what}: the domain {domain} is not managed"
         also = f". {spelling}" if spelling else ""
-        super().__init__(
-            f"{fact}; add it with: policyd domain add {domain}{also}", fact=f"{fact}, {spelling}" if spelling else fact
-        )
+        super().__init__(f"{what}: the domain {domain} is not managed; add it with: policyd domain add {domain}{also}")
         self.domain = domain
 
 

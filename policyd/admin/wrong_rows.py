@@ -58,12 +58,12 @@ class WrongRows:
         self._on_rejected(record, tuple(map(self._in_full, problems)))
 
     def _in_full(self, problem: Problem) -> Problem:
-        """*problem* with what to do, and with how many rows have it."""
+        """*problem* with the other way out, and with how many rows have it."""
         if not problem.unmanaged:
             return problem
         is_told = problem.unmanaged in self._told
         self._told.add(problem.unmanaged)
         count = self._unmanaged[problem.unmanaged]
         rows = f" ({count} rows)" if count > 1 else ""
-        what = f"add it with: policyd domain add {problem.unmanaged}, or import the file with --add-domains"
-        return replace(problem, message=f"{problem.message}{rows}; {what}", is_told=is_told)
+        message = f"{problem.message}, or import the file with --add-domains{rows}"
+        return replace(problem, message=message, is_told=is_told)

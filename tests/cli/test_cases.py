@@ -207,8 +207,8 @@ def test_domain_that_is_not_managed_is_told_once(policyd):
     told = imports(policyd, "\n".join(["name,addresses", *rows, ""]), status=65)
     wrong = [line for line in told if re.match(r"people.csv:\d+:", line)]
     assert wrong == [
-        f"people.csv:{line}: p{line - 2}@{name}.example: the domain {name}.example is not managed ({count} rows); "
-        f"add it with: policyd domain add {name}.example, or import the file with --add-domains"
+        f"people.csv:{line}: p{line - 2}@{name}.example: the domain {name}.example is not managed; "
+        f"add it with: policyd domain add {name}.example, or import the file with --add-domains ({count} rows)"
         for line, name, count in ((2, "b", 10), (3, "a", 20))
     ]
     assert (policyd.folder / "people.csv.err").read_text().splitlines() == ["name,addresses", *rows]
