@@ -172,9 +172,8 @@ def _refuse_key(key: str, kind: Kind) -> str:
     if _is_known(key):
         return "an object of this kind has no such field"
     known = [*KEYS[kind]]
-    return (
-        f"there is no such key{columns.guess(key, known)}; a {kind} has {', '.join(known)}; {columns.HOW_TO_LEAVE_OUT}"
-    )
+    no_field = f"an object of this kind has no such field{columns.guess(key, known)}"
+    return f"{no_field}; a {kind} has {', '.join(known)}; {columns.HOW_TO_LEAVE_OUT}"
 
 
 def read_object(line: Line, kind: Kind, said: Mapping[str, Any], domain: str) -> Record:
