@@ -24,6 +24,7 @@ _SCANNED = re.compile(r'\\(.?)|["\t-\r ]', re.DOTALL)  # what is gone once a dom
 _LABEL_LIMIT = 63
 _SCHEME = re.compile(r"(?:smtp|mailto):", re.IGNORECASE)
 _SEPARATED = re.compile(r"[\s,;]")
+_BETWEEN_WORDS = re.compile(r"[,;]")
 _WILDCARD = re.compile(r"[*?]")
 _UNSCANNED = r"\1"
 _ATOM = r"[^\x00-\x20\x7f\"(),.:;<>@\[\]\\]++"
@@ -388,6 +389,15 @@ def normal_group(text: str) -> str:
     return _normal_name(text[len(GROUP_PREFIX) :] if is_group(text) else text, "group")
 
 
+def slip_in_name(text: str) -> str:
+    """What may be wrong with the name of a mailbox that is not there, as the end of a sentence; "" for nothing."""
+    if scheme := _SCHEME.match(text):
+        return f"; an address is typed without {scheme[0]} in front, and with its domain"
+    if _WILDCARD.search(text):
+        return "; no * or ? stands for other characters: for everybody write anyone, for a domain @example.com"
+    return "; several are typed as a word each" if _BETWEEN_WORDS.search(text) else ""
+
+
 def is_group(text: str) -> bool:
     """Whether *text* is meant as a group, rather than a mailbox's name or a pattern."""
     return text[: len(GROUP_PREFIX)].lower() == GROUP_PREFIX
@@ -472,9 +482,14 @@ def _typed_badly(local: str, domain: str) -> AddressError:
     """What is wrong with *local*, which is typed without quotes in front of *domain*, and how to type it."""
     shown = f"{local[:100]}@{domain[:_DOMAIN_LIMIT]}"
     if scheme := _SCHEME.match(local):
-        return AddressError(f"{shown}: type it without {scheme[0]} in front")
-    if local.startswith("<") and domain.endswith(">"):
-        return AddressError(f"{shown}: type it without < and >")
+        each = "each address as a word of its own" if _SEPARATED.search(local) else "it"
+        return AddressError(f"{shown}: type {each} without {scheme[0]} in front")
+    name, angle, inside = local.rpartition("<")
+    if angle and domain.endswith(">"):
+        without = (
+            f"without the name in front, and without < and >: {inside}@{domain[:-1]}" if name else "without < and >"
+        )
+        return AddressError(f"{shown}: type it {without}")
     quoted = quote_local_part(shown)
     if _WILDCARD.search(local):
         instead = f"for every address in the domain write @{domain}" if domain else "for everybody write anyone"
@@ -491,6 +506,10 @@ def _parse_domain(text: str) -> str:
         rest = text.lstrip("*?.")
         instead = f"; for every subdomain write @.{rest}" if rest and not _WILDCARD.search(rest) else ""
         raise AddressError(f"{text[:100]!a}: no * or ? stands for other characters{instead}")
+    if _BETWEEN_WORDS.search(text):
+        raise AddressError(
+            f"{text[:100]!a} is not a domain; type each address as a word of its own, with nothing between"
+        )
     return normal_domain(text)
 
 

@@ -185,11 +185,17 @@ def groups_of(row: Row) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with a record: the column by its name ("" for the whole), the article's event number or 0."""
+    """What is wrong with a record: the column by its name ("" for the whole), the article's event number or 0.
+
+    `unmanaged` is the domain that would have to be managed, where that is what is wrong. What `is_told` was told of a
+    record before, for all that have it.
+    """
 
     message: str
     column: str = ""
     event: int = 0
+    unmanaged: str = ""
+    is_told: bool = False
 
 
 @dataclass(slots=True)  # not frozen: that costs five times the time, and files have millions

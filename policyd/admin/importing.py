@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from policyd.admin.advice import spelling_advice
-from policyd.admin.rejects import Rejects, read_header
+from policyd.admin.rejects import Rejects, read_shape
 from policyd.admin.session import Changing, Session, Summary
+from policyd.admin.wrong_rows import OnRejected, WrongRows
 from policyd.errors import TransferError
 from policyd.files import open_to_read
 from policyd.model import Domain, Party, PartyKind
@@ -49,7 +50,7 @@ class Callbacks:
     """Who hears of an import while it runs: of notices about the file, of records that are wrong, of each record."""
 
     on_notice: Callable[[Notice], None]
-    on_rejected: Callable[[Record, tuple[Problem, ...]], None]
+    on_rejected: OnRejected
     on_record: Callable[[], None]
 
 
@@ -57,21 +58,28 @@ class Callbacks:
 class ImportOutcome:
     """What came of an import.
 
-    `tally` counts objects, by pairs like ("mailbox", "added"); `skipped` counts what was left out on purpose.
-    `rejects` is the file with the rejected rows, None where it was not written. `advice` are lines about domains that
-    are managed now; `opened` are those of them that let unlisted recipients through, since the file does not say all.
+    `useful` records are those of which not everything was left out. `tally` counts objects, by pairs like ("mailbox",
+    "added"); `skipped` counts what was left out on purpose. `rejects` is the file with the rejected rows, None where it
+    was not written. `advice` are lines about domains that are managed now; `opened` are those of them that let unlisted
+    recipients through, since the file does not say all.
     """
 
     changeset: int | None = None
     is_kept: bool = False
     is_logged: bool = True
     records: int = 0
+    useful: int = 0
     rejected: int = 0
     tally: Counter[tuple[str, str]] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     rejects: Path | None = None
     advice: list[str] = field(default_factory=list)
     opened: list[Domain] = field(default_factory=list)
+
+    @property
+    def is_all_skipped(self) -> bool:
+        """Whether there were records, and not one was of use."""
+        return bool(self.records) and not self.useful
 
 
 @contextmanager
@@ -97,11 +105,11 @@ def import_file(
     Rejected records go to a file beside *file*. Raises TransferError where the file as a whole can't be read,
     RefusedError where it would remove too much, and StoreError; then nothing was changed.
     """
-    # Rejected records go to a file that starts with the same header.
+    # Rejected records go to a file that is written as this one is.
     outcome = ImportOutcome()
     chosen = load_format(plan.format)
-    header = read_header(stream, plan.read) if chosen.has_header else ""
-    rejects = Rejects(file, header, is_kept=not plan.is_dry_run, record_end=chosen.record_end)
+    shape = read_shape(stream, chosen, plan.read)
+    rejects = Rejects(file, shape, is_kept=not plan.is_dry_run, record_end=chosen.record_end)
 
     # Apply the file in one change of the tables, which a dry run and a strict import with a wrong record discard.
     with rejects, _session(session, plan) as used:
@@ -153,9 +161,9 @@ def _apply(
         if problems:
             opens.update(() if record.opens else domains_of(record, plan.read.domain))
             outcome.rejected += 1
-            rejects.keep(record)
-            callbacks.on_rejected(record, problems)
+            wrong.add(record, problems, is_early=bulk.is_waiting)
 
+    wrong = WrongRows(rejects, callbacks.on_rejected)
     bulk = BulkEditor(made.connection, made.edit, adds_domains=plan.adds_domains, takes_circles=chosen.is_directory)
     replacement: Replacement | None = None
     if plan.is_replacing:
@@ -169,12 +177,14 @@ def _apply(
             continue
         outcome.records += 1
         outcome.skipped.update(item.skipped)
+        outcome.useful += bool(item.rows or item.problems)
         note(item, bulk.apply(item))
         callbacks.on_record()
 
     # Then what waited, and at last what the whole file did not name.
     for record, problems in bulk.finish():
         note(record, problems)
+    wrong.finish()
     if bulk.circle:
         groups = ", ".join(str(Party(PartyKind.GROUP, name)) for name in bulk.circle)
         callbacks.on_notice(Notice(1, f"groups that are in one another, which harms nothing: {groups}"))

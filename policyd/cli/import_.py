@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from policyd.transfer.detect import detect_format
 from policyd.transfer.formats import FORMATS, Into, ReadOptions
 
 _BAD_DATA = 65  # EX_DATAERR
+_NOTHING = 1
 _KINDS = ("domain", "mailbox", "address", "group", "member", "blocked sender", "accepted sender", "exception")
 _SHOWN_IN_JSON = 1000
 
@@ -101,7 +102,6 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
 
     # Import it; problems are printed as they are found.
     call = invocation()
-    report = _Report(file)
     with opened(file) as stream:
         plan = ImportPlan(
             format_ or detect_format(stream),
@@ -115,6 +115,7 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
         if format_ is None:
             call.say(f"{file}: read as {plan.format}; --format would say otherwise")
         with Progress(stream) as progress:
+            report = _Report(file, progress.say)
             callbacks = Callbacks(report.print_notice, report.print_problems, progress.advance)
             outcome = import_file(call.session, file, stream, plan, actor(os.environ), int(time.time()), callbacks)
 
@@ -125,25 +126,29 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
     _print_outcome(call, file, plan, outcome, report)
     if outcome.rejected:
         click.get_current_context().exit(_BAD_DATA)
+    if outcome.is_all_skipped:
+        click.get_current_context().exit(_NOTHING)
 
 
 @dataclass
 class _Report:
-    """Prints what is wrong with *file*, and keeps the beginning of it for `--json`."""
+    """Prints what is wrong with *file*, by `say`, and keeps the beginning of it for `--json`."""
 
     file: Path
+    say: Callable[[str], None]
     errors: list[dict[str, Any]] = field(default_factory=list)
 
     def print_notice(self, notice: Notice) -> None:
         """Print something about the file itself."""
-        echo(f"{self.file}:{notice.line}: {notice.message}", err=True)
+        self.say(f"{self.file}:{notice.line}: {notice.message}")
 
     def print_problems(self, record: Record, problems: tuple[Problem, ...]) -> None:
-        """Print what is wrong with *record*, a line each."""
+        """Print what is wrong with *record*, a line each, but for what was told before."""
         for problem in problems:
             column = f" column {problem.column!r}:" if problem.column else ""
             event = f" (event {problem.event})" if problem.event else ""
-            echo(f"{self.file}:{record.line}:{column} {problem.message}{event}", err=True)
+            if not problem.is_told:
+                self.say(f"{self.file}:{record.line}:{column} {problem.message}{event}")
             if len(self.errors) < _SHOWN_IN_JSON:
                 self.errors.append(
                     {
@@ -157,6 +162,9 @@ class _Report:
 
 def _print_outcome(call: Invocation, file: Path, plan: ImportPlan, outcome: ImportOutcome, report: _Report) -> None:
     # For scripts, one object.
+    if outcome.is_all_skipped:
+        skipped = ", ".join(_counted(outcome))
+        echo(f"policyd: {file}: nothing in it is of use to policyd, skipped: {skipped}; nothing was changed", err=True)
     if call.json:
         tally: dict[str, dict[str, int]] = {}
         for (kind, what), count in outcome.tally.items():
@@ -177,7 +185,7 @@ def _print_outcome(call: Invocation, file: Path, plan: ImportPlan, outcome: Impo
         return
 
     # For people, a line for each kind of object, and one more where something is wrong.
-    for line in _summary(file, plan, outcome):
+    for line in _summary(file, plan, outcome) if not outcome.is_all_skipped else ():
         if plan.is_dry_run:
             echo(line)
         else:
@@ -202,7 +210,7 @@ def _summary(file: Path, plan: ImportPlan, outcome: ImportOutcome) -> Iterator[s
         if counts:
             yield f"{kind}: {', '.join(counts)}"
     if outcome.skipped:
-        yield f"skipped: {', '.join(f'{count} {kind}' for kind, count in sorted(outcome.skipped.items()))}"
+        yield f"skipped: {', '.join(_counted(outcome))}"
 
     # Domains of which the file does not say everything.
     for domain in outcome.opened:
@@ -217,6 +225,11 @@ def _summary(file: Path, plan: ImportPlan, outcome: ImportOutcome) -> Iterator[s
         yield "nothing to change: it stands so already"
     elif outcome.changeset is not None:
         yield f"changeset {outcome.changeset}; to take it back: policyd undo {outcome.changeset}"
+
+
+def _counted(outcome: ImportOutcome) -> list[str]:
+    """What was skipped, by kind."""
+    return [f"{count} {kind}" for kind, count in sorted(outcome.skipped.items())]
 
 
 def _ending(file: Path, plan: ImportPlan, outcome: ImportOutcome) -> str:

@@ -42,6 +42,11 @@ class BulkEditor:
         return self.applier.tally
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether a record so far may still turn out to be wrong."""
+        return bool(self._waiting.count or self._left.count or self._leaning.count)
+
+    @property
     def circle(self) -> list[str]:
         """The groups of the file that are in one another."""
         return self._groups.circle
@@ -171,7 +176,7 @@ class BulkEditor:
         is_waiting |= isinstance(error, NotManagedError) and error.domain in self._waiting_domains
         if is_last or not is_waiting:
             self._note_wrong(record.line, record.rows)
-            return (Problem(error.fact),)
+            return (Problem(error.fact, unmanaged=error.domain if isinstance(error, NotManagedError) else ""),)
         self._waiting.put(record)
         self._waiting_domains.update(row.name for row in record.rows if isinstance(row, DomainRow))
         return ()

@@ -17,6 +17,7 @@ from policyd.address import (
     pattern_covers,
     pattern_domain,
     patterns_overlap,
+    slip_in_name,
     unicode_domain,
 )
 from policyd.errors import NotManagedError, NotYetError, RefusedError
@@ -79,7 +80,7 @@ def need_mailbox(queries: Queries, name: str) -> Mailbox:
     mailbox = queries.mailbox_with(name) if "@" in name else queries.mailbox_named(fold(name))
     if mailbox is not None:
         return mailbox
-    fact = f"{name} is no mailbox's address" if "@" in name else f"there is no mailbox {name}"
+    fact = f"{name} is no mailbox's address" if "@" in name else f"there is no mailbox {name}{slip_in_name(name)}"
     raise NotYetError(f"{fact}; see: policyd mailbox list, or: policyd mailbox add", fact=fact)
 
 

@@ -178,6 +178,7 @@ def _without_comments(text: str) -> Iterator[str]:
         ("import", {"staff.csv", "all.csv"}),
         ("import/directories", {"people.ldif"}),
         ("import/spreadsheets", {"people.csv"}),
+        ("import/windows", {"people.csv", "staff.csv"}),
         ("import/postfix", {"sender_access", "virtual"}),
         ("import/lists", {"leavers.txt"}),
         ("exchange", {"exchange.csv", "restrict.csv"}),

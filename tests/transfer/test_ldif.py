@@ -374,8 +374,8 @@ def test_change_of_something_else_is_skipped(text, kind):
             Problem("'a' is not an address; an address looks like alice@example.com", "mail"),
         ),
         (
-            "dn: cn=x\ncn: x\nproxyAddresses: SMTP:",
-            Problem("'' is not an address; an address looks like alice@example.com", "proxyAddresses"),
+            "dn: cn=x\ncn: x\nproxyAddresses: SMTP:a",
+            Problem("'a' is not an address; an address looks like alice@example.com", "proxyAddresses"),
         ),
         (
             "dn: cn=x\ncn: x\nmail: a@x.test\nmsExchRequireAuthToSendTo: 1",

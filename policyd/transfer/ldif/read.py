@@ -18,6 +18,8 @@ from policyd.transfer.formats import Evidence, ReadOptions, Sample
 from policyd.transfer.ldif.entries import ACCEPTED, NAMES, REJECTED, Edit, Entry, Operation, read_entries
 from policyd.transfer.ldif.names import name_key
 from policyd.transfer.ldif.people import (
+    OWN_ADDRESSES,
+    LdifSource,
     List,
     People,
     entry_addresses,
@@ -32,7 +34,7 @@ from policyd.transfer.ldif.people import (
 _Item = TypeVar("_Item")
 
 _FIRST_LINE = re.compile(r"version:\s*\d+\s*|dn::?\s.*", re.IGNORECASE)
-_ADDRESSES = ("mail", "proxyaddresses")
+_ADDRESSES = tuple(attribute.lower() for attribute in OWN_ADDRESSES)
 _SIGN_IN = "msexchrequireauthtosendto"
 _CONTAINERS = frozenset({"ou", "dc", "o", "c", "l", "st"})
 _SPELLED = {
@@ -52,11 +54,11 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
     *stream* is read from its start, and more than once. Raises TransferError for what isn't LDIF.
     """
     # Restrictions name entries that may come later, so first find out who each entry is.
-    people = find_people(stream, options)
+    people = find_people(LdifSource(stream), options)
 
     # Then each entry is read.
     for entry in read_entries(stream):
-        yield entry if isinstance(entry, Notice) else _read_entry(entry, people, options)
+        yield entry if isinstance(entry, Notice) else read_entry(entry, people, options)
 
 
 def recognize(sample: Sample) -> Evidence:
@@ -92,7 +94,8 @@ class _Reading:
         return values[0].upper() == "TRUE" if values else None
 
 
-def _read_entry(entry: Entry, people: People, options: ReadOptions) -> Record:
+def read_entry(entry: Entry, people: People, options: ReadOptions) -> Record:
+    """What *entry* says, whom its names stand for being *people*."""
     # A broken entry is not read; a good one may turn out to be wrong.
     reading = _Reading(people, options, list(entry.problems))
     rows: list[Row] = []
@@ -249,19 +252,24 @@ def _edit_senders(edits: tuple[Edit, ...], attributes: tuple[str, ...], reading:
 
 
 def _edit_addresses(edits: tuple[Edit, ...], reading: _Reading) -> ListEdit[str] | Keep:
-    # Each edit of one of the two attributes, with the addresses in it.
+    # Each edit of one of the attributes, with the addresses in it.
     parts, has_primary = [], False
     for edit in edits:
         if edit.attribute in _ADDRESSES:
-            mail, proxies = (edit.values if edit.attribute == one else () for one in _ADDRESSES)
+            is_mail = edit.attribute == "mail"
+            mail, proxies = (edit.values, ()) if is_mail else ((), edit.values)
             found = read_addresses(mail, proxies, reading.options)
             reading.problems.extend(found.problems)
             reading.skipped.extend(found.skipped)
             has_primary |= bool(found.primary)
-            parts.append((edit, found.all))
+            # Nobody knows which of the addresses here are from otherMailbox: that only adds, and takes named ones away.
+            if edit.attribute == "othermailbox" and edit.operation is not Operation.DELETE:
+                edit = replace(edit, operation=Operation.ADD)
+            if edit.values or edit.attribute != "othermailbox":
+                parts.append((edit, found.all))
 
     # The attribute with the primary address comes first: the first address of a list is the primary one.
-    order = reversed(_ADDRESSES) if has_primary else _ADDRESSES
+    order = (_ADDRESSES[1], _ADDRESSES[0], *_ADDRESSES[2:]) if has_primary else _ADDRESSES
     return _combine([_apply([part for part in parts if part[0].attribute == one]) for one in order])
 
 

@@ -331,7 +331,7 @@ def _read_virtual(key: str, value: str, survey: Survey, domain: str) -> _Read:
     # A path says where mail is stored; the mailbox is called after its address.
     if not key.startswith("@") and is_pattern(key) and is_place(key, value):
         return _Read((_mailbox(values.address(key, domain)),))
-    targets = values.split_list(_COMMA.sub(lambda match: match[1] or " ", value))
+    targets = values.split_words(_COMMA.sub(lambda match: match[1] or " ", value))
     if not targets:
         raise CellError(f"{key[:100]!a} leads to 0 targets; write where mail to it goes")
 
