@@ -32,6 +32,7 @@ from policyd.store.journal import UPGRADE, is_upgrade_from_first
 
 _ARITIES = 300  # a domain has 127 labels at most, an address two forms
 _ENTRIES_AT_ONCE = 256  # whose exceptions are asked for
+_PATTERNS_AT_ONCE = 16  # whose entries are asked for; SQLite takes 500 terms
 _RECEIVE = {each.value: each for each in Receive}  # a third of the time that a call of an enum takes
 _UNLISTED = {each.value: each for each in Unlisted}
 _WORDS = {word: Party(PartyKind(word), word) for word in RESERVED_WORDS}
@@ -128,16 +129,32 @@ def _entries_where(*alternatives: ColumnElement[bool]) -> Statement:
 
 
 @lru_cache(_ARITIES)
-def _entries_of_patterns(count: int) -> Statement:
-    """The statement for the entries of *count* patterns."""
-    return _entries_where(schema.blocked_sender.c.pattern.in_(_keys("pattern", count)))
+def _has_entries(has_mailbox: bool, groups: int, patterns: int) -> Statement:
+    """The statement for whether a mailbox, one of *groups* or one of *patterns* has an entry.
+
+    It looks only at indexes: a third of the time that the statement for the entries takes where there is none.
+    """
+    found = select(literal_column("1")).select_from(schema.blocked_sender)
+    return Statement(select(union_all(*map(found.where, _are_senders(has_mailbox, groups, patterns))).exists()))
 
 
 @lru_cache(_ARITIES)
-def _entries_of_groups(count: int) -> Statement:
-    """The statement for the entries of a mailbox and *count* groups."""
+def _entries_of(has_mailbox: bool, groups: int, patterns: int) -> Statement:
+    """The statement for the entries of a mailbox, *groups* and *patterns*."""
+    return _entries_where(*_are_senders(has_mailbox, groups, patterns))
+
+
+def _are_senders(has_mailbox: bool, groups: int, patterns: int) -> list[ColumnElement[bool]]:
+    """The conditions of which an entry of a mailbox, of one of *groups* or of one of *patterns* fulfils one.
+
+    One for each pattern: for IN, SQLite makes and fills a table at each call.
+    """
     blocked = schema.blocked_sender.c
-    return _entries_where(blocked.mailbox_id == bindparam("mailbox"), blocked.group_id.in_(_keys("group", count)))
+    return [
+        *([blocked.mailbox_id == bindparam("mailbox")] if has_mailbox else []),
+        *([blocked.group_id.in_(_keys("group", groups))] if groups else []),
+        *[blocked.pattern == key for key in _keys("pattern", patterns)],
+    ]
 
 
 @lru_cache(_ARITIES)
@@ -534,14 +551,17 @@ class Queries:
         self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
     ) -> tuple[BlockedSender, ...]:
         """The blocked senders that are this mailbox (0 for none), one of the groups or of *patterns*, in no order."""
-        found: list[tuple[Any, ...]] = []
-        if group_ids:
-            found += self._fetch(_entries_of_groups(len(group_ids)), mailbox_id, *group_ids)
-        elif mailbox_id:
-            found += self._fetch(_ENTRIES_OF_WHO[PartyKind.MAILBOX], mailbox_id)
-        if patterns:
-            found += self._fetch(_entries_of_patterns(len(patterns)), *patterns)
-        return self._entries(found) if found else ()
+        # A statement has only so many terms, and a domain may have a hundred labels.
+        if len(patterns) > _PATTERNS_AT_ONCE:
+            first, rest = patterns[:_PATTERNS_AT_ONCE], patterns[_PATTERNS_AT_ONCE:]
+            return (*self.entries_for(mailbox_id, group_ids, first), *self.entries_for(0, (), rest))
+
+        # Most senders have no entry.
+        keys = (mailbox_id, *group_ids, *patterns) if mailbox_id else (*group_ids, *patterns)
+        counts = (mailbox_id != 0, len(group_ids), len(patterns))
+        if not keys or not self._fetch(_has_entries(*counts), *keys)[0][0]:
+            return ()
+        return self._entries(self._fetch(_entries_of(*counts), *keys))
 
     def entries_for_anyone(
         self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
