@@ -37,7 +37,7 @@ _RECEIVE = {each.value: each for each in Receive}  # a third of the time that a 
 _UNLISTED = {each.value: each for each in Unlisted}
 _WORDS = {word: Party(PartyKind(word), word) for word in RESERVED_WORDS}
 _TEXT, _NUMBER, _MAYBE_TEXT, _MAYBE_NUMBER = str, int, str | None, int | None
-_NAMED_TYPES = (_TEXT, _TEXT, _TEXT, _MAYBE_NUMBER, _TEXT, _NUMBER)
+_NAMED_TYPES = {(str, str, str, until, str, int) for until in (int, type(None))}
 _DOMAIN_TYPES = (_TEXT, _TEXT, _MAYBE_TEXT, _TEXT, _TEXT, _MAYBE_NUMBER, _TEXT)
 _TERM_TYPES = (_TEXT, _MAYBE_NUMBER, _TEXT, _NUMBER, _TEXT, _NUMBER)
 _by_id = attrgetter("id")
@@ -134,7 +134,7 @@ def _has_entries(has_mailbox: bool, groups: int, patterns: int) -> Statement:
 
     It looks only at indexes: a third of the time that the statement for the entries takes where there is none.
     """
-    found = select(literal_column("1")).select_from(schema.blocked_sender)
+    found: Any = select(literal_column("1")).select_from(schema.blocked_sender)
     return Statement(select(union_all(*map(found.where, _are_senders(has_mailbox, groups, patterns))).exists()))
 
 
@@ -425,8 +425,9 @@ class Queries:
         found = self._fetch(_HOLDER_WITH[has_groups], address)
         if not found:
             return None
-        *row, is_primary, is_in_groups = found[0]
-        return Holder(_to_named(Mailbox, row), address if is_primary else None, bool(is_in_groups))
+        row = found[0]
+        is_primary, is_in_groups = row[-2:]
+        return Holder(_to_named(Mailbox, row[:-2]), address if is_primary else None, bool(is_in_groups))
 
     def holder_called(self, folded_name: str, *, has_groups: bool) -> Holder | None:
         """The mailbox whose name folds to this; *has_groups* says whether some mailbox is in a group."""
@@ -683,7 +684,7 @@ def _to_domain(row: Sequence[Any], accepted: frozenset[Party] = frozenset()) -> 
 
 def _to_named(kind: type[_Named], row: Sequence[Any], accepted: frozenset[Party] = frozenset()) -> _Named:
     name, receive, reason, until, comment, number = row
-    if receive not in _RECEIVE or not _are(row, _NAMED_TYPES):
+    if receive not in _RECEIVE or (*map(type, row),) not in _NAMED_TYPES:
         raise _odd_row(_TABLE_OF[kind], number)
     return kind(name, _RECEIVE[receive], reason, until, comment, accepted, number)
 

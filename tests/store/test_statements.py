@@ -56,7 +56,7 @@ USUAL = [
     pytest.param({"sender": "", "recipient": "alice@example.com"}, 3, id="a bounce to a mailbox"),
     pytest.param(
         {"sasl_username": "alice@example.com", "sender": "alice@example.com", "recipient": "x@y.example"},
-        *(8,),
+        *(4,),
         id="who is logged in to outside",
     ),
 ]
@@ -189,6 +189,20 @@ def test_any_number_of_entries_gets_its_exceptions(database, count):
         assert {str(entry.to): [*map(str, entry.allowed)] for entry in found} == {
             f"@{number}.example": [f"u{number}@{number}.example"] for number in range(count)
         }
+
+
+@pytest.mark.parametrize("place", [0, 15, 16, 17, 599])
+def test_entry_is_found_behind_any_number_of_patterns(database, place):
+    """A hundred labels in front of a domain hide nobody: the patterns may be more than a statement can hold."""
+    patterns = [f"@{number}.example" for number in range(600)]
+    with changing(database) as connection:
+        edit = editor_on(connection)
+        edit.block_sender(party("alice"), None, EntryTerms())
+        edit.block_sender(party(patterns[place]), None, EntryTerms())
+    with closing(CountedLookup(database)) as lookup:
+        lookup.begin()
+        assert {str(entry.who) for entry in lookup.entries_of(1, (), patterns)} == {"alice", patterns[place]}
+        assert lookup.entries_of(2, (), [each for each in patterns if each != patterns[place]]) == ()
 
 
 @pytest.mark.parametrize(
