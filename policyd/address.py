@@ -195,13 +195,9 @@ def address_forms(text: str, origin: str = "", delimiters: str = "") -> tuple[Em
     local = _normal_local(local)
     if not domain:
         return (EmailAddress(local, "", base),)
-    try:
-        normal = normal_domain(domain)
-    except AddressError:
-        normal = domain.encode("utf-8", "replace").decode("utf-8").lower()
+    normal, other = _domain_forms(domain) if len(domain) <= 2 * _DOMAIN_LIMIT else _domain_forms.__wrapped__(domain)
     address = EmailAddress(local, normal, base)
-    other = domain_for_postfix(domain)
-    return (address,) if other in ("", normal) else (address, EmailAddress(local, other, base))
+    return (address, EmailAddress(local, other, base)) if other else (address,)
 
 
 def is_dot_string(text: str) -> bool:
@@ -324,15 +320,15 @@ def split_extension(local_part: str, delimiters: str) -> tuple[str, str | None]:
     them in any case, but not by full case folding.
     Source: postconf(5), recipient_delimiter and owner_request_special; split_addr().
     """
+    at = min([at for at in map(local_part.find, delimiters) if at >= 0], default=0)
+    if at == 0:
+        return local_part, None
     name = local_part.lower()
     if name in _UNSPLIT:
         return local_part, None
     if "-" in delimiters and (name.startswith("owner-") or (name.endswith("-request") and name != "-request")):
         return local_part, None
-    found = [at for at in map(local_part.find, delimiters) if at >= 0]
-    if not found or min(found) == 0:
-        return local_part, None
-    return local_part[: min(found)], local_part[min(found) + 1 :]
+    return local_part[:at], local_part[at + 1 :]
 
 
 def matching_patterns(address: EmailAddress) -> tuple[str, ...]:
@@ -342,11 +338,9 @@ def matching_patterns(address: EmailAddress) -> tuple[str, ...]:
     """
     if not address.domain:
         return ()
-    forms = address.locals
-    patterns = [f"{local}@{address.domain}" for local in forms] + [f"{local}@" for local in forms]
-    if len(address.domain) <= _DOMAIN_LIMIT:
-        patterns += _patterns_of_domain(address.domain)
-    return tuple(patterns)
+    forms, domain = address.locals, address.domain
+    of_domain = _patterns_of_domain(domain) if len(domain) <= _DOMAIN_LIMIT else ()
+    return (*[f"{local}@{domain}" for local in forms], *[f"{local}@" for local in forms], *of_domain)
 
 
 @lru_cache(maxsize=1024)
@@ -360,7 +354,7 @@ def decode_imcea(local_part: str) -> Encapsulated | None:
 
     Source: MS-OXCMAIL §2.1.3.1.10; Q271575. An encoded `_` or `/` stays inside its piece.
     """
-    match = _IMCEA.fullmatch(local_part)
+    match = _IMCEA.fullmatch(local_part) if local_part.startswith("imcea") else None
     if not match:
         return None
     pieces = match[2].split("_")
@@ -524,6 +518,17 @@ def _normal_local(text: str) -> str:
     if text.isascii() and len(text) <= _LINE_LIMIT:
         return text.lower()
     return fold(text) if len(text) <= _LINE_LIMIT and _is_utf8(text) else ""
+
+
+@lru_cache(maxsize=4096)
+def _domain_forms(text: str) -> tuple[str, str]:
+    """A domain in normal form, and the one for which Postfix takes it, "" where that is the same or none."""
+    try:
+        normal = normal_domain(text)
+    except AddressError:
+        normal = text.encode("utf-8", "replace").decode("utf-8").lower()
+    other = domain_for_postfix(text)
+    return normal, other if other != normal else ""
 
 
 @lru_cache(maxsize=4096)
