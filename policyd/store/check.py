@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -378,6 +378,7 @@ def objects_in(connection: sqlite3.Connection) -> dict[str, list[str]]:
     return {f"{kind} {name}": _WORD.findall(sql) for kind, name, sql in connection.execute(_MADE)}
 
 
+@cache
 def _wanted() -> dict[str, list[str]]:
     with closing(empty_tables()) as tables:
         return objects_in(tables)

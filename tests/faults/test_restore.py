@@ -306,7 +306,7 @@ for file in sys.stdin:
 def test_readers_never_see_a_mix_of_both(daemon):
     """Restored forth and back under readers that compare two tables of different pages at each look."""
     big = daemon.folder / "big.csv"
-    rows = [f"m{number},m{number}@example.com" for number in range(3000)]
+    rows = [f"m{number},m{number}@example.com" for number in range(1500)]
     big.write_text("\n".join(["name,addresses", *rows, ""]))
     daemon.command("import", big)
     daemon.command("database", "backup", daemon.folder / "big.db")
