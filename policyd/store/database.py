@@ -9,14 +9,15 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Dialect, create_engine, insert
+from sqlalchemy import Dialect, insert
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from policyd.errors import (
     StoreCreateError,
@@ -435,13 +436,28 @@ def is_ours(header: bytes) -> bool:
     return header.startswith(b"SQLite format 3\0") and int.from_bytes(header[68:72]) == APPLICATION_ID
 
 
+def empty_tables() -> sqlite3.Connection:
+    """Every table with nothing in it, in memory; autocommit."""
+    tables = sqlite3.connect(":memory:", isolation_level=None)
+    for statement in _statements_for_tables():
+        tables.execute(statement)
+    return tables
+
+
+@cache
+def _statements_for_tables() -> list[str]:
+    """What makes each table, and then its indexes, by their names."""
+    made: list[CreateTable | CreateIndex] = []
+    for table in metadata.sorted_tables:
+        made += [CreateTable(table), *map(CreateIndex, sorted(table.indexes, key=lambda index: str(index.name)))]
+    return [*map(compiled, made)]
+
+
 def _new_tables() -> sqlite3.Connection:
-    """Every table, in memory."""
-    tables = sqlite3.connect(":memory:")
-    engine = create_engine("sqlite://", creator=lambda: tables, poolclass=StaticPool)
-    with engine.begin() as connection:
-        metadata.create_all(connection)
-        connection.execute(insert(journal_head).values(first_head()))
+    """The tables of a new database, in memory."""
+    tables = empty_tables()
+    head = first_head()
+    tables.execute(compiled(insert(journal_head)), [head[column.name] for column in journal_head.c])
     tables.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     tables.execute(f"PRAGMA user_version = {VERSION}")
     return tables

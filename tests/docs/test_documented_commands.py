@@ -85,7 +85,8 @@ def command_lines() -> list[str]:
             for each in parse(document).findall(nodes.literal)
             if (line := words(each)).startswith("policyd ") and line.removeprefix("policyd ") not in NAMES
         ]
-    copied = [line.partition(" | ")[0] for line in lines if line not in synopses()]
+    not_typed = synopses()
+    copied = [line.partition(" | ")[0] for line in lines if line not in not_typed]
     return list(dict.fromkeys(copied))
 
 

@@ -142,7 +142,7 @@ def test_daemon_answers_again_when_its_tables_are_upgraded(tmp_path):
     made="at random moments, most of them while it writes",
     lost="nothing: the tables are the old ones, whole, or the new ones; the next upgrade ends well",
 )
-@pytest.mark.parametrize("runs", [8, pytest.param(60, marks=pytest.mark.full)])
+@pytest.mark.parametrize("runs", [5, pytest.param(60, marks=pytest.mark.full)])
 def test_killed_upgrade_leaves_the_old_tables_or_the_new_ones(runs):
     """A machine that goes off meanwhile does the same."""
     seed = int.from_bytes(os.urandom(4))
