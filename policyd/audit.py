@@ -86,6 +86,7 @@ class AuditLog:
         self._alarm = alarm or NoSink()
         self._echo = echo or NoSink()
         self._dropped = 0
+        self._keeps_up = True  # while syslog takes at last what it did not take at once
 
     def decided(self, request: Request, decision: Decision, milliseconds: float) -> None:
         """A request was answered."""
@@ -142,6 +143,15 @@ class AuditLog:
     def flush(self) -> bool:
         """Send the waiting lines that the sink takes now; return whether more wait. With a reactor nobody needs it."""
         return self._lines.flush()
+
+    def keep_up(self) -> None:
+        """Wait, a second at most, until syslog has taken the lines that wait; for a command, which logs many at once.
+
+        A syslog that has not taken them then is not waited for again.
+        """
+        if self._keeps_up and self._lines.flush():
+            self._lines.wait_until_empty()
+            self._keeps_up = not self._lines.flush()
 
     def close(self) -> int:
         """Close the sink, up to a second later where lines wait; return how many are missing, and warn *alarm*."""

@@ -10,7 +10,6 @@ from policyd.admin.showing import list_domains, show_domain
 from policyd.cli.command import Group, invocation, need_consent
 from policyd.cli.output import print_list, print_shown
 from policyd.cli.restriction import restriction_options, restriction_terms, senders_argument
-from policyd.cli.terminal import echo
 from policyd.cli.types import DOMAIN, TEXT, as_stored
 from policyd.model import Domain, Party, Receive, Unlisted
 from policyd.store.edit import need_domain
@@ -54,7 +53,7 @@ def add(name: str, unlisted: str | None, alias_of: str | None, comment: str) -> 
     for line in told:
         call.say(line)
     for line in advice:
-        echo(f"policyd: {line}", err=True)
+        call.warn(line)
 
 
 @command.command("set")

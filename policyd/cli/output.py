@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from policyd.model import Change
 from policyd.printable import printable
 from policyd.settings import Settings
 
+PLANNED = 30  # changes that a dry run shows: about a screen
 _BELOW = ("in_force", "blocked", "blocked_to_it")
 
 
@@ -19,6 +21,7 @@ class Call(Protocol):
     """What output has to know of the call that makes it: `policyd.cli.command.Invocation`."""
 
     json: bool
+    verbose: bool
 
     @property
     def settings(self) -> Settings:
@@ -91,6 +94,20 @@ def print_changes(call: Call, changes: Sequence[Change], *, is_logged: bool) -> 
         call.say(describe(change))
     if not changes:
         call.say("nothing to change: it stands so already")
+
+
+def print_planned(call: Call, changes: Iterable[Change], count: int) -> None:
+    """Show the *count* changes that a dry run would have made: the first, with -v all of them; then how many."""
+    for change in changes if call.verbose else islice(changes, PLANNED):
+        echo(describe(change))
+    if count > PLANNED and not call.verbose:
+        echo(f"and {count - PLANNED} more; -v shows all of them")
+    echo(f"{count_of(count, 'change')}; nothing was changed (--dry-run)")
+
+
+def count_of(number: int, noun: str) -> str:
+    """How many, as `1 change` and `2 changes`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def warn_of_silent_syslog(call: Call, is_logged: bool) -> None:

@@ -100,6 +100,8 @@ def test_help_has_an_example_that_works(policyd, words, monkeypatch):
             policyd.run(line)
     if words == "import":
         (policyd.folder / "people.csv").write_text("name,addresses\nbob,bob@example.com\n")
+    if words == "batch":
+        (policyd.folder / "new-staff.txt").write_text("mailbox add carol carol@example.com\n")
     if words == "database restore":
         policyd.run(f"database backup {policyd.folder / 'monday.db'}")
         example += " --yes"  # nobody is there to be asked
