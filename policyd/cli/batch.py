@@ -15,7 +15,7 @@ from policyd.changes import as_object, describe
 from policyd.cli.command import Command, Invocation, actor, failure_of, invocation
 from policyd.cli.command_lines import CommandLine, read_commands
 from policyd.cli.output import count_of, print_planned, warn_of_silent_syslog
-from policyd.cli.terminal import echo_json_array
+from policyd.cli.terminal import echo, echo_json_array
 from policyd.cli.types import FilePath
 from policyd.errors import BatchError, PolicydError, SettingsError, StoreError, TransferError
 from policyd.files import open_to_read
@@ -203,6 +203,7 @@ def _print(call: Invocation, file: Path, batch: Batch, done: Spool[_Done], *, is
     # For people, how much it was, and with -v each change.
     if is_dry_run:
         print_planned(call, batch.changes, batch.changes.count)
+        echo(f"{batch.changes.count} changes; nothing was changed (--dry-run)")
         return
     if call.verbose:
         for each, changes in _with_changes(done, batch):

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import click
 
 from policyd.admin.importing import Callbacks, ImportOutcome, ImportPlan, import_file, opened
+from policyd.changes import as_object
 from policyd.cli.command import Command, Invocation, actor, invocation
-from policyd.cli.output import warn_of_silent_syslog
+from policyd.cli.output import PLANNED, print_planned, warn_of_silent_syslog
 from policyd.cli.progress import Progress
 from policyd.cli.terminal import echo, echo_json
 from policyd.cli.types import DOMAIN, FilePath
@@ -111,6 +113,7 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
             is_replacing=replace,
             max_remove=options["max_remove"],
             adds_domains=options["add_domains"],
+            shown=None if call.verbose else _SHOWN_IN_JSON if call.json else PLANNED,
         )
         if format_ is None:
             call.say(f"{file}: read as {plan.format}; --format would say otherwise")
@@ -122,7 +125,10 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
     for line in outcome.advice if outcome.is_kept else ():
         echo(f"policyd: {line}", err=True)
     warn_of_silent_syslog(call, outcome.is_logged)
-    _print_outcome(call, file, plan, outcome, report)
+    with closing(outcome.planned):
+        _print_outcome(call, file, plan, outcome, report)
+    if outcome.refusal:
+        raise outcome.refusal
     if outcome.rejected:
         click.get_current_context().exit(_BAD_DATA)
 
@@ -171,11 +177,21 @@ def _print_outcome(call: Invocation, file: Path, plan: ImportPlan, outcome: Impo
             "skipped": dict(outcome.skipped),
             "errors": report.errors,
         }
+        if plan.is_dry_run or outcome.refusal:
+            shown |= {"changes": [*map(as_object, outcome.planned)], "count": outcome.count}
         echo_json(shown, indent=1)
         return
 
-    # For people, a line for each kind of object, and one more where something is wrong.
-    for line in _summary(file, plan, outcome):
+    # For people, a line for each kind of object, and one more where something is wrong. What a refused file would have
+    # done is for scripts, too: somebody must look at it.
+    if outcome.refusal:
+        echo(f"{file}, {plan.format}: nothing was changed; it would have been:")
+        print_planned(call, outcome.planned, outcome.count)
+        return
+    if plan.is_dry_run:
+        echo(f"{file}, {plan.format}: nothing was changed; without --dry-run it would be:")
+        print_planned(call, outcome.planned, outcome.count)
+    for line in _summary(outcome) if outcome.is_kept or plan.is_dry_run else ():
         if plan.is_dry_run:
             echo(line)
         else:
@@ -184,12 +200,7 @@ def _print_outcome(call: Invocation, file: Path, plan: ImportPlan, outcome: Impo
         echo(_ending(file, plan, outcome), err=True)
 
 
-def _summary(file: Path, plan: ImportPlan, outcome: ImportOutcome) -> Iterator[str]:
-    if plan.is_dry_run:
-        yield f"{file}, {plan.format}: nothing was changed; without --dry-run it would be:"
-    elif not outcome.is_kept:
-        return
-
+def _summary(outcome: ImportOutcome) -> Iterator[str]:
     # A line for each kind of object, with what became of how many.
     for kind in _KINDS:
         counts = [

@@ -96,13 +96,12 @@ def print_changes(call: Call, changes: Sequence[Change], *, is_logged: bool) -> 
         call.say("nothing to change: it stands so already")
 
 
-def print_planned(call: Call, changes: Iterable[Change], count: int) -> None:
-    """Show the *count* changes that a dry run would have made: the first, with -v all of them; then how many."""
-    for change in changes if call.verbose else islice(changes, PLANNED):
+def print_planned(call: Call, changes: Iterable[Change], count: int, shown: int = PLANNED) -> None:
+    """Print those of *count* *changes* that a dry run would have made: *shown* of them, with -v all."""
+    for change in changes if call.verbose else islice(changes, shown):
         echo(describe(change))
-    if count > PLANNED and not call.verbose:
-        echo(f"and {count - PLANNED} more; -v shows all of them")
-    echo(f"{count_of(count, 'change')}; nothing was changed (--dry-run)")
+    if count > shown and not call.verbose:
+        echo(f"and {count - shown} more; -v shows all of them", err=True)
 
 
 def count_of(number: int, noun: str) -> str:

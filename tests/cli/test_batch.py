@@ -134,13 +134,14 @@ def test_json_is_an_array_with_an_object_for_each_line(policyd):
 def test_a_dry_run_shows_the_changes_and_keeps_none(policyd):
     """The first thirty; -v shows the rest."""
     lines = "domain add example.com\n" + "".join(f"mailbox add m{number:02}\n" for number in range(35))
-    shown = batch(policyd, lines, "--dry-run").out.splitlines()
+    ended = batch(policyd, lines, "--dry-run")
+    shown = ended.out.splitlines()
     assert shown[0] == "domain example.com: added: unlisted reject"
     assert shown[29:] == [
         "mailbox m28: added: receive inherit",
-        "and 6 more; -v shows all of them",
         "36 changes; nothing was changed (--dry-run)",
     ]
+    assert ended.err == "and 6 more; -v shows all of them\n"
     assert len(batch(policyd, lines, "--dry-run -v").out.splitlines()) == 37
     assert (policyd.journal(), policyd.run("domain list")) == ([], "")
     assert [each["changeset"] for each in json.loads(batch(policyd, lines, "--dry-run --json").out)] == [None] * 36
