@@ -117,20 +117,17 @@ class AuditLog:
         self._write(INFO, fields)
 
     def changed(self, change: Change) -> None:
-        """The tables were changed."""
-        self._write(
-            NOTICE,
-            {
-                "change": change.id,
-                "actor": change.actor,
-                "operation": change.operation,
-                "object": change.object,
-                "changeset": change.changeset,
-                "before": Stored(change.before),
-                "after": Stored(change.after),
-                "changed": difference(change),
-            },
-        )
+        """The tables were changed. For people it is said what changed; the journal, and a line of JSON, have all."""
+        fields: dict[str, Field] = {
+            "change": change.id,
+            "actor": change.actor,
+            "operation": change.operation,
+            "object": change.object,
+            "changeset": change.changeset,
+        }
+        if self._settings.format is LineFormat.JSON:
+            fields |= {"before": Stored(change.before), "after": Stored(change.after)}
+        self._write(NOTICE, {**fields, "changed": difference(change)})
 
     def noticed(self, event: str, **fields: Field) -> None:
         """Something about the daemon itself that is as it should be: *event*, and facts about it."""
@@ -271,8 +268,6 @@ def _limit_of(name: str, limit: int) -> int:
 
 
 def _shown(value: Field, limit: int) -> str:
-    if isinstance(value, Stored):
-        value = value.json
     if value is None:
         return ""
     if not isinstance(value, str):
