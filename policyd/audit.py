@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple, assert_never
 
 from policyd.changes import difference
@@ -68,7 +69,8 @@ class AuditLog:
     """Writes lines to *sink*. Those that it doesn't take wait; when too many do, further ones are counted.
 
     *alarm* gets a warning where lines are missing. *echo* gets a second copy of the lines about the daemon itself, for
-    somebody at the terminal. With Twisted's *reactor*, waiting lines are sent as soon as the sink takes them.
+    somebody at the terminal, in words where stderr *is_terminal*. With Twisted's *reactor*, waiting lines are sent as
+    soon as the sink takes them.
     """
 
     def __init__(
@@ -78,8 +80,11 @@ class AuditLog:
         alarm: Sink | None = None,
         echo: Sink | None = None,
         reactor: Reactor | None = None,
+        *,
+        is_terminal: bool = False,
     ) -> None:
         self._settings = settings
+        self._is_terminal = is_terminal
         self._line_limit = line_limit(settings)
         self._sink = sink
         self._lines = SyslogQueue(sink, reactor, self._warn_of_stuck_syslog)
@@ -129,13 +134,16 @@ class AuditLog:
             fields |= {"before": Stored(change.before), "after": Stored(change.after)}
         self._write(NOTICE, {**fields, "changed": difference(change)})
 
-    def noticed(self, event: str, **fields: Field) -> None:
-        """Something about the daemon itself that is as it should be: *event*, and facts about it."""
-        self._write_own(NOTICE, {"event": event, **fields})
+    def noticed(self, event: str, details: Mapping[str, Field] = MappingProxyType({}), /, **fields: Field) -> None:
+        """Something about the daemon itself that is as it should be: *event*, and facts about it.
+
+        A terminal, where somebody wants to go on, is spared the *details*.
+        """
+        self._write_own(NOTICE, {"event": event, **fields, **details}, {"event": event, **fields})
 
     def warned(self, problem: str, **fields: Field) -> None:
         """Something that the administrator should look at."""
-        self._write_own(WARNING, {"warning": problem, **fields})
+        self._write_own(WARNING, {"warning": problem, **fields}, {"warning": problem, **fields})
 
     def flush(self) -> bool:
         """Send the waiting lines that the sink takes now; return whether more wait. With a reactor nobody needs it."""
@@ -165,9 +173,13 @@ class AuditLog:
         self._lines.take_over(former._lines)
         self._dropped += former._dropped
 
-    def _write_own(self, severity: int, fields: Mapping[str, Field]) -> None:
+    def _write_own(self, severity: int, fields: Mapping[str, Field], told: Mapping[str, Field]) -> None:
+        """Log *fields*; where somebody sits at the terminal, what is *told* there is in words."""
+        if self._is_terminal and isinstance(self._sink, StderrSink):
+            self._send(severity, _in_words(told))
+            return
         self._write(severity, fields)
-        self._echo.send(severity, f"policyd: {self._line(fields)}")
+        self._echo.send(severity, _in_words(told) if self._is_terminal else f"policyd: {self._line(fields)}")
 
     def _write(self, severity: int, fields: Mapping[str, Field]) -> None:
         self._send(severity, self._line(fields))
@@ -215,10 +227,11 @@ def open_audit(settings: AuditSettings, reactor: Reactor | None = None) -> Audit
     Without a syslog, its own events go to stderr, and so they do where a person sits there.
     """
     sink = open_sink(settings)
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
     if isinstance(sink, StderrSink):
-        return AuditLog(settings, sink, reactor=reactor)
-    needs_echo = isinstance(sink, NoSink) or (sys.stderr is not None and sys.stderr.isatty())
-    return AuditLog(settings, sink, StderrSink(), StderrSink() if needs_echo else None, reactor)
+        return AuditLog(settings, sink, reactor=reactor, is_terminal=is_terminal)
+    echo = StderrSink() if isinstance(sink, NoSink) or is_terminal else None
+    return AuditLog(settings, sink, StderrSink(), echo, reactor, is_terminal=is_terminal)
 
 
 def _decision_values(request: Request, decision: Decision, milliseconds: float) -> tuple[Field, ...]:
@@ -251,6 +264,15 @@ def escape(value: str) -> str:
     """
     text = value.replace("\\", "\\\\").replace('"', '\\"').replace(", ", "\\x2c ")
     return f'"{printable(text)}"'
+
+
+def _in_words(fields: Mapping[str, Field]) -> str:
+    """An event of the daemon, or a warning, for somebody at a terminal: `policyd: started: version 1.0, pid 42`."""
+    (kind, what), *facts = fields.items()
+    advice = "".join(f"; {value}" for name, value in facts if name == "advice")
+    told = ", ".join(f"{name} {value}" for name, value in facts if name != "advice" and value not in ("", None))
+    warning = "warning: " if kind == "warning" else ""
+    return printable(f"policyd: {warning}{what}{told and f': {told}'}{advice}")
 
 
 def _text_line(fields: Mapping[str, Field], limit: int) -> str:

@@ -1,6 +1,7 @@
 """How any face reads the tables and changes them: a transaction, its journal, and after the commit the audit."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -85,9 +86,12 @@ class Changing:
         self.is_kept = True
 
 
-def open_session(settings: Settings) -> "Session":
-    """The way to the tables that *settings* name. Raises StoreError where others could write or swap the database."""
-    database = Database(settings.database)
+def open_session(settings: Settings, on_wait: Callable[[str], None] | None = None) -> "Session":
+    """The way to the tables that *settings* name; *on_wait* is the `Database`'s.
+
+    Raises StoreError where others could write or swap the database.
+    """
+    database = Database(settings.database, on_wait)
     check_permissions(database.path)
     return Session(database, settings.audit)
 
@@ -140,7 +144,12 @@ class Session:
             made.is_logged = self.log(changes)
 
     def log(self, changes: Iterable[Change]) -> bool:
-        """Log *changes*, which are committed; whether syslog took every line."""
+        """Log *changes*, which are committed; whether syslog took every line.
+
+        A terminal is no log: who types a command there reads from the command itself what it did.
+        """
+        if self._audit.syslog == "stderr" and sys.stderr is not None and sys.stderr.isatty():
+            return True
         audit = AuditLog(self._audit, open_sink(self._audit))
         for change in changes:
             audit.changed(change)

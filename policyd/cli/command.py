@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from policyd.store.queries import Queries
 
 _Owner = TypeVar("_Owner")
+_PLACE = re.compile(r"(?<= )'\[?([A-Z]+)\]?(?:\.\.\.)?'")  # an argument in a message of click's
 _LISTED = 30  # lines, before a question about more than fits a screen
 
 
@@ -64,7 +65,11 @@ class Invocation:
         """The way to the tables. Raises StoreError where others could write or swap the database."""
         from policyd.admin.session import open_session
 
-        return open_session(self.settings)
+        return open_session(self.settings, self._tell_of_wait)
+
+    def _tell_of_wait(self, process: str) -> None:
+        """Say whom a change waits for; a script that seems to hang says it in its log, too."""
+        self.warn(f"waiting for another command that is changing the tables{process and f' ({process})'}")
 
     @contextmanager
     def reading(self) -> "Iterator[Queries]":
@@ -131,7 +136,8 @@ def failure_of(error: Exception) -> tuple[str, int]:
         return f"Missing command. See: {error.ctx.command_path} --help", error.exit_code
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx else "policyd"
-        message = " ".join(error.format_message().split())
+        # What is wrong is a NAME, however many of them the synopsis has room for.
+        message = _PLACE.sub(r"'\1'", " ".join(error.format_message().split()))
         return f"{message}{'' if message.endswith(('.', '?')) else '.'} See: {path} --help", error.exit_code
     if isinstance(error, click.ClickException):
         return error.format_message(), error.exit_code
@@ -168,7 +174,7 @@ def need_consent(question: str, *, is_given: bool, listed: Sequence[str] = ()) -
         echo(line, err=True)
     if len(listed) > _LISTED:
         echo(f"and {len(listed) - _LISTED} more", err=True)
-    confirm(question)
+    confirm(f"{question} Go on?")
 
 
 def invocation() -> Invocation:
