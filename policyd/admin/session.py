@@ -5,17 +5,16 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from policyd.audit import AuditLog
 from policyd.files import check_permissions
 from policyd.model import Change
 from policyd.settings import AuditSettings, Settings
 from policyd.store.database import Connection, Database, changing, create_database, reading
-from policyd.store.edit import Editor
-from policyd.store.journal import Journal
 from policyd.store.queries import Queries
-from policyd.store.spool import Spool
-from policyd.syslog import open_sink
+
+if TYPE_CHECKING:
+    from policyd.store.spool import Spool
 
 
 class _DiscardedError(Exception):
@@ -45,8 +44,11 @@ class Changing:
         now: int,
         verb: str,
         summary: Summary | None,
-        spool: Spool[Change] | None = None,
+        spool: "Spool[Change] | None" = None,
     ) -> None:
+        from policyd.store.edit import Editor  # who only reads needs neither
+        from policyd.store.journal import Journal
+
         self._limit = None if summary is None else summary.above + 1
         collect: Callable[[Change], None] | None = None
         if spool is not None:
@@ -119,7 +121,7 @@ class Session:
         summary: Summary | None = None,
         may_create: bool = False,
         cache_mebibytes: int = 2,
-        spool: Spool[Change] | None = None,
+        spool: "Spool[Change] | None" = None,
     ) -> Iterator[Changing]:
         """A changeset by *actor* at *now*, in Unix seconds: kept, then logged, if the block ends well.
 
@@ -150,6 +152,9 @@ class Session:
         """
         if self._audit.syslog == "stderr" and sys.stderr is not None and sys.stderr.isatty():
             return True
+        from policyd.audit import AuditLog
+        from policyd.syslog import open_sink
+
         audit = AuditLog(self._audit, open_sink(self._audit))
         for change in changes:
             audit.changed(change)

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from policyd.admin.batch import Batch
 from policyd.changes import as_object, describe
 from policyd.cli.command import Command, Invocation, actor, failure_of, invocation
 from policyd.cli.command_lines import CommandLine, read_commands
@@ -18,11 +17,13 @@ from policyd.cli.output import count_of, print_planned, warn_of_silent_syslog
 from policyd.cli.terminal import echo, echo_json_array
 from policyd.cli.types import FilePath
 from policyd.errors import BatchError, PolicydError, SettingsError, StoreError, TransferError
-from policyd.files import open_to_read
 from policyd.model import Change
-from policyd.store.edit import Editor
-from policyd.store.queries import Queries
-from policyd.store.spool import Spool
+
+if TYPE_CHECKING:
+    from policyd.admin.batch import Batch
+    from policyd.store.edit import Editor
+    from policyd.store.queries import Queries
+    from policyd.store.spool import Spool
 
 _NOUNS = ("domain", "group", "mailbox", "address", "sender")
 _QUESTIONS = ("show", "list", "find")
@@ -52,6 +53,9 @@ def command(file: Path, dry_run: bool) -> None:
     \b
     Example: policyd batch new-staff.txt
     """
+    from policyd.admin.batch import Batch
+    from policyd.store.spool import Spool
+
     # Read all of it, and look whether each line can be read, before anybody has to wait for us.
     call = invocation()
     content = _read(file)
@@ -73,6 +77,8 @@ def command(file: Path, dry_run: bool) -> None:
 
 def _read(file: Path) -> bytes:
     """All of *file*. Raises TransferError where stdin is closed, and OSError."""
+    from policyd.files import open_to_read
+
     if str(file) != "-":
         with open_to_read(file) as stream:
             return stream.read()
@@ -87,7 +93,7 @@ def _read(file: Path) -> bytes:
 class _LineCall(Invocation):
     """The call that each line of a batch is: it works in the batch's transaction, and prints nothing yet."""
 
-    def __init__(self, outer: Invocation, batch: Batch) -> None:
+    def __init__(self, outer: Invocation, batch: "Batch") -> None:
         super().__init__(outer.config, outer.database, verbose=outer.verbose)
         self.now = outer.now
         self._batch = batch
@@ -95,12 +101,12 @@ class _LineCall(Invocation):
         self.warned: list[str] = []
 
     @contextmanager
-    def reading(self) -> Iterator[Queries]:
+    def reading(self) -> "Iterator[Queries]":
         """The tables as the lines before have left them."""
         yield self._batch.begun().edit.queries
 
     @contextmanager
-    def changing(self, *, may_create: bool = False) -> Iterator[Editor]:
+    def changing(self, *, may_create: bool = False) -> "Iterator[Editor]":
         """The changeset of the whole batch."""
         yield self._batch.begun(may_create=may_create).edit
 
@@ -145,7 +151,7 @@ class _Lines:
         self._call = call
         self._name = name
 
-    def run(self, line: CommandLine, changes: Spool[Change]) -> _Done:
+    def run(self, line: CommandLine, changes: "Spool[Change]") -> _Done:
         """Do what *line* says, which adds to *changes*. Raises BatchError where that can't be done."""
         before = changes.count
         self._call.told, self._call.warned = [], []
@@ -183,7 +189,7 @@ class _Lines:
 # --- What came of it ---
 
 
-def _print(call: Invocation, file: Path, batch: Batch, done: Spool[_Done], *, is_dry_run: bool) -> None:
+def _print(call: Invocation, file: Path, batch: "Batch", done: "Spool[_Done]", *, is_dry_run: bool) -> None:
     # For scripts, an object for each line. A warning is for both.
     for each, _ in _with_changes(done, batch):
         for line in each.warned:
@@ -217,7 +223,7 @@ def _print(call: Invocation, file: Path, batch: Batch, done: Spool[_Done], *, is
         call.say(f"{lines}, {made}; changeset {batch.changeset}; to take it back: policyd undo {batch.changeset}")
 
 
-def _with_changes(done: Spool[_Done], batch: Batch) -> Iterator[tuple[_Done, list[Change]]]:
+def _with_changes(done: "Spool[_Done]", batch: "Batch") -> Iterator[tuple[_Done, list[Change]]]:
     """Each line that was done, and what it changed."""
     changes = iter(batch.changes)
     for each in done:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from policyd.admin.exporting import export_tables
 from policyd.cli.command import Command, invocation
 from policyd.cli.terminal import echo
 from policyd.cli.types import FilePath
@@ -45,6 +44,8 @@ def command(format_: str, output: Path) -> None:
     \b
     Example: policyd export --format csv -o tables.csv
     """
+    from policyd.admin.exporting import export_tables
+
     # Write the file.
     call = invocation()
     is_stdout = str(output) == "-"

@@ -6,20 +6,20 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from policyd.admin.importing import Callbacks, ImportOutcome, ImportPlan, import_file, opened
 from policyd.changes import as_object
 from policyd.cli.command import Command, Invocation, actor, invocation
 from policyd.cli.output import PLANNED, print_planned, warn_of_silent_syslog
-from policyd.cli.progress import Progress
 from policyd.cli.terminal import echo, echo_json
 from policyd.cli.types import DOMAIN, FilePath
 from policyd.records import Notice, Problem, Record
-from policyd.transfer.detect import detect_format
 from policyd.transfer.formats import FORMATS, Into, ReadOptions
+
+if TYPE_CHECKING:
+    from policyd.admin.importing import ImportOutcome, ImportPlan
 
 _BAD_DATA = 65  # EX_DATAERR
 _KINDS = ("domain", "mailbox", "address", "group", "member", "blocked sender", "accepted sender", "exception")
@@ -91,6 +91,10 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
     \b
     Example: policyd import people.csv --dry-run
     """
+    from policyd.admin.importing import Callbacks, ImportPlan, import_file, opened
+    from policyd.cli.progress import Progress
+    from policyd.transfer.detect import detect_format
+
     # What was given says how to read the file.
     read = ReadOptions(
         options["column_separator"],
@@ -161,7 +165,7 @@ class _Report:
                 )
 
 
-def _print_outcome(call: Invocation, file: Path, plan: ImportPlan, outcome: ImportOutcome, report: _Report) -> None:
+def _print_outcome(call: Invocation, file: Path, plan: "ImportPlan", outcome: "ImportOutcome", report: _Report) -> None:
     # For scripts, one object.
     if call.json:
         tally: dict[str, dict[str, int]] = {}
@@ -200,7 +204,7 @@ def _print_outcome(call: Invocation, file: Path, plan: ImportPlan, outcome: Impo
         echo(_ending(file, plan, outcome), err=True)
 
 
-def _summary(outcome: ImportOutcome) -> Iterator[str]:
+def _summary(outcome: "ImportOutcome") -> Iterator[str]:
     # A line for each kind of object, with what became of how many.
     for kind in _KINDS:
         counts = [
@@ -220,7 +224,7 @@ def _summary(outcome: ImportOutcome) -> Iterator[str]:
         yield f"changeset {outcome.changeset}; to take it back: policyd undo {outcome.changeset}"
 
 
-def _ending(file: Path, plan: ImportPlan, outcome: ImportOutcome) -> str:
+def _ending(file: Path, plan: "ImportPlan", outcome: "ImportOutcome") -> str:
     others = "the others are imported" if outcome.changeset is not None else "nothing was changed"
     if plan.is_dry_run:
         others = "nothing was changed (--dry-run)"

@@ -5,13 +5,15 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from policyd.changes import as_object, describe, value_text
 from policyd.cli.terminal import echo, echo_cells, echo_json
 from policyd.model import Change
 from policyd.printable import printable
-from policyd.settings import Settings
+
+if TYPE_CHECKING:
+    from policyd.settings import Settings
 
 PLANNED = 30  # changes that a dry run shows: about a screen
 _BELOW = ("in_force", "blocked", "blocked_to_it")
@@ -24,7 +26,7 @@ class Call(Protocol):
     verbose: bool
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> "Settings":
         """Those of the call."""
 
     def say(self, line: str) -> None:

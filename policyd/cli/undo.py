@@ -5,17 +5,19 @@ import time
 from collections.abc import Iterable
 from contextlib import closing
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import click
 
-from policyd.admin.session import Changing
-from policyd.admin.undoing import LOGGED_SINGLY, undo
 from policyd.changes import as_object
 from policyd.cli.command import Command, Invocation, actor, invocation
 from policyd.cli.output import print_changes, print_planned, warn_of_silent_syslog
 from policyd.cli.terminal import echo, echo_json
 from policyd.model import Change
-from policyd.store.spool import Spool
+
+if TYPE_CHECKING:
+    from policyd.admin.session import Changing
+    from policyd.store.spool import Spool
 
 
 @click.command("undo", cls=Command)
@@ -29,6 +31,9 @@ def command(changeset: int, dry_run: bool) -> None:
     \b
     Example: policyd undo 42 --dry-run
     """
+    from policyd.admin.undoing import LOGGED_SINGLY, undo
+    from policyd.store.spool import Spool
+
     # Undo it in a changeset of its own; a dry run keeps nothing of that.
     call = invocation()
     who, now = actor(os.environ), int(time.time())
@@ -48,8 +53,10 @@ def command(changeset: int, dry_run: bool) -> None:
         print_changes(call, made.changes, is_logged=made.is_logged)
 
 
-def _show_dry_run(call: Invocation, made: Changing, planned: Spool[Change]) -> None:
+def _show_dry_run(call: Invocation, made: "Changing", planned: "Spool[Change]") -> None:
     """Show what an undo would change, or the beginning of it."""
+    from policyd.admin.undoing import LOGGED_SINGLY
+
     if call.json:
         _print_json(made, islice(planned, None if call.verbose else LOGGED_SINGLY))
         return
@@ -57,6 +64,6 @@ def _show_dry_run(call: Invocation, made: Changing, planned: Spool[Change]) -> N
     echo(f"{made.count} changes; nothing was changed (--dry-run)")
 
 
-def _print_json(made: Changing, changes: Iterable[Change]) -> None:
+def _print_json(made: "Changing", changes: Iterable[Change]) -> None:
     """One object as of every command that changes something, and how many changes there are beyond those shown."""
     echo_json({"changeset": made.changeset, "changes": [*map(as_object, changes)], "count": made.count})
