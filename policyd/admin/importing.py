@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
+from math import inf
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -14,14 +16,15 @@ from policyd.admin.advice import spelling_advice
 from policyd.admin.rejects import Rejects, read_shape
 from policyd.admin.session import Changing, Session, Summary
 from policyd.admin.wrong_rows import OnRejected, WrongRows
-from policyd.errors import TransferError
+from policyd.errors import RefusedError, TransferError
 from policyd.files import open_to_read
-from policyd.model import Domain, Party, PartyKind
+from policyd.model import Change, Domain, Party, PartyKind
 from policyd.records import Notice, Problem, Record, domains_of
 from policyd.settings import AuditSettings
 from policyd.store.bulk import BulkEditor
 from policyd.store.database import Database, create_database
 from policyd.store.replace import Replacement
+from policyd.store.spool import Spool
 from policyd.transfer.formats import Format, ReadOptions, load_format
 
 _CACHE_MEBIBYTES = 64  # of the tables in memory: with SQLite's own 2, each row of a large file is a page written
@@ -33,7 +36,8 @@ class ImportPlan:
 
     With *is_strict*, nothing is kept unless every row is good. *is_replacing*, which is strict, too, removes what the
     file's domains hold and the file does not name, but not more than *max_remove* percent. *adds_domains* manages the
-    domains of new addresses, where they are not managed yet.
+    domains of new addresses, where they are not managed yet. Of a dry run, *shown* changes are kept to be shown, None
+    for all.
     """
 
     format: str
@@ -43,6 +47,7 @@ class ImportPlan:
     is_replacing: bool = False
     max_remove: float = 10
     adds_domains: bool = False
+    shown: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,9 @@ class ImportOutcome:
     `useful` records are those of which not everything was left out. `tally` counts objects, by pairs like ("mailbox",
     "added"); `skipped` counts what was left out on purpose. `rejects` is the file with the rejected rows, None where it
     was not written. `advice` are lines about domains that are managed now; `opened` are those of them that let unlisted
-    recipients through, since the file does not say all.
+    recipients through, since the file does not say all. `refusal` says why a replacement that would remove too much was
+    not made. Of that and of a dry run, `planned` are the first changes, those that remove something first where it is
+    refused, and `count` is how many.
     """
 
     changeset: int | None = None
@@ -74,6 +81,9 @@ class ImportOutcome:
     skipped: Counter[str] = field(default_factory=Counter)
     rejects: Path | None = None
     advice: list[str] = field(default_factory=list)
+    refusal: RefusedError | None = None
+    planned: Spool[Change] = field(default_factory=Spool)
+    count: int = 0
     opened: list[Domain] = field(default_factory=list)
 
     @property
@@ -102,8 +112,8 @@ def import_file(
 ) -> ImportOutcome:
     """Import *stream*, which is *file*, as *plan* says, by *actor* at *now* (Unix seconds).
 
-    Rejected records go to a file beside *file*. Raises TransferError where the file as a whole can't be read,
-    RefusedError where it would remove too much, and StoreError; then nothing was changed.
+    Rejected records go to a file beside *file*. The caller closes what is planned. Raises TransferError where the file
+    as a whole can't be read, and StoreError; then nothing was changed.
     """
     # Rejected records go to a file that is written as this one is.
     outcome = ImportOutcome()
@@ -120,12 +130,23 @@ def import_file(
             _apply(made, chosen, stream, plan, outcome, rejects, callbacks)
             added = [each.name for each in made.edit.queries.domains() if each.name not in managed]
             outcome.advice = spelling_advice(made.edit.queries, added)
-            if plan.is_dry_run or (outcome.rejected and (plan.is_strict or plan.is_replacing)):
+            if plan.is_dry_run or outcome.refusal:
+                _keep_planned(made, plan, outcome)
+            if plan.is_dry_run or outcome.refusal or (outcome.rejected and (plan.is_strict or plan.is_replacing)):
                 made.discard()
         outcome.changeset, outcome.is_kept, outcome.is_logged = made.changeset, made.is_kept, made.is_logged
     if rejects.is_written:
         outcome.rejects = rejects.path
     return outcome
+
+
+def _keep_planned(made: Changing, plan: ImportPlan, outcome: ImportOutcome) -> None:
+    """Keep for *outcome* the changes that *made* has, before they are discarded."""
+    outcome.count = made.count
+    first = made.edit.journal.changeset
+    changes = made.edit.queries.changes_from(first, is_removed_first=outcome.refusal is not None)
+    for change in islice(changes, plan.shown):
+        outcome.planned.put(change)
 
 
 @contextmanager
@@ -190,5 +211,10 @@ def _apply(
         callbacks.on_notice(Notice(1, f"groups that are in one another, which harms nothing: {groups}"))
     outcome.opened = bulk.open_domains(opens)
     if replacement is not None and not outcome.rejected:
-        replacement.remove_unnamed(plan.max_remove)
+        try:
+            replacement.remove_unnamed(plan.max_remove)
+        except RefusedError as error:
+            # It is done all the same, and discarded: who is refused sees what it would have been.
+            outcome.refusal = error
+            replacement.remove_unnamed(inf)
     outcome.tally = bulk.tally

@@ -5,15 +5,11 @@ from typing import Any
 
 import click
 
-from policyd.admin.advice import acceptance_advice, reach_advice, spelling_advice, still_restricted
-from policyd.admin.showing import list_domains, show_domain
 from policyd.cli.command import Group, invocation, need_consent
 from policyd.cli.output import print_list, print_shown
 from policyd.cli.restriction import restriction_options, restriction_terms, senders_argument
-from policyd.cli.terminal import echo
 from policyd.cli.types import DOMAIN, TEXT, as_stored
 from policyd.model import Domain, Party, Receive, Unlisted
-from policyd.store.edit import need_domain
 
 _UNLISTED = click.Choice([each.value for each in Unlisted])
 _COLUMNS = ("name", "unlisted")
@@ -43,6 +39,8 @@ def add(name: str, unlisted: str | None, alias_of: str | None, comment: str) -> 
     \b
     Example: policyd domain add example.com
     """
+    from policyd.admin.advice import acceptance_advice, spelling_advice
+
     # An alias domain has no say of its own.
     if alias_of and unlisted:
         raise click.UsageError(f"of an alias domain, what {alias_of} says counts; leave --unlisted out")
@@ -54,7 +52,7 @@ def add(name: str, unlisted: str | None, alias_of: str | None, comment: str) -> 
     for line in told:
         call.say(line)
     for line in advice:
-        echo(f"policyd: {line}", err=True)
+        call.warn(line)
 
 
 @command.command("set")
@@ -95,6 +93,9 @@ def restrict(
     \b
     Example: policyd domain restrict example.com --accept @partner.example --reason "internal mail only"
     """
+    from policyd.admin.advice import reach_advice
+    from policyd.store.edit import need_domain
+
     terms = restriction_terms(receive, accepted, reason, until)
     call = invocation()
     with call.changing() as edit:
@@ -111,6 +112,9 @@ def lift(names: tuple[str, ...]) -> None:
     \b
     Example: policyd domain lift example.com
     """
+    from policyd.admin.advice import still_restricted
+    from policyd.store.edit import need_domain
+
     call = invocation()
     with call.changing() as edit:
         for name in dict.fromkeys(names):
@@ -155,6 +159,8 @@ def remove(name: str, yes: bool) -> None:
     \b
     Example: policyd domain remove example.com
     """
+    from policyd.admin.advice import acceptance_advice
+
     # Ask first where addresses go with it.
     call = invocation()
     with call.reading() as queries:
@@ -179,6 +185,8 @@ def show(name: str) -> None:
     \b
     Example: policyd domain show example.com
     """
+    from policyd.admin.showing import show_domain
+
     call = invocation()
     with call.reading() as queries:
         found = show_domain(queries, name, call.now)
@@ -195,6 +203,8 @@ def list_(text: str) -> None:
     \b
     Example: policyd domain list '*.example'
     """
+    from policyd.admin.showing import list_domains
+
     call = invocation()
     with call.reading() as queries:
         print_list(call, list_domains(queries, call.now, text), _COLUMNS, _TRAILING)

@@ -2,14 +2,11 @@
 
 import click
 
-from policyd.admin.advice import removal_question, still_restricted, what_goes
-from policyd.admin.showing import list_mailboxes, show_mailbox
 from policyd.cli.command import Group, invocation, need_consent
 from policyd.cli.output import print_list, print_shown
 from policyd.cli.restriction import restriction_options, restriction_terms, senders_argument
 from policyd.cli.types import ADDRESS, MAILBOX, NAME, TEXT, UNTIL
 from policyd.model import Party
-from policyd.store.edit import need_mailbox
 
 _COLUMNS = ("name", "receive", "until", "addresses", "accept", "reason")
 
@@ -55,6 +52,9 @@ def remove(name: str, yes: bool) -> None:
     \b
     Example: policyd mailbox remove alice
     """
+    from policyd.admin.advice import removal_question, what_goes
+    from policyd.store.edit import need_mailbox
+
     # Ask first where more than one thing goes with it.
     call = invocation()
     with call.reading() as queries:
@@ -88,6 +88,8 @@ def show(name: str) -> None:
     \b
     Example: policyd mailbox show alice
     """
+    from policyd.admin.showing import show_mailbox
+
     call = invocation()
     with call.reading() as queries:
         found = show_mailbox(queries, name, call.now)
@@ -104,6 +106,8 @@ def list_(text: str) -> None:
     \b
     Example: policyd mailbox list 'sales*' | cut -f 1
     """
+    from policyd.admin.showing import list_mailboxes
+
     call = invocation()
     with call.reading() as queries:
         mailboxes = list_mailboxes(queries, call.now, text)
@@ -151,6 +155,9 @@ def lift(names: tuple[str, ...]) -> None:
     \b
     Example: policyd mailbox lift alice
     """
+    from policyd.admin.advice import still_restricted
+    from policyd.store.edit import need_mailbox
+
     call = invocation()
     with call.changing() as edit:
         mailboxes = {each.id: each for each in map(edit.mailbox, names)}.values()

@@ -1,13 +1,15 @@
 """What `restrict`, `accept` and `unaccept` take, for a mailbox, a group and a domain alike."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from policyd.cli.types import PARTY, TEXT, UNTIL
 from policyd.model import Party, Receive
-from policyd.store.edit import RestrictionTerms
+
+if TYPE_CHECKING:
+    from policyd.store.edit import RestrictionTerms
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -40,8 +42,10 @@ def restriction_options(function: _Function) -> _Function:
 
 def restriction_terms(
     receive: str | None, accepted: tuple[Party, ...], reason: str | None, until: int | None
-) -> RestrictionTerms:
+) -> "RestrictionTerms":
     """What the options say; what was not given stays as it is."""
+    from policyd.store.edit import RestrictionTerms
+
     return RestrictionTerms(
         receive=Receive(receive) if receive else None,
         accepted=frozenset(accepted) if accepted else None,

@@ -1,17 +1,17 @@
 """`policyd sender`: blocks and unblocks senders, lists the entries; `output.print_changes` prints what was changed."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from policyd.admin.showing import list_blocked_senders, show_sender
 from policyd.cli.command import Group, invocation
 from policyd.cli.output import print_list, print_object
 from policyd.cli.types import PARTY, RECIPIENTS, SENDER, TEXT, UNTIL, is_text
 from policyd.model import OUTSIDE, Party, PartyKind
-from policyd.store.edit import EntryTerms, block_advice
-from policyd.store.queries import Queries
+
+if TYPE_CHECKING:
+    from policyd.store.queries import Queries
 
 _COLUMNS = ("id", "sender", "to", "until", "except", "reason", "comment")
 _TRAILING: Mapping[str, Any] = {"except_sender": []}
@@ -61,6 +61,8 @@ def block(
     \b
     Example: policyd sender block alice --except @partner.example --reason "left the company"
     """
+    from policyd.store.edit import EntryTerms, block_advice
+
     # Make the entries, new or changed; what was changed is printed as of every command.
     terms = EntryTerms(
         allowed=frozenset(allowed) if allowed else None,
@@ -143,6 +145,8 @@ def list_(text: str, expired: bool) -> None:
     \b
     Example: policyd sender list --expired
     """
+    from policyd.admin.showing import list_blocked_senders
+
     call = invocation()
     with call.reading() as queries:
         print_list(call, list_blocked_senders(queries, call.now, text, is_expired=expired), _COLUMNS, _TRAILING)
@@ -156,6 +160,8 @@ def show(sender: Party) -> None:
     \b
     Example: policyd sender show alice
     """
+    from policyd.admin.showing import show_sender
+
     call = invocation()
     with call.reading() as queries:
         entries = show_sender(queries, sender, call.now)
@@ -173,7 +179,7 @@ def _need_exceptions(recipients: tuple[Party, ...], senders: tuple[Party, ...]) 
         raise click.UsageError("say which recipients, or which senders with --except-sender.")
 
 
-def _as_stored(typed: str, queries: Queries) -> Party:
+def _as_stored(typed: str, queries: "Queries") -> Party:
     """The sender *typed*; a pattern that an earlier policyd stored, as it stands.
 
     Raises click.BadParameter where it is neither.
