@@ -4,19 +4,21 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from policyd.admin.advice import spelling_advice
+from policyd.admin.advice import cut_of_reason, spelling_advice
 from policyd.admin.rejects import Rejects, read_header
 from policyd.admin.session import Changing, Session, Summary
 from policyd.errors import TransferError
 from policyd.files import open_to_read
-from policyd.model import Party, PartyKind
-from policyd.records import Notice, Problem, Record
+from policyd.model import Party, PartyKind, Rule
+from policyd.records import AddressRow, BlockRow, Notice, Problem, Record
+from policyd.reply import DEFAULT_TEXTS, TEXT_LIMIT
 from policyd.settings import AuditSettings
 from policyd.store.bulk import BulkEditor
 from policyd.store.database import Database, create_database
@@ -32,7 +34,7 @@ class ImportPlan:
 
     With *is_strict*, nothing is kept unless every row is good. *is_replacing*, which is strict, too, removes what the
     file's domains hold and the file does not name, but not more than *max_remove* percent. *adds_domains* manages the
-    domains of new addresses, where they are not managed yet.
+    domains of new addresses, where they are not managed yet. `replies` are the texts that reasons will stand in.
     """
 
     format: str
@@ -42,6 +44,7 @@ class ImportPlan:
     is_replacing: bool = False
     max_remove: float = 10
     adds_domains: bool = False
+    replies: Mapping[Rule, str] = field(default_factory=lambda: DEFAULT_TEXTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class ImportOutcome:
 
     `tally` counts objects, by pairs like ("mailbox", "added"); `skipped` counts what was left out on purpose.
     `rejects` is the file with the rejected rows, None where it was not written. `advice` are lines about domains that
-    are managed now.
+    are managed now, and about reasons that replies cut.
     """
 
     changeset: int | None = None
@@ -110,7 +113,7 @@ def import_file(
             managed = {domain.name for domain in made.edit.queries.domains()}
             _apply(made, chosen, stream, plan, outcome, rejects, callbacks)
             added = [each.name for each in made.edit.queries.domains() if each.name not in managed]
-            outcome.advice = spelling_advice(made.edit.queries, added)
+            outcome.advice += spelling_advice(made.edit.queries, added)
             if plan.is_dry_run or (outcome.rejected and (plan.is_strict or plan.is_replacing)):
                 made.discard()
         outcome.changeset, outcome.is_kept, outcome.is_logged = made.changeset, made.is_kept, made.is_logged
@@ -145,8 +148,14 @@ def _apply(
 ) -> None:
     """Apply every record of *stream*; *outcome* says what came of them."""
 
+    is_cut = lru_cache(lambda rule, reason: cut_of_reason(plan.replies, rule, reason) > 0)
+    cut = 0
+
     def note(record: Record, problems: tuple[Problem, ...]) -> None:
-        if problems:
+        nonlocal cut
+        if not problems:
+            cut += sum(is_cut(*each) for each in _reasons(record))
+        else:
             outcome.rejected += 1
             rejects.keep(record)
             callbacks.on_rejected(record, problems)
@@ -176,3 +185,12 @@ def _apply(
     if replacement is not None and not outcome.rejected:
         replacement.remove_unnamed(plan.max_remove)
     outcome.tally = bulk.tally
+    if cut:
+        outcome.advice.append(f"reasons: senders read only a part of {cut}, for a reply has {TEXT_LIMIT} characters")
+
+
+def _reasons(record: Record) -> Iterator[tuple[Rule, str]]:
+    """The reasons that *record* gives, with the rule whose reply each stands in."""
+    for row in record.rows:
+        if not isinstance(row, AddressRow) and isinstance(row.reason, str) and row.reason:
+            yield Rule.BLOCKED_SENDER if isinstance(row, BlockRow) else Rule.RESTRICTED_RECIPIENT, row.reason

@@ -8,12 +8,13 @@ case, or that are as a glob with `*` or `?` says.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, assert_never
 
 from policyd.address import fold, unicode_domain
 from policyd.admin.in_force import InForce, in_force, reach_of
+from policyd.changes import whom_it_is_to
 from policyd.errors import RefusedError
-from policyd.model import BlockedSender, Domain, Group, Mailbox, Party, PartyKind
+from policyd.model import BlockedSender, Change, Domain, Group, Mailbox, Party, PartyKind
 from policyd.rules import is_past
 from policyd.store.edit import Restricted, entries_found, need_domain, need_group, need_mailbox, need_managed
 from policyd.store.journal import shown
@@ -22,10 +23,14 @@ from policyd.store.queries import Queries
 Shown = Mapping[str, Any]
 
 
-def list_domains(queries: Queries, now: int, text: str = "") -> Iterator[Shown]:
-    """The managed domains, by name."""
+def list_domains(queries: Queries, now: int, text: str = "", domain: str = "") -> Iterator[Shown]:
+    """The managed domains, by name: all, or *domain* and those that stand for it."""
     is_wanted = _filter(text)
-    return (_stated(each, now) for each in queries.domains() if is_wanted(each.name, unicode_domain(each.name)))
+    return (
+        _stated(each, now)
+        for each in queries.domains()
+        if domain in ("", each.name, each.alias_of) and is_wanted(each.name, unicode_domain(each.name))
+    )
 
 
 def show_domain(queries: Queries, name: str, now: int) -> dict[str, Any]:
@@ -39,10 +44,11 @@ def show_domain(queries: Queries, name: str, now: int) -> dict[str, Any]:
     return {**_stated(counting, now), "aliases": queries.aliases_of(name), **_reach(queries, target, now)}
 
 
-def list_groups(queries: Queries, now: int, text: str = "") -> list[Shown]:
-    """The groups, by name, each with its `members`."""
-    is_wanted = _filter(text)
-    groups = sorted((each for each in queries.groups() if is_wanted(each.name)), key=lambda each: fold(each.name))
+def list_groups(queries: Queries, now: int, text: str = "", domain: str = "") -> list[Shown]:
+    """The groups, by name, each with its `members`: all, or those that a mailbox in *domain* is in, directly or not."""
+    is_wanted, in_domain = _filter(text), _InDomain(queries, domain)
+    groups = [each for each in queries.groups() if is_wanted(each.name) and in_domain.has(each.party)]
+    groups.sort(key=lambda each: fold(each.name))
     return [_with_members(queries, group, now) for group in groups]
 
 
@@ -68,10 +74,19 @@ def list_addresses(queries: Queries, domain: str = "", text: str = "") -> Iterat
     return (shown(each) for each in queries.addresses(domain) if is_wanted(each.address, each.mailbox))
 
 
-def list_mailboxes(queries: Queries, now: int, text: str = "") -> list[Shown]:
-    """The mailboxes, by name, each with its `addresses`, the primary one first; *text* may be in these, too."""
-    is_wanted = _filter(text)
-    mailboxes = [each for each in queries.mailboxes() if is_wanted(each[0].name, *each[1])]
+def list_mailboxes(queries: Queries, now: int, text: str = "", domain: str = "") -> list[Shown]:
+    """The mailboxes, by name, each with its `addresses`, the primary one first; *text* may be in these, too.
+
+    All, or those with an address in *domain*. Raises NotManagedError where that is not managed.
+    """
+    if domain:
+        need_managed(queries, "no addresses", domain)
+    is_wanted, end = _filter(text), f"@{domain}" if domain else ""
+    mailboxes = [
+        (mailbox, addresses)
+        for mailbox, addresses in queries.mailboxes()
+        if is_wanted(mailbox.name, *addresses) and (not end or any(each.endswith(end) for each in addresses))
+    ]
     mailboxes.sort(key=lambda each: fold(each[0].name))
     return [_with_addresses(mailbox, addresses, now) for mailbox, addresses in mailboxes]
 
@@ -90,13 +105,20 @@ def show_mailbox(queries: Queries, name: str, now: int) -> dict[str, Any]:
     }
 
 
-def list_blocked_senders(queries: Queries, now: int, text: str = "", *, is_expired: bool) -> Iterator[Shown]:
-    """The entries in force at *now*, or those that have expired by then; the oldest first."""
-    is_wanted = _filter(text)
+def list_blocked_senders(
+    queries: Queries, now: int, text: str = "", domain: str = "", *, is_expired: bool
+) -> Iterator[Shown]:
+    """The entries in force at *now*, or those that have expired by then; the oldest first.
+
+    All, or those about a pattern in *domain*, managed or not, or about a mailbox or group that has an address there.
+    """
+    is_wanted, in_domain = _filter(text), _InDomain(queries, domain)
     return (
         _stated(each, now)
         for each in queries.blocked_senders()
-        if is_past(each.until, now) is is_expired and is_wanted(str(each.who), str(each.to))
+        if is_past(each.until, now) is is_expired
+        and is_wanted(str(each.who), str(each.to))
+        and (in_domain.has(each.who) or in_domain.has(each.to))
     )
 
 
@@ -113,6 +135,56 @@ def show_sender(queries: Queries, sender: Party, now: int) -> list[Shown]:
     if not entries:
         raise RefusedError(f"{sender} is not blocked; see: policyd sender list")
     return entries
+
+
+def list_changes(
+    queries: Queries, of_object: str, since: int, text: str, domain: str, limit: int | None
+) -> list[Change]:
+    """The journal's rows, the oldest first; *text* may be in whom a blocked sender may not write to, too.
+
+    Those about *of_object*, since *since* in Unix seconds, to *domain* or what is in it; of all these the last *limit*.
+    """
+    is_named = _filter(text)
+
+    def is_wanted(change: Change) -> bool:
+        names = (change.object, whom_it_is_to(change))
+        return is_named(*names) and (not domain or any(_is_in(each, domain) for each in names))
+
+    return queries.changes(of_object=of_object, since=since, limit=limit, is_wanted=is_wanted)
+
+
+class _InDomain:
+    """Whether a party is in a domain: a pattern in it, or a mailbox, directly or in a group, with an address there.
+
+    In no domain, "", everybody is.
+    """
+
+    def __init__(self, queries: Queries, domain: str) -> None:
+        self._domain = domain
+        self._mailboxes = {each.mailbox_id for each in queries.addresses(domain)} if domain else set()
+        has_members, _ = queries.flags()
+        with_members = self._mailboxes if has_members else ()
+        self._groups = {group.id for number in with_members for group in queries.groups_of(number)}
+
+    def has(self, party: Party) -> bool:
+        match party.kind:
+            case _ if not self._domain:
+                return True
+            case PartyKind.MAILBOX:
+                return party.number in self._mailboxes
+            case PartyKind.GROUP:
+                return party.number in self._groups
+            case PartyKind.PATTERN:
+                return _is_in(party.text, self._domain)
+            case PartyKind.ANYONE | PartyKind.OUTSIDE:
+                return False
+            case _:
+                assert_never(party.kind)
+
+
+def _is_in(name: str, domain: str) -> bool:
+    """Whether *name* is *domain*, or an address or a pattern in it."""
+    return name == domain or name.endswith((f"@{domain}", f"@.{domain}"))
 
 
 def _filter(text: str) -> Callable[..., bool]:

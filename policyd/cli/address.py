@@ -6,8 +6,9 @@ from policyd.admin.advice import address_advice
 from policyd.admin.asking import find_address
 from policyd.admin.showing import list_addresses
 from policyd.cli.command import Group, invocation
+from policyd.cli.narrowing import narrowing
 from policyd.cli.output import print_list, print_object
-from policyd.cli.types import ADDRESS, DOMAIN, INTERNAL_ADDRESS, MAILBOX, as_stored
+from policyd.cli.types import ADDRESS, INTERNAL_ADDRESS, MAILBOX, as_stored
 
 
 @click.group("address", cls=Group)
@@ -66,9 +67,8 @@ def find(address: str) -> None:
 
 
 @command.command("list")
-@click.argument("text", default="")
-@click.option("--domain", type=DOMAIN, help="Only the addresses in this domain.")
-def list_(text: str, domain: str | None) -> None:
+@narrowing("Only the addresses in this domain.")
+def list_(text: str, domain: str | None, limit: int | None) -> None:
     """List the addresses: address, mailbox, is_primary.
 
     Only those with a text in the address or the mailbox's name, or that are like a glob.
@@ -76,5 +76,9 @@ def list_(text: str, domain: str | None) -> None:
     \b
     Example: policyd address list --domain example.com
     """
-    with invocation().reading() as queries:
-        print_list(invocation(), list_addresses(queries, domain or "", text), ("address", "mailbox", "is_primary"))
+    print_list(
+        invocation(),
+        lambda queries: list_addresses(queries, domain or "", text),
+        ("address", "mailbox", "is_primary"),
+        limit=limit,
+    )

@@ -111,6 +111,7 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
             is_replacing=replace,
             max_remove=options["max_remove"],
             adds_domains=options["add_domains"],
+            replies=call.settings.reply,
         )
         if format_ is None:
             call.say(f"{file}: read as {plan.format}; --format would say otherwise")
