@@ -164,7 +164,7 @@ def test_quitting_the_pager_early_is_no_error(large):
 
 
 def test_ctrl_c_is_the_pagers(large):
-    """less takes it for "stop reading"; were policyd to end by it, less and the shell would fight for keys."""
+    """For less it is no end; were it one for policyd, less and the shell would both read the keys."""
     stubborn = (
         """sh -c 'trap "echo caught" INT; head -n 1; read line </dev/tty; read line </dev/tty; echo done $line'"""
     )
