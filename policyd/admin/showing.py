@@ -24,7 +24,12 @@ Shown = Mapping[str, Any]
 
 
 def list_domains(queries: Queries, now: int, text: str = "", domain: str = "") -> Iterator[Shown]:
-    """The managed domains, by name: all, or *domain* and those that stand for it."""
+    """The managed domains, by name: all, or *domain* and those that stand for it.
+
+    Raises NotManagedError where that is not managed.
+    """
+    if domain:
+        need_managed(queries, "no domains", domain)
     is_wanted = _filter(text)
     return (
         _stated(each, now)
@@ -45,7 +50,12 @@ def show_domain(queries: Queries, name: str, now: int) -> dict[str, Any]:
 
 
 def list_groups(queries: Queries, now: int, text: str = "", domain: str = "") -> list[Shown]:
-    """The groups, by name, each with its `members`: all, or those that a mailbox in *domain* is in, directly or not."""
+    """The groups, by name, each with its `members`: all, or those that a mailbox in *domain* is in, directly or not.
+
+    Raises NotManagedError where that is not managed.
+    """
+    if domain:
+        need_managed(queries, "no mailboxes", domain)
     is_wanted, in_domain = _filter(text), _InDomain(queries, domain)
     groups = [each for each in queries.groups() if is_wanted(each.name) and in_domain.has(each.party)]
     groups.sort(key=lambda each: fold(each.name))

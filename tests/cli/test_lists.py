@@ -84,6 +84,16 @@ def test_each_list_is_narrowed_by_text_glob_domain_and_number(policyd, line, fou
     assert [each[names.get(line.split()[0], "name")] for each in policyd.json(line)] == found
 
 
+@pytest.mark.parametrize(
+    ("noun", "what"), [("domain", "no domains"), ("group", "no mailboxes"), ("mailbox", "no addresses")]
+)
+def test_a_mistyped_domain_is_no_empty_list(policyd, noun, what):
+    """Nothing found reads as nobody there."""
+    assert policyd.refuses(f"{noun} list --domain exmaple.com") == (
+        f"policyd: {what}: the domain exmaple.com is not managed; add it with: policyd domain add exmaple.com"
+    )
+
+
 def test_what_a_limit_leaves_out_is_said(policyd):
     """Who sees two of three must not take them for all."""
     assert policyd.ends("-v mailbox list --limit 2").err == "there are more than 2; without --limit all are listed\n"
