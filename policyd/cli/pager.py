@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import IO
+from typing import IO, cast
 
 _AT_ONCE = 1_000  # lines in a write
 
@@ -63,15 +63,19 @@ def show_lines(lines: Iterable[str], pager: Pager | None) -> None:
     # handler of ours is not inherited, as an ignored signal would be.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        process = subprocess.Popen(
-            pager.command,
-            env=pager.environment,
-            stdin=subprocess.PIPE,
-            encoding=sys.stdout.encoding,
-            errors="backslashreplace",
-        )
+        try:
+            process = subprocess.Popen(
+                pager.command,
+                env=pager.environment,
+                stdin=subprocess.PIPE,
+                encoding=sys.stdout.encoding,
+                errors="backslashreplace",
+            )
+        except OSError:  # it is no program after all
+            _write(sys.stdout, chain(first, remaining))
+            return
         # Who quits before the end has seen enough.
-        with suppress(BrokenPipeError), process.stdin or sys.stdout as stream:
+        with suppress(BrokenPipeError), cast(IO[str], process.stdin) as stream:
             _write(stream, chain(first, remaining))
         process.wait()
     finally:

@@ -147,6 +147,7 @@ def test_all_lines_go_through_the_pager(large):
         pytest.param("mailbox list", "cat", id="cat is wanted"),
         pytest.param("mailbox list", "no-such-pager -x", id="the pager is not there"),
         pytest.param("mailbox list", "'", id="no command"),
+        pytest.param("mailbox list", __file__, id="the pager is no program"),
         pytest.param("mailbox list --json", COUNTING, id="JSON"),
     ],
 )
@@ -155,6 +156,14 @@ def test_what_needs_no_pager_or_has_none_is_printed(large, line, pager):
     shown = shown_on_terminal(large, line, PAGER=pager, columns=300)
     assert "paged" not in shown
     assert "p4@example.com" in shown
+
+
+def test_a_pager_that_can_not_be_started_hides_nothing(large, tmp_path):
+    """A script without its first line, say."""
+    pager = tmp_path / "pager"
+    pager.write_bytes(b"\x00")
+    pager.chmod(0o755)
+    assert "p4@example.com" in shown_on_terminal(large, "mailbox list", PAGER=str(pager), columns=300)
 
 
 def test_a_dumb_terminal_has_no_pager(large):
