@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple, assert_never
 
 from policyd.changes import difference
@@ -68,7 +69,8 @@ class AuditLog:
     """Writes lines to *sink*. Those that it doesn't take wait; when too many do, further ones are counted.
 
     *alarm* gets a warning where lines are missing. *echo* gets a second copy of the lines about the daemon itself, for
-    somebody at the terminal. With Twisted's *reactor*, waiting lines are sent as soon as the sink takes them.
+    somebody at the terminal, in words where stderr *is_terminal*. With Twisted's *reactor*, waiting lines are sent as
+    soon as the sink takes them.
     """
 
     def __init__(
@@ -78,14 +80,18 @@ class AuditLog:
         alarm: Sink | None = None,
         echo: Sink | None = None,
         reactor: Reactor | None = None,
+        *,
+        is_terminal: bool = False,
     ) -> None:
         self._settings = settings
+        self._is_terminal = is_terminal
         self._line_limit = line_limit(settings)
         self._sink = sink
         self._lines = SyslogQueue(sink, reactor, self._warn_of_stuck_syslog)
         self._alarm = alarm or NoSink()
         self._echo = echo or NoSink()
         self._dropped = 0
+        self._keeps_up = True  # while syslog takes at last what it did not take at once
 
     def decided(self, request: Request, decision: Decision, milliseconds: float) -> None:
         """A request was answered."""
@@ -116,32 +122,41 @@ class AuditLog:
         self._write(INFO, fields)
 
     def changed(self, change: Change) -> None:
-        """The tables were changed."""
-        self._write(
-            NOTICE,
-            {
-                "change": change.id,
-                "actor": change.actor,
-                "operation": change.operation,
-                "object": change.object,
-                "changeset": change.changeset,
-                "before": Stored(change.before),
-                "after": Stored(change.after),
-                "changed": difference(change),
-            },
-        )
+        """The tables were changed. For people it is said what changed; the journal, and a line of JSON, have all."""
+        fields: dict[str, Field] = {
+            "change": change.id,
+            "actor": change.actor,
+            "operation": change.operation,
+            "object": change.object,
+            "changeset": change.changeset,
+        }
+        if self._settings.format is LineFormat.JSON:
+            fields |= {"before": Stored(change.before), "after": Stored(change.after)}
+        self._write(NOTICE, {**fields, "changed": difference(change)})
 
-    def noticed(self, event: str, **fields: Field) -> None:
-        """Something about the daemon itself that is as it should be: *event*, and facts about it."""
-        self._write_own(NOTICE, {"event": event, **fields})
+    def noticed(self, event: str, details: Mapping[str, Field] = MappingProxyType({}), /, **fields: Field) -> None:
+        """Something about the daemon itself that is as it should be: *event*, and facts about it.
+
+        A terminal, where somebody wants to go on, is spared the *details*.
+        """
+        self._write_own(NOTICE, {"event": event, **fields, **details}, {"event": event, **fields})
 
     def warned(self, problem: str, **fields: Field) -> None:
         """Something that the administrator should look at."""
-        self._write_own(WARNING, {"warning": problem, **fields})
+        self._write_own(WARNING, {"warning": problem, **fields}, {"warning": problem, **fields})
 
     def flush(self) -> bool:
         """Send the waiting lines that the sink takes now; return whether more wait. With a reactor nobody needs it."""
         return self._lines.flush()
+
+    def keep_up(self) -> None:
+        """Wait, a second at most, until syslog has taken the lines that wait; for a command, which logs many at once.
+
+        A syslog that has not taken them then is not waited for again.
+        """
+        if self._keeps_up and self._lines.flush():
+            self._lines.wait_until_empty()
+            self._keeps_up = not self._lines.flush()
 
     def close(self) -> int:
         """Close the sink, up to a second later where lines wait; return how many are missing, and warn *alarm*."""
@@ -158,9 +173,13 @@ class AuditLog:
         self._lines.take_over(former._lines)
         self._dropped += former._dropped
 
-    def _write_own(self, severity: int, fields: Mapping[str, Field]) -> None:
+    def _write_own(self, severity: int, fields: Mapping[str, Field], told: Mapping[str, Field]) -> None:
+        """Log *fields*; where somebody sits at the terminal, what is *told* there is in words."""
+        if self._is_terminal and isinstance(self._sink, StderrSink):
+            self._send(severity, _in_words(told))
+            return
         self._write(severity, fields)
-        self._echo.send(severity, f"policyd: {self._line(fields)}")
+        self._echo.send(severity, _in_words(told) if self._is_terminal else f"policyd: {self._line(fields)}")
 
     def _write(self, severity: int, fields: Mapping[str, Field]) -> None:
         self._send(severity, self._line(fields))
@@ -208,10 +227,11 @@ def open_audit(settings: AuditSettings, reactor: Reactor | None = None) -> Audit
     Without a syslog, its own events go to stderr, and so they do where a person sits there.
     """
     sink = open_sink(settings)
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
     if isinstance(sink, StderrSink):
-        return AuditLog(settings, sink, reactor=reactor)
-    needs_echo = isinstance(sink, NoSink) or (sys.stderr is not None and sys.stderr.isatty())
-    return AuditLog(settings, sink, StderrSink(), StderrSink() if needs_echo else None, reactor)
+        return AuditLog(settings, sink, reactor=reactor, is_terminal=is_terminal)
+    echo = StderrSink() if isinstance(sink, NoSink) or is_terminal else None
+    return AuditLog(settings, sink, StderrSink(), echo, reactor, is_terminal=is_terminal)
 
 
 def _decision_values(request: Request, decision: Decision, milliseconds: float) -> tuple[Field, ...]:
@@ -246,6 +266,15 @@ def escape(value: str) -> str:
     return f'"{printable(text)}"'
 
 
+def _in_words(fields: Mapping[str, Field]) -> str:
+    """An event of the daemon, or a warning, for somebody at a terminal: `policyd: started: version 1.0, pid 42`."""
+    (kind, what), *facts = fields.items()
+    advice = "".join(f"; {value}" for name, value in facts if name == "advice")
+    told = ", ".join(f"{name} {value}" for name, value in facts if name != "advice" and value not in ("", None))
+    warning = "warning: " if kind == "warning" else ""
+    return printable(f"policyd: {warning}{what}{told and f': {told}'}{advice}")
+
+
 def _text_line(fields: Mapping[str, Field], limit: int) -> str:
     """The fields with values of at most *limit* characters, as text."""
     return ", ".join([f"{name}={_shown(value, _limit_of(name, limit))}" for name, value in fields.items()])
@@ -261,8 +290,6 @@ def _limit_of(name: str, limit: int) -> int:
 
 
 def _shown(value: Field, limit: int) -> str:
-    if isinstance(value, Stored):
-        value = value.json
     if value is None:
         return ""
     if not isinstance(value, str):

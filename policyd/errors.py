@@ -101,6 +101,14 @@ class TransferError(PolicydError):
     exit_status = 65  # EX_DATAERR
 
 
+class BatchError(PolicydError):
+    """A line of a batch that can't be done: nothing was changed. It ends as the line alone would have ended."""
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
 class DaemonError(PolicydError):
     """The running daemon can't be asked: start it, or see its log."""
 

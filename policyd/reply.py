@@ -6,8 +6,6 @@ import unicodedata
 from collections.abc import Mapping
 from typing import assert_never
 
-from anyascii import anyascii
-
 from policyd.model import Rule
 
 TEXT_LIMIT = 200  # characters; RFC 5321 §4.5.3.1.5 leaves 512 bytes for the whole line
@@ -39,6 +37,8 @@ _GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "
 
 def read_ahead() -> None:
     """Read what `to_ascii` needs for any script now, since later it may be out of reach: 640 small files, 7 MB."""
+    from anyascii import anyascii
+
     anyascii("".join(map(chr, range(0x80, sys.maxunicode, 0x100))))
 
 
@@ -84,5 +84,7 @@ def to_ascii(text: str) -> str:
     """
     if not text.isascii():
         text = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode("utf-8"))
+        from anyascii import anyascii  # no command but `check` makes a reply
+
         text = anyascii(text.translate(_GERMAN))
     return " ".join(re.sub(r"[^ -~]+", " ", text).split())

@@ -105,6 +105,15 @@ def ask_daemon(settings: Settings, request: Request) -> str:
                 reply += received
                 if len(reply) > _REPLY_BYTES:
                     raise DaemonError(f"what listens on {endpoint.text} is no policyd: its answer has no end")
+    except PermissionError as error:
+        raise DaemonError(
+            f"the daemon can't be asked: {endpoint.text} is not open to you; become root, or a member of its group"
+        ) from error
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise DaemonError(
+            f"no daemon answers on {endpoint.text}: nobody listens there ({error.strerror}); start it, or set listen "
+            "to where it listens"
+        ) from error
     except OSError as error:
         raise DaemonError(f"no daemon answers on {endpoint.text}: {error.strerror or error}") from error
 

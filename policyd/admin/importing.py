@@ -8,21 +8,24 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
+from math import inf
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from policyd.admin.advice import cut_of_reason, spelling_advice
 from policyd.admin.rejects import Rejects, read_header
 from policyd.admin.session import Changing, Session, Summary
-from policyd.errors import TransferError
+from policyd.errors import RefusedError, TransferError
 from policyd.files import open_to_read
-from policyd.model import Party, PartyKind, Rule
+from policyd.model import Change, Party, PartyKind, Rule
 from policyd.records import AddressRow, BlockRow, Notice, Problem, Record
 from policyd.reply import DEFAULT_TEXTS, TEXT_LIMIT
 from policyd.settings import AuditSettings
 from policyd.store.bulk import BulkEditor
 from policyd.store.database import Database, create_database
 from policyd.store.replace import Replacement
+from policyd.store.spool import Spool
 from policyd.transfer.formats import Format, ReadOptions, load_format
 
 _CACHE_MEBIBYTES = 64  # of the tables in memory: with SQLite's own 2, each row of a large file is a page written
@@ -34,7 +37,8 @@ class ImportPlan:
 
     With *is_strict*, nothing is kept unless every row is good. *is_replacing*, which is strict, too, removes what the
     file's domains hold and the file does not name, but not more than *max_remove* percent. *adds_domains* manages the
-    domains of new addresses, where they are not managed yet. `replies` are the texts that reasons will stand in.
+    domains of new addresses, where they are not managed yet. `replies` are the texts that reasons will stand in. Of a
+    dry run, *shown* changes are kept to be shown, None for all.
     """
 
     format: str
@@ -45,6 +49,7 @@ class ImportPlan:
     max_remove: float = 10
     adds_domains: bool = False
     replies: Mapping[Rule, str] = field(default_factory=lambda: DEFAULT_TEXTS)
+    shown: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,9 @@ class ImportOutcome:
 
     `tally` counts objects, by pairs like ("mailbox", "added"); `skipped` counts what was left out on purpose.
     `rejects` is the file with the rejected rows, None where it was not written. `advice` are lines about domains that
-    are managed now, and about reasons that replies cut.
+    are managed now, and about reasons that replies cut. `refusal` says why a replacement that would remove too much was
+    not made. Of that and of a dry run, `planned` are the first changes, those that remove something first where it is
+    refused, and `count` is how many.
     """
 
     changeset: int | None = None
@@ -74,6 +81,9 @@ class ImportOutcome:
     skipped: Counter[str] = field(default_factory=Counter)
     rejects: Path | None = None
     advice: list[str] = field(default_factory=list)
+    refusal: RefusedError | None = None
+    planned: Spool[Change] = field(default_factory=Spool)
+    count: int = 0
 
 
 @contextmanager
@@ -96,8 +106,8 @@ def import_file(
 ) -> ImportOutcome:
     """Import *stream*, which is *file*, as *plan* says, by *actor* at *now* (Unix seconds).
 
-    Rejected records go to a file beside *file*. Raises TransferError where the file as a whole can't be read,
-    RefusedError where it would remove too much, and StoreError; then nothing was changed.
+    Rejected records go to a file beside *file*. The caller closes what is planned. Raises TransferError where the file
+    as a whole can't be read, and StoreError; then nothing was changed.
     """
     # Rejected records go to a file that starts with the same header.
     outcome = ImportOutcome()
@@ -114,12 +124,23 @@ def import_file(
             _apply(made, chosen, stream, plan, outcome, rejects, callbacks)
             added = [each.name for each in made.edit.queries.domains() if each.name not in managed]
             outcome.advice += spelling_advice(made.edit.queries, added)
-            if plan.is_dry_run or (outcome.rejected and (plan.is_strict or plan.is_replacing)):
+            if plan.is_dry_run or outcome.refusal:
+                _keep_planned(made, plan, outcome)
+            if plan.is_dry_run or outcome.refusal or (outcome.rejected and (plan.is_strict or plan.is_replacing)):
                 made.discard()
         outcome.changeset, outcome.is_kept, outcome.is_logged = made.changeset, made.is_kept, made.is_logged
     if rejects.is_written:
         outcome.rejects = rejects.path
     return outcome
+
+
+def _keep_planned(made: Changing, plan: ImportPlan, outcome: ImportOutcome) -> None:
+    """Keep for *outcome* the changes that *made* has, before they are discarded."""
+    outcome.count = made.count
+    first = made.edit.journal.changeset
+    changes = made.edit.queries.changes_from(first, is_removed_first=outcome.refusal is not None)
+    for change in islice(changes, plan.shown):
+        outcome.planned.put(change)
 
 
 @contextmanager
@@ -148,17 +169,15 @@ def _apply(
 ) -> None:
     """Apply every record of *stream*; *outcome* says what came of them."""
 
-    is_cut = lru_cache(lambda rule, reason: cut_of_reason(plan.replies, rule, reason) > 0)
-    cut = 0
+    cut = _CutReasons(plan.replies)
 
     def note(record: Record, problems: tuple[Problem, ...]) -> None:
-        nonlocal cut
-        if not problems:
-            cut += sum(is_cut(*each) for each in _reasons(record))
-        else:
+        if problems:
             outcome.rejected += 1
             rejects.keep(record)
             callbacks.on_rejected(record, problems)
+        else:
+            cut.look_at(record)
 
     bulk = BulkEditor(made.connection, made.edit, adds_domains=plan.adds_domains, takes_circles=chosen.is_directory)
     replacement: Replacement | None = None
@@ -183,14 +202,32 @@ def _apply(
         groups = ", ".join(str(Party(PartyKind.GROUP, name)) for name in bulk.circle)
         callbacks.on_notice(Notice(1, f"groups that are in one another, which harms nothing: {groups}"))
     if replacement is not None and not outcome.rejected:
-        replacement.remove_unnamed(plan.max_remove)
+        try:
+            replacement.remove_unnamed(plan.max_remove)
+        except RefusedError as error:
+            # It is done all the same, and discarded: who is refused sees what it would have been.
+            outcome.refusal = error
+            replacement.remove_unnamed(inf)
     outcome.tally = bulk.tally
-    if cut:
-        outcome.advice.append(f"reasons: senders read only a part of {cut}, for a reply has {TEXT_LIMIT} characters")
+    outcome.advice += cut.advice()
 
 
-def _reasons(record: Record) -> Iterator[tuple[Rule, str]]:
-    """The reasons that *record* gives, with the rule whose reply each stands in."""
-    for row in record.rows:
-        if not isinstance(row, AddressRow) and isinstance(row.reason, str) and row.reason:
-            yield Rule.BLOCKED_SENDER if isinstance(row, BlockRow) else Rule.RESTRICTED_RECIPIENT, row.reason
+class _CutReasons:
+    """Counts the reasons of which a sender reads only a part."""
+
+    def __init__(self, replies: Mapping[Rule, str]) -> None:
+        self._is_cut = lru_cache(lambda rule, reason: cut_of_reason(replies, rule, reason) > 0)
+        self._count = 0
+
+    def look_at(self, record: Record) -> None:
+        """Count those of *record*."""
+        for row in record.rows:
+            if not isinstance(row, AddressRow) and isinstance(row.reason, str) and row.reason:
+                rule = Rule.BLOCKED_SENDER if isinstance(row, BlockRow) else Rule.RESTRICTED_RECIPIENT
+                self._count += self._is_cut(rule, row.reason)
+
+    def advice(self) -> list[str]:
+        """How many there were, in a line; nothing where there were none."""
+        if not self._count:
+            return []
+        return [f"reasons: senders read only a part of {self._count}, for a reply has {TEXT_LIMIT} characters"]

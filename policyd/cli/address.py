@@ -2,9 +2,6 @@
 
 import click
 
-from policyd.admin.advice import address_advice
-from policyd.admin.asking import find_address
-from policyd.admin.showing import list_addresses
 from policyd.cli.command import Group, invocation
 from policyd.cli.narrowing import narrowing
 from policyd.cli.output import print_list, print_object
@@ -38,6 +35,8 @@ def remove(addresses: tuple[str, ...]) -> None:
     \b
     Example: policyd address remove alice@example.com
     """
+    from policyd.admin.advice import address_advice
+
     call = invocation()
     with call.changing() as edit:
         gone = [*dict.fromkeys(as_stored(each, ADDRESS, edit.queries.address) for each in addresses)]
@@ -62,6 +61,8 @@ def find(address: str) -> None:
     \b
     Example: policyd address find alice+news@example.com
     """
+    from policyd.admin.asking import find_address
+
     call = invocation()
     print_object(call, find_address(call.session.database, call.settings, address))
 
@@ -76,6 +77,8 @@ def list_(text: str, domain: str | None, limit: int | None) -> None:
     \b
     Example: policyd address list --domain example.com
     """
+    from policyd.admin.showing import list_addresses
+
     print_list(
         invocation(),
         lambda queries: list_addresses(queries, domain or "", text),

@@ -5,13 +5,11 @@ import time
 
 import click
 
-from policyd.admin.asking import as_object, ask_daemon, explain, typed_request
 from policyd.cli.command import Command, Invocation, invocation
 from policyd.cli.terminal import echo, echo_json
 from policyd.cli.types import CLIENT
 from policyd.errors import AddressError, ProtocolError
 from policyd.model import Action, Decision, Request
-from policyd.wire import Layouts, RequestReader
 
 
 @click.command("check", cls=Command)
@@ -32,6 +30,8 @@ def command(stdin: str | None, recipient: str | None, daemon: bool, **given: str
     \b
     Example: policyd check --sender joe@example.net --recipient alice@example.com
     """
+    from policyd.admin.asking import ask_daemon, explain
+
     # The request, as a person or the wire gives it.
     if (stdin is None) is (recipient is None):
         raise click.UsageError("Give either --recipient or - for a raw request on stdin.")
@@ -50,6 +50,8 @@ def command(stdin: str | None, recipient: str | None, daemon: bool, **given: str
 
 
 def _typed_request(recipient: str, given: dict[str, str]) -> Request:
+    from policyd.admin.asking import typed_request
+
     try:
         return typed_request(recipient, given["sender"], given["login"], given["client_address"], given["context"])
     except AddressError as error:
@@ -57,6 +59,8 @@ def _typed_request(recipient: str, given: dict[str, str]) -> Request:
 
 
 def _read_request() -> Request:
+    from policyd.wire import Layouts, RequestReader
+
     reader = RequestReader(Layouts())
     reader.feed(sys.stdin.buffer.read())
     request = reader.next_request()
@@ -75,6 +79,8 @@ def _print_reply(call: Invocation, reply: str) -> None:
 
 
 def _print_decision(call: Invocation, request: Request, decision: Decision, trace: list[str]) -> None:
+    from policyd.admin.asking import as_object
+
     if call.json:
         echo_json(as_object(request, decision, trace, call.settings.origin), indent=1)
         return

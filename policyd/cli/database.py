@@ -4,18 +4,19 @@ import os
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from policyd.admin import upkeep
 from policyd.cli.command import Group, Invocation, actor, invocation, need_consent
 from policyd.cli.output import print_changes, print_object, warn_of_silent_syslog
-from policyd.cli.progress import Progress
 from policyd.cli.terminal import echo
 from policyd.cli.types import FilePath
 from policyd.errors import StoreUnsoundError
 from policyd.model import Finding
-from policyd.store.check import Check, Checked
+
+if TYPE_CHECKING:
+    from policyd.store.check import Check, Checked
 
 _SHOWN = 20  # findings
 
@@ -32,6 +33,8 @@ def create() -> None:
     \b
     Example: policyd database create
     """
+    from policyd.admin import upkeep
+
     call = invocation()
     database = call.session.database
     upkeep.create(database)
@@ -51,6 +54,9 @@ def upgrade(sql: bool) -> None:
     \b
     Example: policyd database upgrade
     """
+    from policyd.admin import upkeep
+    from policyd.cli.progress import Progress
+
     # Upgrade the tables; or only say how.
     call = invocation()
     session = call.session
@@ -95,6 +101,8 @@ def check() -> None:
     \b
     Example: policyd database check
     """
+    from policyd.admin import upkeep
+
     call = invocation()
     findings = _Findings(call)
     database = call.session.database
@@ -116,6 +124,10 @@ def backup(file: Path) -> None:
     \b
     Example: policyd database backup monday.db
     """
+    from policyd.admin import upkeep
+    from policyd.cli.progress import Progress
+    from policyd.store.check import Checked
+
     # Copy the database, and check the copy on the way.
     call = invocation()
     if str(file) == "-":
@@ -123,7 +135,7 @@ def backup(file: Path) -> None:
     findings = _Findings(call)
     checked = Checked(0, 0, "")
 
-    def verify(check: Check) -> None:
+    def verify(check: "Check") -> None:
         nonlocal checked
         progress.stop()
         checked = findings.of(check)
@@ -151,6 +163,9 @@ def restore(file: Path, yes: bool) -> None:
     \b
     Example: policyd database restore monday.db
     """
+    from policyd.admin import upkeep
+    from policyd.cli.progress import Progress
+
     # Ask first.
     call = invocation()
     session = call.session
@@ -160,7 +175,7 @@ def restore(file: Path, yes: bool) -> None:
     # Restore the file, unless the check of it finds something.
     findings = _Findings(call)
 
-    def verify(check: Check) -> None:
+    def verify(check: "Check") -> None:
         progress.stop()
         findings.of(check)
         findings.must_be_none(f"{file} is not sound, and nothing was changed")
@@ -199,8 +214,10 @@ class _Findings:
         self._first: list[Finding] = []
         self._count = 0
 
-    def of(self, check: Check) -> Checked:
+    def of(self, check: "Check") -> "Checked":
         """Run *check* with a progress bar, print what it finds, and return what it has looked at."""
+        from policyd.cli.progress import Progress
+
         with Progress(total=check.count()) as progress:
             return check.run(self._print, progress.advance)
 
@@ -211,7 +228,7 @@ class _Findings:
             if not self._call.json:
                 echo(str(finding))
 
-    def outcome(self, checked: Checked) -> dict[str, object]:
+    def outcome(self, checked: "Checked") -> dict[str, object]:
         """What came of it, for `--json`."""
         return {
             "is_sound": not self._count,

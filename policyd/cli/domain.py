@@ -5,8 +5,6 @@ from typing import Any
 
 import click
 
-from policyd.admin.advice import acceptance_advice, reach_advice, spelling_advice, still_restricted
-from policyd.admin.showing import list_domains, show_domain
 from policyd.cli.command import Group, invocation, need_consent
 from policyd.cli.narrowing import narrowing
 from policyd.cli.output import print_list, print_shown
@@ -16,10 +14,8 @@ from policyd.cli.restriction import (
     senders_argument,
     warn_of_a_reason_that_is_cut,
 )
-from policyd.cli.terminal import echo
 from policyd.cli.types import DOMAIN, TEXT, as_stored
 from policyd.model import Domain, Party, Receive, Rule, Unlisted
-from policyd.store.edit import need_domain
 
 _UNLISTED = click.Choice([each.value for each in Unlisted])
 _COLUMNS = ("name", "unlisted")
@@ -49,6 +45,8 @@ def add(name: str, unlisted: str | None, alias_of: str | None, comment: str) -> 
     \b
     Example: policyd domain add example.com
     """
+    from policyd.admin.advice import acceptance_advice, spelling_advice
+
     # An alias domain has no say of its own.
     if alias_of and unlisted:
         raise click.UsageError(f"of an alias domain, what {alias_of} says counts; leave --unlisted out")
@@ -60,7 +58,7 @@ def add(name: str, unlisted: str | None, alias_of: str | None, comment: str) -> 
     for line in told:
         call.say(line)
     for line in advice:
-        echo(f"policyd: {line}", err=True)
+        call.warn(line)
 
 
 @command.command("set")
@@ -101,6 +99,9 @@ def restrict(
     \b
     Example: policyd domain restrict example.com --accept @partner.example --reason "internal mail only"
     """
+    from policyd.admin.advice import reach_advice
+    from policyd.store.edit import need_domain
+
     terms = restriction_terms(receive, accepted, reason, until)
     call = invocation()
     with call.changing() as edit:
@@ -118,6 +119,9 @@ def lift(names: tuple[str, ...]) -> None:
     \b
     Example: policyd domain lift example.com
     """
+    from policyd.admin.advice import still_restricted
+    from policyd.store.edit import need_domain
+
     call = invocation()
     with call.changing() as edit:
         for name in dict.fromkeys(names):
@@ -162,6 +166,8 @@ def remove(name: str, yes: bool) -> None:
     \b
     Example: policyd domain remove example.com
     """
+    from policyd.admin.advice import acceptance_advice
+
     # Ask first where addresses go with it.
     call = invocation()
     with call.reading() as queries:
@@ -186,6 +192,8 @@ def show(name: str) -> None:
     \b
     Example: policyd domain show example.com
     """
+    from policyd.admin.showing import show_domain
+
     call = invocation()
     with call.reading() as queries:
         found = show_domain(queries, name, call.now)
@@ -202,6 +210,8 @@ def list_(text: str, domain: str | None, limit: int | None) -> None:
     \b
     Example: policyd domain list '*.example'
     """
+    from policyd.admin.showing import list_domains
+
     call = invocation()
     print_list(
         call, lambda queries: list_domains(queries, call.now, text, domain or ""), _COLUMNS, _TRAILING, limit=limit

@@ -2,8 +2,6 @@
 
 import click
 
-from policyd.admin.advice import reach_advice, removal_question, still_restricted, what_goes
-from policyd.admin.showing import list_groups, show_group
 from policyd.cli.command import Group, invocation, need_consent
 from policyd.cli.narrowing import narrowing
 from policyd.cli.output import print_list, print_shown
@@ -15,7 +13,6 @@ from policyd.cli.restriction import (
 )
 from policyd.cli.types import GROUP, PARTY, TEXT
 from policyd.model import Party, Rule
-from policyd.store.edit import need_group
 
 _COLUMNS = ("name", "members", "receive", "until", "accept", "reason", "comment")
 _members = click.argument("members", metavar="MEMBER...", type=PARTY, nargs=-1, required=True)
@@ -62,6 +59,9 @@ def remove(name: str, yes: bool) -> None:
     \b
     Example: policyd group remove staff
     """
+    from policyd.admin.advice import removal_question, what_goes
+    from policyd.store.edit import need_group
+
     # Ask first where more than one thing goes with it.
     call = invocation()
     with call.reading() as queries:
@@ -127,6 +127,9 @@ def restrict(
     \b
     Example: policyd group restrict staff --accept @partner.example --reason "internal mailbox"
     """
+    from policyd.admin.advice import reach_advice
+    from policyd.store.edit import need_group
+
     terms = restriction_terms(receive, accepted, reason, until)
     call = invocation()
     with call.changing() as edit:
@@ -145,6 +148,9 @@ def lift(names: tuple[str, ...]) -> None:
     \b
     Example: policyd group lift staff
     """
+    from policyd.admin.advice import still_restricted
+    from policyd.store.edit import need_group
+
     call = invocation()
     with call.changing() as edit:
         groups = {each.id: each for each in map(edit.group, names)}.values()
@@ -189,6 +195,8 @@ def show(name: str) -> None:
     \b
     Example: policyd group show staff
     """
+    from policyd.admin.showing import show_group
+
     call = invocation()
     with call.reading() as queries:
         found = show_group(queries, name, call.now)
@@ -205,5 +213,7 @@ def list_(text: str, domain: str | None, limit: int | None) -> None:
     \b
     Example: policyd group list 'sales*'
     """
+    from policyd.admin.showing import list_groups
+
     call = invocation()
     print_list(call, lambda queries: list_groups(queries, call.now, text, domain or ""), _COLUMNS, limit=limit)

@@ -1,18 +1,19 @@
 """`policyd history`: lists the changes in the journal."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from policyd.admin.showing import list_changes
 from policyd.changes import as_object, difference, whom_it_is_to
 from policyd.cli.command import Command, invocation
 from policyd.cli.narrowing import domain_option, text_argument
 from policyd.cli.output import print_list
 from policyd.cli.types import SENDER, SINCE
 from policyd.model import Change, Party
-from policyd.store.queries import Queries
+
+if TYPE_CHECKING:
+    from policyd.store.queries import Queries
 
 _COLUMNS = ("id", "changeset", "at", "actor", "operation", "object", "change")
 
@@ -37,9 +38,11 @@ def command(text: str, of_object: Party | None, since: int, domain: str | None, 
     \b
     Example: policyd history --object alice --since -7d
     """
+    from policyd.admin.showing import list_changes
+
     call = invocation()
 
-    def read(queries: Queries) -> Iterator[Mapping[str, Any]]:
+    def read(queries: "Queries") -> Iterator[Mapping[str, Any]]:
         for each in list_changes(queries, str(of_object or ""), since, text, domain or "", limit):
             yield as_object(each) | ({} if call.json else {"change": _in_words(each)})
 

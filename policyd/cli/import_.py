@@ -3,21 +3,23 @@
 import os
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from policyd.admin.importing import Callbacks, ImportOutcome, ImportPlan, import_file, opened
+from policyd.changes import as_object
 from policyd.cli.command import Command, Invocation, actor, invocation
-from policyd.cli.output import warn_of_silent_syslog
-from policyd.cli.progress import Progress
+from policyd.cli.output import PLANNED, print_planned, warn_of_silent_syslog
 from policyd.cli.terminal import echo, echo_json
 from policyd.cli.types import DOMAIN, FilePath
 from policyd.records import Notice, Problem, Record
-from policyd.transfer.detect import detect_format
 from policyd.transfer.formats import FORMATS, Into, ReadOptions
+
+if TYPE_CHECKING:
+    from policyd.admin.importing import ImportOutcome, ImportPlan
 
 _BAD_DATA = 65  # EX_DATAERR
 _KINDS = ("domain", "mailbox", "address", "group", "member", "blocked sender", "accepted sender", "exception")
@@ -89,6 +91,10 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
     \b
     Example: policyd import people.csv --dry-run
     """
+    from policyd.admin.importing import Callbacks, ImportPlan, import_file, opened
+    from policyd.cli.progress import Progress
+    from policyd.transfer.detect import detect_format
+
     # What was given says how to read the file.
     read = ReadOptions(
         options["column_separator"],
@@ -112,6 +118,7 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
             max_remove=options["max_remove"],
             adds_domains=options["add_domains"],
             replies=call.settings.reply,
+            shown=None if call.verbose else _SHOWN_IN_JSON if call.json else PLANNED,
         )
         if format_ is None:
             call.say(f"{file}: read as {plan.format}; --format would say otherwise")
@@ -123,7 +130,10 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
     for line in outcome.advice if outcome.is_kept else ():
         echo(f"policyd: {line}", err=True)
     warn_of_silent_syslog(call, outcome.is_logged)
-    _print_outcome(call, file, plan, outcome, report)
+    with closing(outcome.planned):
+        _print_outcome(call, file, plan, outcome, report)
+    if outcome.refusal:
+        raise outcome.refusal
     if outcome.rejected:
         click.get_current_context().exit(_BAD_DATA)
 
@@ -156,7 +166,7 @@ class _Report:
                 )
 
 
-def _print_outcome(call: Invocation, file: Path, plan: ImportPlan, outcome: ImportOutcome, report: _Report) -> None:
+def _print_outcome(call: Invocation, file: Path, plan: "ImportPlan", outcome: "ImportOutcome", report: _Report) -> None:
     # For scripts, one object.
     if call.json:
         tally: dict[str, dict[str, int]] = {}
@@ -172,11 +182,21 @@ def _print_outcome(call: Invocation, file: Path, plan: ImportPlan, outcome: Impo
             "skipped": dict(outcome.skipped),
             "errors": report.errors,
         }
+        if plan.is_dry_run or outcome.refusal:
+            shown |= {"changes": [*map(as_object, outcome.planned)], "count": outcome.count}
         echo_json(shown, indent=1)
         return
 
-    # For people, a line for each kind of object, and one more where something is wrong.
-    for line in _summary(file, plan, outcome):
+    # For people, a line for each kind of object, and one more where something is wrong. What a refused file would have
+    # done is for scripts, too: somebody must look at it.
+    if outcome.refusal:
+        echo(f"{file}, {plan.format}: nothing was changed; it would have been:")
+        print_planned(call, outcome.planned, outcome.count)
+        return
+    if plan.is_dry_run:
+        echo(f"{file}, {plan.format}: nothing was changed; without --dry-run it would be:")
+        print_planned(call, outcome.planned, outcome.count)
+    for line in _summary(outcome) if outcome.is_kept or plan.is_dry_run else ():
         if plan.is_dry_run:
             echo(line)
         else:
@@ -185,12 +205,7 @@ def _print_outcome(call: Invocation, file: Path, plan: ImportPlan, outcome: Impo
         echo(_ending(file, plan, outcome), err=True)
 
 
-def _summary(file: Path, plan: ImportPlan, outcome: ImportOutcome) -> Iterator[str]:
-    if plan.is_dry_run:
-        yield f"{file}, {plan.format}: nothing was changed; without --dry-run it would be:"
-    elif not outcome.is_kept:
-        return
-
+def _summary(outcome: "ImportOutcome") -> Iterator[str]:
     # A line for each kind of object, with what became of how many.
     for kind in _KINDS:
         counts = [
@@ -210,7 +225,7 @@ def _summary(file: Path, plan: ImportPlan, outcome: ImportOutcome) -> Iterator[s
         yield f"changeset {outcome.changeset}; to take it back: policyd undo {outcome.changeset}"
 
 
-def _ending(file: Path, plan: ImportPlan, outcome: ImportOutcome) -> str:
+def _ending(file: Path, plan: "ImportPlan", outcome: "ImportOutcome") -> str:
     others = "the others are imported" if outcome.changeset is not None else "nothing was changed"
     if plan.is_dry_run:
         others = "nothing was changed (--dry-run)"

@@ -2,8 +2,6 @@
 
 import click
 
-from policyd.admin.advice import removal_question, still_restricted, what_goes
-from policyd.admin.showing import list_mailboxes, show_mailbox
 from policyd.cli.command import Group, invocation, need_consent
 from policyd.cli.narrowing import narrowing
 from policyd.cli.output import print_list, print_shown
@@ -15,7 +13,6 @@ from policyd.cli.restriction import (
 )
 from policyd.cli.types import ADDRESS, MAILBOX, NAME, TEXT, UNTIL
 from policyd.model import Party, Rule
-from policyd.store.edit import need_mailbox
 
 _COLUMNS = ("name", "receive", "until", "addresses", "accept", "reason")
 _TRAILING = {"comment": ""}
@@ -62,6 +59,9 @@ def remove(name: str, yes: bool) -> None:
     \b
     Example: policyd mailbox remove alice
     """
+    from policyd.admin.advice import removal_question, what_goes
+    from policyd.store.edit import need_mailbox
+
     # Ask first where more than one thing goes with it.
     call = invocation()
     with call.reading() as queries:
@@ -95,6 +95,8 @@ def show(name: str) -> None:
     \b
     Example: policyd mailbox show alice
     """
+    from policyd.admin.showing import show_mailbox
+
     call = invocation()
     with call.reading() as queries:
         found = show_mailbox(queries, name, call.now)
@@ -111,6 +113,8 @@ def list_(text: str, domain: str | None, limit: int | None) -> None:
     \b
     Example: policyd mailbox list 'sales*' | cut -f 1
     """
+    from policyd.admin.showing import list_mailboxes
+
     call = invocation()
     print_list(
         call, lambda queries: list_mailboxes(queries, call.now, text, domain or ""), _COLUMNS, _TRAILING, limit=limit
@@ -159,6 +163,9 @@ def lift(names: tuple[str, ...]) -> None:
     \b
     Example: policyd mailbox lift alice
     """
+    from policyd.admin.advice import still_restricted
+    from policyd.store.edit import need_mailbox
+
     call = invocation()
     with call.changing() as edit:
         mailboxes = {each.id: each for each in map(edit.mailbox, names)}.values()

@@ -17,11 +17,12 @@ from policyd.cli.table import table
 from policyd.cli.terminal import echo, echo_cells, echo_json
 from policyd.model import Change
 from policyd.printable import printable
-from policyd.settings import Settings
 
 if TYPE_CHECKING:
+    from policyd.settings import Settings
     from policyd.store.queries import Queries
 
+PLANNED = 30  # changes that a dry run shows: about a screen
 _BELOW = ("in_force", "blocked", "blocked_to_it")
 # Columns of lists and of sentences; a name, an address or a time is read as one.
 _WRAPPED = frozenset({"addresses", "accept", "members", "except", "except_sender", "reason", "comment", "change"})
@@ -31,9 +32,10 @@ class Call(Protocol):
     """What output has to know of the call that makes it: `policyd.cli.command.Invocation`."""
 
     json: bool
+    verbose: bool
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> "Settings":
         """Those of the call."""
 
     def say(self, line: str) -> None:
@@ -116,6 +118,19 @@ def print_changes(call: Call, changes: Sequence[Change], *, is_logged: bool) -> 
         call.say(describe(change))
     if not changes:
         call.say("nothing to change: it stands so already")
+
+
+def print_planned(call: Call, changes: Iterable[Change], count: int, shown: int = PLANNED) -> None:
+    """Print those of *count* *changes* that a dry run would have made: *shown* of them, with -v all."""
+    for change in changes if call.verbose else islice(changes, shown):
+        echo(describe(change))
+    if count > shown and not call.verbose:
+        echo(f"and {count - shown} more; -v shows all of them", err=True)
+
+
+def count_of(number: int, noun: str) -> str:
+    """How many, as `1 change` and `2 changes`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def warn_of_silent_syslog(call: Call, is_logged: bool) -> None:

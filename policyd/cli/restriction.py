@@ -1,16 +1,17 @@
 """What `restrict`, `accept` and `unaccept` take, for a mailbox, a group and a domain alike."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from policyd.admin.advice import reason_advice
 from policyd.cli.command import invocation
 from policyd.cli.terminal import echo
 from policyd.cli.types import PARTY, TEXT, UNTIL
 from policyd.model import Party, Receive, Rule
-from policyd.store.edit import RestrictionTerms
+
+if TYPE_CHECKING:
+    from policyd.store.edit import RestrictionTerms
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -43,8 +44,10 @@ def restriction_options(function: _Function) -> _Function:
 
 def restriction_terms(
     receive: str | None, accepted: tuple[Party, ...], reason: str | None, until: int | None
-) -> RestrictionTerms:
+) -> "RestrictionTerms":
     """What the options say; what was not given stays as it is."""
+    from policyd.store.edit import RestrictionTerms
+
     return RestrictionTerms(
         receive=Receive(receive) if receive else None,
         accepted=frozenset(accepted) if accepted else None,
@@ -55,6 +58,8 @@ def restriction_terms(
 
 def warn_of_a_reason_that_is_cut(rule: Rule, reason: str | None) -> None:
     """Warn where a sender who is refused by *rule* would read only a part of *reason*."""
+    from policyd.admin.advice import reason_advice
+
     for line in reason_advice(invocation().settings.reply, rule, reason):
         echo(f"policyd: warning: {line}", err=True)
 

@@ -1,11 +1,10 @@
 """`policyd sender`: blocks and unblocks senders, lists the entries; `output.print_changes` prints what was changed."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from policyd.admin.showing import list_blocked_senders, show_sender
 from policyd.cli.command import Group, invocation
 from policyd.cli.narrowing import narrowing
 from policyd.cli.output import print_list, print_object
@@ -13,8 +12,9 @@ from policyd.cli.restriction import warn_of_a_reason_that_is_cut
 from policyd.cli.terminal import echo_json
 from policyd.cli.types import PARTY, RECIPIENTS, SENDER, TEXT, UNTIL, is_text
 from policyd.model import OUTSIDE, Party, PartyKind, Rule
-from policyd.store.edit import EntryTerms, block_advice
-from policyd.store.queries import Queries
+
+if TYPE_CHECKING:
+    from policyd.store.queries import Queries
 
 _COLUMNS = ("id", "sender", "to", "until", "except", "reason", "comment")
 _TRAILING: Mapping[str, Any] = {"except_sender": []}
@@ -64,6 +64,8 @@ def block(
     \b
     Example: policyd sender block alice --except @partner.example --reason "left the company"
     """
+    from policyd.store.edit import EntryTerms, block_advice
+
     # Make the entries, new or changed; what was changed is printed as of every command.
     terms = EntryTerms(
         allowed=frozenset(allowed) if allowed else None,
@@ -147,6 +149,8 @@ def list_(text: str, domain: str | None, limit: int | None, expired: bool) -> No
     \b
     Example: policyd sender list --expired
     """
+    from policyd.admin.showing import list_blocked_senders
+
     call = invocation()
     print_list(
         call,
@@ -165,6 +169,8 @@ def show(sender: Party) -> None:
     \b
     Example: policyd sender show alice
     """
+    from policyd.admin.showing import show_sender
+
     call = invocation()
     with call.reading() as queries:
         entries = show_sender(queries, sender, call.now)
@@ -182,7 +188,7 @@ def _need_exceptions(recipients: tuple[Party, ...], senders: tuple[Party, ...]) 
         raise click.UsageError("say which recipients, or which senders with --except-sender.")
 
 
-def _as_stored(typed: str, queries: Queries) -> Party:
+def _as_stored(typed: str, queries: "Queries") -> Party:
     """The sender *typed*; a pattern that an earlier policyd stored, as it stands.
 
     Raises click.BadParameter where it is neither.

@@ -8,7 +8,8 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -30,15 +31,17 @@ from policyd.errors import (
 from policyd.files import acting, check_permissions, drafting, entered, owner_of, refuse_planted
 from policyd.pipe_watch import watching
 from policyd.store.schema import APPLICATION_ID, VERSION, first_head, journal_head, metadata
-from policyd.store.wal import has_log, identity, need_own_log, new_cookie
+from policyd.store.wal import has_log, identity, need_own_log, new_cookie, writer_of
 
 _WRITER_WAIT_SECONDS = 600.0  # for an import of a million rows, or for two hundred others on a busy machine
+_QUIET_WAIT_SECONDS = 1.0  # until a person is told of the writer that is waited for
 _READER_WAIT_SECONDS = 1.0  # WAL makes a reader wait only while the file is recovered or first opened
 _MOVED = "the file, or -wal or -shm beside it, was removed or replaced meanwhile"
 _NO_FILES = ((0, 0), (0, 0))
 _LOG_WAIT_SECONDS = 0.1  # for the daemon, which reads for microseconds
 
 
+_Begin = Callable[[sqlite3.Connection], None]
 SQLITE = sqlite.dialect(paramstyle="qmark")
 
 # What is neither a table nor an index by the words it was made with, which alone tell SQLite what it is.
@@ -51,9 +54,13 @@ _FOREIGN_OBJECTS = """
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Which database: a file of SQLite's, by its `sqlite:///` URL."""
+    """Which database: a file of SQLite's, by its `sqlite:///` URL.
+
+    *on_wait* is called once where a change waits for another one, with the process that makes it, or "".
+    """
 
     url: str
+    on_wait: Callable[[str], None] | None = field(default=None, compare=False)
 
     @classmethod
     def at(cls, path: Path) -> "Database":
@@ -186,7 +193,7 @@ def reading(database: Database, *, is_checked: bool = True) -> Iterator[Connecti
     path = database.path
     is_alone = identity(path)[1:] == _NO_FILES
     try:
-        with _transaction(path, "ro", _READER_WAIT_SECONDS, "BEGIN") as connection:
+        with _transaction(path, "ro", _READER_WAIT_SECONDS, _begin_reading) as connection:
             if is_checked:
                 check_objects(path, connection.driver)
             yield connection
@@ -203,7 +210,7 @@ def changing(database: Database, *, cache_mebibytes: int = 2) -> Iterator[Connec
     """
     # Nobody else writes from here on.
     path = database.path
-    with _transaction(path, "rw", _WRITER_WAIT_SECONDS, "BEGIN IMMEDIATE") as connection:
+    with _transaction(path, "rw", _WRITER_WAIT_SECONDS, partial(begin_writing, database)) as connection:
         check_objects(path, connection.driver)
         connection.driver.execute(f"PRAGMA cache_size = {-1024 * cache_mebibytes}")
         files = identity(path)
@@ -219,6 +226,32 @@ def changing(database: Database, *, cache_mebibytes: int = 2) -> Iterator[Connec
 
     # The changes are kept; the file alone is to be the whole database.
     empty_log(path)
+
+
+def begin_writing(database: Database, driver: sqlite3.Connection) -> None:
+    """Begin a transaction with the write lock; who waits for it longer than a second is told why, once.
+
+    Raises sqlite3.Error, also where the other writer does not end.
+    """
+    driver.execute(f"PRAGMA busy_timeout = {1000 * _QUIET_WAIT_SECONDS:.0f}")
+    is_begun = True
+    try:
+        driver.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        is_begun = False
+        if database.on_wait is not None:
+            database.on_wait(writer_of(database.path))
+
+    # From now on as long as an import may take.
+    driver.execute(f"PRAGMA busy_timeout = {1000 * _WRITER_WAIT_SECONDS:.0f}")
+    if not is_begun:
+        driver.execute("BEGIN IMMEDIATE")
+
+
+def _begin_reading(driver: sqlite3.Connection) -> None:
+    driver.execute("BEGIN")
 
 
 def create_database(database: Database, *, exist_ok: bool = False) -> None:
@@ -289,10 +322,10 @@ def missing_error(path: Path, error: OSError) -> StoreError:
 
 
 @contextmanager
-def _begun(path: Path, mode: str, wait_seconds: float, begin: str) -> Iterator[sqlite3.Connection]:
+def _begun(path: Path, mode: str, wait_seconds: float, begin: _Begin) -> Iterator[sqlite3.Connection]:
     """A DBAPI connection in a transaction, which is committed if the block ends well, else rolled back."""
     with closing(_connect(path, mode, wait_seconds)) as driver:
-        driver.execute(begin)
+        begin(driver)
         # From here on the state is held, and SQLite opens nothing more by name.
         driver.execute("PRAGMA schema_version")
         yield driver
@@ -300,7 +333,7 @@ def _begun(path: Path, mode: str, wait_seconds: float, begin: str) -> Iterator[s
 
 
 @contextmanager
-def _transaction(path: Path, mode: str, wait_seconds: float, begin: str) -> Iterator[Connection]:
+def _transaction(path: Path, mode: str, wait_seconds: float, begin: _Begin) -> Iterator[Connection]:
     try:
         with entered(_begun(path, mode, wait_seconds, begin), owner_of(path)) as driver:
             yield Connection(driver)

@@ -329,6 +329,9 @@ _CHANGES_OF = Statement(
     .where(schema.change.c.id >= bindparam("first"), schema.change.c.changeset == bindparam("changeset"))
     .order_by(schema.change.c.id.desc())
 )
+_CHANGES_FROM = select(schema.change).where(schema.change.c.id >= bindparam("first"))
+_MADE = Statement(_CHANGES_FROM.order_by(schema.change.c.id))
+_MADE_REMOVED_FIRST = Statement(_CHANGES_FROM.order_by(schema.change.c.after.is_not(None), schema.change.c.id))
 _CHANGESET_OF = Statement(select(schema.change.c.changeset).where(schema.change.c.id == bindparam("id")))
 _LATER_CHANGES = Statement(
     select(schema.change)
@@ -598,6 +601,10 @@ class Queries:
     def changes_of(self, changeset: int) -> Iterator[Change]:
         """The journal's rows of one changeset, the last first, one by one."""
         return (Change(*row) for row in self._stream(_CHANGES_OF, changeset, changeset))
+
+    def changes_from(self, first: int, *, is_removed_first: bool = False) -> Iterator[Change]:
+        """The journal's rows from the one with this id on, one by one; those of what was removed first if asked for."""
+        return (Change(*row) for row in self._stream(_MADE_REMOVED_FIRST if is_removed_first else _MADE, first))
 
     def changeset_of(self, number: int) -> int:
         """The changeset that the journal's row with this id is in; 0 where there is no such row."""

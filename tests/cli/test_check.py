@@ -1,6 +1,7 @@
 """`policyd check`: the daemon's answer, and why, without the daemon."""
 
 import json
+import os
 import socket
 import threading
 
@@ -230,6 +231,31 @@ def test_absent_daemon_is_told_apart_from_a_refusal(policyd, listen):
     policyd.settings.write_text(f'listen = ["{listen}"]\n')
     message = policyd.refuses("check --daemon --recipient bob@example.com", 69)
     assert message.startswith(f"policyd: no daemon answers on {listen}: ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+def test_a_socket_that_is_not_open_to_the_user_is_told_as_that(policyd):
+    """A daemon that runs is not missing: the way to it is another one."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        path = policyd.folder / "policyd.sock"
+        listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen()
+        listen = f"unix:{path}"
+        policyd.settings.write_text(f'listen = ["{listen}"]\n')
+        policyd.settings.chmod(0o644)
+        policyd.folder.chmod(0o755)
+        question = "check --daemon --recipient bob@example.com"
+        policyd.ends(f"{question} --bogus")  # what it needs is loaded while we are root
+        os.seteuid(65534)
+        try:
+            ended = policyd.ends(question)
+        finally:
+            os.seteuid(0)
+    assert (ended.status, ended.err) == (
+        69,
+        f"policyd: the daemon can't be asked: {listen} is not open to you; become root, or a member of its group\n",
+    )
 
 
 @pytest.fixture

@@ -255,3 +255,13 @@ def test_other_formats_bring_back_what_they_can_say(format_, made):
             for each, held in boxes:
                 assert not held or again[fold(each.name)] == (each.name, held)
             assert {(each.who, each.to) for each in kept} <= {(each.who, each.to) for each in entries}
+
+
+@pytest.mark.parametrize("format_", ["exchange-csv", "ldif", "list", "postfix"])
+def test_what_is_left_out_has_one_word_in_every_format(policyd, format_):
+    """Who compares two formats must not take `accept`, `accepted-sender` and `accepted sender` for three things."""
+    told = policyd.ends(f"export --format {format_}").err
+    counted = {each.partition(" ")[2] for each in told.partition("left out: ")[2].strip().split(", ")}
+    others = {"accept", "accepted-sender", "blocked-sender", "except", "created", "created_at", "inherited-restriction"}
+    assert counted
+    assert counted & others == set()

@@ -1,7 +1,8 @@
 """One rule, one implementation: a row of an import does what the command does that an administrator would type.
 
 Two databases go through the same history, one by commands, the other by rows of a file. After each step both hold
-the same, and their journals say the same, but for the verb. Where one refuses, so does the other.
+the same, and their journals say the same, but for the verb. Where one refuses, so does the other. Then the same of
+commands that are typed one after the other, and the lines of a batch.
 """
 
 import json
@@ -11,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
@@ -413,6 +414,54 @@ class TestDrift(Drift.TestCase):  # type: ignore[misc, valid-type]  # hypothesis
 
     # What fails is not made shorter, which takes minutes: a history of twelve steps can be read.
     settings = settings(max_examples=30, stateful_step_count=12, phases=[Phase.explicit, Phase.generate])
+
+
+# --- A batch, and the same lines typed one after the other ---
+
+OPTIONS = st.sampled_from(["", "--reason 'on leave'", "--until 2096-12-31", "--reason ''", "--until never"])
+LINES = st.one_of(
+    st.builds("domain add {}".format, st.sampled_from(["a.example", "b.example", "c.example --alias-of a.example"])),
+    st.builds("domain {} {}".format, st.sampled_from(["restrict", "lift", "remove --yes"]), st.just("b.example")),
+    st.builds("mailbox add {} {}".format, NAMES, ADDRESSES),
+    st.builds("mailbox remove --yes {}".format, NAMES),
+    st.builds("mailbox rename {} {}".format, NAMES, st.sampled_from(["Dora", "anna"])),
+    st.builds("mailbox restrict {} {}".format, NAMES, OPTIONS),
+    st.builds("mailbox open {} --until {}".format, NAMES, st.sampled_from(["never", "2096-12-31"])),
+    st.builds("mailbox {} {} '{}'".format, st.sampled_from(["accept", "unaccept"]), NAMES, SENDERS),
+    st.builds("mailbox lift {}".format, NAMES),
+    st.builds("address add {} {}".format, NAMES, ADDRESSES),
+    st.builds("address remove {}".format, ADDRESSES),
+    st.builds("group add {} {}".format, GROUPS, NAMES),
+    st.builds("group {} {} {}".format, st.sampled_from(["join", "leave"]), GROUPS, st.one_of(NAMES, GROUP_PARTIES)),
+    st.builds("group {} {}".format, st.sampled_from(["restrict", "lift", "remove --yes"]), GROUPS),
+    st.builds("sender block '{}' {}".format, SENDERS, OPTIONS),
+    st.builds("sender block anyone --to outside --except-sender '{}'".format, SENDERS),
+    st.builds("sender unblock '{}'".format, SENDERS),
+    st.builds("sender {} '{}' '{}'".format, st.sampled_from(["except", "unexcept"]), SENDERS, PATTERNS),
+)
+
+
+@settings(max_examples=25, phases=[Phase.explicit, Phase.generate])
+@given(st.lists(LINES, min_size=8, max_size=16))
+def test_a_batch_does_what_its_lines_do_one_after_the_other(lines):
+    """Whatever a line needs of the lines before it; where one is refused, the batch is, with the same words."""
+    begun = ["domain add a.example", "mailbox add Anna x@a.example", "mailbox add Bert y@a.example"]
+    with command_line() as typed, command_line() as batched:
+        taken: list[str] = []
+        for line in [*begun, *lines]:
+            alone = typed.ends(line)
+            if alone.status == 0:
+                taken.append(line)
+                continue
+            refused = batched.ends("batch -", stdin="\n".join([*taken, line]))
+            message = alone.err.removeprefix("policyd: ").removesuffix("\n")
+            assert (refused.status, refused.out) == (alone.status, "")
+            assert refused.err == f"policyd: -:{len(taken) + 1}: {line.strip()}: {message} (nothing was changed)\n"
+        assert batched.ends("batch -", stdin="\n".join(taken)).status == 0
+        states = ", ".join(f"json_remove(\"{side}\", '$.created_at')" for side in ("before", "after"))
+        said = f"SELECT id, operation, object, {states} FROM change"
+        assert batched.rows(said) == typed.rows(said)
+        assert {*batched.rows("SELECT changeset FROM change")} == {(1,)}
 
 
 # --- By name, what had drifted ---
