@@ -18,8 +18,8 @@ from policyd.admin.rejects import Rejects, read_header
 from policyd.admin.session import Changing, Session, Summary
 from policyd.errors import RefusedError, TransferError
 from policyd.files import open_to_read
-from policyd.model import Change, Party, PartyKind, Rule
-from policyd.records import AddressRow, BlockRow, Notice, Problem, Record
+from policyd.model import Change, Domain, Party, PartyKind, Rule
+from policyd.records import AddressRow, BlockRow, Notice, Problem, Record, domains_of
 from policyd.reply import DEFAULT_TEXTS, TEXT_LIMIT
 from policyd.settings import AuditSettings
 from policyd.store.bulk import BulkEditor
@@ -67,9 +67,10 @@ class ImportOutcome:
 
     `tally` counts objects, by pairs like ("mailbox", "added"); `skipped` counts what was left out on purpose.
     `rejects` is the file with the rejected rows, None where it was not written. `advice` are lines about domains that
-    are managed now, and about reasons that replies cut. `refusal` says why a replacement that would remove too much was
-    not made. Of that and of a dry run, `planned` are the first changes, those that remove something first where it is
-    refused, and `count` is how many.
+    are managed now, and about reasons that replies cut; `opened` are those that let unlisted recipients through,
+    since the file does not say all. `refusal` says why a replacement that would remove too much was not made. Of that
+    and of a dry run, `planned` are the first changes, those that remove something first where it is refused, and
+    `count` is how many.
     """
 
     changeset: int | None = None
@@ -84,6 +85,7 @@ class ImportOutcome:
     refusal: RefusedError | None = None
     planned: Spool[Change] = field(default_factory=Spool)
     count: int = 0
+    opened: list[Domain] = field(default_factory=list)
 
 
 @contextmanager
@@ -170,9 +172,12 @@ def _apply(
     """Apply every record of *stream*; *outcome* says what came of them."""
 
     cut = _CutReasons(plan.replies)
+    opens: set[str] = set()
 
     def note(record: Record, problems: tuple[Problem, ...]) -> None:
+        opens.update(record.opens)
         if problems:
+            opens.update(() if record.opens else domains_of(record, plan.read.domain))
             outcome.rejected += 1
             rejects.keep(record)
             callbacks.on_rejected(record, problems)
@@ -201,6 +206,7 @@ def _apply(
     if bulk.circle:
         groups = ", ".join(str(Party(PartyKind.GROUP, name)) for name in bulk.circle)
         callbacks.on_notice(Notice(1, f"groups that are in one another, which harms nothing: {groups}"))
+    outcome.opened = bulk.open_domains(opens)
     if replacement is not None and not outcome.rejected:
         try:
             replacement.remove_unnamed(plan.max_remove)

@@ -5,16 +5,15 @@ inside the session's transaction. *now* is in Unix seconds. *text* narrows a lis
 case, or that are as a glob with `*` or `?` says.
 """
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, assert_never
 
 from policyd.address import fold, unicode_domain
+from policyd.admin.history import is_in, name_filter
 from policyd.admin.in_force import InForce, in_force, reach_of
-from policyd.changes import whom_it_is_to
 from policyd.errors import RefusedError
-from policyd.model import BlockedSender, Change, Domain, Group, Mailbox, Party, PartyKind
+from policyd.model import BlockedSender, Domain, Group, Mailbox, Party, PartyKind
 from policyd.rules import is_past
 from policyd.store.edit import Restricted, entries_found, need_domain, need_group, need_mailbox, need_managed
 from policyd.store.journal import shown
@@ -30,7 +29,7 @@ def list_domains(queries: Queries, now: int, text: str = "", domain: str = "") -
     """
     if domain:
         need_managed(queries, "no domains", domain)
-    is_wanted = _filter(text)
+    is_wanted = name_filter(text)
     return (
         _stated(each, now)
         for each in queries.domains()
@@ -56,7 +55,7 @@ def list_groups(queries: Queries, now: int, text: str = "", domain: str = "") ->
     """
     if domain:
         need_managed(queries, "no mailboxes", domain)
-    is_wanted, in_domain = _filter(text), _InDomain(queries, domain)
+    is_wanted, in_domain = name_filter(text), _InDomain(queries, domain)
     groups = [each for each in queries.groups() if is_wanted(each.name) and in_domain.has(each.party)]
     groups.sort(key=lambda each: fold(each.name))
     return [_with_members(queries, group, now) for group in groups]
@@ -80,7 +79,7 @@ def list_addresses(queries: Queries, domain: str = "", text: str = "") -> Iterat
     """The addresses, by address: all, or those in *domain*. Raises NotManagedError where that is not managed."""
     if domain:
         need_managed(queries, "no addresses", domain)
-    is_wanted = _filter(text)
+    is_wanted = name_filter(text)
     return (shown(each) for each in queries.addresses(domain) if is_wanted(each.address, each.mailbox))
 
 
@@ -91,7 +90,7 @@ def list_mailboxes(queries: Queries, now: int, text: str = "", domain: str = "")
     """
     if domain:
         need_managed(queries, "no addresses", domain)
-    is_wanted, end = _filter(text), f"@{domain}" if domain else ""
+    is_wanted, end = name_filter(text), f"@{domain}" if domain else ""
     mailboxes = [
         (mailbox, addresses)
         for mailbox, addresses in queries.mailboxes()
@@ -122,7 +121,7 @@ def list_blocked_senders(
 
     All, or those about a pattern in *domain*, managed or not, or about a mailbox or group that has an address there.
     """
-    is_wanted, in_domain = _filter(text), _InDomain(queries, domain)
+    is_wanted, in_domain = name_filter(text), _InDomain(queries, domain)
     return (
         _stated(each, now)
         for each in queries.blocked_senders()
@@ -147,22 +146,6 @@ def show_sender(queries: Queries, sender: Party, now: int) -> list[Shown]:
     return entries
 
 
-def list_changes(
-    queries: Queries, of_object: str, since: int, text: str, domain: str, limit: int | None
-) -> list[Change]:
-    """The journal's rows, the oldest first; *text* may be in whom a blocked sender may not write to, too.
-
-    Those about *of_object*, since *since* in Unix seconds, to *domain* or what is in it; of all these the last *limit*.
-    """
-    is_named = _filter(text)
-
-    def is_wanted(change: Change) -> bool:
-        names = (change.object, whom_it_is_to(change))
-        return is_named(*names) and (not domain or any(_is_in(each, domain) for each in names))
-
-    return queries.changes(of_object=of_object, since=since, limit=limit, is_wanted=is_wanted)
-
-
 class _InDomain:
     """Whether a party is in a domain: a pattern in it, or a mailbox, directly or in a group, with an address there.
 
@@ -185,25 +168,11 @@ class _InDomain:
             case PartyKind.GROUP:
                 return party.number in self._groups
             case PartyKind.PATTERN:
-                return _is_in(party.text, self._domain)
+                return is_in(party.text, self._domain)
             case PartyKind.ANYONE | PartyKind.OUTSIDE:
                 return False
             case _:
                 assert_never(party.kind)
-
-
-def _is_in(name: str, domain: str) -> bool:
-    """Whether *name* is *domain*, or an address or a pattern in it."""
-    return name == domain or name.endswith((f"@{domain}", f"@.{domain}"))
-
-
-def _filter(text: str) -> Callable[..., bool]:
-    """Whether one of some names is as *text* says."""
-    wanted = fold(text)
-    if not re.search(r"[*?]", wanted):
-        return lambda *names: any(wanted in fold(name) for name in names)
-    glob = re.compile(re.escape(wanted).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
-    return lambda *names: any(glob.fullmatch(fold(name)) for name in names)
 
 
 def _stated(stored: Restricted | BlockedSender, now: int) -> Shown:

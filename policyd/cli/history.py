@@ -38,7 +38,7 @@ def command(text: str, of_object: Party | None, since: int, domain: str | None, 
     \b
     Example: policyd history --object alice --since -7d
     """
-    from policyd.admin.showing import list_changes
+    from policyd.admin.history import list_changes
 
     call = invocation()
 
