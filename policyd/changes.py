@@ -31,9 +31,14 @@ def describe(change: Change) -> str:
     """A change in words: the object, and what is different now."""
     noun = change.operation.partition(".")[0]
     name = change.object.removeprefix(f"{noun}:")
+    to = whom_it_is_to(change)
+    return f"{_NOUNS.get(noun, noun)} {name}{' to ' if to else ''}{to}: {difference(change)}"
+
+
+def whom_it_is_to(change: Change) -> str:
+    """To whom the blocked sender that was changed may not send; "" for any other object."""
     stored = json.loads(change.before or change.after or "{}")
-    to = f" to {party_text(stored['to'])}" if "to" in stored else ""
-    return f"{_NOUNS.get(noun, noun)} {name}{to}: {difference(change)}"
+    return party_text(stored["to"]) if "to" in stored else ""
 
 
 def difference(change: Change) -> str:

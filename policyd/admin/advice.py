@@ -1,7 +1,7 @@
 """What a change does beyond what it names: lines for the administrator who makes it, each a sentence or two."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from shlex import quote
 from typing import assert_never
 
@@ -14,8 +14,10 @@ from policyd.model import (
     Group,
     Mailbox,
     Membership,
+    Rule,
     pattern_party,
 )
+from policyd.reply import TEXT_LIMIT, characters_over, render_text
 from policyd.store.edit import Restricted, Step, postfix_spelling, what_goes_with
 from policyd.store.queries import Queries
 
@@ -25,6 +27,23 @@ _NAMED = 5  # in a sentence; the rest is counted
 def spelling_advice(queries: Queries, names: Iterable[str]) -> list[str]:
     """A line for each of the managed domains *names* that Postfix takes for another domain, with what to type."""
     return [line for line in (postfix_spelling(queries, name) for name in names) if line]
+
+
+def reason_advice(replies: Mapping[Rule, str], rule: Rule, reason: str | None) -> list[str]:
+    """How much of *reason* a sender who is refused by *rule* never reads, in a line; nothing where that is none."""
+    over = cut_of_reason(replies, rule, reason or "")
+    if not over:
+        return []
+    end = render_text(rule, replies[rule], reason=reason or "")[-24:]
+    return [f'a reply has room for {TEXT_LIMIT} characters and would end with "{end}"; shorten the reason by {over}']
+
+
+def cut_of_reason(replies: Mapping[Rule, str], rule: Rule, reason: str) -> int:
+    """How many characters are cut off a reply by *rule* with this *reason*.
+
+    What else its text names is known with a request only, and counts as empty.
+    """
+    return characters_over(rule, replies[rule], reason=reason) if "{reason}" in replies[rule] else 0
 
 
 def acceptance_advice(queries: Queries, domain: str, *, is_managed: bool) -> list[str]:

@@ -4,22 +4,24 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from math import inf
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from policyd.admin.advice import spelling_advice
+from policyd.admin.advice import cut_of_reason, spelling_advice
 from policyd.admin.rejects import Rejects, read_shape
 from policyd.admin.session import Changing, Session, Summary
 from policyd.admin.wrong_rows import OnRejected, WrongRows
 from policyd.errors import RefusedError, TransferError
 from policyd.files import open_to_read
-from policyd.model import Change, Domain, Party, PartyKind
-from policyd.records import Notice, Problem, Record, domains_of
+from policyd.model import Change, Domain, Party, PartyKind, Rule
+from policyd.records import AddressRow, BlockRow, Notice, Problem, Record, domains_of
+from policyd.reply import DEFAULT_TEXTS, TEXT_LIMIT
 from policyd.settings import AuditSettings
 from policyd.store.bulk import BulkEditor
 from policyd.store.database import Database, create_database
@@ -36,8 +38,8 @@ class ImportPlan:
 
     With *is_strict*, nothing is kept unless every row is good. *is_replacing*, which is strict, too, removes what the
     file's domains hold and the file does not name, but not more than *max_remove* percent. *adds_domains* manages the
-    domains of new addresses, where they are not managed yet. Of a dry run, *shown* changes are kept to be shown, None
-    for all.
+    domains of new addresses, where they are not managed yet. `replies` are the texts that reasons will stand in. Of a
+    dry run, *shown* changes are kept to be shown, None for all.
     """
 
     format: str
@@ -47,6 +49,7 @@ class ImportPlan:
     is_replacing: bool = False
     max_remove: float = 10
     adds_domains: bool = False
+    replies: Mapping[Rule, str] = field(default_factory=lambda: DEFAULT_TEXTS)
     shown: int | None = 0
 
 
@@ -65,10 +68,10 @@ class ImportOutcome:
 
     `useful` records are those of which not everything was left out. `tally` counts objects, by pairs like ("mailbox",
     "added"); `skipped` counts what was left out on purpose. `rejects` is the file with the rejected rows, None where it
-    was not written. `advice` are lines about domains that are managed now; `opened` are those of them that let unlisted
-    recipients through, since the file does not say all. `refusal` says why a replacement that would remove too much was
-    not made. Of that and of a dry run, `planned` are the first changes, those that remove something first where it is
-    refused, and `count` is how many.
+    was not written. `advice` are lines about domains that are managed now, and about reasons that replies cut; `opened`
+    are those domains that let unlisted recipients through, since the file does not say all. `refusal` says why a
+    replacement that would remove too much was not made. Of that and of a dry run, `planned` are the first changes,
+    those that remove something first where it is refused, and `count` is how many.
     """
 
     changeset: int | None = None
@@ -129,7 +132,7 @@ def import_file(
             managed = {domain.name for domain in made.edit.queries.domains()}
             _apply(made, chosen, stream, plan, outcome, rejects, callbacks)
             added = [each.name for each in made.edit.queries.domains() if each.name not in managed]
-            outcome.advice = spelling_advice(made.edit.queries, added)
+            outcome.advice += spelling_advice(made.edit.queries, added)
             if plan.is_dry_run or outcome.refusal:
                 _keep_planned(made, plan, outcome)
             if plan.is_dry_run or outcome.refusal or (outcome.rejected and (plan.is_strict or plan.is_replacing)):
@@ -175,6 +178,7 @@ def _apply(
 ) -> None:
     """Apply every record of *stream*; *outcome* says what came of them."""
 
+    cut = _CutReasons(plan.replies)
     opens: set[str] = set()
 
     def note(record: Record, problems: tuple[Problem, ...]) -> None:
@@ -183,6 +187,8 @@ def _apply(
             opens.update(() if record.opens else domains_of(record, plan.read.domain))
             outcome.rejected += 1
             wrong.add(record, problems, is_early=bulk.is_waiting)
+        else:
+            cut.look_at(record)
 
     wrong = WrongRows(rejects, callbacks.on_rejected)
     bulk = BulkEditor(made.connection, made.edit, adds_domains=plan.adds_domains, takes_circles=chosen.is_directory)
@@ -218,3 +224,25 @@ def _apply(
             outcome.refusal = error
             replacement.remove_unnamed(inf)
     outcome.tally = bulk.tally
+    outcome.advice += cut.advice()
+
+
+class _CutReasons:
+    """Counts the reasons of which a sender reads only a part."""
+
+    def __init__(self, replies: Mapping[Rule, str]) -> None:
+        self._is_cut = lru_cache(lambda rule, reason: cut_of_reason(replies, rule, reason) > 0)
+        self._count = 0
+
+    def look_at(self, record: Record) -> None:
+        """Count those of *record*."""
+        for row in record.rows:
+            if not isinstance(row, AddressRow) and isinstance(row.reason, str) and row.reason:
+                rule = Rule.BLOCKED_SENDER if isinstance(row, BlockRow) else Rule.RESTRICTED_RECIPIENT
+                self._count += self._is_cut(rule, row.reason)
+
+    def advice(self) -> list[str]:
+        """How many there were, in a line; nothing where there were none."""
+        if not self._count:
+            return []
+        return [f"reasons: senders read only a part of {self._count}, for a reply has {TEXT_LIMIT} characters"]

@@ -3,8 +3,9 @@
 import click
 
 from policyd.cli.command import Group, invocation
+from policyd.cli.narrowing import narrowing
 from policyd.cli.output import print_list, print_object
-from policyd.cli.types import ADDRESS, DOMAIN, INTERNAL_ADDRESS, MAILBOX, as_stored
+from policyd.cli.types import ADDRESS, INTERNAL_ADDRESS, MAILBOX, as_stored
 
 
 @click.group("address", cls=Group)
@@ -67,9 +68,8 @@ def find(address: str) -> None:
 
 
 @command.command("list")
-@click.argument("text", default="")
-@click.option("--domain", type=DOMAIN, help="Only the addresses in this domain.")
-def list_(text: str, domain: str | None) -> None:
+@narrowing("Only the addresses in this domain.")
+def list_(text: str, domain: str | None, limit: int | None) -> None:
     """List the addresses: address, mailbox, is_primary.
 
     Only those with a text in the address or the mailbox's name, or that are like a glob.
@@ -79,5 +79,9 @@ def list_(text: str, domain: str | None) -> None:
     """
     from policyd.admin.showing import list_addresses
 
-    with invocation().reading() as queries:
-        print_list(invocation(), list_addresses(queries, domain or "", text), ("address", "mailbox", "is_primary"))
+    print_list(
+        invocation(),
+        lambda queries: list_addresses(queries, domain or "", text),
+        ("address", "mailbox", "is_primary"),
+        limit=limit,
+    )

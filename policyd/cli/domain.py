@@ -6,10 +6,16 @@ from typing import Any
 import click
 
 from policyd.cli.command import Group, invocation, need_consent
+from policyd.cli.narrowing import narrowing
 from policyd.cli.output import print_list, print_shown
-from policyd.cli.restriction import restriction_options, restriction_terms, senders_argument
+from policyd.cli.restriction import (
+    restriction_options,
+    restriction_terms,
+    senders_argument,
+    warn_of_a_reason_that_is_cut,
+)
 from policyd.cli.types import DOMAIN, TEXT, as_stored
-from policyd.model import Domain, Party, Receive, Unlisted
+from policyd.model import Domain, Party, Receive, Rule, Unlisted
 
 _UNLISTED = click.Choice([each.value for each in Unlisted])
 _COLUMNS = ("name", "unlisted")
@@ -102,6 +108,7 @@ def restrict(
         for name in dict.fromkeys(names):
             edit.restrict(edit.domain(name), terms)
     call.say_of(dict.fromkeys(names), need_domain, reach_advice)
+    warn_of_a_reason_that_is_cut(Rule.RESTRICTED_RECIPIENT, reason)
 
 
 @command.command("lift")
@@ -194,8 +201,8 @@ def show(name: str) -> None:
 
 
 @command.command("list")
-@click.argument("text", default="")
-def list_(text: str) -> None:
+@narrowing("Only this domain, and those that stand for it.")
+def list_(text: str, domain: str | None, limit: int | None) -> None:
     """List the managed domains: name, unlisted, alias_of, receive, until, accept, reason, comment.
 
     Only those with a text in their name, or whose name is like a glob.
@@ -206,5 +213,6 @@ def list_(text: str) -> None:
     from policyd.admin.showing import list_domains
 
     call = invocation()
-    with call.reading() as queries:
-        print_list(call, list_domains(queries, call.now, text), _COLUMNS, _TRAILING)
+    print_list(
+        call, lambda queries: list_domains(queries, call.now, text, domain or ""), _COLUMNS, _TRAILING, limit=limit
+    )

@@ -3,10 +3,16 @@
 import click
 
 from policyd.cli.command import Group, invocation, need_consent
+from policyd.cli.narrowing import narrowing
 from policyd.cli.output import print_list, print_shown
-from policyd.cli.restriction import restriction_options, restriction_terms, senders_argument
+from policyd.cli.restriction import (
+    restriction_options,
+    restriction_terms,
+    senders_argument,
+    warn_of_a_reason_that_is_cut,
+)
 from policyd.cli.types import GROUP, PARTY, TEXT
-from policyd.model import Party
+from policyd.model import Party, Rule
 
 _COLUMNS = ("name", "members", "receive", "until", "accept", "reason", "comment")
 _members = click.argument("members", metavar="MEMBER...", type=PARTY, nargs=-1, required=True)
@@ -131,6 +137,7 @@ def restrict(
         for group in groups:
             edit.restrict(group, terms)
     call.say_of([group.name for group in groups], need_group, reach_advice)
+    warn_of_a_reason_that_is_cut(Rule.RESTRICTED_RECIPIENT, reason)
 
 
 @command.command("lift")
@@ -197,8 +204,8 @@ def show(name: str) -> None:
 
 
 @command.command("list")
-@click.argument("text", default="")
-def list_(text: str) -> None:
+@narrowing("Only groups with a mailbox that has an address in this domain.")
+def list_(text: str, domain: str | None, limit: int | None) -> None:
     """List the groups: name, members, receive, until, accept, reason, comment.
 
     Only those with a text in their name, or whose name is like a glob.
@@ -209,5 +216,4 @@ def list_(text: str) -> None:
     from policyd.admin.showing import list_groups
 
     call = invocation()
-    with call.reading() as queries:
-        print_list(call, list_groups(queries, call.now, text), _COLUMNS)
+    print_list(call, lambda queries: list_groups(queries, call.now, text, domain or ""), _COLUMNS, limit=limit)

@@ -117,6 +117,7 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
             is_replacing=replace,
             max_remove=options["max_remove"],
             adds_domains=options["add_domains"],
+            replies=call.settings.reply,
             shown=None if call.verbose else _SHOWN_IN_JSON if call.json else PLANNED,
         )
         if format_ is None:
@@ -137,6 +138,8 @@ def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replac
     if outcome.rejected:
         click.get_current_context().exit(_BAD_DATA)
     if outcome.is_all_skipped:
+        skipped = ", ".join(_counted(outcome))
+        echo(f"policyd: {file}: nothing in it is of use to policyd, skipped: {skipped}; nothing was changed", err=True)
         click.get_current_context().exit(_NOTHING)
 
 
@@ -172,9 +175,6 @@ class _Report:
 
 def _print_outcome(call: Invocation, file: Path, plan: "ImportPlan", outcome: "ImportOutcome", report: _Report) -> None:
     # For scripts, one object.
-    if outcome.is_all_skipped:
-        skipped = ", ".join(_counted(outcome))
-        echo(f"policyd: {file}: nothing in it is of use to policyd, skipped: {skipped}; nothing was changed", err=True)
     if call.json:
         tally: dict[str, dict[str, int]] = {}
         for (kind, what), count in outcome.tally.items():

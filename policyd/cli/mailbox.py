@@ -3,12 +3,19 @@
 import click
 
 from policyd.cli.command import Group, invocation, need_consent
+from policyd.cli.narrowing import narrowing
 from policyd.cli.output import print_list, print_shown
-from policyd.cli.restriction import restriction_options, restriction_terms, senders_argument
+from policyd.cli.restriction import (
+    restriction_options,
+    restriction_terms,
+    senders_argument,
+    warn_of_a_reason_that_is_cut,
+)
 from policyd.cli.types import ADDRESS, MAILBOX, NAME, TEXT, UNTIL
-from policyd.model import Party
+from policyd.model import Party, Rule
 
 _COLUMNS = ("name", "receive", "until", "addresses", "accept", "reason")
+_TRAILING = {"comment": ""}
 
 
 @click.group("mailbox", cls=Group)
@@ -97,9 +104,9 @@ def show(name: str) -> None:
 
 
 @command.command("list")
-@click.argument("text", default="")
-def list_(text: str) -> None:
-    """List the mailboxes: name, receive, until, addresses, accept, reason.
+@narrowing("Only mailboxes with an address in this domain.")
+def list_(text: str, domain: str | None, limit: int | None) -> None:
+    """List the mailboxes: name, receive, until, addresses, accept, reason, comment.
 
     Only those with a text in their name or an address, or that are like a glob.
 
@@ -109,9 +116,9 @@ def list_(text: str) -> None:
     from policyd.admin.showing import list_mailboxes
 
     call = invocation()
-    with call.reading() as queries:
-        mailboxes = list_mailboxes(queries, call.now, text)
-    print_list(call, mailboxes, _COLUMNS)
+    print_list(
+        call, lambda queries: list_mailboxes(queries, call.now, text, domain or ""), _COLUMNS, _TRAILING, limit=limit
+    )
 
 
 @command.command("restrict")
@@ -129,6 +136,7 @@ def restrict(
     with invocation().changing() as edit:
         for name in names:
             edit.restrict(edit.mailbox(name), terms)
+    warn_of_a_reason_that_is_cut(Rule.RESTRICTED_RECIPIENT, reason)
 
 
 @command.command("open")

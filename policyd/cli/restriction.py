@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from policyd.cli.command import invocation
+from policyd.cli.terminal import echo
 from policyd.cli.types import PARTY, TEXT, UNTIL
-from policyd.model import Party, Receive
+from policyd.model import Party, Receive, Rule
 
 if TYPE_CHECKING:
     from policyd.store.edit import RestrictionTerms
@@ -52,6 +54,14 @@ def restriction_terms(
         reason=reason,
         until=until,
     )
+
+
+def warn_of_a_reason_that_is_cut(rule: Rule, reason: str | None) -> None:
+    """Warn where a sender who is refused by *rule* would read only a part of *reason*."""
+    from policyd.admin.advice import reason_advice
+
+    for line in reason_advice(invocation().settings.reply, rule, reason):
+        echo(f"policyd: warning: {line}", err=True)
 
 
 senders_argument = click.argument("senders", metavar="SENDER...", type=PARTY, nargs=-1, required=True)

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from policyd.cli.command import Group, invocation
+from policyd.cli.narrowing import narrowing
 from policyd.cli.output import print_list, print_object
+from policyd.cli.restriction import warn_of_a_reason_that_is_cut
+from policyd.cli.terminal import echo_json
 from policyd.cli.types import PARTY, RECIPIENTS, SENDER, TEXT, UNTIL, is_text
-from policyd.model import OUTSIDE, Party, PartyKind
+from policyd.model import OUTSIDE, Party, PartyKind, Rule
 
 if TYPE_CHECKING:
     from policyd.store.queries import Queries
@@ -84,6 +87,7 @@ def block(
         call.say(line)
     if to == OUTSIDE and any(entry.who.kind is PartyKind.ANYONE for entry in entries):
         call.say("outside is every domain that is not managed, those that Postfix relays for, too")
+    warn_of_a_reason_that_is_cut(Rule.BLOCKED_SENDER, reason)
 
 
 @command.command("unblock")
@@ -135,9 +139,9 @@ def unexcept(
 
 
 @command.command("list")
-@click.argument("text", default="")
+@narrowing("Only entries whose sender, or recipient, has an address or is a pattern in this domain.")
 @click.option("--expired", is_flag=True, help="Those that have ended, instead of those in force.")
-def list_(text: str, expired: bool) -> None:
+def list_(text: str, domain: str | None, limit: int | None, expired: bool) -> None:
     """List the blocked senders: id, sender, to, until, except, reason, comment, except_sender.
 
     Only those with a text in the sender or in whom it is to, or that are like a glob.
@@ -148,8 +152,13 @@ def list_(text: str, expired: bool) -> None:
     from policyd.admin.showing import list_blocked_senders
 
     call = invocation()
-    with call.reading() as queries:
-        print_list(call, list_blocked_senders(queries, call.now, text, is_expired=expired), _COLUMNS, _TRAILING)
+    print_list(
+        call,
+        lambda queries: list_blocked_senders(queries, call.now, text, domain or "", is_expired=expired),
+        _COLUMNS,
+        _TRAILING,
+        limit=limit,
+    )
 
 
 @command.command("show")
@@ -166,7 +175,7 @@ def show(sender: Party) -> None:
     with call.reading() as queries:
         entries = show_sender(queries, sender, call.now)
     if call.json:
-        print_list(call, entries, _COLUMNS)
+        echo_json(entries, indent=1)
         return
     for number, entry in enumerate(entries):
         click.echo("", nl=number > 0)

@@ -1,6 +1,6 @@
 """Every query of the tables, once: single objects by their keys, lists, and whole tables as streams."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
@@ -604,13 +604,20 @@ class Queries:
 
     # --- The journal ---
 
-    def changes(self, *, of_object: str = "", since: int = 0, limit: int | None = None) -> list[Change]:
-        """The journal, oldest first: the last *limit* rows of those from *since* on, in Unix seconds."""
+    def changes(
+        self,
+        *,
+        of_object: str = "",
+        since: int = 0,
+        limit: int | None = None,
+        is_wanted: Callable[[Change], bool] = lambda _: True,
+    ) -> list[Change]:
+        """The journal, oldest first: the last *limit* wanted rows of those from *since* on, in Unix seconds."""
         found = (Change(*row) for row in self._stream(_CHANGES_SINCE, since))
         if of_object:
             names = _folded_forms(of_object)
             found = (change for change in found if fold(change.object) in names)
-        return [*islice(found, limit)][::-1]
+        return [*islice(filter(is_wanted, found), limit)][::-1]
 
     def changes_of(self, changeset: int) -> Iterator[Change]:
         """The journal's rows of one changeset, the last first, one by one."""

@@ -176,11 +176,11 @@ def _without_comments(text: str) -> Iterator[str]:
     ("name", "files"),
     [
         ("import", {"staff.csv", "all.csv"}),
-        ("import/directories", {"people.ldif"}),
-        ("import/spreadsheets", {"people.csv"}),
+        ("import/directories", {"people.ldif", "openldap.ldif"}),
+        ("import/spreadsheets", {"people.csv", "changes.jsonl"}),
         ("import/windows", {"people.csv", "staff.csv"}),
         ("import/postfix", {"sender_access", "virtual"}),
-        ("import/lists", {"leavers.txt"}),
+        ("import/lists", {"known.txt", "leavers.txt"}),
         ("exchange", {"exchange.csv", "restrict.csv"}),
     ],
 )
