@@ -36,13 +36,21 @@ class Changing:
     is how many there are. `is_logged` is false where syslog took no line.
     """
 
-    def __init__(self, connection: Connection, actor: str, now: int, verb: str, summary: Summary | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        actor: str,
+        now: int,
+        verb: str,
+        summary: Summary | None,
+        recipient_delimiter: str,
+    ) -> None:
         self._limit = None if summary is None else summary.above + 1
         collects = summary is None or summary.above > 0
         self._journal = Journal(connection, actor, now, verb=verb, on_change=self._collect if collects else None)
         self._is_discarded = False
         self.connection = connection
-        self.edit = Editor(connection, self._journal)
+        self.edit = Editor(connection, self._journal, recipient_delimiter)
         self.changes: list[Change] = []
         self.is_kept = False
         self.is_logged = True
@@ -76,21 +84,22 @@ def open_session(settings: Settings) -> "Session":
     """The way to the tables that *settings* name. Raises StoreError where others could write or swap the database."""
     database = Database(settings.database)
     check_permissions(database.path)
-    return Session(database, settings.audit)
+    return Session(database, settings.audit, settings.recipient_delimiter)
 
 
 class Session:
-    """The tables of *database*, and the audit for what is changed in them."""
+    """The tables of *database*, and the audit for what is changed in them; *recipient_delimiter* is the setting."""
 
-    def __init__(self, database: Database, audit: AuditSettings) -> None:
+    def __init__(self, database: Database, audit: AuditSettings, recipient_delimiter: str = "") -> None:
         self.database = database
         self._audit = audit
+        self._recipient_delimiter = recipient_delimiter
 
     @contextmanager
     def reading(self) -> Iterator[Queries]:
         """One state of the tables. Raises StoreError."""
         with reading(self.database) as connection:
-            yield Queries(connection)
+            yield Queries(connection, self._recipient_delimiter)
 
     @contextmanager
     def changing(
@@ -112,7 +121,7 @@ class Session:
             create_database(self.database, exist_ok=True)
         made: Changing | None = None
         with suppress(_DiscardedError), changing(self.database, cache_mebibytes=cache_mebibytes) as connection:
-            made = Changing(connection, actor, now, verb, summary)
+            made = Changing(connection, actor, now, verb, summary, self._recipient_delimiter)
             yield made
             made._end()
 

@@ -38,6 +38,7 @@ from policyd.rules import is_past
 from policyd.store.database import Connection
 from policyd.store.journal import Journal, Stored, same
 from policyd.store.queries import Queries
+from policyd.store.reached import mailbox_reached
 from policyd.store.writer import Writer
 from policyd.timestamps import show_local
 
@@ -75,8 +76,8 @@ class EntryTerms:
 
 
 def need_mailbox(queries: Queries, name: str) -> Mailbox:
-    """The mailbox *name*, or that which has this address. Raises NotYetError, with what to do, where there is none."""
-    mailbox = queries.mailbox_with(name) if "@" in name else queries.mailbox_named(fold(name))
+    """The mailbox *name*, or the one that this address leads to. Raises NotYetError, with what to do, for none."""
+    mailbox = mailbox_reached(queries, name) if "@" in name else queries.mailbox_named(fold(name))
     if mailbox is not None:
         return mailbox
     fact = f"{name} is no mailbox's address" if "@" in name else f"there is no mailbox {name}"
@@ -118,8 +119,8 @@ def postfix_spelling(queries: Queries, domain: str) -> str:
 
 
 def mailbox_behind(queries: Queries, who: Party) -> Mailbox | None:
-    """The mailbox that has the address *who*; None where it is no address, or no mailbox's."""
-    return queries.mailbox_with(who.text) if who.kind is PartyKind.PATTERN else None
+    """The mailbox that the address *who* leads to; None where it is no address, or leads to none."""
+    return mailbox_reached(queries, who.text) if who.kind is PartyKind.PATTERN else None
 
 
 def block_advice(queries: Queries, who: Party) -> str:
@@ -168,11 +169,12 @@ class Editor:
     """Changes the tables over *connection*, as *journal* says by whom and when.
 
     Names, addresses and patterns are in normal form. Parties may be without a number: they are looked up by their
-    names. Raises RefusedError where a change makes no sense.
+    names. *recipient_delimiter* is the setting, for addresses that stand for a mailbox. Raises RefusedError where a
+    change makes no sense.
     """
 
-    def __init__(self, connection: Connection, journal: Journal) -> None:
-        self.queries = Queries(connection)
+    def __init__(self, connection: Connection, journal: Journal, recipient_delimiter: str = "") -> None:
+        self.queries = Queries(connection, recipient_delimiter)
         self.journal = journal
         self._writer = Writer(connection, journal)
         self._now = journal.now

@@ -279,7 +279,7 @@ def test_what_is_no_time_is_refused_with_examples(policyd, typed):
         pytest.param("domain add", "Missing argument 'NAME'. See: policyd domain add --help", id="a name missing"),
         pytest.param(
             "domain list --jsn",
-            "No such option '--jsn'. Did you mean '--json'? See: policyd domain list --help",
+            "No such option '--jsn'; type: --json. See: policyd domain list --help",
             id="an unknown option",
         ),
         pytest.param(
