@@ -7,7 +7,7 @@ from policyd.admin.showing import list_mailboxes, show_mailbox
 from policyd.cli.command import Group, invocation, need_consent
 from policyd.cli.output import print_list, print_shown
 from policyd.cli.restriction import restriction_options, restriction_terms, senders_argument
-from policyd.cli.types import ADDRESS, MAILBOX, NAME, TEXT, UNTIL
+from policyd.cli.types import ADDRESS, MAILBOX, NAME, NEW_MAILBOX, TEXT, UNTIL
 from policyd.model import Party
 from policyd.store.edit import need_mailbox
 
@@ -20,7 +20,7 @@ def command() -> None:
 
 
 @command.command("add")
-@click.argument("name", type=NAME)
+@click.argument("name", type=NEW_MAILBOX)
 @click.argument("addresses", metavar="[ADDRESS]...", type=ADDRESS, nargs=-1)
 @click.option("--comment", type=TEXT, default="", help="A note for administrators.")
 def add(name: str, addresses: tuple[str, ...], comment: str) -> None:

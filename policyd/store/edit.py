@@ -14,14 +14,16 @@ from policyd.address import (
     NULL_SENDER,
     domain_for_postfix,
     fold,
+    normal_domain,
     pattern_covers,
     pattern_domain,
     patterns_overlap,
     unicode_domain,
 )
-from policyd.errors import NotManagedError, NotYetError, RefusedError
+from policyd.errors import AddressError, NotManagedError, NotYetError, RefusedError
 from policyd.model import (
     ANYONE,
+    GROUP_PREFIX,
     OUTSIDE,
     Address,
     BlockedSender,
@@ -44,6 +46,8 @@ from policyd.timestamps import show_local
 
 NO_END = 0  # as an `until`: takes an end away
 _CACHED_DOMAINS = 4096
+_EVERYBODY = frozenset({"everyone", "everybody", "all", "any", "*"})  # what people type who mean `anyone`
+_FOREIGN = frozenset({"internet", "external", "extern", "world", "outsiders", "public", "foreign"})  # or `outside`
 
 Restricted = Domain | Group | Mailbox  # what can have a restriction, and accepted senders
 _Restricted = TypeVar("_Restricted", bound=Restricted)
@@ -81,7 +85,24 @@ def need_mailbox(queries: Queries, name: str) -> Mailbox:
     if mailbox is not None:
         return mailbox
     fact = f"{name} is no mailbox's address" if "@" in name else f"there is no mailbox {name}"
-    raise NotYetError(f"{fact}; see: policyd mailbox list, or: policyd mailbox add", fact=fact)
+    raise NotYetError(f"{fact}; see: policyd mailbox list, or: policyd mailbox add{_meant(queries, name)}", fact=fact)
+
+
+def _meant(queries: Queries, name: str) -> str:
+    """What *name*, which is no mailbox's, was perhaps meant for, and how that is written; "" where nobody knows."""
+    if queries.group_named(fold(name)) is not None:
+        return f"; the group is written {quote(f'{GROUP_PREFIX}{name}')}, and has its own commands: policyd group"
+    if fold(name) in _EVERYBODY:
+        return f"; everybody is written {ANYONE}"
+    if fold(name) in _FOREIGN:
+        return f"; every recipient in a domain that is not managed is written {OUTSIDE}"
+    if "." not in name or "@" in name:
+        return ""
+    try:
+        domain = normal_domain(name)
+    except AddressError:
+        return ""
+    return f"; the domain is written {quote(f'@{domain}')}, and has its own commands: policyd domain"
 
 
 def need_group(queries: Queries, name: str) -> Group:
@@ -89,7 +110,8 @@ def need_group(queries: Queries, name: str) -> Group:
     group = queries.group_named(fold(name))
     if group is None:
         fact = f"there is no group {name}"
-        raise NotYetError(f"{fact}; see: policyd group list, or: policyd group add {quote(name)}", fact=fact)
+        also = "; the mailbox has its own commands: policyd mailbox" if queries.mailbox_named(fold(name)) else ""
+        raise NotYetError(f"{fact}; see: policyd group list, or: policyd group add {quote(name)}{also}", fact=fact)
     return group
 
 

@@ -101,6 +101,7 @@ def test_no_hint_undoes_what_was_meant():
     context = click.Context(main)
     for noun in (None, "mailbox", "group", "domain", "sender"):
         command = main if noun is None else main.get_command(context, noun)
+        assert isinstance(command, click.Group)
         known = command.list_commands(context)
         for word in ("unrestrict", "unlift", "unopn", "unacept", "unblok", "unexept", "unlimit"):
             hint = command_hint((noun,) if noun else (), word, [], known)
@@ -141,3 +142,41 @@ def test_every_hint_for_an_option_names_one_of_the_command():
     for option in words:
         hint = option_hint("block", option, ["--to", "--except", "--reason"])
         assert set(re.findall(r"--[a-z-]+", hint)) <= {"--to", "--except", "--except-sender", "--reason"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("sender block alice --to internet", "every recipient in a domain that is not managed is written outside"),
+        ("sender block alice --to everybody", "everybody is written anyone"),
+        ("sender block '*'", "everybody is written anyone"),
+        ("sender block spam.example", "the domain is written @spam.example,"),
+        ("sender block alice --to bücher.example", "the domain is written @xn--bcher-kva.example,"),
+        ("sender block 'All Staff'", "the group is written 'group:All Staff',"),
+        ("mailbox restrict 'all staff'", "has its own commands: policyd group"),
+        ("mailbox restrict example.com", "has its own commands: policyd domain"),
+        ("group restrict alice", "the mailbox has its own commands: policyd mailbox"),
+    ],
+)
+def test_name_of_something_else_is_told_how_it_is_written(policyd, typed, hint):
+    """What is missing is often there, as another kind of thing."""
+    assert hint in policyd.refuses(typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("mailbox restrict alice --accept anyone", "policyd mailbox open NAME, or: policyd mailbox lift NAME"),
+        ("mailbox accept alice outside", "policyd mailbox open NAME, or: policyd mailbox lift NAME"),
+        ("group accept 'All Staff' anyone", "to let anyone send: policyd group lift NAME"),
+        ("domain restrict example.com --accept Anyone", "to let anyone send: policyd domain lift NAME"),
+        ("mailbox restrict alice --receive anyone", "policyd mailbox open NAME, or: policyd mailbox lift NAME"),
+        ("domain restrict example.com --receive internet", "to let anyone send: policyd domain lift NAME"),
+        ("mailbox restrict @example.com", "policyd domain --help"),
+        ("mailbox show group:staff", "policyd group --help"),
+        ("mailbox add carol@example.com", "type: policyd mailbox add carol carol@example.com"),
+    ],
+)
+def test_word_in_the_wrong_place_is_told_the_right_command(policyd, typed, hint):
+    """Who restricts to anyone means to open."""
+    assert hint in policyd.refuses(typed, 2)

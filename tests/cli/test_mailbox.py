@@ -188,9 +188,17 @@ def test_pattern_that_can_match_nothing_is_refused(policyd, pattern):
     assert policyd.journal() == before
 
 
-@pytest.mark.parametrize("receive", ["anyone", "Insiders", ""])
+def test_receive_anyone_names_the_commands_that_open(policyd):
+    """To open a mailbox is a command of its own."""
+    assert policyd.refuses("mailbox restrict alice --receive anyone", 2) == (
+        "policyd: Invalid value for '--receive': 'anyone' is not one of 'insiders', 'domain', 'nobody'; to let anyone "
+        "send: policyd mailbox open NAME, or: policyd mailbox lift NAME. See: policyd mailbox restrict --help"
+    )
+
+
+@pytest.mark.parametrize("receive", ["Insiders", "none", ""])
 def test_receive_takes_its_words_only(policyd, receive):
-    """To open a mailbox is `lift`."""
+    """As they are written in the documents."""
     assert policyd.refuses(f"mailbox restrict alice --receive '{receive}'", 2) == (
         f"policyd: Invalid value for '--receive': '{receive}' is not one of 'insiders', 'domain', 'nobody'. "
         "See: policyd mailbox restrict --help"
