@@ -263,11 +263,17 @@ class Editor:
         """*current* with *terms*. Nothing is written.
 
         Reason and end are a restriction's, or an opened mailbox's, and go with it; so do accepted senders. A
-        restriction that has ended is in force again when it is set again; to accept somebody more does not set it.
+        restriction that has ended is in force again when it is set again; to accept somebody more does not set it, and
+        is refused.
         """
         receive = terms.receive or current.receive
         comment = current.comment if terms.comment is None else terms.comment
         accepted = current.accepted if terms.accepted is None else self.resolved(terms.accepted)
+
+        # Of what has ended, nobody looks at the accepted senders.
+        is_set = terms.receive is not None or terms.reason is not None or terms.until is not None
+        if not is_set and accepted - current.accepted and is_past(current.until, self._now):
+            raise self._has_ended(current)
 
         # Accepted senders go with the restriction; to accept somebody where nobody is kept out would do nothing.
         if not receive.is_restriction:
@@ -279,7 +285,6 @@ class Editor:
             return replace(current, receive=receive, reason="", until=None, comment=comment, accepted=accepted)
 
         # What is set again is in force again, with an end to come.
-        is_set = terms.receive is not None or terms.reason is not None or terms.until is not None
         is_changed = receive.is_restriction is not current.receive.is_restriction
         reason = "" if is_changed else current.reason
         return replace(
@@ -768,6 +773,15 @@ class Editor:
             f"to restrict it: policyd {noun} restrict {quote(name)} --accept SENDER",
             fact=f"{name} receives from anyone, so accepted senders would do nothing",
         )
+
+    def _has_ended(self, owner: Restricted) -> RefusedError:
+        """What to say to who would have *owner* accept a sender, though what it says of who may send has ended."""
+        name, command = quote(owner.name), f"policyd {_noun(owner)}"
+        was = "its restriction" if owner.receive.is_restriction else "what opened it"
+        fact = f"{owner.name}: {was} has ended, {show_local(owner.until or 0)}, so this would do nothing"
+        again = f"to restrict it again: {command} restrict {name} --accept SENDER"
+        inherits = f"; to have it inherit: {command} lift {name}" if isinstance(owner, Mailbox) else ""
+        return RefusedError(f"{fact}; {again}{inherits}", fact=fact)
 
     def _new_end(self, given: int | None, current: int | None) -> int | None:
         """When something ends that is set now: as *given*, else as it is, else (if that is past) never.
