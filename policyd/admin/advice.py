@@ -14,6 +14,7 @@ from policyd.model import (
     Group,
     Mailbox,
     Membership,
+    Unlisted,
     pattern_party,
 )
 from policyd.store.edit import Restricted, Step, postfix_spelling, what_goes_with
@@ -25,6 +26,24 @@ _NAMED = 5  # in a sentence; the rest is counted
 def spelling_advice(queries: Queries, names: Iterable[str]) -> list[str]:
     """A line for each of the managed domains *names* that Postfix takes for another domain, with what to type."""
     return [line for line in (postfix_spelling(queries, name) for name in names) if line]
+
+
+def unlisted_advice(queries: Queries, before: Domain | None, after: Domain) -> list[str]:
+    """What becomes of mail to a domain's addresses that are no mailbox's, now that it is *after*, and no more *before*.
+
+    Nothing where nothing more is refused than before.
+    """
+    lines = []
+    if before is not None and before.alias_of and not after.alias_of:
+        lines.append(f"the addresses of {before.alias_of} are no longer reached through {after.name}")
+    was = _unlisted(queries, before) if before is not None else Unlisted.ACCEPT
+    if _unlisted(queries, after) is Unlisted.REJECT and (was is Unlisted.ACCEPT or lines):
+        nobodys = f"that lead to no mailbox of {after.alias_of}" if after.alias_of else "that are no mailbox's"
+        lines.append(
+            f"mail from outside to addresses in {after.name} {nobodys} is refused from now on; "
+            f"to let it in: policyd domain set {after.alias_of or after.name} --unlisted accept"
+        )
+    return lines
 
 
 def acceptance_advice(queries: Queries, domain: str, *, is_managed: bool) -> list[str]:
@@ -154,6 +173,12 @@ def _count(number: int, noun: str) -> str:
 def _keep(number: int, whose: str) -> str:
     """That so many mailboxes keep *whose* restriction, of one of them."""
     return f"1 keeps {whose}" if number == 1 else f"{number} keep {whose.replace('its', 'their')}"
+
+
+def _unlisted(queries: Queries, domain: Domain) -> Unlisted:
+    """What happens to unlisted recipients in *domain*; in an alias domain that is what its target says."""
+    target = queries.find_domain(domain.alias_of) if domain.alias_of else None
+    return (target or domain).unlisted
 
 
 def _names(names: Sequence[str]) -> str:

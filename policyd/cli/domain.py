@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from policyd.admin.advice import acceptance_advice, reach_advice, spelling_advice, still_restricted
+from policyd.admin.advice import acceptance_advice, reach_advice, spelling_advice, still_restricted, unlisted_advice
 from policyd.admin.showing import list_domains, show_domain
 from policyd.cli.command import Group, invocation, need_consent
 from policyd.cli.output import print_list, print_shown
@@ -38,10 +38,12 @@ def command() -> None:
 @click.option("--alias-of", metavar="DOMAIN", type=DOMAIN, help="The managed domain that it stands for.")
 @click.option("--comment", type=TEXT, default="", help="A note for administrators.")
 def add(name: str, unlisted: str | None, alias_of: str | None, comment: str) -> None:
-    """Manage a domain: from now on, mail from outside reaches listed addresses in it only.
+    """Manage a domain. With --unlisted reject, mail from outside reaches listed addresses in it only, from now on.
+
+    Begin with accept, list the addresses, and then type: policyd domain set NAME --unlisted reject.
 
     \b
-    Example: policyd domain add example.com
+    Example: policyd domain add example.com --unlisted accept
     """
     # An alias domain has no say of its own.
     if alias_of and unlisted:
@@ -50,7 +52,8 @@ def add(name: str, unlisted: str | None, alias_of: str | None, comment: str) -> 
     with call.changing(may_create=True) as edit:
         edit.add_domain(Domain(name, Unlisted(unlisted or Unlisted.REJECT), alias_of or "", comment=comment))
         advice = spelling_advice(edit.queries, [name])
-        told = acceptance_advice(edit.queries, name, is_managed=True)
+        told = unlisted_advice(edit.queries, None, edit.domain(name))
+        told += acceptance_advice(edit.queries, name, is_managed=True)
     for line in told:
         call.say(line)
     for line in advice:
@@ -73,13 +76,18 @@ def set_(name: str, unlisted: str | None, alias_of: str | None, no_alias: bool, 
         raise click.UsageError("either --alias-of or --no-alias.")
     if unlisted is None and alias_of is None and comment is None and not no_alias:
         raise click.UsageError("say what shall be: --unlisted, --alias-of, --no-alias or --comment.")
-    with invocation().changing() as edit:
-        target = alias_of or ("" if no_alias else edit.domain(name).alias_of)
+    call = invocation()
+    with call.changing() as edit:
+        before = edit.domain(name)
+        target = alias_of or ("" if no_alias else before.alias_of)
         if target and unlisted:
             raise click.UsageError(f"of an alias domain, what its target says counts: policyd domain set {target}")
         edit.set_domain(
             name, Unlisted(unlisted) if unlisted else None, alias_of="" if no_alias else alias_of, comment=comment
         )
+        told = unlisted_advice(edit.queries, before, edit.domain(name))
+    for line in told:
+        call.say(line)
 
 
 @command.command("restrict")
