@@ -274,7 +274,8 @@ def _entries_shown(question: Question, note: Note) -> list[BlockedSender]:
     elsewhere = [number for number in sorted(every) if number not in shown]
     shown |= {number: every[number] for number in elsewhere[:_SHOWN_LIMIT]}
     if len(elsewhere) > _SHOWN_LIMIT:
-        note("{} more entries are to other recipients", len(elsewhere) - _SHOWN_LIMIT)
+        more = len(elsewhere) - _SHOWN_LIMIT
+        note("{} to other recipients", "1 more entry is" if more == 1 else f"{more} more entries are")
     return [shown[number] for number in sorted(shown)]
 
 

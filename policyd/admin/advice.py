@@ -17,6 +17,7 @@ from policyd.model import (
     Unlisted,
     pattern_party,
 )
+from policyd.printable import count_of
 from policyd.store.edit import Restricted, Step, postfix_spelling, what_goes_with
 from policyd.store.queries import Queries
 
@@ -63,7 +64,7 @@ def reach_advice(queries: Queries, owner: Group | Domain, now: int) -> list[str]
     # How many, and for whom something else counts.
     others = [f"; {_keep(len(reach.own), 'its own')}: {_names(reach.own)}"] if reach.own else []
     others += [f"; {_keep(len(reach.others), 'what its groups say')}: {_names(reach.others)}"] if reach.others else []
-    lines = [f"the restriction of {name} is about {_count(reach.mailboxes, 'mailbox')}{''.join(others)}"]
+    lines = [f"the restriction of {name} is about {count_of(reach.mailboxes, 'mailbox')}{''.join(others)}"]
 
     # Bounces have no sender that anybody could accept by name.
     if pattern_party(NULL_SENDER) not in owner.accepted:
@@ -90,7 +91,7 @@ def still_restricted(queries: Queries, owner: Restricted, now: int) -> list[str]
     reach = reach_of(queries, owner, now)
     if not reach.restricted:
         return []
-    held = _count(reach.mailboxes, "mailbox")
+    held = count_of(reach.mailboxes, "mailbox")
     return [f"of {held} in {_called(owner)}, these are restricted still: {_names(reach.restricted)}"]
 
 
@@ -115,11 +116,17 @@ def what_goes(queries: Queries, owner: Mailbox | Group) -> list[str]:
 def removal_question(queries: Queries, owner: Mailbox | Group) -> str:
     """How much is taken away with *owner*, in a sentence."""
     counts = Counter(operation.partition(".")[2] for operation, _, _ in what_goes_with(queries, owner))
-    kinds = {"remove": "addresses", "leave": "memberships", "unblock": "blocked senders"}
-    always = ("leave", "unblock") if isinstance(owner, Group) else ("remove", "unblock")
-    kinds |= {"unexcept": "exceptions of others", "unaccept": "places among accepted senders"}
-    parts = [f"{counts[verb]} {noun}" for verb, noun in kinds.items() if counts[verb] or verb in always]
-    return f"{', '.join(parts[:-1])} and {parts[-1]} would be removed with {owner.name}."
+    kinds = {
+        "remove": ("address", ""),
+        "leave": ("membership", ""),
+        "unblock": ("blocked sender", ""),
+        "unexcept": ("exception of others", "exceptions of others"),
+        "unaccept": ("place among accepted senders", "places among accepted senders"),
+    }
+    parts = [count_of(counts[verb], *nouns) for verb, nouns in kinds.items() if counts[verb]] or ["nothing"]
+    *first, last = parts
+    all_but_last = f"{', '.join(first)} and " if first else ""
+    return f"{all_but_last}{last} would be removed with {owner.name}."
 
 
 def _line(step: Step) -> str:
@@ -163,11 +170,6 @@ def _noun(owner: Restricted) -> str:
             return "domain"
         case _:
             assert_never(owner)
-
-
-def _count(number: int, noun: str) -> str:
-    plural = f"{noun}es" if noun.endswith("x") else f"{noun}s"
-    return f"{number} {noun if number == 1 else plural}"
 
 
 def _keep(number: int, whose: str) -> str:

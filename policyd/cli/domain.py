@@ -13,6 +13,7 @@ from policyd.cli.restriction import restriction_options, restriction_terms, send
 from policyd.cli.terminal import echo
 from policyd.cli.types import DOMAIN, TEXT, as_stored
 from policyd.model import Domain, Party, Receive, Unlisted
+from policyd.printable import count_of
 from policyd.store.edit import need_domain
 
 _UNLISTED = click.Choice([each.value for each in Unlisted])
@@ -169,7 +170,7 @@ def remove(name: str, yes: bool) -> None:
         name = as_stored(name, DOMAIN, queries.domain)
         held = [f"{each.address} of {each.mailbox}" for each in queries.addresses(name)]
     if held:
-        question = f"{name} has {len(held)} addresses, which would be removed with it."
+        question = f"{name} has {count_of(len(held), 'address')}, which would be removed with it."
         need_consent(question, is_given=yes, listed=held)
 
     with call.changing() as edit:

@@ -17,7 +17,7 @@ _COLUMNS = ("id", "changeset", "at", "actor", "operation", "object", "change")
     "of_object",
     metavar="O",
     type=SENDER,
-    help="Only changes to this mailbox, address, domain or sender.",
+    help="Only changes to this mailbox, group:NAME, address, domain or sender.",
 )
 @click.option("--since", metavar="WHEN", type=SINCE, default=0, help="Only changes since then: a date, -30d, -12h.")
 @click.option("--limit", metavar="N", type=click.IntRange(1, 2**31), help="Only the last N changes.")

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from policyd.address import (
+    as_word,
     is_group,
     normal_domain,
     normal_group,
@@ -28,7 +29,6 @@ _TOKEN = re.compile(r'(?:group:)?"(?:[^"\\]|\\.)*"\S*|\S+', re.DOTALL | re.IGNOR
 _OPEN = re.compile(r'(?:group:)?"', re.IGNORECASE)
 _BEGUN = re.compile(r'(?:group:)?"(?:[^"\\]|\\.)*"', re.DOTALL | re.IGNORECASE)
 _QUOTED = re.compile(r'(group:)?"((?:[^"\\]|\\.)*)"', re.DOTALL | re.IGNORECASE)
-_SEPARATING = re.compile(r"""[\s",;]""")  # blanks do; people take the others for separators, too
 _MARKS = "#|/{-"  # at the start of a line or cell they mean something else: a comment, a command, a file
 
 
@@ -53,11 +53,7 @@ def split_list(text: str) -> tuple[str, ...]:
 
 def list_word(party: Party) -> str:
     """*party* as a word of a list in a cell, which `split_list` gives back: a name in quotes if it may be several."""
-    text = written(party)
-    if party.kind is PartyKind.PATTERN or not _SEPARATING.search(text):
-        return text
-    escaped = re.sub(r'(["\\])', r"\\\1", text)
-    return f'"{escaped}"'
+    return written(party) if party.kind is PartyKind.PATTERN else as_word(str(party))
 
 
 def quote_in_file(value: str) -> str:

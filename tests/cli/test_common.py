@@ -487,7 +487,7 @@ def test_list_on_a_terminal_is_an_aligned_table(policyd):
         ("domain remove example.com", "example.com has 2 addresses, which would be removed with it. [y/N]: "),
         (
             "mailbox remove alice",
-            "2 addresses and 1 blocked senders would be removed with alice. [y/N]: ",
+            "2 addresses and 1 blocked sender would be removed with alice. [y/N]: ",
         ),
     ],
 )

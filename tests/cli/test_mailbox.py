@@ -279,7 +279,7 @@ def test_mailbox_with_more_needs_yes_in_a_script(policyd):
     policyd.run("sender block alice --to alice")
     before = policyd.journal()
     assert policyd.refuses("mailbox remove alice", 2) == (
-        "policyd: 1 addresses and 1 blocked senders would be removed with alice. Add --yes. "
+        "policyd: 1 address and 1 blocked sender would be removed with alice. Add --yes. "
         "See: policyd mailbox remove --help"
     )
     assert policyd.journal() == before
@@ -433,7 +433,7 @@ def test_removal_lists_all_that_goes(policyd):
     policyd.run("mailbox restrict bob --accept alice")
     policyd.run("sender block anyone --to @x.example --except-sender alice")
     assert policyd.refuses("mailbox remove alice", 2) == (
-        "policyd: 1 addresses, 1 memberships, 0 blocked senders, 1 exceptions of others and 1 places among accepted "
+        "policyd: 1 address, 1 membership, 1 exception of others and 1 place among accepted "
         "senders would be removed with alice. Add --yes. See: policyd mailbox remove --help"
     )
     changeset = policyd.json("mailbox remove alice --yes")["changeset"]

@@ -73,3 +73,62 @@ def test_extension_is_one_only_where_the_settings_say(policyd):
     """Without a delimiter, `alice+news` is somebody else."""
     policyd.settings.write_text('recipient_delimiter = ""\n[audit]\nsyslog = "none"\n')
     policyd.refuses("mailbox show alice+news@example.com")
+
+
+@pytest.fixture
+def blanks():
+    """Commands on a database in which names have blanks, quotes and commas."""
+    with command_line() as policyd:
+        policyd.run("domain add example.com")
+        policyd.run("mailbox add 'Bob Smith' bob@example.com '\"bob smith\"@example.com'")
+        policyd.run("mailbox add 'Carol \"CC\" Clark, jr.'")
+        policyd.run("group add 'All Staff' 'Bob Smith' 'Carol \"CC\" Clark, jr.'")
+        policyd.run("mailbox add alice alice@example.com")
+        policyd.run(
+            "mailbox restrict alice --accept 'group:All Staff' --accept 'Bob Smith' --accept '\"a b\"@x.example'"
+        )
+        policyd.run("sender block anyone --to alice --except-sender 'group:All Staff' --except-sender 'Bob Smith'")
+        yield policyd
+
+
+def test_list_that_is_shown_can_be_typed_again(blanks):
+    """A line of `mailbox list` is the command that makes it so, word by word."""
+    accepted = blanks.run("mailbox list alice").rstrip("\n").split("\t")[4]
+    assert accepted == '"Bob Smith" "a b"@x.example "group:All Staff"'
+    before = blanks.json("mailbox show alice")["accept"]
+    words = ['"Bob Smith"', "'\"a b\"@x.example'", '"group:All Staff"']  # the shell takes one pair of quotes off
+    blanks.run("mailbox unaccept alice " + " ".join(words))
+    assert blanks.json("mailbox show alice")["accept"] == []
+    blanks.run("mailbox accept alice " + " ".join(words))
+    assert blanks.json("mailbox show alice")["accept"] == before
+
+
+@pytest.mark.parametrize("format_", ["csv"])
+def test_list_that_is_shown_can_be_imported_again(blanks, format_):
+    """Copied from a terminal into a cell of a spreadsheet."""
+    members = blanks.run("group list").rstrip("\n").split("\t")[1]
+    before = blanks.json("group show 'All Staff'")["members"]
+    file = blanks.folder / f"again.{format_}"
+    quoted = members.replace('"', '""')
+    file.write_text(f'kind,name,members\ngroup,other,"{quoted}"\n')
+    blanks.run(f"import {file}")
+    assert blanks.json("group show other")["members"] == before
+
+
+def test_sentences_and_single_objects_quote_names_alike(blanks):
+    """What stands among others in a line can be told apart from them."""
+    assert 'accept "Bob Smith" "a b"@x.example "group:All Staff"' in blanks.run("mailbox show alice")
+    assert 'but for "Bob Smith" "group:All Staff" (entry 1)' in blanks.run("mailbox show alice")
+    assert 'groups: "group:All Staff"' in blanks.run("mailbox show 'Bob Smith'")
+    assert 'members: "Bob Smith" "Carol \\"CC\\" Clark, jr."\n' in blanks.run("group show 'All Staff'")
+    assert '"bob smith"@example.com\tBob Smith\tno\n' in blanks.run("address list")
+    assert 'accept "" -> ' in blanks.run("history --object alice")
+    assert blanks.json("mailbox show alice")["accept"] == ["Bob Smith", "a b@x.example", "group:All Staff"]
+
+
+def test_history_of_a_group_is_found_by_its_written_name(blanks):
+    """As lists write it, in any case; its members' joining is part of it."""
+    operations = [each["operation"] for each in blanks.json("history --object 'group:all staff'")]
+    assert operations == ["group.add", "group.join", "group.join"]
+    assert "group:NAME" in blanks.run("history --help")
+    assert "groups" in blanks.run("import --help")
