@@ -2,9 +2,8 @@
 
 An entry with addresses or a mailNickname is a mailbox, named by its mailNickname, uid or cn. A group with an address
 is one too; one that a restriction names is a group here, of the same name. A modify or delete has only the entry's dn:
-it is about the mailbox that has the value in the dn's first part for a name; a modify of its members, about the group of
-that name. Source: RFC 2849, RFC 2798; Active
-Directory's schema.
+it is about the mailbox that has the value in the dn's first part for a name; a modify of its members, about the group
+of that name. Source: RFC 2849, RFC 2798; Active Directory's schema.
 """
 
 import re
