@@ -5,6 +5,7 @@ transaction; each change writes its journal row in it.
 """
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from shlex import quote
@@ -201,6 +202,7 @@ class Editor:
         self._writer = Writer(connection, journal)
         self._now = journal.now
         self._domain = lru_cache(_CACHED_DOMAINS)(self.queries.find_domain)
+        self._restored: set[int] = set()  # the memberships that came back, by number
 
     def forget(self) -> None:
         """Forget what was remembered of the tables, after a rollback to a savepoint."""
@@ -607,6 +609,8 @@ class Editor:
         elif standing is None or self._has_dependants(standing):
             return False
         self._put(f"{noun}.restore", standing, former)
+        if isinstance(former, Membership):
+            self._restored.add(former.id)
         return True
 
     def _as_it_stands(self, like: Stored | None) -> Stored | None:
@@ -660,7 +664,8 @@ class Editor:
                 return self._is_free_for(former, former.name)
             case Membership():
                 is_held = former.member in [each.member for each in self.queries.members_of(former.group.number)]
-                return not is_held and not self._makes_circle(former.group.number, former.member)
+                closes = self._makes_circle(former.group.number, former.member, but_for=self._restored)
+                return not is_held and not closes
             case Address():
                 primary = self.queries.primary_address(former.mailbox_id) if former.is_primary else ""
                 return primary in ("", former.address) and self.is_managed(former.address.rpartition("@")[2])
@@ -714,11 +719,20 @@ class Editor:
             return self.mailbox(party.text).party
         return self._resolve(party)
 
-    def _makes_circle(self, group_id: int, member: Party) -> bool:
-        """Whether the group is *member*, or is in it: then *member* can't join it."""
+    def _makes_circle(self, group_id: int, member: Party, *, but_for: AbstractSet[int] = frozenset()) -> bool:
+        """Whether the group is *member*, or is in it: then *member* can't join it.
+
+        Memberships with the numbers *but_for* are left alone: what was a circle before may be one again.
+        """
         if member.kind is not PartyKind.GROUP:
             return False
-        return member.number in (group_id, *(each.id for each in self.queries.groups_above(group_id)))
+        above, waiting = {group_id}, [group_id]
+        while waiting and member.number not in above:
+            for each in self.queries.memberships_of(Party(PartyKind.GROUP, "", waiting.pop())):
+                if each.id not in but_for and each.group.number not in above:
+                    above.add(each.group.number)
+                    waiting.append(each.group.number)
+        return member.number in above
 
     def _put(self, operation: str, before: Stored | None, after: Stored | None) -> None:
         """Make *before* be *after*, and forget what was remembered of domains."""
