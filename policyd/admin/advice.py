@@ -39,10 +39,9 @@ def unlisted_advice(queries: Queries, before: Domain | None, after: Domain) -> l
         lines.append(f"the addresses of {before.alias_of} are no longer reached through {after.name}")
     was = _unlisted(queries, before) if before is not None else Unlisted.ACCEPT
     if _unlisted(queries, after) is Unlisted.REJECT and (was is Unlisted.ACCEPT or lines):
-        nobodys = f"that lead to no mailbox of {after.alias_of}" if after.alias_of else "that are no mailbox's"
         lines.append(
-            f"mail from outside to addresses in {after.name} {nobodys} is refused from now on; "
-            f"to let it in: policyd domain set {after.alias_of or after.name} --unlisted accept"
+            f"mail from outside to unlisted addresses in {after.name} is refused from now on; "
+            f"to let it in: policyd domain set {quote(after.alias_of or after.name)} --unlisted accept"
         )
     return lines
 

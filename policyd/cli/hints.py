@@ -1,8 +1,10 @@
 """What to type instead of a command or an option that there is not: the words of other programs, and slips of a key."""
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
+_DOMAIN = re.compile(r"[\w-]+(?:\.[\w-]+)+")
 _ALIKE = 0.75  # of 1: `--to` is no slip for `--json`
 
 # Each of our verbs, with what others call the same.
@@ -223,6 +225,8 @@ def _top_hint(word: str, following: list[str], known: list[str]) -> str:
 
     # A verb, of the noun that it is used with most; it may be glued to a noun, as in mailbox-add.
     verb = _meaning(_VERBS, word)
+    if verb in ("block", "unblock") and following and _DOMAIN.fullmatch(following[0]):
+        return _type(f"sender {verb} @{following[0]}")
     if verb in _ALONE:
         return _type(*_ALONE[verb])
     head, _, tail = word.replace("_", "-").replace(":", "-").partition("-")

@@ -36,6 +36,8 @@ def policyd():
         ("delete alice", "policyd mailbox remove"),
         ("block @spam.example", "policyd sender block"),
         ("ban @spam.example", "policyd sender block"),
+        ("block spam.example", "policyd sender block @spam.example"),
+        ("unban spam.example", "policyd sender unblock @spam.example"),
         ("deny @spam.example", "policyd sender block"),
         ("unban @spam.example", "policyd sender unblock"),
         ("allow x@example.net", "policyd mailbox accept, or: policyd sender unblock"),
