@@ -25,6 +25,7 @@ _LABEL_LIMIT = 63
 _SCHEME = re.compile(r"(?:smtp|mailto):", re.IGNORECASE)
 _SEPARATED = re.compile(r"[\s,;]")
 _BETWEEN_WORDS = re.compile(r"[,;]")
+_LISTED = re.compile(r"""[\s",;]""")  # blanks separate words; people take the others for separators, too
 _WILDCARD = re.compile(r"[*?]")
 _UNSCANNED = r"\1"
 _ATOM = r"[^\x00-\x20\x7f\"(),.:;<>@\[\]\\]++"
@@ -454,6 +455,16 @@ def quote_local_part(text: str, *, not_first: str = "") -> str:
         return text
     escaped = local.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"{at}{domain}'
+
+
+def as_word(text: str) -> str:
+    """An address or a party, as people write it, as one word of a list; a name that may be several is in quotes."""
+    if is_pattern(text):
+        return quote_local_part(text)
+    if not _LISTED.search(text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _parse_local(text: str, domain: str) -> str:

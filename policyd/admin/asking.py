@@ -8,11 +8,11 @@ import time
 from shlex import quote
 from typing import Any
 
-from policyd.address import NULL_SENDER, internal_address, split_address
+from policyd.address import NULL_SENDER, fold, has_domain, internal_address, split_address
 from policyd.decide import Decider
 from policyd.endpoint import default_listen
 from policyd.errors import DaemonError, NotManagedError, RefusedError
-from policyd.model import Decision, Request
+from policyd.model import Decision, Holder, Request
 from policyd.settings import Settings
 from policyd.store.database import Database
 from policyd.store.lookup import looking
@@ -41,9 +41,35 @@ def _unquoted(text: str) -> str:
 
 
 def explain(database: Database, settings: Settings, request: Request, now: int) -> tuple[Decision, list[str]]:
-    """The answer to *request* at *now*, in Unix seconds, and each step that led to it. Raises StoreError."""
+    """The answer to *request* at *now*, in Unix seconds, and each step that led to it. Raises StoreError.
+
+    A recipient without a domain is told first, with what it is taken for.
+    """
     with looking(database) as lookup:
-        return Decider(settings, lookup).explain(request, now)
+        decision, trace = Decider(settings, lookup).explain(request, now)
+        bare = request.recipient if request.recipient and not has_domain(request.recipient) else ""
+        holder = lookup.mailbox_called(fold(bare)) if bare and not decision.mailbox else None
+    return decision, [*_bare_recipient(bare, settings.origin, holder), *trace]
+
+
+def _bare_recipient(bare: str, origin: str, holder: Holder | None) -> list[str]:
+    """What a recipient without a domain is taken for, and the address of the mailbox of that name, which may be meant.
+
+    Nothing where *bare* is "".
+    """
+    if not bare:
+        return []
+    taken = (
+        f"taken for {split_address(bare, origin)}, as the origin says"
+        if origin
+        else "no origin is set, so it is neither managed nor outside"
+    )
+    lines = [f"{bare} has no domain: {taken}"]
+    if holder is not None:
+        name, primary = holder.mailbox.name, holder.primary
+        told = f"its address is {primary}; type: policyd check {quote(primary)}" if primary else "it has no address"
+        lines.append(f"there is a mailbox {name}: {told}")
+    return lines
 
 
 def as_object(request: Request, decision: Decision, trace: list[str], origin: str) -> dict[str, Any]:

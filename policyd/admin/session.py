@@ -44,6 +44,7 @@ class Changing:
         now: int,
         verb: str,
         summary: Summary | None,
+        recipient_delimiter: str,
         spool: "Spool[Change] | None" = None,
     ) -> None:
         from policyd.store.edit import Editor  # who only reads needs neither
@@ -58,7 +59,7 @@ class Changing:
         self._journal = Journal(connection, actor, now, verb=verb, on_change=collect)
         self._is_discarded = False
         self.connection = connection
-        self.edit = Editor(connection, self._journal)
+        self.edit = Editor(connection, self._journal, recipient_delimiter)
         self.changes: list[Change] = []
         self.is_kept = False
         self.is_logged = True
@@ -95,21 +96,22 @@ def open_session(settings: Settings, on_wait: Callable[[str], None] | None = Non
     """
     database = Database(settings.database, on_wait)
     check_permissions(database.path)
-    return Session(database, settings.audit)
+    return Session(database, settings.audit, settings.recipient_delimiter)
 
 
 class Session:
-    """The tables of *database*, and the audit for what is changed in them."""
+    """The tables of *database*, and the audit for what is changed in them; *recipient_delimiter* is the setting."""
 
-    def __init__(self, database: Database, audit: AuditSettings) -> None:
+    def __init__(self, database: Database, audit: AuditSettings, recipient_delimiter: str = "") -> None:
         self.database = database
         self._audit = audit
+        self._recipient_delimiter = recipient_delimiter
 
     @contextmanager
     def reading(self) -> Iterator[Queries]:
         """One state of the tables. Raises StoreError."""
         with reading(self.database) as connection:
-            yield Queries(connection)
+            yield Queries(connection, self._recipient_delimiter)
 
     @contextmanager
     def changing(
@@ -133,7 +135,7 @@ class Session:
             create_database(self.database, exist_ok=True)
         made: Changing | None = None
         with suppress(_DiscardedError), changing(self.database, cache_mebibytes=cache_mebibytes) as connection:
-            made = Changing(connection, actor, now, verb, summary, spool)
+            made = Changing(connection, actor, now, verb, summary, self._recipient_delimiter, spool)
             yield made
             made._end()
 

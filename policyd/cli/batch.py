@@ -13,11 +13,12 @@ import click
 from policyd.changes import as_object, describe
 from policyd.cli.command import Command, Invocation, actor, failure_of, invocation
 from policyd.cli.command_lines import CommandLine, read_commands
-from policyd.cli.output import count_of, print_planned, warn_of_silent_syslog
+from policyd.cli.output import print_planned, warn_of_silent_syslog
 from policyd.cli.terminal import echo, echo_json_array
 from policyd.cli.types import FilePath
 from policyd.errors import BatchError, PolicydError, SettingsError, StoreError, TransferError
 from policyd.model import Change
+from policyd.printable import count_of
 
 if TYPE_CHECKING:
     from policyd.admin.batch import Batch

@@ -13,8 +13,8 @@ from policyd.model import Action, Decision, Request
 
 
 @click.command("check", cls=Command)
-@click.argument("stdin", metavar="[-]", required=False, type=click.Choice(["-"]))
-@click.option("--recipient", metavar="R", help="The recipient's address.")
+@click.argument("asked", metavar="[R|-]", required=False)
+@click.option("--recipient", metavar="R", help="The recipient's address, if it is not given without this option.")
 @click.option("--sender", metavar="S", default="", help="The envelope sender; without it, or as <>, the null sender.")
 @click.option("--login", metavar="L", default="", help="The SASL login; without it, the client is not logged in.")
 @click.option(
@@ -22,20 +22,22 @@ from policyd.model import Action, Decision, Request
 )
 @click.option("--context", metavar="C", default="", help="The policy_context of the service that asks.")
 @click.option("--daemon", is_flag=True, help="Ask the running daemon, over its first socket, instead of the tables.")
-def command(stdin: str | None, recipient: str | None, daemon: bool, **given: str) -> None:
-    """Say what the answer to a request is, and why; `-` reads a raw request from stdin.
+def command(asked: str | None, recipient: str | None, daemon: bool, **given: str) -> None:
+    """Say what the answer to mail for the recipient R is, and why; `-` reads a raw request from stdin.
 
     Ends with 0 if the mail would be permitted, with 1 if it would be refused.
 
     \b
-    Example: policyd check --sender joe@example.net --recipient alice@example.com
+    Example: policyd check alice@example.com --sender joe@example.net
     """
     from policyd.admin.asking import ask_daemon, explain
 
     # The request, as a person or the wire gives it.
-    if (stdin is None) is (recipient is None):
-        raise click.UsageError("Give either --recipient or - for a raw request on stdin.")
-    request = _read_request() if stdin else _typed_request(recipient or "", given)
+    if (asked is None) is (recipient is None):
+        raise click.UsageError(
+            "Give either a recipient, as in: policyd check alice@example.com; or - for a raw request on stdin."
+        )
+    request = _read_request() if asked == "-" else _typed_request(asked or recipient or "", given)
     call = invocation()
 
     # The daemon's answer.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from policyd import __version__
+from policyd.cli.hints import command_hint, option_hint
 from policyd.cli.terminal import confirm, echo
 from policyd.errors import PolicydError
 
@@ -239,12 +240,9 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse *args*, and return what is left of them; a mistake names this command's help."""
-        try:
+        with _helped(self, ctx):
             ctx.ensure_object(Invocation).need_taken(ctx)
             return super().parse_args(ctx, args)
-        except click.UsageError as error:
-            error.ctx = error.ctx or ctx
-            raise
 
 
 class Group(click.Group):
@@ -257,6 +255,39 @@ class Group(click.Group):
         super().__init__(*args, **kwargs)
         self.params += _common_options()
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse *args*, and return what is left of them; a mistake names this noun's help."""
+        with _helped(self, ctx):
+            return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands, in the order in which they are defined."""
         return [*self.commands]
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that *args* begin with; of one that there is not, an error says what to type instead."""
+        if ctx.resilient_parsing or args[0].startswith("-") or self.get_command(ctx, args[0]) is not None:
+            return super().resolve_command(ctx, args)
+        path = tuple(ctx.command_path.split()[1:])
+        hint = command_hint(path, args[0], args[1:], self.list_commands(ctx))
+        raise click.UsageError(_with_hint(f"No such command '{args[0]}'", hint), ctx)
+
+
+@contextmanager
+def _helped(command: click.Command, ctx: click.Context) -> Iterator[None]:
+    """Have a mistake in the arguments of *command* name its help, and what to type instead of an unknown option."""
+    try:
+        yield
+    except click.NoSuchOption as error:
+        known = [name for param in command.get_params(ctx) for name in (*param.opts, *param.secondary_opts)]
+        hint = option_hint(ctx.info_name or "", error.option_name, known)
+        raise click.UsageError(_with_hint(f"No such option '{error.option_name}'", hint), error.ctx or ctx) from error
+    except click.UsageError as error:
+        error.ctx = error.ctx or ctx
+        raise
+
+
+def _with_hint(problem: str, hint: str) -> str:
+    return f"{problem}; {hint}" if hint else f"{problem}."

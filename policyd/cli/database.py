@@ -14,6 +14,7 @@ from policyd.cli.terminal import echo
 from policyd.cli.types import FilePath
 from policyd.errors import StoreUnsoundError
 from policyd.model import Finding
+from policyd.printable import count_of
 
 if TYPE_CHECKING:
     from policyd.store.check import Check, Checked
@@ -110,7 +111,10 @@ def check() -> None:
     if call.json:
         print_object(call, {"database": str(database), **findings.outcome(checked)})
     findings.must_be_none(f"{database}")
-    call.say(f"{database} is sound: {checked.rows} rows; its last change is {checked.change}, digest {checked.digest}")
+    call.say(
+        f"{database} is sound: {count_of(checked.rows, 'row')}; "
+        f"its last change is {checked.change}, digest {checked.digest}"
+    )
 
 
 @command.command("backup")
@@ -148,7 +152,10 @@ def backup(file: Path) -> None:
     if call.json:
         print_object(call, {"backup": str(file), "octets": size, **findings.outcome(checked)})
     findings.must_be_none(f"{file} is written, but the database is not sound")
-    call.say(f"wrote {file}: {size} bytes, {checked.rows} rows, checked; its last change is {checked.change}")
+    call.say(
+        f"wrote {file}: {count_of(size, 'byte')}, {count_of(checked.rows, 'row')}, checked; "
+        f"its last change is {checked.change}"
+    )
 
 
 @command.command("restore")

@@ -16,6 +16,7 @@ from policyd.cli.restriction import (
 )
 from policyd.cli.types import DOMAIN, TEXT, as_stored
 from policyd.model import Domain, Party, Receive, Rule, Unlisted
+from policyd.printable import count_of
 
 _UNLISTED = click.Choice([each.value for each in Unlisted])
 _COLUMNS = ("name", "unlisted")
@@ -40,12 +41,14 @@ def command() -> None:
 @click.option("--alias-of", metavar="DOMAIN", type=DOMAIN, help="The managed domain that it stands for.")
 @click.option("--comment", type=TEXT, default="", help="A note for administrators.")
 def add(name: str, unlisted: str | None, alias_of: str | None, comment: str) -> None:
-    """Manage a domain: from now on, mail from outside reaches listed addresses in it only.
+    """Manage a domain. With --unlisted reject, mail from outside reaches listed addresses in it only, from now on.
+
+    Begin with accept, list the addresses, and then type: policyd domain set NAME --unlisted reject.
 
     \b
-    Example: policyd domain add example.com
+    Example: policyd domain add example.com --unlisted accept
     """
-    from policyd.admin.advice import acceptance_advice, spelling_advice
+    from policyd.admin.advice import acceptance_advice, spelling_advice, unlisted_advice
 
     # An alias domain has no say of its own.
     if alias_of and unlisted:
@@ -54,7 +57,8 @@ def add(name: str, unlisted: str | None, alias_of: str | None, comment: str) -> 
     with call.changing(may_create=True) as edit:
         edit.add_domain(Domain(name, Unlisted(unlisted or Unlisted.REJECT), alias_of or "", comment=comment))
         advice = spelling_advice(edit.queries, [name])
-        told = acceptance_advice(edit.queries, name, is_managed=True)
+        told = unlisted_advice(edit.queries, None, edit.domain(name))
+        told += acceptance_advice(edit.queries, name, is_managed=True)
     for line in told:
         call.say(line)
     for line in advice:
@@ -73,17 +77,24 @@ def set_(name: str, unlisted: str | None, alias_of: str | None, no_alias: bool, 
     \b
     Example: policyd domain set example.com --unlisted accept
     """
+    from policyd.admin.advice import unlisted_advice
+
     if alias_of and no_alias:
         raise click.UsageError("either --alias-of or --no-alias.")
     if unlisted is None and alias_of is None and comment is None and not no_alias:
         raise click.UsageError("say what shall be: --unlisted, --alias-of, --no-alias or --comment.")
-    with invocation().changing() as edit:
-        target = alias_of or ("" if no_alias else edit.domain(name).alias_of)
+    call = invocation()
+    with call.changing() as edit:
+        before = edit.domain(name)
+        target = alias_of or ("" if no_alias else before.alias_of)
         if target and unlisted:
             raise click.UsageError(f"of an alias domain, what its target says counts: policyd domain set {target}")
         edit.set_domain(
             name, Unlisted(unlisted) if unlisted else None, alias_of="" if no_alias else alias_of, comment=comment
         )
+        told = unlisted_advice(edit.queries, before, edit.domain(name))
+    for line in told:
+        call.say(line)
 
 
 @command.command("restrict")
@@ -174,7 +185,7 @@ def remove(name: str, yes: bool) -> None:
         name = as_stored(name, DOMAIN, queries.domain)
         held = [f"{each.address} of {each.mailbox}" for each in queries.addresses(name)]
     if held:
-        question = f"{name} has {len(held)} addresses, which would be removed with it."
+        question = f"{name} has {count_of(len(held), 'address')}, which would be removed with it."
         need_consent(question, is_given=yes, listed=held)
 
     with call.changing() as edit:

@@ -25,7 +25,7 @@ _COLUMNS = ("id", "changeset", "at", "actor", "operation", "object", "change")
     "of_object",
     metavar="O",
     type=SENDER,
-    help="Only changes to this mailbox, address, domain or sender.",
+    help="Only changes to this mailbox, group:NAME, address, domain or sender.",
 )
 @click.option("--since", metavar="WHEN", type=SINCE, default=0, help="Only changes since then: a date, -30d, -12h.")
 @domain_option("Only changes to this domain, and to addresses and patterns in it.")

@@ -85,7 +85,7 @@ def _character(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     help="exchange-csv: what separates values in a cell.  [default: %]",
 )
 def command(file: Path, format_: str | None, dry_run: bool, strict: bool, replace: bool, **options: Any) -> None:
-    """Import mailboxes, addresses and blocked senders from FILE; `-` is stdin.
+    """Import domains, groups, mailboxes, addresses and blocked senders from FILE; `-` is stdin.
 
     A row that is wrong is reported, written to FILE.err, and does not stop the others; then the exit status is 65.
 

@@ -11,7 +11,7 @@ from policyd.cli.restriction import (
     senders_argument,
     warn_of_a_reason_that_is_cut,
 )
-from policyd.cli.types import ADDRESS, MAILBOX, NAME, TEXT, UNTIL
+from policyd.cli.types import ADDRESS, MAILBOX, NAME, NEW_MAILBOX, TEXT, UNTIL
 from policyd.model import Party, Rule
 
 _COLUMNS = ("name", "receive", "until", "addresses", "accept", "reason")
@@ -24,7 +24,7 @@ def command() -> None:
 
 
 @command.command("add")
-@click.argument("name", type=NAME)
+@click.argument("name", type=NEW_MAILBOX)
 @click.argument("addresses", metavar="[ADDRESS]...", type=ADDRESS, nargs=-1)
 @click.option("--comment", type=TEXT, default="", help="A note for administrators.")
 def add(name: str, addresses: tuple[str, ...], comment: str) -> None:

@@ -128,11 +128,6 @@ def print_planned(call: Call, changes: Iterable[Change], count: int, shown: int 
         echo(f"and {count - shown} more; -v shows all of them", err=True)
 
 
-def count_of(number: int, noun: str) -> str:
-    """How many, as `1 change` and `2 changes`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def warn_of_silent_syslog(call: Call, is_logged: bool) -> None:
     """Warn a person that lines of the audit are missing, unless every change *is_logged*."""
     if not is_logged:
@@ -149,13 +144,13 @@ def _in_force(each: Mapping[str, Any]) -> str:
     """Who may send, and who says so, in a line."""
     where = f" in {each['domain']}" if each["domain"] else ""
     by = f", by {each['by']}" if each["by"] else ""
-    accept = f", accept {' '.join(each['accept'])}" if each["accept"] else ""
+    accept = f", accept {value_text('accept', each['accept'])}" if each["accept"] else ""
     return f"in force{where}: receive {each['receive']}{by}{accept}"
 
 
 def _because(entry: Mapping[str, Any]) -> str:
     exceptions = [*entry["except"], *entry["except_sender"]]
-    but = f" but for {' '.join(exceptions)}" if exceptions else ""
+    but = f" but for {value_text('except', exceptions)}" if exceptions else ""
     ended = ", ended" if entry.get("ended") else ""
     return f"{but} (entry {entry['id']}{ended}{': ' if entry['reason'] else ''}{entry['reason']})"
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from shlex import quote
 from typing import TypeVar, assert_never
 
@@ -62,6 +63,7 @@ class References:
     after: Mailbox | Domain
 
 
+_NUMBERED_LENGTH = 240  # characters of a name that gets a number; a name has 256
 Left = References | GroupRow | BlockRow  # what waits until every mailbox of the file is there
 
 
@@ -319,15 +321,17 @@ class RowApplier:
         return self._queries.mailbox_named(fold(row.name))
 
     def _free_name(self, row: MailboxRow) -> str:
-        """The name for a new mailbox: where an address named it and the name is taken, with the domain behind."""
+        """The name for a new mailbox: where an address named it and the name is taken, with the domain behind.
+
+        And with a number, where that is taken, too: `"0@"@example.com` and `"@0"@example.com` are two mailboxes.
+        """
         if not row.is_named_by_address or self._queries.mailbox_named(fold(row.name)) is None:
             return row.name
         assert isinstance(row.addresses, ListEdit)
         address = row.addresses.add[0]
         name = name_after(address, has_domain=True)
-        if self._queries.mailbox_named(fold(name)) is not None:
-            raise RefusedError(f"there is a mailbox {name} already, and it does not have {address}; give a name")
-        return name
+        numbered = (f"{name[:_NUMBERED_LENGTH].strip()} {number}" for number in count(2))
+        return next(each for each in chain((name,), numbered) if self._queries.mailbox_named(fold(each)) is None)
 
     def _terms(
         self, row: DomainRow | GroupRow | MailboxRow, before: Domain | Group | Mailbox | None

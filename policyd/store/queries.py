@@ -382,9 +382,11 @@ class Queries:
     """The tables as *source* reads them, in whose transaction all there is is of one moment.
 
     What is asked for must be in normal form. Iterators stream: memory does not grow with the tables.
+    `recipient_delimiter` is the setting: what an address leads to hangs on it.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, recipient_delimiter: str = "") -> None:
+        self.recipient_delimiter = recipient_delimiter
         self._fetch = source.fetch
         self._stream = source.stream
 

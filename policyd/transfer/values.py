@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from policyd.address import (
+    as_word,
     is_group,
     normal_domain,
     normal_group,
@@ -86,11 +87,7 @@ def as_typed(text: str) -> str:
 
 def list_word(party: Party) -> str:
     """*party* as a word of a list in a cell, which `split_list` gives back: a name in quotes if it may be several."""
-    text = written(party)
-    if party.kind is PartyKind.PATTERN or not _SEPARATING.search(text):
-        return text
-    escaped = re.sub(r'(["\\])', r"\\\1", text)
-    return f'"{escaped}"'
+    return written(party) if party.kind is PartyKind.PATTERN else as_word(str(party))
 
 
 def quote_in_file(value: str) -> str:

@@ -9,6 +9,11 @@ import pytest
 
 from tests.support.command_line import command_line
 
+NO_REQUEST = (
+    "Give either a recipient, as in: policyd check alice@example.com; or - for a raw request on stdin. "
+    "See: policyd check --help"
+)
+
 
 @pytest.fixture
 def policyd():
@@ -183,12 +188,12 @@ def test_hostile_request_reaches_no_terminal(policyd):
     [
         pytest.param(
             "",
-            "Give either --recipient or - for a raw request on stdin. See: policyd check --help",
+            NO_REQUEST,
             id="nothing asked",
         ),
         pytest.param(
             "- --recipient a@b",
-            "Give either --recipient or - for a raw request on stdin. See: policyd check --help",
+            NO_REQUEST,
             id="asked twice",
         ),
         pytest.param(
@@ -305,3 +310,38 @@ def test_stranger_on_the_port_fills_no_memory(policyd, stranger):
     policyd.settings.write_text(f'listen = ["{listen}"]\n')
     message = policyd.refuses("check --daemon --recipient bob@example.com", 69)
     assert message == f"policyd: what listens on {listen} is no policyd: its answer has no end"
+
+
+def test_recipient_needs_no_option(policyd):
+    """What is asked most is typed shortest."""
+    for options in ("", "--sender joe@example.net", "--login bob"):
+        short = policyd.ends(f"check alice@example.com {options}")
+        assert short == policyd.ends(f"check --recipient alice@example.com {options}")
+    assert policyd.json("check '\"b jones\"@example.com'")["mailbox"] == "Bob"
+
+
+def test_recipient_without_a_domain_is_told_what_it_is_taken_for(policyd):
+    """DUNNO for a mailbox's name says nothing about the mailbox."""
+    assert policyd.run("check --recipient alice").splitlines()[1:3] == [
+        "  alice has no domain: no origin is set, so it is neither managed nor outside",
+        "  there is a mailbox alice: its address is alice@example.com; type: policyd check alice@example.com",
+    ]
+    assert policyd.run("check nobody").splitlines()[1:3] == [
+        "  nobody has no domain: no origin is set, so it is neither managed nor outside",
+        "  sender: the null sender <>",
+    ]
+    policyd.run("mailbox add empty")
+    assert policyd.json("check EMPTY")["trace"][1] == "there is a mailbox empty: it has no address"
+
+
+def test_recipient_without_a_domain_is_in_the_origin(policyd):
+    """As Postfix completes it."""
+    policyd.settings.write_text('origin = "example.com"\n[audit]\nsyslog = "none"\n')
+    ended = policyd.ends("--json check alice")
+    assert (ended.status, json.loads(ended.out)["mailbox"]) == (1, "alice")
+    assert json.loads(ended.out)["trace"][0] == "alice has no domain: taken for alice@example.com, as the origin says"
+    policyd.run("mailbox add desk desk2@example.com")
+    assert json.loads(policyd.ends("--json check Desk").out)["trace"][:2] == [
+        "Desk has no domain: taken for desk@example.com, as the origin says",
+        "there is a mailbox desk: its address is desk2@example.com; type: policyd check desk2@example.com",
+    ]

@@ -282,7 +282,7 @@ def test_what_is_no_time_is_refused_with_examples(policyd, typed):
         pytest.param("domain add", "Missing argument 'NAME'. See: policyd domain add --help", id="a name missing"),
         pytest.param(
             "domain list --jsn",
-            "No such option '--jsn'. Did you mean '--json'? See: policyd domain list --help",
+            "No such option '--jsn'; type: --json. See: policyd domain list --help",
             id="an unknown option",
         ),
         pytest.param(
@@ -577,7 +577,7 @@ def test_list_on_a_terminal_is_an_aligned_table(policyd):
         ("domain remove example.com", "example.com has 2 addresses, which would be removed with it. Go on? [y/N]: "),
         (
             "mailbox remove alice",
-            "2 addresses and 1 blocked senders would be removed with alice. Go on? [y/N]: ",
+            "2 addresses and 1 blocked sender would be removed with alice. Go on? [y/N]: ",
         ),
     ],
 )

@@ -10,7 +10,7 @@ from policyd.errors import AddressError, TransferError
 from policyd.model import Party, PartyKind
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.ldif.entries import ACCEPTED, MEMBERS, NAMES, REJECTED, Block, Entry, read_entries
-from policyd.transfer.ldif.names import NOBODY, Name, name_key, parse_name
+from policyd.transfer.ldif.names import GROUPS, NOBODY, Name, name_key, parse_name
 from policyd.transfer.proxies import Addresses, read_proxies
 
 _GROUPS = frozenset({"group", "groupofnames", "groupofuniquenames", "groupofmembers"})
@@ -147,6 +147,22 @@ class People:
         members = tuple(party for party in found if party.kind is not PartyKind.PATTERN)
         return tuple(dict.fromkeys(members)), len(found) - len(members)
 
+    def member(self, text: str) -> Party | None:
+        """Whom the name of a member that joins or leaves means; None for who can be in no group here.
+
+        Who is not in the file is the mailbox, or below our own `GROUPS` the group, that the first part of the name
+        names. Raises AddressError.
+        """
+        key = _key(text)
+        if key in self.lists:
+            return self.lists[key].party
+        if key in self.senders or key in self.nobodies:
+            sender = self.senders.get(key)
+            return None if sender is None or sender.kind is PartyKind.PATTERN else sender
+        name = parse_name(text)
+        is_ours = name[1:] == parse_name(GROUPS)
+        return Party(PartyKind.GROUP if is_ours else PartyKind.MAILBOX, name_in(name))
+
     def add(self, key: bytes, entry: Entry, options: ReadOptions) -> None:
         """Remember *entry*, if it can send. One without any address stands for nobody."""
         try:
@@ -201,8 +217,8 @@ class LdifSource:
         self._stream = stream
 
     def restricted(self) -> Iterator[Entry]:
-        """Those that accept or reject somebody."""
-        return _good_entries(self._stream, lambda block: block.mentions(ACCEPTED + REJECTED))
+        """Those that accept or reject somebody, or say who joins or leaves a group."""
+        return _good_entries(self._stream, _names_people)
 
     def named(self, keys: set[bytes]) -> Iterator[Entry]:
         """Those with these names."""
@@ -244,14 +260,22 @@ def _more(keys: Iterable[bytes], asked: set[bytes]) -> set[bytes]:
     return new
 
 
+def _names_people(block: Block) -> bool:
+    """Whether a record says who is accepted or rejected, or who joins or leaves a group."""
+    return block.mentions(ACCEPTED + REJECTED) or (block.mentions(("changetype",)) and block.mentions(MEMBERS))
+
+
 def _good_entries(stream: BinaryIO, is_wanted: Callable[[Block], bool]) -> Iterator[Entry]:
     return (entry for entry in read_entries(stream, is_wanted) if isinstance(entry, Entry) and not entry.problems)
 
 
 def _mentioned(entry: Entry) -> Iterator[bytes]:
-    """The keys of the names in an entry's restrictions; what is no name is a problem of its record, found later."""
+    """The keys of the names in an entry's restrictions, and in changes to members.
+
+    What is no name is a problem of its record, found later.
+    """
     texts = [text for attribute in ACCEPTED + REJECTED for text in entry.values.get(attribute, ())]
-    texts += [text for edit in entry.edits if edit.attribute in ACCEPTED + REJECTED for text in edit.values]
+    texts += [text for edit in entry.edits if edit.attribute in ACCEPTED + REJECTED + MEMBERS for text in edit.values]
     for text in texts:
         try:
             yield _key(text)
