@@ -5,13 +5,12 @@ import time
 
 import click
 
-from policyd.admin.asking import as_object, ask_daemon, explain, typed_request
+from policyd.admin.asking import as_object, ask_daemon, explain, given_request, typed_request
 from policyd.cli.command import Command, Invocation, invocation
 from policyd.cli.terminal import echo, echo_json
 from policyd.cli.types import CLIENT
-from policyd.errors import AddressError, ProtocolError
+from policyd.errors import AddressError
 from policyd.model import Action, Decision, Request
-from policyd.wire import Layouts, RequestReader
 
 
 @click.command("check", cls=Command)
@@ -25,7 +24,9 @@ from policyd.wire import Layouts, RequestReader
 @click.option("--context", metavar="C", default="", help="The policy_context of the service that asks.")
 @click.option("--daemon", is_flag=True, help="Ask the running daemon, over its first socket, instead of the tables.")
 def command(stdin: str | None, recipient: str | None, daemon: bool, **given: str) -> None:
-    """Say what the answer to a request is, and why; `-` reads a raw request from stdin.
+    """Say what the answer to a request is, and why; `-` reads a request from stdin.
+
+    That is a raw one, or the line of the audit about one, from a file or journalctl: it is asked again.
 
     Ends with 0 if the mail would be permitted, with 1 if it would be refused.
 
@@ -34,8 +35,8 @@ def command(stdin: str | None, recipient: str | None, daemon: bool, **given: str
     """
     # The request, as a person or the wire gives it.
     if (stdin is None) is (recipient is None):
-        raise click.UsageError("Give either --recipient or - for a raw request on stdin.")
-    request = _read_request() if stdin else _typed_request(recipient or "", given)
+        raise click.UsageError("Give either --recipient or -, for a request or a line of the audit on stdin.")
+    request = given_request(sys.stdin.buffer.read()) if stdin else _typed_request(recipient or "", given)
     call = invocation()
 
     # The daemon's answer.
@@ -54,15 +55,6 @@ def _typed_request(recipient: str, given: dict[str, str]) -> Request:
         return typed_request(recipient, given["sender"], given["login"], given["client_address"], given["context"])
     except AddressError as error:
         raise click.UsageError(str(error)) from error
-
-
-def _read_request() -> Request:
-    reader = RequestReader(Layouts())
-    reader.feed(sys.stdin.buffer.read())
-    request = reader.next_request()
-    if request is None:
-        raise ProtocolError("the request on stdin has no end; a request ends with an empty line")
-    return request
 
 
 def _print_reply(call: Invocation, reply: str) -> None:
