@@ -60,6 +60,8 @@ _PERMITTED = re.compile(
 _BEGINNING = re.compile(r'(?:^|(?<=[\s:\ufeff]))(?:\{"(action|change|event|warning)": |(action|change|event|warning)=)')
 _TOKEN = re.compile(r'([a-z_]+)=("(?:[^"\\]|\\.)*+"|[^", ]*+)(?:, |\Z)')
 _CODE = re.compile(r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U(000[0-9a-f]{5}|0010[0-9a-f]{4})|([\\"]))')
+_UNASKED = ("queue_id", "instance")  # what is read back, and decides nothing
+_ASKED = ("state", *_UNASKED, "client", "sender", "recipient", "login", "context")
 
 
 class Stored(NamedTuple):
@@ -335,9 +337,7 @@ def read_request(line: str) -> Request:
     shown = dict(fields)
     names = [name for name, _ in fields if name != "would"]
     if names not in ([*DECISION_FIELDS], [*DECISION_FIELDS[: -len(_OWN_NAMES)]]):  # the first edition had no own names
-        raise AuditLineError(
-            f"this line of the audit is not whole: it has the fields {', '.join(shown)}"[: _VALUE_LIMITS[0]]
-        )
+        raise AuditLineError("this line of the audit is not whole: it has not the fields of a decision")
     read = _read_json if found[1] else _read_text
     values = {name: read(name, shown[name]) for name in _ASKED}
     for name, value in values.items():
@@ -362,10 +362,6 @@ def read_request(line: str) -> Request:
     )
 
 
-_UNASKED = ("queue_id", "instance")
-_ASKED = ("state", *_UNASKED, "client", "sender", "recipient", "login", "context")
-
-
 def _text_fields(line: str) -> Iterator[tuple[str, Any]]:
     """The names of the fields of a line of text, and how their values are shown."""
     position = 0
@@ -382,10 +378,10 @@ def _text_fields(line: str) -> Iterator[tuple[str, Any]]:
 def _json_fields(line: str) -> Iterator[tuple[str, Any]]:
     """The names and values of a line in JSON."""
     try:
-        fields = json.loads(line)
+        fields = json.loads(line, object_pairs_hook=list)
     except (ValueError, RecursionError):
         raise AuditLineError("this line of the audit is not whole: it is no JSON") from None
-    yield from fields.items()
+    yield from fields
 
 
 def _read_text(name: str, shown: str) -> str | None:

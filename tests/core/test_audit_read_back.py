@@ -158,10 +158,18 @@ JSON = line_of(format=LineFormat.JSON)
     ("line", "message"),
     [
         ("Nov 25 22:34:03 mx postfix/smtpd[1]: connect from x[192.0.2.7]", "this is no line of the audit: "),
-        (LINE.replace("login=", "log_in="), "this line of the audit is not whole: it has the fields action, rule, "),
-        (LINE.replace("login=alice, ", ""), "this line of the audit is not whole: it has the fields action, rule, "),
-        (LINE.replace("login=alice", "login=alice, login=bob"), "this line of the audit is not whole: it has the "),
+        (LINE.replace("login=", "log_in="), "this line of the audit is not whole: it has not the fields of a decision"),
+        (LINE.replace("login=alice, ", ""), "this line of the audit is not whole: it has not the fields of a decision"),
+        (
+            LINE.replace("login=alice", "login=alice, login=bob"),
+            "this line of the audit is not whole: it has not the fields",
+        ),
         (LINE.replace("entry=17", "entry=17 "), "this line of the audit is not whole: it can't be read from "),
+        (
+            JSON.replace('"login"', '"login": "bob", "login"'),
+            "this line of the audit is not whole: it has not the fields",
+        ),
+        (JSON.replace('"entry"', '"\\u001b[2J"'), "this line of the audit is not whole: it has not the fields"),
         (JSON.replace('"entry"', "entry"), "this line of the audit is not whole: it is no JSON"),
         ('{"action": ' + "[" * 100_000, "this line of the audit is not whole: it is no JSON"),
         (LINE.replace("login=alice", 'login="alice"'), "login in this line of the audit is not as policyd writes it"),
