@@ -54,6 +54,7 @@ from policyd.transfer.postfix.write import (
     UNLISTED,
     UNOWNED,
     VIRTUAL,
+    WRAPPED,
 )
 from policyd.transfer.text import LINE_LIMIT, Line, find_encoding, read_lines
 from policyd.transfer.values import CellError
@@ -347,6 +348,7 @@ _READERS: Mapping[str, Callable[[str, str, _Map], tuple[Row, ...]]] = {
     OUTSIDERS: _read_outsider,
     LOGINS: _read_nothing,
     REGEXPS: _read_nothing,
+    WRAPPED: _read_nothing,
     VIRTUAL: _read_virtual,
 }
 
