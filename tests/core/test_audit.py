@@ -471,3 +471,14 @@ def test_audit_on_stderr_has_no_second_copy(capfd):
     """Where no syslog is wanted, a terminal or systemd shows each line once."""
     open_audit(AuditSettings(syslog="stderr")).noticed("started")
     assert capfd.readouterr().err.count("event=started") == 1
+
+
+@pytest.mark.parametrize("syslog", ["none", "unix:/nowhere/log"])
+def test_audit_without_a_syslog_tells_of_the_daemon_on_stderr_alone(capfd, syslog):
+    """What nobody logs somebody should still see; where there is a syslog, stderr is for a terminal."""
+    audit = open_audit(AuditSettings(syslog=syslog))
+    audit.noticed("started")
+    audit.decided(REQUEST, REJECTED, 0)
+    told = capfd.readouterr().err
+    assert told.count("event=started") == (syslog == "none")
+    assert "action=" not in told

@@ -313,6 +313,21 @@ def test_domain_that_takes_its_own_people_alone_is_closed_and_counted():
     assert lost["receive = domain"] == 2
 
 
+def test_login_by_a_further_address_is_matched_as_it_is_written():
+    """A pattern is asked of the login itself, too, whatever the primary address is: also in an alias domain."""
+    held = FixedTables(
+        (Domain("a.example"), Domain("b.example"), Domain("c.example", alias_of="a.example")),
+        ((Mailbox("alice"), ("alice@a.example", "info@b.example")),),
+        (BlockedSender(party("@b.example"), to=ANYONE), BlockedSender(party("@c.example"))),
+    )
+    text, _ = written(postfix, held)
+    logins = text.partition("file: login_access\n")[2].partition("\n\n")[0].splitlines()
+    assert logins == [
+        "info@b.example\tREJECT 5.7.1 This sender may not write to this recipient",
+        "alice@c.example\tpolicyd_outside",
+    ]
+
+
 def test_login_that_no_key_stands_for_is_counted():
     """Postfix asks for a login without quotes and splits keys at blanks: who is blocked by it alone goes free."""
     names = ("Carol Jones", "Jörg", "#1", "plain")

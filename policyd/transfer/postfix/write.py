@@ -6,7 +6,7 @@ blocked sender that is not in the maps is counted.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import assert_never
 
 from policyd.address import fold, matching_patterns, pattern_domain, split_address
@@ -217,7 +217,7 @@ def _reject(reason: str, rule: Rule) -> str:
 
 def _sender_parts(tables: ExportedTables, spelled: _Spelled, lost: Counter[str]) -> Iterator[str]:
     """What becomes of senders; of several entries for one key, the most specific counts, then the oldest."""
-    held = _mailboxes_of(tables, spelled)
+    held, written_so = _mailboxes_of(tables, spelled)
 
     # For each key its answer, in the map that its entry belongs into.
     senders: dict[str, str] = {}
@@ -239,7 +239,7 @@ def _sender_parts(tables: ExportedTables, spelled: _Spelled, lost: Counter[str])
         patterns += [address for _, addresses in mailboxes for address in addresses]
         names = [name for name, _ in mailboxes]
         keys = [*dict.fromkeys(map(_key, patterns))]
-        held_logins = [*_logins(names, patterns)]
+        held_logins = [*_logins(names, [*patterns, *written_so.get(_named(entry.who), ())])]
         if not answer or not (keys or held_logins):
             lost["blocked sender"] += 1
             continue
@@ -264,16 +264,26 @@ def _named(party: Party) -> tuple[PartyKind, str]:
     return party.kind, fold(party.text) if party.kind is not PartyKind.PATTERN else party.text
 
 
-def _mailboxes_of(tables: ExportedTables, spelled: _Spelled) -> _Held:
-    """The mailboxes that somebody who is blocked is: the mailbox, those in the group, those with such an address."""
+def _mailboxes_of(
+    tables: ExportedTables, spelled: _Spelled
+) -> tuple[_Held, Mapping[tuple[PartyKind, str], Sequence[str]]]:
+    """Who somebody who is blocked is: the mailboxes, and of a pattern each mailbox's addresses that it matches.
+
+    The mailboxes are the one that is blocked, those in the group, those whose primary address the pattern matches.
+    """
     wanted = {_named(entry.who) for entry in tables.blocked_senders()}
     held: _Held = defaultdict(list)
+    written_so: dict[tuple[PartyKind, str], list[str]] = defaultdict(list)
     for mailbox, addresses in spelled.mailboxes() if wanted else ():
         names = {_named(mailbox.party), *(_named(group.party) for group in spelled.effective.groups_of(mailbox.party))}
-        names |= {(PartyKind.PATTERN, each) for each in spelled.matching(addresses[0])} if addresses else set()
+        for number, address in enumerate(addresses):
+            matching = wanted & {(PartyKind.PATTERN, each) for each in spelled.matching(address)}
+            for name in matching:
+                written_so[name].append(address)
+            names |= matching if number == 0 else set()
         for name in wanted & names:
             held[name].append((mailbox.name, addresses))
-    return held
+    return held, written_so
 
 
 def _most_specific_first(tables: ExportedTables) -> Iterator[BlockedSender]:
