@@ -367,7 +367,7 @@ def test_lines_wait_in_order_while_the_sink_takes_none():
     sink.takes = True
     assert audit.close() == 0
     assert sink.lines == [f"warning={number}" for number in range(LINES)]
-    assert alarm.lines == []
+    assert [line for line in alarm.lines if "dropped" in line] == []  # a slow machine is told that lines wait
 
 
 def test_long_lines_wait_only_as_far_as_memory_is_bounded():
@@ -418,7 +418,7 @@ def test_full_backlog_takes_lines_again_when_half_of_it_is_gone():
     sink.takes = False
     for number in range(100):
         audit.warned(str(number))
-    assert len(alarm.lines) == 1
+    assert len([line for line in alarm.lines if "dropped" in line]) == 1
     sink.takes = True
     assert audit.close() == 0
     assert sink.lines[LINES:] == ['warning="syslog took no lines for a while", dropped=101']
