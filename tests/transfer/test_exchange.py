@@ -384,7 +384,7 @@ def test_an_unknown_list_is_a_row_error(before):
     "broken",
     [
         pytest.param("Mailbox,,Broken\n", id="too few cells"),
-        pytest.param("Mailbox,,Broken,,,Staff%~DEL\n", id="a list that can't be read"),
+        pytest.param("Mailbox,,Broken,,,Staff%~DEL,,,,\n", id="a list that can't be read"),
     ],
 )
 def test_a_row_that_cant_be_read_names_no_list(broken):
