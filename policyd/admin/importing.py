@@ -15,8 +15,8 @@ from policyd.admin.rejects import Rejects, read_header
 from policyd.admin.session import Changing, Session, Summary
 from policyd.errors import TransferError
 from policyd.files import open_to_read
-from policyd.model import Party, PartyKind
-from policyd.records import Notice, Problem, Record
+from policyd.model import Domain, Party, PartyKind
+from policyd.records import Notice, Problem, Record, domains_of
 from policyd.settings import AuditSettings
 from policyd.store.bulk import BulkEditor
 from policyd.store.database import Database, create_database
@@ -59,7 +59,7 @@ class ImportOutcome:
 
     `tally` counts objects, by pairs like ("mailbox", "added"); `skipped` counts what was left out on purpose.
     `rejects` is the file with the rejected rows, None where it was not written. `advice` are lines about domains that
-    are managed now.
+    are managed now; `opened` are those of them that let unlisted recipients through, since the file does not say all.
     """
 
     changeset: int | None = None
@@ -71,6 +71,7 @@ class ImportOutcome:
     skipped: Counter[str] = field(default_factory=Counter)
     rejects: Path | None = None
     advice: list[str] = field(default_factory=list)
+    opened: list[Domain] = field(default_factory=list)
 
 
 @contextmanager
@@ -145,8 +146,12 @@ def _apply(
 ) -> None:
     """Apply every record of *stream*; *outcome* says what came of them."""
 
+    opens: set[str] = set()
+
     def note(record: Record, problems: tuple[Problem, ...]) -> None:
+        opens.update(record.opens)
         if problems:
+            opens.update(() if record.opens else domains_of(record, plan.read.domain))
             outcome.rejected += 1
             rejects.keep(record)
             callbacks.on_rejected(record, problems)
@@ -173,6 +178,7 @@ def _apply(
     if bulk.circle:
         groups = ", ".join(str(Party(PartyKind.GROUP, name)) for name in bulk.circle)
         callbacks.on_notice(Notice(1, f"groups that are in one another, which harms nothing: {groups}"))
+    outcome.opened = bulk.open_domains(opens)
     if replacement is not None and not outcome.rejected:
         replacement.remove_unnamed(plan.max_remove)
     outcome.tally = bulk.tally

@@ -38,6 +38,7 @@ class Rejects:
         self._header = header
         self._is_kept = is_kept
         self._record_end = record_end
+        self._heading = ""  # the comment under which the next record would stand
         self._draft: TextIOWrapper | None = None
         self._opened = ExitStack()
 
@@ -61,6 +62,9 @@ class Rejects:
         if self._is_kept and record.source and self._draft is None:
             self._draft = self._begin()
         if self._draft is not None and record.source:
+            if record.heading != self._heading:
+                self._draft.write(f"{record.heading}\n")
+                self._heading = record.heading
             self._draft.write(f"{record.source}{self._record_end}")
 
     def _begin(self) -> TextIOWrapper | None:

@@ -161,7 +161,7 @@ def _print_outcome(call: Invocation, file: Path, plan: ImportPlan, outcome: Impo
         tally: dict[str, dict[str, int]] = {}
         for (kind, what), count in outcome.tally.items():
             tally.setdefault(kind, {})[what] = count
-        shown = {
+        shown: dict[str, Any] = {
             "format": plan.format,
             "changeset": outcome.changeset,
             "is_kept": outcome.is_kept,
@@ -171,6 +171,8 @@ def _print_outcome(call: Invocation, file: Path, plan: ImportPlan, outcome: Impo
             "skipped": dict(outcome.skipped),
             "errors": report.errors,
         }
+        if outcome.opened:
+            shown["opened"] = [domain.name for domain in outcome.opened]
         echo_json(shown, indent=1)
         return
 
@@ -201,6 +203,14 @@ def _summary(file: Path, plan: ImportPlan, outcome: ImportOutcome) -> Iterator[s
             yield f"{kind}: {', '.join(counts)}"
     if outcome.skipped:
         yield f"skipped: {', '.join(f'{count} {kind}' for kind, count in sorted(outcome.skipped.items()))}"
+
+    # Domains of which the file does not say everything.
+    for domain in outcome.opened:
+        closing = f"--alias-of {domain.alias_of}" if domain.alias_of else "--unlisted reject"
+        yield (
+            f"{domain.name}: comes in with unlisted = accept, since the file does not say who is there;"
+            f" when it does: policyd domain set {domain.name} {closing}"
+        )
 
     # How to take it back, if there is anything to take back.
     if outcome.is_kept and outcome.changeset is None and not outcome.rejected:

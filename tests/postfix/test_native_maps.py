@@ -170,6 +170,7 @@ info@alias.example	alice@alias.example
 alice@alias.example	alice@alias.example
 Sales@alias.example	office
 "j d"@alias.example	office
+office@alias.example	office
 """,
 }
 
