@@ -90,6 +90,7 @@ def exported(policyd: EditedAnswerer) -> tuple[str, Counter[str]]:
 def as_the_export_says(world: World) -> World:
     """*world* without what the first comment of an export says that maps can't express."""
     said = copy.deepcopy(world)
+    said.settings.origin = ""  # no map knows what a login without a domain is an address of
     restrictions = [each.restriction for each in said.mailboxes.values()]
     restrictions += [each.restriction for each in said.groups.values()]
     for restriction in (*restrictions, *(each.restriction for each in said.domains.values())):
@@ -127,7 +128,9 @@ def as_maps_hear(world: World, request: Request) -> Request:
         login = NOBODY
     if sender.startswith("prvs="):
         sender = f"ghost@{sender.rpartition('@')[2]}"
-    return request._replace(sasl_username=login, sender=sender)
+    recipient = request.recipient if "@" in request.recipient else f"{request.recipient}@{HOME}"
+    sender = sender if "@" in sender or not sender else f"{sender}@{HOME}"
+    return request._replace(sasl_username=login, sender=sender, recipient=recipient)
 
 
 def is_known_login(world: World, login: str) -> bool:
@@ -147,7 +150,8 @@ def must_be_counted(world: World, request: Request, decision: Answer, lost: Coun
     """What policyd refuses and the maps let through: a blocked sender who is left out, or of whom they hear nothing."""
     assert decision.rule == "blocked-sender"
     said = as_the_export_says(world)
-    if request != as_maps_hear(world, request) and answer(said, request, NOW).action == "REJECT":
+    said.settings.origin = world.settings.origin
+    if answer(said, request, NOW).action == "REJECT":  # the maps have the entry, and hear less of who it is
         login = request.sasl_username
         assert lost["login"] or not world.mailboxes.get(fold(login)) or not is_blocked(said, fold(login))
         return
