@@ -15,6 +15,12 @@ class ProtocolError(PolicydError):
     exit_status = 65  # EX_DATAERR
 
 
+class AuditLineError(PolicydError):
+    """A line of a log that does not hold a whole request: give another line, or the request itself."""
+
+    exit_status = 65  # EX_DATAERR
+
+
 class AddressError(PolicydError):
     """A text that is not the address, domain, pattern or name it was given as: type it differently."""
 

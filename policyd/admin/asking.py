@@ -3,20 +3,22 @@
 The answer is that of `policyd.decide`; here is the way to the tables, and what it looks like as one object.
 """
 
+import json
 import socket
 import time
 from shlex import quote
 from typing import Any
 
 from policyd.address import NULL_SENDER, fold, has_domain, internal_address, split_address
+from policyd.audit import is_audit_line, read_request
 from policyd.decide import Decider
 from policyd.endpoint import default_listen
-from policyd.errors import DaemonError, NotManagedError, RefusedError
+from policyd.errors import AuditLineError, DaemonError, NotManagedError, ProtocolError, RefusedError
 from policyd.model import Decision, Holder, Request
 from policyd.settings import Settings
 from policyd.store.database import Database
 from policyd.store.lookup import looking
-from policyd.wire import render_request
+from policyd.wire import Layouts, RequestReader, render_request
 
 _DAEMON_SECONDS = 10  # to the end of the answer: who else listens on the port may send byte after byte for ever
 _REPLY_BYTES = 65536  # far above what the daemon sends
@@ -33,6 +35,38 @@ def typed_request(recipient: str, sender: str, login: str, client_address: str, 
         client_name="unknown" if client_address else "",
         policy_context=context,
     )
+
+
+def given_request(raw: bytes) -> Request:
+    """The request that *raw* is, as Postfix sends it; or that the one line of the audit in it is about.
+
+    Lines of others' may stand around that one. Raises ProtocolError and AuditLineError.
+    """
+    lines = [_logged(line) for line in raw.decode("utf-8", "surrogateescape").split("\n")]
+    told = [line for line in lines if is_audit_line(line)]
+    if told and not any(line.startswith("request=") for line in lines):
+        if len(told) > 1:
+            raise AuditLineError(f"stdin has {len(told)} lines of the audit; give one of them")
+        return read_request(told[0])
+    reader = RequestReader(Layouts())
+    reader.feed(raw)
+    request = reader.next_request()
+    if request is None:
+        raise ProtocolError(
+            "stdin has no line of the audit, and no request with an end; a request ends with an empty line"
+        )
+    return request
+
+
+def _logged(line: str) -> str:
+    """What was logged, where *line* is an entry of the journal as `journalctl -o json` writes it."""
+    if not line.startswith("{") or '"MESSAGE"' not in line:
+        return line
+    try:
+        message = json.loads(line)["MESSAGE"]
+    except (ValueError, KeyError, RecursionError):
+        return line
+    return message if isinstance(message, str) else line
 
 
 def _unquoted(text: str) -> str:

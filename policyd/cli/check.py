@@ -8,7 +8,7 @@ import click
 from policyd.cli.command import Command, Invocation, invocation
 from policyd.cli.terminal import echo, echo_json
 from policyd.cli.types import CLIENT
-from policyd.errors import AddressError, ProtocolError
+from policyd.errors import AddressError
 from policyd.model import Action, Decision, Request
 
 
@@ -23,7 +23,9 @@ from policyd.model import Action, Decision, Request
 @click.option("--context", metavar="C", default="", help="The policy_context of the service that asks.")
 @click.option("--daemon", is_flag=True, help="Ask the running daemon, over its first socket, instead of the tables.")
 def command(asked: str | None, recipient: str | None, daemon: bool, **given: str) -> None:
-    """Say what the answer to mail for the recipient R is, and why; `-` reads a raw request from stdin.
+    """Say what the answer to mail for the recipient R is, and why; `-` reads a request from stdin.
+
+    That is a raw one, or the line of the audit about one, from a file or journalctl: it is asked again.
 
     Ends with 0 if the mail would be permitted, with 1 if it would be refused.
 
@@ -35,9 +37,12 @@ def command(asked: str | None, recipient: str | None, daemon: bool, **given: str
     # The request, as a person or the wire gives it.
     if (asked is None) is (recipient is None):
         raise click.UsageError(
-            "Give either a recipient, as in: policyd check alice@example.com; or - for a raw request on stdin."
+            "Give either a recipient, as in: policyd check alice@example.com; or - for a request, or a line of the "
+            "audit, on stdin."
         )
-    request = _read_request() if asked == "-" else _typed_request(asked or recipient or "", given)
+    request = (
+        given_request(sys.stdin.buffer.read()) if asked == "-" else _typed_request(asked or recipient or "", given)
+    )
     call = invocation()
 
     # The daemon's answer.
@@ -58,17 +63,6 @@ def _typed_request(recipient: str, given: dict[str, str]) -> Request:
         return typed_request(recipient, given["sender"], given["login"], given["client_address"], given["context"])
     except AddressError as error:
         raise click.UsageError(str(error)) from error
-
-
-def _read_request() -> Request:
-    from policyd.wire import Layouts, RequestReader
-
-    reader = RequestReader(Layouts())
-    reader.feed(sys.stdin.buffer.read())
-    request = reader.next_request()
-    if request is None:
-        raise ProtocolError("the request on stdin has no end; a request ends with an empty line")
-    return request
 
 
 def _print_reply(call: Invocation, reply: str) -> None:

@@ -155,6 +155,56 @@ def test_raw_request_without_a_recipient_is_judged_too(policyd):
     assert (ended.status, explained["recipient"], explained["mailbox"]) == (0, "", None)
 
 
+LOGGED = (
+    "Nov 25 22:34:03 mx policyd[4242]: action=REJECT, rule=restricted-recipient, entry=, state=RCPT, queue_id=, "
+    "instance=1d2f.6560a1b2.9c.0, client=mx.example.net[192.0.2.7], sender=<joe@example.net>, "
+    'recipient=<alice@example.com>, login=, context=, reason="internal mailbox", text="5.7.1 …", ms=0.08, '
+    "mailbox=alice, by=mailbox\n"
+)
+
+
+def test_line_of_the_log_is_asked_again_of_the_tables_of_today(policyd):
+    """Why was that refused, and would it be now? The line from the log is the whole question."""
+    told = policyd.ends("check -", stdin=LOGGED)
+    assert (told.status, told.err) == (1, "")
+    typed = "--sender joe@example.net --recipient alice@example.com --client-address 192.0.2.7"
+    assert told.out == policyd.ends(f"check {typed}").out
+    assert "  rule: restricted-recipient\n" in told.out
+    policyd.run("mailbox lift alice")
+    assert policyd.ends("check -", stdin=LOGGED).out.splitlines()[0] == "DUNNO"
+
+
+def test_hostile_line_of_the_log_reaches_no_terminal(policyd):
+    """What was escaped in the log is so again in the trace, and the request has the bytes."""
+    stdin = LOGGED.replace("<joe@example.net>", '"<\\x1b]0;owned\\x07\\xff\\x2c action=DUNNO>"')
+    ended = policyd.ends("check -", stdin=stdin)
+    assert ended.status == 1
+    assert ended.out.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("stdin", "message"),
+    [
+        pytest.param(
+            LOGGED.replace("action=REJECT", "event=stopped"),
+            "this line of the audit is about the daemon itself; one about a request begins with action=",
+            id="of the daemon",
+        ),
+        pytest.param(
+            LOGGED.replace("<alice@example.com>", f'"<{"a" * 511}…"'),
+            "recipient is cut in this line, which would have been too long; ask with what you know of it: "
+            "policyd check --recipient R --sender S",
+            id="cut",
+        ),
+        pytest.param(LOGGED * 2, "stdin has 2 lines of the audit; give one of them", id="two"),
+    ],
+)
+def test_line_that_can_not_be_asked_again_says_why(policyd, stdin, message):
+    """65: what was given is wrong, and nothing was asked."""
+    ended = policyd.ends("check -", stdin=stdin)
+    assert (ended.status, ended.out, ended.err) == (65, "", f"policyd: {message}\n")
+
+
 @pytest.mark.parametrize(
     "stdin",
     [

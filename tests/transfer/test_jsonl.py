@@ -196,6 +196,17 @@ def test_export_of_the_first_edition_says_what_it_said_then():
     typed = '{"kind": "mailbox", "name": "a", "receive": "anyone"}\n'
     assert [row.receive for row in rows_of(jsonl, domain + whole + typed)[1:]] == [Receive.INHERIT, Receive.ANYONE]
     assert [row.receive for row in rows_of(jsonl, whole)] == [Receive.ANYONE]
+    closed = whole.replace('"anyone"', '"nobody"')
+    assert [row.receive for row in rows_of(jsonl, domain + closed)[1:]] == [Receive.NOBODY]
+
+
+def test_pattern_is_no_member_of_a_group():
+    """A group holds mailboxes and groups; `@example.com` in it would be nobody."""
+    line = '{"kind": "group", "name": "staff", "members": ["bob", "group:field", "bob@a.example", "@example.com"]}'
+    assert problem_of(jsonl, line) == (
+        "members",
+        "@example.com is a pattern; the members of a group are mailboxes and groups",
+    )
 
 
 def test_keys_of_other_programs_are_left_out_and_counted():

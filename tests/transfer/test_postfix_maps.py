@@ -381,6 +381,7 @@ def test_what_maps_cannot_say_is_counted():
     text, lost = written(postfix, held)
     assert "sender_access\na@example.com\tREJECT 5.7.1 kept\n\n" in text
     assert "sender_outside\na@example.com\tpolicyd_outside\n\n" in text
+    assert "login_access\nalice\tREJECT 5.7.1 kept\na@example.com\tREJECT 5.7.1 kept\nempty\tpolicyd_outside\n" in text
     assert lost == {
         "mailbox": 1,
         "mailbox name": 1,
@@ -391,8 +392,76 @@ def test_what_maps_cannot_say_is_counted():
         "except": 1,
         "created_at": 4,
         "blocked mailbox": 3,
-        "blocked sender": 2,
+        "blocked sender": 1,
     }
+
+
+def test_domain_that_takes_its_own_people_alone_is_closed_and_counted():
+    """No map knows whose address somebody has; the recipients that no mailbox has are closed with the domain."""
+    held = FixedTables(
+        (
+            Domain("a.example", Unlisted.ACCEPT, receive=Receive.DOMAIN),
+            Domain("b.example", receive=Receive.DOMAIN),
+            Domain("c.example", alias_of="a.example"),
+        ),
+        ((Mailbox("alice"), ("alice@b.example",)), (Mailbox("bob", Receive.ANYONE), ("bob@b.example",))),
+        (),
+    )
+    text, lost = written(postfix, held)
+    closed = "REJECT 5.7.1 This mailbox does not take mail from this sender"
+    for key in ("a.example", "c.example", "alice@b.example"):
+        assert f"\n{key}\t{closed}\n" in text
+    assert lost["receive = domain"] == 2
+
+
+def test_login_by_a_further_address_is_matched_as_it_is_written():
+    """A pattern is asked of the login itself, too, whatever the primary address is: also in an alias domain."""
+    held = FixedTables(
+        (Domain("a.example"), Domain("b.example"), Domain("c.example", alias_of="a.example")),
+        ((Mailbox("alice"), ("alice@a.example", "info@b.example")),),
+        (BlockedSender(party("@b.example"), to=ANYONE), BlockedSender(party("@c.example"))),
+    )
+    text, _ = written(postfix, held)
+    logins = text.partition("file: login_access\n")[2].partition("\n\n")[0].splitlines()
+    assert logins == [
+        "info@b.example\tREJECT 5.7.1 This sender may not write to this recipient",
+        "alice@c.example\tpolicyd_outside",
+    ]
+
+
+def test_login_that_no_key_stands_for_is_counted():
+    """Postfix asks for a login without quotes and splits keys at blanks: who is blocked by it alone goes free."""
+    names = ("Carol Jones", "Jörg", "#1", "plain")
+    held = FixedTables(
+        (),
+        (
+            *((Mailbox(name), (f"a{number}@example.com",)) for number, name in enumerate(names)),
+            (Mailbox("no key"), ()),
+            (Mailbox("quoted"), ("j d@example.com",)),
+        ),
+        (
+            *(BlockedSender(party(name)) for name in (*names, "no key", "quoted")),
+            BlockedSender(party("Carol Jones"), to=party("plain")),
+        ),
+    )
+    _, lost = written(postfix, held)
+    assert (lost["login"], lost["blocked sender"]) == (4, 2)
+
+
+def test_recipient_that_holds_another_address_is_refused_unless_it_is_listed():
+    """It may lead to a closed mailbox, and in a domain that takes everybody nothing else would stop it."""
+    held = FixedTables(
+        (Domain("a.example"), Domain("[192.0.2.1]", Unlisted.ACCEPT)),
+        ((Mailbox("alice"), ("alice@a.example", "50%off@a.example", "prvs=1=x+y@a.example")),),
+        (),
+    )
+    text, _ = written(postfix, held)
+    assert text.partition("file: wrapped_recipients\n")[2].splitlines() == [
+        r"/^50%off@a\.example$/" + "\tDUNNO",
+        r"/^prvs=1=x\+y@a\.example$/" + "\tDUNNO",
+        r"/(^imcea(ex|smtp)-|^prvs=|[%!@]).*@a\.example$/" + "\tREJECT 5.1.1 This address does not receive mail",
+        r"/(^imcea(ex|smtp)-|^prvs=|[%!@]).*@\[192\.0\.2\.1\]$/" + "\tREJECT 5.1.1 This address does not receive mail",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ from policyd.transfer.postfix.write import (
     UNLISTED,
     UNOWNED,
     VIRTUAL,
+    WRAPPED,
 )
 from policyd.transfer.text import LINE_LIMIT
 from policyd.transfer.values import CellError
@@ -462,4 +463,5 @@ _READERS: Mapping[str, Callable[[str, str], tuple[Row, ...]]] = {
     OUTSIDERS: _read_outsider,
     LOGINS: _read_nothing,
     REGEXPS: _read_nothing,
+    WRAPPED: _read_nothing,
 }
