@@ -32,7 +32,7 @@ def command(asked: str | None, recipient: str | None, daemon: bool, **given: str
     \b
     Example: policyd check alice@example.com --sender joe@example.net
     """
-    from policyd.admin.asking import ask_daemon, explain
+    from policyd.admin.asking import ask_daemon, explain, given_request
 
     # The request, as a person or the wire gives it.
     if (asked is None) is (recipient is None):

@@ -10,8 +10,8 @@ import pytest
 from tests.support.command_line import command_line
 
 NO_REQUEST = (
-    "Give either a recipient, as in: policyd check alice@example.com; or - for a raw request on stdin. "
-    "See: policyd check --help"
+    "Give either a recipient, as in: policyd check alice@example.com; or - for a request, or a line of the audit, on "
+    "stdin. See: policyd check --help"
 )
 
 
