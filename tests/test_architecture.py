@@ -26,7 +26,7 @@ MAY_IMPORT_TOO = {"policyd.daemon.run": {"replica"}}
 # What each library is for, and so where alone it is met.
 LIBRARIES = {
     "click": r"policyd\.cli(\..*)?",
-    "rich": r"policyd\.cli\.(output|progress)",
+    "rich": r"policyd\.cli\.progress",
     "twisted": r"policyd\.daemon\..*",
     "sqlalchemy": r"policyd\.store\..*",
     "alembic": r"policyd\.store\.(upgrade|migrations\..*)",
