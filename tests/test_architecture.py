@@ -31,7 +31,10 @@ LIBRARIES = {
     "sqlalchemy": r"policyd\.store\..*",
     "alembic": r"policyd\.store\.(upgrade|migrations\..*)",
     # Which engine it is, know only these; all else speaks of tables and statements.
-    "sqlite3": r"policyd\.store\.(database|lookup|backup|check|wal|replay|replica|restore|upgrade)",
+    "sqlite3": (
+        r"policyd\.store\."
+        r"(database|lookup|backup|check|wal|replay|restore|upgrade|copying|replica|working_copy)"
+    ),
     "psycopg": r"policyd\.store\.postgresql",
     "idna": r"policyd\.address",
     "anyascii": r"policyd\.reply",
