@@ -202,7 +202,7 @@ class Parent:
             child.start(partial(self._be_child, work))
         except OSError as error:  # no descriptors, no memory: the others go on
             child.due = time.monotonic() + 1
-            self._audit.warned(f"{_called(child)} can't be started: {reason_of(error)}")
+            self._audit.warned(f"a process can't be started: {reason_of(error)}")
 
     def _be_child(self, work: Work, channel: socket.socket) -> None:
         """Run *work* in a process of its own; never returns."""
@@ -336,7 +336,7 @@ class Parent:
                     self._audit.warned(f"a worker ended: {how}", pid=pid, ended=self._ended, restart_in=worker.wait)
             if self._follower and (how := self._follower.reap()) and not self._is_stopping:
                 wait = self._follower.wait
-                self._audit.warned(f"the process that follows the database ended: {how}", restart_in=wait)
+                self._audit.warned(f"the follower ended: {how}", restart_in=wait)
 
     def _hear_follower(self) -> None:
         """Tell systemd what is new of the replica."""
@@ -372,7 +372,7 @@ class Parent:
             self._follower.missed_beats += bool(self._follower.pid)
             if self._follower.missed_beats * self._beat_seconds > FOLLOWER_HUNG_SECONDS:
                 self._follower.missed_beats = 0
-                self._audit.warned("the process that follows the database hung and was killed", pid=self._follower.pid)
+                self._audit.warned("the follower hung and was killed", pid=self._follower.pid)
                 self._follower.kill()
 
     def _reload(self) -> None:
@@ -430,10 +430,6 @@ class Parent:
                 self._audit.warned("a worker did not stop and was killed", pid=worker.pid)
                 worker.kill()
                 worker.reap(0)
-
-
-def _called(child: Child) -> str:
-    return "a worker" if isinstance(child, Worker) else "the process that follows the database"
 
 
 def _wait(

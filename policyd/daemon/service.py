@@ -81,7 +81,7 @@ class PolicyService(Service):
 
     def announce(self, event: str) -> None:
         """Log every effective setting."""
-        self.audit.noticed(event, version=__version__, pid=os.getpid(), **_described(self._settings))
+        self.audit.noticed(event, _described(self._settings), version=__version__, pid=os.getpid())
 
     def reload(self) -> None:
         """Read the settings again; wrong ones are reported, and the old ones stay."""

@@ -31,6 +31,7 @@ from policyd.store.check import objects_in
 from policyd.store.connection import Connection, Database, Statement
 from policyd.store.database import (
     SQLITE,
+    begin_writing,
     check_objects,
     connect_upgrading,
     empty_log,
@@ -293,7 +294,7 @@ def upgrade_replica(path: Path) -> None:
 def _begun(database: Database, *, takes_replica: bool = False) -> Iterator[sqlite3.Connection]:
     """A DBAPI connection with the write lock; what was done is committed if the block ends well, else rolled back."""
     with closing(connect_upgrading(database, takes_replica=takes_replica)) as driver:
-        driver.execute("BEGIN IMMEDIATE")
+        begin_writing(database, driver)
         yield driver
         driver.execute("COMMIT")
 
