@@ -8,7 +8,6 @@ import click
 from policyd.cli.command import Group, invocation
 from policyd.cli.output import print_object
 from policyd.errors import SettingsError, StoreError
-from policyd.replica.status import read_status
 
 
 @click.group("replica", cls=Group)
@@ -29,6 +28,8 @@ def status(max_age: int | None) -> None:
     \b
     Example: policyd replica status --max-age 60
     """
+    from policyd.replica.status import read_status  # help does without
+
     call = invocation()
     replica = call.settings.replica
     if replica is None:
