@@ -4,6 +4,7 @@ Nothing that happens to the server or the network stops the daemon: it answers f
 state that came, and this process tries again.
 """
 
+import json
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -13,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policyd.audit import AuditLog
-from policyd.errors import DivergedError, StoreError
+from policyd.errors import DivergedError, StoreError, StoreOutdatedError
 from policyd.model import Change
 from policyd.replica.status import ReplicaStatus, write_status
 from policyd.store.connection import Database
-from policyd.store.database import postgresql
+from policyd.store.database import connect_reading, postgresql
 from policyd.store.journal import UPGRADE
 from policyd.store.replica import Replica, create
+from policyd.store.schema import VERSION
 
 if TYPE_CHECKING:
     from policyd.store.postgresql import Truth
@@ -49,14 +51,25 @@ class _NewerError(StoreError):
 
 
 def prepare(database: Database, path: Path) -> None:
-    """Make the replica at *path* if there is none yet. Raises StoreError."""
+    """Make the replica at *path* if there is none yet, and of an older policyd's one of this one. Raises StoreError."""
     if path.exists():
+        _upgrade(path)
         return
     try:
         with postgresql().following(database) as truth, truth.all() as (position, rows):
             create(path, position, rows, lambda: None)
     except StoreError as error:
         raise type(error)(f"{path}: there is no replica yet, and it can't be made: {error}") from error
+
+
+def _upgrade(path: Path) -> None:
+    """Make the replica of an older policyd one of this one. Raises StoreError."""
+    try:
+        connect_reading(Database.at(path)).close()
+    except StoreOutdatedError:
+        from policyd.store.upgrade import upgrade_replica  # Alembic takes a fifth of a second
+
+        upgrade_replica(path)
 
 
 class Follower:
@@ -138,10 +151,15 @@ class Follower:
             changes = found[1:]
         if not changes:
             return False
-        self._need_known(changes)
+        changes = self._known(changes)
+        if not changes:
+            raise _NewerError(
+                f"{self._database} was upgraded at change {position.id + 1}; install that policyd here and restart it"
+            )
+        is_cut = changes[-1].id < found[-1].id
 
         # Never half of a changeset: what may go on is left for the next batch, or is a transaction of its own.
-        is_all = len(found) <= BATCH
+        is_all = len(found) <= BATCH or is_cut
         if not is_all:
             whole = [each for each in changes if each.changeset != changes[-1].changeset]
             if not whole:
@@ -151,7 +169,7 @@ class Follower:
         with replica.changing():
             replica.apply(changes)
         self._reached(replica, behind=0 if is_all else 1)
-        return not is_all
+        return not is_all or is_cut
 
     def _apply_long(self, replica: Replica, truth: "Truth", changes: list[Change]) -> None:
         """Apply a changeset that is longer than a batch, of which *changes* are the first."""
@@ -164,13 +182,12 @@ class Follower:
                 changes = [each for each in found if each.changeset == changeset]
         self._reached(replica, behind=1)
 
-    def _need_known(self, changes: list[Change]) -> None:
-        """Raises _NewerError where the tables were upgraded: what comes then is for a newer policyd."""
-        for change in changes:
-            if change.operation == UPGRADE:
-                raise _NewerError(
-                    f"{self._database} was upgraded at change {change.id}; install that policyd here and restart it"
-                )
+    def _known(self, changes: list[Change]) -> list[Change]:
+        """The first of *changes*, up to an upgrade to a newer policyd: what comes then, only that one knows."""
+        for number, change in enumerate(changes):
+            if change.operation == UPGRADE and json.loads(change.after or "{}").get("schema", 0) > VERSION:
+                return changes[:number]
+        return changes
 
     def _heal(self) -> None:
         """Copy the whole database again: not all hosts at once, and not again and again."""
