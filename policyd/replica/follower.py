@@ -222,12 +222,13 @@ class Follower:
         if now < self._copy_due:
             self._pause(min(self._copy_due - now, _LONGER_TRY_SECONDS))
             return
-        self._copied_at, self._copy_due = now, None
+        self._copy_due = None
         try:
             self._copy(is_spoiled=is_spoiled)
+            self._copied_at = time.monotonic()
         except (StoreError, SettingsError) as error:
             self._have_problem(error)
-            self._pause(_TRY_SECONDS)
+            self._copy_due = time.monotonic() + _TRY_SECONDS + random.uniform(0, self._spread_seconds)
 
     def _copy(self, *, is_spoiled: bool) -> None:
         with postgresql().following(self._database) as truth, truth.all() as (position, rows):

@@ -6,7 +6,6 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
@@ -205,66 +204,6 @@ def test_killed_follower_leaves_a_state_that_the_database_has_had(
             host.kill_follower()
         assert repr(host.rows()) in states
     host.wait_to_be_equal()
-
-
-@drill(
-    "the database is restored from an older backup, and its numbers are given again",
-    made="`pg_dump`, changes, the dump put back, other changes",
-    client="nothing: the answer comes from the host's replica, which has what was lost until it is copied again",
-    log="a warning with both digests, then `event=replica-copied`",
-    lost="the changes that the backup has not",
-)
-def test_restored_database_is_noticed_and_copied_again(own_server: Cluster, make_host: MakeHost) -> None:
-    """The numbers alone look as if nothing had happened: the digests tell."""
-    url = with_tables(own_server)
-    host = started(make_host, url)
-    dump = own_server.program("pg_dump", "--clean", "--inserts", url)
-    run(url, "mailbox restrict bob")
-    run(url, "mailbox restrict ann")
-    host.wait_for("ann@example.com", "REJECT")
-
-    # Back to the dump, and on with other changes under the same numbers.
-    with psycopg.connect(url, autocommit=True) as truth:
-        truth.execute(dump.replace("\\restrict", "--").replace("\\unrestrict", "--").encode())
-    run(url, "mailbox add eve eve@example.com")
-    run(url, "mailbox restrict eve")
-    assert "digest" in host.syslog.wait_for("the replica is not followed")
-    assert host.answer("bob@example.com") == "REJECT"  # served through
-    host.wait_for("eve@example.com", "REJECT")
-    host.wait_for("bob@example.com", "DUNNO")
-    host.wait_to_be_equal()
-
-
-@drill(
-    "a standby takes over that lacks the last changes, and their numbers are given again",
-    made="a real primary and standby; the primary is killed, the standby promoted",
-    client="nothing: the answer comes from the host's replica, which has what was lost until it is copied again",
-    log="a warning with both digests, then `event=replica-copied`",
-    lost="what the standby had not got: an asynchronous failover loses it, on every host",
-)
-def test_failover_that_lost_changes_is_noticed_and_copied_again(own_server: Cluster, make_host: MakeHost) -> None:
-    """The new primary's journal is longer than what was followed: only the digests tell."""
-    url = with_tables(own_server)
-    standby = own_server.make_standby()
-    try:
-        both = f"postgresql://owner@/{url.partition('@/')[2].partition('?')[0]}"
-        both += f"?host={own_server.folder},{standby.folder}&port={own_server.port},{standby.port}"
-        host = started(make_host, f"{both}&target_session_attrs=read-write")
-        standby.stop()
-        for name in ("bob", "ann"):
-            run(url, f"mailbox restrict {name}")
-        host.wait_for("ann@example.com", "REJECT")
-        own_server.stop(signal.SIGQUIT)
-        standby.start()
-        standby.promote()
-        for number in range(5):
-            run(standby.url(url.partition("@/")[2].partition("?")[0]), f"mailbox add m{number}")
-        assert "digest" in host.syslog.wait_for("another one than the replica has followed")
-        host.wait_for("bob@example.com", "DUNNO")
-        host.url = both
-        until(lambda: host.rows() == rows_of_truth(f"{both}&target_session_attrs=read-write"), "the replica")
-    finally:
-        standby.remove()
 
 
 def test_host_without_a_replica_refuses_to_start_while_the_server_is_away(
