@@ -62,6 +62,7 @@ setup(
             "psycopg[binary]>=3.2.4,<4",
             "pytest~=9.0",
             "pytest-cov~=7.0",
+            "coverage~=7.6",
             "pytest-xdist~=3.8",
             "hypothesis~=6.150",
             "docutils~=0.22",

@@ -60,6 +60,8 @@ def _definition(term: str, told: str) -> Iterator[str]:
 
 def _in_toml(value: object) -> str:
     """*value* as it would be written in the settings file."""
+    if value is None:
+        return '""'
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int):

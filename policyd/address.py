@@ -24,6 +24,8 @@ _SCANNED = re.compile(r'\\(.?)|["\t-\r ]', re.DOTALL)  # what is gone once a dom
 _LABEL_LIMIT = 63
 _SCHEME = re.compile(r"(?:smtp|mailto):", re.IGNORECASE)
 _SEPARATED = re.compile(r"[\s,;]")
+_BETWEEN_WORDS = re.compile(r"[,;]")
+_LISTED = re.compile(r"""[\s",;]""")  # blanks separate words; people take the others for separators, too
 _WILDCARD = re.compile(r"[*?]")
 _UNSCANNED = r"\1"
 _ATOM = r"[^\x00-\x20\x7f\"(),.:;<>@\[\]\\]++"
@@ -194,13 +196,9 @@ def address_forms(text: str, origin: str = "", delimiters: str = "") -> tuple[Em
     local = _normal_local(local)
     if not domain:
         return (EmailAddress(local, "", base),)
-    try:
-        normal = normal_domain(domain)
-    except AddressError:
-        normal = domain.encode("utf-8", "replace").decode("utf-8").lower()
+    normal, other = _domain_forms(domain) if len(domain) <= 2 * _DOMAIN_LIMIT else _domain_forms.__wrapped__(domain)
     address = EmailAddress(local, normal, base)
-    other = domain_for_postfix(domain)
-    return (address,) if other in ("", normal) else (address, EmailAddress(local, other, base))
+    return (address, EmailAddress(local, other, base)) if other else (address,)
 
 
 def is_dot_string(text: str) -> bool:
@@ -323,15 +321,15 @@ def split_extension(local_part: str, delimiters: str) -> tuple[str, str | None]:
     them in any case, but not by full case folding.
     Source: postconf(5), recipient_delimiter and owner_request_special; split_addr().
     """
+    at = min([at for at in map(local_part.find, delimiters) if at >= 0], default=0)
+    if at == 0:
+        return local_part, None
     name = local_part.lower()
     if name in _UNSPLIT:
         return local_part, None
     if "-" in delimiters and (name.startswith("owner-") or (name.endswith("-request") and name != "-request")):
         return local_part, None
-    found = [at for at in map(local_part.find, delimiters) if at >= 0]
-    if not found or min(found) == 0:
-        return local_part, None
-    return local_part[: min(found)], local_part[min(found) + 1 :]
+    return local_part[:at], local_part[at + 1 :]
 
 
 def matching_patterns(address: EmailAddress) -> tuple[str, ...]:
@@ -341,11 +339,9 @@ def matching_patterns(address: EmailAddress) -> tuple[str, ...]:
     """
     if not address.domain:
         return ()
-    forms = address.locals
-    patterns = [f"{local}@{address.domain}" for local in forms] + [f"{local}@" for local in forms]
-    if len(address.domain) <= _DOMAIN_LIMIT:
-        patterns += _patterns_of_domain(address.domain)
-    return tuple(patterns)
+    forms, domain = address.locals, address.domain
+    of_domain = _patterns_of_domain(domain) if len(domain) <= _DOMAIN_LIMIT else ()
+    return (*[f"{local}@{domain}" for local in forms], *[f"{local}@" for local in forms], *of_domain)
 
 
 @lru_cache(maxsize=1024)
@@ -359,7 +355,7 @@ def decode_imcea(local_part: str) -> Encapsulated | None:
 
     Source: MS-OXCMAIL §2.1.3.1.10; Q271575. An encoded `_` or `/` stays inside its piece.
     """
-    match = _IMCEA.fullmatch(local_part)
+    match = _IMCEA.fullmatch(local_part) if local_part.startswith("imcea") else None
     if not match:
         return None
     pieces = match[2].split("_")
@@ -386,6 +382,15 @@ def normal_group(text: str) -> str:
     Raises AddressError for what can't name a group.
     """
     return _normal_name(text[len(GROUP_PREFIX) :] if is_group(text) else text, "group")
+
+
+def slip_in_name(text: str) -> str:
+    """What may be wrong with the name of a mailbox that is not there, as the end of a sentence; "" for nothing."""
+    if scheme := _SCHEME.match(text):
+        return f"; an address is typed without {scheme[0]} in front, and with its domain"
+    if _WILDCARD.search(text):
+        return "; no * or ? stands for other characters: for everybody write anyone, for a domain @example.com"
+    return "; several are typed as a word each" if _BETWEEN_WORDS.search(text) else ""
 
 
 def is_group(text: str) -> bool:
@@ -452,6 +457,16 @@ def quote_local_part(text: str, *, not_first: str = "") -> str:
     return f'"{escaped}"{at}{domain}'
 
 
+def as_word(text: str) -> str:
+    """An address or a party, as people write it, as one word of a list; a name that may be several is in quotes."""
+    if is_pattern(text):
+        return quote_local_part(text)
+    if not _LISTED.search(text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 def _parse_local(text: str, domain: str) -> str:
     """The local part that a person typed in front of *domain*, quoted or not, in normal form; raises AddressError.
 
@@ -472,9 +487,14 @@ def _typed_badly(local: str, domain: str) -> AddressError:
     """What is wrong with *local*, which is typed without quotes in front of *domain*, and how to type it."""
     shown = f"{local[:100]}@{domain[:_DOMAIN_LIMIT]}"
     if scheme := _SCHEME.match(local):
-        return AddressError(f"{shown}: type it without {scheme[0]} in front")
-    if local.startswith("<") and domain.endswith(">"):
-        return AddressError(f"{shown}: type it without < and >")
+        each = "each address as a word of its own" if _SEPARATED.search(local) else "it"
+        return AddressError(f"{shown}: type {each} without {scheme[0]} in front")
+    name, angle, inside = local.rpartition("<")
+    if angle and domain.endswith(">"):
+        without = (
+            f"without the name in front, and without < and >: {inside}@{domain[:-1]}" if name else "without < and >"
+        )
+        return AddressError(f"{shown}: type it {without}")
     quoted = quote_local_part(shown)
     if _WILDCARD.search(local):
         instead = f"for every address in the domain write @{domain}" if domain else "for everybody write anyone"
@@ -491,6 +511,10 @@ def _parse_domain(text: str) -> str:
         rest = text.lstrip("*?.")
         instead = f"; for every subdomain write @.{rest}" if rest and not _WILDCARD.search(rest) else ""
         raise AddressError(f"{text[:100]!a}: no * or ? stands for other characters{instead}")
+    if _BETWEEN_WORDS.search(text):
+        raise AddressError(
+            f"{text[:100]!a} is not a domain; type each address as a word of its own, with nothing between"
+        )
     return normal_domain(text)
 
 
@@ -505,6 +529,17 @@ def _normal_local(text: str) -> str:
     if text.isascii() and len(text) <= _LINE_LIMIT:
         return text.lower()
     return fold(text) if len(text) <= _LINE_LIMIT and _is_utf8(text) else ""
+
+
+@lru_cache(maxsize=4096)
+def _domain_forms(text: str) -> tuple[str, str]:
+    """A domain in normal form, and the one for which Postfix takes it, "" where that is the same or none."""
+    try:
+        normal = normal_domain(text)
+    except AddressError:
+        normal = text.encode("utf-8", "replace").decode("utf-8").lower()
+    other = domain_for_postfix(text)
+    return normal, other if other != normal else ""
 
 
 @lru_cache(maxsize=4096)

@@ -1,16 +1,18 @@
 """The audit: one function for each event that is logged. No value from the network can forge a field or a line.
 
-The fields are those of docs/audit.rst.
+The fields are those of docs/audit.rst; `read_request` reads the line about a decision back.
 """
 
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple, assert_never
 
 from policyd.changes import difference
+from policyd.errors import AuditLineError
 from policyd.model import Action, Change, Decision, Request
 from policyd.printable import code, printable
 from policyd.settings import AuditSettings, Decisions, LineFormat
@@ -55,6 +57,14 @@ _PERMITTED = re.compile(
 )
 
 
+# What each kind of line begins with, in either format, behind whatever a log puts before it; and the parts of a text.
+_BEGINNING = re.compile(r'(?:^|(?<=[\s:\ufeff]))(?:\{"(action|change|event|warning)": |(action|change|event|warning)=)')
+_TOKEN = re.compile(r'([a-z_]+)=("(?:[^"\\]|\\.)*+"|[^", ]*+)(?:, |\Z)')
+_CODE = re.compile(r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U(000[0-9a-f]{5}|0010[0-9a-f]{4})|([\\"]))')
+_UNASKED = ("queue_id", "instance")  # what is read back, and decides nothing
+_ASKED = ("state", *_UNASKED, "client", "sender", "recipient", "login", "context")
+
+
 class Stored(NamedTuple):
     """An object as the journal has it, in JSON; None where there is none."""
 
@@ -68,7 +78,8 @@ class AuditLog:
     """Writes lines to *sink*. Those that it doesn't take wait; when too many do, further ones are counted.
 
     *alarm* gets a warning where lines are missing. *echo* gets a second copy of the lines about the daemon itself, for
-    somebody at the terminal. With Twisted's *reactor*, waiting lines are sent as soon as the sink takes them.
+    somebody at the terminal, in words where stderr *is_terminal*. With Twisted's *reactor*, waiting lines are sent as
+    soon as the sink takes them.
     """
 
     def __init__(
@@ -78,14 +89,18 @@ class AuditLog:
         alarm: Sink | None = None,
         echo: Sink | None = None,
         reactor: Reactor | None = None,
+        *,
+        is_terminal: bool = False,
     ) -> None:
         self._settings = settings
+        self._is_terminal = is_terminal
         self._line_limit = line_limit(settings)
         self._sink = sink
         self._lines = SyslogQueue(sink, reactor, self._warn_of_stuck_syslog)
         self._alarm = alarm or NoSink()
         self._echo = echo or NoSink()
         self._dropped = 0
+        self._keeps_up = True  # while syslog takes at last what it did not take at once
 
     def decided(self, request: Request, decision: Decision, milliseconds: float) -> None:
         """A request was answered."""
@@ -116,32 +131,41 @@ class AuditLog:
         self._write(INFO, fields)
 
     def changed(self, change: Change) -> None:
-        """The tables were changed."""
-        self._write(
-            NOTICE,
-            {
-                "change": change.id,
-                "actor": change.actor,
-                "operation": change.operation,
-                "object": change.object,
-                "changeset": change.changeset,
-                "before": Stored(change.before),
-                "after": Stored(change.after),
-                "changed": difference(change),
-            },
-        )
+        """The tables were changed. For people it is said what changed; the journal, and a line of JSON, have all."""
+        fields: dict[str, Field] = {
+            "change": change.id,
+            "actor": change.actor,
+            "operation": change.operation,
+            "object": change.object,
+            "changeset": change.changeset,
+        }
+        if self._settings.format is LineFormat.JSON:
+            fields |= {"before": Stored(change.before), "after": Stored(change.after)}
+        self._write(NOTICE, {**fields, "changed": difference(change)})
 
-    def noticed(self, event: str, **fields: Field) -> None:
-        """Something about the daemon itself that is as it should be: *event*, and facts about it."""
-        self._write_own(NOTICE, {"event": event, **fields})
+    def noticed(self, event: str, details: Mapping[str, Field] = MappingProxyType({}), /, **fields: Field) -> None:
+        """Something about the daemon itself that is as it should be: *event*, and facts about it.
+
+        A terminal, where somebody wants to go on, is spared the *details*.
+        """
+        self._write_own(NOTICE, {"event": event, **fields, **details}, {"event": event, **fields})
 
     def warned(self, problem: str, **fields: Field) -> None:
         """Something that the administrator should look at."""
-        self._write_own(WARNING, {"warning": problem, **fields})
+        self._write_own(WARNING, {"warning": problem, **fields}, {"warning": problem, **fields})
 
     def flush(self) -> bool:
         """Send the waiting lines that the sink takes now; return whether more wait. With a reactor nobody needs it."""
         return self._lines.flush()
+
+    def keep_up(self) -> None:
+        """Wait, a second at most, until syslog has taken the lines that wait; for a command, which logs many at once.
+
+        A syslog that has not taken them then is not waited for again.
+        """
+        if self._keeps_up and self._lines.flush():
+            self._lines.wait_until_empty()
+            self._keeps_up = not self._lines.flush()
 
     def close(self) -> int:
         """Close the sink, up to a second later where lines wait; return how many are missing, and warn *alarm*."""
@@ -158,9 +182,13 @@ class AuditLog:
         self._lines.take_over(former._lines)
         self._dropped += former._dropped
 
-    def _write_own(self, severity: int, fields: Mapping[str, Field]) -> None:
+    def _write_own(self, severity: int, fields: Mapping[str, Field], told: Mapping[str, Field]) -> None:
+        """Log *fields*; where somebody sits at the terminal, what is *told* there is in words."""
+        if self._is_terminal and isinstance(self._sink, StderrSink):
+            self._send(severity, _in_words(told))
+            return
         self._write(severity, fields)
-        self._echo.send(severity, f"policyd: {self._line(fields)}")
+        self._echo.send(severity, _in_words(told) if self._is_terminal else f"policyd: {self._line(fields)}")
 
     def _write(self, severity: int, fields: Mapping[str, Field]) -> None:
         self._send(severity, self._line(fields))
@@ -208,10 +236,11 @@ def open_audit(settings: AuditSettings, reactor: Reactor | None = None) -> Audit
     Without a syslog, its own events go to stderr, and so they do where a person sits there.
     """
     sink = open_sink(settings)
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
     if isinstance(sink, StderrSink):
-        return AuditLog(settings, sink, reactor=reactor)
-    needs_echo = isinstance(sink, NoSink) or (sys.stderr is not None and sys.stderr.isatty())
-    return AuditLog(settings, sink, StderrSink(), StderrSink() if needs_echo else None, reactor)
+        return AuditLog(settings, sink, reactor=reactor, is_terminal=is_terminal)
+    echo = StderrSink() if isinstance(sink, NoSink) or is_terminal else None
+    return AuditLog(settings, sink, StderrSink(), echo, reactor, is_terminal=is_terminal)
 
 
 def _decision_values(request: Request, decision: Decision, milliseconds: float) -> tuple[Field, ...]:
@@ -246,6 +275,15 @@ def escape(value: str) -> str:
     return f'"{printable(text)}"'
 
 
+def _in_words(fields: Mapping[str, Field]) -> str:
+    """An event of the daemon, or a warning, for somebody at a terminal: `policyd: started: version 1.0, pid 42`."""
+    (kind, what), *facts = fields.items()
+    advice = "".join(f"; {value}" for name, value in facts if name == "advice")
+    told = ", ".join(f"{name} {value}" for name, value in facts if name != "advice" and value not in ("", None))
+    warning = "warning: " if kind == "warning" else ""
+    return printable(f"policyd: {warning}{what}{told and f': {told}'}{advice}")
+
+
 def _text_line(fields: Mapping[str, Field], limit: int) -> str:
     """The fields with values of at most *limit* characters, as text."""
     return ", ".join([f"{name}={_shown(value, _limit_of(name, limit))}" for name, value in fields.items()])
@@ -261,8 +299,6 @@ def _limit_of(name: str, limit: int) -> int:
 
 
 def _shown(value: Field, limit: int) -> str:
-    if isinstance(value, Stored):
-        value = value.json
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -297,3 +333,134 @@ def _json_value(value: Field, limit: int) -> Any:
 
 def _coded(found: re.Match[str]) -> str:
     return "\\\\" if found[0] == "\\" else code(found[0])
+
+
+# Lines are read back
+
+
+def is_audit_line(line: str) -> bool:
+    """Whether *line*, of a log, seems to be one of the audit, about whatever."""
+    return bool(_BEGINNING.search(line))
+
+
+def read_request(line: str) -> Request:
+    """The request that *line* is about: one of the audit, in either format, with whatever a log has put before it.
+
+    Its `queue_id` and `instance`, which decide nothing, are "" where they are cut. Raises AuditLineError where the line
+    is about no request, or does not hold all that decides.
+    """
+    # What kind of line it is.
+    found = _BEGINNING.search(line)
+    if found is None:
+        raise AuditLineError("this is no line of the audit: it has no action=")
+    kind = found[1] or found[2]
+    if kind != "action":
+        about = "a change of the tables" if kind == "change" else "the daemon itself"
+        raise AuditLineError(f"this line of the audit is about {about}; one about a request begins with action=")
+
+    # Its fields: those that decide must be whole, and each must be written as `AuditLog` writes it.
+    text = line[found.start() :].strip()
+    fields = [*(_json_fields(text) if found[1] else _text_fields(text))]
+    shown = dict(fields)
+    names = [name for name, _ in fields if name != "would"]
+    if names not in ([*DECISION_FIELDS], [*DECISION_FIELDS[: -len(_OWN_NAMES)]]):  # the first edition had no own names
+        raise AuditLineError("this line of the audit is not whole: it has not the fields of a decision")
+    read = _read_json if found[1] else _read_text
+    values = {name: read(name, shown[name]) for name in _ASKED}
+    for name, value in values.items():
+        if value is None and name not in _UNASKED:
+            raise AuditLineError(
+                f"{name} is cut in this line, which would have been too long; ask with what you know of it:"
+                " policyd check --recipient R --sender S"
+            )
+
+    # Take the values out of what is written around them.
+    name, address = _client(values["client"] or "")
+    return Request(
+        protocol_state=values["state"] or "",
+        queue_id=values["queue_id"] or "",
+        instance=values["instance"] or "",
+        client_name=name,
+        client_address=address,
+        sender=_unbracketed("sender", values["sender"] or ""),
+        recipient=_unbracketed("recipient", values["recipient"] or ""),
+        sasl_username=values["login"] or "",
+        policy_context=values["context"] or "",
+    )
+
+
+def _text_fields(line: str) -> Iterator[tuple[str, Any]]:
+    """The names of the fields of a line of text, and how their values are shown."""
+    position = 0
+    while position < len(line):
+        token = _TOKEN.match(line, position)
+        if token is None:
+            raise AuditLineError(
+                f"this line of the audit is not whole: it can't be read from character {position + 1} on"
+            )
+        yield token[1], token[2]
+        position = token.end()
+
+
+def _json_fields(line: str) -> Iterator[tuple[str, Any]]:
+    """The names and values of a line in JSON."""
+    try:
+        fields = json.loads(line, object_pairs_hook=list)
+    except (ValueError, RecursionError):
+        raise AuditLineError("this line of the audit is not whole: it is no JSON") from None
+    yield from fields
+
+
+def _read_text(name: str, shown: str) -> str | None:
+    """The value that is *shown* so, None where it is cut."""
+    if shown.endswith('…"'):
+        return None
+    value = _decoded(shown[1:-1]) if shown.startswith('"') else shown
+    if _shown(value, len(value)) != shown:
+        raise _damaged(name)
+    return value
+
+
+def _read_json(name: str, shown: Any) -> str | None:
+    """The same of a value in JSON."""
+    if not isinstance(shown, str):
+        raise _damaged(name)
+    if shown.endswith("…"):
+        return None
+    value = _decoded(shown)
+    if _json_value(value, len(value)) != shown:
+        raise _damaged(name)
+    return value
+
+
+def _decoded(text: str) -> str:
+    """*text* with each code as its character; a `\\xHH` that is no ASCII is a byte."""
+
+    def character(found: re.Match[str]) -> str:
+        byte, short, long, itself = found.groups()
+        if itself:
+            return str(itself)
+        number = int(byte or short or long, 16)
+        return chr(number + 0xDC00) if byte and number >= 0x80 else chr(number)
+
+    return _CODE.sub(character, text)
+
+
+def _client(value: str) -> tuple[str, str]:
+    """The name and the address of a client. A name that holds a bracket could be read in two ways, and is none."""
+    name, _, address = value.partition("[")
+    if "[" in address or not address.endswith("]"):
+        raise _damaged("client")
+    return name, address[:-1]
+
+
+def _unbracketed(name: str, value: str) -> str:
+    if len(value) < len("<>") or value[0] != "<" or value[-1] != ">":
+        raise _damaged(name)
+    return value[1:-1]
+
+
+def _damaged(name: str) -> AuditLineError:
+    return AuditLineError(
+        f"{name} in this line of the audit is not as policyd writes it; give the line as it was logged"
+    )

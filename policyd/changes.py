@@ -4,10 +4,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from policyd.address import as_word, quote_local_part
 from policyd.model import Change, party_text
+from policyd.printable import count_of
 from policyd.timestamps import show_local
 
 _TIMES = frozenset({"until", "at", "created_at"})
+_ADDRESSES = frozenset({"address", "sender", "to", "object"})  # or a name, which has no @
 _NOUNS = {"sender": "blocked sender"}
 _NOT_NEWS = frozenset({"id", "name", "address", "mailbox_id", "sender", "created_at", "created_by"})
 
@@ -31,9 +34,14 @@ def describe(change: Change) -> str:
     """A change in words: the object, and what is different now."""
     noun = change.operation.partition(".")[0]
     name = change.object.removeprefix(f"{noun}:")
+    to = whom_it_is_to(change)
+    return f"{_NOUNS.get(noun, noun)} {name}{' to ' if to else ''}{to}: {difference(change)}"
+
+
+def whom_it_is_to(change: Change) -> str:
+    """To whom the blocked sender that was changed may not send; "" for any other object."""
     stored = json.loads(change.before or change.after or "{}")
-    to = f" to {party_text(stored['to'])}" if "to" in stored else ""
-    return f"{_NOUNS.get(noun, noun)} {name}{to}: {difference(change)}"
+    return party_text(stored["to"]) if "to" in stored else ""
 
 
 def difference(change: Change) -> str:
@@ -41,7 +49,7 @@ def difference(change: Change) -> str:
     before: Mapping[str, Any] = json.loads(change.before or "{}")
     after: Mapping[str, Any] = json.loads(change.after or "{}")
     if after.keys() == {"changes"}:
-        return f"{after['changes']} changes"  # an import or an undo, which the journal has row by row
+        return count_of(after["changes"], "change")  # an import or an undo, which the journal has row by row
     if "member" in (before or after):
         return f"{party_text((before or after)['member'])} {'joined' if after else 'left'}"
     if not after:
@@ -58,7 +66,10 @@ def difference(change: Change) -> str:
 
 
 def value_text(name: str, value: Any) -> str:
-    """The value of the field *name* as text: times in local ISO form, lists with blanks between, nothing as ""."""
+    """The value of the field *name* as text: times in local ISO form, nothing as "".
+
+    Of a list, the words have blanks between, and can be typed and imported again: a name with a blank is in quotes.
+    """
     if value is None or value == "":
         return ""
     if isinstance(value, bool):
@@ -68,12 +79,13 @@ def value_text(name: str, value: Any) -> str:
     if isinstance(value, Mapping):
         return party_text(value)
     if isinstance(value, (list, tuple)):
-        return " ".join(map(party_text, value))
-    return str(value)
+        return " ".join(as_word(party_text(each)) for each in value)
+    return quote_local_part(value) if name in _ADDRESSES and isinstance(value, str) else str(value)
 
 
 def _quoted(name: str, value: Any) -> str:
     text = value_text(name, value)
     if name in _TIMES:
         return text or "never"
-    return f'"{text}"' if not text or " " in text else text
+    is_quoted = isinstance(value, (list, tuple)) and '"' in text
+    return f'"{text}"' if not text or (" " in text and not is_quoted) else text

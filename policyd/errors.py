@@ -15,6 +15,12 @@ class ProtocolError(PolicydError):
     exit_status = 65  # EX_DATAERR
 
 
+class AuditLineError(PolicydError):
+    """A line of a log that does not hold a whole request: give another line, or the request itself."""
+
+    exit_status = 65  # EX_DATAERR
+
+
 class AddressError(PolicydError):
     """A text that is not the address, domain, pattern or name it was given as: type it differently."""
 
@@ -111,6 +117,14 @@ class TransferError(PolicydError):
     """A file that can't be imported, as a whole: fix it, or say how it is to be read."""
 
     exit_status = 65  # EX_DATAERR
+
+
+class BatchError(PolicydError):
+    """A line of a batch that can't be done: nothing was changed. It ends as the line alone would have ended."""
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
 
 
 class DaemonError(PolicydError):

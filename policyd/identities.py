@@ -184,6 +184,12 @@ class Identities:
         return self._find_client(text, text, self._locate(text))
 
     def _find_login(self, text: str) -> Identity:
+        # An address is whoever sends by it, unless it is nobody's, and has a realm.
+        if has_domain(text):
+            sender = self.sender(text)
+            if sender.mailbox is not None or not self._without_realm(text):
+                return sender
+
         # As it is written; then, as long as it is nobody's, without a realm.
         asked, place = text, self._locate_login(text)
         others: list[EmailAddress] = []
@@ -285,7 +291,8 @@ class Identities:
         """Where *address* leads to, in this one form."""
         domain = self._managed(address.domain)
         if domain is None:
-            return _Place((address,), foreign=(address,))
+            alone = (address,)
+            return _Place(alone, (), alone)
         holder, ways = self._find_holder(address, domain)
         return _Place(_with_target(address, domain), (), (), domain, holder, ways)
 
@@ -336,14 +343,12 @@ class Identities:
         self, address: EmailAddress, locals_: Sequence[str], domain: Domain
     ) -> tuple[Holder | None, tuple[str, ...]]:
         """The same for an address that is listed with one of *locals_*, in its own domain or in the target."""
-        places: list[tuple[str, tuple[str, ...]]] = [(address.domain, ())]
-        if domain.name != address.domain:
-            places.append((domain.name, ("alias domain",)))
-        for name, way in places:
+        for name in (address.domain,) if domain.name == address.domain else (address.domain, domain.name):
             for local in locals_:
                 holder = self._tables.holder_of(f"{local}@{name}")
                 if holder is not None:
-                    return holder, way if local is address.local else (*way, "extension")
+                    ways: tuple[str, ...] = () if name is address.domain else ("alias domain",)
+                    return holder, ways if local is address.local else (*ways, "extension")
         return None, ()
 
     def _find_encapsulated(self, encapsulated: Encapsulated) -> Holder | None:

@@ -1,6 +1,7 @@
 """Makes text safe to show: characters that a terminal or a log would obey are written as codes."""
 
 import json
+import re
 from typing import Any
 
 
@@ -33,3 +34,12 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
     if text.isprintable():
         return text
     return "".join([each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text])
+
+
+def count_of(number: int, noun: str, plural: str = "") -> str:
+    """So many of *noun*: `1 entry`, `2 addresses`; *plural* where no rule makes it of the noun."""
+    if number == 1:
+        return f"1 {noun}"
+    if not plural and re.search(r"[^aeiou]y$", noun):
+        plural = f"{noun[:-1]}ies"
+    return f"{number} {plural or noun + ('es' if noun.endswith(('s', 'x', 'ch', 'sh')) else 's')}"

@@ -4,12 +4,15 @@ A reader yields `Record`s, in the file's order; nobody changes them. Names, addr
 are in normal form, and parties without numbers.
 """
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar, assert_never
 
-from policyd.address import fold
+from policyd.address import fold, normal_domain
+from policyd.errors import AddressError
 from policyd.model import Party, PartyKind, Receive, Unlisted
 
 
@@ -31,6 +34,8 @@ KEEP = Keep()
 
 _Item = TypeVar("_Item")
 
+_DOMAIN = re.compile(r"@([^\s@,;:\"'<>()\[\]]+)")
+
 
 @dataclass(slots=True)  # not frozen: that costs five times the time, and files have millions
 class ListEdit(Generic[_Item]):
@@ -49,7 +54,9 @@ class ListEdit(Generic[_Item]):
 class DomainRow:
     """A managed domain, and its restriction.
 
-    `alias_of` is the domain that it stands for, "" for none; the rest is as in a `GroupRow`.
+    `alias_of` is the domain that it stands for, "" for none; the rest is as in a `GroupRow`. With `is_catch_all`, mail
+    to every address in it is taken: where it is no alias of a managed domain, it lets unlisted recipients through, and
+    it must be new, or do so already.
     """
 
     name: str
@@ -61,6 +68,7 @@ class DomainRow:
     until: int | Keep | None = KEEP
     comment: str | Keep = KEEP
     accepted: ListEdit[Party] | Keep = KEEP
+    is_catch_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +116,15 @@ class MailboxRow:
 
 @dataclass(frozen=True, slots=True)
 class AddressRow:
-    """An address that is to lead to the mailbox that has the address `target`, or is named so (virtual(5))."""
+    """An address that is to lead to the mailbox that has the address `target`, or is named so (virtual(5)).
+
+    `doubt`, if given, is what is wrong with it where there is no such mailbox.
+    """
 
     address: str
     target: str
     mode: RowMode = RowMode.UPDATE
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +132,9 @@ class BlockRow:
     """A blocked sender.
 
     `to` is None where the file does not say (then as `policyd sender block` without --to). `allowed` are exceptions by
-    recipient, `allowed_senders` by sender. `created_at` (Unix seconds) and `created_by` are KEEP where the file does
-    not carry them.
+    recipient, `allowed_senders` by sender; where those come from a file that asks nobody for a proof, `needs_no_proof`,
+    and one of them would have to prove who it is, the row is wrong. `created_at` (Unix seconds) and `created_by` are
+    KEEP where the file does not carry them.
     """
 
     sender: Party
@@ -134,6 +147,7 @@ class BlockRow:
     comment: str | Keep = KEEP
     created_at: int | Keep = KEEP
     created_by: str | Keep = KEEP
+    needs_no_proof: bool = False
 
 
 Row = DomainRow | GroupRow | MailboxRow | AddressRow | BlockRow
@@ -171,11 +185,17 @@ def groups_of(row: Row) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with a record: the column by its name ("" for the whole), the article's event number or 0."""
+    """What is wrong with a record: the column by its name ("" for the whole), the article's event number or 0.
+
+    `unmanaged` is the domain that would have to be managed, where that is what is wrong. What `is_told` was told of a
+    record before, for all that have it.
+    """
 
     message: str
     column: str = ""
     event: int = 0
+    unmanaged: str = ""
+    is_told: bool = False
 
 
 @dataclass(slots=True)  # not frozen: that costs five times the time, and files have millions
@@ -185,6 +205,10 @@ class Record:
     `line` is the number of its first line, from 1; `source` is its text as it stands in the file, without
     the last line break, for the file of rejected rows ("" where it is too long to keep). `skipped` names what was left
     out on purpose, one word a value (such as X400). With problems, `wrong_groups` names the groups that it is about.
+
+    `stands_with` are lines of other records: where one of those is wrong, so is this one, which has no rows. `opens`
+    are domains of which the file does not say everything: one that comes in with it lets unlisted recipients through.
+    `heading` is the comment that must stand above `source` to be read the same, "" for none.
     """
 
     line: int
@@ -193,6 +217,42 @@ class Record:
     problems: tuple[Problem, ...] = ()
     skipped: tuple[str, ...] = ()
     wrong_groups: tuple[str, ...] = ()
+    stands_with: tuple[int, ...] = ()
+    opens: tuple[str, ...] = ()
+    heading: str = ""
+
+
+def domains_of(record: Record, default: str = "") -> set[str]:
+    """The domains in which *record* has mailboxes or addresses, as far as can be told of one that could not be read.
+
+    Addresses that have none are in the *default*.
+    """
+    if not record.rows:
+        # What stands behind an @, as people write it; and without any, whatever completes it.
+        found = _DOMAIN.findall(record.source)
+        texts = found or ([default] if default else [])
+    else:
+        texts = [each.rpartition("@")[2] for row in record.rows for each in _addresses_of(row)]
+    domains = set()
+    for text in texts:
+        with suppress(AddressError):
+            domains.add(normal_domain(text))
+    return domains
+
+
+def _addresses_of(row: Row) -> tuple[str, ...]:
+    """The addresses that *row* gives to mailboxes; of a domain, its name."""
+    match row:
+        case MailboxRow():
+            return row.addresses.add if isinstance(row.addresses, ListEdit) else ()
+        case AddressRow():
+            return (row.address,)
+        case DomainRow():
+            return (row.name,)
+        case GroupRow() | BlockRow():
+            return ()
+        case _:
+            assert_never(row)
 
 
 @dataclass(frozen=True, slots=True)

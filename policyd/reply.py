@@ -3,9 +3,8 @@
 import re
 import sys
 import unicodedata
+from collections.abc import Mapping
 from typing import assert_never
-
-from anyascii import anyascii
 
 from policyd.model import Rule
 
@@ -38,6 +37,8 @@ _GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "
 
 def read_ahead() -> None:
     """Read what `to_ascii` needs for any script now, since later it may be out of reach: 640 small files, 7 MB."""
+    from anyascii import anyascii
+
     anyascii("".join(map(chr, range(0x80, sys.maxunicode, 0x100))))
 
 
@@ -60,10 +61,20 @@ def render_text(rule: Rule, template: str, **fields: str) -> str:
     At most `TEXT_LIMIT` printable ASCII characters on one line. Where a field is empty, the
     punctuation that led up to it at the end goes too.
     """
+    text = _whole_text(rule, template, fields)
+    return text if len(text) <= TEXT_LIMIT else f"{text[: TEXT_LIMIT - 3]}..."
+
+
+def characters_over(rule: Rule, template: str, **fields: str) -> int:
+    """How many characters the text that `render_text` makes is too long; 0 where all of it is sent."""
+    return max(0, len(_whole_text(rule, template, fields)) - TEXT_LIMIT)
+
+
+def _whole_text(rule: Rule, template: str, fields: Mapping[str, str]) -> str:
     text = to_ascii(_FIELD.sub(lambda match: fields.get(match[1], ""), template)).rstrip(" :;,-(")
     if not _STATUS.match(to_ascii(template)):  # a status in a field is the peer's words, not ours
         text = f"{STATUS[rule]} {text}".rstrip()
-    return text if len(text) <= TEXT_LIMIT else f"{text[: TEXT_LIMIT - 3]}..."
+    return text
 
 
 def to_ascii(text: str) -> str:
@@ -73,5 +84,7 @@ def to_ascii(text: str) -> str:
     """
     if not text.isascii():
         text = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode("utf-8"))
+        from anyascii import anyascii  # no command but `check` makes a reply
+
         text = anyascii(text.translate(_GERMAN))
     return " ".join(re.sub(r"[^ -~]+", " ", text).split())

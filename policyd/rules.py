@@ -198,7 +198,9 @@ def judge(question: Question, policy: Policy, facts: Facts, now: int, note: Note
     # Who is accepted all the same.
     accepted = certainly(facts.accepted_by(restriction, recipient.mailbox), question, facts, note)
     if accepted is not None:
-        note("{}: accepts {}", _called(recipient), accepted)
+        if note is not silent:
+            says = _list_with(accepted, recipient, restriction, facts)
+            note("{}: accepts {}{}", _called(recipient), accepted, f", as {says} says" if says else "")
         return Verdict(False, Rule.ACCEPTED_SENDER, restriction=restriction)
     return Verdict(True, Rule.RESTRICTED_RECIPIENT, restriction=restriction)
 
@@ -272,7 +274,8 @@ def _entries_shown(question: Question, note: Note) -> list[BlockedSender]:
     elsewhere = [number for number in sorted(every) if number not in shown]
     shown |= {number: every[number] for number in elsewhere[:_SHOWN_LIMIT]}
     if len(elsewhere) > _SHOWN_LIMIT:
-        note("{} more entries are to other recipients", len(elsewhere) - _SHOWN_LIMIT)
+        more = len(elsewhere) - _SHOWN_LIMIT
+        note("{} to other recipients", "1 more entry is" if more == 1 else f"{more} more entries are")
     return [shown[number] for number in sorted(shown)]
 
 
@@ -346,6 +349,7 @@ def restriction_of(recipient: Identity, now: int, note: Note = silent) -> Restri
     """
     mailbox, domain = recipient.mailbox, recipient.domain
     is_over = mailbox is not None and is_past(mailbox.until, now)
+    over = "; what it said itself has expired" if is_over else ""
     if mailbox is not None:
         # The mailbox's own, unless it inherits.
         if mailbox.receive is not Receive.INHERIT and not is_over:
@@ -355,14 +359,14 @@ def restriction_of(recipient: Identity, now: int, note: Note = silent) -> Restri
 
         # The strictest of its groups.
         if recipient.groups and (found := _strictest(recipient.groups, now, note)):
-            note("{}: receives from {}, as {} says", _called(recipient), _senders(found.receive), found.by)
+            note("{}: receives from {}, as {} says{}", _called(recipient), _senders(found.receive), found.by, over)
             return found
 
     # The domain's.
     if domain is not None and domain.receive is not Receive.ANYONE:
         if not is_past(domain.until, now):
             says = f", as domain {domain.name} says" if mailbox else ""
-            note("{}: receives from {}{}", _called(recipient), _senders(domain.receive), says)
+            note("{}: receives from {}{}{}", _called(recipient), _senders(domain.receive), says, over)
             return Restriction(domain.receive, "domain", domain.reason, domain=domain.name)
         note("domain {}: the restriction has expired", domain.name)
 
@@ -448,6 +452,18 @@ def _note_proof(question: Question, note: Note) -> None:
         return
     who = f"mailbox {proven.mailbox.name}" if proven.mailbox is not None else proven.text
     note("proven: {}, by {}", who, "the login" if question.login is not None else "the envelope sender of an insider")
+
+
+def _list_with(accepted: Party, recipient: Identity, restriction: Restriction, facts: Facts) -> str:
+    """Whose list has *accepted*, a group's or the domain's; "" where it is the recipient's own."""
+    mailbox = recipient.mailbox
+    if mailbox is None or accepted in facts.accepted_by(OPEN, mailbox):
+        return ""
+    for group in sorted(recipient.groups, key=_by_folded_name):
+        its_own = OPEN._replace(group_ids=(group.id,))
+        if group.id in restriction.group_ids and accepted in facts.accepted_by(its_own, None):
+            return str(group.party)
+    return f"domain {restriction.domain}"
 
 
 def _called(recipient: Identity) -> str:

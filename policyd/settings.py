@@ -134,7 +134,9 @@ def _database_in_file(value: object) -> str:
 
 
 def _absolute_path(value: object) -> Path | None:
-    text = _text(value)
+    """A path, or None for ""."""
+    if not (text := _text(value)):
+        return None
     if not text.startswith("/") or "\0" in text:
         raise ValueError(f"{text!r}: must be an absolute path")
     return Path(text)
@@ -308,13 +310,13 @@ class Settings:
     )
     replica: Path | None = _setting(
         None,
-        Kind(_absolute_path, "text: an absolute path"),
+        Kind(_absolute_path, 'text: an absolute path, or ``""``'),
         "the file from which this host answers, and which follows a PostgreSQL ``database``; without it ``serve`` "
         "takes none",
     )
     password_file: Path | None = _setting(
         None,
-        Kind(_absolute_path, "text: an absolute path"),
+        Kind(_absolute_path, 'text: an absolute path, or ``""``'),
         "the file with the password for a PostgreSQL database; without it, what systemd gives as the credential "
         "``database-password``, if anything",
     )

@@ -26,12 +26,15 @@ MAY_IMPORT_TOO = {"policyd.daemon.run": {"replica"}}
 # What each library is for, and so where alone it is met.
 LIBRARIES = {
     "click": r"policyd\.cli(\..*)?",
-    "rich": r"policyd\.cli\.(output|progress)",
+    "rich": r"policyd\.cli\.progress",
     "twisted": r"policyd\.daemon\..*",
     "sqlalchemy": r"policyd\.store\..*",
     "alembic": r"policyd\.store\.(upgrade|migrations\..*)",
     # Which engine it is, know only these; all else speaks of tables and statements.
-    "sqlite3": r"policyd\.store\.(database|lookup|backup|check|wal|replay|replica|restore|upgrade)",
+    "sqlite3": (
+        r"policyd\.store\."
+        r"(database|lookup|backup|check|wal|replay|restore|upgrade|copying|replica|working_copy)"
+    ),
     "psycopg": r"policyd\.store\.postgresql",
     "idna": r"policyd\.address",
     "anyascii": r"policyd\.reply",

@@ -1,7 +1,7 @@
 """What a change does beyond what it names: lines for the administrator who makes it, each a sentence or two."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from shlex import quote
 from typing import assert_never
 
@@ -14,8 +14,12 @@ from policyd.model import (
     Group,
     Mailbox,
     Membership,
+    Rule,
+    Unlisted,
     pattern_party,
 )
+from policyd.printable import count_of
+from policyd.reply import TEXT_LIMIT, characters_over, render_text
 from policyd.store.edit import Restricted, Step, postfix_spelling, what_goes_with
 from policyd.store.queries import Queries
 
@@ -25,6 +29,40 @@ _NAMED = 5  # in a sentence; the rest is counted
 def spelling_advice(queries: Queries, names: Iterable[str]) -> list[str]:
     """A line for each of the managed domains *names* that Postfix takes for another domain, with what to type."""
     return [line for line in (postfix_spelling(queries, name) for name in names) if line]
+
+
+def reason_advice(replies: Mapping[Rule, str], rule: Rule, reason: str | None) -> list[str]:
+    """How much of *reason* a sender who is refused by *rule* never reads, in a line; nothing where that is none."""
+    over = cut_of_reason(replies, rule, reason or "")
+    if not over:
+        return []
+    end = render_text(rule, replies[rule], reason=reason or "")[-24:]
+    return [f'a reply has room for {TEXT_LIMIT} characters and would end with "{end}"; shorten the reason by {over}']
+
+
+def cut_of_reason(replies: Mapping[Rule, str], rule: Rule, reason: str) -> int:
+    """How many characters are cut off a reply by *rule* with this *reason*.
+
+    What else its text names is known with a request only, and counts as empty.
+    """
+    return characters_over(rule, replies[rule], reason=reason) if "{reason}" in replies[rule] else 0
+
+
+def unlisted_advice(queries: Queries, before: Domain | None, after: Domain) -> list[str]:
+    """What becomes of mail to a domain's addresses that are no mailbox's, now that it is *after*, and no more *before*.
+
+    Nothing where nothing more is refused than before.
+    """
+    lines = []
+    if before is not None and before.alias_of and not after.alias_of:
+        lines.append(f"the addresses of {before.alias_of} are no longer reached through {after.name}")
+    was = _unlisted(queries, before) if before is not None else Unlisted.ACCEPT
+    if _unlisted(queries, after) is Unlisted.REJECT and (was is Unlisted.ACCEPT or lines):
+        lines.append(
+            f"mail from outside to unlisted addresses in {after.name} is refused from now on; "
+            f"to let it in: policyd domain set {quote(after.alias_of or after.name)} --unlisted accept"
+        )
+    return lines
 
 
 def acceptance_advice(queries: Queries, domain: str, *, is_managed: bool) -> list[str]:
@@ -44,7 +82,7 @@ def reach_advice(queries: Queries, owner: Group | Domain, now: int) -> list[str]
     # How many, and for whom something else counts.
     others = [f"; {_keep(len(reach.own), 'its own')}: {_names(reach.own)}"] if reach.own else []
     others += [f"; {_keep(len(reach.others), 'what its groups say')}: {_names(reach.others)}"] if reach.others else []
-    lines = [f"the restriction of {name} is about {_count(reach.mailboxes, 'mailbox')}{''.join(others)}"]
+    lines = [f"the restriction of {name} is about {count_of(reach.mailboxes, 'mailbox')}{''.join(others)}"]
 
     # Bounces have no sender that anybody could accept by name.
     if pattern_party(NULL_SENDER) not in owner.accepted:
@@ -71,7 +109,7 @@ def still_restricted(queries: Queries, owner: Restricted, now: int) -> list[str]
     reach = reach_of(queries, owner, now)
     if not reach.restricted:
         return []
-    held = _count(reach.mailboxes, "mailbox")
+    held = count_of(reach.mailboxes, "mailbox")
     return [f"of {held} in {_called(owner)}, these are restricted still: {_names(reach.restricted)}"]
 
 
@@ -96,11 +134,17 @@ def what_goes(queries: Queries, owner: Mailbox | Group) -> list[str]:
 def removal_question(queries: Queries, owner: Mailbox | Group) -> str:
     """How much is taken away with *owner*, in a sentence."""
     counts = Counter(operation.partition(".")[2] for operation, _, _ in what_goes_with(queries, owner))
-    kinds = {"remove": "addresses", "leave": "memberships", "unblock": "blocked senders"}
-    always = ("leave", "unblock") if isinstance(owner, Group) else ("remove", "unblock")
-    kinds |= {"unexcept": "exceptions of others", "unaccept": "places among accepted senders"}
-    parts = [f"{counts[verb]} {noun}" for verb, noun in kinds.items() if counts[verb] or verb in always]
-    return f"{', '.join(parts[:-1])} and {parts[-1]} would be removed with {owner.name}."
+    kinds = {
+        "remove": ("address", ""),
+        "leave": ("membership", ""),
+        "unblock": ("blocked sender", ""),
+        "unexcept": ("exception of others", "exceptions of others"),
+        "unaccept": ("place among accepted senders", "places among accepted senders"),
+    }
+    parts = [count_of(counts[verb], *nouns) for verb, nouns in kinds.items() if counts[verb]] or ["nothing"]
+    *first, last = parts
+    all_but_last = f"{', '.join(first)} and " if first else ""
+    return f"{all_but_last}{last} would be removed with {owner.name}."
 
 
 def _line(step: Step) -> str:
@@ -146,14 +190,15 @@ def _noun(owner: Restricted) -> str:
             assert_never(owner)
 
 
-def _count(number: int, noun: str) -> str:
-    plural = f"{noun}es" if noun.endswith("x") else f"{noun}s"
-    return f"{number} {noun if number == 1 else plural}"
-
-
 def _keep(number: int, whose: str) -> str:
     """That so many mailboxes keep *whose* restriction, of one of them."""
     return f"1 keeps {whose}" if number == 1 else f"{number} keep {whose.replace('its', 'their')}"
+
+
+def _unlisted(queries: Queries, domain: Domain) -> Unlisted:
+    """What happens to unlisted recipients in *domain*; in an alias domain that is what its target says."""
+    target = queries.find_domain(domain.alias_of) if domain.alias_of else None
+    return (target or domain).unlisted
 
 
 def _names(names: Sequence[str]) -> str:

@@ -3,20 +3,22 @@
 The answer is that of `policyd.decide`; here is the way to the tables, and what it looks like as one object.
 """
 
+import json
 import socket
 import time
 from shlex import quote
 from typing import Any
 
-from policyd.address import NULL_SENDER, internal_address, split_address
+from policyd.address import NULL_SENDER, fold, has_domain, internal_address, split_address
+from policyd.audit import is_audit_line, read_request
 from policyd.decide import Decider
 from policyd.endpoint import default_listen
-from policyd.errors import DaemonError, NotManagedError, RefusedError
-from policyd.model import Decision, Request
+from policyd.errors import AuditLineError, DaemonError, NotManagedError, ProtocolError, RefusedError
+from policyd.model import Decision, Holder, Request
 from policyd.settings import Settings
 from policyd.store.connection import Database
 from policyd.store.lookup import looking
-from policyd.wire import render_request
+from policyd.wire import Layouts, RequestReader, render_request
 
 _DAEMON_SECONDS = 10  # to the end of the answer: who else listens on the port may send byte after byte for ever
 _REPLY_BYTES = 65536  # far above what the daemon sends
@@ -35,15 +37,73 @@ def typed_request(recipient: str, sender: str, login: str, client_address: str, 
     )
 
 
+def given_request(raw: bytes) -> Request:
+    """The request that *raw* is, as Postfix sends it; or that the one line of the audit in it is about.
+
+    Lines of others' may stand around that one. Raises ProtocolError and AuditLineError.
+    """
+    lines = [_logged(line) for line in raw.decode("utf-8", "surrogateescape").split("\n")]
+    told = [line for line in lines if is_audit_line(line)]
+    if told and not any(line.startswith("request=") for line in lines):
+        if len(told) > 1:
+            raise AuditLineError(f"stdin has {len(told)} lines of the audit; give one of them")
+        return read_request(told[0])
+    reader = RequestReader(Layouts())
+    reader.feed(raw)
+    request = reader.next_request()
+    if request is None:
+        raise ProtocolError(
+            "stdin has no line of the audit, and no request with an end; a request ends with an empty line"
+        )
+    return request
+
+
+def _logged(line: str) -> str:
+    """What was logged, where *line* is an entry of the journal as `journalctl -o json` writes it."""
+    if not line.startswith("{") or '"MESSAGE"' not in line:
+        return line
+    try:
+        message = json.loads(line)["MESSAGE"]
+    except (ValueError, KeyError, RecursionError):
+        return line
+    return message if isinstance(message, str) else line
+
+
 def _unquoted(text: str) -> str:
     """The form in which Postfix sends an address."""
     return internal_address(text) if text.startswith('"') else text
 
 
 def explain(database: Database, settings: Settings, request: Request, now: int) -> tuple[Decision, list[str]]:
-    """The answer to *request* at *now*, in Unix seconds, and each step that led to it. Raises StoreError."""
+    """The answer to *request* at *now*, in Unix seconds, and each step that led to it. Raises StoreError.
+
+    A recipient without a domain is told first, with what it is taken for.
+    """
     with looking(_place(settings, database)) as lookup:
-        return Decider(settings, lookup).explain(request, now)
+        decision, trace = Decider(settings, lookup).explain(request, now)
+        bare = request.recipient if request.recipient and not has_domain(request.recipient) else ""
+        holder = lookup.mailbox_called(fold(bare)) if bare and not decision.mailbox else None
+    return decision, [*_bare_recipient(bare, settings.origin, holder), *trace]
+
+
+def _bare_recipient(bare: str, origin: str, holder: Holder | None) -> list[str]:
+    """What a recipient without a domain is taken for, and the address of the mailbox of that name, which may be meant.
+
+    Nothing where *bare* is "".
+    """
+    if not bare:
+        return []
+    taken = (
+        f"taken for {split_address(bare, origin)}, as the origin says"
+        if origin
+        else "no origin is set, so it is neither managed nor outside"
+    )
+    lines = [f"{bare} has no domain: {taken}"]
+    if holder is not None:
+        name, primary = holder.mailbox.name, holder.primary
+        told = f"its address is {primary}; type: policyd check {quote(primary)}" if primary else "it has no address"
+        lines.append(f"there is a mailbox {name}: {told}")
+    return lines
 
 
 def _place(settings: Settings, database: Database) -> Database:
@@ -110,6 +170,15 @@ def ask_daemon(settings: Settings, request: Request) -> str:
                 reply += received
                 if len(reply) > _REPLY_BYTES:
                     raise DaemonError(f"what listens on {endpoint.text} is no policyd: its answer has no end")
+    except PermissionError as error:
+        raise DaemonError(
+            f"the daemon can't be asked: {endpoint.text} is not open to you; become root, or a member of its group"
+        ) from error
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise DaemonError(
+            f"no daemon answers on {endpoint.text}: nobody listens there ({error.strerror}); start it, or set listen "
+            "to where it listens"
+        ) from error
     except OSError as error:
         raise DaemonError(f"no daemon answers on {endpoint.text}: {error.strerror or error}") from error
 

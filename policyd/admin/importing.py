@@ -6,24 +6,30 @@ import stat
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from math import inf
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from policyd.admin.advice import spelling_advice
-from policyd.admin.rejects import Rejects, read_header
+from policyd.admin.advice import cut_of_reason, spelling_advice
+from policyd.admin.rejects import Rejects, read_shape
 from policyd.admin.session import Changing, Session, Summary
-from policyd.errors import TransferError
+from policyd.admin.wrong_rows import OnRejected, WrongRows
+from policyd.errors import RefusedError, TransferError
 from policyd.files import open_to_read
-from policyd.model import Party, PartyKind
-from policyd.records import Notice, Problem, Record
+from policyd.model import Change, Domain, Party, PartyKind, Rule
+from policyd.records import AddressRow, BlockRow, Notice, Problem, Record, domains_of
+from policyd.reply import DEFAULT_TEXTS, TEXT_LIMIT
 from policyd.settings import AuditSettings
 from policyd.store.bulk import BulkEditor
 from policyd.store.connection import Database
 from policyd.store.database import create_database, exists
 from policyd.store.replace import Replacement
+from policyd.store.spool import Spool
 from policyd.transfer.formats import Format, ReadOptions, load_format
 
 _SMALL_BYTES = 65536  # some hundred rows
@@ -35,7 +41,8 @@ class ImportPlan:
 
     With *is_strict*, nothing is kept unless every row is good. *is_replacing*, which is strict, too, removes what the
     file's domains hold and the file does not name, but not more than *max_remove* percent. *adds_domains* manages the
-    domains of new addresses, where they are not managed yet.
+    domains of new addresses, where they are not managed yet. `replies` are the texts that reasons will stand in. Of a
+    dry run, *shown* changes are kept to be shown, None for all.
     """
 
     format: str
@@ -45,6 +52,8 @@ class ImportPlan:
     is_replacing: bool = False
     max_remove: float = 10
     adds_domains: bool = False
+    replies: Mapping[Rule, str] = field(default_factory=lambda: DEFAULT_TEXTS)
+    shown: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,7 @@ class Callbacks:
     """Who hears of an import while it runs: of notices about the file, of records that are wrong, of each record."""
 
     on_notice: Callable[[Notice], None]
-    on_rejected: Callable[[Record, tuple[Problem, ...]], None]
+    on_rejected: OnRejected
     on_record: Callable[[], None]
 
 
@@ -60,20 +69,33 @@ class Callbacks:
 class ImportOutcome:
     """What came of an import.
 
-    `tally` counts objects, by pairs like ("mailbox", "added"); `skipped` counts what was left out on purpose.
-    `rejects` is the file with the rejected rows, None where it was not written. `advice` are lines about domains that
-    are managed now.
+    `useful` records are those of which not everything was left out. `tally` counts objects, by pairs like ("mailbox",
+    "added"); `skipped` counts what was left out on purpose. `rejects` is the file with the rejected rows, None where it
+    was not written. `advice` are lines about domains that are managed now, and about reasons that replies cut; `opened`
+    are those domains that let unlisted recipients through, since the file does not say all. `refusal` says why a
+    replacement that would remove too much was not made. Of that and of a dry run, `planned` are the first changes,
+    those that remove something first where it is refused, and `count` is how many.
     """
 
     changeset: int | None = None
     is_kept: bool = False
     is_logged: bool = True
     records: int = 0
+    useful: int = 0
     rejected: int = 0
     tally: Counter[tuple[str, str]] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     rejects: Path | None = None
     advice: list[str] = field(default_factory=list)
+    refusal: RefusedError | None = None
+    planned: Spool[Change] = field(default_factory=Spool)
+    count: int = 0
+    opened: list[Domain] = field(default_factory=list)
+
+    @property
+    def is_all_skipped(self) -> bool:
+        """Whether there were records, and not one was of use."""
+        return bool(self.records) and not self.useful
 
 
 @contextmanager
@@ -96,14 +118,14 @@ def import_file(
 ) -> ImportOutcome:
     """Import *stream*, which is *file*, as *plan* says, by *actor* at *now* (Unix seconds).
 
-    Rejected records go to a file beside *file*. Raises TransferError where the file as a whole can't be read,
-    RefusedError where it would remove too much, and StoreError; then nothing was changed.
+    Rejected records go to a file beside *file*. The caller closes what is planned. Raises TransferError where the file
+    as a whole can't be read, and StoreError; then nothing was changed.
     """
-    # Rejected records go to a file that starts with the same header.
+    # Rejected records go to a file that is written as this one is.
     outcome = ImportOutcome()
     chosen = load_format(plan.format)
-    header = read_header(stream, plan.read) if chosen.has_header else ""
-    rejects = Rejects(file, header, is_kept=not plan.is_dry_run, record_end=chosen.record_end)
+    shape = read_shape(stream, chosen, plan.read)
+    rejects = Rejects(file, shape, is_kept=not plan.is_dry_run, record_end=chosen.record_end)
 
     # Apply the file in one change of the tables, which a dry run and a strict import with a wrong record discard.
     with rejects, _session(session, plan) as used:
@@ -113,13 +135,24 @@ def import_file(
             managed = {domain.name for domain in made.edit.queries.domains()}
             _apply(made, chosen, stream, plan, outcome, rejects, callbacks)
             added = [each.name for each in made.edit.queries.domains() if each.name not in managed]
-            outcome.advice = spelling_advice(made.edit.queries, added)
-            if plan.is_dry_run or (outcome.rejected and (plan.is_strict or plan.is_replacing)):
+            outcome.advice += spelling_advice(made.edit.queries, added)
+            if plan.is_dry_run or outcome.refusal:
+                _keep_planned(made, plan, outcome)
+            if plan.is_dry_run or outcome.refusal or (outcome.rejected and (plan.is_strict or plan.is_replacing)):
                 made.discard()
         outcome.changeset, outcome.is_kept, outcome.is_logged = made.changeset, made.is_kept, made.is_logged
     if rejects.is_written:
         outcome.rejects = rejects.path
     return outcome
+
+
+def _keep_planned(made: Changing, plan: ImportPlan, outcome: ImportOutcome) -> None:
+    """Keep for *outcome* the changes that *made* has, before they are discarded."""
+    outcome.count = made.count
+    first = made.edit.journal.changeset
+    changes = made.edit.queries.changes_from(first, is_removed_first=outcome.refusal is not None)
+    for change in islice(changes, plan.shown):
+        outcome.planned.put(change)
 
 
 @contextmanager
@@ -157,12 +190,19 @@ def _apply(
 ) -> None:
     """Apply every record of *stream*; *outcome* says what came of them."""
 
-    def note(record: Record, problems: tuple[Problem, ...]) -> None:
-        if problems:
-            outcome.rejected += 1
-            rejects.keep(record)
-            callbacks.on_rejected(record, problems)
+    cut = _CutReasons(plan.replies)
+    opens: set[str] = set()
 
+    def note(record: Record, problems: tuple[Problem, ...]) -> None:
+        opens.update(record.opens)
+        if problems:
+            opens.update(() if record.opens else domains_of(record, plan.read.domain))
+            outcome.rejected += 1
+            wrong.add(record, problems, is_early=bulk.is_waiting)
+        else:
+            cut.look_at(record)
+
+    wrong = WrongRows(rejects, callbacks.on_rejected)
     bulk = BulkEditor(made.connection, made.edit, adds_domains=plan.adds_domains, takes_circles=chosen.is_directory)
     replacement: Replacement | None = None
     if plan.is_replacing:
@@ -176,15 +216,45 @@ def _apply(
             continue
         outcome.records += 1
         outcome.skipped.update(item.skipped)
+        outcome.useful += bool(item.rows or item.problems)
         note(item, bulk.apply(item))
         callbacks.on_record()
 
     # Then what waited, and at last what the whole file did not name.
     for record, problems in bulk.finish():
         note(record, problems)
+    wrong.finish()
     if bulk.circle:
         groups = ", ".join(str(Party(PartyKind.GROUP, name)) for name in bulk.circle)
         callbacks.on_notice(Notice(1, f"groups that are in one another, which harms nothing: {groups}"))
+    outcome.opened = bulk.open_domains(opens)
     if replacement is not None and not outcome.rejected:
-        replacement.remove_unnamed(plan.max_remove)
+        try:
+            replacement.remove_unnamed(plan.max_remove)
+        except RefusedError as error:
+            # It is done all the same, and discarded: who is refused sees what it would have been.
+            outcome.refusal = error
+            replacement.remove_unnamed(inf)
     outcome.tally = bulk.tally
+    outcome.advice += cut.advice()
+
+
+class _CutReasons:
+    """Counts the reasons of which a sender reads only a part."""
+
+    def __init__(self, replies: Mapping[Rule, str]) -> None:
+        self._is_cut = lru_cache(lambda rule, reason: cut_of_reason(replies, rule, reason) > 0)
+        self._count = 0
+
+    def look_at(self, record: Record) -> None:
+        """Count those of *record*."""
+        for row in record.rows:
+            if not isinstance(row, AddressRow) and isinstance(row.reason, str) and row.reason:
+                rule = Rule.BLOCKED_SENDER if isinstance(row, BlockRow) else Rule.RESTRICTED_RECIPIENT
+                self._count += self._is_cut(rule, row.reason)
+
+    def advice(self) -> list[str]:
+        """How many there were, in a line; nothing where there were none."""
+        if not self._count:
+            return []
+        return [f"reasons: senders read only a part of {self._count}, for a reply has {TEXT_LIMIT} characters"]

@@ -1,43 +1,81 @@
 """The rows that an import rejected, as a file that can be corrected and imported."""
 
+import codecs
+import re
 from contextlib import ExitStack, suppress
 from io import TextIOWrapper
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from policyd.files import has_folder, replacing
 from policyd.records import Record
-from policyd.transfer.delimited import read_records
-from policyd.transfer.formats import ReadOptions
+from policyd.transfer.delimited import is_preface, read_records
+from policyd.transfer.formats import Format, ReadOptions
 from policyd.transfer.text import find_encoding, read_lines
 
+_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_START_BYTES = 1024 * 1024
+_ERRORS = "surrogateescape"  # bytes that are no text of the encoding are written as they came
 
-def read_header(stream: BinaryIO, options: ReadOptions) -> str:
-    """The header of the file, with its line break. Leaves *stream* at its start."""
-    lines = read_lines(stream, find_encoding(stream))
-    records = read_records(lines, options.column_separator, options.quote)
-    header = next((f"{record.source}\n" for record in records), "")
+
+class FileShape(NamedTuple):
+    """How a file is written: its encoding, its byte order mark, its line ends, and its header with what is above it."""
+
+    encoding: str = "utf-8"
+    mark: bytes = b""
+    line_end: str = "\n"
+    header: str = ""
+
+
+def read_shape(stream: BinaryIO, chosen: Format, options: ReadOptions) -> FileShape:
+    """The shape of the file in *stream*, of the format *chosen*. Leaves *stream* at its start."""
+    # The encoding is the one that the reader takes.
+    encoding = find_encoding(stream)
+    start = stream.read(_START_BYTES)
     stream.seek(0)
-    return header
+    mark = next((mark for mark in _MARKS if start.startswith(mark)), b"")
+    codec = _MARKS.get(mark, "utf-8" if chosen.is_utf8 else encoding)
+
+    # The first line end counts for all.
+    found = _LINE_END.search(start.removeprefix(mark).decode(codec, "replace"))
+    line_end = found[0] if found else "\n"
+    if not chosen.has_header:
+        return FileShape(codec, mark, line_end)
+
+    # The header may be a record of several lines.
+    lines = read_lines(stream, encoding)
+    above: list[str] = []
+    for line in lines:
+        if not is_preface(line.text):
+            records = read_records(chain((line,), lines), options.column_separator, options.quote)
+            header = next((record.source for record in records), "")
+            stream.seek(0)
+            return FileShape(codec, mark, line_end, "".join(f"{each}\n" for each in (*above, header)))
+        above.append(line.text)
+    stream.seek(0)
+    return FileShape(codec, mark, line_end)
 
 
 class Rejects:
-    """Collects rejected records of *file* below *header*, and leaves them in `path` at the end, if there are any.
+    """Collects rejected records of *file*, and leaves them in `path` at the end, if there are any, in the same *shape*.
 
     *record_end* is what follows each. Nothing is written where *is_kept* is false, or where the folder can't be
     written; `is_written` says whether it was.
     """
 
-    def __init__(self, file: Path, header: str, *, is_kept: bool, record_end: str = "\n") -> None:
+    def __init__(self, file: Path, shape: FileShape, *, is_kept: bool, record_end: str = "\n") -> None:
         self.file = file
         # What has no folder of its own (-, a pipe, /dev/stdin) gets it where the person is, and not in /dev.
         is_beside = str(file) != "-" and has_folder(file)
         self.path = file.with_name(f"{file.name}.err") if is_beside else Path("stdin.err")
         self.is_written = False
-        self._header = header
+        self._shape = shape
         self._is_kept = is_kept
         self._record_end = record_end
+        self._heading = ""  # the comment under which the next record would stand
         self._draft: TextIOWrapper | None = None
         self._opened = ExitStack()
 
@@ -61,6 +99,9 @@ class Rejects:
         if self._is_kept and record.source and self._draft is None:
             self._draft = self._begin()
         if self._draft is not None and record.source:
+            if record.heading != self._heading:
+                self._draft.write(f"{record.heading}\n")
+                self._heading = record.heading
             self._draft.write(f"{record.source}{self._record_end}")
 
     def _begin(self) -> TextIOWrapper | None:
@@ -70,6 +111,8 @@ class Rejects:
         except OSError:
             self._is_kept = False
             return None
-        draft = TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape")
-        draft.write(self._header)
+        stream.write(self._shape.mark)
+        line_end = self._shape.line_end
+        draft = TextIOWrapper(stream, encoding=self._shape.encoding, errors=_ERRORS, newline=line_end)
+        draft.write(self._shape.header)
         return draft

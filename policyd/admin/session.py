@@ -1,20 +1,21 @@
 """How any face reads the tables and changes them: a transaction, its journal, and after the commit the audit."""
 
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from policyd.audit import AuditLog
 from policyd.files import check_permissions
 from policyd.model import Change
 from policyd.settings import AuditSettings, Settings
 from policyd.store.connection import Connection, Database
 from policyd.store.database import changing, create_database, exists, reading
-from policyd.store.edit import Editor
-from policyd.store.journal import Journal
 from policyd.store.queries import Queries
-from policyd.syslog import open_sink
+
+if TYPE_CHECKING:
+    from policyd.store.spool import Spool
 
 
 class _DiscardedError(Exception):
@@ -33,17 +34,33 @@ class Summary:
 class Changing:
     """A changeset that is being made by `edit`, over `connection`; afterwards, what came of it.
 
-    `changes` are the changes, of a changeset that gets a `Summary` only those up to its limit, and one more; `count`
-    is how many there are. `is_logged` is false where syslog took no line.
+    `changes` are the changes, of a changeset that gets a `Summary` only those up to its limit, and one more; with a
+    *spool* they are in that. `count` is how many there are. `is_logged` is false where syslog took no line.
     """
 
-    def __init__(self, connection: Connection, actor: str, now: int, verb: str, summary: Summary | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        actor: str,
+        now: int,
+        verb: str,
+        summary: Summary | None,
+        recipient_delimiter: str,
+        spool: "Spool[Change] | None" = None,
+    ) -> None:
+        from policyd.store.edit import Editor  # who only reads needs neither
+        from policyd.store.journal import Journal
+
         self._limit = None if summary is None else summary.above + 1
-        collects = summary is None or summary.above > 0
-        self._journal = Journal(connection, actor, now, verb=verb, on_change=self._collect if collects else None)
+        collect: Callable[[Change], None] | None = None
+        if spool is not None:
+            collect = spool.put
+        elif summary is None or summary.above > 0:
+            collect = self._collect
+        self._journal = Journal(connection, actor, now, verb=verb, on_change=collect)
         self._is_discarded = False
         self.connection = connection
-        self.edit = Editor(connection, self._journal)
+        self.edit = Editor(connection, self._journal, recipient_delimiter)
         self.changes: list[Change] = []
         self.is_kept = False
         self.is_logged = True
@@ -73,26 +90,30 @@ class Changing:
         self.is_kept = True
 
 
-def open_session(settings: Settings) -> "Session":
-    """The way to the tables that *settings* name. Raises StoreError where others could write or swap the database."""
-    database = Database.of(settings)
+def open_session(settings: Settings, on_wait: Callable[[str], None] | None = None) -> "Session":
+    """The way to the tables that *settings* name; *on_wait* is the `Database`'s.
+
+    Raises StoreError where others could write or swap the database.
+    """
+    database = Database.of(settings, on_wait)
     if not database.is_on_server:
         check_permissions(database.path)
-    return Session(database, settings.audit)
+    return Session(database, settings.audit, settings.recipient_delimiter)
 
 
 class Session:
-    """The tables of *database*, and the audit for what is changed in them."""
+    """The tables of *database*, and the audit for what is changed in them; *recipient_delimiter* is the setting."""
 
-    def __init__(self, database: Database, audit: AuditSettings) -> None:
+    def __init__(self, database: Database, audit: AuditSettings, recipient_delimiter: str = "") -> None:
         self.database = database
         self._audit = audit
+        self._recipient_delimiter = recipient_delimiter
 
     @contextmanager
     def reading(self) -> Iterator[Queries]:
         """One state of the tables. Raises StoreError."""
         with reading(self.database) as connection:
-            yield Queries(connection)
+            yield Queries(connection, self._recipient_delimiter)
 
     @contextmanager
     def changing(
@@ -104,31 +125,42 @@ class Session:
         summary: Summary | None = None,
         may_create: bool = False,
         is_bulk: bool = False,
+        spool: "Spool[Change] | None" = None,
     ) -> Iterator[Changing]:
         """A changeset by *actor* at *now*, in Unix seconds: kept, then logged, if the block ends well.
 
         *verb*, if given, is what the journal calls each change: import, undo. What can be the first change of all
-        *may_create* the database. *is_bulk* says that there may be thousands of changes. Raises StoreError.
+        *may_create* the database. *is_bulk* says that there may be thousands of changes. A changeset of any length goes
+        to a *spool*. Raises StoreError.
         """
         if may_create and not exists(self.database):
             create_database(self.database, exist_ok=True)
         made: Changing | None = None
         with suppress(_DiscardedError), changing(self.database, is_bulk=is_bulk) as connection:
-            made = Changing(connection, actor, now, verb, summary)
+            made = Changing(connection, actor, now, verb, summary, self._recipient_delimiter, spool)
             yield made
             made._end()
 
         # Only what is committed is logged: a line about something that was rolled back would be a lie.
         if made is not None and made.is_kept and made.count:
-            changes: Sequence[Change] = made.changes
+            changes: Iterable[Change] = made.changes if spool is None else spool
             if summary is not None and made.count > summary.above:
                 number, after = made.changeset or 0, json.dumps({"changes": made.count})
                 changes = [Change(number, now, actor, number, summary.operation, summary.about, None, after)]
             made.is_logged = self.log(changes)
 
-    def log(self, changes: Sequence[Change]) -> bool:
-        """Log *changes*, which are committed; whether syslog took every line."""
+    def log(self, changes: Iterable[Change]) -> bool:
+        """Log *changes*, which are committed; whether syslog took every line.
+
+        A terminal is no log: who types a command there reads from the command itself what it did.
+        """
+        if self._audit.syslog == "stderr" and sys.stderr is not None and sys.stderr.isatty():
+            return True
+        from policyd.audit import AuditLog
+        from policyd.syslog import open_sink
+
         audit = AuditLog(self._audit, open_sink(self._audit))
         for change in changes:
             audit.changed(change)
+            audit.keep_up()
         return not audit.close()

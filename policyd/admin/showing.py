@@ -5,12 +5,12 @@ inside the session's transaction. *now* is in Unix seconds. *text* narrows a lis
 case, or that are as a glob with `*` or `?` says.
 """
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, assert_never
 
 from policyd.address import fold, unicode_domain
+from policyd.admin.history import is_in, name_filter
 from policyd.admin.in_force import InForce, in_force, reach_of
 from policyd.errors import RefusedError
 from policyd.model import BlockedSender, Domain, Group, Mailbox, Party, PartyKind
@@ -22,10 +22,19 @@ from policyd.store.queries import Queries
 Shown = Mapping[str, Any]
 
 
-def list_domains(queries: Queries, now: int, text: str = "") -> Iterator[Shown]:
-    """The managed domains, by name."""
-    is_wanted = _filter(text)
-    return (_stated(each, now) for each in queries.domains() if is_wanted(each.name, unicode_domain(each.name)))
+def list_domains(queries: Queries, now: int, text: str = "", domain: str = "") -> Iterator[Shown]:
+    """The managed domains, by name: all, or *domain* and those that stand for it.
+
+    Raises NotManagedError where that is not managed.
+    """
+    if domain:
+        need_managed(queries, "no domains", domain)
+    is_wanted = name_filter(text)
+    return (
+        _stated(each, now)
+        for each in queries.domains()
+        if domain in ("", each.name, each.alias_of) and is_wanted(each.name, unicode_domain(each.name))
+    )
 
 
 def show_domain(queries: Queries, name: str, now: int) -> dict[str, Any]:
@@ -39,10 +48,16 @@ def show_domain(queries: Queries, name: str, now: int) -> dict[str, Any]:
     return {**_stated(counting, now), "aliases": queries.aliases_of(name), **_reach(queries, target, now)}
 
 
-def list_groups(queries: Queries, now: int, text: str = "") -> list[Shown]:
-    """The groups, by name, each with its `members`."""
-    is_wanted = _filter(text)
-    groups = sorted((each for each in queries.groups() if is_wanted(each.name)), key=lambda each: fold(each.name))
+def list_groups(queries: Queries, now: int, text: str = "", domain: str = "") -> list[Shown]:
+    """The groups, by name, each with its `members`: all, or those that a mailbox in *domain* is in, directly or not.
+
+    Raises NotManagedError where that is not managed.
+    """
+    if domain:
+        need_managed(queries, "no mailboxes", domain)
+    is_wanted, in_domain = name_filter(text), _InDomain(queries, domain)
+    groups = [each for each in queries.groups() if is_wanted(each.name) and in_domain.has(each.party)]
+    groups.sort(key=lambda each: fold(each.name))
     return [_with_members(queries, group, now) for group in groups]
 
 
@@ -64,14 +79,23 @@ def list_addresses(queries: Queries, domain: str = "", text: str = "") -> Iterat
     """The addresses, by address: all, or those in *domain*. Raises NotManagedError where that is not managed."""
     if domain:
         need_managed(queries, "no addresses", domain)
-    is_wanted = _filter(text)
+    is_wanted = name_filter(text)
     return (shown(each) for each in queries.addresses(domain) if is_wanted(each.address, each.mailbox))
 
 
-def list_mailboxes(queries: Queries, now: int, text: str = "") -> list[Shown]:
-    """The mailboxes, by name, each with its `addresses`, the primary one first; *text* may be in these, too."""
-    is_wanted = _filter(text)
-    mailboxes = [each for each in queries.mailboxes() if is_wanted(each[0].name, *each[1])]
+def list_mailboxes(queries: Queries, now: int, text: str = "", domain: str = "") -> list[Shown]:
+    """The mailboxes, by name, each with its `addresses`, the primary one first; *text* may be in these, too.
+
+    All, or those with an address in *domain*. Raises NotManagedError where that is not managed.
+    """
+    if domain:
+        need_managed(queries, "no addresses", domain)
+    is_wanted, end = name_filter(text), f"@{domain}" if domain else ""
+    mailboxes = [
+        (mailbox, addresses)
+        for mailbox, addresses in queries.mailboxes()
+        if is_wanted(mailbox.name, *addresses) and (not end or any(each.endswith(end) for each in addresses))
+    ]
     mailboxes.sort(key=lambda each: fold(each[0].name))
     return [_with_addresses(mailbox, addresses, now) for mailbox, addresses in mailboxes]
 
@@ -90,13 +114,20 @@ def show_mailbox(queries: Queries, name: str, now: int) -> dict[str, Any]:
     }
 
 
-def list_blocked_senders(queries: Queries, now: int, text: str = "", *, is_expired: bool) -> Iterator[Shown]:
-    """The entries in force at *now*, or those that have expired by then; the oldest first."""
-    is_wanted = _filter(text)
+def list_blocked_senders(
+    queries: Queries, now: int, text: str = "", domain: str = "", *, is_expired: bool
+) -> Iterator[Shown]:
+    """The entries in force at *now*, or those that have expired by then; the oldest first.
+
+    All, or those about a pattern in *domain*, managed or not, or about a mailbox or group that has an address there.
+    """
+    is_wanted, in_domain = name_filter(text), _InDomain(queries, domain)
     return (
         _stated(each, now)
         for each in queries.blocked_senders()
-        if is_past(each.until, now) is is_expired and is_wanted(str(each.who), str(each.to))
+        if is_past(each.until, now) is is_expired
+        and is_wanted(str(each.who), str(each.to))
+        and (in_domain.has(each.who) or in_domain.has(each.to))
     )
 
 
@@ -115,13 +146,33 @@ def show_sender(queries: Queries, sender: Party, now: int) -> list[Shown]:
     return entries
 
 
-def _filter(text: str) -> Callable[..., bool]:
-    """Whether one of some names is as *text* says."""
-    wanted = fold(text)
-    if not re.search(r"[*?]", wanted):
-        return lambda *names: any(wanted in fold(name) for name in names)
-    glob = re.compile(re.escape(wanted).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
-    return lambda *names: any(glob.fullmatch(fold(name)) for name in names)
+class _InDomain:
+    """Whether a party is in a domain: a pattern in it, or a mailbox, directly or in a group, with an address there.
+
+    In no domain, "", everybody is.
+    """
+
+    def __init__(self, queries: Queries, domain: str) -> None:
+        self._domain = domain
+        self._mailboxes = {each.mailbox_id for each in queries.addresses(domain)} if domain else set()
+        has_members, _ = queries.flags()
+        with_members = self._mailboxes if has_members else ()
+        self._groups = {group.id for number in with_members for group in queries.groups_of(number)}
+
+    def has(self, party: Party) -> bool:
+        match party.kind:
+            case _ if not self._domain:
+                return True
+            case PartyKind.MAILBOX:
+                return party.number in self._mailboxes
+            case PartyKind.GROUP:
+                return party.number in self._groups
+            case PartyKind.PATTERN:
+                return is_in(party.text, self._domain)
+            case PartyKind.ANYONE | PartyKind.OUTSIDE:
+                return False
+            case _:
+                assert_never(party.kind)
 
 
 def _stated(stored: Restricted | BlockedSender, now: int) -> Shown:

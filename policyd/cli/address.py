@@ -2,12 +2,10 @@
 
 import click
 
-from policyd.admin.advice import address_advice
-from policyd.admin.asking import find_address
-from policyd.admin.showing import list_addresses
 from policyd.cli.command import Group, invocation
+from policyd.cli.narrowing import narrowing
 from policyd.cli.output import print_list, print_object
-from policyd.cli.types import ADDRESS, DOMAIN, INTERNAL_ADDRESS, MAILBOX, as_stored
+from policyd.cli.types import ADDRESS, INTERNAL_ADDRESS, MAILBOX, as_stored
 
 
 @click.group("address", cls=Group)
@@ -37,6 +35,8 @@ def remove(addresses: tuple[str, ...]) -> None:
     \b
     Example: policyd address remove alice@example.com
     """
+    from policyd.admin.advice import address_advice
+
     call = invocation()
     with call.changing() as edit:
         gone = [*dict.fromkeys(as_stored(each, ADDRESS, edit.queries.address) for each in addresses)]
@@ -61,14 +61,15 @@ def find(address: str) -> None:
     \b
     Example: policyd address find alice+news@example.com
     """
+    from policyd.admin.asking import find_address
+
     call = invocation()
     print_object(call, find_address(call.session.database, call.settings, address))
 
 
 @command.command("list")
-@click.argument("text", default="")
-@click.option("--domain", type=DOMAIN, help="Only the addresses in this domain.")
-def list_(text: str, domain: str | None) -> None:
+@narrowing("Only the addresses in this domain.")
+def list_(text: str, domain: str | None, limit: int | None) -> None:
     """List the addresses: address, mailbox, is_primary.
 
     Only those with a text in the address or the mailbox's name, or that are like a glob.
@@ -76,5 +77,11 @@ def list_(text: str, domain: str | None) -> None:
     \b
     Example: policyd address list --domain example.com
     """
-    with invocation().reading() as queries:
-        print_list(invocation(), list_addresses(queries, domain or "", text), ("address", "mailbox", "is_primary"))
+    from policyd.admin.showing import list_addresses
+
+    print_list(
+        invocation(),
+        lambda queries: list_addresses(queries, domain or "", text),
+        ("address", "mailbox", "is_primary"),
+        limit=limit,
+    )

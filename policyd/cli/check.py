@@ -5,18 +5,16 @@ import time
 
 import click
 
-from policyd.admin.asking import as_object, ask_daemon, explain, typed_request
 from policyd.cli.command import Command, Invocation, invocation
 from policyd.cli.terminal import echo, echo_json
 from policyd.cli.types import CLIENT
-from policyd.errors import AddressError, ProtocolError
+from policyd.errors import AddressError
 from policyd.model import Action, Decision, Request
-from policyd.wire import Layouts, RequestReader
 
 
 @click.command("check", cls=Command)
-@click.argument("stdin", metavar="[-]", required=False, type=click.Choice(["-"]))
-@click.option("--recipient", metavar="R", help="The recipient's address.")
+@click.argument("asked", metavar="[R|-]", required=False)
+@click.option("--recipient", metavar="R", help="The recipient's address, if it is not given without this option.")
 @click.option("--sender", metavar="S", default="", help="The envelope sender; without it, or as <>, the null sender.")
 @click.option("--login", metavar="L", default="", help="The SASL login; without it, the client is not logged in.")
 @click.option(
@@ -24,18 +22,27 @@ from policyd.wire import Layouts, RequestReader
 )
 @click.option("--context", metavar="C", default="", help="The policy_context of the service that asks.")
 @click.option("--daemon", is_flag=True, help="Ask the running daemon, over its first socket, instead of the tables.")
-def command(stdin: str | None, recipient: str | None, daemon: bool, **given: str) -> None:
-    """Say what the answer to a request is, and why; `-` reads a raw request from stdin.
+def command(asked: str | None, recipient: str | None, daemon: bool, **given: str) -> None:
+    """Say what the answer to mail for the recipient R is, and why; `-` reads a request from stdin.
+
+    That is a raw one, or the line of the audit about one, from a file or journalctl: it is asked again.
 
     Ends with 0 if the mail would be permitted, with 1 if it would be refused.
 
     \b
-    Example: policyd check --sender joe@example.net --recipient alice@example.com
+    Example: policyd check alice@example.com --sender joe@example.net
     """
+    from policyd.admin.asking import ask_daemon, explain, given_request
+
     # The request, as a person or the wire gives it.
-    if (stdin is None) is (recipient is None):
-        raise click.UsageError("Give either --recipient or - for a raw request on stdin.")
-    request = _read_request() if stdin else _typed_request(recipient or "", given)
+    if (asked is None) is (recipient is None):
+        raise click.UsageError(
+            "Give either a recipient, as in: policyd check alice@example.com; or - for a request, or a line of the "
+            "audit, on stdin."
+        )
+    request = (
+        given_request(sys.stdin.buffer.read()) if asked == "-" else _typed_request(asked or recipient or "", given)
+    )
     call = invocation()
 
     # The daemon's answer.
@@ -50,19 +57,12 @@ def command(stdin: str | None, recipient: str | None, daemon: bool, **given: str
 
 
 def _typed_request(recipient: str, given: dict[str, str]) -> Request:
+    from policyd.admin.asking import typed_request
+
     try:
         return typed_request(recipient, given["sender"], given["login"], given["client_address"], given["context"])
     except AddressError as error:
         raise click.UsageError(str(error)) from error
-
-
-def _read_request() -> Request:
-    reader = RequestReader(Layouts())
-    reader.feed(sys.stdin.buffer.read())
-    request = reader.next_request()
-    if request is None:
-        raise ProtocolError("the request on stdin has no end; a request ends with an empty line")
-    return request
 
 
 def _print_reply(call: Invocation, reply: str) -> None:
@@ -75,6 +75,8 @@ def _print_reply(call: Invocation, reply: str) -> None:
 
 
 def _print_decision(call: Invocation, request: Request, decision: Decision, trace: list[str]) -> None:
+    from policyd.admin.asking import as_object
+
     if call.json:
         echo_json(as_object(request, decision, trace, call.settings.origin), indent=1)
         return

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from policyd import __version__
+from policyd.cli.hints import command_hint, option_hint
 from policyd.cli.terminal import confirm, echo
+from policyd.errors import PolicydError
 
 if TYPE_CHECKING:
     from policyd.admin.session import Session
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from policyd.store.queries import Queries
 
 _Owner = TypeVar("_Owner")
+_PLACE = re.compile(r"(?<= )'\[?([A-Z]+)\]?(?:\.\.\.)?'")  # an argument in a message of click's
 _LISTED = 30  # lines, before a question about more than fits a screen
 
 
@@ -36,6 +39,7 @@ class Invocation:
     database: str | None = None
     json: bool = False
     verbose: bool = False
+    version: bool = False
     listen: tuple[str, ...] = field(default=())
     workers: str | None = None
 
@@ -62,7 +66,11 @@ class Invocation:
         """The way to the tables. Raises StoreError where others could write or swap the database."""
         from policyd.admin.session import open_session
 
-        return open_session(self.settings)
+        return open_session(self.settings, self._tell_of_wait)
+
+    def _tell_of_wait(self, process: str) -> None:
+        """Say whom a change waits for; a script that seems to hang says it in its log, too."""
+        self.warn(f"waiting for another command that is changing the tables{process and f' ({process})'}")
 
     @contextmanager
     def reading(self) -> "Iterator[Queries]":
@@ -80,6 +88,18 @@ class Invocation:
         print_changes(self, made.changes, is_logged=made.is_logged)
 
     @property
+    def can_ask(self) -> bool:
+        """Whether a person can be asked."""
+        return bool(sys.stdin and sys.stdin.isatty())
+
+    def take_option(self, name: str, value: Any) -> None:
+        """Note that the common option *name* was given. Raises click.UsageError where it can't be."""
+        setattr(self, name, value)
+
+    def need_taken(self, ctx: click.Context) -> None:
+        """Raises click.UsageError where the command of *ctx* can't be called; it always can, but from a batch."""
+
+    @property
     def is_heard(self) -> bool:
         """Whether somebody reads what `say` prints: a person at a terminal, or who typed -v."""
         return self.verbose or bool(sys.stderr and sys.stderr.isatty())
@@ -88,6 +108,10 @@ class Invocation:
         """Print *line* on stderr for a person at a terminal; for a script only with -v."""
         if self.is_heard:
             echo(line, err=True)
+
+    def warn(self, line: str) -> None:
+        """Print *line* on stderr, for scripts, too: what was done needs another look."""
+        echo(f"policyd: {line}", err=True)
 
     def say_of(
         self,
@@ -107,6 +131,27 @@ class Invocation:
             self.say(line)
 
 
+def failure_of(error: Exception) -> tuple[str, int]:
+    """What to print of *error*, as one line, and the exit status."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return f"Missing command. See: {error.ctx.command_path} --help", error.exit_code
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx else "policyd"
+        # What is wrong is a NAME, however many of them the synopsis has room for.
+        message = _PLACE.sub(r"'\1'", " ".join(error.format_message().split()))
+        return f"{message}{'' if message.endswith(('.', '?')) else '.'} See: {path} --help", error.exit_code
+    if isinstance(error, click.ClickException):
+        return error.format_message(), error.exit_code
+    if isinstance(error, PolicydError):
+        return str(error), error.exit_status
+    if isinstance(error, OSError):
+        return f"{error.filename or 'input or output'}: {error.strerror}", 74
+
+    # A defect of ours.
+    message = " ".join(str(error).split())
+    return f"internal error: {type(error).__name__}: {message}; please report it", 70
+
+
 def actor(environ: Mapping[str, str]) -> str:
     """Who changes the tables: the user, and the one before sudo or doas, as `root(sudo:bob)`."""
     try:
@@ -124,13 +169,13 @@ def need_consent(question: str, *, is_given: bool, listed: Sequence[str] = ()) -
     """Go on only if --yes was given, or a person at the terminal says yes, who is shown first what is *listed*."""
     if is_given:
         return
-    if not (sys.stdin and sys.stdin.isatty()):
+    if not invocation().can_ask:
         raise click.UsageError(f"{question} Add --yes.")
     for line in listed[:_LISTED]:
         echo(line, err=True)
     if len(listed) > _LISTED:
         echo(f"and {len(listed) - _LISTED} more", err=True)
-    confirm(question)
+    confirm(f"{question} Go on?")
 
 
 def invocation() -> Invocation:
@@ -140,7 +185,7 @@ def invocation() -> Invocation:
 
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if value is not None and value is not False:
-        setattr(ctx.ensure_object(Invocation), str(param.name), value)
+        ctx.ensure_object(Invocation).take_option(str(param.name), value)
 
 
 def _common_options() -> list[click.Parameter]:
@@ -181,6 +226,7 @@ def _common_options() -> list[click.Parameter]:
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: Any) -> None:
     if value and not ctx.resilient_parsing:
+        ctx.ensure_object(Invocation).take_option("version", value)
         click.echo(f"policyd {__version__}")
         ctx.exit()
 
@@ -194,11 +240,9 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse *args*, and return what is left of them; a mistake names this command's help."""
-        try:
+        with _helped(self, ctx):
+            ctx.ensure_object(Invocation).need_taken(ctx)
             return super().parse_args(ctx, args)
-        except click.UsageError as error:
-            error.ctx = error.ctx or ctx
-            raise
 
 
 class Group(click.Group):
@@ -211,6 +255,39 @@ class Group(click.Group):
         super().__init__(*args, **kwargs)
         self.params += _common_options()
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse *args*, and return what is left of them; a mistake names this noun's help."""
+        with _helped(self, ctx):
+            return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands, in the order in which they are defined."""
         return [*self.commands]
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that *args* begin with; of one that there is not, an error says what to type instead."""
+        if ctx.resilient_parsing or args[0].startswith("-") or self.get_command(ctx, args[0]) is not None:
+            return super().resolve_command(ctx, args)
+        path = tuple(ctx.command_path.split()[1:])
+        hint = command_hint(path, args[0], args[1:], self.list_commands(ctx))
+        raise click.UsageError(_with_hint(f"No such command '{args[0]}'", hint), ctx)
+
+
+@contextmanager
+def _helped(command: click.Command, ctx: click.Context) -> Iterator[None]:
+    """Have a mistake in the arguments of *command* name its help, and what to type instead of an unknown option."""
+    try:
+        yield
+    except click.NoSuchOption as error:
+        known = [name for param in command.get_params(ctx) for name in (*param.opts, *param.secondary_opts)]
+        hint = option_hint(ctx.info_name or "", error.option_name, known)
+        raise click.UsageError(_with_hint(f"No such option '{error.option_name}'", hint), error.ctx or ctx) from error
+    except click.UsageError as error:
+        error.ctx = error.ctx or ctx
+        raise
+
+
+def _with_hint(problem: str, hint: str) -> str:
+    return f"{problem}; {hint}" if hint else f"{problem}."

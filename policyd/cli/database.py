@@ -5,20 +5,20 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from shlex import quote
+from typing import TYPE_CHECKING
 
 import click
 
-from policyd.admin import upkeep
 from policyd.cli.command import Group, Invocation, actor, invocation, need_consent
 from policyd.cli.output import print_changes, print_object, warn_of_silent_syslog
-from policyd.cli.progress import Progress
 from policyd.cli.terminal import echo
 from policyd.cli.types import FilePath
 from policyd.errors import RefusedError, StoreUnsoundError
 from policyd.model import Finding
-from policyd.settings import read_database
-from policyd.store.check import Check, Checked
-from policyd.store.connection import Database
+from policyd.printable import count_of
+
+if TYPE_CHECKING:
+    from policyd.store.check import Check, Checked
 
 _SHOWN = 20  # findings
 
@@ -35,6 +35,8 @@ def create() -> None:
     \b
     Example: policyd database create
     """
+    from policyd.admin import upkeep
+
     call = invocation()
     database = call.session.database
     upkeep.create(database)
@@ -54,6 +56,9 @@ def upgrade(sql: bool) -> None:
     \b
     Example: policyd database upgrade
     """
+    from policyd.admin import upkeep
+    from policyd.cli.progress import Progress
+
     # Upgrade the tables; or only say how.
     call = invocation()
     session = call.session
@@ -98,6 +103,8 @@ def check() -> None:
     \b
     Example: policyd database check
     """
+    from policyd.admin import upkeep
+
     call = invocation()
     findings = _Findings(call)
     database = call.session.database
@@ -105,7 +112,10 @@ def check() -> None:
     if call.json:
         print_object(call, {"database": str(database), **findings.outcome(checked)})
     findings.must_be_none(f"{database}")
-    call.say(f"{database} is sound: {checked.rows} rows; its last change is {checked.change}, digest {checked.digest}")
+    call.say(
+        f"{database} is sound: {count_of(checked.rows, 'row')}; "
+        f"its last change is {checked.change}, digest {checked.digest}"
+    )
 
 
 @command.command("backup")
@@ -119,6 +129,10 @@ def backup(file: Path) -> None:
     \b
     Example: policyd database backup monday.db
     """
+    from policyd.admin import upkeep
+    from policyd.cli.progress import Progress
+    from policyd.store.check import Checked
+
     # Copy the database, and check the copy on the way.
     call = invocation()
     if str(file) == "-":
@@ -126,7 +140,7 @@ def backup(file: Path) -> None:
     findings = _Findings(call)
     checked = Checked(0, 0, "")
 
-    def verify(check: Check) -> None:
+    def verify(check: "Check") -> None:
         nonlocal checked
         progress.stop()
         checked = findings.of(check)
@@ -139,7 +153,10 @@ def backup(file: Path) -> None:
     if call.json:
         print_object(call, {"backup": str(file), "octets": size, **findings.outcome(checked)})
     findings.must_be_none(f"{file} is written, but the database is not sound")
-    call.say(f"wrote {file}: {size} bytes, {checked.rows} rows, checked; its last change is {checked.change}")
+    call.say(
+        f"wrote {file}: {count_of(size, 'byte')}, {count_of(checked.rows, 'row')}, checked; "
+        f"its last change is {checked.change}"
+    )
 
 
 @command.command("restore")
@@ -154,6 +171,9 @@ def restore(file: Path, yes: bool) -> None:
     \b
     Example: policyd database restore monday.db
     """
+    from policyd.admin import upkeep
+    from policyd.cli.progress import Progress
+
     # Ask first.
     call = invocation()
     session = call.session
@@ -168,7 +188,7 @@ def restore(file: Path, yes: bool) -> None:
     # Restore the file, unless the check of it finds something.
     findings = _Findings(call)
 
-    def verify(check: Check) -> None:
+    def verify(check: "Check") -> None:
         progress.stop()
         findings.of(check)
         findings.must_be_none(f"{file} is not sound, and nothing was changed")
@@ -196,6 +216,11 @@ def copy(target: str) -> None:
     \b
     Example: policyd database copy --to postgresql://db.example.com/policyd
     """
+    from policyd.admin import upkeep
+    from policyd.cli.progress import Progress
+    from policyd.settings import read_database
+    from policyd.store.connection import Database
+
     # Read where to, as the settings would.
     call = invocation()
     source = call.session.database
@@ -203,7 +228,7 @@ def copy(target: str) -> None:
     there = Database.of(settings)
     findings = _Findings(call)
 
-    def verify(check: Check) -> None:
+    def verify(check: "Check") -> None:
         progress.stop()
         findings.of(check)
 
@@ -239,8 +264,10 @@ class _Findings:
         self._first: list[Finding] = []
         self._count = 0
 
-    def of(self, check: Check) -> Checked:
+    def of(self, check: "Check") -> "Checked":
         """Run *check* with a progress bar, print what it finds, and return what it has looked at."""
+        from policyd.cli.progress import Progress
+
         with Progress(total=check.count()) as progress:
             return check.run(self._print, progress.advance)
 
@@ -251,7 +278,7 @@ class _Findings:
             if not self._call.json:
                 echo(str(finding))
 
-    def outcome(self, checked: Checked) -> dict[str, object]:
+    def outcome(self, checked: "Checked") -> dict[str, object]:
         """What came of it, for `--json`."""
         return {
             "is_sound": not self._count,

@@ -5,15 +5,18 @@ from typing import Any
 
 import click
 
-from policyd.admin.advice import acceptance_advice, reach_advice, spelling_advice, still_restricted
-from policyd.admin.showing import list_domains, show_domain
 from policyd.cli.command import Group, invocation, need_consent
+from policyd.cli.narrowing import narrowing
 from policyd.cli.output import print_list, print_shown
-from policyd.cli.restriction import restriction_options, restriction_terms, senders_argument
-from policyd.cli.terminal import echo
+from policyd.cli.restriction import (
+    restriction_options,
+    restriction_terms,
+    senders_argument,
+    warn_of_a_reason_that_is_cut,
+)
 from policyd.cli.types import DOMAIN, TEXT, as_stored
-from policyd.model import Domain, Party, Receive, Unlisted
-from policyd.store.edit import need_domain
+from policyd.model import Domain, Party, Receive, Rule, Unlisted
+from policyd.printable import count_of
 
 _UNLISTED = click.Choice([each.value for each in Unlisted])
 _COLUMNS = ("name", "unlisted")
@@ -38,11 +41,15 @@ def command() -> None:
 @click.option("--alias-of", metavar="DOMAIN", type=DOMAIN, help="The managed domain that it stands for.")
 @click.option("--comment", type=TEXT, default="", help="A note for administrators.")
 def add(name: str, unlisted: str | None, alias_of: str | None, comment: str) -> None:
-    """Manage a domain: from now on, mail from outside reaches listed addresses in it only.
+    """Manage a domain. With --unlisted reject, mail from outside reaches listed addresses in it only, from now on.
+
+    Begin with accept, list the addresses, and then type: policyd domain set NAME --unlisted reject.
 
     \b
-    Example: policyd domain add example.com
+    Example: policyd domain add example.com --unlisted accept
     """
+    from policyd.admin.advice import acceptance_advice, spelling_advice, unlisted_advice
+
     # An alias domain has no say of its own.
     if alias_of and unlisted:
         raise click.UsageError(f"of an alias domain, what {alias_of} says counts; leave --unlisted out")
@@ -50,11 +57,12 @@ def add(name: str, unlisted: str | None, alias_of: str | None, comment: str) -> 
     with call.changing(may_create=True) as edit:
         edit.add_domain(Domain(name, Unlisted(unlisted or Unlisted.REJECT), alias_of or "", comment=comment))
         advice = spelling_advice(edit.queries, [name])
-        told = acceptance_advice(edit.queries, name, is_managed=True)
+        told = unlisted_advice(edit.queries, None, edit.domain(name))
+        told += acceptance_advice(edit.queries, name, is_managed=True)
     for line in told:
         call.say(line)
     for line in advice:
-        echo(f"policyd: {line}", err=True)
+        call.warn(line)
 
 
 @command.command("set")
@@ -69,17 +77,24 @@ def set_(name: str, unlisted: str | None, alias_of: str | None, no_alias: bool, 
     \b
     Example: policyd domain set example.com --unlisted accept
     """
+    from policyd.admin.advice import unlisted_advice
+
     if alias_of and no_alias:
         raise click.UsageError("either --alias-of or --no-alias.")
     if unlisted is None and alias_of is None and comment is None and not no_alias:
         raise click.UsageError("say what shall be: --unlisted, --alias-of, --no-alias or --comment.")
-    with invocation().changing() as edit:
-        target = alias_of or ("" if no_alias else edit.domain(name).alias_of)
+    call = invocation()
+    with call.changing() as edit:
+        before = edit.domain(name)
+        target = alias_of or ("" if no_alias else before.alias_of)
         if target and unlisted:
             raise click.UsageError(f"of an alias domain, what its target says counts: policyd domain set {target}")
         edit.set_domain(
             name, Unlisted(unlisted) if unlisted else None, alias_of="" if no_alias else alias_of, comment=comment
         )
+        told = unlisted_advice(edit.queries, before, edit.domain(name))
+    for line in told:
+        call.say(line)
 
 
 @command.command("restrict")
@@ -95,12 +110,16 @@ def restrict(
     \b
     Example: policyd domain restrict example.com --accept @partner.example --reason "internal mail only"
     """
+    from policyd.admin.advice import reach_advice
+    from policyd.store.edit import need_domain
+
     terms = restriction_terms(receive, accepted, reason, until)
     call = invocation()
     with call.changing() as edit:
         for name in dict.fromkeys(names):
             edit.restrict(edit.domain(name), terms)
     call.say_of(dict.fromkeys(names), need_domain, reach_advice)
+    warn_of_a_reason_that_is_cut(Rule.RESTRICTED_RECIPIENT, reason)
 
 
 @command.command("lift")
@@ -111,6 +130,9 @@ def lift(names: tuple[str, ...]) -> None:
     \b
     Example: policyd domain lift example.com
     """
+    from policyd.admin.advice import still_restricted
+    from policyd.store.edit import need_domain
+
     call = invocation()
     with call.changing() as edit:
         for name in dict.fromkeys(names):
@@ -155,13 +177,15 @@ def remove(name: str, yes: bool) -> None:
     \b
     Example: policyd domain remove example.com
     """
+    from policyd.admin.advice import acceptance_advice
+
     # Ask first where addresses go with it.
     call = invocation()
     with call.reading() as queries:
         name = as_stored(name, DOMAIN, queries.domain)
         held = [f"{each.address} of {each.mailbox}" for each in queries.addresses(name)]
     if held:
-        question = f"{name} has {len(held)} addresses, which would be removed with it."
+        question = f"{name} has {count_of(len(held), 'address')}, which would be removed with it."
         need_consent(question, is_given=yes, listed=held)
 
     with call.changing() as edit:
@@ -179,6 +203,8 @@ def show(name: str) -> None:
     \b
     Example: policyd domain show example.com
     """
+    from policyd.admin.showing import show_domain
+
     call = invocation()
     with call.reading() as queries:
         found = show_domain(queries, name, call.now)
@@ -186,8 +212,8 @@ def show(name: str) -> None:
 
 
 @command.command("list")
-@click.argument("text", default="")
-def list_(text: str) -> None:
+@narrowing("Only this domain, and those that stand for it.")
+def list_(text: str, domain: str | None, limit: int | None) -> None:
     """List the managed domains: name, unlisted, alias_of, receive, until, accept, reason, comment.
 
     Only those with a text in their name, or whose name is like a glob.
@@ -195,6 +221,9 @@ def list_(text: str) -> None:
     \b
     Example: policyd domain list '*.example'
     """
+    from policyd.admin.showing import list_domains
+
     call = invocation()
-    with call.reading() as queries:
-        print_list(call, list_domains(queries, call.now, text), _COLUMNS, _TRAILING)
+    print_list(
+        call, lambda queries: list_domains(queries, call.now, text, domain or ""), _COLUMNS, _TRAILING, limit=limit
+    )

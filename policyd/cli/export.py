@@ -7,12 +7,21 @@ from pathlib import Path
 
 import click
 
-from policyd.admin.exporting import export_tables
 from policyd.cli.command import Command, invocation
 from policyd.cli.terminal import echo
 from policyd.cli.types import FilePath
 from policyd.errors import StoreWriteError
 from policyd.transfer.formats import FORMATS
+
+_WORDS = {
+    "accept": "accepted sender",
+    "accepted-sender": "accepted sender",
+    "blocked-sender": "blocked sender",
+    "created": "creation",
+    "created_at": "creation",
+    "except": "exception",
+    "inherited-restriction": "inherited restriction",
+}
 
 
 @click.command("export", cls=Command)
@@ -35,6 +44,8 @@ def command(format_: str, output: Path) -> None:
     \b
     Example: policyd export --format csv -o tables.csv
     """
+    from policyd.admin.exporting import export_tables
+
     # Write the file.
     call = invocation()
     is_stdout = str(output) == "-"
@@ -59,4 +70,8 @@ def command(format_: str, output: Path) -> None:
 
 
 def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{count} {what}" for what, count in sorted(counts.items()) if count)
+    """How much of what, with one word for a thing, whatever the format calls it."""
+    told: Counter[str] = Counter()
+    for what, count in counts.items():
+        told[_WORDS.get(what, what)] += count
+    return ", ".join(f"{count} {what}" for what, count in sorted(told.items()) if count)

@@ -2,14 +2,17 @@
 
 import click
 
-from policyd.admin.advice import reach_advice, removal_question, still_restricted, what_goes
-from policyd.admin.showing import list_groups, show_group
 from policyd.cli.command import Group, invocation, need_consent
+from policyd.cli.narrowing import narrowing
 from policyd.cli.output import print_list, print_shown
-from policyd.cli.restriction import restriction_options, restriction_terms, senders_argument
+from policyd.cli.restriction import (
+    restriction_options,
+    restriction_terms,
+    senders_argument,
+    warn_of_a_reason_that_is_cut,
+)
 from policyd.cli.types import GROUP, PARTY, TEXT
-from policyd.model import Party
-from policyd.store.edit import need_group
+from policyd.model import Party, Rule
 
 _COLUMNS = ("name", "members", "receive", "until", "accept", "reason", "comment")
 _members = click.argument("members", metavar="MEMBER...", type=PARTY, nargs=-1, required=True)
@@ -56,6 +59,9 @@ def remove(name: str, yes: bool) -> None:
     \b
     Example: policyd group remove staff
     """
+    from policyd.admin.advice import removal_question, what_goes
+    from policyd.store.edit import need_group
+
     # Ask first where more than one thing goes with it.
     call = invocation()
     with call.reading() as queries:
@@ -121,6 +127,9 @@ def restrict(
     \b
     Example: policyd group restrict staff --accept @partner.example --reason "internal mailbox"
     """
+    from policyd.admin.advice import reach_advice
+    from policyd.store.edit import need_group
+
     terms = restriction_terms(receive, accepted, reason, until)
     call = invocation()
     with call.changing() as edit:
@@ -128,6 +137,7 @@ def restrict(
         for group in groups:
             edit.restrict(group, terms)
     call.say_of([group.name for group in groups], need_group, reach_advice)
+    warn_of_a_reason_that_is_cut(Rule.RESTRICTED_RECIPIENT, reason)
 
 
 @command.command("lift")
@@ -138,6 +148,9 @@ def lift(names: tuple[str, ...]) -> None:
     \b
     Example: policyd group lift staff
     """
+    from policyd.admin.advice import still_restricted
+    from policyd.store.edit import need_group
+
     call = invocation()
     with call.changing() as edit:
         groups = {each.id: each for each in map(edit.group, names)}.values()
@@ -182,6 +195,8 @@ def show(name: str) -> None:
     \b
     Example: policyd group show staff
     """
+    from policyd.admin.showing import show_group
+
     call = invocation()
     with call.reading() as queries:
         found = show_group(queries, name, call.now)
@@ -189,8 +204,8 @@ def show(name: str) -> None:
 
 
 @command.command("list")
-@click.argument("text", default="")
-def list_(text: str) -> None:
+@narrowing("Only groups with a mailbox that has an address in this domain.")
+def list_(text: str, domain: str | None, limit: int | None) -> None:
     """List the groups: name, members, receive, until, accept, reason, comment.
 
     Only those with a text in their name, or whose name is like a glob.
@@ -198,6 +213,7 @@ def list_(text: str) -> None:
     \b
     Example: policyd group list 'sales*'
     """
+    from policyd.admin.showing import list_groups
+
     call = invocation()
-    with call.reading() as queries:
-        print_list(call, list_groups(queries, call.now, text), _COLUMNS)
+    print_list(call, lambda queries: list_groups(queries, call.now, text, domain or ""), _COLUMNS, limit=limit)

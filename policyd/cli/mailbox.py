@@ -2,16 +2,20 @@
 
 import click
 
-from policyd.admin.advice import removal_question, still_restricted, what_goes
-from policyd.admin.showing import list_mailboxes, show_mailbox
 from policyd.cli.command import Group, invocation, need_consent
+from policyd.cli.narrowing import narrowing
 from policyd.cli.output import print_list, print_shown
-from policyd.cli.restriction import restriction_options, restriction_terms, senders_argument
-from policyd.cli.types import ADDRESS, MAILBOX, NAME, TEXT, UNTIL
-from policyd.model import Party
-from policyd.store.edit import need_mailbox
+from policyd.cli.restriction import (
+    restriction_options,
+    restriction_terms,
+    senders_argument,
+    warn_of_a_reason_that_is_cut,
+)
+from policyd.cli.types import ADDRESS, MAILBOX, NAME, NEW_MAILBOX, TEXT, UNTIL
+from policyd.model import Party, Rule
 
 _COLUMNS = ("name", "receive", "until", "addresses", "accept", "reason")
+_TRAILING = {"comment": ""}
 
 
 @click.group("mailbox", cls=Group)
@@ -20,7 +24,7 @@ def command() -> None:
 
 
 @command.command("add")
-@click.argument("name", type=NAME)
+@click.argument("name", type=NEW_MAILBOX)
 @click.argument("addresses", metavar="[ADDRESS]...", type=ADDRESS, nargs=-1)
 @click.option("--comment", type=TEXT, default="", help="A note for administrators.")
 def add(name: str, addresses: tuple[str, ...], comment: str) -> None:
@@ -55,6 +59,9 @@ def remove(name: str, yes: bool) -> None:
     \b
     Example: policyd mailbox remove alice
     """
+    from policyd.admin.advice import removal_question, what_goes
+    from policyd.store.edit import need_mailbox
+
     # Ask first where more than one thing goes with it.
     call = invocation()
     with call.reading() as queries:
@@ -88,6 +95,8 @@ def show(name: str) -> None:
     \b
     Example: policyd mailbox show alice
     """
+    from policyd.admin.showing import show_mailbox
+
     call = invocation()
     with call.reading() as queries:
         found = show_mailbox(queries, name, call.now)
@@ -95,19 +104,21 @@ def show(name: str) -> None:
 
 
 @command.command("list")
-@click.argument("text", default="")
-def list_(text: str) -> None:
-    """List the mailboxes: name, receive, until, addresses, accept, reason.
+@narrowing("Only mailboxes with an address in this domain.")
+def list_(text: str, domain: str | None, limit: int | None) -> None:
+    """List the mailboxes: name, receive, until, addresses, accept, reason, comment.
 
     Only those with a text in their name or an address, or that are like a glob.
 
     \b
     Example: policyd mailbox list 'sales*' | cut -f 1
     """
+    from policyd.admin.showing import list_mailboxes
+
     call = invocation()
-    with call.reading() as queries:
-        mailboxes = list_mailboxes(queries, call.now, text)
-    print_list(call, mailboxes, _COLUMNS)
+    print_list(
+        call, lambda queries: list_mailboxes(queries, call.now, text, domain or ""), _COLUMNS, _TRAILING, limit=limit
+    )
 
 
 @command.command("restrict")
@@ -125,6 +136,7 @@ def restrict(
     with invocation().changing() as edit:
         for name in names:
             edit.restrict(edit.mailbox(name), terms)
+    warn_of_a_reason_that_is_cut(Rule.RESTRICTED_RECIPIENT, reason)
 
 
 @command.command("open")
@@ -151,6 +163,9 @@ def lift(names: tuple[str, ...]) -> None:
     \b
     Example: policyd mailbox lift alice
     """
+    from policyd.admin.advice import still_restricted
+    from policyd.store.edit import need_mailbox
+
     call = invocation()
     with call.changing() as edit:
         mailboxes = {each.id: each for each in map(edit.mailbox, names)}.values()

@@ -1,58 +1,85 @@
 """Prints what a command changed, lists and single objects: for people, and for scripts."""
 
 import os
+import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from itertools import islice
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
 
 from policyd.changes import as_object, describe, value_text
+from policyd.cli.pager import find_pager, show_lines
+from policyd.cli.table import table
 from policyd.cli.terminal import echo, echo_cells, echo_json
 from policyd.model import Change
 from policyd.printable import printable
-from policyd.settings import Settings
 
+if TYPE_CHECKING:
+    from policyd.settings import Settings
+    from policyd.store.queries import Queries
+
+PLANNED = 30  # changes that a dry run shows: about a screen
 _BELOW = ("in_force", "blocked", "blocked_to_it")
+# Columns of lists and of sentences; a name, an address or a time is read as one.
+_WRAPPED = frozenset({"addresses", "accept", "members", "except", "except_sender", "reason", "comment", "change"})
 
 
 class Call(Protocol):
     """What output has to know of the call that makes it: `policyd.cli.command.Invocation`."""
 
     json: bool
+    verbose: bool
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> "Settings":
         """Those of the call."""
 
     def say(self, line: str) -> None:
         """Print a line for a person."""
 
+    def reading(self) -> "AbstractContextManager[Queries]":
+        """One state of the tables."""
+
 
 def print_list(
     call: Call,
-    objects: Iterable[Mapping[str, Any]],
+    read: "Callable[[Queries], Iterable[Mapping[str, Any]]]",
     columns: Sequence[str],
     trailing: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    limit: int | None = None,
 ) -> None:
-    """Print *columns* of *objects*: a table for people, tab-separated lines for scripts, whole as JSON.
+    """Print *columns* of the objects *read*: a table for people, tab-separated lines for scripts, all fields as JSON.
 
     *trailing* are columns at the end, each with the value that says nothing: they are printed up to the last one that
-    says something of some object.
+    says something of some object. Of more than *limit* objects the first are printed, and that is said.
     """
-    if call.json:
-        echo_json(list(objects), indent=1)
-        return
-    if trailing:
-        objects = [*objects]
-        columns = [*columns, *trailing]
-        while columns[-1] in trailing and all(each[columns[-1]] == trailing[columns[-1]] for each in objects):
-            columns.pop()
-    lines = ([_cell(each, name) for name in columns] for each in objects)
-    if sys.stdout and sys.stdout.isatty():
-        _print_table(lines, columns)
-        return
-    for cells in lines:
-        echo_cells(cells)
+    try:
+        with call.reading() as queries:
+            objects = _limited(call, read(queries), limit)
+            if call.json:
+                echo_json([*objects], indent=1)
+                return
+            if trailing:
+                objects = [*objects]
+                columns = [*columns, *trailing]
+                while columns[-1] in trailing and all(each[columns[-1]] == trailing[columns[-1]] for each in objects):
+                    columns.pop()
+            lines = ([printable(_cell(each, name)) for name in columns] for each in objects)
+            if not (sys.stdout and sys.stdout.isatty()):
+                for cells in lines:
+                    echo_cells(cells)
+                return
+            rows = [*lines]
+
+        # A person takes his time: no state of the tables is kept meanwhile.
+        _print_table(rows, columns)
+    except KeyboardInterrupt:  # whoever has seen enough needs to be told nothing
+        sys.exit(130)
 
 
 def print_object(call: Call, value: Mapping[str, Any]) -> None:
@@ -93,6 +120,14 @@ def print_changes(call: Call, changes: Sequence[Change], *, is_logged: bool) -> 
         call.say("nothing to change: it stands so already")
 
 
+def print_planned(call: Call, changes: Iterable[Change], count: int, shown: int = PLANNED) -> None:
+    """Print those of *count* *changes* that a dry run would have made: *shown* of them, with -v all."""
+    for change in changes if call.verbose else islice(changes, shown):
+        echo(describe(change))
+    if count > shown and not call.verbose:
+        echo(f"and {count - shown} more; -v shows all of them", err=True)
+
+
 def warn_of_silent_syslog(call: Call, is_logged: bool) -> None:
     """Warn a person that lines of the audit are missing, unless every change *is_logged*."""
     if not is_logged:
@@ -109,25 +144,33 @@ def _in_force(each: Mapping[str, Any]) -> str:
     """Who may send, and who says so, in a line."""
     where = f" in {each['domain']}" if each["domain"] else ""
     by = f", by {each['by']}" if each["by"] else ""
-    accept = f", accept {' '.join(each['accept'])}" if each["accept"] else ""
+    accept = f", accept {value_text('accept', each['accept'])}" if each["accept"] else ""
     return f"in force{where}: receive {each['receive']}{by}{accept}"
 
 
 def _because(entry: Mapping[str, Any]) -> str:
     exceptions = [*entry["except"], *entry["except_sender"]]
-    but = f" but for {' '.join(exceptions)}" if exceptions else ""
+    but = f" but for {value_text('except', exceptions)}" if exceptions else ""
     ended = ", ended" if entry.get("ended") else ""
     return f"{but} (entry {entry['id']}{ended}{': ' if entry['reason'] else ''}{entry['reason']})"
 
 
-def _print_table(lines: Iterable[Sequence[str]], columns: Sequence[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def _limited(call: Call, objects: Iterable[Mapping[str, Any]], limit: int | None) -> Iterable[Mapping[str, Any]]:
+    """The first *limit* of *objects*; if there are more, a person is told."""
+    if limit is None:
+        return objects
+    some = [*islice(objects, limit + 1)]
+    if len(some) > limit:
+        call.say(f"there are more than {limit}; without --limit all are listed")
+    return some[:limit]
 
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for column in table.columns:
-        column.overflow = "fold"
-    for cells in lines:
-        table.add_row(*(Text(printable(each)) for each in cells))
-    Console(no_color="NO_COLOR" in os.environ, highlight=False).print(table)
+
+def _print_table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
+    pager = find_pager(os.environ)
+    is_plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb" or not (pager is None or pager.shows_bold)
+    width = shutil.get_terminal_size().columns
+    show_lines(table(rows, columns, width, wrapped=_WRAPPED, emphasize=str if is_plain else _bold), pager)
+
+
+def _bold(text: str) -> str:
+    return click.style(text, bold=True)

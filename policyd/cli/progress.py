@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from policyd.cli.terminal import echo
+from policyd.printable import printable
 
 _LINE_EACH = 100_000
 _BAR_EACH = 1_000
@@ -49,6 +50,13 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def say(self, line: str) -> None:
+        """Print one line on stderr; a bar gives way to it, and comes back below."""
+        if self._bar is None:
+            echo(line, err=True)
+        else:
+            self._bar.console.out(printable(line), highlight=False)
 
     def stop(self) -> None:
         """Remove the bar."""

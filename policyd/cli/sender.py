@@ -1,17 +1,20 @@
 """`policyd sender`: blocks and unblocks senders, lists the entries; `output.print_changes` prints what was changed."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from policyd.admin.showing import list_blocked_senders, show_sender
 from policyd.cli.command import Group, invocation
+from policyd.cli.narrowing import narrowing
 from policyd.cli.output import print_list, print_object
+from policyd.cli.restriction import warn_of_a_reason_that_is_cut
+from policyd.cli.terminal import echo_json
 from policyd.cli.types import PARTY, RECIPIENTS, SENDER, TEXT, UNTIL, is_text
-from policyd.model import OUTSIDE, Party, PartyKind
-from policyd.store.edit import EntryTerms, block_advice
-from policyd.store.queries import Queries
+from policyd.model import OUTSIDE, Party, PartyKind, Rule
+
+if TYPE_CHECKING:
+    from policyd.store.queries import Queries
 
 _COLUMNS = ("id", "sender", "to", "until", "except", "reason", "comment")
 _TRAILING: Mapping[str, Any] = {"except_sender": []}
@@ -61,6 +64,8 @@ def block(
     \b
     Example: policyd sender block alice --except @partner.example --reason "left the company"
     """
+    from policyd.store.edit import EntryTerms, block_advice
+
     # Make the entries, new or changed; what was changed is printed as of every command.
     terms = EntryTerms(
         allowed=frozenset(allowed) if allowed else None,
@@ -82,6 +87,7 @@ def block(
         call.say(line)
     if to == OUTSIDE and any(entry.who.kind is PartyKind.ANYONE for entry in entries):
         call.say("outside is every domain that is not managed, those that Postfix relays for, too")
+    warn_of_a_reason_that_is_cut(Rule.BLOCKED_SENDER, reason)
 
 
 @command.command("unblock")
@@ -133,9 +139,9 @@ def unexcept(
 
 
 @command.command("list")
-@click.argument("text", default="")
+@narrowing("Only entries whose sender, or recipient, has an address or is a pattern in this domain.")
 @click.option("--expired", is_flag=True, help="Those that have ended, instead of those in force.")
-def list_(text: str, expired: bool) -> None:
+def list_(text: str, domain: str | None, limit: int | None, expired: bool) -> None:
     """List the blocked senders: id, sender, to, until, except, reason, comment, except_sender.
 
     Only those with a text in the sender or in whom it is to, or that are like a glob.
@@ -143,9 +149,16 @@ def list_(text: str, expired: bool) -> None:
     \b
     Example: policyd sender list --expired
     """
+    from policyd.admin.showing import list_blocked_senders
+
     call = invocation()
-    with call.reading() as queries:
-        print_list(call, list_blocked_senders(queries, call.now, text, is_expired=expired), _COLUMNS, _TRAILING)
+    print_list(
+        call,
+        lambda queries: list_blocked_senders(queries, call.now, text, domain or "", is_expired=expired),
+        _COLUMNS,
+        _TRAILING,
+        limit=limit,
+    )
 
 
 @command.command("show")
@@ -156,11 +169,13 @@ def show(sender: Party) -> None:
     \b
     Example: policyd sender show alice
     """
+    from policyd.admin.showing import show_sender
+
     call = invocation()
     with call.reading() as queries:
         entries = show_sender(queries, sender, call.now)
     if call.json:
-        print_list(call, entries, _COLUMNS)
+        echo_json(entries, indent=1)
         return
     for number, entry in enumerate(entries):
         click.echo("", nl=number > 0)
@@ -173,7 +188,7 @@ def _need_exceptions(recipients: tuple[Party, ...], senders: tuple[Party, ...]) 
         raise click.UsageError("say which recipients, or which senders with --except-sender.")
 
 
-def _as_stored(typed: str, queries: Queries) -> Party:
+def _as_stored(typed: str, queries: "Queries") -> Party:
     """The sender *typed*; a pattern that an earlier policyd stored, as it stands.
 
     Raises click.BadParameter where it is neither.

@@ -1,5 +1,6 @@
 """Prints lines and JSON in which nothing is left that a terminal would obey; everything printed goes through here."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -20,6 +21,16 @@ def echo_cells(cells: list[str]) -> None:
 def echo_json(value: Any, *, indent: int | None = None) -> None:
     """Print *value* as JSON."""
     click.echo(to_json(value, indent=indent))
+
+
+def echo_json_array(values: Iterable[Any]) -> None:
+    """Print *values* as a JSON array, one on each line: memory does not grow with their number."""
+    separator = "["
+    for value in values:
+        click.echo(separator)
+        click.echo(to_json(value), nl=False)
+        separator = ","
+    click.echo("[]" if separator == "[" else "\n]")
 
 
 def confirm(question: str) -> None:

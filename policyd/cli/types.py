@@ -1,16 +1,20 @@
 """Parameter types: they turn what is typed into values in normal form, or say in one line how to type it."""
 
 import os
+import re
 import time
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
 
 from policyd.address import (
     internal_address,
+    is_group,
+    name_after,
     normal_domain,
     normal_group,
     normal_name,
@@ -126,7 +130,22 @@ def _client(text: str) -> str:
 
 def _mailbox(text: str) -> str:
     """The name of a mailbox, or one of its addresses."""
+    if is_group(text):
+        raise AddressError(f"{text} is a group, which has its own commands: policyd group --help")
+    if text.startswith("@"):
+        raise AddressError(f"{text} is a domain, which has its own commands: policyd domain --help")
     return str(parse_address(text)) if "@" in text else normal_name(text)
+
+
+def _new_mailbox(text: str) -> str:
+    """The name of a mailbox to be made; of an address, a line that says how to make its mailbox."""
+    try:
+        return normal_name(text)
+    except AddressError as error:
+        if is_group(text) or not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", text):
+            raise
+        name = name_after(str(parse_address(text)))
+        raise AddressError(f"{error}; type: policyd mailbox add {quote(name)} {quote(text)}") from error
 
 
 def _remark(text: str) -> str:
@@ -138,6 +157,7 @@ INTERNAL_ADDRESS = _Parsed("address", internal_address)
 CLIENT = _Parsed("IP address", _client)
 DOMAIN = _Parsed("domain", normal_domain)
 NAME = _Parsed("name", normal_name)
+NEW_MAILBOX = _Parsed("name", _new_mailbox)
 MAILBOX = _Parsed("name", _mailbox)
 GROUP = _Parsed("group", normal_group)
 PARTY = PartyType("party")

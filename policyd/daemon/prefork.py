@@ -336,7 +336,7 @@ class Parent:
                     self._audit.warned(f"a worker ended: {how}", pid=pid, ended=self._ended, restart_in=worker.wait)
             if self._follower and (how := self._follower.reap()) and not self._is_stopping:
                 wait = self._follower.wait
-                self._audit.warned(f"the process that follows the database ended: {how}", restart_in=wait)
+                self._audit.warned(f"the follower ended: {how}", restart_in=wait)
 
     def _hear_follower(self) -> None:
         """Tell systemd what is new of the replica."""
@@ -372,7 +372,7 @@ class Parent:
             self._follower.missed_beats += bool(self._follower.pid)
             if self._follower.missed_beats * self._beat_seconds > FOLLOWER_HUNG_SECONDS:
                 self._follower.missed_beats = 0
-                self._audit.warned("the process that follows the database hung and was killed", pid=self._follower.pid)
+                self._audit.warned("the follower hung and was killed", pid=self._follower.pid)
                 self._follower.kill()
 
     def _reload(self) -> None:

@@ -81,7 +81,7 @@ class PolicyService(Service):
 
     def announce(self, event: str) -> None:
         """Log every effective setting."""
-        self.audit.noticed(event, version=__version__, pid=os.getpid(), **_described(self._settings))
+        self.audit.noticed(event, _described(self._settings), version=__version__, pid=os.getpid())
 
     def reload(self) -> None:
         """Read the settings again; wrong ones are reported, and the old ones stay."""
@@ -189,7 +189,7 @@ def reread(load: Callable[[], Settings], kept: Settings, audit: AuditLog) -> Set
     try:
         settings = load()
         if settings.replica != kept.replica:
-            audit.warned("replica and database are as they were; to change them, restart")
+            audit.warned("replica is as it was; to change it, restart")
             settings = dataclasses.replace(settings, replica=kept.replica, database=kept.database)
         need_database(settings)
     except (SettingsError, StoreError) as error:

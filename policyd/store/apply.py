@@ -4,11 +4,24 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain, count
+from shlex import quote
 from typing import TypeVar, assert_never
 
-from policyd.address import fold, name_after
-from policyd.errors import NotYetError, RefusedError
-from policyd.model import Address, BlockedSender, Domain, Group, Mailbox, Membership, Party, PartyKind, Receive
+from policyd.address import fold, name_after, pattern_domain, patterns_overlap
+from policyd.errors import NotManagedError, NotYetError, RefusedError
+from policyd.model import (
+    Address,
+    BlockedSender,
+    Domain,
+    Group,
+    Mailbox,
+    Membership,
+    Party,
+    PartyKind,
+    Receive,
+    Unlisted,
+)
 from policyd.records import (
     KEEP,
     AddressRow,
@@ -50,6 +63,7 @@ class References:
     after: Mailbox | Domain
 
 
+_NUMBERED_LENGTH = 240  # characters of a name that gets a number; a name has 256
 Left = References | GroupRow | BlockRow  # what waits until every mailbox of the file is there
 
 
@@ -58,7 +72,8 @@ class RowApplier:
 
     `tally` counts what came of the objects, by pairs like ("mailbox", "added"): added, changed, removed, unchanged.
     `on_named`, if set, gets each object that the file names, as it stands then. `leaves_blocks` says that a blocked
-    sender had to wait: so do all below it, to come in the order of the file.
+    sender had to wait: so do all below it, to come in the order of the file. `new_domains` are those that were not
+    managed before.
     """
 
     def __init__(self, editor: Editor, *, adds_domains: bool = False) -> None:
@@ -68,6 +83,7 @@ class RowApplier:
         self.tally: Counter[tuple[str, str]] = Counter()
         self.on_named: Callable[[Stored], None] | None = None
         self.leaves_blocks = False
+        self.new_domains: set[str] = set()
 
     def begin(self, row: Row, *, is_last: bool) -> Left | None:
         """Apply *row*, but for what names groups, or other mailboxes: returns that, for `end` or `GroupRows`.
@@ -81,6 +97,7 @@ class RowApplier:
                     return self._declare_mailbox(row)
                 self._apply_mailbox(row)
             case DomainRow():
+                row = self._as_catch_all(row, is_last) if row.is_catch_all else row
                 if _has_references(row):
                     return self._declare_domain(row)
                 self._apply_domain(row)
@@ -162,6 +179,39 @@ class RowApplier:
         after = self._write_domain(row, before)
         self.count(waited.before if waited else before, after)
 
+    def _as_catch_all(self, row: DomainRow, is_last: bool) -> DomainRow:
+        """What *row* says of its domain, in which every address is taken."""
+        # The domain itself is managed, or comes in.
+        before = self._queries.domain(row.name)
+        if before is None and not self._adds_domains:
+            raise NotYetError(NotManagedError(f"@{row.name}", row.name).fact)
+
+        # It stands for another one, if that is managed. What was let through there so far, nobody shall lose.
+        if isinstance(row.alias_of, str):
+            if self._editor.is_managed(row.alias_of):
+                self._need_nothing_lost(row, before)
+                return replace(row, is_catch_all=False)
+            if not is_last:
+                raise NotYetError(f"the domain {row.alias_of} is not managed")
+
+        # Else whatever is unlisted there must be let through, as nobody has said that it be rejected.
+        taken = DomainRow(row.name, unlisted=Unlisted.ACCEPT)
+        if before is None or row.name in self.new_domains or before.unlisted is Unlisted.ACCEPT:
+            return taken
+        raise RefusedError(
+            f"@{row.name} takes mail to every address there, and policyd rejects unlisted recipients in {row.name};"
+            f" to accept them: policyd domain set {row.name} --unlisted accept"
+        )
+
+    def _need_nothing_lost(self, row: DomainRow, before: Domain | None) -> None:
+        """Raises RefusedError where a domain that lets unlisted recipients through would be an alias by *row*."""
+        is_old = before is not None and row.name not in self.new_domains
+        if is_old and before and not before.alias_of and before.unlisted is Unlisted.ACCEPT:
+            raise RefusedError(
+                f"{row.name} lets unlisted recipients through; if it has none but those of {row.alias_of}, type:"
+                f" policyd domain set {row.name} --alias-of {row.alias_of}"
+            )
+
     def _write_domain(self, row: DomainRow, before: Domain | None) -> Domain:
         """Make the domain what *row* says, and return it."""
         _need_mode(row.mode, f"the domain {row.name}", before is not None)
@@ -174,6 +224,7 @@ class RowApplier:
         after = self._editor.after(changed, self._terms(row, before))
         if before is None:
             self._editor.add_domain(after)
+            self.new_domains.add(row.name)
         else:
             self._editor.put_domain(before, after)
         return after
@@ -270,15 +321,17 @@ class RowApplier:
         return self._queries.mailbox_named(fold(row.name))
 
     def _free_name(self, row: MailboxRow) -> str:
-        """The name for a new mailbox: where an address named it and the name is taken, with the domain behind."""
+        """The name for a new mailbox: where an address named it and the name is taken, with the domain behind.
+
+        And with a number, where that is taken, too: `"0@"@example.com` and `"@0"@example.com` are two mailboxes.
+        """
         if not row.is_named_by_address or self._queries.mailbox_named(fold(row.name)) is None:
             return row.name
         assert isinstance(row.addresses, ListEdit)
         address = row.addresses.add[0]
         name = name_after(address, has_domain=True)
-        if self._queries.mailbox_named(fold(name)) is not None:
-            raise RefusedError(f"there is a mailbox {name} already, and it does not have {address}; give a name")
-        return name
+        numbered = (f"{name[:_NUMBERED_LENGTH].strip()} {number}" for number in count(2))
+        return next(each for each in chain((name,), numbered) if self._queries.mailbox_named(fold(each)) is None)
 
     def _terms(
         self, row: DomainRow | GroupRow | MailboxRow, before: Domain | Group | Mailbox | None
@@ -348,11 +401,11 @@ class RowApplier:
     def _apply_alias(self, row: AddressRow, is_last: bool) -> None:
         """Give the mailbox that the alias leads to the alias as an address; one that isn't there is made."""
         if "@" in row.target:
-            mailbox = self._queries.mailbox_with(row.target)
+            mailbox = self._queries.mailbox_with(row.target) or self._mailbox_in_target(row.target)
         else:
             mailbox = self._queries.mailbox_named(fold(row.target))
-        if mailbox is None and (not is_last or row.mode in (RowMode.MODIFY, RowMode.DELETE)):
-            raise NotYetError(f"there is no mailbox {row.target}")
+        if mailbox is None and (not is_last or row.doubt or row.mode in (RowMode.MODIFY, RowMode.DELETE)):
+            raise NotYetError(row.doubt or f"there is no mailbox {row.target}")
         if mailbox is not None:
             held = self._queries.address(row.address)
             is_there = held is not None and held.mailbox == mailbox.name
@@ -370,6 +423,12 @@ class RowApplier:
             self._apply_mailbox(MailboxRow(name_after(row.target), addresses=both, is_named_by_address=True))
         else:  # it is forwarded to somewhere else: the mailbox is the alias itself
             self._apply_mailbox(MailboxRow(name_after(row.address), addresses=edit, is_named_by_address=True))
+
+    def _mailbox_in_target(self, address: str) -> Mailbox | None:
+        """The mailbox that has *address*, which is in an alias domain, in the domain that that stands for."""
+        local, _, name = address.rpartition("@")
+        domain = self._queries.domain(name)
+        return self._queries.mailbox_with(f"{local}@{domain.alias_of}") if domain and domain.alias_of else None
 
     # --- Blocked senders ---
 
@@ -390,6 +449,8 @@ class RowApplier:
         if row.mode is RowMode.DELETE:
             self.remove(entry)
             return
+        if row.needs_no_proof and isinstance(row.allowed_senders, ListEdit):
+            self._need_no_proof(row.sender, row.allowed_senders.add)
         terms = EntryTerms(
             self._edited(entry.allowed, row.allowed),
             self._edited(entry.allowed_senders, row.allowed_senders),
@@ -400,6 +461,21 @@ class RowApplier:
             _given(row.created_by),
         )
         self.count(before, self._editor.set_entry(entry, terms))
+
+    def _need_no_proof(self, who: Party, senders: Iterable[Party]) -> None:
+        """Raises RefusedError where one of *senders*, exceptions from *who*, is let through only if it is proven."""
+        for sender in senders:
+            domain = pattern_domain(sender.text)
+            names = [domain] if domain else [each.name for each in self._queries.domains()]
+            for name in names:
+                own = f"{who.text.rpartition('@')[0]}@{name}"
+                is_matched = patterns_overlap(own, sender.text) and patterns_overlap(own, who.text)
+                if self._editor.is_managed(name) and (domain or is_matched):
+                    command = f"policyd sender block {quote(str(who))} --to anyone --except-sender {quote(str(sender))}"
+                    raise RefusedError(
+                        f"this blocks {who} but for {sender}, and policyd manages {name}: there who sends must log in,"
+                        f" or be an insider, to be let through. If that will do, type: {command}"
+                    )
 
     def _reject_senders(self, mailbox: Mailbox, edit: ListEdit[Party]) -> None:
         """Make the senders that may not send to *mailbox* what the row says."""

@@ -59,6 +59,8 @@ def back_up(database: Database, target: Path, on_progress: Progress, verify: Ver
         raise StoreCreateError(f"{target}: there is no folder {folder}; make it with: install -d {folder}") from error
     except OSError as error:
         raise StoreCreateError(f"{target}: the backup can't be made: {error.strerror}") from error
+    except sqlite3.Error as error:  # it was taken away or swapped while it was opened again
+        raise StoreCreateError(f"{target}: the backup can't be made: {error}") from error
 
 
 def _exists(target: Path) -> StoreError:

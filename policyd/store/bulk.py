@@ -1,12 +1,13 @@
 """Applies the records of a file to the tables, a million in one transaction: each record whole, or not at all."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from policyd.address import fold
 from policyd.errors import NotManagedError, NotYetError, RefusedError
-from policyd.records import DomainRow, GroupRow, Problem, Record, Row, groups_of
+from policyd.model import Domain, Unlisted
+from policyd.records import BlockRow, DomainRow, GroupRow, Problem, Record, Row, groups_of
 from policyd.store.apply import Left, References, RowApplier
 from policyd.store.connection import Connection
 from policyd.store.edit import Editor
@@ -32,11 +33,18 @@ class BulkEditor:
         self._waiting_domains: set[str] = set()
         self._left: Spool[tuple[Record, tuple[Left, ...]]] = Spool()  # what is left of records
         self._groups = GroupRows(connection, editor, self.applier, takes_circles=takes_circles)
+        self._leaning: Spool[Record] = Spool()  # those that stand or fall with others
+        self._wrong_lines: set[int] = set()  # of the records that such ones may stand with
 
     @property
     def tally(self) -> Counter[tuple[str, str]]:
         """What came of the objects so far, by pairs like ("mailbox", "added")."""
         return self.applier.tally
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a record so far may still turn out to be wrong."""
+        return bool(self._waiting.count or self._left.count or self._leaning.count)
 
     @property
     def circle(self) -> list[str]:
@@ -53,6 +61,9 @@ class BulkEditor:
             for name in record.wrong_groups:
                 self._groups.refuse(record.line, name)
             return record.problems
+        if record.stands_with:
+            self._leaning.put(record)
+            return ()
 
         # A single row is checked before anything of it is written, so it needs no savepoint; a domain may come first.
         if len(record.rows) != 1 or self._adds_domains:
@@ -83,6 +94,27 @@ class BulkEditor:
         for record, rows in self._left:
             yield record, self._end_whole(record, rows, wrong)
         self._left.close()
+
+        # At last what says nothing alone: the exceptions, in lines of their own, from what may be wrong by now.
+        for record in self._leaning:
+            fallen = self._wrong_lines.intersection(record.stands_with)
+            if fallen:
+                yield record, (Problem(f"line {min(fallen)} is wrong, and this stands or falls with it"),)
+        self._leaning.close()
+
+    def open_domains(self, names: Iterable[str]) -> list[Domain]:
+        """Let mail to unlisted recipients through in those of *names* that the file manages; returns them, as before.
+
+        Rows about them are missing, and for whom nobody knows, mail must not be refused. One that stands for another
+        one stands for itself then: what is unlisted there would be the other's to say.
+        """
+        opened = []
+        for name in sorted(self.applier.new_domains.intersection(names)):
+            domain = self._editor.queries.domain(name)
+            if domain is not None and (domain.alias_of or domain.unlisted is Unlisted.REJECT):
+                self._editor.put_domain(domain, replace(domain, unlisted=Unlisted.ACCEPT, alias_of=""))
+                opened.append(domain)
+        return opened
 
     def _begin_whole(self, record: Record, *, is_last: bool) -> tuple[Problem, ...]:
         """Apply all rows of *record* as far as they go before groups are there, or none."""
@@ -121,9 +153,15 @@ class BulkEditor:
                     self.applier.end(row)
         except RefusedError as error:
             self._roll_back(tally, journaled)
+            self._note_wrong(record.line, rows)
             return (self._problem(error.fact, rows),)
         self._connection.release_savepoint()
         return ()
+
+    def _note_wrong(self, line: int, rows: Sequence[Left | Row]) -> None:
+        """Note that the record at *line* is wrong, if others may stand with it."""
+        if any(isinstance(row, BlockRow) and row.needs_no_proof for row in rows):
+            self._wrong_lines.add(line)
 
     def _roll_back(self, tally: Counter[tuple[str, str]], journaled: tuple[int, str, int, tuple[int, ...]]) -> None:
         """Put the tables back to the savepoint, and *tally* and journal to where they stood."""
@@ -137,7 +175,8 @@ class BulkEditor:
         is_waiting = isinstance(error, NotYetError)
         is_waiting |= isinstance(error, NotManagedError) and error.domain in self._waiting_domains
         if is_last or not is_waiting:
-            return (Problem(error.fact),)
+            self._note_wrong(record.line, record.rows)
+            return (Problem(error.fact, unmanaged=error.domain if isinstance(error, NotManagedError) else ""),)
         self._waiting.put(record)
         self._waiting_domains.update(row.name for row in record.rows if isinstance(row, DomainRow))
         return ()

@@ -3,8 +3,9 @@
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -14,7 +15,6 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
-    create_engine,
     func,
     literal_column,
     or_,
@@ -44,7 +44,7 @@ from policyd.model import (
     PartyKind,
 )
 from policyd.store import schema
-from policyd.store.database import compiled, foreign_object
+from policyd.store.database import compiled, empty_tables, foreign_object
 from policyd.store.journal import Stored, numbered, snapshot
 from policyd.store.queries import Grouped
 from policyd.store.replay import Replay
@@ -378,13 +378,10 @@ def objects_in(connection: sqlite3.Connection) -> dict[str, list[str]]:
     return {f"{kind} {name}": _WORD.findall(sql) for kind, name, sql in connection.execute(_MADE)}
 
 
+@cache
 def _wanted() -> dict[str, list[str]]:
-    engine = create_engine("sqlite://")
-    with engine.connect() as connection:
-        schema.metadata.create_all(connection)
-        driver = connection.connection.driver_connection
-        assert isinstance(driver, sqlite3.Connection)
-        return objects_in(driver)
+    with closing(empty_tables()) as tables:
+        return objects_in(tables)
 
 
 def _shown(key: object) -> str:

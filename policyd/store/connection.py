@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ class Database:
     """Which database: a file of SQLite's, by its `sqlite:///` URL, or one on a PostgreSQL server, by libpq's URL.
 
     For a server: the *password* comes from that file, if there is one; and where it is not on this machine, it
-    *may_be_insecure* only if somebody asked for it.
+    *may_be_insecure* only if somebody asked for it. *on_wait* is called once where a change waits for another one, with
+    the process that makes it, or "".
     """
 
     url: str
     password_file: Path | None = None
     may_be_insecure: bool = False
+    on_wait: Callable[[str], None] | None = field(default=None, compare=False)
 
     @classmethod
     def at(cls, path: Path) -> "Database":
@@ -33,9 +35,9 @@ class Database:
         return cls(f"sqlite:///{path}")
 
     @classmethod
-    def of(cls, settings: Settings) -> "Database":
+    def of(cls, settings: Settings, on_wait: Callable[[str], None] | None = None) -> "Database":
         """The one that *settings* name: what commands read and change."""
-        return cls(settings.database, settings.password_file, settings.allow_insecure_database)
+        return cls(settings.database, settings.password_file, settings.allow_insecure_database, on_wait)
 
     @classmethod
     def to_answer_from(cls, settings: Settings) -> "Database":

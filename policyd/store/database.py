@@ -6,18 +6,19 @@ A new database appears whole or not at all.
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import create_engine, insert
+from sqlalchemy import insert
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from policyd.errors import (
     StoreCreateError,
@@ -32,14 +33,18 @@ from policyd.files import acting, check_permissions, drafting, entered, owner_of
 from policyd.pipe_watch import watching
 from policyd.store.connection import Connection, Database
 from policyd.store.schema import APPLICATION_ID, REPLICA_ID, VERSION, first_head, journal_head, metadata
-from policyd.store.wal import has_log, identity, need_own_log, new_cookie
+from policyd.store.wal import has_log, identity, need_own_log, new_cookie, writer_of
 
 _WRITER_WAIT_SECONDS = 600.0  # for an import of a million rows, or for two hundred others on a busy machine
+_QUIET_WAIT_SECONDS = 1.0  # until a person is told of the writer that is waited for
 _READER_WAIT_SECONDS = 1.0  # WAL makes a reader wait only while the file is recovered or first opened
 _CACHE_MEBIBYTES, _BULK_CACHE_MEBIBYTES = 2, 64  # of the file, for one change
 _MOVED = "the file, or -wal or -shm beside it, was removed or replaced meanwhile"
 _NO_FILES = ((0, 0), (0, 0))
 _LOG_WAIT_SECONDS = 0.1  # for the daemon, which reads for microseconds
+
+
+_Begin = Callable[[sqlite3.Connection], None]
 
 SQLITE = sqlite.dialect(paramstyle="qmark")
 
@@ -119,7 +124,7 @@ def reading(database: Database, *, is_checked: bool = True) -> Iterator[Connecti
     path = database.path
     is_alone = identity(path)[1:] == _NO_FILES
     try:
-        with _transaction(path, "ro", _READER_WAIT_SECONDS, "BEGIN") as connection:
+        with _transaction(path, "ro", _READER_WAIT_SECONDS, _begin_reading) as connection:
             if is_checked:
                 check_objects(path, connection.driver)
             yield connection
@@ -146,7 +151,7 @@ def changing(database: Database, *, is_bulk: bool = False) -> Iterator[Connectio
 
     # Nobody else writes from here on.
     path = database.path
-    with _transaction(path, "rw", _WRITER_WAIT_SECONDS, "BEGIN IMMEDIATE") as connection:
+    with _transaction(path, "rw", _WRITER_WAIT_SECONDS, partial(begin_writing, database)) as connection:
         check_objects(path, connection.driver)
         cache_mebibytes = _BULK_CACHE_MEBIBYTES if is_bulk else _CACHE_MEBIBYTES
         connection.driver.execute(f"PRAGMA cache_size = {-1024 * cache_mebibytes}")
@@ -168,6 +173,32 @@ def changing(database: Database, *, is_bulk: bool = False) -> Iterator[Connectio
 def exists(database: Database) -> bool:
     """Whether the database has been made; of one on a server, only using it tells."""
     return database.is_on_server or database.path.exists()
+
+
+def begin_writing(database: Database, driver: sqlite3.Connection) -> None:
+    """Begin a transaction with the write lock; who waits for it longer than a second is told why, once.
+
+    Raises sqlite3.Error, also where the other writer does not end.
+    """
+    driver.execute(f"PRAGMA busy_timeout = {1000 * _QUIET_WAIT_SECONDS:.0f}")
+    is_begun = True
+    try:
+        driver.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        is_begun = False
+        if database.on_wait is not None:
+            database.on_wait(writer_of(database.path))
+
+    # From now on as long as an import may take.
+    driver.execute(f"PRAGMA busy_timeout = {1000 * _WRITER_WAIT_SECONDS:.0f}")
+    if not is_begun:
+        driver.execute("BEGIN IMMEDIATE")
+
+
+def _begin_reading(driver: sqlite3.Connection) -> None:
+    driver.execute("BEGIN")
 
 
 def create_database(database: Database, *, exist_ok: bool = False) -> None:
@@ -252,10 +283,10 @@ def missing_error(path: Path, error: OSError) -> StoreError:
 
 
 @contextmanager
-def _begun(path: Path, mode: str, wait_seconds: float, begin: str) -> Iterator[sqlite3.Connection]:
+def _begun(path: Path, mode: str, wait_seconds: float, begin: _Begin) -> Iterator[sqlite3.Connection]:
     """A DBAPI connection in a transaction, which is committed if the block ends well, else rolled back."""
     with closing(_connect(path, mode, wait_seconds)) as driver:
-        driver.execute(begin)
+        begin(driver)
         # From here on the state is held, and SQLite opens nothing more by name.
         driver.execute("PRAGMA schema_version")
         yield driver
@@ -263,7 +294,7 @@ def _begun(path: Path, mode: str, wait_seconds: float, begin: str) -> Iterator[s
 
 
 @contextmanager
-def _transaction(path: Path, mode: str, wait_seconds: float, begin: str) -> Iterator[Connection]:
+def _transaction(path: Path, mode: str, wait_seconds: float, begin: _Begin) -> Iterator[Connection]:
     try:
         with entered(_begun(path, mode, wait_seconds, begin), owner_of(path)) as driver:
             yield Connection(driver, SQLITE)
@@ -413,13 +444,28 @@ def is_ours(header: bytes) -> bool:
     return header.startswith(b"SQLite format 3\0") and int.from_bytes(header[68:72]) == APPLICATION_ID
 
 
+def empty_tables() -> sqlite3.Connection:
+    """Every table with nothing in it, in memory; autocommit."""
+    tables = sqlite3.connect(":memory:", isolation_level=None)
+    for statement in _statements_for_tables():
+        tables.execute(statement)
+    return tables
+
+
+@cache
+def _statements_for_tables() -> list[str]:
+    """What makes each table, and then its indexes, by their names."""
+    made: list[CreateTable | CreateIndex] = []
+    for table in metadata.sorted_tables:
+        made += [CreateTable(table), *map(CreateIndex, sorted(table.indexes, key=lambda index: str(index.name)))]
+    return [*map(compiled, made)]
+
+
 def new_tables() -> sqlite3.Connection:
-    """Every table, in memory."""
-    tables = sqlite3.connect(":memory:")
-    engine = create_engine("sqlite://", creator=lambda: tables, poolclass=StaticPool)
-    with engine.begin() as connection:
-        metadata.create_all(connection)
-        connection.execute(insert(journal_head).values(first_head()))
+    """The tables of a new database, in memory."""
+    tables = empty_tables()
+    head = first_head()
+    tables.execute(compiled(insert(journal_head)), [head[column.name] for column in journal_head.c])
     tables.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     tables.execute(f"PRAGMA user_version = {VERSION}")
     return tables

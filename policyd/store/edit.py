@@ -5,6 +5,7 @@ transaction; each change writes its journal row in it.
 """
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from shlex import quote
@@ -14,14 +15,17 @@ from policyd.address import (
     NULL_SENDER,
     domain_for_postfix,
     fold,
+    normal_domain,
     pattern_covers,
     pattern_domain,
     patterns_overlap,
+    slip_in_name,
     unicode_domain,
 )
-from policyd.errors import NotManagedError, NotYetError, RefusedError
+from policyd.errors import AddressError, NotManagedError, NotYetError, RefusedError
 from policyd.model import (
     ANYONE,
+    GROUP_PREFIX,
     OUTSIDE,
     Address,
     BlockedSender,
@@ -38,11 +42,14 @@ from policyd.rules import is_past
 from policyd.store.connection import Connection
 from policyd.store.journal import Journal, Stored, same
 from policyd.store.queries import Queries
+from policyd.store.reached import mailbox_reached
 from policyd.store.writer import Writer
 from policyd.timestamps import show_local
 
 NO_END = 0  # as an `until`: takes an end away
 _CACHED_DOMAINS = 4096
+_EVERYBODY = frozenset({"everyone", "everybody", "all", "any", "*"})  # what people type who mean `anyone`
+_FOREIGN = frozenset({"internet", "external", "extern", "world", "outsiders", "public", "foreign"})  # or `outside`
 
 Restricted = Domain | Group | Mailbox  # what can have a restriction, and accepted senders
 _Restricted = TypeVar("_Restricted", bound=Restricted)
@@ -75,12 +82,29 @@ class EntryTerms:
 
 
 def need_mailbox(queries: Queries, name: str) -> Mailbox:
-    """The mailbox *name*, or that which has this address. Raises NotYetError, with what to do, where there is none."""
-    mailbox = queries.mailbox_with(name) if "@" in name else queries.mailbox_named(fold(name))
+    """The mailbox *name*, or the one that this address leads to. Raises NotYetError, with what to do, for none."""
+    mailbox = mailbox_reached(queries, name) if "@" in name else queries.mailbox_named(fold(name))
     if mailbox is not None:
         return mailbox
-    fact = f"{name} is no mailbox's address" if "@" in name else f"there is no mailbox {name}"
-    raise NotYetError(f"{fact}; see: policyd mailbox list, or: policyd mailbox add", fact=fact)
+    fact = f"{name} is no mailbox's address" if "@" in name else f"there is no mailbox {name}{slip_in_name(name)}"
+    raise NotYetError(f"{fact}; see: policyd mailbox list, or: policyd mailbox add{_meant(queries, name)}", fact=fact)
+
+
+def _meant(queries: Queries, name: str) -> str:
+    """What *name*, which is no mailbox's, was perhaps meant for, and how that is written; "" where nobody knows."""
+    if queries.group_named(fold(name)) is not None:
+        return f"; the group is written {quote(f'{GROUP_PREFIX}{name}')}, and has its own commands: policyd group"
+    if fold(name) in _EVERYBODY:
+        return f"; everybody is written {ANYONE}"
+    if fold(name) in _FOREIGN:
+        return f"; every recipient in a domain that is not managed is written {OUTSIDE}"
+    if "." not in name or "@" in name:
+        return ""
+    try:
+        domain = normal_domain(name)
+    except AddressError:
+        return ""
+    return f"; the domain is written {quote(f'@{domain}')}, and has its own commands: policyd domain"
 
 
 def need_group(queries: Queries, name: str) -> Group:
@@ -88,7 +112,8 @@ def need_group(queries: Queries, name: str) -> Group:
     group = queries.group_named(fold(name))
     if group is None:
         fact = f"there is no group {name}"
-        raise NotYetError(f"{fact}; see: policyd group list, or: policyd group add {quote(name)}", fact=fact)
+        also = "; the mailbox has its own commands: policyd mailbox" if queries.mailbox_named(fold(name)) else ""
+        raise NotYetError(f"{fact}; see: policyd group list, or: policyd group add {quote(name)}{also}", fact=fact)
     return group
 
 
@@ -118,8 +143,8 @@ def postfix_spelling(queries: Queries, domain: str) -> str:
 
 
 def mailbox_behind(queries: Queries, who: Party) -> Mailbox | None:
-    """The mailbox that has the address *who*; None where it is no address, or no mailbox's."""
-    return queries.mailbox_with(who.text) if who.kind is PartyKind.PATTERN else None
+    """The mailbox that the address *who* leads to; None where it is no address, or leads to none."""
+    return mailbox_reached(queries, who.text) if who.kind is PartyKind.PATTERN else None
 
 
 def block_advice(queries: Queries, who: Party) -> str:
@@ -168,15 +193,17 @@ class Editor:
     """Changes the tables over *connection*, as *journal* says by whom and when.
 
     Names, addresses and patterns are in normal form. Parties may be without a number: they are looked up by their
-    names. Raises RefusedError where a change makes no sense.
+    names. *recipient_delimiter* is the setting, for addresses that stand for a mailbox. Raises RefusedError where a
+    change makes no sense.
     """
 
-    def __init__(self, connection: Connection, journal: Journal) -> None:
-        self.queries = Queries(connection)
+    def __init__(self, connection: Connection, journal: Journal, recipient_delimiter: str = "") -> None:
+        self.queries = Queries(connection, recipient_delimiter)
         self.journal = journal
         self._writer = Writer(connection, journal)
         self._now = journal.now
         self._domain = lru_cache(_CACHED_DOMAINS)(self.queries.find_domain)
+        self._restored: set[int] = set()  # the memberships that came back, by number
 
     def forget(self) -> None:
         """Forget what was remembered of the tables, after a rollback to a savepoint."""
@@ -239,11 +266,17 @@ class Editor:
         """*current* with *terms*. Nothing is written.
 
         Reason and end are a restriction's, or an opened mailbox's, and go with it; so do accepted senders. A
-        restriction that has ended is in force again when it is set again; to accept somebody more does not set it.
+        restriction that has ended is in force again when it is set again; to accept somebody more does not set it, and
+        is refused.
         """
         receive = terms.receive or current.receive
         comment = current.comment if terms.comment is None else terms.comment
         accepted = current.accepted if terms.accepted is None else self.resolved(terms.accepted)
+
+        # Of what has ended, nobody looks at the accepted senders.
+        is_set = terms.receive is not None or terms.reason is not None or terms.until is not None
+        if not is_set and accepted - current.accepted and is_past(current.until, self._now):
+            raise self._has_ended(current)
 
         # Accepted senders go with the restriction; to accept somebody where nobody is kept out would do nothing.
         if not receive.is_restriction:
@@ -255,7 +288,6 @@ class Editor:
             return replace(current, receive=receive, reason="", until=None, comment=comment, accepted=accepted)
 
         # What is set again is in force again, with an end to come.
-        is_set = terms.receive is not None or terms.reason is not None or terms.until is not None
         is_changed = receive.is_restriction is not current.receive.is_restriction
         reason = "" if is_changed else current.reason
         return replace(
@@ -578,6 +610,8 @@ class Editor:
         elif standing is None or self._has_dependants(standing):
             return False
         self._put(f"{noun}.restore", standing, former)
+        if isinstance(former, Membership):
+            self._restored.add(former.id)
         return True
 
     def _as_it_stands(self, like: Stored | None) -> Stored | None:
@@ -631,7 +665,8 @@ class Editor:
                 return self._is_free_for(former, former.name)
             case Membership():
                 is_held = former.member in [each.member for each in self.queries.members_of(former.group.number)]
-                return not is_held and not self._makes_circle(former.group.number, former.member)
+                closes = self._makes_circle(former.group.number, former.member, but_for=self._restored)
+                return not is_held and not closes
             case Address():
                 primary = self.queries.primary_address(former.mailbox_id) if former.is_primary else ""
                 return primary in ("", former.address) and self.is_managed(former.address.rpartition("@")[2])
@@ -685,11 +720,20 @@ class Editor:
             return self.mailbox(party.text).party
         return self._resolve(party)
 
-    def _makes_circle(self, group_id: int, member: Party) -> bool:
-        """Whether the group is *member*, or is in it: then *member* can't join it."""
+    def _makes_circle(self, group_id: int, member: Party, *, but_for: AbstractSet[int] = frozenset()) -> bool:
+        """Whether the group is *member*, or is in it: then *member* can't join it.
+
+        Memberships with the numbers *but_for* are left alone: what was a circle before may be one again.
+        """
         if member.kind is not PartyKind.GROUP:
             return False
-        return member.number in (group_id, *(each.id for each in self.queries.groups_above(group_id)))
+        above, waiting = {group_id}, [group_id]
+        while waiting and member.number not in above:
+            for each in self.queries.memberships_of(Party(PartyKind.GROUP, "", waiting.pop())):
+                if each.id not in but_for and each.group.number not in above:
+                    above.add(each.group.number)
+                    waiting.append(each.group.number)
+        return member.number in above
 
     def _put(self, operation: str, before: Stored | None, after: Stored | None) -> None:
         """Make *before* be *after*, and forget what was remembered of domains."""
@@ -744,6 +788,15 @@ class Editor:
             f"to restrict it: policyd {noun} restrict {quote(name)} --accept SENDER",
             fact=f"{name} receives from anyone, so accepted senders would do nothing",
         )
+
+    def _has_ended(self, owner: Restricted) -> RefusedError:
+        """What to say to who would have *owner* accept a sender, though what it says of who may send has ended."""
+        name, command = quote(owner.name), f"policyd {_noun(owner)}"
+        was = "its restriction" if owner.receive.is_restriction else "what opened it"
+        fact = f"{owner.name}: {was} has ended, {show_local(owner.until or 0)}, so this would do nothing"
+        again = f"to restrict it again: {command} restrict {name} --accept SENDER"
+        inherits = f"; to have it inherit: {command} lift {name}" if isinstance(owner, Mailbox) else ""
+        return RefusedError(f"{fact}; {again}{inherits}", fact=fact)
 
     def _new_end(self, given: int | None, current: int | None) -> int | None:
         """When something ends that is set now: as *given*, else as it is, else (if that is past) never.

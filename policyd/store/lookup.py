@@ -213,18 +213,15 @@ class Lookup(Answers):
 
     def fetch(self, statement: Statement, *values: Any) -> list[tuple[Any, ...]]:
         """All rows that *statement* finds."""
-        return self._execute(statement.text(SQLITE), *values)
+        if self._has_begun and not self._has_snapshot and self._take_snapshot():
+            raise TablesMovedError
+        return self._run(statement.text(SQLITE), values)
 
     def stream(self, statement: Statement, *values: Any) -> Iterator[tuple[Any, ...]]:
         """The same, for who asks for rows one by one."""
         return iter(self.fetch(statement, *values))
 
-    def _execute(self, statement: str, *values: str | int) -> list[tuple[Any, ...]]:
-        if self._has_begun and not self._has_snapshot and self._take_snapshot():
-            raise TablesMovedError
-        return self._run(statement, *values)
-
-    def _run(self, statement: str, *values: str | int) -> list[tuple[Any, ...]]:
+    def _run(self, statement: str, values: Sequence[str | int] = ()) -> list[tuple[Any, ...]]:
         if self._cursor is None:
             raise StoreError(f"{self._path}: the database is not open")
         try:

@@ -1,6 +1,6 @@
 """Every query of the tables, once: single objects by their keys, lists, and whole tables as streams."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
@@ -32,11 +32,12 @@ from policyd.store.journal import UPGRADE, is_upgrade_from_first
 
 _ARITIES = 300  # a domain has 127 labels at most, an address two forms
 _ENTRIES_AT_ONCE = 256  # whose exceptions are asked for
+_PATTERNS_AT_ONCE = 16  # whose entries are asked for; SQLite takes 500 terms
 _RECEIVE = {each.value: each for each in Receive}  # a third of the time that a call of an enum takes
 _UNLISTED = {each.value: each for each in Unlisted}
 _WORDS = {word: Party(PartyKind(word), word) for word in RESERVED_WORDS}
 _TEXT, _NUMBER, _MAYBE_TEXT, _MAYBE_NUMBER = str, int, str | None, int | None
-_NAMED_TYPES = (_TEXT, _TEXT, _TEXT, _MAYBE_NUMBER, _TEXT, _NUMBER)
+_NAMED_TYPES = {(str, str, str, until, str, int) for until in (int, type(None))}
 _DOMAIN_TYPES = (_TEXT, _TEXT, _MAYBE_TEXT, _TEXT, _TEXT, _MAYBE_NUMBER, _TEXT)
 _TERM_TYPES = (_TEXT, _MAYBE_NUMBER, _TEXT, _NUMBER, _TEXT, _NUMBER)
 _by_id = attrgetter("id")
@@ -128,16 +129,32 @@ def _entries_where(*alternatives: ColumnElement[bool]) -> Statement:
 
 
 @lru_cache(_ARITIES)
-def _entries_of_patterns(count: int) -> Statement:
-    """The statement for the entries of *count* patterns."""
-    return _entries_where(schema.blocked_sender.c.pattern.in_(_keys("pattern", count)))
+def _has_entries(has_mailbox: bool, groups: int, patterns: int) -> Statement:
+    """The statement for whether a mailbox, one of *groups* or one of *patterns* has an entry.
+
+    It looks only at indexes: a third of the time that the statement for the entries takes where there is none.
+    """
+    found: Any = select(literal_column("1")).select_from(schema.blocked_sender)
+    return Statement(select(union_all(*map(found.where, _are_senders(has_mailbox, groups, patterns))).exists()))
 
 
 @lru_cache(_ARITIES)
-def _entries_of_groups(count: int) -> Statement:
-    """The statement for the entries of a mailbox and *count* groups."""
+def _entries_of(has_mailbox: bool, groups: int, patterns: int) -> Statement:
+    """The statement for the entries of a mailbox, *groups* and *patterns*."""
+    return _entries_where(*_are_senders(has_mailbox, groups, patterns))
+
+
+def _are_senders(has_mailbox: bool, groups: int, patterns: int) -> list[ColumnElement[bool]]:
+    """The conditions of which an entry of a mailbox, of one of *groups* or of one of *patterns* fulfils one.
+
+    One for each pattern: for IN, SQLite makes and fills a table at each call.
+    """
     blocked = schema.blocked_sender.c
-    return _entries_where(blocked.mailbox_id == bindparam("mailbox"), blocked.group_id.in_(_keys("group", count)))
+    return [
+        *([blocked.mailbox_id == bindparam("mailbox")] if has_mailbox else []),
+        *([blocked.group_id.in_(_keys("group", groups))] if groups else []),
+        *[blocked.pattern == key for key in _keys("pattern", patterns)],
+    ]
 
 
 @lru_cache(_ARITIES)
@@ -333,6 +350,9 @@ _CHANGES_OF = Statement(
     .where(schema.change.c.id >= bindparam("first"), schema.change.c.changeset == bindparam("changeset"))
     .order_by(schema.change.c.id.desc())
 )
+_CHANGES_FROM = select(schema.change).where(schema.change.c.id >= bindparam("first"))
+_MADE = Statement(_CHANGES_FROM.order_by(schema.change.c.id))
+_MADE_REMOVED_FIRST = Statement(_CHANGES_FROM.order_by(schema.change.c.after.is_not(None), schema.change.c.id))
 _CHANGESET_OF = Statement(select(schema.change.c.changeset).where(schema.change.c.id == bindparam("id")))
 _LATER_CHANGES = Statement(
     select(schema.change)
@@ -366,9 +386,11 @@ class Queries:
     """The tables as *source* reads them, in whose transaction all there is is of one moment.
 
     What is asked for must be in normal form. Iterators stream: memory does not grow with the tables.
+    `recipient_delimiter` is the setting: what an address leads to hangs on it.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, recipient_delimiter: str = "") -> None:
+        self.recipient_delimiter = recipient_delimiter
         self._fetch = source.fetch
         self._stream = source.stream
 
@@ -412,8 +434,9 @@ class Queries:
         found = self._fetch(_HOLDER_WITH[has_groups], address)
         if not found:
             return None
-        *row, is_primary, is_in_groups = found[0]
-        return Holder(_to_named(Mailbox, row), address if is_primary else None, bool(is_in_groups))
+        row = found[0]
+        is_primary, is_in_groups = row[-2:]
+        return Holder(_to_named(Mailbox, row[:-2]), address if is_primary else None, bool(is_in_groups))
 
     def holder_called(self, folded_name: str, *, has_groups: bool) -> Holder | None:
         """The mailbox whose name folds to this; *has_groups* says whether some mailbox is in a group."""
@@ -538,14 +561,17 @@ class Queries:
         self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
     ) -> tuple[BlockedSender, ...]:
         """The blocked senders that are this mailbox (0 for none), one of the groups or of *patterns*, in no order."""
-        found: list[tuple[Any, ...]] = []
-        if group_ids:
-            found += self._fetch(_entries_of_groups(len(group_ids)), mailbox_id, *group_ids)
-        elif mailbox_id:
-            found += self._fetch(_ENTRIES_OF_WHO[PartyKind.MAILBOX], mailbox_id)
-        if patterns:
-            found += self._fetch(_entries_of_patterns(len(patterns)), *patterns)
-        return self._entries(found) if found else ()
+        # A statement has only so many terms, and a domain may have a hundred labels.
+        if len(patterns) > _PATTERNS_AT_ONCE:
+            first, rest = patterns[:_PATTERNS_AT_ONCE], patterns[_PATTERNS_AT_ONCE:]
+            return (*self.entries_for(mailbox_id, group_ids, first), *self.entries_for(0, (), rest))
+
+        # Most senders have no entry.
+        keys = (mailbox_id, *group_ids, *patterns) if mailbox_id else (*group_ids, *patterns)
+        counts = (mailbox_id != 0, len(group_ids), len(patterns))
+        if not keys or not self._fetch(_has_entries(*counts), *keys)[0][0]:
+            return ()
+        return self._entries(self._fetch(_entries_of(*counts), *keys))
 
     def entries_for_anyone(
         self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
@@ -584,17 +610,28 @@ class Queries:
 
     # --- The journal ---
 
-    def changes(self, *, of_object: str = "", since: int = 0, limit: int | None = None) -> list[Change]:
-        """The journal, oldest first: the last *limit* rows of those from *since* on, in Unix seconds."""
+    def changes(
+        self,
+        *,
+        of_object: str = "",
+        since: int = 0,
+        limit: int | None = None,
+        is_wanted: Callable[[Change], bool] = lambda _: True,
+    ) -> list[Change]:
+        """The journal, oldest first: the last *limit* wanted rows of those from *since* on, in Unix seconds."""
         found = (Change(*row) for row in self._stream(_CHANGES_SINCE, since))
         if of_object:
             names = _folded_forms(of_object)
             found = (change for change in found if fold(change.object) in names)
-        return [*islice(found, limit)][::-1]
+        return [*islice(filter(is_wanted, found), limit)][::-1]
 
     def changes_of(self, changeset: int) -> Iterator[Change]:
         """The journal's rows of one changeset, the last first, one by one."""
         return (Change(*row) for row in self._stream(_CHANGES_OF, changeset, changeset))
+
+    def changes_from(self, first: int, *, is_removed_first: bool = False) -> Iterator[Change]:
+        """The journal's rows from the one with this id on, one by one; those of what was removed first if asked for."""
+        return (Change(*row) for row in self._stream(_MADE_REMOVED_FIRST if is_removed_first else _MADE, first))
 
     def changeset_of(self, number: int) -> int:
         """The changeset that the journal's row with this id is in; 0 where there is no such row."""
@@ -667,7 +704,7 @@ def _to_domain(row: Sequence[Any], accepted: frozenset[Party] = frozenset()) -> 
 
 def _to_named(kind: type[_Named], row: Sequence[Any], accepted: frozenset[Party] = frozenset()) -> _Named:
     name, receive, reason, until, comment, number = row
-    if receive not in _RECEIVE or not _are(row, _NAMED_TYPES):
+    if receive not in _RECEIVE or (*map(type, row),) not in _NAMED_TYPES:
         raise _odd_row(_TABLE_OF[kind], number)
     return kind(name, _RECEIVE[receive], reason, until, comment, accepted, number)
 

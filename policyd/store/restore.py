@@ -6,6 +6,7 @@ import sqlite3
 import stat
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from policyd.store.check import Check
 from policyd.store.connection import Connection, Database, Statement
 from policyd.store.database import (
     SQLITE,
+    begin_writing,
     check_objects,
     connect_writing,
     empty_log,
@@ -76,6 +78,7 @@ class Restore:
         self, database: Database, source: Path, actor: str, now: int, *, on_progress: Progress, verify: Verify
     ) -> None:
         self._path = database.path
+        self._on_wait = database.on_wait
         self._source = source
         self._actor = actor
         self._now = now
@@ -106,6 +109,7 @@ class Restore:
                 with acting(owner) as aside:
                     self._path = Path(os.path.realpath(self._path))  # SQLite has its files beside that
                     self._on_progress, self._verify = aside(self._on_progress), aside(self._verify)
+                    self._on_wait = self._on_wait and aside(self._on_wait)
                     with scratch(self._path) as draft:
                         self._work(aside(source.read), draft)
         except OSError as error:
@@ -205,6 +209,11 @@ class Restore:
 
         with closing(connect_writing(Database.at(self._path))) as database:
             try:
+                # Wait for another writer, and say so; what is damaged may well refuse that, and is replaced.
+                with suppress(sqlite3.DatabaseError):
+                    begin_writing(replace(Database.at(self._path), on_wait=self._on_wait), database)
+                    database.execute("ROLLBACK")
+
                 # The first step takes the write lock. It must not be the last: under it, the old tables are kept.
                 tables.backup(database, pages=max(1, min(_PAGES, pages // 2)), progress=step)
             except sqlite3.Error as error:

@@ -31,6 +31,7 @@ from policyd.store.check import objects_in
 from policyd.store.connection import Connection, Database
 from policyd.store.database import (
     SQLITE,
+    begin_writing,
     check_objects,
     connect_upgrading,
     empty_log,
@@ -208,7 +209,7 @@ class Upgrade:
 def _begun(database: Database) -> Iterator[sqlite3.Connection]:
     """A DBAPI connection with the write lock; what was done is committed if the block ends well, else rolled back."""
     with closing(connect_upgrading(database)) as driver:
-        driver.execute("BEGIN IMMEDIATE")
+        begin_writing(database, driver)
         yield driver
         driver.execute("COMMIT")
 

@@ -27,6 +27,7 @@ _LOG_MAGIC = (0x377F0682, 0x377F0683)
 _INDEX_HEADER_SIZE = 96  # bytes of both copies; what follows says how much of the log is in the file already
 _WRITE_LOCK, _IN_USE_LOCK = 120, 128  # bytes of the index that a writer, and everybody who has it open, locks
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux
+_COMMAND_CHARACTERS = 80  # of another process
 _COOKIES = 1000  # by so many a change, as an upgrade of the tables, may move the number in the header
 _LOOKS = 5  # before what looks wrong is believed: somebody may be writing right now
 _LOOK_SECONDS = 0.02
@@ -274,3 +275,36 @@ def _identity(path: Path | str) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return status.st_dev, status.st_ino
+
+
+def writer_of(path: Path) -> str:
+    """Which process is changing the database at *path*, and by what command, as far as the system tells; else "".
+
+    Source: proc_locks(5). To open the index for this would let go of SQLite's own locks on it.
+    """
+    try:
+        index = os.lstat(f"{path}-shm").st_ino
+        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    for line in lines:
+        # As `2: POSIX  ADVISORY  WRITE 10428 fe:00:2211914 120 120`.
+        fields = line.split()
+        if len(fields) != 8:  # one that waits has an arrow more
+            continue
+        _, kind, _, mode, number, place, first, last = fields
+        is_writers = (kind, mode, first, last) == ("POSIX", "WRITE", *[str(_WRITE_LOCK)] * 2)
+        if is_writers and place.endswith(f":{index}") and int(number) > 0:
+            return f"pid {number}{_command_of(int(number))}"
+    return ""
+
+
+def _command_of(pid: int) -> str:
+    """What the process was called with, from `policyd` on; "" where that can't be read."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "backslashreplace").rstrip("\0").split("\0")
+    except OSError:
+        return ""
+    names = [word.rpartition("/")[2] for word in words]
+    start = names.index("policyd") if "policyd" in names else 0
+    return f", {' '.join([names[start], *words[start + 1 :]])[:_COMMAND_CHARACTERS]}" if names[start] else ""

@@ -1,5 +1,6 @@
 """list: an address or a pattern a line, for mailboxes to be made or senders to be blocked (also a mailbox's name).
 
+Several on a line are each one of their own; but `SMTP:` and `smtp:` before them say that they are one mailbox's.
 What follows a `#` at the start of a line or behind a blank is a comment; in front of it, quotes may hold blanks and
 `#`: `"john doe"@example.com`. With --domain, a line without an `@` is completed. The comments `# into: mailboxes` and
 `# into: blocked`, as in an export, say what the lines after them are, before --into does.
@@ -17,6 +18,7 @@ from policyd.records import BlockRow, ListEdit, Notice, Problem, Record, Row
 from policyd.transfer import values
 from policyd.transfer.fields import mailbox_of
 from policyd.transfer.formats import Evidence, ExportedTables, Format, Into, ReadOptions, Sample
+from policyd.transfer.proxies import addresses_of, split_proxies
 from policyd.transfer.text import LINE_LIMIT, find_encoding, read_lines
 
 _ENTRY = re.compile(r'("(?:[^"\\]|\\.)*+"\S*+|(?!#)\S++(?:\s++(?!#)\S++)*+)?+\s*+(?:#.*)?')
@@ -44,8 +46,8 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
             yield Record(line.number, "", problems=(Problem(f"this line has more than {LINE_LIMIT} characters"),))
             continue
         try:
-            row = _read_entry(match[1] if match else line.text.strip(), into, options.domain)
-            yield Record(line.number, line.text, (row,))
+            rows, skipped = _read_entry(match[1] if match else line.text.strip(), into, options.domain)
+            yield Record(line.number, line.text, rows, skipped=skipped)
         except (AddressError, values.CellError) as error:
             yield Record(line.number, line.text, problems=(Problem(str(error)),))
     if into is None:
@@ -107,13 +109,19 @@ def count_remarks(
     lost["comment"] += bool(kept.comment)
 
 
-def _read_entry(text: str, into: Into, domain: str) -> Row:
+def _read_entry(text: str, into: Into, domain: str) -> tuple[tuple[Row, ...], tuple[str, ...]]:
+    """What a line says: the rows, and the types of values that are no SMTP addresses."""
     match into:
         case Into.BLOCKED:
-            return BlockRow(values.sender(text, domain))
+            senders = values.split_list(text) if "@" in text else (text,)
+            return tuple(BlockRow(values.sender(each, domain)) for each in senders), ()
         case Into.MAILBOXES:
-            address = values.address(text, domain)
-            return mailbox_of(address, addresses=ListEdit(add=(address,)))
+            proxies = split_proxies(text)
+            found = addresses_of(proxies, domain)
+            if found.primary:  # with its type, an address is one of somebody's
+                return (mailbox_of(found.all[0], addresses=ListEdit(add=found.all)),), found.skipped
+            rows = (mailbox_of(address, addresses=ListEdit(add=(address,))) for address in found.all)
+            return tuple(rows), found.skipped
         case _:
             assert_never(into)
 

@@ -16,18 +16,19 @@ edition wrote is its export: mailboxes in it that receive from `anyone` are thos
 
 import csv
 import io
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, BinaryIO
 
 from policyd.errors import AddressError, TransferError
 from policyd.model import Party
 from policyd.records import Notice, Problem, Record
 from policyd.timestamps import show_utc
-from policyd.transfer.delimited import Fields, read_records
+from policyd.transfer import directory_csv
+from policyd.transfer.cells import EMPTIED, TEXTS, Split, guarded, read_cell, text_cell, unguarded
+from policyd.transfer.columns import is_left_out, key_of, leave_out
+from policyd.transfer.delimited import Fields, is_preface, read_table, separator_of
 from policyd.transfer.fields import (
     BOTH,
     KEYS,
@@ -40,8 +41,7 @@ from policyd.transfer.fields import (
     refuse,
 )
 from policyd.transfer.formats import Evidence, ExportedTables, Format, ReadOptions, Sample
-from policyd.transfer.text import Line, find_encoding, read_lines
-from policyd.transfer.values import CellError, list_word, quote_in_file, split_list, written
+from policyd.transfer.values import CellError, list_word, quote_in_file, split_list, split_words, written
 
 KINDS = (Kind.DOMAIN, Kind.GROUP, Kind.MAILBOX, Kind.BLOCKED)
 COLUMNS = (
@@ -65,24 +65,26 @@ COLUMNS = (
     "except_sender",
 )
 NAMING = frozenset({"name", "address", "addresses", "sender"})  # one of these a file must have
-EMPTIED = "-"
 
+_KNOWN = frozenset({*COLUMNS, "address"})
+_SPELLED = {key_of(name): name for name in _KNOWN}
 _WRITTEN = tuple(each for each in COLUMNS if each != "mode")
 _FIRST_EDITION = _WRITTEN[: _WRITTEN.index("members")]
-_TEXTS = frozenset({"reason", "comment", "created_by", "alias_of"})  # which may be empty
-_QUOTE = '"'
-_ESCAPED = re.compile(r"\\+-")  # a text of nothing but this is written with one backslash more
-_FORMULA = ("=", "+", "-", "@", "\t", "'")  # how a cell begins that a spreadsheet runs, or that looks guarded
 _CHUNK = 64 * 1024  # characters
 
 
 def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
-    """The records of *stream*, after notices about its header. Raises TransferError where that isn't ours."""
-    # The first line that isn't empty is the header, and shows what separates the columns.
-    lines = read_lines(stream, find_encoding(stream))
-    first = next((line for line in lines if line.text), Line(1, ""))
-    records = read_records(chain((first,), lines), separator_of(first.text), _QUOTE)
-    header = _read_header(next(records, Fields(1, "", ())))
+    """The records of *stream*, after notices about its header. Raises TransferError where that isn't ours.
+
+    A directory's table is one by its header: `policyd.transfer.directory_csv`.
+    """
+    # The header says what the columns are, and whose file it is.
+    records = read_table(stream)
+    fields = next(records, Fields(1, "", ()))
+    if directory_csv.is_header(fields.cells):
+        yield from directory_csv.read(stream, options)
+        return
+    header = _read_header(fields)
     yield from header.notices
 
     # Each other row is a record; rows of nothing but separators are none.
@@ -100,7 +102,7 @@ def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_WRITTEN)
     for said in objects(tables):
-        writer.writerow([_guarded(_cell(column, said[column])) if column in said else "" for column in _WRITTEN])
+        writer.writerow([guarded(_cell(column, said[column])) if column in said else "" for column in _WRITTEN])
         if text.tell() > _CHUNK:
             yield text.getvalue()
             text.seek(0)
@@ -109,26 +111,24 @@ def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
 
 
 def recognize(sample: Sample) -> Evidence:
-    """By its header: one column that a file must have, and most of the others known."""
-    header = sample.lines[0]
-    names = read_columns(header.replace('"', "").split(separator_of(header)))
-    is_header = not NAMING.isdisjoint(names) and all("@" not in name for name in names)
+    """By its header: one column that a file must have, and most of the others known, or nobody's business."""
+    header = next((line for line in sample.lines if not is_preface(line)), "")
+    cells = [cell.strip().strip('"') for cell in header.split(separator_of(header))]
+    names = read_columns(cells)
+    if any("@" in name for name in names):
+        return Evidence.NONE
     # A list of mailboxes' names could begin with the name `name`; nothing can tell the two apart.
-    known = sum(name in COLUMNS or name == "address" for name in names)
-    return Evidence.HEADER if is_header and known * 2 >= len(names) else Evidence.NONE
+    known = sum(name in _KNOWN or is_left_out(name) for name in names)
+    is_header = not NAMING.isdisjoint(names) and known * 2 >= len(names)
+    return Evidence.HEADER if is_header or directory_csv.is_header(cells) else Evidence.NONE
 
 
 FORMAT = Format(read, write, recognize, has_header=True, has_all=True)
 
 
-def separator_of(header: str) -> str:
-    """What separates the columns that *header* names."""
-    return next((each for each in ",;\t" if each in header), ",")
-
-
 def read_columns(cells: Sequence[str]) -> tuple[str, ...]:
-    """The names of columns in a header's cells, as they are compared."""
-    return tuple(cell.strip().lower() for cell in cells)
+    """The names of columns in a header's cells: ours as we write them, others as they are compared."""
+    return tuple(_SPELLED.get(key_of(cell), cell.strip().lower()) for cell in cells)
 
 
 _Column = tuple[int, str, str, Parse]  # its index, its name, the attribute of the row, what reads its cells
@@ -170,19 +170,24 @@ def _read_header(fields: Fields) -> _Header:
             " must be there; if the file is another format, say which with --format"
         )
 
-    # A column that is unknown, or there twice, is left out, and that is said.
-    used, notices = [], []
+    # What is there twice, and what is nobody's business here, is left out, and that is said.
+    used, notices, others = [], [], []
     for index, name in enumerate(names):
-        if name in names[:index]:
-            notices.append(Notice(fields.line, f"the column {name[:100]!a} is there twice; the first counts"))
-        elif name in COLUMNS or name == "address":
+        if name in _KNOWN and name in names[:index]:
+            notices.append(Notice(fields.line, f"the column {name} is there twice; the first counts"))
+        elif name in _KNOWN:
             used.append(index)
-        elif name:
-            notices.append(Notice(fields.line, f"the column {name[:100]!a} is unknown and left out"))
+        else:
+            others.append(fields.cells[index].strip())
+    notices += leave_out(fields.line, others, COLUMNS)
 
-    # What a column means depends on the kind of the row.
+    # What a column means depends on the kind of the row. The first edition did not quote commas in a list.
+    split = split_words if names == _FIRST_EDITION else split_list
     return _Header(
-        {kind: tuple(_column(kind, index, names[index]) for index in used if names[index] != "kind") for kind in KINDS},
+        {
+            kind: tuple(_column(kind, index, names[index], split) for index in used if names[index] != "kind")
+            for kind in KINDS
+        },
         names.index("kind") if "kind" in names else -1,
         names.index("sender") if "sender" in names else -1,
         len(names),
@@ -191,27 +196,11 @@ def _read_header(fields: Fields) -> _Header:
     )
 
 
-def _column(kind: Kind, index: int, name: str) -> _Column:
+def _column(kind: Kind, index: int, name: str, split: Split) -> _Column:
     attribute, parse = KEYS[kind].get(name, ("", refuse))
     if parse is not refuse:
-        parse = _of_cell(name, parse)
+        parse = read_cell(name, parse, split)
     return index, name, attribute, parse
-
-
-def _of_cell(name: str, parse: Parse) -> Parse:
-    """What reads a cell of the column *name* that isn't empty, where *parse* reads its value.
-
-    Such a value is a text or a list, or None where the cell empties its field.
-    """
-    if name in LISTS:
-        return lambda cell, domain: parse(None if cell == EMPTIED else split_list(cell), domain)
-    if name in _TEXTS:
-        return lambda cell, domain: parse(
-            None if cell == EMPTIED else cell[1:] if _ESCAPED.fullmatch(cell) else cell, domain
-        )
-    if name == "until":
-        return lambda cell, domain: parse(None if cell == EMPTIED else cell, domain)
-    return parse
 
 
 def _read_row(fields: Fields, header: _Header, domain: str) -> Record:
@@ -233,7 +222,7 @@ def _read_row(fields: Fields, header: _Header, domain: str) -> Record:
     found: dict[str, Any] = {}
     problems = []
     for index, name, attribute, parse in header.columns[kind]:
-        cell = _unguarded(cells[index].strip())
+        cell = unguarded(cells[index].strip())
         if cell:
             try:
                 if attribute in found:
@@ -251,24 +240,8 @@ def _cell(column: str, value: Any) -> str:
         return (
             " ".join(list_word(each) if isinstance(each, Party) else quote_in_file(each) for each in value) or EMPTIED
         )
-    if column in _TEXTS:
-        return _text_cell(value)
+    if column in TEXTS:
+        return text_cell(value)
     if column in ("until", "created_at"):
         return EMPTIED if value is None else show_utc(value)
     return written(value) if isinstance(value, Party) else str(value)
-
-
-def _text_cell(text: str) -> str:
-    if text == EMPTIED or _ESCAPED.fullmatch(text):
-        return f"\\{text}"
-    return text or EMPTIED
-
-
-def _guarded(cell: str) -> str:
-    """*cell* so that no spreadsheet runs it as a formula. The lone `-` is none, and has its meaning here."""
-    return f"'{cell}" if cell.startswith(_FORMULA) and cell != EMPTIED else cell
-
-
-def _unguarded(cell: str) -> str:
-    """*cell* without what `_guarded` puts in front; any other `'` is the text's own."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell

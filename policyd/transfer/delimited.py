@@ -4,9 +4,15 @@ import csv
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
+from typing import BinaryIO
 
 from policyd.errors import TransferError
-from policyd.transfer.text import LINE_LIMIT, Line
+from policyd.transfer.text import LINE_LIMIT, Line, find_encoding, read_lines
+
+QUOTE = '"'
+_QUOTED = re.compile(r'"[^"]*"')
+_PREFACE = re.compile(r"\"?(?:#TYPE\s.*|sep=(.))\"?", re.IGNORECASE)  # above the header, by PowerShell and by Excel
 
 csv.field_size_limit(LINE_LIMIT)  # the module's own limit is less than the members of a large list take
 
@@ -50,6 +56,31 @@ def read_records(lines: Iterable[Line], separator: str, quote: str) -> Iterator[
         if fields.source or fields.problem:
             width = width or len(fields.cells)
             yield fields
+
+
+def read_table(stream: BinaryIO) -> Iterator[Fields]:
+    """The records of a table of *stream* from its start; the first is the header, which shows what separates columns.
+
+    What programs write above the header is none.
+    """
+    lines = read_lines(stream, find_encoding(stream))
+    separator = ""
+    for line in lines:
+        if preface := _PREFACE.fullmatch(line.text):
+            separator = preface[1] or separator
+        elif line.text:
+            yield from read_records(chain((line,), lines), separator or separator_of(line.text), QUOTE)
+
+
+def is_preface(line: str) -> bool:
+    """Whether *line* is none of the table, but what a program writes above its header."""
+    return _PREFACE.fullmatch(line) is not None
+
+
+def separator_of(header: str) -> str:
+    """What separates the columns that *header* names."""
+    bare = _QUOTED.sub("", header)
+    return max(",;\t", key=bare.count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,27 @@ Both formats use the words of `--json`.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from policyd.address import name_after
 from policyd.errors import AddressError
 from policyd.model import BlockedSender, Domain, Group, Mailbox, Party, Receive
-from policyd.records import AddressRow, BlockRow, DomainRow, GroupRow, ListEdit, MailboxRow, Problem, Record, Row
-from policyd.transfer import values
+from policyd.records import (
+    KEEP,
+    AddressRow,
+    BlockRow,
+    DomainRow,
+    GroupRow,
+    Keep,
+    ListEdit,
+    MailboxRow,
+    Problem,
+    Record,
+    Row,
+)
+from policyd.transfer import columns, values
 from policyd.transfer.formats import ExportedTables
+from policyd.transfer.proxies import Addresses, address_of, addresses_of, split_proxies
 from policyd.transfer.text import Line
 from policyd.transfer.values import CellError
 
@@ -36,15 +49,33 @@ def _without_domain(parse: Callable[[Any], Any]) -> Parse:
     return lambda value, _domain: parse(value)
 
 
-def _addresses(value: Any, domain: str) -> ListEdit[str]:
-    texts = values.strings(value)
-    if len(texts) == 1:
-        return ListEdit(True, (), (values.address(texts[0], domain),))
-    return values.whole_list(values.address(each, domain) for each in texts)
+class _Held(NamedTuple):
+    """What a file says of the addresses of a mailbox: what becomes of the list, and the types of other values."""
+
+    edit: ListEdit[str] | Keep
+    skipped: tuple[str, ...]
 
 
-def _one_address(value: Any, domain: str) -> ListEdit[str]:
-    return ListEdit(add=(values.address(values.string(value), domain),))
+def _addresses(value: Any, domain: str) -> _Held:
+    found = _read_addresses(value, domain)
+    is_silent = found.skipped and not found.all  # it says nothing of addresses: no reason to take those away there are
+    return _Held(KEEP if is_silent else ListEdit(True, (), found.all), found.skipped)
+
+
+def _one_address(value: Any, domain: str) -> _Held:
+    found = _read_addresses(values.string(value), domain)
+    return _Held(ListEdit(add=found.all), found.skipped)
+
+
+def _read_addresses(value: Any, domain: str) -> Addresses:
+    texts = (value,) if isinstance(value, str) else values.strings(value)
+    return addresses_of((each for text in texts for each in split_proxies(text)), domain)
+
+
+def _blocked(value: Any, _domain: str) -> tuple[Party, ...]:
+    """Each who may not send: of addresses and patterns, there may be several in a text."""
+    text = values.string(value)
+    return tuple(map(values.blocked, values.split_list(text) if "@" in text else (text,)))
 
 
 def _senders(value: Any, _domain: str) -> ListEdit[Party]:
@@ -109,7 +140,7 @@ KEYS: Mapping[Kind, Mapping[str, tuple[str, Parse]]] = {
     Kind.BLOCKED: {
         **_MODE,
         **_REMARKS,
-        "sender": ("sender", _without_domain(values.blocked)),  # without a domain, a mailbox's name: not completed
+        "sender": ("sender", _blocked),  # without a domain, a mailbox's name: not completed
         "to": ("to", _without_domain(values.recipients)),
         "except": ("allowed", _recipients),
         "except_sender": ("allowed_senders", _senders),
@@ -118,7 +149,7 @@ KEYS: Mapping[Kind, Mapping[str, tuple[str, Parse]]] = {
     },
     Kind.ADDRESS: {
         **_MODE,
-        "address": ("address", lambda value, domain: values.address(values.string(value), domain)),
+        "address": ("address", lambda value, domain: address_of(values.string(value), domain)),
         "mailbox": ("target", _without_domain(values.mailbox_name)),
         "is_primary": ("", _flag),
     },
@@ -132,6 +163,19 @@ def refuse(_value: Any, _domain: str) -> None:
     raise CellError("an object of this kind has no such field")
 
 
+def _is_known(key: str) -> bool:
+    return any(key in keys for keys in KEYS.values())
+
+
+def _refuse_key(key: str, kind: Kind) -> str:
+    """What is wrong with a *key* that an object of *kind* hasn't got."""
+    if _is_known(key):
+        return "an object of this kind has no such field"
+    known = [*KEYS[kind]]
+    no_field = f"an object of this kind has no such field{columns.guess(key, known)}"
+    return f"{no_field}; a {kind} has {', '.join(known)}; {columns.HOW_TO_LEAVE_OUT}"
+
+
 def read_object(line: Line, kind: Kind, said: Mapping[str, Any], domain: str) -> Record:
     """The record with the row about an object of *kind*, from its values by key; or everything that is wrong with them.
 
@@ -140,16 +184,25 @@ def read_object(line: Line, kind: Kind, said: Mapping[str, Any], domain: str) ->
     keys = KEYS[kind]
     found: dict[str, Any] = {}
     problems = []
+    skipped = []
     for key, value in said.items():
         attribute, parse = keys.get(key, ("", refuse))
+        shown = ascii(key[:100])[1:-1]
+        if not _is_known(key) and columns.is_left_out(key):
+            skipped.append(shown)
+            continue
+        if key not in keys:
+            problems.append(Problem(_refuse_key(key, kind), shown))
+            continue
         try:
             if attribute and attribute in found:
                 raise CellError(BOTH)
             found[attribute] = parse(value, domain)
         except (AddressError, CellError) as error:
-            problems.append(Problem(str(error), ascii(key[:100])[1:-1]))
+            problems.append(Problem(str(error), shown))
     found.pop("", None)
-    return make_record(line.number, line.text, kind, found, problems)
+    record = make_record(line.number, line.text, kind, found, problems)
+    return replace(record, skipped=(*skipped, *record.skipped)) if skipped else record
 
 
 def make_record(number: int, source: str, kind: Kind, found: dict[str, Any], problems: Sequence[Problem]) -> Record:
@@ -160,8 +213,12 @@ def make_record(number: int, source: str, kind: Kind, found: dict[str, Any], pro
     if problems:
         groups = (found["name"],) if kind is Kind.GROUP and "name" in found else ()
         return Record(number, source, problems=tuple(problems), wrong_groups=groups)
+    held = found.get("addresses")
+    skipped: tuple[str, ...] = ()
+    if isinstance(held, _Held):
+        found["addresses"], skipped = held
     try:
-        return Record(number, source, (_make(kind, found),))
+        return Record(number, source, _make(kind, found), skipped=skipped)
     except (AddressError, CellError) as error:
         return Record(number, source, problems=(Problem(str(error)),))
 
@@ -179,28 +236,28 @@ def mailbox_of(address: str, **said: Any) -> MailboxRow:
     return MailboxRow(name_after(address), **said, is_named_by_address=True)
 
 
-def _make(kind: Kind, found: dict[str, Any]) -> Row:
-    """The row of *kind* with the attributes *found*. Raises CellError where one is missing that it needs."""
+def _make(kind: Kind, found: dict[str, Any]) -> tuple[Row, ...]:
+    """The rows of *kind* with the attributes *found*. Raises CellError where one is missing that it needs."""
     match kind:
         case Kind.DOMAIN:
             _need(found, name="a domain needs a name")
-            return DomainRow(**found)
+            return (DomainRow(**found),)
         case Kind.GROUP:
             _need(found, name="a group needs a name")
-            return GroupRow(**found)
+            return (GroupRow(**found),)
         case Kind.MAILBOX:
             if "name" in found:
-                return MailboxRow(**found)
+                return (MailboxRow(**found),)
             edit = found.get("addresses")
-            if edit is None or not edit.add:
+            if not isinstance(edit, ListEdit) or not edit.add:
                 raise CellError("a mailbox needs a name, or an address to be named after")
-            return mailbox_of(edit.add[0], **found)
+            return (mailbox_of(edit.add[0], **found),)
         case Kind.BLOCKED:
             _need(found, sender="a blocked sender needs a sender")
-            return BlockRow(**found)
+            return tuple(BlockRow(**{**found, "sender": sender}) for sender in found["sender"])
         case Kind.ADDRESS:
             _need(found, address="an address needs an address", target="an address needs a mailbox")
-            return AddressRow(**found)
+            return (AddressRow(**found),)
         case _:
             assert_never(kind)
 

@@ -104,7 +104,8 @@ class Format:
 
     `record_end` is what ends a record in a file; with `has_header` the first record is a header. An export of a
     directory has groups as they are there (`is_directory`), which may be in one another. What `has_all` carries
-    everything, so that what a file does not name can be taken away with --replace.
+    everything, so that what a file does not name can be taken away with --replace. What `is_utf8` is so also where a
+    byte is none.
     """
 
     read: Reader
@@ -114,6 +115,7 @@ class Format:
     has_header: bool = False
     is_directory: bool = False
     has_all: bool = False
+    is_utf8: bool = False
 
 
 def load_format(name: str) -> Format:

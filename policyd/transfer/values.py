@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from policyd.address import (
+    as_word,
     is_group,
     normal_domain,
     normal_group,
@@ -24,11 +25,14 @@ from policyd.timestamps import read_stored
 
 _Item = TypeVar("_Item")
 
+_WORD = re.compile(r'(?:group:)?"(?:[^"\\]|\\.)*"[^\s,;]*|[^\s,;]+|[,;]', re.DOTALL | re.IGNORECASE)
 _TOKEN = re.compile(r'(?:group:)?"(?:[^"\\]|\\.)*"\S*|\S+', re.DOTALL | re.IGNORECASE)
 _OPEN = re.compile(r'(?:group:)?"', re.IGNORECASE)
 _BEGUN = re.compile(r'(?:group:)?"(?:[^"\\]|\\.)*"', re.DOTALL | re.IGNORECASE)
 _QUOTED = re.compile(r'(group:)?"((?:[^"\\]|\\.)*)"', re.DOTALL | re.IGNORECASE)
 _SEPARATING = re.compile(r"""[\s",;]""")  # blanks do; people take the others for separators, too
+_ADDRESS_IN_ANGLES = re.compile(r"[^<>@]*<([^<>]+@[^<>]*)>")
+_SCHEME = re.compile(r"(?:smtp|mailto):\s*(?=\S)", re.IGNORECASE)
 _MARKS = "#|/{-"  # at the start of a line or cell they mean something else: a comment, a command, a file
 
 
@@ -36,28 +40,54 @@ class CellError(PolicydError):
     """A value that can't be what its column or key wants."""
 
 
-def split_list(text: str) -> tuple[str, ...]:
-    """The words of a list in a cell: separated by blanks, those with blanks of their own in double quotes.
+def split_words(text: str) -> tuple[str, ...]:
+    """The words of *text*: separated by blanks, those with blanks of their own in double quotes.
 
     A quoted local part keeps its quotes (`"john doe"@example.com`), a word that is quoted as a whole, or but for
     `group:` in front, loses them.
     """
     if '"' not in text:
         return tuple(text.split())
-    words = _TOKEN.findall(text)
-    for word in words:
-        if _OPEN.match(word) and not _BEGUN.match(word):
-            raise CellError(f"{word[:100]!a} begins with a quote that does not end")
-    return tuple(_unquoted(word) for word in words)
+    return tuple(_unquoted(word) for word in _closed(_TOKEN.findall(text)))
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """The words of a list in a cell, as `split_words`; they may be separated by semicolon or comma, too.
+
+    Then a name between them may have blanks without being quoted, and so may who has an address (`Bob <bob@x.org>`).
+    """
+    if not _SEPARATING.search(text):
+        return (text,) if text else ()
+    items: list[list[str]] = [[]]
+    for word in _closed(_WORD.findall(text)):
+        if word in (",", ";"):
+            items.append([])
+        else:
+            items[-1].append(word)
+    words: list[str] = []
+    for item in items:
+        if _ADDRESS_IN_ANGLES.fullmatch(" ".join(item)):
+            words.append(" ".join(item))
+        elif len(items) == 1 or any("@" in word for word in item):
+            words += map(_unquoted, item)
+        elif item:
+            words.append(" ".join(map(_unquoted, item)))
+    return tuple(words)
+
+
+def as_typed(text: str) -> str:
+    """*text* as a person types it on the command line, if it is an address as files have it: in `<>`, behind a type."""
+    if "@" not in text:
+        return text
+    if found := _ADDRESS_IN_ANGLES.fullmatch(text):
+        text = found[1]
+    scheme = _SCHEME.match(text)
+    return text[scheme.end() :] if scheme else text
 
 
 def list_word(party: Party) -> str:
     """*party* as a word of a list in a cell, which `split_list` gives back: a name in quotes if it may be several."""
-    text = written(party)
-    if party.kind is PartyKind.PATTERN or not _SEPARATING.search(text):
-        return text
-    escaped = re.sub(r'(["\\])', r"\\\1", text)
-    return f'"{escaped}"'
+    return written(party) if party.kind is PartyKind.PATTERN else as_word(str(party))
 
 
 def quote_in_file(value: str) -> str:
@@ -122,7 +152,7 @@ def remark(value: Any) -> str:
 
 def address(text: str, domain: str) -> str:
     """An address in normal form; one without a domain is in *domain*."""
-    parsed = parse_address(completed(text, domain) if domain else text)
+    parsed = parse_address(completed(as_typed(text), domain))
     return f"{parsed.local}@{parsed.domain}"
 
 
@@ -131,22 +161,22 @@ def sender(value: Any, domain: str = "") -> Party:
 
     What has no domain is in *domain*, if that is given.
     """
-    return parse_party(completed(string(value), domain))
+    return parse_party(completed(as_typed(string(value)), domain))
 
 
 def blocked(value: Any) -> Party:
     """Who may not send: also anyone."""
-    return parse_party(string(value), PartyKind.ANYONE)
+    return parse_party(as_typed(string(value)), PartyKind.ANYONE)
 
 
 def recipients(value: Any) -> Party:
     """To whom a sender is blocked."""
-    return parse_party(string(value), PartyKind.OUTSIDE, PartyKind.ANYONE)
+    return parse_party(as_typed(string(value)), PartyKind.OUTSIDE, PartyKind.ANYONE)
 
 
 def member(value: Any) -> Party:
     """Who is in a group: a mailbox, by its name or an address of it, or a group."""
-    party = parse_party(string(value))
+    party = parse_party(as_typed(string(value)))
     if party.kind is PartyKind.PATTERN and not is_one_address(party):
         raise CellError(f"{party} is a pattern; the members of a group are mailboxes and groups")
     return party
@@ -215,6 +245,14 @@ def _choice(value: Any, choices: Iterable[str]) -> str:
     if text not in allowed:
         raise CellError(f"{_shown(value)} is none of {', '.join(allowed)}")
     return text
+
+
+def _closed(words: list[str]) -> list[str]:
+    """*words*; raises CellError for one that begins with a quote without an end."""
+    for word in words:
+        if _OPEN.match(word) and not _BEGUN.match(word):
+            raise CellError(f"{word[:100]!a} begins with a quote that does not end")
+    return words
 
 
 def _unquoted(word: str) -> str:

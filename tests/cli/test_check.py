@@ -1,12 +1,18 @@
 """`policyd check`: the daemon's answer, and why, without the daemon."""
 
 import json
+import os
 import socket
 import threading
 
 import pytest
 
 from tests.support.command_line import command_line
+
+NO_REQUEST = (
+    "Give either a recipient, as in: policyd check alice@example.com; or - for a request, or a line of the audit, on "
+    "stdin. See: policyd check --help"
+)
 
 
 @pytest.fixture
@@ -149,6 +155,56 @@ def test_raw_request_without_a_recipient_is_judged_too(policyd):
     assert (ended.status, explained["recipient"], explained["mailbox"]) == (0, "", None)
 
 
+LOGGED = (
+    "Nov 25 22:34:03 mx policyd[4242]: action=REJECT, rule=restricted-recipient, entry=, state=RCPT, queue_id=, "
+    "instance=1d2f.6560a1b2.9c.0, client=mx.example.net[192.0.2.7], sender=<joe@example.net>, "
+    'recipient=<alice@example.com>, login=, context=, reason="internal mailbox", text="5.7.1 …", ms=0.08, '
+    "mailbox=alice, by=mailbox\n"
+)
+
+
+def test_line_of_the_log_is_asked_again_of_the_tables_of_today(policyd):
+    """Why was that refused, and would it be now? The line from the log is the whole question."""
+    told = policyd.ends("check -", stdin=LOGGED)
+    assert (told.status, told.err) == (1, "")
+    typed = "--sender joe@example.net --recipient alice@example.com --client-address 192.0.2.7"
+    assert told.out == policyd.ends(f"check {typed}").out
+    assert "  rule: restricted-recipient\n" in told.out
+    policyd.run("mailbox lift alice")
+    assert policyd.ends("check -", stdin=LOGGED).out.splitlines()[0] == "DUNNO"
+
+
+def test_hostile_line_of_the_log_reaches_no_terminal(policyd):
+    """What was escaped in the log is so again in the trace, and the request has the bytes."""
+    stdin = LOGGED.replace("<joe@example.net>", '"<\\x1b]0;owned\\x07\\xff\\x2c action=DUNNO>"')
+    ended = policyd.ends("check -", stdin=stdin)
+    assert ended.status == 1
+    assert ended.out.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("stdin", "message"),
+    [
+        pytest.param(
+            LOGGED.replace("action=REJECT", "event=stopped"),
+            "this line of the audit is about the daemon itself; one about a request begins with action=",
+            id="of the daemon",
+        ),
+        pytest.param(
+            LOGGED.replace("<alice@example.com>", f'"<{"a" * 511}…"'),
+            "recipient is cut in this line, which would have been too long; ask with what you know of it: "
+            "policyd check --recipient R --sender S",
+            id="cut",
+        ),
+        pytest.param(LOGGED * 2, "stdin has 2 lines of the audit; give one of them", id="two"),
+    ],
+)
+def test_line_that_can_not_be_asked_again_says_why(policyd, stdin, message):
+    """65: what was given is wrong, and nothing was asked."""
+    ended = policyd.ends("check -", stdin=stdin)
+    assert (ended.status, ended.out, ended.err) == (65, "", f"policyd: {message}\n")
+
+
 @pytest.mark.parametrize(
     "stdin",
     [
@@ -182,12 +238,12 @@ def test_hostile_request_reaches_no_terminal(policyd):
     [
         pytest.param(
             "",
-            "Give either --recipient or - for a raw request on stdin. See: policyd check --help",
+            NO_REQUEST,
             id="nothing asked",
         ),
         pytest.param(
             "- --recipient a@b",
-            "Give either --recipient or - for a raw request on stdin. See: policyd check --help",
+            NO_REQUEST,
             id="asked twice",
         ),
         pytest.param(
@@ -230,6 +286,31 @@ def test_absent_daemon_is_told_apart_from_a_refusal(policyd, listen):
     policyd.settings.write_text(f'listen = ["{listen}"]\n')
     message = policyd.refuses("check --daemon --recipient bob@example.com", 69)
     assert message.startswith(f"policyd: no daemon answers on {listen}: ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+def test_a_socket_that_is_not_open_to_the_user_is_told_as_that(policyd):
+    """A daemon that runs is not missing: the way to it is another one."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        path = policyd.folder / "policyd.sock"
+        listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen()
+        listen = f"unix:{path}"
+        policyd.settings.write_text(f'listen = ["{listen}"]\n')
+        policyd.settings.chmod(0o644)
+        policyd.folder.chmod(0o755)
+        question = "check --daemon --recipient bob@example.com"
+        policyd.ends(f"{question} --bogus")  # what it needs is loaded while we are root
+        os.seteuid(65534)
+        try:
+            ended = policyd.ends(question)
+        finally:
+            os.seteuid(0)
+    assert (ended.status, ended.err) == (
+        69,
+        f"policyd: the daemon can't be asked: {listen} is not open to you; become root, or a member of its group\n",
+    )
 
 
 @pytest.fixture
@@ -279,3 +360,38 @@ def test_stranger_on_the_port_fills_no_memory(policyd, stranger):
     policyd.settings.write_text(f'listen = ["{listen}"]\n')
     message = policyd.refuses("check --daemon --recipient bob@example.com", 69)
     assert message == f"policyd: what listens on {listen} is no policyd: its answer has no end"
+
+
+def test_recipient_needs_no_option(policyd):
+    """What is asked most is typed shortest."""
+    for options in ("", "--sender joe@example.net", "--login bob"):
+        short = policyd.ends(f"check alice@example.com {options}")
+        assert short == policyd.ends(f"check --recipient alice@example.com {options}")
+    assert policyd.json("check '\"b jones\"@example.com'")["mailbox"] == "Bob"
+
+
+def test_recipient_without_a_domain_is_told_what_it_is_taken_for(policyd):
+    """DUNNO for a mailbox's name says nothing about the mailbox."""
+    assert policyd.run("check --recipient alice").splitlines()[1:3] == [
+        "  alice has no domain: no origin is set, so it is neither managed nor outside",
+        "  there is a mailbox alice: its address is alice@example.com; type: policyd check alice@example.com",
+    ]
+    assert policyd.run("check nobody").splitlines()[1:3] == [
+        "  nobody has no domain: no origin is set, so it is neither managed nor outside",
+        "  sender: the null sender <>",
+    ]
+    policyd.run("mailbox add empty")
+    assert policyd.json("check EMPTY")["trace"][1] == "there is a mailbox empty: it has no address"
+
+
+def test_recipient_without_a_domain_is_in_the_origin(policyd):
+    """As Postfix completes it."""
+    policyd.settings.write_text('origin = "example.com"\n[audit]\nsyslog = "none"\n')
+    ended = policyd.ends("--json check alice")
+    assert (ended.status, json.loads(ended.out)["mailbox"]) == (1, "alice")
+    assert json.loads(ended.out)["trace"][0] == "alice has no domain: taken for alice@example.com, as the origin says"
+    policyd.run("mailbox add desk desk2@example.com")
+    assert json.loads(policyd.ends("--json check Desk").out)["trace"][:2] == [
+        "Desk has no domain: taken for desk@example.com, as the origin says",
+        "there is a mailbox desk: its address is desk2@example.com; type: policyd check desk2@example.com",
+    ]

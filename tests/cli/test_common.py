@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import shlex
+import sqlite3
 import subprocess
 import sys
 import time
@@ -100,6 +101,8 @@ def test_help_has_an_example_that_works(policyd, words, monkeypatch):
             policyd.run(line)
     if words == "import":
         (policyd.folder / "people.csv").write_text("name,addresses\nbob,bob@example.com\n")
+    if words == "batch":
+        (policyd.folder / "new-staff.txt").write_text("mailbox add carol carol@example.com\n")
     if words == "database restore":
         policyd.run(f"database backup {policyd.folder / 'monday.db'}")
         example += " --yes"  # nobody is there to be asked
@@ -279,7 +282,7 @@ def test_what_is_no_time_is_refused_with_examples(policyd, typed):
         pytest.param("domain add", "Missing argument 'NAME'. See: policyd domain add --help", id="a name missing"),
         pytest.param(
             "domain list --jsn",
-            "No such option '--jsn'. Did you mean '--json'? See: policyd domain list --help",
+            "No such option '--jsn'; type: --json. See: policyd domain list --help",
             id="an unknown option",
         ),
         pytest.param(
@@ -302,6 +305,17 @@ def test_what_is_no_time_is_refused_with_examples(policyd, typed):
 def test_bad_usage_is_one_line_that_points_to_help(policyd, line, message):
     """Exit 2, and nothing on stdout."""
     assert policyd.refuses(line, 2) == f"policyd: {message}"
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [("mailbox add alice foo", "ADDRESS"), ("mailbox restrict", "NAME"), ("group add g 'a b@c'", "MEMBER")],
+)
+def test_an_argument_is_called_by_its_name_alone(policyd, line, place):
+    """Brackets and dots are of the synopsis, and nobody typed them."""
+    told = policyd.refuses(line, 2)
+    assert f" '{place}'" in told
+    assert "..." not in told
 
 
 NASTY = [
@@ -334,23 +348,66 @@ def test_nothing_that_is_typed_makes_a_traceback(policyd, words, monkeypatch):
 # --- Processes ---
 
 
-def test_help_needs_no_library_that_is_slow_to_load(policyd):
-    """Completion and help are felt as immediate; so are the commands that scripts call a hundred times."""
+SLOW = {"twisted", "sqlalchemy", "rich", "alembic", "idna", "anyascii", "tomllib", "sqlite3", "pickle", "asyncio"}
+TABLES = {"sqlalchemy", "idna", "tomllib", "sqlite3", "pickle", "asyncio"}  # SQLAlchemy itself brings the last three
+
+
+def loaded(policyd: CommandLine, line: str) -> set[str]:
+    """What is loaded when a command has ended: libraries that take long, and our own files by their dotted names."""
     code = (
         "import sys\nfrom policyd.cli import main\n"
         "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
-        "print({'twisted', 'sqlalchemy', 'rich', 'alembic'} & {*sys.modules}, file=sys.stderr)"
+        "print(*sys.modules, file=sys.stderr)"
     )
+    command = [sys.executable, "-c", code, *shlex.split(line)]
+    environment = {**os.environ, **policyd.environment}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    names = {*ended.stderr.splitlines()[-1].split()}
+    return (names & SLOW) | {name.removeprefix("policyd.") for name in names if name.startswith("policyd.")}
 
-    def loaded(line: str) -> str:
-        command = [sys.executable, "-c", code, *shlex.split(line)]
-        environment = {**os.environ, **policyd.environment}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stderr
 
-    assert loaded("--help") == "set()\n"
-    assert loaded("--version") == "set()\n"
-    assert loaded("sender block @spam.example") == "{'sqlalchemy'}\n"
-    assert loaded("check --recipient x@example.com") == "{'sqlalchemy'}\n"
+@pytest.mark.parametrize("words", ["", *COMMANDS])
+def test_help_loads_neither_tables_nor_daemon(policyd, words):
+    """Help, completion and manuals are felt as immediate; they are asked for a hundred times as often as done."""
+    names = loaded(policyd, f"{words} --help")
+    assert names & SLOW <= ({"idna"} if words else set())
+    folders = {name.partition(".")[0] for name in names}
+    assert (
+        folders
+        <= {"cli", "errors", "printable", "address", "model", "changes", "timestamps", "transfer", "records"} | SLOW
+    )
+    assert {name for name in names if name.startswith("transfer.")} <= {"transfer.formats"}
+
+
+@pytest.mark.parametrize(
+    ("line", "libraries", "unused"),
+    [
+        pytest.param("--version", set(), "address model settings admin store", id="the version"),
+        pytest.param("mailbox list", TABLES, "audit syslog transfer daemon decide", id="a list"),
+        pytest.param("history", TABLES, "store.edit audit syslog transfer daemon decide", id="the history"),
+        pytest.param("domain add example.com", TABLES, "transfer daemon decide store.bulk store.undo", id="a change"),
+        pytest.param("batch lines.txt", TABLES, "transfer daemon decide store.bulk store.undo", id="a batch"),
+        pytest.param("undo 1 --dry-run", TABLES, "transfer daemon decide store.bulk audit", id="an undo"),
+        pytest.param("export", TABLES, "transfer.ldif transfer.csv_table store.bulk daemon audit", id="an export"),
+        pytest.param(
+            "import people.csv --format csv",
+            TABLES,
+            "transfer.ldif transfer.exchange transfer.jsonl daemon decide",
+            id="an import",
+        ),
+        pytest.param("check --recipient x@example.com", TABLES, "transfer daemon audit syslog", id="a question"),
+        pytest.param("database stats", TABLES, "transfer daemon store.check audit decide", id="the database"),
+    ],
+)
+def test_a_command_loads_only_what_it_uses(policyd, line, libraries, unused, monkeypatch):
+    """A script that calls a hundred commands waits for each of them."""
+    policyd.run("domain add example.net")
+    monkeypatch.chdir(policyd.folder)
+    (policyd.folder / "lines.txt").write_text("domain add example.com\n")
+    (policyd.folder / "people.csv").write_text("name\nalice\n")
+    names = loaded(policyd, line)
+    assert names & SLOW <= libraries
+    assert {name for name in names for each in unused.split() if name == each or name.startswith(f"{each}.")} == set()
 
 
 @pytest.mark.parametrize("line", ["mailbox restrict alice", "sender unblock alice", "address remove a@example.com"])
@@ -386,7 +443,7 @@ def test_exit_status_reaches_the_shell(policyd, line, status):
 def test_closed_pipe_is_no_error_worth_a_word(policyd):
     """`policyd history | head -1` is everyday use."""
     policyd.run("domain add example.com")
-    addresses = " ".join(f"{number:0200}@example.com" for number in range(800))
+    addresses = " ".join(f"{number:0200}@example.com" for number in range(400))  # more than a pipe holds
     policyd.run(f"mailbox add alice {addresses}")
     with policyd.start(["address", "list"]) as started:
         assert started.stdout is not None
@@ -467,6 +524,39 @@ def test_person_at_a_terminal_is_told_what_was_done(policyd):
     assert policyd.process("sender unblock @spam.example").err == ""
 
 
+def test_who_has_the_log_on_the_terminal_reads_what_was_done_once(policyd):
+    """As with `./run`: the words of the command, and not the line for a log before them."""
+    policyd.settings.write_text('[audit]\nsyslog = "stderr"\n')
+    line = "domain add example.com"
+    assert on_terminal(policyd, line) == (0, "domain example.com: added: unlisted reject\n")
+    assert policyd.process("domain add example.net").err.startswith("change=2, ")
+
+
+@pytest.mark.parametrize("syslog", ["stderr", "none"])
+def test_daemon_on_a_terminal_says_in_words_that_it_is_started(policyd, syslog):
+    """Somebody who tries it out has to find the next thing to type, not a page of settings."""
+    policyd.run("domain add example.com")
+    listen = f"unix:{policyd.folder}/s"
+    policyd.settings.write_text(f'user = "root"\nlisten = ["{listen}"]\n[audit]\nsyslog = "{syslog}"\n')
+    ours, theirs = pty.openpty()
+    seen = b""
+    with policyd.start(["serve"], stdin=theirs, stdout=theirs, stderr=theirs) as daemon:
+        os.close(theirs)
+        while b"started" not in seen and select.select([ours], [], [], LIMIT_SECONDS)[0]:
+            seen += os.read(ours, 4096)
+        daemon.terminate()
+        daemon.wait(LIMIT_SECONDS)
+    seen += os.read(ours, 4096)
+    os.close(ours)
+    lines = seen.decode().replace("\r\n", "\n").splitlines()
+    assert lines[0] == f"policyd: listening: on {listen}"
+    assert lines[1].startswith("policyd: warning: no origin is set: mail to <bob> is let through; set origin to what ")
+    assert lines[2:] == [
+        f"policyd: started: version {__version__}, pid {daemon.pid}",
+        f"policyd: stopped: pid {daemon.pid}",
+    ]
+
+
 def test_list_on_a_terminal_is_an_aligned_table(policyd):
     """With headings, in bold unless NO_COLOR forbids even that."""
     policyd.run("domain add example.com")
@@ -484,10 +574,10 @@ def test_list_on_a_terminal_is_an_aligned_table(policyd):
 @pytest.mark.parametrize(
     ("line", "question"),
     [
-        ("domain remove example.com", "example.com has 2 addresses, which would be removed with it. [y/N]: "),
+        ("domain remove example.com", "example.com has 2 addresses, which would be removed with it. Go on? [y/N]: "),
         (
             "mailbox remove alice",
-            "2 addresses and 1 blocked senders would be removed with alice. [y/N]: ",
+            "2 addresses and 1 blocked sender would be removed with alice. Go on? [y/N]: ",
         ),
     ],
 )
@@ -527,3 +617,51 @@ def test_changes_as_json_are_what_the_journal_says(policyd):
     assert told["changeset"] == 2
     assert told["changes"] == policyd.json("history --limit 2")
     assert abs(told["changes"][0]["at"] - time.time()) < 60
+
+
+# --- Another command in the way ---
+
+
+@pytest.mark.parametrize("line", ["domain add example.net", "undo 1", "database restore {backup} --yes", "batch -"])
+def test_who_waits_for_another_writer_is_told_for_which(policyd, line):
+    """A command that seems to hang is killed; one that says why is waited for."""
+    policyd.run("domain add example.com")
+    backup = policyd.folder / "backup.db"
+    policyd.run(f"database backup {backup}")
+    holder = sqlite3.connect(policyd.database, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    words = shlex.split(line.format(backup=backup))
+    with policyd.start(words, stdin=subprocess.PIPE) as waiting:
+        assert waiting.stdin is not None
+        assert waiting.stderr is not None
+        waiting.stdin.write("domain add example.org\n")
+        waiting.stdin.close()
+        told = waiting.stderr.readline()
+        holder.execute("ROLLBACK")
+        holder.close()
+        rest = waiting.stderr.read()
+    assert told.startswith(f"policyd: waiting for another command that is changing the tables (pid {os.getpid()}, "), (
+        told
+    )
+    assert (waiting.returncode, rest) == (0, ""), "it is told once, and then done"
+
+
+def test_who_waits_is_told_the_command_of_the_other(policyd):
+    """So that it is known whether it is the nightly import, and how long that takes."""
+    policyd.run("domain add example.com")
+    held, wrote = os.pipe()
+    code = (
+        "import os, sqlite3, sys; held = sqlite3.connect(sys.argv[4], isolation_level=None);"
+        "held.execute('BEGIN IMMEDIATE'); os.write(int(sys.argv[5]), b'x'); sys.stdin.read()"
+    )
+    other = [sys.executable, "-c", code, "policyd", "import", "people.csv", str(policyd.database), str(wrote)]
+    with subprocess.Popen(other, stdin=subprocess.PIPE, pass_fds=[wrote]) as holder:
+        assert os.read(held, 1) == b"x"
+        with policyd.start(["domain", "add", "example.net"]) as waiting:
+            assert waiting.stderr is not None
+            told = waiting.stderr.readline()
+            holder.communicate(timeout=LIMIT_SECONDS)
+    os.close(held)
+    os.close(wrote)
+    assert f"(pid {holder.pid}, policyd import people.csv " in told
+    assert waiting.returncode == 0

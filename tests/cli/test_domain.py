@@ -4,6 +4,11 @@ import pytest
 
 from tests.support.command_line import command_line
 
+REFUSED = (
+    "mail from outside to unlisted addresses in {0} is refused from now on; "
+    "to let it in: policyd domain set {0} --unlisted accept"
+)
+
 
 @pytest.fixture
 def policyd():
@@ -13,7 +18,10 @@ def policyd():
 
 def test_added_domain_rejects_unlisted_recipients(policyd):
     """The article's inbound restriction is the default: who isn't listed gets no mail."""
-    assert policyd.says("domain add example.com") == ["domain example.com: added: unlisted reject"]
+    assert policyd.says("domain add example.com") == [
+        "domain example.com: added: unlisted reject",
+        REFUSED.format("example.com"),
+    ]
     assert policyd.run("domain list") == "example.com\treject\n"
 
 
@@ -79,7 +87,10 @@ def test_what_is_no_literal_is_refused(policyd, typed):
 def test_set_changes_what_happens_to_unlisted_recipients(policyd):
     """Said again, it changes nothing, leaves no journal row, and is no error."""
     policyd.run("domain add example.com --unlisted accept")
-    assert policyd.says("domain set example.com --unlisted reject") == ["domain example.com: unlisted accept -> reject"]
+    assert policyd.says("domain set example.com --unlisted reject") == [
+        "domain example.com: unlisted accept -> reject",
+        REFUSED.format("example.com"),
+    ]
     assert policyd.says("domain set example.com --unlisted reject") == ["nothing to change: it stands so already"]
     assert policyd.journal() == [("domain.add", "example.com"), ("domain.set", "example.com")]
 
@@ -252,7 +263,12 @@ def test_mailbox_in_two_domains_shows_what_each_says(company):
 
 def test_alias_domain_has_no_say_of_its_own(company):
     """Restriction and unlisted recipients are its target's; one step, no chains."""
-    assert company.says("domain add example.org --alias-of EXAMPLE.com")[0].endswith("alias_of example.com")
+    told = company.says("domain add example.org --alias-of EXAMPLE.com")
+    assert told[0].endswith("alias_of example.com")
+    assert told[1] == (
+        "mail from outside to unlisted addresses in example.org is refused from now on; "
+        "to let it in: policyd domain set example.com --unlisted accept"
+    )
     refused = [
         company.refuses(f"domain {line}", status)
         for line, status in (
@@ -283,7 +299,11 @@ def test_alias_domain_has_no_say_of_its_own(company):
         "policyd: say what shall be: --unlisted, --alias-of, --no-alias or --comment. See: policyd domain set --help",
         f"{stands}; first type: policyd domain set example.org --no-alias, or: policyd domain remove example.org",
     ]
-    assert company.says("domain set example.org --no-alias") == ['domain example.org: alias_of example.com -> ""']
+    assert company.says("domain set example.org --no-alias") == [
+        'domain example.org: alias_of example.com -> ""',
+        "the addresses of example.com are no longer reached through example.org",
+        REFUSED.format("example.org"),
+    ]
     company.run("domain restrict example.org")
     assert company.refuses("domain set example.org --alias-of example.com") == (
         "policyd: example.org has a restriction of its own; first type: policyd domain lift example.org"
@@ -300,6 +320,7 @@ def test_domain_says_what_turns_from_written_to_proven_and_back(company, accepte
     places = f"{accepted} (mailbox Bob), {accepted} (group:staff), {accepted} (entry 1)"
     assert company.says("domain add partner.example") == [
         "domain partner.example: added: unlisted reject",
+        REFUSED.format("partner.example"),
         f"accepted only if they are proven now, by a login or from an insider: {places}",
     ]
     assert company.says("domain remove partner.example") == [
@@ -322,3 +343,18 @@ def test_list_shows_what_there_is_to_say_and_is_narrowed(company):
     company.rows("UPDATE domain SET until = 1000000000 WHERE name = 'example.net'")
     assert "(ended)" in company.run("domain list")
     assert "in force: receive anyone\n" in company.run("mailbox show bob")
+
+
+def test_domain_that_accepts_unlisted_recipients_says_of_nothing_that_it_is_refused(policyd):
+    """Nor does one that is changed in other ways, or that refused them before."""
+    policyd.run("domain add example.com")
+    for line in (
+        "domain add example.net --unlisted accept",
+        "domain set example.com --comment x",
+        "domain add alias.example --alias-of example.net",
+        "domain set example.com --unlisted accept",
+    ):
+        assert "refused from now on" not in "".join(policyd.says(line)), line
+    assert policyd.says("domain set alias.example --no-alias --unlisted accept")[1:] == [
+        "the addresses of example.net are no longer reached through alias.example"
+    ]

@@ -9,6 +9,7 @@ from tests.support.drills import drill
 
 PAST = "2020-01-01"
 TO_COME = 4102444800
+ENDED = 1600000000
 
 
 @pytest.fixture
@@ -163,3 +164,59 @@ def test_undo_brings_back_what_has_ended_as_it_was(policyd):
     lifted = policyd.json("mailbox lift alice")["changeset"]
     policyd.run(f"undo {lifted}")
     assert policyd.json("mailbox show alice")["until"] == until
+
+
+@pytest.mark.parametrize("noun", ["mailbox", "group", "domain"])
+def test_who_accepts_a_sender_where_the_restriction_has_ended_is_told_what_to_type(policyd, noun):
+    """It would silently do nothing: the list of a restriction that is over is nobody's."""
+    name = {"mailbox": "alice", "group": "staff", "domain": "example.com"}[noun]
+    policyd.run("group add staff alice")
+    policyd.run(f"{noun} restrict {name} --accept @a.example --until +1d")
+    policyd.rows(f"UPDATE {'mailbox_group' if noun == 'group' else noun} SET until = {ENDED} WHERE until IS NOT NULL")
+    message = policyd.refuses(f"{noun} accept {name} @b.example")
+    assert message.startswith(f"policyd: {name}: its restriction has ended, 20")
+    assert f"to restrict it again: policyd {noun} restrict {name} --accept SENDER" in message
+    assert policyd.json(f"{noun} show {name}")["accept"] == ["@a.example"]
+
+    # What helps helps; and what is there can be taken away.
+    policyd.run(f"{noun} unaccept {name} @a.example")
+    policyd.run(f"{noun} restrict {name} --accept @b.example")
+    assert "ended" not in policyd.json(f"{noun} show {name}")
+    policyd.run(f"{noun} accept {name} @c.example")
+
+
+def test_mailbox_that_was_open_for_a_while_accepts_nobody_until_it_says_something_again(policyd):
+    """It inherits by now, though `open` is what it says."""
+    policyd.run("mailbox open alice --until +1d")
+    policyd.rows(f"UPDATE mailbox SET until = {ENDED} WHERE until IS NOT NULL")
+    message = policyd.refuses("mailbox accept alice @b.example")
+    assert message.startswith("policyd: alice: what opened it has ended, 20")
+    assert message.endswith("; to have it inherit: policyd mailbox lift alice")
+    policyd.run("mailbox lift alice")
+    policyd.run("mailbox accept alice @b.example")
+
+
+@pytest.mark.parametrize("format_", ["csv", "jsonl"])
+def test_row_that_accepts_somebody_where_the_restriction_has_ended_is_wrong(policyd, format_):
+    """A file does what a command does; with an end to come, or a restriction, the row sets it again."""
+    restrict_and_end(policyd)
+    wrong, good = {
+        "csv": ("name,accept\nalice,@b.example\n", "name,receive,accept\nalice,nobody,@b.example\n"),
+        "jsonl": (
+            '{"name": "alice", "accept": ["@b.example"]}\n',
+            '{"name": "alice", "receive": "nobody", "accept": ["@b.example"]}\n',
+        ),
+    }[format_]
+    check_wrong(policyd, write(policyd, f"rows.{format_}", wrong), "alice: its restriction has ended, 20")
+    policyd.run(f"import {write(policyd, f'good.{format_}', good)}")
+    assert policyd.json("mailbox show alice")["accept"] == ["@b.example"]
+
+
+def test_trace_tells_what_has_ended(policyd):
+    """`check` shows why what is in the tables does nothing."""
+    restrict_and_end(policyd)
+    assert "mailbox alice: receives from anyone: the restriction has expired" in "\n".join(
+        policyd.json("check alice@example.com")["trace"]
+    )
+    trace = policyd.json("check alice@example.com --sender x@ended.example")["trace"]
+    assert "entry 1: @ended.example may not send to anyone: expired" in trace

@@ -256,7 +256,7 @@ def test_removal_lists_what_goes_and_asks(policyd):
     policyd.run("mailbox restrict carol --accept group:staff")
     before = policyd.journal()
     assert policyd.refuses("group remove staff", 2) == (
-        "policyd: 3 memberships, 1 blocked senders, 1 exceptions of others and 1 places among accepted senders would "
+        "policyd: 3 memberships, 1 blocked sender, 1 exception of others and 1 place among accepted senders would "
         "be removed with staff. Add --yes. See: policyd group remove --help"
     )
     assert policyd.journal() == before

@@ -39,8 +39,8 @@ def test_history_tells_who_did_what_when(policyd):
             *("4", "4", ME, "mailbox.restrict", "JÖRG"),
             'receive inherit -> insiders, accept "" -> @a.example, reason "" -> "on leave"',
         ),
-        ("5", "5", ME, "sender.block", "JÖRG", "added"),
-        ("6", "5", ME, "sender.block", "@xn--bcher-kva.example", "added"),
+        ("5", "5", ME, "sender.block", "JÖRG", "to outside: added"),
+        ("6", "5", ME, "sender.block", "@xn--bcher-kva.example", "to outside: added"),
     ]
 
 

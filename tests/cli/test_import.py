@@ -130,7 +130,7 @@ def test_json_has_everything_at_once(policyd):
                 "line": 3,
                 "column": "",
                 "message": "bob@elsewhere.example: the domain elsewhere.example is not managed; "
-                "add it with: policyd domain add elsewhere.example",
+                "add it with: policyd domain add elsewhere.example, or import the file with --add-domains",
                 "event": None,
             },
             {
@@ -168,7 +168,7 @@ def test_wrong_row_is_told_with_its_place_and_stops_no_other(policyd):
     assert imports(policyd, DAMAGED, "--format csv", status=65) == [
         (
             "people.csv:3: bob@elsewhere.example: the domain elsewhere.example is not managed; "
-            "add it with: policyd domain add elsewhere.example"
+            "add it with: policyd domain add elsewhere.example, or import the file with --add-domains"
         ),
         "people.csv:4: column 'receive': 'never' is none of inherit, anyone, insiders, domain, nobody",
         "mailbox: 2 added",
@@ -205,18 +205,20 @@ def test_row_with_the_wrong_number_of_fields_has_the_event_number(policyd):
     """The number under which the article's reader finds it in the event log's documentation."""
     content = "Obj-Class,Directory Name,E-mail Addresses\r\nMailbox,x\r\nMailbox,y,SMTP:y@example.com\r\n"
     assert imports(policyd, content, status=65)[1] == ("people.csv:2: has 2 fields, the header has 3 (event 291)")
-    assert (policyd.folder / "people.csv.err").read_text() == "Obj-Class,Directory Name,E-mail Addresses\nMailbox,x\n"
+    assert (policyd.folder / "people.csv.err").read_bytes() == (
+        b"Obj-Class,Directory Name,E-mail Addresses\r\nMailbox,x\r\n"
+    )
     assert json.loads(policyd.ends(f"--json import {policyd.folder / 'people.csv'}").out)["errors"][0]["event"] == 291
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_rejected_rows_keep_their_letters(policyd, encoding):
-    """Whatever encoding the file is in, the corrected one is read with the same names."""
+    """Whatever encoding the file is in, the corrected one is in it, too, and is read with the same names."""
     content = "name,addresses\nJörg Größe,j@elsewhere.example\n".encode(encoding)
     imports(policyd, content, status=65)
     rejected = policyd.folder / "people.csv.err"
-    assert rejected.read_text("utf-8") == "name,addresses\nJörg Größe,j@elsewhere.example\n"
-    imports(policyd, rejected.read_text().replace("elsewhere.example", "example.com"))
+    assert rejected.read_text(encoding) == "name,addresses\nJörg Größe,j@elsewhere.example\n"
+    imports(policyd, rejected.read_text(encoding).replace("elsewhere.example", "example.com").encode(encoding))
     assert names(policyd) == ["Jörg Größe"]
 
 
@@ -310,6 +312,9 @@ def test_dry_run_shows_the_counts_and_changes_nothing(policyd):
     assert ended.status == 65
     assert ended.out.replace(str(file), "F").splitlines() == [
         "F, exchange-csv: nothing was changed; without --dry-run it would be:",
+        "address a@example.com: removed",
+        "mailbox carol: added: receive inherit",
+        "address carol@example.com: added: mailbox carol, is_primary yes",
         "mailbox: 1 added, 1 unchanged",
         "address: 1 added, 1 removed, 1 unchanged",
         "skipped: 1 X400, 1 remote",
@@ -328,9 +333,41 @@ def test_dry_run_needs_no_database_and_makes_none(policyd):
     ended = policyd.ends(f"import --dry-run --add-domains {write(policyd, PEOPLE)} --database {missing}")
     assert (ended.status, ended.out.splitlines()[1:]) == (
         0,
-        ["domain: 1 added", "mailbox: 2 added", "address: 3 added"],
+        [
+            "domain example.com: added: unlisted reject",
+            "mailbox alice: added: receive inherit",
+            "address alice@example.com: added: mailbox alice, is_primary yes",
+            "address a@example.com: added: mailbox alice",
+            "mailbox bob: added: receive inherit",
+            "address bob@example.com: added: mailbox bob, is_primary yes",
+            "domain: 1 added",
+            "mailbox: 2 added",
+            "address: 3 added",
+        ],
     )
     assert not missing.exists()
+
+
+def test_dry_run_shows_the_first_changes_and_with_v_all_of_them(policyd):
+    """A person sees what kind of change it is; a script gets up to a thousand as objects, and how many there are."""
+    file = write(policyd, "name,addresses\n" + "".join(f"p{each},p{each}@example.com\n" for each in range(600)))
+    ended = policyd.ends(f"import --dry-run {file}")
+    assert len(ended.out.splitlines()) == 1 + 30 + 2
+    assert "and 1170 more; -v shows all of them" in ended.err
+    assert len(policyd.ends(f"-v import --dry-run {file}").out.splitlines()) == 1 + 1200 + 2
+    told = policyd.json(f"import --dry-run {file}")
+    assert (told["count"], len(told["changes"]), told["changeset"]) == (1200, 1000, None)
+    assert told["changes"][0]["after"]["name"] == "p0"
+    assert len(policyd.json(f"-v import --dry-run {file}")["changes"]) == 1200
+    assert names(policyd) == []
+
+
+def test_dry_run_shows_nothing_of_a_row_that_was_rolled_back(policyd):
+    """The mailbox of a wrong row would not be there either."""
+    content = "name,addresses\ncarol,carol@example.com\ndave,dave@example.com x@elsewhere.example\n"
+    shown = policyd.ends(f"import --dry-run --format csv {write(policyd, content)}").out
+    assert "mailbox carol: added: receive inherit\n" in shown
+    assert "dave" not in shown
 
 
 def test_import_can_be_the_first_command_of_all(policyd):
@@ -356,17 +393,32 @@ def test_replace_refuses_to_remove_much_without_being_told(policyd):
     people = "".join(f"p{number},p{number}@example.com\n" for number in range(20))
     imports(policyd, f"name,addresses\n{people}")
     before = policyd.journal()
-    few = "name,addresses\n" + people[: people.index("p17")]
-    assert imports(policyd, few, "--replace --format csv", status=1) == [
-        (
-            "policyd: --replace would remove 3 of 20 addresses, and may remove 10 %; nothing was changed; "
-            "if the file is right, add --max-remove 15"
-        )
+    few = "name,addresses\nnew,new@example.com\n" + people[: people.index("p17")]
+    file = write(policyd, few)
+    ended = policyd.ends(f"import {file} --replace --format csv")
+    assert ended.status == 1
+    assert ended.err == (
+        "policyd: --replace would remove 3 of 20 addresses, and may remove 10 %; nothing was changed; "
+        "if the file is right, add --max-remove 15\n"
+    )
+    assert ended.out.replace(str(file), "F").splitlines() == [
+        "F, csv: nothing was changed; it would have been:",
+        *(
+            line
+            for each in (17, 18, 19)
+            for line in (f"address p{each}@example.com: removed", f"mailbox p{each}: removed")
+        ),
+        "mailbox new: added: receive inherit",
+        "address new@example.com: added: mailbox new, is_primary yes",
     ]
+    told = policyd.ends(f"--json import {file} --replace --format csv")
+    shown = json.loads(told.out)
+    assert (told.status, shown["is_kept"], shown["count"]) == (1, False, 8)
+    assert shown["changes"][0]["object"] == "p17@example.com"
     assert policyd.journal() == before
     assert imports(policyd, few, "--replace --format csv --max-remove 15")[:2] == [
-        "mailbox: 3 removed, 17 unchanged",
-        "address: 3 removed, 17 unchanged",
+        "mailbox: 1 added, 3 removed, 17 unchanged",
+        "address: 1 added, 3 removed, 17 unchanged",
     ]
 
 
@@ -732,7 +784,7 @@ def test_closed_stdin_is_told(policyd):
 
 def test_long_import_tells_how_far_it_is(policyd):
     """A line each 100 000 rows where nobody watches: comments of a map are the cheapest rows there are."""
-    content = "x@example.com OK\n" * 100_000
+    content = "a@example.net REJECT\n" + "x@example.net OK\n" * 99_999
     ended = policyd.ends(f"import --format postfix {write(policyd, content)}")
     (line,) = ended.err.splitlines()
     assert line.startswith("policyd: 100000 rows, ")
@@ -741,7 +793,7 @@ def test_long_import_tells_how_far_it_is(policyd):
 
 def test_bar_is_shown_on_a_terminal(policyd):
     """With the number of rows, the rate, and the time that is left."""
-    file = write(policyd, "x@example.com OK\n" * 100_000)
+    file = write(policyd, "a@example.net REJECT\n" + "x@example.net OK\n" * 99_999)
     ours, theirs = pty.openpty()
     with policyd.start(["import", "--format", "postfix", str(file)], stderr=theirs) as started:
         os.close(theirs)

@@ -188,9 +188,17 @@ def test_pattern_that_can_match_nothing_is_refused(policyd, pattern):
     assert policyd.journal() == before
 
 
-@pytest.mark.parametrize("receive", ["anyone", "Insiders", ""])
+def test_receive_anyone_names_the_commands_that_open(policyd):
+    """To open a mailbox is a command of its own."""
+    assert policyd.refuses("mailbox restrict alice --receive anyone", 2) == (
+        "policyd: Invalid value for '--receive': 'anyone' is not one of 'insiders', 'domain', 'nobody'; to let anyone "
+        "send: policyd mailbox open NAME, or: policyd mailbox lift NAME. See: policyd mailbox restrict --help"
+    )
+
+
+@pytest.mark.parametrize("receive", ["Insiders", "none", ""])
 def test_receive_takes_its_words_only(policyd, receive):
-    """To open a mailbox is `lift`."""
+    """As they are written in the documents."""
     assert policyd.refuses(f"mailbox restrict alice --receive '{receive}'", 2) == (
         f"policyd: Invalid value for '--receive': '{receive}' is not one of 'insiders', 'domain', 'nobody'. "
         "See: policyd mailbox restrict --help"
@@ -271,7 +279,7 @@ def test_mailbox_with_more_needs_yes_in_a_script(policyd):
     policyd.run("sender block alice --to alice")
     before = policyd.journal()
     assert policyd.refuses("mailbox remove alice", 2) == (
-        "policyd: 1 addresses and 1 blocked senders would be removed with alice. Add --yes. "
+        "policyd: 1 address and 1 blocked sender would be removed with alice. Add --yes. "
         "See: policyd mailbox remove --help"
     )
     assert policyd.journal() == before
@@ -425,7 +433,7 @@ def test_removal_lists_all_that_goes(policyd):
     policyd.run("mailbox restrict bob --accept alice")
     policyd.run("sender block anyone --to @x.example --except-sender alice")
     assert policyd.refuses("mailbox remove alice", 2) == (
-        "policyd: 1 addresses, 1 memberships, 0 blocked senders, 1 exceptions of others and 1 places among accepted "
+        "policyd: 1 address, 1 membership, 1 exception of others and 1 place among accepted "
         "senders would be removed with alice. Add --yes. See: policyd mailbox remove --help"
     )
     changeset = policyd.json("mailbox remove alice --yes")["changeset"]

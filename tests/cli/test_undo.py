@@ -295,3 +295,36 @@ def test_alias_is_not_brought_back_into_a_chain(company):
     company.run("domain lift example.com")
     company.run("domain set example.com --alias-of example.net")
     assert "can't be undone" in company.refuses(f"undo {changeset}")
+
+
+CIRCLE = """version: 1
+
+dn: cn=a,ou=x
+objectClass: group
+cn: a
+member: cn=b,ou=x
+
+dn: cn=b,ou=x
+objectClass: group
+cn: b
+member: cn=a,ou=x
+
+dn: cn=boss,ou=x
+objectClass: user
+mailNickname: boss
+mail: boss@example.com
+dLMemSubmitPerms: cn=a,ou=x
+"""
+
+
+def test_circle_of_an_import_goes_and_comes_back(policyd):
+    """It was harmless, and whoever took the wrong import back wants it again."""
+    file = policyd.folder / "circle.ldif"
+    file.write_text(CIRCLE)
+    changeset = policyd.json(f"import {file} --add-domains")["changeset"]
+    for _ in range(2):
+        changeset = policyd.json(f"undo {changeset}")["changeset"]
+        assert policyd.json("group list") == []
+        changeset = policyd.json(f"undo {changeset}")["changeset"]
+        assert [each["members"] for each in policyd.json("group list")] == [["group:b"], ["group:a"]]
+    assert policyd.ends("database check").status == 0

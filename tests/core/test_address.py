@@ -18,6 +18,7 @@ from policyd.address import (
     domain_for_postfix,
     fold,
     has_domain,
+    internal_address,
     is_pattern,
     matching_patterns,
     name_after,
@@ -29,6 +30,7 @@ from policyd.address import (
     parse_address,
     pattern_domain,
     pattern_rank,
+    patterns_overlap,
     quote_local_part,
     split_address,
     split_extension,
@@ -1064,6 +1066,9 @@ def test_mailbox_name_is_kept_as_it_was_typed(typed, name):
             "Outside", "Outside can't name a mailbox; --to outside has a meaning of its own", id="a word of --to"
         ),
         pytest.param("ANYONE", "ANYONE can't name a mailbox; --to anyone has a meaning of its own", id="the other"),
+        pytest.param(
+            "Group:staff", "Group:staff can't name a mailbox; what begins with group: is a group", id="a group's prefix"
+        ),
     ],
 )
 def test_what_cant_name_a_mailbox_is_refused_with_the_rule(typed, problem):
@@ -1087,9 +1092,44 @@ def test_normalising_a_name_twice_changes_nothing_and_only_one_error_is_raised(t
         pytest.param("alice@example.com", True, "alice (example.com)", id="with the domain where that is taken"),
         pytest.param("outside@example.com", False, "outside (example.com)", id="a word with a meaning of its own"),
         pytest.param("a@b@example.com", False, "a b (example.com)", id="a local part that holds an @"),
+        pytest.param("group:all@example.com", False, "group-all (example.com)", id="what would be a group"),
     ],
 )
 def test_mailbox_known_by_an_address_alone_gets_a_name(address, has_domain, name):
     """Lists and maps have no names; what is made of them must still be typed and told apart."""
     assert name_after(address, has_domain=has_domain) == name
     assert normal_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent"),
+    [
+        ("alice@Example.COM", "alice@Example.COM"),
+        ('"john doe"@example.com', "john doe@example.com"),
+        ('"a@b"@example.com.', "a@b@example.com."),
+    ],
+)
+def test_address_as_postfix_sends_it_has_no_quotes(typed, sent):
+    """What a person types with quotes, as RFC 5321 has it, comes over the wire without."""
+    assert internal_address(typed) == sent
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "overlap"),
+    [
+        ("<>", "<>", True),
+        ("<>", "@example.com", False),
+        ("alice@", "<>", False),
+        ("alice@example.com", "alice+x@example.com", True),
+        ("alice@", "@example.com", True),
+        ("alice@", "bob@example.com", False),
+        ("@.example.com", "@a.example.com", True),
+        ("@.example.com", "@example.com", False),
+        ("@.example.com", "@.a.example.com", True),
+        ("alice@a.example.com", "@.example.com", True),
+    ],
+)
+def test_exception_that_can_match_nothing_is_known_by_the_patterns(one, other, overlap):
+    """An exception that no recipient of the entry can match is a slip, and is refused."""
+    assert patterns_overlap(one, other) is overlap
+    assert patterns_overlap(other, one) is overlap

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from policyd.address import normal_domain
 from policyd.decide import Decider
-from policyd.errors import StoreError
+from policyd.errors import StoreError, TablesMovedError
 from policyd.model import Action, Decision, Domain, Mode, Receive, Request, Rule, Unlisted
 from policyd.settings import Settings
 from policyd.store.connection import Database
@@ -930,3 +930,43 @@ def test_blocked_sender_cannot_hide_inside_of_an_address_nor_pass_for_an_accepte
     )
     tables.block("alice", to="anyone")
     assert rule(tables, sender="alice%example.com@example.com", recipient="jdoe@example.com") is Rule.BLOCKED_SENDER
+
+
+@pytest.mark.parametrize("state", ["VRFY", "ETRN"])
+def test_explanation_says_where_nothing_is_judged(tables, state):
+    """Who asks about such a request must not take the missing steps for a defect; the tables are not even asked."""
+    decider = Decider(Settings(), tables)
+    tables.reads.clear()
+    assert decider.explain(Request(state, recipient="nobody@example.com"), NOW) == (
+        PERMITTED,
+        [f"state {state}: not judged"],
+    )
+    assert not tables.reads
+
+
+class MovingTables:
+    """Tables that *change* changes when a mailbox is looked up, once; whoever reads them then is told to read again."""
+
+    def __init__(self, tables, change) -> None:
+        self._tables = tables
+        self._change = change
+
+    def __getattr__(self, name):
+        return getattr(self._tables, name)
+
+    def holder_of(self, address):
+        if self._change is not None:
+            change, self._change = self._change, None
+            change()
+            self._tables.end()
+            self._tables.begin()
+            raise TablesMovedError
+        return self._tables.holder_of(address)
+
+
+def test_tables_that_move_while_they_are_read_are_read_again(tables):
+    """A command may commit between two reads: the answer is from one state, the newer one."""
+    moving = MovingTables(tables, lambda: tables.restrict("alice", Receive.NOBODY))
+    decision = Decider(Settings(), moving).decide(Request("RCPT", recipient="alice@example.com"), NOW)
+    tables.end()
+    assert decision.rule is Rule.RESTRICTED_RECIPIENT

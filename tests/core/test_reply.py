@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyd.model import Rule
-from policyd.reply import DEFAULT_TEXTS, FIELDS, STATUS, TEXT_LIMIT, render_text, template_problem, to_ascii
+from policyd.reply import DEFAULT_TEXTS, FIELDS, STATUS, TEXT_LIMIT, read_ahead, render_text, template_problem, to_ascii
 
 BRACES = "may hold {recipient}, {sender}, {mailbox} and {reason}, and no other braces"
 PERMANENT = "may start with an enhanced status code 5.x.x only, since the reply is permanent"
@@ -159,3 +159,11 @@ def test_transliterating_twice_changes_nothing(text):
 def test_template_is_checked_before_it_is_used(template, problem):
     """A slip in the settings is found at the start, not in a bounce."""
     assert template_problem(template) == problem
+
+
+def test_nothing_is_left_to_read_once_all_was_read_ahead(monkeypatch):
+    """The daemon's user may not be able to read where policyd is installed."""
+    read_ahead()
+    monkeypatch.setattr("builtins.open", lambda *_, **__: pytest.fail("a file was opened"))
+    for block in range(0, 0x30000, 0x100):
+        assert to_ascii(chr(block + 0x41)).isascii()

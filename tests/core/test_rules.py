@@ -802,6 +802,40 @@ def test_trace_tells_what_decided(asked, steps):
 
 
 @pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        pytest.param("mailbox", "", id="the mailbox's own"),
+        pytest.param(f"group {STAFF.id}", ", as group:Staff says", id="the group's"),
+        pytest.param("example.com", ", as domain example.com says", id="the domain's"),
+    ],
+)
+def test_trace_says_whose_list_lets_the_sender_in(place, says):
+    """Who is to be taken off must be taken off there: a mailbox's own list may be empty."""
+    groups = (
+        ()
+        if place == "example.com"
+        else (replace(STAFF, id=8, name="Aaa", receive=DOMAIN), replace(STAFF, receive=NOBODY))
+    )
+    asked = question(somebody("bob@example.com", BOB, replace(OURS, receive=NOBODY), groups), sender="eve@example.org")
+    steps = trace_of(asked, FixedFacts({place: parties("@example.org")}))
+    assert steps[-1] == f"mailbox bob: accepts @example.org{says}"
+
+
+@pytest.mark.parametrize("receive", [NOBODY, Receive.ANYONE])
+@pytest.mark.parametrize("groups", [(), True])
+def test_trace_says_that_what_the_mailbox_said_is_over(receive, groups):
+    """`mailbox show` has a restriction: the trace says why another one counts."""
+    bob = replace(BOB, receive=receive, until=NOW)
+    asked = question(
+        somebody(
+            "bob@example.com", bob, replace(OURS, receive=NOBODY), (replace(STAFF, receive=NOBODY),) if groups else ()
+        )
+    )
+    by = "group:Staff" if groups else "domain example.com"
+    assert f"mailbox bob: receives from nobody, as {by} says; what it said itself has expired" in trace_of(asked)
+
+
+@pytest.mark.parametrize(
     ("change", "recipient", "reason"),
     [
         pytest.param({}, TO_JOE, "applies", id="applies"),

@@ -14,7 +14,8 @@ from tests.support.command_line import command_line
 
 KEYS = (
     "allow_insecure_database, allow_remote, always_accept, audit, database, group, idle_seconds, insider_contexts, "
-    "login_realms, max_connections, mode, origin, recipient_delimiter, reply, request_seconds, user, workers"
+    "insider_networks, listen, login_realms, max_connections, mode, origin, password_file, recipient_delimiter, "
+    "replica, reply, request_seconds, user, workers"
 )
 ENDPOINTS = "allowed are unix:/path[:mode=660] and tcp:PORT[:interface=127.0.0.1], each with [:backlog=N]"
 WORKERS = 'allowed are 1 to 64, and "auto" for one each processor'
@@ -129,9 +130,15 @@ def test_every_key_can_be_set(load):
         ),
         ("b = 1\na = 1", f"unknown key a, b; allowed are {KEYS}"),
         ("database = 5", "database: 5: must be a text in quotes"),
-        ("database = 'policyd.db'", "database: 'policyd.db': must be sqlite:////absolute/path.db"),
-        ("database = ''", "database: '': must be sqlite:////absolute/path.db"),
-        ("database = 'mysql://x'", "database: 'mysql://x': must be sqlite:////absolute/path.db"),
+        (
+            "database = 'policyd.db'",
+            "database: 'policyd.db': must be sqlite:////absolute/path.db, or postgresql://HOST/NAME",
+        ),
+        ("database = ''", "database: '': must be sqlite:////absolute/path.db, or postgresql://HOST/NAME"),
+        (
+            "database = 'mysql://x'",
+            "database: 'mysql://x': must be sqlite:////absolute/path.db, or postgresql://HOST/NAME",
+        ),
         ("listen = 'tcp:1'", "listen: 'tcp:1': must be a list of texts in quotes"),
         ("listen = [1]", "listen: [1]: must be a list of texts in quotes"),
         ("listen = ['udp:1']", f"listen: 'udp:1': {ENDPOINTS}"),

@@ -117,3 +117,40 @@ def test_what_is_no_time_is_shown_as_the_number_that_it_is(seconds):
 def test_first_and_last_time_can_be_shown_everywhere(seconds):
     """Whatever zone the administrator is in."""
     assert show_local(seconds)[:4] in ("1969", "1970", "9998", "9999")
+
+
+NOW = 1_700_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("+30d", NOW + 30 * 86400),
+        ("-12h", NOW - 12 * 3600),
+        ("+5m", NOW + 300),
+        ("+2w", NOW + 14 * 86400),
+        ("2027-01-01T00:00Z", 1_798_761_600),
+    ],
+)
+def test_time_is_typed_as_a_span_or_as_a_date(text, seconds):
+    """`--until +30d` is quicker to type than a date, and needs no calendar."""
+    assert read_when(text, NOW + 0.5, is_end=True) == seconds
+
+
+@pytest.mark.parametrize("text", ["30d", "+30", "+30y", "++1d", "+1234567d", "+999999w", "tomorrow"])
+def test_span_that_is_none_is_no_time(text):
+    """A mistyped end must not become some other one."""
+    with pytest.raises(ValueError, match=r"no ISO date|beyond what can be shown"):
+        read_when(text, NOW, is_end=True)
+
+
+def test_moment_that_a_machine_can_not_count_is_no_time(monkeypatch):
+    """Where time_t has 32 bits, as on Debian 12's armhf, local time ends in 2038."""
+
+    class ShortTime(datetime):
+        def timestamp(self) -> float:
+            raise OverflowError("timestamp out of range for platform time_t")
+
+    monkeypatch.setattr("policyd.timestamps.datetime", ShortTime)
+    with pytest.raises(ValueError, match="beyond what can be counted"):
+        read_iso("2040-01-01")

@@ -32,6 +32,7 @@ def filled(run: Callable[[str], Result]) -> Callable[[str], Result]:
         "group add staff alice --comment colleagues",
         "domain set example.com --comment ours",
         "sender block anyone --to @spam.example --except-sender alice",
+        "mailbox set alice --comment 'on leave'",
     ]:
         assert run(line).exit_code == 0, line
     return run

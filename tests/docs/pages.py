@@ -11,7 +11,7 @@ from docutils.core import publish_doctree  # type: ignore[import-untyped]
 from docutils.parsers.rst import Directive, directives, roles  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.rst"))
+PAGES = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "docs").rglob("*.rst") if "_build" not in file.parts)
 DOCUMENTS = [
     "README.rst",
     "CHANGES.rst",
@@ -36,9 +36,9 @@ class _Toctree(Directive):  # type: ignore[misc]  # docutils has no annotations
 
 
 def _doc(_role: str, _rawtext: str, text: str, *_more: object) -> tuple[list[nodes.Node], list[nodes.Node]]:
-    """Sphinx's role `doc`: a page by its name, or `other words <name>`; `title` is the name."""
+    """Sphinx's role `doc`: a page by its name, or `other words <name>`; `title` is the name, seen from docs/."""
     shown, _, name = text.rstrip(">").rpartition("<")
-    return [nodes.inline(text, shown.strip() or name, classes=["doc"], title=name)], []
+    return [nodes.inline(text, shown.strip() or name, classes=["doc"], title=name.removeprefix("/"))], []
 
 
 directives.register_directive("toctree", _Toctree)

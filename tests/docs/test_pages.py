@@ -43,9 +43,10 @@ def test_every_page_is_in_the_contents_once() -> None:
 
 
 def test_the_readme_leads_to_every_page() -> None:
-    """Many read on GitHub, without the pages that Sphinx makes."""
+    """Many read on GitHub, without Sphinx; the page of bulk files leads to those of each format."""
     linked = {each["refuri"] for each in parse("README.rst").findall(nodes.reference)}
-    assert {*PAGES} - {"docs/index.rst"} <= linked
+    told = {f"docs/{each['title']}.rst" for each in page("import").findall(nodes.inline) if "doc" in each["classes"]}
+    assert {*PAGES} - {"docs/index.rst"} <= linked | told
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -78,9 +79,9 @@ def references() -> Iterator[tuple[str, str, str]]:
         for file in sorted((ROOT / folder).rglob("*")):
             if file.suffix in (".py", ".rst", ".service", ".conf", ".cf", "") and file.is_file() and _is_ours(file):
                 text = re.sub(r"\s+(# )?", " ", file.read_text(encoding="utf-8", errors="replace"))
-                for title, name in re.findall(r"\*([^*`]+)\* in :doc:`(?:[^`<]+<)?(\w+)>?`", text):
+                for title, name in re.findall(r"\*([^*`]+)\* in :doc:`(?:[^`<]+<)?/?([\w/]+)>?`", text):
                     yield str(file.relative_to(ROOT)), f"docs/{name}.rst", title
-                for name, title in re.findall(r"\b(docs/\w+\.rst)(?:, \*([^*]+)\*)?", text):
+                for name, title in re.findall(r"\b(docs/[\w/]+\.rst)(?:, \*([^*]+)\*)?", text):
                     yield str(file.relative_to(ROOT)), name, title
 
 

@@ -251,7 +251,7 @@ def test_syslog_that_takes_streams_gets_every_line(daemon):
     log="stderr says after a second that none goes, and why",
     lost="nothing up to 10 000 lines",
 )
-@pytest.mark.parametrize("workers", [1, 2], ids=["one process", "workers"])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.full)], ids=["one process", "workers"])
 @pytest.mark.parametrize("trouble", ["nothing there", "a file", "nobody behind it", "another kind of socket"])
 def test_syslog_that_takes_no_line_from_the_start_is_told_at_once(tmp_path, trouble, workers):
     """The administrator who sets it up sees why there is no log, not ten thousand refusals later."""

@@ -15,10 +15,19 @@ needs_all_rules = pytest.mark.skipif(not HAS_ALL_RULES, reason="policyd decides 
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-@settings(max_examples=40, suppress_health_check=UNHURRIED)
+@settings(max_examples=20, suppress_health_check=UNHURRIED)
 @given(data=st.data())
 def test_in_the_model(claim, data):
     """A model that broke one of them would be no measure for policyd."""
+    claim(the_model, data)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("claim", CLAIMS)
+@settings(max_examples=100, suppress_health_check=UNHURRIED)
+@given(data=st.data())
+def test_in_the_model_for_long(claim, data):
+    """In more worlds."""
     claim(the_model, data)
 
 
@@ -32,8 +41,17 @@ def test_in_policyd(claim, data):
 
 
 @needs_all_rules
-@settings(max_examples=100, suppress_health_check=UNHURRIED)
+@settings(max_examples=50, suppress_health_check=UNHURRIED)
 @given(data=st.data())
 def test_policyd_answers_as_the_model(data):
     """Two readings of the rules that share no line agree on every answer, its rule, its entry and its origin."""
+    policyd_answers_as_the_model(the_edited_product, data)
+
+
+@pytest.mark.full
+@needs_all_rules
+@settings(max_examples=400, suppress_health_check=UNHURRIED)
+@given(data=st.data())
+def test_policyd_answers_as_the_model_for_long(data):
+    """In more worlds."""
     policyd_answers_as_the_model(the_edited_product, data)

@@ -1,7 +1,9 @@
 """A client of Postfix that says what it is told to say, and returns what it is told."""
 
+import re
 import smtplib
 import ssl
+from collections.abc import Sequence
 from types import TracebackType
 
 from .replies import ACCEPTED
@@ -44,7 +46,8 @@ class Session:
 
     def pretend(self, address: str, name: str, login: str = "") -> None:
         """Be another client, and another user, to the rest of the connection (Postfix's XCLIENT)."""
-        assert self.command(f"XCLIENT NAME={name} ADDR={address} LOGIN={login or '[UNAVAILABLE]'}")[:3] == "220"
+        coded = re.sub(r"[^!-*,-<>-~]", lambda each: f"+{ord(each[0]):02X}", login)  # RFC 3461's xtext
+        assert self.command(f"XCLIENT NAME={name} ADDR={address} LOGIN={coded or '[UNAVAILABLE]'}")[:3] == "220"
         assert self.command("EHLO client.example.net")[:3] == "250"
 
     def log_in(self, user: str) -> None:
@@ -64,6 +67,15 @@ class Session:
         self.command("RSET")
         assert self.mail(sender, *options) == "250 2.1.0 Ok"
         return self.rcpt(recipient)
+
+    def ask_all(self, sender: str, recipients: Sequence[str]) -> list[str]:
+        """The replies to RCPT of each of *recipients*, all sent at once, in one transaction, which then is dropped."""
+        lines = [f"MAIL FROM:<{sender}>", *(f"RCPT TO:<{each}>" for each in recipients), "RSET"]
+        self._smtp.send("".join(f"{line}\r\n" for line in lines))
+        replies = [self._smtp.getreply() for _ in lines]
+        first, *asked, last = [f"{code} {text.decode()}" for code, text in replies]
+        assert (first, last) == ("250 2.1.0 Ok", "250 2.0.0 Ok")
+        return asked
 
     def accepts(self, recipient: str, sender: str = "carol@outside.example", *options: str) -> bool:
         """Whether the reply to such a RCPT is "Ok"."""

@@ -170,6 +170,7 @@ info@alias.example	alice@alias.example
 alice@alias.example	alice@alias.example
 Sales@alias.example	office
 "j d"@alias.example	office
+office@alias.example	office
 """,
 }
 
@@ -351,8 +352,8 @@ def test_export_says_what_it_left_out(held: Daemon) -> None:
         exported = run_policyd(policyd, "export", "--format", "postfix")
     assert exported.returncode == 0
     assert exported.stderr == (
-        "policyd: postfix can't carry everything; left out: 1 accept, 1 blocked mailbox, 1 blocked sender,"
-        " 3 created_at, 1 except, 1 mailbox, 2 reason, 1 until\n"
+        "policyd: postfix can't carry everything; left out: 1 accepted sender, 1 blocked mailbox,"
+        " 1 blocked sender, 3 creation, 1 exception, 1 mailbox, 2 reason, 1 until\n"
     )
 
 

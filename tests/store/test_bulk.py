@@ -11,6 +11,7 @@ from policyd.store.bulk import BulkEditor
 from policyd.store.database import changing
 from policyd.store.queries import Queries
 from policyd.store.replace import Replacement
+from policyd.transfer.fields import mailbox_of
 from tests.support.command_line import command_line
 from tests.support.parties import parties, party
 from tests.support.writing import NOW, bulk_on, editor_on
@@ -433,12 +434,30 @@ def test_name_that_is_taken_gets_the_domain_behind(policyd):
     assert [each["name"] for each in policyd.json("mailbox list")] == ["Alice", "Bob", "bob (example.org)"]
 
 
-def test_name_that_is_taken_with_its_domain_too_is_a_row_error(policyd):
-    """One row that has to be named, not an import that fails as a whole."""
+def test_name_that_is_taken_with_its_domain_too_gets_a_number(policyd):
+    """Nobody is left out for what others are called, and nobody is taken for another one."""
     policyd.run("mailbox add 'bob (example.org)'")
-    assert refused(policyd, DomainRow("example.org"), by_address("bob@example.org")) == (
-        "there is a mailbox bob (example.org) already, and it does not have bob@example.org; give a name"
-    )
+    policyd.run("mailbox add 'BOB (example.org) 2'")
+    good(policyd, DomainRow("example.org"), by_address("bob@example.org"), by_address("bob@example.org"))
+    assert policyd.json("address find bob@example.org")["mailbox"] == "bob (example.org) 3"
+
+
+@pytest.mark.parametrize("length", [200, 1000])
+def test_number_fits_behind_a_long_name(policyd, length):
+    """A name has 256 characters at most."""
+    addresses = [f"{'x' * length}{each}@example.com" for each in "abcd"]
+    good(policyd, *(mailbox_of(each, addresses=ListEdit(add=(each,))) for each in addresses))
+    names = [each["name"] for each in policyd.json("mailbox list xxx")]
+    assert len({*names}) == 4
+    assert max(map(len, names)) <= 256
+    policyd.run(f"mailbox set '{names[-1]}' --comment x")
+
+
+def test_local_parts_that_make_one_name_make_two_mailboxes(policyd):
+    """A name has no @, so that `"0@"` and `"@0"` are called alike."""
+    addresses = ["0@@example.com", "@0@example.com", "0@@example.com"]
+    good(policyd, *(mailbox_of(each, addresses=ListEdit(add=(each,))) for each in addresses))
+    assert [each["name"] for each in policyd.json("mailbox list 0")] == ["0 (example.com)", "0 (example.com) 2"]
 
 
 def test_long_name_that_is_taken_stays_a_name(policyd):

@@ -37,6 +37,7 @@ def made() -> Iterator[CommandLine]:
             policyd.run(line) if line.startswith("domain") else policyd.ends(line)
         with changing(policyd.store) as connection:
             add_groups(editor_on(connection))
+        assert policyd.run("database check") == ""
         shutil.copy(policyd.database, policyd.folder / "good.db")
         yield policyd
 
@@ -55,7 +56,6 @@ def add_groups(edit: Editor) -> None:
 def policyd(made: CommandLine) -> CommandLine:
     """A bit of everything, as policyd left it."""
     shutil.copy(made.folder / "good.db", made.database)
-    assert made.run("database check") == ""
     return made
 
 

@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine
-from sqlalchemy.pool import StaticPool
 
 from policyd.decide import Decider
 from policyd.model import Action, Request
@@ -22,7 +20,7 @@ from policyd.settings import load_settings
 from policyd.store import migrations, schema
 from policyd.store.check import objects_in
 from policyd.store.connection import Database
-from policyd.store.database import create_database
+from policyd.store.database import create_database, empty_tables
 from policyd.store.lookup import looking
 from policyd.store.upgrade import run_revisions
 from tests.support.command_line import CommandLine, command_line
@@ -91,8 +89,7 @@ def test_first_revision_makes_the_tables_that_the_first_edition_made(policyd):
 
 def test_all_revisions_make_the_tables_of_the_schema():
     """Whoever changes the schema writes a revision."""
-    with closing(made_by_revisions(schema.VERSION)) as made, closing(sqlite3.connect(":memory:")) as fresh:
-        schema.metadata.create_all(create_engine("sqlite://", creator=lambda: fresh, poolclass=StaticPool))
+    with closing(made_by_revisions(schema.VERSION)) as made, closing(empty_tables()) as fresh:
         assert named(made) == named(fresh)
 
 

@@ -83,7 +83,7 @@ def test_comment_of_an_export_says_what_follows():
     [
         pytest.param("alice", "is not an address", id="no domain"),
         pytest.param("@example.com", "is not an address", id="a pattern as an address"),
-        pytest.param('"a b"@example.com c', "is not a domain", id="two words"),
+        pytest.param('"a b"@example.com c', "'c' is not an address", id="two words"),
         pytest.param("a@b.c" * LINE_LIMIT, "has more than", id="a line that is too long"),
     ],
 )

@@ -380,6 +380,21 @@ def test_an_unknown_list_is_a_row_error(before):
     assert found.problems == (Problem(message, "Accept messages from DL"),)
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param("Mailbox,,Broken\n", id="too few cells"),
+        pytest.param("Mailbox,,Broken,,,Staff%~DEL,,,,\n", id="a list that can't be read"),
+    ],
+)
+def test_a_row_that_cant_be_read_names_no_list(broken):
+    """Looking for the lists that are named must not stumble over what is a row error by itself."""
+    found = records(f"{FULL}\ndl,,Staff,,,,,,,Ann\n{broken}Mailbox,,jdoe,,,,Staff,,,\n")
+    assert found[0].rows == (GroupRow("Staff", members=ListEdit(True, add=parties("Ann"))),)
+    assert found[1].problems
+    assert found[2].rows == jdoe(receive=Receive.NOBODY, accepted=ListEdit(add=parties("group:Staff")))
+
+
 def test_a_list_in_the_columns_of_people_is_a_group_too():
     """Some tools write both into one column."""
     found = row("Connector,,IMS,,,,,Staff%Ann", before="dl,,Staff,,,,,,,Ann%Bob\n")

@@ -119,7 +119,8 @@ _NESTED = "[" * 100_000
         pytest.param('{"kind": 3}', "", "kind is none of", id="a kind that is no text"),
         pytest.param('{"kind": "x"}', "", "kind is none of", id="an unknown kind"),
         pytest.param('{"name": "a", "name": "b"}', "", "'name' is there twice", id="a key twice"),
-        pytest.param('{"name": "a", "phone": 1}', "phone", "no such field", id="an unknown key"),
+        pytest.param('{"name": "a", "colour": 1}', "colour", "no such field; a mailbox has", id="an unknown key"),
+        pytest.param('{"name": "a", "recieve": "nobody"}', "recieve", "did you mean receive?", id="a slip in a key"),
         pytest.param('{"name": 3}', "name", "3 is not a text", id="a number as a name"),
         pytest.param('{"name": null}', "name", "null is not a text", id="no name"),
         pytest.param('{"name": true}', "name", "true is not a text", id="a flag as a name"),
@@ -195,3 +196,21 @@ def test_export_of_the_first_edition_says_what_it_said_then():
     typed = '{"kind": "mailbox", "name": "a", "receive": "anyone"}\n'
     assert [row.receive for row in rows_of(jsonl, domain + whole + typed)[1:]] == [Receive.INHERIT, Receive.ANYONE]
     assert [row.receive for row in rows_of(jsonl, whole)] == [Receive.ANYONE]
+    closed = whole.replace('"anyone"', '"nobody"')
+    assert [row.receive for row in rows_of(jsonl, domain + closed)[1:]] == [Receive.NOBODY]
+
+
+def test_pattern_is_no_member_of_a_group():
+    """A group holds mailboxes and groups; `@example.com` in it would be nobody."""
+    line = '{"kind": "group", "name": "staff", "members": ["bob", "group:field", "bob@a.example", "@example.com"]}'
+    assert problem_of(jsonl, line) == (
+        "members",
+        "@example.com is a pattern; the members of a group are mailboxes and groups",
+    )
+
+
+def test_keys_of_other_programs_are_left_out_and_counted():
+    """A script that passes on all that a directory has; a # in front leaves any other key out."""
+    (record,) = read_all(jsonl, '{"name": "a", "displayName": "A", "objectGUID": "x", "#colour": 1}')
+    assert record.rows == (MailboxRow("a"),)
+    assert record.skipped == ("displayName", "objectGUID", "#colour")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from policyd.address import fold, normal_name
 from policyd.errors import AddressError, TransferError
-from policyd.model import BlockedSender, Domain, Mailbox, Party, PartyKind, Receive, Unlisted
+from policyd.model import BlockedSender, Domain, Group, Mailbox, Party, PartyKind, Receive, Unlisted
 from policyd.records import KEEP, GroupRow, ListEdit, MailboxRow, Notice, Problem, Record, RowMode
 from policyd.transfer import ldif
 from policyd.transfer.formats import ReadOptions
@@ -374,8 +374,8 @@ def test_change_of_something_else_is_skipped(text, kind):
             Problem("'a' is not an address; an address looks like alice@example.com", "mail"),
         ),
         (
-            "dn: cn=x\ncn: x\nproxyAddresses: SMTP:",
-            Problem("'' is not an address; an address looks like alice@example.com", "proxyAddresses"),
+            "dn: cn=x\ncn: x\nproxyAddresses: SMTP:a",
+            Problem("'a' is not an address; an address looks like alice@example.com", "proxyAddresses"),
         ),
         (
             "dn: cn=x\ncn: x\nmail: a@x.test\nmsExchRequireAuthToSendTo: 1",
@@ -652,6 +652,26 @@ def test_what_a_directory_cannot_say_is_counted():
         "domain": 1, "unlisted": 1, "reason": 2, "until": 2, "comment": 2,
         "accepted-sender": 2, "blocked-sender": 2, "except": 1, "created": 1,
     }  # fmt: skip
+
+
+def test_what_a_directory_cannot_say_of_groups_and_of_everybody_is_counted():
+    """A group that nothing refers to has no entry, `anyone` can't be an attribute's value, nor can an open mailbox."""
+    groups = ((Group("named", Receive.NOBODY, accepted=party_set("b")), (party("b"),)), (Group("unnamed"), ()))
+    held = (
+        (Mailbox("a", Receive.NOBODY, accepted=party_set("group:named")), ("a@example.test",)),
+        (Mailbox("b", Receive.ANYONE), ("b@example.test",)),
+    )
+    blocked = (BlockedSender(party("anyone"), party("a")), BlockedSender(party("outside"), party("a")))
+    lost: Counter[str] = Counter()
+    "".join(ldif.write(FixedTables((DOMAIN,), held, blocked, groups), lost))
+    assert +lost == {
+        "group": 1, "restriction": 1, "accepted-sender": 1, "anyone": 1, "blocked-sender": 2, "domain": 1,
+    }  # fmt: skip
+
+
+def test_record_that_does_not_begin_with_its_name_is_read():
+    """Some tools put a comment attribute first; what isn't needed is left out, wherever it stands."""
+    assert [row.name for row in rows("description: x\n" + ALICE)] == ["alice"]
 
 
 NAMES = st.text(st.characters(exclude_categories=("Cs", "Cc", "Cf", "Zl", "Zp", "Cn")), min_size=1, max_size=12)

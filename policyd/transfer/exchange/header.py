@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from policyd.errors import TransferError
+from policyd.transfer.columns import HOW_TO_LEAVE_OUT, is_left_out, nearest
 from policyd.transfer.exchange.cells import unescape
 
 
@@ -101,6 +102,7 @@ def read_header(cells: Sequence[str], separator: str) -> tuple[Header, tuple[str
         if column is None and _key(name) == "mode":
             notices.append("the column Mode counts only as the second one: ignored")
         elif column is None and _key(name) not in _UNUSED:
+            _refuse_slip(name)
             unknown.append(_shown(name))
         elif column in places:
             notices.append(f"the column {_shown(name)} says the same as {_shown(names[places[column]])}: ignored")
@@ -113,6 +115,15 @@ def read_header(cells: Sequence[str], separator: str) -> tuple[Header, tuple[str
     if not any(column in places for column in NAMING):
         raise TransferError("no column is called Directory Name, so no row says what it is about")
     return Header(names, places), tuple(notices)
+
+
+def _refuse_slip(name: str) -> None:
+    """Raises TransferError where *name* is nearly that of a column that is read: what stands there would be lost."""
+    meant = "" if is_left_out(name) else nearest(name, (*_COLUMNS, *_UNUSED))
+    if meant and _key(meant) in _COLUMNS:
+        raise TransferError(
+            f"unknown column {_shown(name)} (did you mean {meant}?); nothing was imported; {HOW_TO_LEAVE_OUT}"
+        )
 
 
 def _key(name: str) -> str:

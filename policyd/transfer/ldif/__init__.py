@@ -6,4 +6,4 @@ from policyd.transfer.ldif.write import write
 
 __all__ = ["FORMAT", "read", "write"]
 
-FORMAT = Format(read, write, recognize, record_end="\n\n", is_directory=True)
+FORMAT = Format(read, write, recognize, record_end="\n\n", is_directory=True, is_utf8=True)

@@ -20,7 +20,7 @@ ACCEPTED = ("authorig", "dlmemsubmitperms")
 REJECTED = ("unauthorig", "dlmemrejectperms")
 NAMES = ("mailnickname", "uid", "cn")
 MEMBERS = ("member", "uniquemember")
-OTHERS = ("mail", "proxyaddresses", "targetaddress", "msexchrequireauthtosendto", "objectclass")
+OTHERS = ("mail", "proxyaddresses", "othermailbox", "targetaddress", "msexchrequireauthtosendto", "objectclass")
 
 
 class Operation(StrEnum):

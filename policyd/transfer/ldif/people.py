@@ -3,37 +3,21 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
-from policyd.address import fold, normal_group, normal_name, parse_address
+from policyd.address import fold, normal_group, normal_name
 from policyd.errors import AddressError, TransferError
 from policyd.model import Party, PartyKind
-from policyd.records import Problem
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.ldif.entries import ACCEPTED, MEMBERS, NAMES, REJECTED, Block, Entry, read_entries
-from policyd.transfer.ldif.names import NOBODY, Name, name_key, parse_name
+from policyd.transfer.ldif.names import GROUPS, NOBODY, Name, name_key, parse_name
+from policyd.transfer.proxies import Addresses, read_proxies
 
 _GROUPS = frozenset({"group", "groupofnames", "groupofuniquenames", "groupofmembers"})
-_PROXY = re.compile(r"([A-Za-z0-9]{1,16}):\s*(.*)", re.DOTALL)
+OWN_ADDRESSES = ("mail", "proxyAddresses", "otherMailbox")  # the attributes
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,39}")
 _PEOPLE_LIMIT = 500_000  # names that restrictions and their groups may mention: some 100 MB
 _NESTING_LIMIT = 16  # groups in groups; each level reads the file once more
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """The addresses in an entry's values, in normal form; `skipped` are the types of the others."""
-
-    primary: tuple[str, ...] = ()
-    others: tuple[str, ...] = ()
-    skipped: tuple[str, ...] = ()
-    problems: tuple[Problem, ...] = ()
-
-    @property
-    def all(self) -> tuple[str, ...]:
-        """Each once, the primary one first."""
-        return tuple(dict.fromkeys(self.primary + self.others))
 
 
 def read_addresses(mail: Iterable[str], proxies: Iterable[str], options: ReadOptions) -> Addresses:
@@ -41,39 +25,32 @@ def read_addresses(mail: Iterable[str], proxies: Iterable[str], options: ReadOpt
 
     `SMTP:` marks the primary one, else it is the first `mail`.
     """
-    primary: list[str] = []
-    middle: list[str] = []
-    others: list[str] = []
-    skipped, problems = [], []
-    texts = [("mail", "", text) for text in mail]
-    for text in proxies:
-        proxy = _PROXY.fullmatch(text)
-        texts.append(("proxyAddresses", proxy[1] if proxy else "", proxy[2] if proxy else text))
-
-    # Only SMTP addresses count; in capitals, the type marks the primary one.
-    for column, kind, text in texts:
-        if kind.upper() not in ("", "SMTP"):
-            skipped.append(kind.upper())
-            continue
-        try:
-            address = str(parse_address(text if "@" in text or not options.domain else f"{text}@{options.domain}"))
-        except AddressError as error:
-            problems.append(Problem(str(error), column))
-            continue
-        (primary if kind == "SMTP" else middle if column == "mail" else others).append(address)
-    return Addresses(tuple(primary), tuple(middle + others), tuple(skipped), tuple(problems))
+    values = [("mail", text) for text in mail] + [("proxyAddresses", text) for text in proxies]
+    return read_proxies(values, options.domain, is_directory=True)
 
 
 def entry_addresses(values: dict[str, list[str]], options: ReadOptions) -> Addresses:
     """An entry's own addresses, without the one elsewhere that it is only a pointer to (`targetAddress`)."""
-    found = read_addresses(values.get("mail", ()), values.get("proxyaddresses", ()), options)
+    texts = [(column, text) for column in OWN_ADDRESSES for text in values.get(column.lower(), ())]
+    found = read_proxies(texts, options.domain, is_directory=True)
     target = read_addresses((), values.get("targetaddress", ()), options).all
     primary, others = (tuple(one for one in some if one not in target) for some in (found.primary, found.others))
     return Addresses(primary, others, found.skipped, found.problems)
 
 
+def _addresses_elsewhere(values: dict[str, list[str]], options: ReadOptions) -> tuple[str, ...]:
+    """Where mail to an entry goes that is no mailbox here, such as a contact."""
+    target = read_addresses((), values.get("targetaddress", ()), options).all
+    return target or entry_addresses(values, options).all
+
+
 def is_mailbox(values: dict[str, list[str]], addresses: Addresses) -> bool:
-    """Whether an entry is a mailbox: it has addresses of its own, or had (Active Directory leaves its mailNickname)."""
+    """Whether an entry is a mailbox: it has addresses of its own, or had (Active Directory leaves its mailNickname).
+
+    A contact is none.
+    """
+    if "contact" in {text.lower() for text in values.get("objectclass", ())}:
+        return False  # somebody elsewhere
     return bool(addresses.all) or ("mailnickname" in values and "targetaddress" not in values)
 
 
@@ -170,6 +147,22 @@ class People:
         members = tuple(party for party in found if party.kind is not PartyKind.PATTERN)
         return tuple(dict.fromkeys(members)), len(found) - len(members)
 
+    def member(self, text: str) -> Party | None:
+        """Whom the name of a member that joins or leaves means; None for who can be in no group here.
+
+        Who is not in the file is the mailbox, or below our own `GROUPS` the group, that the first part of the name
+        names. Raises AddressError.
+        """
+        key = _key(text)
+        if key in self.lists:
+            return self.lists[key].party
+        if key in self.senders or key in self.nobodies:
+            sender = self.senders.get(key)
+            return None if sender is None or sender.kind is PartyKind.PATTERN else sender
+        name = parse_name(text)
+        is_ours = name[1:] == parse_name(GROUPS)
+        return Party(PartyKind.GROUP if is_ours else PartyKind.MAILBOX, name_in(name))
+
     def add(self, key: bytes, entry: Entry, options: ReadOptions) -> None:
         """Remember *entry*, if it can send. One without any address stands for nobody."""
         try:
@@ -181,8 +174,8 @@ class People:
                 self._add_list(key, entry)
             elif is_mailbox(entry.values, entry_addresses(entry.values, options)):
                 self.senders[key] = Party(PartyKind.MAILBOX, mailbox_name(entry.values))
-            elif target := read_addresses((), entry.values.get("targetaddress", ()), options).all:
-                self.senders[key] = Party(PartyKind.PATTERN, target[0])
+            elif elsewhere := _addresses_elsewhere(entry.values, options):
+                self.senders[key] = Party(PartyKind.PATTERN, elsewhere[0])
             else:
                 self.nobodies.add(key)
         except AddressError:
@@ -207,7 +200,32 @@ class People:
         raise AddressError(f"{who} neither a mailbox nor a group in this file")
 
 
-def find_people(stream: BinaryIO, options: ReadOptions) -> People:
+class Source(Protocol):
+    """The good entries of a file, which is read again each time."""
+
+    def restricted(self) -> Iterator[Entry]:
+        """Those that accept or reject somebody."""
+
+    def named(self, keys: set[bytes]) -> Iterator[Entry]:
+        """Those with these names, by their `name_key`."""
+
+
+class LdifSource:
+    """The entries of LDIF in *stream*."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def restricted(self) -> Iterator[Entry]:
+        """Those that accept or reject somebody, or say who joins or leaves a group."""
+        return _good_entries(self._stream, _names_people)
+
+    def named(self, keys: set[bytes]) -> Iterator[Entry]:
+        """Those with these names."""
+        return _good_entries(self._stream, lambda block: name_key(block.name) in keys)
+
+
+def find_people(source: Source, options: ReadOptions) -> People:
     """Whom the restrictions in the file mention. Reads it once, and once more for each level of groups.
 
     Raises TransferError where there are too many to remember.
@@ -215,14 +233,13 @@ def find_people(stream: BinaryIO, options: ReadOptions) -> People:
     # The names in the restrictions are the first to look for.
     people = People()
     asked: set[bytes] = set()
-    restricted = _good_entries(stream, lambda block: block.mentions(ACCEPTED + REJECTED))
-    missing = _more((key for entry in restricted for key in _mentioned(entry)), asked)
+    missing = _more((key for entry in source.restricted() for key in _mentioned(entry)), asked)
 
     # Each pass finds the entries of these names; the members of the groups among them are the names of the next.
     for _ in range(_NESTING_LIMIT):
         if not missing:
             break
-        for entry in _good_entries(stream, partial(_is_about, missing)):
+        for entry in source.named(missing):
             people.add(name_key(entry.name), entry, options)
         members = (key for each in missing if each in people.lists for key in people.lists[each].members)
         missing = _more(members, asked)
@@ -243,8 +260,9 @@ def _more(keys: Iterable[bytes], asked: set[bytes]) -> set[bytes]:
     return new
 
 
-def _is_about(keys: set[bytes], block: Block) -> bool:
-    return name_key(block.name) in keys
+def _names_people(block: Block) -> bool:
+    """Whether a record says who is accepted or rejected, or who joins or leaves a group."""
+    return block.mentions(ACCEPTED + REJECTED) or (block.mentions(("changetype",)) and block.mentions(MEMBERS))
 
 
 def _good_entries(stream: BinaryIO, is_wanted: Callable[[Block], bool]) -> Iterator[Entry]:
@@ -252,9 +270,12 @@ def _good_entries(stream: BinaryIO, is_wanted: Callable[[Block], bool]) -> Itera
 
 
 def _mentioned(entry: Entry) -> Iterator[bytes]:
-    """The keys of the names in an entry's restrictions; what is no name is a problem of its record, found later."""
+    """The keys of the names in an entry's restrictions, and in changes to members.
+
+    What is no name is a problem of its record, found later.
+    """
     texts = [text for attribute in ACCEPTED + REJECTED for text in entry.values.get(attribute, ())]
-    texts += [text for edit in entry.edits if edit.attribute in ACCEPTED + REJECTED for text in edit.values]
+    texts += [text for edit in entry.edits if edit.attribute in ACCEPTED + REJECTED + MEMBERS for text in edit.values]
     for text in texts:
         try:
             yield _key(text)

@@ -2,8 +2,8 @@
 
 An entry with addresses or a mailNickname is a mailbox, named by its mailNickname, uid or cn. A group with an address
 is one too; one that a restriction names is a group here, of the same name. A modify or delete has only the entry's dn:
-it is about the mailbox that has the value in the dn's first part for a name. Source: RFC 2849, RFC 2798; Active
-Directory's schema.
+it is about the mailbox that has the value in the dn's first part for a name; a modify of its members, about the group
+of that name. Source: RFC 2849, RFC 2798; Active Directory's schema.
 """
 
 import re
@@ -11,13 +11,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, TypeVar, assert_never
 
+from policyd.address import normal_group
 from policyd.errors import AddressError
 from policyd.model import Party, PartyKind, Receive
 from policyd.records import KEEP, GroupRow, Keep, ListEdit, MailboxRow, Notice, Problem, Record, Row, RowMode
 from policyd.transfer.formats import Evidence, ReadOptions, Sample
-from policyd.transfer.ldif.entries import ACCEPTED, NAMES, REJECTED, Edit, Entry, Operation, read_entries
+from policyd.transfer.ldif.entries import ACCEPTED, MEMBERS, NAMES, REJECTED, Edit, Entry, Operation, read_entries
 from policyd.transfer.ldif.names import name_key
 from policyd.transfer.ldif.people import (
+    OWN_ADDRESSES,
+    LdifSource,
     List,
     People,
     entry_addresses,
@@ -32,7 +35,7 @@ from policyd.transfer.ldif.people import (
 _Item = TypeVar("_Item")
 
 _FIRST_LINE = re.compile(r"version:\s*\d+\s*|dn::?\s.*", re.IGNORECASE)
-_ADDRESSES = ("mail", "proxyaddresses")
+_ADDRESSES = tuple(attribute.lower() for attribute in OWN_ADDRESSES)
 _SIGN_IN = "msexchrequireauthtosendto"
 _CONTAINERS = frozenset({"ou", "dc", "o", "c", "l", "st"})
 _SPELLED = {
@@ -52,11 +55,11 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
     *stream* is read from its start, and more than once. Raises TransferError for what isn't LDIF.
     """
     # Restrictions name entries that may come later, so first find out who each entry is.
-    people = find_people(stream, options)
+    people = find_people(LdifSource(stream), options)
 
     # Then each entry is read.
     for entry in read_entries(stream):
-        yield entry if isinstance(entry, Notice) else _read_entry(entry, people, options)
+        yield entry if isinstance(entry, Notice) else read_entry(entry, people, options)
 
 
 def recognize(sample: Sample) -> Evidence:
@@ -85,6 +88,21 @@ class _Reading:
                 self.problems.append(Problem(str(error), _SPELLED[attribute]))
         return tuple(dict.fromkeys(found))
 
+    def members(self, edit: Edit) -> tuple[Party, ...]:
+        """The mailboxes and groups that the values of a change to a group's members stand for."""
+        found: list[Party] = []
+        for name in filter(None, edit.values):
+            try:
+                party = self.people.member(name)
+            except AddressError as error:
+                self.problems.append(Problem(str(error), edit.attribute))
+                continue
+            if party is None:
+                self.skipped.append("contact")
+            else:
+                found.append(party)
+        return tuple(dict.fromkeys(found))
+
     def must_sign_in(self, values: list[str]) -> bool | None:
         """Whether only insiders may send to the mailbox; None where that isn't said."""
         if values and values[0].upper() not in ("TRUE", "FALSE"):
@@ -92,7 +110,8 @@ class _Reading:
         return values[0].upper() == "TRUE" if values else None
 
 
-def _read_entry(entry: Entry, people: People, options: ReadOptions) -> Record:
+def read_entry(entry: Entry, people: People, options: ReadOptions) -> Record:
+    """What *entry* says, whom its names stand for being *people*."""
     # A broken entry is not read; a good one may turn out to be wrong.
     reading = _Reading(people, options, list(entry.problems))
     rows: list[Row] = []
@@ -105,9 +124,17 @@ def _read_entry(entry: Entry, people: People, options: ReadOptions) -> Record:
 
     # With a problem, nothing of it is imported.
     if reading.problems:
-        wrong = (group.name,) if group else ()
+        wrong = (group.name,) if group else _wrong_groups(entry)
         return Record(entry.line, entry.source, (), tuple(reading.problems), tuple(reading.skipped), wrong)
     return Record(entry.line, entry.source, tuple(rows), (), tuple(reading.skipped))
+
+
+def _wrong_groups(entry: Entry) -> tuple[str, ...]:
+    """The groups that a change with a problem is about."""
+    try:
+        return (name,) if (name := _changed_group(entry)) else ()
+    except AddressError:
+        return ()
 
 
 def _read_rows(entry: Entry, group: List | None, reading: _Reading) -> Iterator[Row]:
@@ -134,7 +161,23 @@ def _read_rows(entry: Entry, group: List | None, reading: _Reading) -> Iterator[
     elif not entry.edits:
         reading.skipped.append("modify")
     else:
-        yield _read_modify(entry, reading)
+        members, others = ([e for e in entry.edits if (e.attribute in MEMBERS) is are] for are in (True, False))
+        if members:
+            yield _read_membership(entry, members, reading)
+        if others:
+            yield _read_modify(replace(entry, edits=tuple(others)), reading)
+
+
+def _read_membership(entry: Entry, edits: list[Edit], reading: _Reading) -> GroupRow:
+    """The changes to a group's members; without values, all of them leave. Raises AddressError."""
+    parts = [(edit, reading.members(edit)) for edit in edits]
+    members = _combine([_apply([part for part in parts if part[0].attribute == one]) for one in MEMBERS])
+    return GroupRow(_changed_group(entry), RowMode.MODIFY, members=members)
+
+
+def _changed_group(entry: Entry) -> str:
+    """The name of the group whose members a record changes, "" for other records. Raises AddressError."""
+    return normal_group(name_in(entry.name)) if any(edit.attribute in MEMBERS for edit in entry.edits) else ""
 
 
 def _read_group(group: List, reading: _Reading) -> GroupRow:
@@ -249,19 +292,24 @@ def _edit_senders(edits: tuple[Edit, ...], attributes: tuple[str, ...], reading:
 
 
 def _edit_addresses(edits: tuple[Edit, ...], reading: _Reading) -> ListEdit[str] | Keep:
-    # Each edit of one of the two attributes, with the addresses in it.
+    # Each edit of one of the attributes, with the addresses in it.
     parts, has_primary = [], False
     for edit in edits:
         if edit.attribute in _ADDRESSES:
-            mail, proxies = (edit.values if edit.attribute == one else () for one in _ADDRESSES)
+            is_mail = edit.attribute == "mail"
+            mail, proxies = (edit.values, ()) if is_mail else ((), edit.values)
             found = read_addresses(mail, proxies, reading.options)
             reading.problems.extend(found.problems)
             reading.skipped.extend(found.skipped)
             has_primary |= bool(found.primary)
-            parts.append((edit, found.all))
+            # Nobody knows which of the addresses here are from otherMailbox: that only adds, and takes named ones away.
+            if edit.attribute == "othermailbox" and edit.operation is not Operation.DELETE:
+                edit = replace(edit, operation=Operation.ADD)
+            if edit.values or edit.attribute != "othermailbox":
+                parts.append((edit, found.all))
 
     # The attribute with the primary address comes first: the first address of a list is the primary one.
-    order = reversed(_ADDRESSES) if has_primary else _ADDRESSES
+    order = (_ADDRESSES[1], _ADDRESSES[0], *_ADDRESSES[2:]) if has_primary else _ADDRESSES
     return _combine([_apply([part for part in parts if part[0].attribute == one]) for one in order])
 
 

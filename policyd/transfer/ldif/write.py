@@ -185,29 +185,24 @@ def _can_say(entry: BlockedSender) -> bool:
 
 
 def _can_name(sender: Party) -> bool:
-    """Whether an entry can stand for *sender*: a mailbox, a group, or a single address."""
-    match sender.kind:
-        case PartyKind.MAILBOX | PartyKind.GROUP:
-            return True
-        case PartyKind.PATTERN:
-            return is_one_address(sender)
-        case PartyKind.ANYONE | PartyKind.OUTSIDE:
-            return False
-        case _:
-            assert_never(sender.kind)
+    """Whether an entry can stand for *sender*."""
+    return bool(_sender_name(sender, ""))
 
 
 def _sender_name(sender: Party, mailbox: str) -> str:
-    """The name of the entry for a sender: a mailbox's or group's own, or a contact's below the entry *mailbox*."""
+    """The name of the entry for a sender: a mailbox's or group's own, or a contact's below the entry *mailbox*.
+
+    "" where no entry can stand for it: a pattern that is no single address, and anyone.
+    """
     match sender.kind:
         case PartyKind.MAILBOX:
             return f"uid={escape_value(sender.text)},{BASE}"
         case PartyKind.GROUP:
             return f"cn={escape_value(sender.text)},{GROUPS}"
         case PartyKind.PATTERN:
-            return f"cn={escape_value(sender.text)},{mailbox}"
+            return f"cn={escape_value(sender.text)},{mailbox}" if is_one_address(sender) else ""
         case PartyKind.ANYONE | PartyKind.OUTSIDE:
-            raise ValueError(f"{sender} is nobody's entry")
+            return ""
         case _:
             assert_never(sender.kind)
 

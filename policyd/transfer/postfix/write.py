@@ -6,7 +6,7 @@ blocked sender that is not in the maps is counted.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import assert_never
 
 from policyd.address import fold, matching_patterns, pattern_domain, split_address
@@ -17,13 +17,14 @@ from policyd.transfer.effective import Effective, Restriction
 from policyd.transfer.formats import ExportedTables
 from policyd.transfer.values import is_whole_address, quote_in_file
 
-RECIPIENTS, VIRTUAL, SENDERS, OUTSIDERS, LOGINS, REGEXPS = PARTS = (
+RECIPIENTS, VIRTUAL, SENDERS, OUTSIDERS, LOGINS, REGEXPS, WRAPPED = PARTS = (
     "recipient_access",
     "virtual",
     "sender_access",  # to anyone
     "sender_outside",
     "login_access",  # what the two before say, of logins
     "outside_recipients",
+    "wrapped_recipients",  # addresses that hold another one
 )
 INSIDERS = "policyd_insiders"
 UNLISTED = "policyd_unlisted"
@@ -34,6 +35,8 @@ MARK = "# policyd file: "
 DEFAULTS = {rule: render_text(rule, text) for rule, text in DEFAULT_TEXTS.items()}
 
 _POSTMASTER = "postmaster"
+_IN_REGEXPS = (REGEXPS, WRAPPED)  # the parts that are regular expressions, which nobody compiles
+_HOLDING = re.compile(r"imcea(ex|smtp)-.*|prvs=.*|.*[%!@].*", re.DOTALL)  # local parts that policyd looks into
 _TABLE = "$default_database_type:/etc/postfix/policyd"
 _INSIDERS_OR = "permit_mynetworks, permit_sasl_authenticated, check_recipient_access"
 _HEAD = f"""\
@@ -42,7 +45,7 @@ _HEAD = f"""\
 #
 #   mkdir -p /etc/postfix/policyd && cd /etc/postfix/policyd
 #   awk '/^# policyd file: / {{ file = $4 }} file {{ print > file }}' THIS_FILE
-#   postmap {" ".join(part for part in PARTS if part != REGEXPS)}
+#   postmap {" ".join(part for part in PARTS if part not in _IN_REGEXPS)}
 #
 # In main.cf, where "(what is there)" is what you have, without policyd:
 #
@@ -52,7 +55,8 @@ _HEAD = f"""\
 #   {OUTSIDE} = check_recipient_access regexp:/etc/postfix/policyd/{REGEXPS}
 #   smtpd_sender_restrictions = check_sasl_access {_TABLE}/{LOGINS}, check_sender_access {_TABLE}/{SENDERS}, \
 check_sender_access {_TABLE}/{OUTSIDERS}, (what is there)
-#   smtpd_recipient_restrictions = check_recipient_access {_TABLE}/{RECIPIENTS}, (what is there)
+#   smtpd_recipient_restrictions = check_recipient_access regexp:/etc/postfix/policyd/{WRAPPED}, \
+check_recipient_access {_TABLE}/{RECIPIENTS}, (what is there)
 #   virtual_alias_maps = (what is there), {_TABLE}/{VIRTUAL}
 #   parent_domain_matches_subdomains = (what is there, without smtpd_access_maps)
 #   smtpd_delay_reject = yes
@@ -62,13 +66,15 @@ check_sender_access {_TABLE}/{OUTSIDERS}, (what is there)
 #
 # The answers are those of policyd with insider_networks as mynetworks, no insider_contexts, and always_accept and
 # reply texts as they are by default; but
-# - of a login, only names and addresses of mailboxes are known, not what else a pattern such as @example.com matches;
+# - of a login, only names (ASCII, no blanks) and addresses of mailboxes are known, not what a pattern like @example.com
+# matches besides;
 # - accepted senders are refused, since no map knows who somebody certainly is; so are those of receive = domain;
 # - of a group, those stand here who were in it when this was written;
 # - of a sender's BATV address (prvs=...), only the domain is known;
 # - who is blocked to anyone does not reach the postmaster either;
 # - where several entries block a sender, the text may be another one's;
-# - IMCEA addresses are unlisted ones; a domain's IDNA form (xn--) is the only one known;
+# - a recipient that holds another address (IMCEA, BATV, user%domain, domain!user) is refused, whoever writes;
+# - a domain's IDNA form (xn--) is the only one known;
 # - nothing ends by itself any more. What had ended when this was written is left out.
 """
 
@@ -81,6 +87,7 @@ def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     yield f"{_HEAD}\n{MARK}{RECIPIENTS}\n"
     for domain in tables.domains():
         _count_owner(domain, lost)
+        lost["receive = domain"] += domain.receive is Receive.DOMAIN and domain.unlisted is Unlisted.ACCEPT
         yield f"{domain.name}\t{_answer_for_unlisted(effective, domain)}\n"
     for group, _ in tables.groups():
         lost["group"] += 1
@@ -110,6 +117,15 @@ def write(tables: ExportedTables, lost: Counter[str]) -> Iterator[str]:
     for domain in tables.domains():
         yield f"/@{_escaped(domain.name)}$/\tDUNNO\n"
     yield f"/./\tREJECT {DEFAULTS[Rule.BLOCKED_SENDER]}\n"
+
+    # An address that holds another one may lead to any mailbox, closed ones too; one that is listed leads to its own.
+    yield f"\n{MARK}{WRAPPED}\n"
+    for _, addresses in spelled.mailboxes():
+        listed = (quote_in_file(each) for each in addresses if _holds_another(each))
+        yield from (f"/^{_escaped(each)}$/\tDUNNO\n" for each in listed)
+    refusal = f"REJECT {DEFAULTS[Rule.UNLISTED_RECIPIENT]}"
+    for domain in tables.domains():
+        yield f"/(^imcea(ex|smtp)-|^prvs=|[%!@]).*@{_escaped(domain.name)}$/\t{refusal}\n"
 
 
 class _Spelled:
@@ -201,7 +217,7 @@ def _reject(reason: str, rule: Rule) -> str:
 
 def _sender_parts(tables: ExportedTables, spelled: _Spelled, lost: Counter[str]) -> Iterator[str]:
     """What becomes of senders; of several entries for one key, the most specific counts, then the oldest."""
-    held = _mailboxes_of(tables, spelled)
+    held, written_so = _mailboxes_of(tables, spelled)
 
     # For each key its answer, in the map that its entry belongs into.
     senders: dict[str, str] = {}
@@ -221,14 +237,17 @@ def _sender_parts(tables: ExportedTables, spelled: _Spelled, lost: Counter[str])
         mailboxes = held.get(_named(entry.who), ())
         patterns = spelled.patterns(entry.who.text) if entry.who.kind is PartyKind.PATTERN else []
         patterns += [address for _, addresses in mailboxes for address in addresses]
-        if not answer or not patterns:
+        names = [name for name, _ in mailboxes]
+        keys = [*dict.fromkeys(map(_key, patterns))]
+        held_logins = [*_logins(names, [*patterns, *written_so.get(_named(entry.who), ())])]
+        if not answer or not (keys or held_logins):
             lost["blocked sender"] += 1
             continue
-        keys = [*dict.fromkeys(map(_key, patterns))]
-        lost["blocked sender"] += keys[0] in part
+        lost["blocked sender"] += bool(keys) and keys[0] in part
+        lost["login"] += sum(not _is_plain(each) for each in (*names, *filter(is_whole_address, patterns)))
         for key in keys:
             part.setdefault(key, answer)
-        for login in _logins([name for name, _ in mailboxes], patterns):
+        for login in held_logins:
             if logins.get(login, OUTSIDE) == OUTSIDE:
                 logins[login] = answer
 
@@ -245,16 +264,26 @@ def _named(party: Party) -> tuple[PartyKind, str]:
     return party.kind, fold(party.text) if party.kind is not PartyKind.PATTERN else party.text
 
 
-def _mailboxes_of(tables: ExportedTables, spelled: _Spelled) -> _Held:
-    """The mailboxes that somebody who is blocked is: the mailbox, those in the group, those with such an address."""
+def _mailboxes_of(
+    tables: ExportedTables, spelled: _Spelled
+) -> tuple[_Held, Mapping[tuple[PartyKind, str], Sequence[str]]]:
+    """Who somebody who is blocked is: the mailboxes, and of a pattern each mailbox's addresses that it matches.
+
+    The mailboxes are the one that is blocked, those in the group, those whose primary address the pattern matches.
+    """
     wanted = {_named(entry.who) for entry in tables.blocked_senders()}
     held: _Held = defaultdict(list)
+    written_so: dict[tuple[PartyKind, str], list[str]] = defaultdict(list)
     for mailbox, addresses in spelled.mailboxes() if wanted else ():
         names = {_named(mailbox.party), *(_named(group.party) for group in spelled.effective.groups_of(mailbox.party))}
-        names |= {(PartyKind.PATTERN, each) for each in spelled.matching(addresses[0])} if addresses else set()
+        for number, address in enumerate(addresses):
+            matching = wanted & {(PartyKind.PATTERN, each) for each in spelled.matching(address)}
+            for name in matching:
+                written_so[name].append(address)
+            names |= matching if number == 0 else set()
         for name in wanted & names:
             held[name].append((mailbox.name, addresses))
-    return held
+    return held, written_so
 
 
 def _most_specific_first(tables: ExportedTables) -> Iterator[BlockedSender]:
@@ -268,15 +297,25 @@ def _logins(names: Iterable[str], patterns: Iterable[str]) -> Iterator[str]:
     yield from (quote_in_file(pattern) for pattern in patterns if is_whole_address(pattern))
 
 
+def _is_plain(login: str) -> bool:
+    """Whether Postfix finds *login* by its key: it asks without quotes, and folds no letters but those of ASCII."""
+    return login.isascii() and bool(re.fullmatch(r'[^\s"#][^\s"]*', login))
+
+
 def _key(pattern: str) -> str:
     """The key of access(5) for a pattern."""
     local, _, domain = pattern.rpartition("@")
     return domain or pattern if not local else quote_in_file(pattern)
 
 
-def _escaped(domain: str) -> str:
-    """A regular expression for *domain*."""
-    return re.sub(r"[.\[\]]", r"\\\g<0>", domain)
+def _holds_another(address: str) -> bool:
+    """Whether policyd looks for another address in this one."""
+    return bool(_HOLDING.fullmatch(address.rpartition("@")[0]))
+
+
+def _escaped(text: str) -> str:
+    """A regular expression for *text* itself. Source: regexp_table(5)."""
+    return re.sub(r"[][.*+?(){}|^$\\/]", r"\\\g<0>", text)
 
 
 def _count_mailbox(mailbox: Mailbox, addresses: tuple[str, ...], effective: Effective, lost: Counter[str]) -> None:

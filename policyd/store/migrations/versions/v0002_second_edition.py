@@ -38,12 +38,12 @@ from sqlalchemy.schema import SchemaItem
 
 from policyd.address import fold
 from policyd.store.journal import chain_digest
+from policyd.store.migrations.rebuild import rebuild
 from policyd.store.migrations.versions import v0001_first_edition as first
 
 revision = "0002"
 down_revision = "0001"
 
-_SET_ASIDE = "first_edition_"  # in front of the old tables' names
 _GROUP_PREFIX = "group:"  # what begins with it is a group now, and no mailbox's name
 _NAME_LIMIT = 256  # characters of a mailbox's name
 
@@ -297,19 +297,8 @@ def upgrade() -> None:
 
 
 def _change_tables() -> None:
-    """Set the old tables aside, make the new ones and fill them."""
-    changed = [each for each in first.tables.sorted_tables if each is not first.change]
-    old = MetaData()
-    aside = {each.name: each.to_metadata(old, name=f"{_SET_ASIDE}{each.name}") for each in changed}
-    for each in changed:
-        for index in sorted(each.indexes, key=lambda index: str(index.name)):
-            op.drop_index(str(index.name), each.name)
-        op.rename_table(each.name, aside[each.name].name)
-    tables.create_all(op.get_bind(), checkfirst=False)
-    for filled, rows in _contents(aside):
-        op.execute(insert(filled).from_select([each.name for each in rows.selected_columns], rows))
-    for each in reversed(changed):
-        op.drop_table(aside[each.name].name)
+    """Make the tables anew; the journal alone stays as it is."""
+    rebuild([each for each in first.tables.sorted_tables if each is not first.change], tables, _contents)
 
 
 def _contents(aside: dict[str, Table]) -> Iterator[tuple[Table, Any]]:

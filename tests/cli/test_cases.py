@@ -1,0 +1,275 @@
+"""Files that people have, from spreadsheets and from Windows: each must come in as a person reading it would say."""
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+from pathlib import Path
+from shlex import quote
+
+import pytest
+
+from tests.support.command_line import command_line
+
+CASES = Path(__file__).parents[1] / "data" / "cases"
+_IN_TERMINAL = 60  # seconds
+
+
+@pytest.fixture
+def policyd():
+    """A company with one domain and nobody in it yet."""
+    with command_line() as policyd:
+        policyd.run("domain add example.com")
+        yield policyd
+
+
+def imports(policyd, content, options="", *, name="people.csv", status=0):
+    """The lines that are told of an import of *content*, with the file called as it is named here."""
+    file = policyd.folder / name
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    ended = policyd.ends(f"-v import {file} {options}")
+    assert ended.status == status, ended
+    return ended.err.replace(str(file), name).splitlines()
+
+
+def case(policyd, name, options="", *, status=0):
+    """The lines that are told of an import of the case *name*."""
+    return imports(policyd, (CASES / name).read_bytes(), options, name=name, status=status)
+
+
+def held(policyd):
+    """Each address and whose it is, the primary ones marked."""
+    return [f"{each['mailbox']} {each['address']}{'*' * each['is_primary']}" for each in policyd.json("address list")]
+
+
+def blocked(policyd):
+    """Who is blocked."""
+    return [each["sender"] for each in policyd.json("sender list")]
+
+
+def rule(policyd, question):
+    """The rule that decides *question*."""
+    return json.loads(policyd.ends(f"--json check {question}").out)["rule"]
+
+
+# --- The cases ---
+
+
+def test_several_addresses_in_a_cell_are_several(policyd):
+    """With `SMTP:`, semicolons or commas between: two each, the marked one or the first the primary one."""
+    case(policyd, "addresses_in_one_cell.csv")
+    assert held(policyd) == [
+        *("carla c.clark@example.com", "carla carla@example.com*", "dirk d.dorn@example.com"),
+        *("dirk dirk@example.com*", "emil e.ende@example.com", "emil emil@example.com*"),
+    ]
+
+
+def test_mistyped_column_imports_nothing_and_names_the_nearest(policyd):
+    """A mailbox that was to be restricted must not come in open."""
+    told = case(policyd, "mistyped_column.csv", status=65)
+    assert "unknown column 'recieve' (did you mean receive?); nothing was imported" in told[-1]
+    assert held(policyd) == []
+    assert not (policyd.folder / "mistyped_column.csv.err").exists()
+
+
+def test_year_and_past_end_are_wrong_rows(policyd):
+    """Neither would restrict anybody."""
+    told = case(policyd, "ends.csv", status=65)
+    assert [line.partition(": ")[0] for line in told[1:3]] == ["ends.csv:2", "ends.csv:3"]
+    assert "'2099' is not a time" in told[1]
+    assert "is past" in told[2]
+    assert policyd.json("mailbox list") == []
+
+
+def test_wildcards_are_wrong_rows_that_say_what_to_write(policyd):
+    """An entry that never matches blocks nobody; and `mailto:` is how a browser copies an address."""
+    told = case(policyd, "wildcards.list", "--into blocked", status=65)
+    assert "write @blocked.example" in told[1]
+    assert "write @example.net" in told[2]
+    assert blocked(policyd) == ["eve@example.net"]
+
+
+def test_list_for_one_person_takes_only_that_person_proven(policyd):
+    """Under any address of hers; not other insiders, and not who only writes as her."""
+    case(policyd, "list_for_the_board.ldif")
+    to_list = "--recipient allstaff@example.com"
+    assert rule(policyd, f"{to_list} --login carla --sender carla@example.com") == "accepted-sender"
+    assert rule(policyd, f"{to_list} --login carla --sender c.clark@example.com") == "accepted-sender"
+    assert rule(policyd, f"{to_list} --login c.clark@example.com") == "accepted-sender"
+    assert rule(policyd, f"{to_list} --login dirk --sender carla@example.com") == "restricted-recipient"
+    assert rule(policyd, f"{to_list} --sender carla@example.com") == "restricted-recipient"
+
+
+@pytest.mark.parametrize("name", ["csvde.csv", "powershell.csv"])
+def test_exports_of_windows_are_read(policyd, name):
+    """As csv, which their header tells."""
+    assert case(policyd, name)[0] == f"{name}: read as csv; --format would say otherwise"
+    assert held(policyd) == ["carla c.clark@example.com", "carla carla@example.com*"]
+
+
+def test_odd_values_cost_themselves_and_not_the_person(policyd):
+    """`=EX:`, an empty `smtp:`; and `otherMailbox` is one's own address, too."""
+    told = case(policyd, "people_with_ghosts.ldif")
+    assert "skipped: 1 EX, 1 empty value" in told
+    assert held(policyd) == ["dirk dirk.two@example.com", "dirk dirk@example.com*"]
+
+
+# --- What can't match ---
+
+
+@pytest.mark.parametrize(
+    ("word", "help_"),
+    [
+        ("*@example.net", "write @example.net"),
+        ("spam*@", "write anyone"),
+        ("@*.example.net", "write @.example.net"),
+        ("?", "no * or ? stands for other characters"),
+        ("*", "no * or ? stands for other characters"),
+        ("SMTP:a@example.net smtp:b@example.net", "each address as a word of its own without SMTP:"),
+        ("SMTP:a smtp:b", "without SMTP: in front"),
+        ("mailto:a@example.net", "without mailto: in front"),
+        ("a@example.net;b@example.net", "each as a word of its own"),
+        ("a@example.net,b@example.net", "each as a word of its own"),
+        ("a@example.net,", "each address as a word of its own"),
+        ("@example.net @example.org", "each as a word of its own"),
+        ("a;b", "a word each"),
+        ("Bob <bob@example.net>", "without < and >: bob@example.net"),
+        ("<bob@example.net>", "without < and >"),
+        ("a(b)c@example.net", "needs quotes"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sender block {} --to anyone",
+        "sender block x@example.net --except {}",
+        "sender block @example.net --to anyone --except-sender {}",
+        "sender block @example.net --to {}",
+        "mailbox restrict carla --accept {}",
+        "mailbox accept carla {}",
+    ],
+)
+def test_what_can_not_match_is_refused_where_it_is_typed(policyd, command, word, help_):
+    """With the line that helps; an entry that never matches looks like one that does."""
+    policyd.run("mailbox add carla carla@example.com")
+    policyd.run("mailbox restrict carla")
+    before = policyd.journal()
+    ended = policyd.ends(command.replace("{}", quote(word)))
+    assert ended.status in (1, 2)
+    assert help_ in ended.err
+    assert policyd.journal() == before
+
+
+# --- Rows that are wrong ---
+
+
+@pytest.mark.parametrize(("encoding", "mark"), [("utf-8", b""), ("utf-8", b"\xef\xbb\xbf"), ("cp1252", b"")])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_rejected_rows_are_written_as_the_file_is(policyd, encoding, mark, end):
+    """Encoding, mark, line ends, separators and quotes: the program that made the file opens the other one, too."""
+    rows = [
+        "name;addresses",
+        '"Jörg ""G""";"j@elsewhere.example"',
+        "alice;alice@example.com",
+        "Ünal;u@elsewhere.example",
+    ]
+    imports(policyd, mark + "".join(f"{row}{end}" for row in rows).encode(encoding), status=65)
+    rejected = (policyd.folder / "people.csv.err").read_bytes()
+    assert rejected == mark + "".join(f"{row}{end}" for row in (rows[0], rows[1], rows[3])).encode(encoding)
+    policyd.run("domain add elsewhere.example")
+    imports(policyd, rejected)
+    assert [each["name"] for each in policyd.json("mailbox list")] == ["alice", 'Jörg "G"', "Ünal"]
+
+
+@pytest.mark.parametrize(("codec", "mark"), [("utf-16-le", b"\xff\xfe"), ("utf-16-be", b"\xfe\xff")])
+def test_rejected_rows_of_windows_are_in_its_encoding(policyd, codec, mark):
+    """PowerShell 5 writes UTF-16, and a #TYPE above the header, which comes again."""
+    head = '#TYPE Selected.Mailbox\r\n"Alias","PrimarySmtpAddress"\r\n'
+    content = f'{head}"carla","carla@example.com"\r\n"dirk","dirk@elsewhere.example"\r\n'
+    imports(policyd, mark + content.encode(codec), status=65)
+    rejected = (policyd.folder / "people.csv.err").read_bytes()
+    assert rejected == mark + f'{head}"dirk","dirk@elsewhere.example"\r\n'.encode(codec)
+
+
+def test_bytes_that_are_no_text_come_out_as_they_came_in(policyd):
+    """In LDIF, which is UTF-8 whatever else is in it."""
+    record = b"dn: cn=x\xff\r\ncn: J\xc3\xb6rg\r\nmail: j@elsewhere.example\r\n\r\n"
+    imports(policyd, record, status=65, name="people.ldif")
+    assert (policyd.folder / "people.ldif.err").read_bytes() == record
+
+
+def test_domain_that_is_not_managed_is_told_once(policyd):
+    """With how many rows there are, and both ways out; the file of rejected rows has all of them."""
+    rows = [f"p{number},p{number}@{'a' if number % 3 else 'b'}.example" for number in range(30)]
+    told = imports(policyd, "\n".join(["name,addresses", *rows, ""]), status=65)
+    wrong = [line for line in told if re.match(r"people.csv:\d+:", line)]
+    assert wrong == [
+        f"people.csv:{line}: p{line - 2}@{name}.example: the domain {name}.example is not managed; "
+        f"add it with: policyd domain add {name}.example, or import the file with --add-domains ({count} rows)"
+        for line, name, count in ((2, "b", 10), (3, "a", 20))
+    ]
+    assert (policyd.folder / "people.csv.err").read_text().splitlines() == ["name,addresses", *rows]
+
+
+def test_wrong_rows_are_told_in_the_order_of_their_lines(policyd):
+    """What names others is found to be wrong at the end; the file is corrected from its top to its bottom."""
+    rows = ["a,nobody1,", "b,,x", "c,,", "d,nobody2,", "e@elsewhere.example,,", "f,,2099", "g,nobody3,"]
+    content = "\n".join(["name,accept,until", *rows, ""])
+    told = imports(policyd, content, "--format csv", status=65)
+    lines = [int(found[1]) for line in told if (found := re.match(r"people.csv:(\d+):", line))]
+    assert lines == [2, 3, 5, 6, 7, 8]
+    rejected = (policyd.folder / "people.csv.err").read_text().splitlines()
+    assert rejected[1:] == [row for row in rows if row != "c,,"]
+
+
+def test_wrong_rows_give_the_bar_way_on_a_terminal(policyd):
+    """A message that begins behind a bar is read by nobody."""
+    rows = "".join(f"p{number},p{number}@example.com,{'never' * (number % 500 == 7)}\n" for number in range(3000))
+    (policyd.folder / "people.csv").write_text(f"name,addresses,receive\n{rows}")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "policyd", "--database", str(policyd.database), "import", "people.csv"]
+    process = subprocess.Popen(command, cwd=policyd.folder, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL)
+    os.close(theirs)
+    shown = b""
+    while select.select([ours], [], [], _IN_TERMINAL)[0]:
+        try:
+            shown += os.read(ours, 65536)
+        except OSError:
+            break
+    os.close(ours)
+    assert process.wait() == 65
+    # What a terminal has on each line in the end: all that stands before the last carriage return is overwritten.
+    text = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", shown).decode()
+    wrong = [line for line in text.replace("\r\n", "\n").split("\n") if "'never'" in line]
+    assert len(wrong) == 6
+    assert all(line.rpartition("\r")[2].startswith("people.csv:") for line in wrong), wrong
+
+
+# --- What is of no use ---
+
+
+@pytest.mark.parametrize(
+    ("content", "format_", "what"),
+    [
+        ("a@example.com OK\nexample.com DUNNO\n", "postfix", "1 dunno, 1 ok"),
+        ("dn: ou=Staff,dc=example\nobjectClass: organizationalUnit\n", "ldif", "1 organizationalUnit"),
+        ("Obj-Class,Directory Name,E-mail Addresses\nRemote,x,SMTP:x@elsewhere.example\n", "exchange-csv", "1 remote"),
+        ('DN,objectClass,proxyAddresses\n"CN=x,DC=e",contact,SMTP:x@elsewhere.example\n', "csv", "1 contact"),
+    ],
+)
+@pytest.mark.parametrize("option", ["", "--dry-run", "--json"])
+def test_import_that_skips_everything_says_so_and_fails(policyd, content, format_, what, option):
+    """A nightly import of the wrong file must not look like a good one."""
+    (policyd.folder / "file").write_text(content)
+    ended = policyd.ends(f"import {policyd.folder / 'file'} --format {format_} {option}")
+    assert ended.status == 1
+    assert f"nothing in it is of use to policyd, skipped: {what}; nothing was changed" in ended.err
+    assert json.loads(ended.out)["rows"] if option == "--json" else "stands so already" not in ended.out
+
+
+def test_import_that_skips_something_is_good(policyd):
+    """Others came in."""
+    imports(policyd, "a@example.net REJECT\nb@example.net OK\n", "--format postfix", name="access", status=0)

@@ -1,0 +1,78 @@
+"""A command on a terminal of its own, of any size: what it shows, and what is typed at it."""
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import termios
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from tests.support.command_line import LIMIT_SECONDS, CommandLine
+
+
+class Terminal:
+    """A terminal on which `process` runs."""
+
+    def __init__(self, ours: int, process: "subprocess.Popen[str]") -> None:
+        self._ours = ours
+        self.process = process
+        self.shown = ""
+
+    def read_until(self, wanted: str) -> None:
+        """Read until *wanted* was shown."""
+        while wanted not in self.shown:
+            text = self._read()
+            assert text, f"{wanted!r} was never shown, but: {self.shown[-2000:]}"
+            self.shown += text
+
+    def type(self, keys: str) -> None:
+        """Type *keys*; `\\x03` is Ctrl-C."""
+        os.write(self._ours, keys.encode())
+
+    def read_to_the_end(self) -> str:
+        """All that was shown, once the process has ended."""
+        while text := self._read():
+            self.shown += text
+        self.process.wait(LIMIT_SECONDS)
+        return self.shown.replace("\r\n", "\n")
+
+    def _read(self) -> str:
+        try:
+            return os.read(self._ours, 65536).decode()
+        except OSError:  # nobody has the other end any more
+            return ""
+
+
+@contextmanager
+def on_terminal(
+    policyd: CommandLine, words: Sequence[str], *, columns: int = 80, lines: int = 24, **environment: str
+) -> Iterator[Terminal]:
+    """`policyd` with *words* on a terminal, which is what Ctrl-C comes from; without a pager where none is named."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    wanted = {"TERM": "xterm", "PAGER": "", "NO_COLOR": "1", "COLUMNS": "", "LINES": "", **environment}
+    with policyd.start(
+        words,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        environment=wanted,
+    ) as process:
+        os.close(theirs)
+        try:
+            yield Terminal(ours, process)
+        finally:
+            process.kill()
+            os.close(ours)
+
+
+def shown_on_terminal(policyd: CommandLine, line: str, **options: object) -> str:
+    """What the command shows on a terminal; it must succeed."""
+    with on_terminal(policyd, line.split(), **options) as terminal:  # type: ignore[arg-type]
+        shown = terminal.read_to_the_end()
+        assert terminal.process.returncode == 0, shown
+    return shown

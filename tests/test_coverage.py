@@ -1,0 +1,63 @@
+"""The pure files, which do no I/O: their own tests take every branch. What they miss is named."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# What decides, reads and writes, without a file, a socket or a clock; of the audit, the lines.
+PURE = (
+    *(
+        "address",
+        "audit",
+        "changes",
+        "decide",
+        "identities",
+        "model",
+        "printable",
+        "records",
+        "reply",
+        "route",
+        "rules",
+    ),
+    *("timestamps", "wire"),
+)
+TESTS = ("tests/core", "tests/transfer")
+LIMIT_SECONDS = 1800
+
+
+def pure_files() -> set[str]:
+    """The paths of the pure files, from the root of the checkout."""
+    formats = {str(file.relative_to(ROOT)) for file in (ROOT / "policyd" / "transfer").rglob("*.py")}
+    return formats | {f"policyd/{name}.py" for name in PURE}
+
+
+def missed_by_tests(folder: Path) -> list[str]:
+    """Each line, and each branch from one line to another, of the pure files that their tests don't take."""
+    environment = os.environ | {"COVERAGE_FILE": str(folder / "coverage")}
+    for name in [name for name in environment if name.startswith(("PYTEST_", "COV_"))]:
+        del environment[name]
+    measured = ["-m", "coverage", "run", "--branch", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    report = folder / "coverage.json"
+    for words in ([*measured, *TESTS], ["-m", "coverage", "json", "-q", "-o", str(report)]):
+        # A test that fails there fails in its own place, too.
+        done = subprocess.run(
+            [sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LIMIT_SECONDS
+        )
+        assert done.returncode in (0, 1), f"{words}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+    files = json.loads(report.read_text())["files"]
+    missed = [f"{name}: not imported" for name in sorted(pure_files() - {*files})]
+    for name in sorted(pure_files() & {*files}):
+        missed += [f"{name}:{line}" for line in files[name]["missing_lines"]]
+        missed += [f"{name}:{line} -> {to if to > 0 else 'the end'}" for line, to in files[name]["missing_branches"]]
+    return missed
+
+
+@pytest.mark.full
+def test_every_branch_of_the_pure_files_is_taken_by_their_own_tests(tmp_path):
+    """A branch that nothing takes is a promise that nobody has looked at; in these files there is no excuse for one."""
+    assert missed_by_tests(tmp_path) == []
