@@ -52,7 +52,8 @@ class Host(Daemon):
     def follower(self) -> int:
         """The process that follows."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        niced = [int(pid) for pid in children if os.getpriority(os.PRIO_PROCESS, int(pid)) == 10]
+        usual = os.getpriority(os.PRIO_PROCESS, self.pid)
+        niced = [int(pid) for pid in children if os.getpriority(os.PRIO_PROCESS, int(pid)) > usual]
         assert len(niced) <= 1
         return niced[0] if niced else 0
 

@@ -295,13 +295,14 @@ def test_changed_password_is_told_and_the_new_one_is_taken_from_its_file(
     url = with_tables(own_server)
     name = name_of(url)
     own_server.execute("CREATE ROLE reader LOGIN PASSWORD 'first-secret'")
+    own_server.execute("ALTER ROLE reader SET default_transaction_read_only = on")  # as contrib/postgresql has it
     own_server.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader", name)
     access = own_server.data / "pg_hba.conf"
     access.write_text(f"host all reader 127.0.0.1/32 scram-sha-256\n{access.read_text()}")
     own_server.execute("SELECT pg_reload_conf()")
     secret = tmp_path / "password"
     secret.write_text("first-secret\n")
-    following = follow(f"postgresql://reader@127.0.0.1:{own_server.port}/{name}", secret)
+    following = follow(f"postgresql://reader@127.0.0.1:{own_server.port}/{name}?target_session_attrs=primary", secret)
     following.wait_to_be_equal(url)
 
     own_server.execute("ALTER ROLE reader PASSWORD 'second-secret'")
