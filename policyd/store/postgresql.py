@@ -44,6 +44,7 @@ _DEFINING = PGDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
 CHANNEL = "policyd"  # on which each change is told
 
 _CALL_SECONDS = 60.0  # for one statement
+_QUIET_WAIT_SECONDS = 1.0  # for another command, before that is said
 _WRITER_WAIT_SECONDS = 600.0  # for another command that is changing the tables
 _IDLE_SECONDS = 60  # between two statements of a change: a command that is frozen holds all others up
 _BULK_IDLE_SECONDS = 600  # of one with thousands of rows, which may come from a pipe
@@ -133,8 +134,7 @@ def changing(database: Database, *, is_bulk: bool = False) -> Iterator[Connectio
         driver.execute("BEGIN")
         _bound_waits(driver, _BULK_IDLE_SECONDS if is_bulk else _IDLE_SECONDS)
         connection = ServerConnection(driver)
-        with driver.allowing(_WRITER_WAIT_SECONDS + _CALL_SECONDS):
-            _need_version(database, connection.fetch(_LOCK, 1))
+        _need_version(database, _locked(database, connection))
         yield connection
         connection.finish()
         _keep(database, connection)
@@ -144,6 +144,25 @@ def _bound_waits(driver: "_WatchedConnection", idle_seconds: float) -> None:
     """Bound, in this transaction, the wait for other commands, and how long these wait for one that does nothing."""
     driver.execute(f"SET LOCAL lock_timeout = {1000 * _WRITER_WAIT_SECONDS:.0f}")
     driver.execute(f"SET LOCAL idle_in_transaction_session_timeout = {1000 * idle_seconds:.0f}")
+
+
+def _locked(database: Database, connection: ServerConnection) -> list[tuple[Any, ...]]:
+    """What the head says of the version, with the write lock; who waits for it longer than a second is told, once."""
+    driver: _WatchedConnection = connection.driver
+    driver.execute(f"SET LOCAL lock_timeout = {1000 * _QUIET_WAIT_SECONDS:.0f}")
+    connection.set_savepoint()
+    try:
+        found = connection.fetch(_LOCK, 1)
+    except errors.LockNotAvailable:
+        connection.roll_back_to_savepoint()
+        if database.on_wait is not None:
+            database.on_wait("")
+    else:
+        connection.release_savepoint()
+        return found
+    driver.execute(f"SET LOCAL lock_timeout = {1000 * _WRITER_WAIT_SECONDS:.0f}")
+    with driver.allowing(_WRITER_WAIT_SECONDS + _CALL_SECONDS):
+        return connection.fetch(_LOCK, 1)
 
 
 def _keep(database: Database, connection: ServerConnection) -> None:

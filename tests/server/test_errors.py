@@ -169,15 +169,30 @@ def test_standby_is_read_and_not_changed(own, own_server):
 
 def test_command_that_does_not_end_is_told_after_a_while(policyd, monkeypatch):
     """Whoever types waits for others, but not for ever; who reads doesn't wait at all."""
+    monkeypatch.setattr(postgresql, "_QUIET_WAIT_SECONDS", 0.1)
     monkeypatch.setattr(postgresql, "_WRITER_WAIT_SECONDS", 0.1)
     with psycopg.connect(policyd.url) as other:
         other.execute("SELECT * FROM journal_head FOR UPDATE")
         for line in (CHANGES, "undo 1"):
-            assert policyd.refuses(line, 69) == (
+            ended = policyd.ends(line)
+            assert ended.status == 69
+            assert ended.err.splitlines()[-1] == (
                 f"policyd: {policyd.store}: another command is changing the tables and does not end; try again"
             )
         assert policyd.run(READS) == "example.com\treject\n"
     policyd.run(CHANGES)
+
+
+def test_wait_for_another_command_is_said_once(policyd):
+    """Else whoever typed it believes that it hangs, and ends it."""
+    with psycopg.connect(policyd.url) as other:
+        other.execute("SELECT * FROM journal_head FOR UPDATE")
+        with policyd.start(["domain", "add", "other.example"]) as command:
+            assert command.stderr is not None
+            assert "waiting for another command" in command.stderr.readline()
+            other.rollback()
+            assert command.stderr.read() == ""
+    assert command.returncode == 0
 
 
 def test_frozen_command_is_got_rid_of(policyd, monkeypatch):
