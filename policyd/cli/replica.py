@@ -1,14 +1,16 @@
 """`policyd replica`: says how the replica on this host is."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from policyd.cli.command import Group, invocation
 from policyd.cli.output import Call, print_object
 from policyd.errors import SettingsError, StoreError
-from policyd.replica.status import ReplicaStatus, read_status
 from policyd.timestamps import show_local
+
+if TYPE_CHECKING:
+    from policyd.replica.status import ReplicaStatus
 
 _SPANS = ((86400, "day"), (3600, "hour"), (60, "minute"))  # of which two or more are said in them
 
@@ -31,6 +33,8 @@ def status(max_age: int | None) -> None:
     \b
     Example: policyd replica status --max-age 60
     """
+    from policyd.replica.status import read_status
+
     call = invocation()
     replica = call.settings.replica
     if replica is None:
@@ -46,7 +50,7 @@ def status(max_age: int | None) -> None:
         raise _TooOldError(f"{replica}: may have missed changes for {_age(found, now)}{because}")
 
 
-def _fields(call: Call, now: int, replica: str, found: ReplicaStatus) -> dict[str, Any]:
+def _fields(call: Call, now: int, replica: str, found: "ReplicaStatus") -> dict[str, Any]:
     """What is printed of *found*: for a person, times in words, and only what there is."""
     problem = found.problem_at(now)
     if call.json:
@@ -76,7 +80,7 @@ def _fields(call: Call, now: int, replica: str, found: ReplicaStatus) -> dict[st
     return fields
 
 
-def _age(found: ReplicaStatus, now: int) -> str:
+def _age(found: "ReplicaStatus", now: int) -> str:
     """For how long the replica may have missed changes, in words."""
     if not found.current_at:
         return "an unknown time"
