@@ -10,7 +10,6 @@ from shlex import quote
 from typing import Any
 
 from policyd.address import NULL_SENDER, fold, has_domain, internal_address, split_address
-from policyd.audit import is_audit_line, read_request
 from policyd.decide import Decider
 from policyd.endpoint import default_listen
 from policyd.errors import AuditLineError, DaemonError, NotManagedError, ProtocolError, RefusedError
@@ -42,6 +41,8 @@ def given_request(raw: bytes) -> Request:
 
     Lines of others' may stand around that one. Raises ProtocolError and AuditLineError.
     """
+    from policyd.audit import is_audit_line, read_request
+
     lines = [_logged(line) for line in raw.decode("utf-8", "surrogateescape").split("\n")]
     told = [line for line in lines if is_audit_line(line)]
     if told and not any(line.startswith("request=") for line in lines):

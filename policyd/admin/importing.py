@@ -94,8 +94,8 @@ class ImportOutcome:
 
     @property
     def is_all_skipped(self) -> bool:
-        """Whether there were records, and not one was of use."""
-        return bool(self.records) and not self.useful
+        """Whether something was left out, and nothing was of use."""
+        return bool(self.skipped) and not self.useful
 
 
 @contextmanager

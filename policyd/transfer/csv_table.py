@@ -25,10 +25,10 @@ from policyd.errors import AddressError, TransferError
 from policyd.model import Party
 from policyd.records import Notice, Problem, Record
 from policyd.timestamps import show_utc
-from policyd.transfer import directory_csv
 from policyd.transfer.cells import EMPTIED, TEXTS, Split, guarded, read_cell, text_cell, unguarded
 from policyd.transfer.columns import is_left_out, key_of, leave_out
 from policyd.transfer.delimited import Fields, is_preface, read_table, separator_of
+from policyd.transfer.directory_columns import is_header
 from policyd.transfer.fields import (
     BOTH,
     KEYS,
@@ -81,7 +81,9 @@ def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
     # The header says what the columns are, and whose file it is.
     records = read_table(stream)
     fields = next(records, Fields(1, "", ()))
-    if directory_csv.is_header(fields.cells):
+    if is_header(fields.cells):
+        from policyd.transfer import directory_csv  # which loads much, and few files need it
+
         yield from directory_csv.read(stream, options)
         return
     header = _read_header(fields)
@@ -119,8 +121,8 @@ def recognize(sample: Sample) -> Evidence:
         return Evidence.NONE
     # A list of mailboxes' names could begin with the name `name`; nothing can tell the two apart.
     known = sum(name in _KNOWN or is_left_out(name) for name in names)
-    is_header = not NAMING.isdisjoint(names) and known * 2 >= len(names)
-    return Evidence.HEADER if is_header or directory_csv.is_header(cells) else Evidence.NONE
+    is_ours = not NAMING.isdisjoint(names) and known * 2 >= len(names)
+    return Evidence.HEADER if is_ours or is_header(cells) else Evidence.NONE
 
 
 FORMAT = Format(read, write, recognize, has_header=True, has_all=True)

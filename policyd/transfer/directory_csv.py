@@ -16,6 +16,7 @@ from policyd.records import ListEdit, MailboxRow, Notice, Problem, Record
 from policyd.transfer.cells import read_cell, unguarded
 from policyd.transfer.columns import key_of, leave_out
 from policyd.transfer.delimited import Fields, read_table
+from policyd.transfer.directory_columns import ATTRIBUTES
 from policyd.transfer.fields import KEYS, Kind
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.ldif.entries import ACCEPTED, MEMBERS, REJECTED, Entry
@@ -25,48 +26,6 @@ from policyd.transfer.ldif.read import read_entry
 from policyd.transfer.proxies import need_whole, read_proxies, split_proxies
 from policyd.transfer.values import CellError
 
-# The attribute that a column is, by its name as it is compared; "" where it only helps to find who is meant.
-_ATTRIBUTES = {
-    "dn": "dn",
-    "distinguishedname": "dn",
-    "mailnickname": "mailnickname",
-    "alias": "mailnickname",
-    "uid": "uid",
-    "cn": "cn",
-    "name": "cn",
-    "samaccountname": "samaccountname",
-    "identity": "identity",
-    "displayname": "identity",
-    "mail": "mail",
-    "email": "mail",
-    "emailaddress": "mail",
-    "primarysmtpaddress": "mail",
-    "primaryemail": "mail",
-    "windowsemailaddress": "mail",
-    "proxyaddresses": "proxyaddresses",
-    "emailaddresses": "proxyaddresses",
-    "othermailbox": "othermailbox",
-    "targetaddress": "targetaddress",
-    "externalemailaddress": "targetaddress",
-    "objectclass": "objectclass",
-    "recipienttype": "objectclass",
-    "recipienttypedetails": "objectclass",
-    "member": "member",
-    "members": "member",
-    "uniquemember": "uniquemember",
-    "authorig": "authorig",
-    "acceptmessagesonlyfrom": "authorig",
-    "acceptmessagesonlyfromsendersormembers": "authorig",
-    "dlmemsubmitperms": "dlmemsubmitperms",
-    "acceptmessagesonlyfromdlmembers": "dlmemsubmitperms",
-    "unauthorig": "unauthorig",
-    "rejectmessagesfrom": "unauthorig",
-    "rejectmessagesfromsendersormembers": "unauthorig",
-    "dlmemrejectperms": "dlmemrejectperms",
-    "rejectmessagesfromdlmembers": "dlmemrejectperms",
-    "msexchrequireauthtosendto": "msexchrequireauthtosendto",
-    "requiresenderauthenticationenabled": "msexchrequireauthtosendto",
-}
 # How those are called that a person may have in mind with a slip.
 _SPELLED = (
     *("DN", "DistinguishedName", "objectClass", "mailNickname", "sAMAccountName", "proxyAddresses", "otherMailbox"),
@@ -76,7 +35,6 @@ _SPELLED = (
     *("AcceptMessagesOnlyFromDLMembers", "AcceptMessagesOnlyFromSendersOrMembers", "RejectMessagesFrom"),
     *("RejectMessagesFromDLMembers", "RejectMessagesFromSendersOrMembers"),
 )
-_TELLING = frozenset({"dn", "mailnickname", "mail", "proxyaddresses", "othermailbox"})  # only a directory has these
 _ADDRESSES = ("mail", "proxyaddresses", "othermailbox", "targetaddress")
 _WHOLE = frozenset({"proxyaddresses", "othermailbox"})  # of whose columns a file that has one says all addresses
 _NAMES = ("mailnickname", "uid", "cn", "samaccountname")
@@ -89,13 +47,6 @@ _NAMES_IN_CELL = re.compile(r"(?:\\.|[^;\\])+", re.DOTALL)
 _DN = re.compile(r"(?:CN|UID)=(?:\\.|[^;\\])*?(?:,\s*DC=[^,;\s{}]+)+", re.IGNORECASE | re.DOTALL)
 _DN_START = re.compile(r"\s*[A-Za-z][A-Za-z0-9-]*\s*=")
 _CANONICAL = re.compile(r"[,\s]+(?=[\w-]+(?:\.[\w-]+)+/)")
-
-
-def is_header(cells: Sequence[str]) -> bool:
-    """Whether a header with *cells* is that of a directory, and not of our own columns."""
-    keys = {key_of(cell) for cell in cells}
-    is_own = not keys.isdisjoint({"addresses", "address", "kind", "sender"})
-    return not is_own and any(_ATTRIBUTES.get(key) in _TELLING for key in keys)
 
 
 def read(stream: BinaryIO, options: ReadOptions) -> Iterator[Record | Notice]:
@@ -150,7 +101,7 @@ def _read_header(fields: Fields) -> _Header:
     spelled: dict[str, str] = {}
     for index, cell in enumerate(fields.cells):
         key = key_of(cell)
-        if attribute := _ATTRIBUTES.get(key, ""):
+        if attribute := ATTRIBUTES.get(key, ""):
             columns.append((index, attribute))
             spelled.setdefault(attribute, cell.strip())
         elif key in _OWN:

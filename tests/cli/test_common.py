@@ -527,8 +527,8 @@ def test_person_at_a_terminal_is_told_what_was_done(policyd):
 def test_who_has_the_log_on_the_terminal_reads_what_was_done_once(policyd):
     """As with `./run`: the words of the command, and not the line for a log before them."""
     policyd.settings.write_text('[audit]\nsyslog = "stderr"\n')
-    line = "domain add example.com"
-    assert on_terminal(policyd, line) == (0, "domain example.com: added: unlisted reject\n")
+    line = "domain add example.com --unlisted accept"
+    assert on_terminal(policyd, line) == (0, "domain example.com: added: unlisted accept\n")
     assert policyd.process("domain add example.net").err.startswith("change=2, ")
 
 

@@ -224,7 +224,9 @@ def exported_and_imported(policyd, format_, made):
     fill(policyd.database, made)
     assert policyd.ends(f"export --format {format_} -o {file}").status == 0
     ended = policyd.ends(f"import --strict --add-domains --format {format_} {file} --database {other}")
-    assert ended.status == 0, (ended, file.read_text())
+    is_of_use = "nothing in it is of use" not in ended.err
+    assert ended.status == (0 if is_of_use else 1), (ended, file.read_text())
+    assert is_of_use or not made.held_mailboxes, ended
     return contents(policyd.database), contents(other)
 
 
