@@ -40,9 +40,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests marked `full`, unless they are asked for."""
-    if config.getoption("--full"):
-        return
-    long = [item for item in items if item.get_closest_marker("full")]
-    config.hook.pytest_deselected(items=long)
-    items[:] = [item for item in items if not item.get_closest_marker("full")]
+    """Leave out the tests marked `full`, unless they are asked for, and on a server those that are about files."""
+    left_out = [] if config.getoption("--full") else ["full"]
+    if os.environ.get("POLICYD_TEST_ENGINE") == "postgresql":
+        left_out.append("file_only")
+    out = [item for item in items if any(item.get_closest_marker(each) for each in left_out)]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]

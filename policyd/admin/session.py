@@ -125,18 +125,22 @@ class Session:
         summary: Summary | None = None,
         may_create: bool = False,
         is_bulk: bool = False,
+        journal_from: int | None = None,
         spool: "Spool[Change] | None" = None,
     ) -> Iterator[Changing]:
         """A changeset by *actor* at *now*, in Unix seconds: kept, then logged, if the block ends well.
 
         *verb*, if given, is what the journal calls each change: import, undo. What can be the first change of all
-        *may_create* the database. *is_bulk* says that there may be thousands of changes. A changeset of any length goes
-        to a *spool*. Raises StoreError.
+        *may_create* the database. *is_bulk* says that there may be thousands of changes, which read of the journal what
+        is *journal_from* on. A changeset of any length goes to a *spool*. Raises StoreError.
         """
         if may_create and not exists(self.database):
             create_database(self.database, exist_ok=True)
         made: Changing | None = None
-        with suppress(_DiscardedError), changing(self.database, is_bulk=is_bulk) as connection:
+        with (
+            suppress(_DiscardedError),
+            changing(self.database, is_bulk=is_bulk, journal_from=journal_from) as connection,
+        ):
             made = Changing(connection, actor, now, verb, summary, self._recipient_delimiter, spool)
             yield made
             made._end()

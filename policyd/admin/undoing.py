@@ -1,5 +1,7 @@
 """Undoes a changeset, in a changeset of its own."""
 
+from itertools import islice
+
 from policyd.admin.session import Changing, Session, Summary
 from policyd.model import Change
 from policyd.store.spool import Spool
@@ -24,8 +26,19 @@ def undo(
     Raises RefusedError where later changes touched the same objects, and StoreError; then nothing was changed.
     """
     summary = Summary("database.undo", f"changeset {changeset}", above=LOGGED_SINGLY)
-    with session.changing(actor, now, verb="undo", summary=summary, spool=spool) as made:
+    is_bulk = session.database.is_on_server and _is_large(session, changeset)
+    journal_from = changeset if is_bulk else None
+    with session.changing(
+        actor, now, verb="undo", summary=summary, is_bulk=is_bulk, journal_from=journal_from, spool=spool
+    ) as made:
         undo_changeset(made.edit, changeset)
         if is_dry_run:
             made.discard()
     return made
+
+
+def _is_large(session: Session, changeset: int) -> bool:
+    """Whether *changeset* has so many changes that it is faster to undo it in a copy of the tables."""
+    with session.reading() as queries:
+        changes = queries.changes_of(changeset)
+        return sum(1 for _ in islice(changes, LOGGED_SINGLY + 1)) > LOGGED_SINGLY

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from policyd.admin.session import Session
+from policyd.errors import StoreOutdatedError
 from policyd.model import Change
 from policyd.store.backup import Progress, Verify, back_up
 from policyd.store.check import Check, Checked
@@ -37,17 +38,31 @@ def upgrade(session: Session, actor: str, now: int, on_progress: Progress) -> "t
 
     Returns what became of it, and whether syslog took every line. Raises StoreError; then the database is as it was.
     """
-    from policyd.store.upgrade import Upgrade  # Alembic takes a fifth of a second
+    from policyd.store.upgrade import ServerUpgrade, Upgrade  # Alembic takes a fifth of a second
 
-    upgraded = Upgrade(session.database, actor, now, on_progress).run()
+    if session.database.is_on_server:
+        upgraded = ServerUpgrade(session.database, actor, now).run()
+    else:
+        upgraded = Upgrade(session.database, actor, now, on_progress).run()
     return upgraded, not upgraded.changes or session.log(upgraded.changes)
 
 
 def upgrade_statements(database: Database, actor: str, now: int) -> list[str]:
     """What `upgrade` would do, as SQL; nothing is changed. Raises StoreError."""
-    from policyd.store.upgrade import Upgrade
+    from policyd.store.upgrade import ServerUpgrade, Upgrade
 
+    if database.is_on_server:
+        return ServerUpgrade(database, actor, now).statements()
     return Upgrade(database, actor, now, lambda done, total: None).statements()
+
+
+def is_outdated(database: Database) -> bool:
+    """Whether an `upgrade` has something to do. Raises StoreError."""
+    try:
+        with reading(database):
+            return False
+    except StoreOutdatedError:
+        return True
 
 
 def check(database: Database, look: Callable[[Check], Checked]) -> Checked:

@@ -47,11 +47,15 @@ def create() -> None:
 
 @command.command("upgrade")
 @click.option("--sql", is_flag=True, help="Print what would be done as SQL, and change nothing.")
-def upgrade(sql: bool) -> None:
+@click.option("--yes", is_flag=True, help="Don't ask, on a server.")
+def upgrade(sql: bool, yes: bool) -> None:
     """Make the tables of an older policyd those of this one.
 
     What the database was is kept in a file beside it, which is named. It is all done or nothing, and checked afterwards
     as `database check` does. A daemon that still runs answers nothing from then on until it is restarted.
+
+    On a server there is no such file: make a backup with pg_dump first. Upgrade the database there first, then one host
+    after the other: each answers from what it has until its own policyd is the new one.
 
     \b
     Example: policyd database upgrade
@@ -69,12 +73,16 @@ def upgrade(sql: bool) -> None:
             for line in statement.expandtabs(4).splitlines():
                 echo(line)
         return
+    if database.is_on_server and upkeep.is_outdated(database):
+        question = f"The tables in {database} are changed; make a backup first with: pg_dump --format=custom"
+        need_consent(f"{question}.", is_given=yes)
     with Progress(unit="pages") as progress:
         upgraded, is_logged = upkeep.upgrade(session, who, now, progress.reach)
     for notice in upgraded.notices:
         echo(f"policyd: {notice}", err=True)
 
     # Check what the database is now.
+    was = f"; what it was is in {upgraded.kept}" if upgraded.kept else ""
     findings = _Findings(call)
     is_new = upgraded.before < upgraded.after
     if is_new:
@@ -84,13 +92,11 @@ def upgrade(sql: bool) -> None:
         kept = str(upgraded.kept) if upgraded.kept else None
         print_object(call, {"database": str(database), **versions, "kept": kept, "notices": upgraded.notices})
     elif is_new:
-        echo(
-            f"upgraded {database} from version {upgraded.before} to {upgraded.after}; what it was is in {upgraded.kept}"
-        )
+        echo(f"upgraded {database} from version {upgraded.before} to {upgraded.after}{was}")
     else:
         call.say(f"{database} is up to date already: its tables are of version {upgraded.after}")
     warn_of_silent_syslog(call, is_logged)
-    findings.must_be_none(f"{database} was upgraded, and is not sound; what it was is in {upgraded.kept}")
+    findings.must_be_none(f"{database} was upgraded, and is not sound{was}")
 
 
 @command.command("check")

@@ -4,6 +4,7 @@ Nothing that happens to the server or the network stops the daemon: it answers f
 state that came, and this process tries again.
 """
 
+import json
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from policyd.errors import (
     StoreAwayError,
     StoreError,
     StoreMissingError,
+    StoreOutdatedError,
 )
 from policyd.files import check_permissions
 from policyd.model import Change
@@ -28,6 +30,7 @@ from policyd.store.connection import Database
 from policyd.store.database import postgresql
 from policyd.store.journal import UPGRADE
 from policyd.store.replica import Replica, create, make_again
+from policyd.store.schema import VERSION
 
 if TYPE_CHECKING:
     from policyd.store.postgresql import Truth
@@ -59,14 +62,15 @@ class _NewerError(StoreError):
 
 
 def prepare(database: Database, path: Path, on_page: Callable[[], None] = lambda: None) -> None:
-    """Make the replica at *path* if there is none yet, or one that can't be read. *on_page* is called all the time.
+    """Make the replica at *path* if there is none yet, or one that can't be read; upgrade one of an older policyd.
 
-    Raises StoreError, and SettingsError where what the settings say of *database* can't be used.
+    *on_page* is called all the time. Raises StoreError, and SettingsError where what the settings say of *database*
+    can't be used.
     """
     check_permissions(path)
     postgresql().need_usable(database)
     try:
-        Replica(path).close()
+        _look_at(path)
         return
     except StoreMissingError:
         make, problem = create, "there is no replica yet, and it can't be made"
@@ -77,6 +81,17 @@ def prepare(database: Database, path: Path, on_page: Callable[[], None] = lambda
             make(path, position, rows, on_page)
     except StoreError as error:
         raise type(error)(f"{path}: {problem}: {error}") from error
+
+
+def _look_at(path: Path) -> None:
+    """Open the replica at *path*, and make one of an older policyd one of this one. Raises StoreError."""
+    try:
+        Replica(path).close()
+    except StoreOutdatedError:
+        from policyd.store.upgrade import upgrade_replica  # Alembic takes a fifth of a second
+
+        upgrade_replica(path)
+        Replica(path).close()
 
 
 class Follower:
@@ -174,10 +189,15 @@ class Follower:
             changes = found[1:]
         if not changes:
             return False
-        self._need_known(changes)
+        changes = self._known(changes)
+        if not changes:
+            raise _NewerError(
+                f"{self._database} was upgraded at change {position.id + 1}; install that policyd here and restart it"
+            )
+        is_cut = changes[-1].id < found[-1].id
 
         # Never half of a changeset: what may go on is left for the next batch, or is a transaction of its own.
-        is_all = len(found) <= BATCH
+        is_all = len(found) <= BATCH or is_cut
         if not is_all:
             whole = [each for each in changes if each.changeset != changes[-1].changeset]
             if not whole:
@@ -187,7 +207,7 @@ class Follower:
         with replica.changing():
             replica.apply(changes)
         self._reached(replica, behind=0 if is_all else max(0, truth.head()[0].id - changes[-1].id))
-        return not is_all
+        return not is_all or is_cut
 
     def _apply_long(self, replica: Replica, truth: "Truth", changes: list[Change]) -> None:
         """Apply a changeset that is longer than a batch, of which *changes* are the first."""
@@ -201,13 +221,12 @@ class Follower:
         position = replica.position
         self._reached(replica, behind=max(0, truth.head()[0].id - position.id))
 
-    def _need_known(self, changes: list[Change]) -> None:
-        """Raises _NewerError where the tables were upgraded: what comes then is for a newer policyd."""
-        for change in changes:
-            if change.operation == UPGRADE:
-                raise _NewerError(
-                    f"{self._database} was upgraded at change {change.id}; install that policyd here and restart it"
-                )
+    def _known(self, changes: list[Change]) -> list[Change]:
+        """The first of *changes*, up to an upgrade to a newer policyd: what comes then, only that one knows."""
+        for number, change in enumerate(changes):
+            if change.operation == UPGRADE and json.loads(change.after or "{}").get("schema", 0) > VERSION:
+                return changes[:number]
+        return changes
 
     def _copy_when_due(self, *, is_spoiled: bool) -> None:
         """Copy the whole database again: not all hosts at once, and not again and again.

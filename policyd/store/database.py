@@ -95,12 +95,12 @@ class UpgradingConnection(sqlite3.Connection):
         """Leave the transaction to whoever began it."""
 
 
-def connect_upgrading(database: Database) -> sqlite3.Connection:
+def connect_upgrading(database: Database, *, takes_replica: bool = False) -> sqlite3.Connection:
     """A DBAPI connection to the tables of this or an older version, to make them new ones. Raises StoreError.
 
     No foreign key is followed: a table that is taken away must not take rows of others along.
     """
-    return _connect(database.path, "rw", _WRITER_WAIT_SECONDS, UpgradingConnection)
+    return _connect(database.path, "rw", _WRITER_WAIT_SECONDS, UpgradingConnection, takes_replica=takes_replica)
 
 
 def file_uri(path: Path) -> str:
@@ -134,16 +134,16 @@ def reading(database: Database, *, is_checked: bool = True) -> Iterator[Connecti
 
 
 @contextmanager
-def changing(database: Database, *, is_bulk: bool = False) -> Iterator[Connection]:
+def changing(database: Database, *, is_bulk: bool = False, journal_from: int | None = None) -> Iterator[Connection]:
     """The one connection that may change the tables, in one transaction, kept if the block ends well.
 
     Raises StoreError, with the tables as they were. A change that *is_bulk* may have thousands of rows: more of a file
-    is kept in memory then, and on a server, it is made in a copy of the tables.
+    is kept in memory then, and on a server, it is made in a copy of the tables, and of the journal *journal_from* on.
     """
     if database.is_on_server:
-        with postgresql().changing(database) as connection:
+        with postgresql().changing(database, is_bulk=is_bulk) as connection:
             if is_bulk:
-                with import_module("policyd.store.working_copy").working_copy(connection) as local:
+                with import_module("policyd.store.working_copy").working_copy(connection, journal_from) as local:
                     yield local
             else:
                 yield connection
@@ -342,7 +342,7 @@ def _opened(
     try:
         connection.execute("PRAGMA trusted_schema = OFF")
         if kind is UpgradingConnection:
-            version_of(path, connection)
+            version_of(path, connection, takes_replica=takes_replica)
         else:
             need_version(path, connection, takes_replica=takes_replica)
             connection.execute("PRAGMA foreign_keys = ON")

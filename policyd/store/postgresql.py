@@ -45,7 +45,8 @@ CHANNEL = "policyd"  # on which each change is told
 
 _CALL_SECONDS = 60.0  # for one statement
 _WRITER_WAIT_SECONDS = 600.0  # for another command that is changing the tables
-_IDLE_SECONDS = 600  # between two statements of a change, which may come from a pipe
+_IDLE_SECONDS = 60  # between two statements of a change: a command that is frozen holds all others up
+_BULK_IDLE_SECONDS = 600  # of one with thousands of rows, which may come from a pipe
 _LOOK_SECONDS = 0.5
 _PASSWORD_BYTES = 4096
 _ROWS_AT_ONCE = 2000
@@ -74,6 +75,7 @@ _CHANGES_FROM = Statement(
     select(change).where(change.c.id >= bindparam("first")).order_by(change.c.id).limit(bindparam("most"))
 )
 _FIRST_HEAD = Statement(insert(journal_head))
+_ADVICE = ("Is the server running", "DETAIL:", "HINT:")  # lines of libpq's beside the reason
 _NOT_YET = re.compile("starting up|shutting down|recovery|not accepting|too many|terminating")
 _TRIES = 20  # to learn whether a change was kept
 _DIGEST = Statement(select(change.c.digest).where(change.c.id == bindparam("id")))
@@ -120,26 +122,35 @@ def reading(database: Database) -> Iterator[Connection]:
 
 
 @contextmanager
-def changing(database: Database) -> Iterator[Connection]:
+def changing(database: Database, *, is_bulk: bool = False) -> Iterator[Connection]:
     """The one connection that may change the tables, in one transaction, kept if the block ends well.
 
-    Raises StoreError, with the tables as they were; where it is not known whether they are, it says so.
+    One that *is_bulk* may wait for its next row for minutes. Raises StoreError, with the tables as they were; where it
+    is not known whether they are, it says so.
     """
     with _connected(database, is_writer=True) as driver:
         # Nobody else writes from here on: the row is locked before anything is read.
         driver.execute("BEGIN")
-        driver.execute(f"SET LOCAL lock_timeout = '{_WRITER_WAIT_SECONDS:.0f}s'")
-        driver.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'")
+        _bound_waits(driver, _BULK_IDLE_SECONDS if is_bulk else _IDLE_SECONDS)
         connection = ServerConnection(driver)
         with driver.allowing(_WRITER_WAIT_SECONDS + _CALL_SECONDS):
             _need_version(database, connection.fetch(_LOCK, 1))
         yield connection
         connection.finish()
+        _keep(database, connection)
 
-        # Whoever follows the journal is told.
-        ((last, digest),) = connection.fetch(_HEAD, 1)
-        driver.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
-        _commit(database, driver, last, digest)
+
+def _bound_waits(driver: "_WatchedConnection", idle_seconds: float) -> None:
+    """Bound, in this transaction, the wait for other commands, and how long these wait for one that does nothing."""
+    driver.execute(f"SET LOCAL lock_timeout = {1000 * _WRITER_WAIT_SECONDS:.0f}")
+    driver.execute(f"SET LOCAL idle_in_transaction_session_timeout = {1000 * idle_seconds:.0f}")
+
+
+def _keep(database: Database, connection: ServerConnection) -> None:
+    """Commit, and tell whoever follows the journal."""
+    ((last, digest),) = connection.fetch(_HEAD, 1)
+    connection.driver.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
+    _commit(database, connection.driver, last, digest)
 
 
 # --- Following ---
@@ -184,7 +195,8 @@ def following(database: Database) -> Iterator[Truth]:
     """What *database* tells who follows it. Raises StoreError; a call takes seconds at most."""
     with _connected(database, is_follower=True) as driver:
         found = ServerConnection(driver).fetch(_VERSION, 1)
-        _need_version(database, found)
+        if not found or found[0][0] < VERSION:  # of newer ones, the journal says from where on
+            _need_version(database, found)
         yield Truth(driver)
 
 
@@ -307,6 +319,45 @@ def _commit(database: Database, driver: "_WatchedConnection", last: int, digest:
     ) from lost
 
 
+# --- Upgrading ---
+
+
+@contextmanager
+def upgrading(database: Database) -> Iterator[tuple[ServerConnection, int]]:
+    """The write lock on tables of any version up to this one's, and which they are; kept if the block ends well.
+
+    Only this block commits or rolls back, whatever a library calls. Raises StoreError, with the tables as they were.
+    """
+    with _connected(database, _UpgradingConnection, is_writer=True) as driver:
+        # One after the other, before any table is looked at: which there are is what changes.
+        driver.execute("BEGIN")
+        _bound_waits(driver, _BULK_IDLE_SECONDS)
+        connection = ServerConnection(driver)
+        with driver.allowing(_WRITER_WAIT_SECONDS + _CALL_SECONDS):
+            driver.execute("SELECT pg_advisory_xact_lock(hashtext('policyd'))")
+            found = connection.fetch(_LOCK, 1)
+        if not found or found[0][0] > VERSION:
+            _need_version(database, found)
+        ((version,),) = found
+        yield connection, version
+        connection.finish()
+        _keep(database, connection)
+
+
+def statements_of(connection: ServerConnection) -> list[str]:
+    """A list that gets the text of each statement that *connection* runs from now on, with its values."""
+    driver: psycopg.Connection[tuple[Any, ...]] = connection.driver
+    told: list[str] = []
+
+    class NotingCursor(psycopg.Cursor[tuple[Any, ...]]):
+        def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+            told.append(psycopg.ClientCursor(driver).mogrify(query, params))
+            return super().execute(query, params, **options)
+
+    driver.cursor_factory = NotingCursor
+    return told
+
+
 # --- Connecting, and for how long to wait ---
 
 
@@ -344,14 +395,28 @@ class _WatchedConnection(psycopg.Connection[tuple[Any, ...]]):
                 return
 
 
+class _UpgradingConnection(_WatchedConnection):
+    """A connection whose transaction only COMMIT and ROLLBACK statements end, whatever a library calls."""
+
+    def commit(self) -> None:
+        """Leave the transaction to whoever began it."""
+
+    def rollback(self) -> None:
+        """Leave the transaction to whoever began it."""
+
+
 @contextmanager
 def _connected(
-    database: Database, *, is_writer: bool = False, is_follower: bool = False
+    database: Database,
+    kind: type[_WatchedConnection] = _WatchedConnection,
+    *,
+    is_writer: bool = False,
+    is_follower: bool = False,
 ) -> Iterator[_WatchedConnection]:
     """A DBAPI connection in autocommit. Raises StoreError, and SettingsError where the URL is not to be used."""
     parameters = _parameters(database, is_writer=is_writer)
     try:
-        driver = _WatchedConnection.connect(**parameters)
+        driver = kind.connect(**parameters)
     except psycopg.Error as error:
         raise _unreachable(database, error) from error
     if is_follower:
@@ -436,8 +501,9 @@ def _password(database: Database) -> str:
 
 def _unreachable(database: Database, error: psycopg.Error) -> StoreError:
     """What the administrator must know where no connection came about."""
-    lines = str(error).strip().splitlines() or ["no reason was given"]
-    reason = lines[-1].strip()
+    lines = [line.strip() for line in str(error).splitlines()]
+    reasons = [line for line in lines if line and not line.startswith(_ADVICE)]
+    reason = reasons[-1].removeprefix("connection failed: ") if reasons else "no reason was given"
     if "password" in reason:
         reason += "; see the setting password_file"
     is_refused = "FATAL:" in reason and not _NOT_YET.search(reason)
@@ -471,7 +537,9 @@ def _store_error(database: Database, error: psycopg.Error, *, was_given_up: bool
         case errors.DiskFull() | errors.InsufficientResources():
             return StoreWriteError(f"{database}: can't be written, nothing was changed: {reason}; make room there")
         case errors.IdleInTransactionSessionTimeout():
-            return StoreError(f"{database}: nothing was changed: nothing came for {_IDLE_SECONDS} seconds; do it again")
+            return StoreError(f"{database}: nothing was changed: the command did nothing for too long; do it again")
+        case errors.QueryCanceled():
+            return StoreError(f"{database}: nothing was changed: the server gave up: {reason}; raise its limit there")
     if error.sqlstate is None or error.sqlstate.startswith(("08", "57")):
         return StoreError(f"{database}: the connection was lost, and nothing was changed: {reason}; do it again")
     return StoreError(f"{database}: the server says: {reason}")

@@ -65,7 +65,7 @@ def _upgraded(change: Change) -> RefusedError:
     return RefusedError(
         f"changeset {change.changeset} is the upgrade of the database from version {before.get('schema')} to "
         f"{after.get('schema')}, which can't be undone; what it was before, for the policyd before, is in "
-        f"{before.get('file')}"
+        f"{before.get('file') or 'the backup that pg_dump made'}"
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import MetaData, Table, create_engine
+from sqlalchemy import MetaData, Table, bindparam, create_engine, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 from sqlalchemy.schema import DropTable
@@ -28,7 +28,7 @@ from policyd.pipe_watch import watching
 from policyd.store import migrations
 from policyd.store.backup import Progress, copy_database, empty_file, opened_again
 from policyd.store.check import objects_in
-from policyd.store.connection import Connection, Database
+from policyd.store.connection import Connection, Database, Statement
 from policyd.store.database import (
     SQLITE,
     begin_writing,
@@ -38,14 +38,16 @@ from policyd.store.database import (
     file_uri,
     give_away,
     missing_error,
+    postgresql,
     store_error,
     version_of,
 )
 from policyd.store.journal import UPGRADE, Journal
-from policyd.store.schema import VERSION
+from policyd.store.schema import VERSION, change, journal_head
 from policyd.store.wal import identity
 
 _SCRIPTS = Path(migrations.__file__).parent
+VERSIONS = [_SCRIPTS / "versions"]  # the folders with revisions
 _ALEMBICS = "alembic_version"  # its own table
 _SHOWN = 3  # things that are not as policyd makes them
 _UNTOLD = (
@@ -55,7 +57,21 @@ _UNTOLD = (
     "PRAGMA temp",
     "PRAGMA read_uncommitted",
     "--",
+    "SHOW",
+    "SAVEPOINT",
+    "RELEASE",
 )  # statements that change nothing
+_LAST = Statement(select(journal_head.c.id))
+_CHANGES = Statement(select(change).where(change.c.id > bindparam("last")).order_by(change.c.id))
+_SET_VERSION = Statement(update(journal_head).values(schema=bindparam("version")))
+_MADE = "SELECT tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT GLOB 'sqlite_*' ORDER BY type DESC"
+_HEAD_OF_REPLICA = """
+    INSERT INTO journal_head (one, history, id, digest, schema, next_mailbox, next_group, next_member, next_accepted,
+        next_blocked)
+    SELECT 1, history, id, digest, ?, 1, 1, 1, next_accepted, 1 FROM replica
+"""
+_OF_NOBODY: dict[str, Any] = {"actor": "", "now": 0, "changeset": 1, "notice": lambda text: None}  # in no journal
+_ENGINES = {"sqlite": "sqlite://", "postgresql": "postgresql+psycopg://"}
 
 
 class _DiscardedError(Exception):
@@ -147,7 +163,7 @@ class Upgrade:
         check_objects(self._path, driver)
         has = objects_in(driver)
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as memory:
-            run_revisions(memory, 0, self._outcome.before, {})
+            run_revisions(memory, 0, self._outcome.before, _OF_NOBODY)
             wants = objects_in(memory)
         others = [name for name in sorted({*has, *wants}) if has.get(name) != wants.get(name)]
         if others:
@@ -183,17 +199,9 @@ class Upgrade:
         ((last,),) = driver.execute('SELECT coalesce(max(id), 0) FROM "change"').fetchall()
         attributes = {"actor": self._actor, "now": self._now, "changeset": last + 1, "notice": outcome.notices.append}
         run_revisions(driver, outcome.before, VERSION, attributes)
-
-        # The rows below this one are in the words of that version.
         connection = Connection(driver, SQLITE)
-        journal = Journal(connection, self._actor, self._now)
-        journal.changeset = last + 1
-        before = {"schema": outcome.before, "file": _text(outcome.kept) if outcome.kept else None}
-        journal.write(UPGRADE, _text(self._path), _json(before), _json({"schema": VERSION}))
-        connection.finish()
+        _note(connection, outcome, last, self._actor, self._now, _text(self._path))
         driver.execute(f"PRAGMA user_version = {VERSION}")
-        rows = driver.execute("SELECT * FROM change WHERE id > ? ORDER BY id", (last,))
-        outcome.changes = [Change(*row) for row in rows]
 
     def _error(self, error: DBAPIError | sqlite3.Error) -> StoreError:
         if _code_of(error) == sqlite3.SQLITE_CONSTRAINT:
@@ -205,10 +213,87 @@ class Upgrade:
         return store_error(self._path, error)
 
 
+class ServerUpgrade:
+    """The same for a *database* on a server, whose tables are changed where they are: no backup is made."""
+
+    def __init__(self, database: Database, actor: str, now: int) -> None:
+        self._database = database
+        self._actor = actor
+        self._now = now
+        self._outcome = Upgraded()
+
+    def run(self) -> Upgraded:
+        """Upgrade: all of it or nothing, one after the other where several try. Raises StoreError."""
+        with postgresql().upgrading(self._database) as (connection, version):
+            self._outcome.before = version
+            if version < VERSION:
+                self._change(connection)
+        return self._outcome
+
+    def statements(self) -> list[str]:
+        """What `run` would do, as SQL: it is done, noted, and rolled back. Raises StoreError."""
+        told: list[str] = []
+        with suppress(_DiscardedError), postgresql().upgrading(self._database) as (connection, version):
+            if version < VERSION:
+                told = postgresql().statements_of(connection)
+                self._outcome.before = version
+                self._change(connection)
+            raise _DiscardedError
+        told = [f"{each.strip()};" for each in told if not each.lstrip().startswith(_UNTOLD)]
+        return ["BEGIN;", *told, "COMMIT;"] if told else []
+
+    def _change(self, connection: Connection) -> None:
+        ((last,),) = connection.fetch(_LAST)
+        outcome = self._outcome
+        attributes = {"actor": self._actor, "now": self._now, "changeset": last + 1, "notice": outcome.notices.append}
+        run_revisions(connection.driver, outcome.before, VERSION, attributes, "postgresql")
+        _note(connection, outcome, last, self._actor, self._now, str(self._database))
+
+
+def _note(connection: Connection, outcome: Upgraded, last: int, actor: str, now: int, name: str) -> None:
+    """Note in the journal, which ended with change *last*, that the tables are new: rows below it are in old words."""
+    connection.run(_SET_VERSION, VERSION)
+    journal = Journal(connection, actor, now)
+    journal.changeset = last + 1
+    before = {"schema": outcome.before, "file": _text(outcome.kept) if outcome.kept else None}
+    journal.write(UPGRADE, name, _json(before), _json({"schema": VERSION}))
+    connection.finish()
+    outcome.changes = [Change(*row) for row in connection.fetch(_CHANGES, last)]
+
+
+def upgrade_replica(path: Path) -> None:
+    """Make the tables of the replica at *path* those of this policyd, whatever becomes of its database meanwhile.
+
+    All of it or nothing. Raises StoreError.
+    """
+    try:
+        with entered(_begun(Database.at(path), takes_replica=True), owner_of(path)) as driver:
+            version = version_of(path, driver, takes_replica=True)
+            if version == VERSION:
+                return
+
+            # A revision finds all tables: those that a replica does without are there meanwhile.
+            there = {name for (name,) in driver.execute("SELECT tbl_name FROM sqlite_schema")}
+            with closing(sqlite3.connect(":memory:", isolation_level=None)) as memory:
+                run_revisions(memory, 0, version, _OF_NOBODY)
+                made = memory.execute(_MADE).fetchall()
+            lacking = [(table, sql) for table, sql in made if table not in there]
+            for _, sql in lacking:
+                driver.execute(sql)
+            driver.execute(_HEAD_OF_REPLICA, (version,))
+            run_revisions(driver, version, VERSION, _OF_NOBODY)
+            for name in {table for table, _ in lacking}:
+                driver.execute(f'DROP TABLE IF EXISTS "{name}"')
+            driver.execute(f"PRAGMA user_version = {VERSION}")
+        empty_log(path)
+    except (DBAPIError, sqlite3.Error) as error:
+        raise store_error(path, error) from error
+
+
 @contextmanager
-def _begun(database: Database) -> Iterator[sqlite3.Connection]:
+def _begun(database: Database, *, takes_replica: bool = False) -> Iterator[sqlite3.Connection]:
     """A DBAPI connection with the write lock; what was done is committed if the block ends well, else rolled back."""
-    with closing(connect_upgrading(database)) as driver:
+    with closing(connect_upgrading(database, takes_replica=takes_replica)) as driver:
         begin_writing(database, driver)
         yield driver
         driver.execute("COMMIT")
@@ -237,14 +322,16 @@ def _code_of(error: DBAPIError | sqlite3.Error) -> int:
     return getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlite_errorcode", 0) & 0xFF
 
 
-def run_revisions(driver: sqlite3.Connection, since: int, to: int, attributes: dict[str, Any]) -> None:
+def run_revisions(driver: Any, since: int, to: int, attributes: dict[str, Any], engine_name: str = "sqlite") -> None:
     """Make the tables of version *since*, 0 for none at all, those of version *to*, in the transaction there is.
 
     What the revisions must know is in *attributes*: see the `upgrade` of each.
     """
     config = Config(attributes=attributes)
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
-    engine = create_engine("sqlite://", creator=lambda: driver, poolclass=StaticPool)
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", "\n".join(str(each).replace("%", "%%") for each in VERSIONS))
+    engine = create_engine(_ENGINES[engine_name], creator=lambda: driver, poolclass=StaticPool)
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         if since:

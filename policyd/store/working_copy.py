@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from policyd.errors import StoreWriteError
 from policyd.store.connection import Connection, Statement
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 
 _TABLES = tuple(table for table in metadata.sorted_tables if table not in (change, journal_head))
 _INSERT = {table.name: compiled(insert(table)) for table in metadata.sorted_tables}
-_CHANGES = compiled(select(change).order_by(change.c.id))
+_CHANGES = compiled(select(change).where(change.c.id > bindparam("last")).order_by(change.c.id))
+_CHANGES_FROM = Statement(select(change).where(change.c.id >= bindparam("first")).order_by(change.c.id))
+_LAST = compiled(select(journal_head.c.id))
 _HEAD = compiled(select(journal_head))
-_DELETE_HEAD = Statement(delete(journal_head))
+_UPDATE_HEAD = Statement(
+    update(journal_head).values({each.name: bindparam(f"new_{each.name}") for each in journal_head.c})
+)
 
 
 def _key(table: Any) -> Any:
@@ -36,19 +40,23 @@ _DELETE = {table.name: Statement(delete(table).where(_key(table) == bindparam("k
 
 
 @contextmanager
-def working_copy(server: "ServerConnection") -> Iterator[Connection]:
+def working_copy(server: "ServerConnection", journal_from: int | None = None) -> Iterator[Connection]:
     """A connection to a copy of the tables that *server* sees; what was changed in it is then changed there.
 
-    The journal's earlier rows are not in the copy. The transaction is *server*'s. Raises StoreError.
+    Of the journal the copy has the rows from *journal_from* on, none without. The transaction is *server*'s. Raises
+    StoreError.
     """
     try:
         with closing(sqlite3.connect("", isolation_level=None)) as file:
             _fetch(server, file)
             file.execute("BEGIN")
+            ((last,),) = file.execute(_LAST)
+            if journal_from is not None:
+                file.executemany(_INSERT[change.name], server.stream(_CHANGES_FROM, journal_from))
             connection = Connection(file, SQLITE)
             yield connection
             connection.finish()
-            _bring(file, server)
+            _bring(file, server, last)
     except sqlite3.Error as error:
         raise StoreWriteError(f"nothing was changed: a temporary file can't be used: {error}") from error
 
@@ -67,8 +75,11 @@ def _fetch(server: "ServerConnection", file: sqlite3.Connection) -> None:
     file.execute("COMMIT")
 
 
-def _bring(file: sqlite3.Connection, server: "ServerConnection") -> None:
-    """Have *server* change what is not any more as it was: a row that differs goes, and comes back as it is now."""
+def _bring(file: sqlite3.Connection, server: "ServerConnection", last: int) -> None:
+    """Have *server* change what is not any more as it was: a row that differs goes, and comes back as it is now.
+
+    The journal ended with the change *last*.
+    """
     # Of each table, the keys of what differs.
     for table in _TABLES:
         name, key = table.name, _key(table).name
@@ -92,6 +103,5 @@ def _bring(file: sqlite3.Connection, server: "ServerConnection") -> None:
         server.copy_in(
             name, file.execute(f'SELECT * FROM "{name}" WHERE "{key}" IN (SELECT key FROM "touched_{name}")')
         )
-    server.copy_in(change.name, file.execute(_CHANGES))
-    server.run(_DELETE_HEAD)
-    server.copy_in(journal_head.name, file.execute(_HEAD))
+    server.copy_in(change.name, file.execute(_CHANGES, (last,)))
+    server.run_each(_UPDATE_HEAD, file.execute(_HEAD))

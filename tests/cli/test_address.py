@@ -182,7 +182,7 @@ def test_address_that_is_stored_in_no_normal_form_can_be_removed(policyd, stored
     policyd.rows(f"INSERT INTO address VALUES ('{stored}', (SELECT id FROM mailbox WHERE name = 'Bob'), 1)")
     policyd.run(f"address remove '{stored}'")
     assert [each["address"] for each in policyd.json("address list")] == ["alice@example.com"]
-    assert policyd.says("database check")[0].startswith(f"{policyd.database} is sound")
+    assert policyd.says("database check")[0].startswith(f"{policyd.store} is sound")
 
 
 def test_address_in_normal_form_is_removed_however_it_is_typed(policyd):

@@ -41,9 +41,9 @@ def policyd():
         yield policyd
 
 
-def contents(path):
+def contents(database):
     """Everything in a database, by content: numbers are a database's own."""
-    with reading(Database.at(path)) as connection:
+    with reading(database) as connection:
         dump = Queries(connection)
         members = [(str(each.group), str(each.member)) for each in dump.memberships()]
         return (
@@ -74,7 +74,7 @@ def test_own_formats_carry_everything(policyd, format_):
     file, other = policyd.folder / "out", policyd.folder / "other.db"
     assert policyd.ends(f"export --format {format_} -o {file}").err == ""
     policyd.run(f"import --strict {file} --database {other}")
-    assert contents(other) == contents(policyd.database)
+    assert contents(Database.at(other)) == contents(policyd.store)
     ended = policyd.ends(f"-v import --format {format_} --replace {file} --database {other}")
     assert ended.err.splitlines()[-1] == "nothing to change: it stands so already"
 
@@ -208,10 +208,11 @@ def test_export_of_a_format_that_is_none_is_bad_usage(policyd):
 # --- Random databases ---
 
 
-def fill(path, made):
-    """Make a database that holds *made*."""
-    create_database(Database.at(path))
-    with changing(Database.at(path)) as connection:
+def fill(policyd, made):
+    """Have the database hold *made*."""
+    if not policyd.server:
+        create_database(policyd.store)
+    with changing(policyd.store) as connection:
         bulk = bulk_on(connection, adds_domains=True)
         for row in rows_of_tables(made):
             assert bulk.apply(Record(1, "", (row,))) == ()
@@ -221,13 +222,13 @@ def fill(path, made):
 def exported_and_imported(policyd, format_, made):
     """A database of *made*, and one into which its export was imported."""
     file, other = policyd.folder / "out", policyd.folder / "other.db"
-    fill(policyd.database, made)
+    fill(policyd, made)
     assert policyd.ends(f"export --format {format_} -o {file}").status == 0
     ended = policyd.ends(f"import --strict --add-domains --format {format_} {file} --database {other}")
     is_of_use = "nothing in it is of use" not in ended.err
     assert ended.status == (0 if is_of_use else 1), (ended, file.read_text())
     assert is_of_use or not made.held_mailboxes, ended
-    return contents(policyd.database), contents(other)
+    return contents(policyd.store), contents(Database.at(other))
 
 
 WHOLE = pytest.mark.parametrize("format_", ["csv", "jsonl"])

@@ -50,6 +50,12 @@ class CommandLine:
         """Have the tables in a new database on *server*."""
         self.server, self.name = server, server.make()
 
+    def have_no_tables(self) -> None:
+        """Have none where the tables are going to be, as before the first command."""
+        if self.server:
+            self.server.take_back(self.name)
+            self.name = self.server.make_empty()
+
     @property
     def url(self) -> str:
         """What --database takes."""
@@ -140,3 +146,5 @@ def command_line() -> Iterator[CommandLine]:
 
             commands.be_on(the_cluster())
         yield commands
+        if commands.server:
+            commands.server.take_back(commands.name)
