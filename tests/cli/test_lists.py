@@ -209,6 +209,7 @@ def test_ctrl_c_without_a_pager_ends_quietly(large):
     assert "policyd:" not in shown
 
 
+@pytest.mark.file_only("the log of a file")
 def test_no_state_of_the_tables_is_kept_while_somebody_reads(large):
     """A pager that is open over lunch must not make the log of the database grow."""
     with on_terminal(large, ["address", "list"], PAGER="sh -c 'head -n 1; read line </dev/tty'") as terminal:
