@@ -69,6 +69,14 @@ class DivergedError(StoreError):
     """The replica is not what the database's journal says of it: copy the whole database again."""
 
 
+class StoreAwayError(StoreError):
+    """The server can't be reached, or does not answer: it is tried again, whatever words it has for that."""
+
+
+class ReplicaSpoiledError(StoreError):
+    """The replica's file is damaged, or another file's log is beside it: make it again."""
+
+
 class StoreMissingError(StoreError):
     """There is no database where the settings say."""
 

@@ -120,7 +120,7 @@ def _database(value: object) -> str:
     if re.match(_SERVER_URL, text) and "\0" not in text:
         return text
     path = text.removeprefix("sqlite:///")
-    if not path or "://" in path or path.startswith(":memory:") or "\0" in path:
+    if not path or "://" in path or "\0" in path or path.startswith((":memory:", "postgresql:", "postgres:")):
         raise ValueError(f"{text!r}: must be sqlite:////absolute/path.db, a path, or postgresql://HOST/NAME")
     return f"sqlite:///{Path(path).absolute()}"
 

@@ -1,13 +1,18 @@
 """`policyd replica`: says how the replica on this host is."""
 
-import time
-from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from policyd.cli.command import Group, invocation
-from policyd.cli.output import print_object
+from policyd.cli.output import Call, print_object
 from policyd.errors import SettingsError, StoreError
+from policyd.timestamps import show_local
+
+if TYPE_CHECKING:
+    from policyd.replica.status import ReplicaStatus
+
+_SPANS = ((86400, "day"), (3600, "hour"), (60, "minute"))  # of which two or more are said in them
 
 
 @click.group("replica", cls=Group)
@@ -28,23 +33,62 @@ def status(max_age: int | None) -> None:
     \b
     Example: policyd replica status --max-age 60
     """
-    from policyd.replica.status import read_status  # help does without
+    from policyd.replica.status import read_status
 
     call = invocation()
     replica = call.settings.replica
     if replica is None:
         raise SettingsError("replica: this host has none; the settings name no file for one")
     found = read_status(replica)
-    age = found.age(call.now)
-    is_current = time.localtime(found.current_at)
-    current = time.strftime("%Y-%m-%d %H:%M:%S%z", is_current) if found.current_at else "never"
-    print_object(
-        call,
-        {"replica": str(replica), **asdict(found), "current_at": current, "age": age},
-    )
-    if max_age is not None and age > max_age:
-        problem = f": {found.problem}" if found.problem else ""
-        raise _TooOldError(f"{replica}: may have missed changes for {age} seconds, more than {max_age}{problem}")
+    now = call.now
+    print_object(call, _fields(call, now, str(replica), found))
+
+    # For monitoring: a time that is still to come says nothing of the age.
+    age, problem = found.age(now), found.problem_at(now)
+    if max_age is not None and (age > max_age or found.current_at > now + max_age):
+        because = f": {problem}" if problem else ""
+        raise _TooOldError(f"{replica}: may have missed changes for {_age(found, now)}{because}")
+
+
+def _fields(call: Call, now: int, replica: str, found: "ReplicaStatus") -> dict[str, Any]:
+    """What is printed of *found*: for a person, times in words, and only what there is."""
+    problem = found.problem_at(now)
+    if call.json:
+        return {
+            "replica": replica,
+            "source": found.source,
+            "history": found.history,
+            "id": found.id,
+            "digest": found.digest,
+            "current_at": found.current_at or None,
+            "age": found.age(now) if found.current_at else None,
+            "behind": found.behind,
+            "problem": problem or None,
+        }
+    since = f" (since {show_local(found.current_at)})" if found.current_at else ""
+    fields = {
+        "replica": replica,
+        "source": found.source,
+        "history": found.history,
+        "change": found.id,
+        "behind": found.behind,
+        "may have missed changes for": f"{_age(found, now)}{since}",
+    }
+    if problem:
+        fields["problem"] = problem
+        fields["meanwhile"] = "mail is answered from the replica as it is, and changes come when it is followed again"
+    return fields
+
+
+def _age(found: "ReplicaStatus", now: int) -> str:
+    """For how long the replica may have missed changes, in words."""
+    if not found.current_at:
+        return "an unknown time"
+    age = found.age(now)
+    for seconds, name in _SPANS:
+        if age >= 2 * seconds:
+            return f"{age // seconds} {name}s"
+    return f"{age} second{'' if age == 1 else 's'}"
 
 
 class _TooOldError(StoreError):

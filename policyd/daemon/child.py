@@ -88,6 +88,22 @@ class FollowerChild(Child):
     def __init__(self) -> None:
         super().__init__()
         self.told = ""
+        self._is_restarting = False
+
+    def restart(self) -> None:
+        """Have another one take its place at once: what is whole in the replica stays whole."""
+        self._is_restarting = bool(self.pid)
+        self.due = self.wait = 0.0
+        self.kill()
+
+    def reap(self, options: int = os.WNOHANG) -> str:
+        """How the process has ended, "" if it has not, or was to."""
+        how = super().reap(options)
+        if how and self._is_restarting:
+            self._is_restarting = False
+            self.due = self.wait = 0.0
+            return ""
+        return how
 
     def read_channel(self) -> None:
         """Read what it says of the replica: each time a sign of life, too."""

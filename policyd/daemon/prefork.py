@@ -29,7 +29,7 @@ from policyd.settings import Settings
 AT_ONCE = 64  # connections accepted before others get their turn
 GIVING_WAY_AT_ONCE = 8  # connections that wait for others to be closed
 AUDIT_SECONDS = 0.1  # between two looks whether syslog takes what waits for it
-FOLLOWER_HUNG_SECONDS = 60  # for the one that follows, whose calls to a server are given up before that
+FOLLOWER_HUNG_SECONDS = 120  # for the one that follows, whose calls to several servers are given up before that
 HUNG_SECONDS = 30  # for a worker that reports nothing, where no watchdog says otherwise
 STOP_SECONDS = DRAIN_SECONDS + 3  # for workers to end by themselves: their connections, and then what waits for syslog
 
@@ -396,7 +396,7 @@ class Parent:
 
         # The one that follows begins anew with them; each worker reads them by itself.
         if self._follower is not None:
-            self._follower.kill()
+            self._follower.restart()
         for worker in self._workers:
             if worker.pid:
                 os.kill(worker.pid, signal.SIGHUP)
@@ -412,9 +412,8 @@ class Parent:
         self._dispatch_waiting(self._workers)
 
         # What the replica has is whole at each moment.
-        if self._follower is not None and self._follower.pid:
+        if self._follower is not None:
             self._follower.kill()
-            self._follower.reap(0)
 
         # The end of the channel stops a worker, once it has answered.
         for worker in self._workers:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from policyd.daemon.service import PolicyService
 
-_PARENTS = ("listen", "workers", "user", "group")  # settings of which a worker takes no new value
+_PARENTS = ("listen", "workers", "user", "group", "replica")  # settings of which a worker takes no new value
 
 _TOLD_BYTES = 1024  # of what is said of the replica
 
@@ -60,7 +60,7 @@ def serve(load: Load) -> None:
         if settings.replica is not None and Database.of(settings).is_on_server:
             from policyd.replica.follower import prepare
 
-            prepare(Database.of(settings), settings.replica)
+            prepare(Database.of(settings), settings.replica, supervisor.notify_copying)
         need_database(settings)
     listeners = listen_on(settings.listen or default_listen(), identity, allow_remote=settings.allow_remote)
     try:
@@ -128,7 +128,9 @@ def _work(
     from policyd.daemon.worker import DispatchedConnections
 
     def load() -> Settings:
-        return dataclasses.replace(load_settings(), **{key: getattr(settings, key) for key in _PARENTS})
+        loaded = load_settings()
+        keys = _PARENTS if loaded.replica == settings.replica else (*_PARENTS, "database")  # which go together
+        return dataclasses.replace(loaded, **{key: getattr(settings, key) for key in keys})
 
     reactor = _reactor()
     service = PolicyService(settings, (), load, reactor)

@@ -20,7 +20,7 @@ from policyd.daemon.listener import Acceptor, Listener, log_listening
 from policyd.daemon.server import PolicyFactory
 from policyd.daemon.systemd import Supervisor
 from policyd.decide import Decider
-from policyd.errors import SettingsError, StoreError
+from policyd.errors import SettingsError, StoreError, StoreMissingError
 from policyd.files import check_permissions, owner_of
 from policyd.settings import TABLES, Settings
 from policyd.store.connection import Database
@@ -146,8 +146,16 @@ def need_database(settings: Settings) -> None:
     database = Database.to_answer_from(settings)
     _check_place(database.path)
     lookup = Lookup(database)
-    lookup.begin()
-    lookup.close()
+    try:
+        lookup.begin()
+    except StoreMissingError as error:
+        if settings.replica is None:
+            raise
+        raise StoreMissingError(
+            f"{settings.replica}: there is no replica yet; policyd serve makes it, without --stdio"
+        ) from error
+    finally:
+        lookup.close()
 
 
 def warn_of_ways_past(settings: Settings, audit: AuditLog) -> None:
@@ -180,6 +188,9 @@ def reread(load: Callable[[], Settings], kept: Settings, audit: AuditLog) -> Set
     """
     try:
         settings = load()
+        if settings.replica != kept.replica:
+            audit.warned("replica is as it was; to change it, restart")
+            settings = dataclasses.replace(settings, replica=kept.replica, database=kept.database)
         need_database(settings)
     except (SettingsError, StoreError) as error:
         audit.warned(f"the settings stay as they were: {error}")

@@ -3,6 +3,7 @@
 Without systemd nothing is given, and nothing sent. Source: sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3).
 """
 
+import math
 import os
 import socket
 import stat
@@ -15,6 +16,7 @@ from policyd.printable import printable
 
 _FIRST = 3  # the first descriptor that is passed: SD_LISTEN_FDS_START
 _SEND_SECONDS = 1.0  # nobody waits longer for a systemd that doesn't read
+_COPYING_SECONDS = 60  # for some thousand rows more
 
 Environment = MutableMapping[str, str]
 
@@ -28,6 +30,7 @@ class Supervisor:
     def __init__(self, address: str = "", watchdog_seconds: float = 0.0) -> None:
         self.watchdog_seconds = watchdog_seconds if address else 0.0
         self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._copying_at = -math.inf  # when that was said last, as time.monotonic() counts
 
     @property
     def beat_seconds(self) -> float:
@@ -41,6 +44,13 @@ class Supervisor:
     def notify_status(self, status: str) -> None:
         """How it is."""
         self._notify(f"STATUS={printable(status)}")
+
+    def notify_copying(self) -> None:
+        """It makes this host's replica, which may take longer than systemd waits for a start."""
+        now = time.monotonic()
+        if now - self._copying_at > _COPYING_SECONDS / 4:
+            self._copying_at = now
+            self._notify(f"EXTEND_TIMEOUT_USEC={_COPYING_SECONDS * 1_000_000}", "STATUS=copying the database")
 
     def notify_reloading(self) -> None:
         """It reads its settings again, until `notify_ready`."""

@@ -14,13 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policyd.audit import AuditLog
-from policyd.errors import DivergedError, StoreError, StoreOutdatedError
+from policyd.errors import (
+    DivergedError,
+    ReplicaSpoiledError,
+    SettingsError,
+    StoreAwayError,
+    StoreError,
+    StoreMissingError,
+    StoreOutdatedError,
+)
+from policyd.files import check_permissions
 from policyd.model import Change
-from policyd.replica.status import ReplicaStatus, write_status
+from policyd.replica.status import ReplicaStatus, read_status, write_status
 from policyd.store.connection import Database
-from policyd.store.database import connect_reading, postgresql
+from policyd.store.database import postgresql
 from policyd.store.journal import UPGRADE
-from policyd.store.replica import Replica, create
+from policyd.store.replica import Replica, create, make_again
 from policyd.store.schema import VERSION
 
 if TYPE_CHECKING:
@@ -29,8 +38,10 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.5  # between two looks, where nothing tells of a change
 BATCH = 1000  # changes in one transaction, unless one changeset has more
 
+SPREAD_SECONDS = 30.0  # over which many hosts begin to copy a whole database
+
 _TRY_SECONDS = 1.0  # until an attempt after one that failed
-_SPREAD_SECONDS = 30.0  # over which many hosts begin to copy a whole database
+_LONGER_TRY_SECONDS = 10.0  # the same, while a copy is due later
 _COPIES_SECONDS = 300.0  # between two such copies
 _STATUS_SECONDS = 5.0
 _TIDY_SECONDS = 1.0
@@ -50,59 +61,84 @@ class _NewerError(StoreError):
     """The database's tables are of a newer version."""
 
 
-def prepare(database: Database, path: Path) -> None:
-    """Make the replica at *path* if there is none yet, and of an older policyd's one of this one. Raises StoreError."""
-    if path.exists():
-        _upgrade(path)
+def prepare(database: Database, path: Path, on_page: Callable[[], None] = lambda: None) -> None:
+    """Make the replica at *path* if there is none yet, or one that can't be read; upgrade one of an older policyd.
+
+    *on_page* is called all the time. Raises StoreError, and SettingsError where what the settings say of *database*
+    can't be used.
+    """
+    check_permissions(path)
+    postgresql().need_usable(database)
+    try:
+        _look_at(path)
         return
+    except StoreMissingError:
+        make, problem = create, "there is no replica yet, and it can't be made"
+    except ReplicaSpoiledError as error:
+        make, problem = make_again, f"{str(error).removeprefix(f'{path}: ')}; and it can't be copied again"
     try:
         with postgresql().following(database) as truth, truth.all() as (position, rows):
-            create(path, position, rows, lambda: None)
+            make(path, position, rows, on_page)
     except StoreError as error:
-        raise type(error)(f"{path}: there is no replica yet, and it can't be made: {error}") from error
+        raise type(error)(f"{path}: {problem}: {error}") from error
 
 
-def _upgrade(path: Path) -> None:
-    """Make the replica of an older policyd one of this one. Raises StoreError."""
+def _look_at(path: Path) -> None:
+    """Open the replica at *path*, and make one of an older policyd one of this one. Raises StoreError."""
     try:
-        connect_reading(Database.at(path)).close()
+        Replica(path).close()
     except StoreOutdatedError:
         from policyd.store.upgrade import upgrade_replica  # Alembic takes a fifth of a second
 
         upgrade_replica(path)
+        Replica(path).close()
 
 
 class Follower:
-    """Keeps the replica at *path* equal to *database*. *audit* gets what happens; *beat* is called all the time."""
+    """Keeps the replica at *path* equal to *database*. *audit* gets what happens; *beat* is called all the time.
 
-    def __init__(self, database: Database, path: Path, audit: AuditLog, beat: Beat) -> None:
+    Where many hosts must copy the whole database again, each begins at some moment of so many *spread_seconds*.
+    """
+
+    def __init__(
+        self, database: Database, path: Path, audit: AuditLog, beat: Beat, spread_seconds: float = SPREAD_SECONDS
+    ) -> None:
         self._database = database
         self._path = path
         self._audit = audit
         self._tell = beat
-        self._status = ReplicaStatus(source=str(database))
+        self._spread_seconds = spread_seconds
+        self._status = replace(_last_status(path), source=str(database), problem="")
+        self._told: set[str | type] = set()  # problems, since it was followed last
         self._written_at = 0.0  # the status, as time.monotonic() counts
         self._tidied_at = 0.0
         self._copied_at = -_COPIES_SECONDS
+        self._copy_due: float | None = None  # where the whole database must be copied
 
     def run(self) -> None:
         """Follow until the parent wants no more."""
+        is_checked = False  # whether the file is sound, as a disk may have left it
         try:
             while True:
                 try:
                     with self._opened() as replica:
+                        if not is_checked:
+                            replica.need_sound()
+                            is_checked = True
                         self._follow(replica)
-                except StoreError as error:
+                except (DivergedError, ReplicaSpoiledError) as error:
                     self._have_problem(error)
-                    if isinstance(error, DivergedError):
-                        self._heal()
-                self._pause(_TRY_SECONDS * random.uniform(0.5, 1.5))
+                    self._copy_when_due(is_spoiled=isinstance(error, ReplicaSpoiledError))
+                except (StoreError, SettingsError) as error:
+                    self._have_problem(error)
+                    self._pause(_TRY_SECONDS * random.uniform(0.5, 1.5))
         except _StoppedError:
             self._write_status(is_due=True)
 
     @contextmanager
     def _opened(self) -> Iterator[Replica]:
-        prepare(self._database, self._path)
+        if not self._path.exists():
+            prepare(self._database, self._path, self._beat)
         replica = Replica(self._path)
         try:
             position = replica.position
@@ -121,6 +157,7 @@ class Follower:
             while True:
                 while self._catch_up(replica, truth):
                     self._beat()
+                replica.need_place()
                 self._have_no_problem()
                 self._tidy(replica)
                 self._beat()
@@ -135,6 +172,7 @@ class Follower:
                 f"{self._database} is another database (history {head.history}) than the replica has followed "
                 f"(history {position.history}); to follow it, stop policyd, remove {self._path}, and start policyd"
             )
+        self._know(behind=max(0, head.id - position.id))
         if head.id < position.id:
             raise _diverged(position.id, position.digest, "")
 
@@ -168,7 +206,7 @@ class Follower:
             changes = whole
         with replica.changing():
             replica.apply(changes)
-        self._reached(replica, behind=0 if is_all else 1)
+        self._reached(replica, behind=0 if is_all else max(0, truth.head()[0].id - changes[-1].id))
         return not is_all or is_cut
 
     def _apply_long(self, replica: Replica, truth: "Truth", changes: list[Change]) -> None:
@@ -180,7 +218,8 @@ class Follower:
                 self._beat()
                 found = truth.changes_from(changes[-1].id + 1, BATCH)
                 changes = [each for each in found if each.changeset == changeset]
-        self._reached(replica, behind=1)
+        position = replica.position
+        self._reached(replica, behind=max(0, truth.head()[0].id - position.id))
 
     def _known(self, changes: list[Change]) -> list[Change]:
         """The first of *changes*, up to an upgrade to a newer policyd: what comes then, only that one knows."""
@@ -189,24 +228,39 @@ class Follower:
                 return changes[:number]
         return changes
 
-    def _heal(self) -> None:
-        """Copy the whole database again: not all hosts at once, and not again and again."""
-        since = time.monotonic() - self._copied_at
-        self._pause(random.uniform(0, _SPREAD_SECONDS) if since > _COPIES_SECONDS else _COPIES_SECONDS - since)
-        self._copied_at = time.monotonic()
+    def _copy_when_due(self, *, is_spoiled: bool) -> None:
+        """Copy the whole database again: not all hosts at once, and not again and again.
+
+        Until then the caller looks now and then whether it can be followed after all, as where a name leads to the
+        former server for a moment.
+        """
+        now = time.monotonic()
+        if self._copy_due is None:
+            spread = 0.0 if is_spoiled else random.uniform(0, self._spread_seconds)
+            self._copy_due = max(now + spread, self._copied_at + _COPIES_SECONDS)
+        if now < self._copy_due:
+            self._pause(min(self._copy_due - now, _LONGER_TRY_SECONDS))
+            return
+        self._copy_due = None
         try:
-            with (
-                postgresql().following(self._database) as truth,
-                truth.all() as (position, rows),
-                self._opened() as replica,
-            ):
-                if position.history != replica.position.history:
-                    return  # that is told when it is followed again
-                replica.rebuild(position, rows, self._beat)
-                self._reached(replica, behind=0)
-                self._audit.noticed("replica-copied", change=position.id, digest=position.digest)
-        except StoreError as error:
+            self._copy(is_spoiled=is_spoiled)
+            self._copied_at = time.monotonic()
+        except (StoreError, SettingsError) as error:
             self._have_problem(error)
+            self._copy_due = time.monotonic() + _TRY_SECONDS + random.uniform(0, self._spread_seconds)
+
+    def _copy(self, *, is_spoiled: bool) -> None:
+        with postgresql().following(self._database) as truth, truth.all() as (position, rows):
+            if self._status.history not in ("", position.history):
+                return  # that is told when it is followed again
+            if is_spoiled:
+                make_again(self._path, position, rows, self._beat)
+            else:
+                with self._opened() as replica:
+                    replica.rebuild(position, rows, self._beat)
+        self._know(history=position.history, id=position.id, digest=position.digest, behind=0)
+        self._write_status(is_due=True)
+        self._audit.noticed("replica-copied", change=position.id, digest=position.digest)
 
     # --- How it goes ---
 
@@ -215,20 +269,23 @@ class Follower:
         self._know(id=position.id, digest=position.digest, history=position.history, behind=behind)
         self._write_status(is_due=False)
 
-    def _have_problem(self, error: StoreError) -> None:
-        """Say it once, as long as it is the same."""
-        if self._status.problem != str(error):
+    def _have_problem(self, error: StoreError | SettingsError) -> None:
+        """Log it once for each cause until it is followed again: one that is away is so in many words."""
+        cause = type(error) if isinstance(error, (StoreAwayError, DivergedError)) else str(error)
+        if cause not in self._told:
+            self._told.add(cause)
             self._audit.warned(f"the replica is not followed: {error}", change=self._status.id)
         self._know(problem=str(error))
         self._write_status(is_due=True)
 
     def _have_no_problem(self) -> None:
-        if self._status.problem:
+        if self._told:
             self._audit.noticed("replica-followed", change=self._status.id, age=self._status.age(int(time.time())))
-            self._know(problem="")
-            self._written_at = 0.0
-        self._know(current_at=int(time.time()), behind=0)
-        self._write_status(is_due=False)
+        is_due = bool(self._told) or not self._status.current_at
+        self._told.clear()
+        self._copy_due = None
+        self._know(problem="", current_at=int(time.time()), behind=0)
+        self._write_status(is_due=is_due)
 
     def _know(self, **values: Any) -> None:
         self._status = replace(self._status, **values)
@@ -245,7 +302,8 @@ class Follower:
             replica.tidy()
 
     def _beat(self) -> None:
-        if not self._tell(self._status.told(int(time.time()))):
+        self._audit.flush()
+        if not self._tell(self._status.told()):
             raise _StoppedError
 
     def _pause(self, seconds: float) -> None:
@@ -255,6 +313,15 @@ class Follower:
             self._beat()
             time.sleep(min(left, POLL_SECONDS))
         self._beat()
+
+
+def _last_status(path: Path) -> ReplicaStatus:
+    """What is known of the replica at *path* from before; of a time that is still to come, nothing."""
+    try:
+        status = read_status(path)
+    except StoreError:
+        return ReplicaStatus()
+    return status if status.current_at <= time.time() else replace(status, current_at=0)
 
 
 def _diverged(number: int, here: str, there: str) -> DivergedError:

@@ -1,12 +1,18 @@
 """How a replica is, in a small file beside it: who follows writes it, and whoever asks reads it."""
 
 import json
+import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from policyd.errors import StoreError, reason_of
-from policyd.files import replacing
+from policyd.files import open_to_read, replacing
+from policyd.timestamps import END_OF_TIME
+
+_BYTES = 65536  # of the file, more than any has
+_STALE_SECONDS = 60  # without a word from who follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +35,20 @@ class ReplicaStatus:
         """For how many seconds it may have missed changes."""
         return max(0, now - self.current_at)
 
-    def told(self, now: int) -> str:
+    def problem_at(self, now: int) -> str:
+        """What keeps it from following, also where nobody is left who would say that; "" where nothing does."""
+        if self.current_at > now + _STALE_SECONDS:
+            return "the clock was set back since it was followed last"
+        if not self.problem and self.age(now) > _STALE_SECONDS:
+            return "nobody follows the database; start policyd serve, or see its log"
+        return self.problem
+
+    def told(self) -> str:
         """The same in a few words."""
-        if self.problem:
-            return f"the replica is at change {self.id}, as of {self.age(now)} s ago: {self.problem}"
-        return f"the replica is at change {self.id}"
+        if not self.problem:
+            return f"the replica is at change {self.id}"
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.current_at)) if self.current_at else "ever"
+        return f"the replica is at change {self.id}, not followed since {since}: {self.problem}"
 
 
 def status_file(replica: Path) -> Path:
@@ -48,14 +63,24 @@ def write_status(replica: Path, status: ReplicaStatus) -> None:
 
 
 def read_status(replica: Path) -> ReplicaStatus:
-    """How the *replica* is. Raises StoreError where nobody has followed yet."""
+    """How the *replica* is. Raises StoreError where nobody has followed yet, or the file says something else."""
     file = status_file(replica)
     try:
-        read = json.loads(file.read_bytes())
-        return replace(ReplicaStatus(), **read)
+        with open_to_read(file) as opened:
+            return _status(json.loads(opened.read(_BYTES)))
     except FileNotFoundError as error:
         raise StoreError(f"{replica}: nothing has followed the database yet; start policyd serve") from error
     except OSError as error:
         raise StoreError(f"{file}: {reason_of(error)}") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise StoreError(f"{file}: not a replica's status; policyd serve writes it anew") from error
+
+
+def _status(read: Any) -> ReplicaStatus:
+    """The status that was *read*. Raises ValueError or TypeError where that is none."""
+    status = ReplicaStatus(**read)
+    for each in fields(status):
+        value = getattr(status, each.name)
+        if type(value) is not type(each.default) or (isinstance(value, int) and not 0 <= value < END_OF_TIME):
+            raise ValueError(each.name)
+    return status

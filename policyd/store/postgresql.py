@@ -5,6 +5,7 @@ says nothing by a watch on it, since no setting of libpq's bounds that.
 """
 
 import os
+import re
 import socket
 import threading
 import time
@@ -22,6 +23,7 @@ from sqlalchemy.dialects.postgresql.psycopg import dialect as psycopg_dialect
 
 from policyd.errors import (
     SettingsError,
+    StoreAwayError,
     StoreCreateError,
     StoreError,
     StoreMissingError,
@@ -75,6 +77,7 @@ _CHANGES_FROM = Statement(
 )
 _FIRST_HEAD = Statement(insert(journal_head))
 _ADVICE = ("Is the server running", "DETAIL:", "HINT:")  # lines of libpq's beside the reason
+_NOT_YET = re.compile("starting up|shutting down|recovery|not accepting|too many|terminating")
 _TRIES = 20  # to learn whether a change was kept
 _DIGEST = Statement(select(change.c.digest).where(change.c.id == bindparam("id")))
 
@@ -201,11 +204,15 @@ class Truth:
         self._driver.execute("ROLLBACK")
 
 
+def need_usable(database: Database) -> None:
+    """Raises SettingsError where what the settings say of *database* can't be used, whether or not it is there."""
+    _parameters(database, is_writer=False)
+
+
 @contextmanager
 def following(database: Database) -> Iterator[Truth]:
     """What *database* tells who follows it. Raises StoreError; a call takes seconds at most."""
-    with _connected(database) as driver:
-        driver.seconds = _FOLLOWER_SECONDS
+    with _connected(database, is_follower=True) as driver:
         found = ServerConnection(driver).fetch(_VERSION, 1)
         if not found or found[0][0] < VERSION:  # of newer ones, the journal says from where on
             _need_version(database, found)
@@ -218,7 +225,7 @@ def listening(database: Database) -> Iterator[Callable[[float], None]]:
 
     A standby tells nothing, nor does a pooler that lends connections for one transaction: there it waits in full.
     """
-    with _connected(database) as driver:
+    with _connected(database, is_follower=True) as driver:
         try:
             driver.execute(f"LISTEN {CHANNEL}")
         except (errors.ReadOnlySqlTransaction, errors.FeatureNotSupported):
@@ -402,7 +409,7 @@ class _WatchedConnection(psycopg.Connection[tuple[Any, ...]]):
         while not is_over.wait(_LOOK_SECONDS):
             if 0 < self._deadline < time.monotonic():
                 self.was_given_up = True
-                with suppress(OSError), socket.socket(fileno=os.dup(self.fileno())) as ours:
+                with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self.fileno())) as ours:
                     ours.shutdown(socket.SHUT_RDWR)
                 return
 
@@ -419,7 +426,11 @@ class _UpgradingConnection(_WatchedConnection):
 
 @contextmanager
 def _connected(
-    database: Database, kind: type[_WatchedConnection] = _WatchedConnection, *, is_writer: bool = False
+    database: Database,
+    kind: type[_WatchedConnection] = _WatchedConnection,
+    *,
+    is_writer: bool = False,
+    is_follower: bool = False,
 ) -> Iterator[_WatchedConnection]:
     """A DBAPI connection in autocommit. Raises StoreError, and SettingsError where the URL is not to be used."""
     parameters = _parameters(database, is_writer=is_writer)
@@ -427,6 +438,8 @@ def _connected(
         driver = kind.connect(**parameters)
     except psycopg.Error as error:
         raise _unreachable(database, error) from error
+    if is_follower:
+        driver.seconds = _FOLLOWER_SECONDS
     is_over = threading.Event()
     threading.Thread(target=driver.watch, args=(is_over,), daemon=True).start()
     try:
@@ -434,6 +447,8 @@ def _connected(
     except psycopg.DatabaseError as error:
         if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:  # a mistake of our own
             raise
+        if is_follower and (lost := _lost(database, error, was_given_up=driver.was_given_up)):
+            raise lost from error
         raise _store_error(database, error, was_given_up=driver.was_given_up) from error
     finally:
         is_over.set()
@@ -510,7 +525,18 @@ def _unreachable(database: Database, error: psycopg.Error) -> StoreError:
     reason = reasons[-1].removeprefix("connection failed: ") if reasons else "no reason was given"
     if "password" in reason:
         reason += "; see the setting password_file"
-    return StoreError(f"{database}: can't be reached: {reason}")
+    is_refused = "FATAL:" in reason and not _NOT_YET.search(reason)
+    return (StoreError if is_refused else StoreAwayError)(f"{database}: can't be reached: {reason}")
+
+
+def _lost(database: Database, error: psycopg.Error, *, was_given_up: bool) -> StoreError | None:
+    """What to know where somebody who changes nothing lost the connection; None where it is something else."""
+    if was_given_up:
+        return StoreAwayError(f"{database}: the server does not answer")
+    if error.sqlstate is None or error.sqlstate.startswith(("08", "57")):
+        reason = str(error).strip().partition("\n")[0]
+        return StoreAwayError(f"{database}: the connection was lost: {reason}")
+    return None
 
 
 def _store_error(database: Database, error: psycopg.Error, *, was_given_up: bool) -> StoreError:

@@ -5,7 +5,9 @@ same transaction as the tables. Whoever writes here is one process; daemons read
 """
 
 import json
+import os
 import sqlite3
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -14,7 +16,15 @@ from typing import NamedTuple
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from policyd.errors import DivergedError, StoreError, StoreWriteError, reason_of
+from policyd.errors import (
+    DivergedError,
+    ReplicaSpoiledError,
+    StoreError,
+    StoreOutdatedError,
+    StoreSpoiledError,
+    StoreWriteError,
+    reason_of,
+)
 from policyd.files import drafting, scratch, sync
 from policyd.model import Change
 from policyd.pipe_watch import watching
@@ -24,7 +34,7 @@ from policyd.store.database import SQLITE, compiled, connect_following, give_awa
 from policyd.store.journal import Stored, chain_digest, from_snapshot
 from policyd.store.rows import Rows
 from policyd.store.schema import REPLICA_ID, REPLICATED, VERSION, replica
-from policyd.store.wal import identity
+from policyd.store.wal import beside, identity
 from policyd.store.writer import Writer
 
 _CACHE_MEBIBYTES = 16
@@ -36,6 +46,11 @@ _WRITE = Statement(
     )
 )
 _FIRST = Statement(insert(replica))
+_HEADER_BYTES = 100  # of an SQLite file; the application id is in it, at _APPLICATION_ID_AT
+_APPLICATION_ID_AT = 68
+# What a change can raise that is not what became of these tables, whoever wrote that into the journal.
+_CANT_BE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+_CANT_BE_STORED = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 
 
 class Position(NamedTuple):
@@ -48,25 +63,50 @@ class Position(NamedTuple):
 
 
 class Replica:
-    """The replica in the file at *path*, which is there. Every call may raise StoreError."""
+    """The replica in the file at *path*, which is there.
+
+    Every call may raise StoreError: of these, ReplicaSpoiledError where only another copy helps.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._driver = connect_following(path)
+        self._driver = _connected(path)
         self._files = identity(path)
         self._numbers = _Numbers()
         self._connection = Connection(self._driver, SQLITE)
         self._writer = Writer(self._connection, self._numbers)
+        self._is_tidy = False
         try:
-            ((*position,),) = self._connection.fetch(_READ)
-        except sqlite3.Error as error:
+            self.position = self._read_position()
+        except BaseException as error:
             self._driver.close()
-            raise store_error(path, error) from error
-        self.position = Position(*position)
+            if isinstance(error, sqlite3.Error):
+                raise _error(path, error) from error
+            raise
 
     def close(self) -> None:
         """Let go of the file."""
         self._driver.close()
+
+    def need_sound(self) -> None:
+        """Raises ReplicaSpoiledError where the file is damaged; that reads all of it."""
+        try:
+            ((report,),) = self._driver.execute("PRAGMA quick_check(1)").fetchall()
+        except sqlite3.Error as error:
+            raise _error(self._path, error) from error
+        if report != "ok":
+            raise ReplicaSpoiledError(f"{self._path}: damaged: {report}")
+
+    def need_place(self) -> None:
+        """Raises StoreWriteError where the file, or what is beside it, is not the one that was opened."""
+        if identity(self._path) != self._files:
+            raise StoreWriteError(f"{self._path}: the file, or -wal or -shm beside it, was removed or replaced")
+
+    def _read_position(self) -> Position:
+        found = self._connection.fetch(_READ)
+        if len(found) != 1:
+            raise ReplicaSpoiledError(f"{self._path}: damaged: it does not say how far the journal was followed")
+        return Position(*found[0])
 
     @contextmanager
     def changing(self) -> Iterator[None]:
@@ -75,19 +115,21 @@ class Replica:
         try:
             self._driver.execute("BEGIN IMMEDIATE")
             try:
+                if self._read_position() != before:
+                    raise StoreWriteError(f"{self._path}: somebody else changes it, too: one policyd may follow for it")
                 yield
                 self._connection.run(_WRITE, self.position.id, self.position.digest, self.position.next_accepted)
                 self._driver.execute(f"PRAGMA user_version = {VERSION}")  # the first page tells whose the log is
-                if identity(self._path) != self._files:
-                    raise StoreWriteError(f"{self._path}: the file, or -wal or -shm beside it, was removed or replaced")
+                self.need_place()
                 self._driver.execute("COMMIT")
+                self._is_tidy = False
             except BaseException:
                 self.position = before
                 if self._driver.in_transaction:
                     self._driver.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
-            raise store_error(self._path, error) from error
+            raise _error(self._path, error) from error
 
     def apply(self, changes: Iterable[Change]) -> None:
         """Do what *changes* say, which follow what was done last; in the block of `changing`.
@@ -111,7 +153,7 @@ class Replica:
             try:
                 before, after = _object(noun, change.before), _object(noun, change.after)
                 self._writer.put(change.operation, before, after)
-            except (ValueError, KeyError, TypeError, sqlite3.IntegrityError) as error:
+            except (*_CANT_BE, *_CANT_BE_STORED) as error:
                 raise DivergedError(f"change {change.id}, {change.operation}, can't be followed: {error!r}") from error
             last, digest = change.id, change.digest
         self.position = Position(position.history, last, digest, self._numbers.next)
@@ -121,21 +163,28 @@ class Replica:
         try:
             with scratch(self._path) as draft:
                 _fill(draft, position, rows, on_page)
+                self.need_place()
                 with watching(draft):
                     filled = sqlite3.connect(draft)
                 with closing(filled):
                     filled.backup(self._driver, pages=-1)
             self.position = position
-            self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._is_tidy = False
+            self.tidy()
         except sqlite3.Error as error:
-            raise store_error(self._path, error) from error
+            raise _error(self._path, error) from error
         except OSError as error:
             raise StoreWriteError(f"{self._path}: can't be written: {reason_of(error)}") from error
 
     def tidy(self) -> None:
-        """Move the log into the file, as far as no reader is in the way."""
+        """Move the log into the file, as far as no reader is in the way: whoever reads for long is not waited for."""
+        if self._is_tidy:
+            return
         with suppress(sqlite3.Error):  # the next one does it
-            self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            _, frames, moved = self._driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if frames == moved:
+                self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._is_tidy = True
 
 
 class _Numbers:
@@ -166,17 +215,41 @@ def create(path: Path, position: Position, rows: Iterable[Rows], on_page: Callab
     """
     try:
         with drafting(path) as draft:
-            _fill(draft, position, rows, on_page)
-            with watching(draft), closing(sqlite3.connect(draft)) as plain:
-                plain.execute("PRAGMA journal_mode = WAL")
-            give_away(draft)
-            sync(draft)
+            _make(draft, position, rows, on_page)
     except FileExistsError:
         return  # another one was faster
     except sqlite3.Error as error:
         raise store_error(path, error) from error
     except OSError as error:
         raise StoreWriteError(f"{path}: the replica can't be made: {reason_of(error)}") from error
+
+
+def make_again(path: Path, position: Position, rows: Iterable[Rows], on_page: Callable[[], None]) -> None:
+    """Put a new replica in the place of a damaged one at *path*, with the log that is beside that. Raises StoreError.
+
+    There is a file at that path at each moment. Who reads it notices that it is another one.
+    """
+    try:
+        with scratch(path) as draft:
+            _make(draft, position, rows, on_page)
+            for each in beside(path):
+                with suppress(FileNotFoundError):
+                    os.unlink(each)
+            os.rename(draft, path)
+            sync(path.parent)
+    except sqlite3.Error as error:
+        raise store_error(path, error) from error
+    except OSError as error:
+        raise StoreWriteError(f"{path}: the replica can't be made: {reason_of(error)}") from error
+
+
+def _make(draft: Path, position: Position, rows: Iterable[Rows], on_page: Callable[[], None]) -> None:
+    """Fill the empty file *draft*, and make it one that can take another's place."""
+    _fill(draft, position, rows, on_page)
+    with watching(draft), closing(sqlite3.connect(draft)) as plain:
+        plain.execute("PRAGMA journal_mode = WAL")
+    give_away(draft)
+    sync(draft)
 
 
 def _fill(draft: Path, position: Position, rows: Iterable[Rows], on_page: Callable[[], None]) -> None:
@@ -205,6 +278,44 @@ def _fill(draft: Path, position: Position, rows: Iterable[Rows], on_page: Callab
         ((report,),) = driver.execute("PRAGMA quick_check(1)").fetchall()
         if broken or report != "ok":
             raise StoreError(f"the copy is not sound: {report if report != 'ok' else f'a row of {broken[0]}'}")
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    """A connection to the replica at *path*. Raises StoreError, also where it is some other file."""
+    application = _application_of(path)
+    if application not in (None, REPLICA_ID):
+        raise StoreError(f"{path}: it is no replica; name another file for it, or move this one away")
+    try:
+        return connect_following(path)
+    except StoreOutdatedError:
+        raise
+    except StoreSpoiledError as error:
+        raise ReplicaSpoiledError(str(error).partition("; restore")[0]) from error
+
+
+def _application_of(path: Path) -> int | None:
+    """Whose file it says that it is; None where it can't be read. To be asked while this process has it not open."""
+    try:
+        opened = os.open(os.path.realpath(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            return None
+        header = os.pread(opened, _HEADER_BYTES, 0)
+    except OSError:
+        return None
+    finally:
+        os.close(opened)
+    return int.from_bytes(header[_APPLICATION_ID_AT : _APPLICATION_ID_AT + 4]) if header else 0
+
+
+def _error(path: Path, error: sqlite3.Error) -> StoreError:
+    """What is wrong with the replica at *path*."""
+    found = store_error(path, error)
+    if isinstance(found, StoreSpoiledError) and not isinstance(found, StoreOutdatedError):
+        return ReplicaSpoiledError(str(found).partition("; restore")[0])
+    return found
 
 
 def _row(change: Change) -> tuple[int | str | None, ...]:

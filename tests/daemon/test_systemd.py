@@ -341,6 +341,24 @@ def test_units_are_sound(units):
     assert [line for line in done.stderr.splitlines() if "policyd" in line] == []
 
 
+def test_drop_in_for_a_replica_is_sound_and_opens_the_network_alone(units):
+    """The service has no network at all: a host that follows a server needs some, and nothing else more."""
+    drop_ins = units / "policyd.service.d"
+    drop_ins.mkdir()
+    shutil.copy(CONTRIB / "replica.conf", drop_ins)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", units / "policyd.service", units / "policyd.socket"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert [line for line in done.stderr.splitlines() if "policyd" in line or "replica.conf" in line] == []
+    settings = re.findall(r"(?m)^(\w+)=", (CONTRIB / "replica.conf").read_text())
+    assert settings == ["PrivateNetwork", "RestrictAddressFamilies", "IPAddressAllow", "LoadCredential"]
+
+
 def test_service_may_do_little_and_the_count_says_so(units):
     """Somebody who takes it over gets next to nothing; taking a line away is noticed here."""
     done = subprocess.run(

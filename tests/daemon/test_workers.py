@@ -230,7 +230,7 @@ def test_worker_that_cannot_start_is_tried_less_and_less_often(serving):
         'warning="a worker ended: exit status 69", ended=3, restart_in=0.4',
         'warning="a worker ended: exit status 69", ended=4, restart_in=0.8',
     ]
-    assert "there is no database" in serving.syslog.wait_for("a worker can't go on: ")
+    assert "there is no database" in serving.syslog.wait_for("a process can't go on: ")
     away.rename(serving.database)
     until(lambda: len(serving.syslog.matching("event=started")) == 3, "the new worker")
     assert other in workers_of(serving)

@@ -1,0 +1,568 @@
+"""Whatever happens to the server or to the replica's file, the replica is a state that the database has had."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from policyd.errors import ReplicaSpoiledError, SettingsError, StoreError, StoreWriteError
+from policyd.replica import follower
+from policyd.replica.follower import prepare
+from policyd.store.connection import Database
+from policyd.store.replica import Replica
+from tests.replica.hosts import Following, Host, Proxy, rows_of_replica, rows_of_truth
+from tests.replica.test_following import QUIET, command, run, started, with_tables
+from tests.support.drills import drill
+from tests.support.pgbouncer import pooled
+from tests.support.postgresql import Cluster
+from tests.support.processes import is_alive
+from tests.support.waiting import until
+
+Follow = Callable[..., Following]
+MakeHost = Callable[..., Host]
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do that")
+
+
+@pytest.fixture
+def follow(tmp_path: Path) -> Iterator[Follow]:
+    """Follows the database with this URL."""
+    opened: list[Following] = []
+
+    def begin(url: str, password_file: Path | None = None) -> Following:
+        following = Following(tmp_path, url, password_file)
+        following.__enter__()
+        opened.append(following)
+        return following
+
+    yield begin
+    for each in opened:
+        each.__exit__(None, None, None)
+
+
+def name_of(url: str) -> str:
+    """The database's name."""
+    return url.partition("@/")[2].partition("?")[0]
+
+
+def add_many(url: str, folder: Path, count: int = 3000) -> None:
+    """Import so many mailboxes."""
+    file = folder / "many.csv"
+    file.write_text("name,addresses\n" + "".join(f"m{number},m{number}@example.com\n" for number in range(count)))
+    run(url, f"import {file} --format csv")
+
+
+# --- The journal is not the one that was followed ---
+
+
+@drill(
+    "the database is restored from an older backup, and its numbers are given again",
+    made="`pg_dump`, changes, the dump put back, other changes",
+    client="nothing: the answer comes from the host's replica, which has what was lost until it is copied again",
+    log="a warning with both digests, then `event=replica-copied`",
+    lost="the changes that the backup has not",
+)
+def test_restored_database_is_noticed_and_copied_again(own_server: Cluster, follow: Follow) -> None:
+    """The numbers alone look as if nothing had happened: the digests tell."""
+    url = with_tables(own_server)
+    following = follow(url)
+    dump = own_server.program("pg_dump", "--clean", "--inserts", url)
+    run(url, "mailbox restrict bob")
+    run(url, "mailbox restrict ann")
+    following.wait_to_be_equal()
+    before = repr(following.rows())
+
+    # Back to the dump, and on with other changes under the same numbers: it goes from the one state to the other.
+    with psycopg.connect(url) as truth:
+        truth.execute(dump.replace("\\restrict", "--").replace("\\unrestrict", "--").encode())
+        truth.execute("SET search_path TO public")
+    run(url, "mailbox add eve eve@example.com")
+    run(url, "mailbox restrict eve")
+    states = following.wait_to_be_equal() - {before}
+    assert all("eve" in state for state in states)
+    told = following.wait_for("the replica is not followed")
+    assert len([word for word in told.split() if len(word.strip(",;")) == 64]) >= 1
+    following.wait_for("event=replica-copied")
+    following.wait_for("event=replica-followed")
+
+
+@drill(
+    "a standby takes over that lacks the last changes, and their numbers are given again",
+    made="a real primary and standby; the primary is killed, the standby promoted",
+    client="nothing: the answer comes from the host's replica, which has what was lost until it is copied again",
+    log="a warning with both digests, then `event=replica-copied`",
+    lost="what the standby had not got: an asynchronous failover loses it, on every host",
+)
+def test_failover_that_lost_changes_is_noticed_and_copied_again(own_server: Cluster, follow: Follow) -> None:
+    """The new primary's journal is longer than what was followed: only the digests tell."""
+    url = with_tables(own_server)
+    standby = own_server.make_standby()
+    try:
+        both = f"postgresql://owner@/{name_of(url)}"
+        both += f"?host={own_server.folder},{standby.folder}&port={own_server.port},{standby.port}"
+        both += "&target_session_attrs=read-write"
+        following = follow(both)
+        standby.stop()
+        for name in ("bob", "ann"):
+            run(url, f"mailbox restrict {name}")
+        following.wait_to_be_equal()
+        own_server.stop(signal.SIGQUIT)
+        standby.start()
+        standby.promote()
+        for number in range(5):
+            run(standby.url(name_of(url)), f"mailbox add m{number}")
+        following.wait_for("another one than the replica has followed")
+        following.wait_to_be_equal()
+        following.wait_for("event=replica-followed")
+    finally:
+        following.end()
+        standby.remove()
+
+
+def test_journal_that_says_what_cant_be_is_not_followed_half_way(server: Cluster, follow: Follow) -> None:
+    """Somebody who may write there must not bring down every mail host: the copy after it is at fault no more."""
+    url = with_tables(server)
+    following = follow(url)
+    with psycopg.connect(url) as truth:
+        truth.execute("UPDATE change SET after = '[[[' WHERE id = 3")
+        truth.execute(
+            "INSERT INTO change SELECT id + 1, at, actor, id + 1, operation, object, NULL, '[]', digest FROM change "
+            "ORDER BY id DESC LIMIT 1"
+        )
+        truth.execute("UPDATE journal_head SET id = id + 1")
+        truth.execute("SELECT pg_notify('policyd', '')")
+    assert "the database's journal is not whole" in following.wait_for("the replica is not followed")
+    following.wait_for("event=replica-copied")
+    assert "bob" in repr(following.rows())
+
+
+# --- The server ---
+
+
+@drill(
+    "one process of the PostgreSQL server is frozen, the one that a host asks",
+    made="SIGSTOP to that backend alone",
+    client="nothing: the answer comes from the host's replica",
+    log="a warning that the server does not answer, and `event=replica-followed` over another connection",
+)
+def test_frozen_backend_is_left_for_another_one(own_server: Cluster, follow: Follow) -> None:
+    """The postmaster still takes connections, and TCP is well."""
+    url = with_tables(own_server)
+    following = follow(url)
+    following.wait_to_be_equal()
+    pids = own_server.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'policyd'")
+    assert len(pids) == 2  # one waits for notifications, the other asks
+    for (pid,) in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        following.wait_for("the server does not answer")
+        following.wait_for("event=replica-followed")
+        run(url, "mailbox restrict bob")
+        following.wait_to_be_equal()
+    finally:
+        for (pid,) in pids:
+            if is_alive(pid):
+                os.kill(pid, signal.SIGCONT)
+
+
+@drill(
+    "the first copy is cut off in the middle",
+    made="a proxy that resets the connection after 100 kB",
+    client="nothing: a host without a replica does not start",
+    log="one line, status 69",
+)
+def test_first_copy_that_is_cut_off_leaves_nothing(server: Cluster, tmp_path: Path) -> None:
+    """Half of the tables would open half of the mailboxes."""
+    url = with_tables(server)
+    add_many(url, tmp_path)
+    proxy = Proxy(server.port)
+    database = Database(f"postgresql://owner@127.0.0.1:{proxy.port}/{name_of(url)}")
+    folder = tmp_path / "host"
+    folder.mkdir()
+    try:
+        proxy.most = 100_000
+        with pytest.raises(StoreError, match=r"there is no replica yet, and it can't be made: .*connection was lost"):
+            prepare(database, folder / "replica.db")
+        assert proxy.cuts == 1
+        assert [*folder.iterdir()] == []
+        proxy.most = None
+        prepare(database, folder / "replica.db")
+        assert rows_of_replica(folder / "replica.db") == rows_of_truth(url)
+    finally:
+        proxy.close()
+
+
+@drill(
+    "the copy that heals a replica is cut off in the middle",
+    made="a proxy that resets the connection after 100 kB",
+    client="nothing: the answer comes from the replica as it was",
+    log="a warning, then `event=replica-copied`",
+)
+def test_healing_copy_that_is_cut_off_changes_nothing_and_is_tried_again(
+    server: Cluster, follow: Follow, tmp_path: Path
+) -> None:
+    """What is served is the old state until the new one is whole."""
+    url = with_tables(server)
+    add_many(url, tmp_path)
+    proxy = Proxy(server.port)
+    try:
+        following = follow(f"postgresql://owner@127.0.0.1:{proxy.port}/{name_of(url)}")
+        following.wait_to_be_equal(url)
+        before = repr(following.rows())
+        proxy.most = 100_000
+        with psycopg.connect(url) as truth:  # as after a failover: the last change is another one
+            truth.execute("UPDATE change SET digest = 'x' || digest WHERE id = (SELECT max(id) FROM change)")
+            truth.execute("UPDATE journal_head SET digest = 'x' || digest")
+            truth.execute("UPDATE mailbox SET comment = 'another'")
+        until(lambda: proxy.cuts >= 2, "two cuts")
+        assert repr(following.rows()) == before
+        proxy.most = None
+        following.wait_for("event=replica-copied")
+        assert following.wait_to_be_equal(url) <= {before, repr(rows_of_truth(url))}
+    finally:
+        following.end()
+        proxy.close()
+
+
+@as_root
+@drill(
+    "the PostgreSQL server's disk is full",
+    made="the database in a tablespace on a small tmpfs",
+    client="nothing: the answer comes from the host's replica",
+    log="nothing; the command: one line, status 74",
+    lost="nothing: what does not fit is not changed",
+)
+def test_full_disk_of_the_server_ends_a_command_with_74(own_server: Cluster, follow: Follow, tmp_path: Path) -> None:
+    """All of the change or nothing, there and here."""
+    with small_disk(own_server.folder / "small", megabytes=16) as disk:
+        own_server.execute(f"CREATE TABLESPACE small LOCATION '{disk}'")
+        own_server.execute("CREATE DATABASE narrow TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C' TABLESPACE small")
+        url = own_server.url("narrow")
+        run(url, "database create")
+        run(url, "domain add example.com")
+        following = follow(url)
+        with (disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
+            while ballast.write(bytes(4096)):
+                pass
+        before = rows_of_truth(url)
+        (tmp_path / "many.csv").write_text(
+            "name,addresses\n" + "".join(f"m{number},m{number}@example.com\n" for number in range(5000))
+        )
+        ended = command(url, f"import {tmp_path / 'many.csv'} --format csv")
+        assert (ended.exit_code, ended.stderr.count("\n")) == (74, 1), ended.stderr
+        assert "make room there" in ended.stderr
+        assert rows_of_truth(url) == before
+        (disk / "ballast").unlink()
+        run(url, f"import {tmp_path / 'many.csv'} --format csv")
+        following.wait_to_be_equal()
+        assert following.lines == []
+        following.end()
+        own_server.stop()
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A disk of that size at *folder*, which the server's user owns."""
+    folder.mkdir()
+    options = f"size={megabytes}m,mode=700,uid={folder.parent.stat().st_uid}"
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"can't mount here: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@drill(
+    "the password of the role that follows is changed",
+    made="`ALTER ROLE`, and its connections ended; then the new one in the file",
+    client="nothing: the answer comes from the host's replica",
+    log="one warning that names the setting, and `event=replica-followed`",
+)
+def test_changed_password_is_told_and_the_new_one_is_taken_from_its_file(
+    own_server: Cluster, follow: Follow, tmp_path: Path
+) -> None:
+    """Nothing must be restarted, and no password is in the log."""
+    url = with_tables(own_server)
+    name = name_of(url)
+    own_server.execute("CREATE ROLE reader LOGIN PASSWORD 'first-secret'")
+    own_server.execute("ALTER ROLE reader SET default_transaction_read_only = on")  # as contrib/postgresql has it
+    own_server.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader", name)
+    access = own_server.data / "pg_hba.conf"
+    access.write_text(f"host all reader 127.0.0.1/32 scram-sha-256\n{access.read_text()}")
+    own_server.execute("SELECT pg_reload_conf()")
+    secret = tmp_path / "password"
+    secret.write_text("first-secret\n")
+    following = follow(f"postgresql://reader@127.0.0.1:{own_server.port}/{name}?target_session_attrs=primary", secret)
+    following.wait_to_be_equal(url)
+
+    own_server.execute("ALTER ROLE reader PASSWORD 'second-secret'")
+    own_server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'reader'")
+    assert "password_file" in following.wait_for("password authentication failed")
+    run(url, "mailbox restrict bob")
+    secret.unlink()
+    following.wait_for("password_file: ")
+    secret.write_text("second-secret\n")
+    following.wait_for("event=replica-followed")
+    following.wait_to_be_equal(url)
+    assert "secret" not in "\n".join(following.lines)
+    causes = [line.partition("reached: ")[2] for line in following.lines if "password authentication" in line]
+    assert len(causes) == len(set(causes)) == 1
+
+
+@drill(
+    "pgbouncer lends its connections for one transaction",
+    made="a real pgbouncer in transaction mode, where `LISTEN` hears nothing",
+    client="nothing: changes come within half a second",
+)
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_pooler_is_followed_through(server: Cluster, follow: Follow, mode: str) -> None:
+    """Commands go through it, too."""
+    url = with_tables(server)
+    with pooled(server, name_of(url), mode) as behind:
+        following = follow(behind)
+        for line in ("mailbox restrict bob", "group add staff bob ann", "mailbox rename ann anna"):
+            run(behind, line)
+        following.wait_to_be_equal(url)
+        assert following.lines == []
+        following.end()
+
+
+def test_hot_standby_is_followed(own_server: Cluster, follow: Follow) -> None:
+    """It tells of no change, and is asked twice a second; a command there is refused."""
+    url = with_tables(own_server)
+    standby = own_server.make_standby()
+    try:
+        behind = standby.url(name_of(url))
+        following = follow(behind)
+        run(url, "mailbox restrict bob")
+        following.wait_to_be_equal(url)
+        ended = command(behind, "mailbox lift bob")
+        assert (ended.exit_code, ended.stderr.count("\n")) == (69, 1)
+        assert "standby" in ended.stderr
+        assert following.lines == []
+    finally:
+        following.end()
+        standby.remove()
+
+
+@drill(
+    "a command that is changing the tables is frozen",
+    made="a transaction that holds the head of the journal and does nothing",
+    client="nothing: the answer comes from the host's replica, which is followed",
+    log="nothing; another command waits",
+)
+def test_frozen_command_keeps_only_other_commands_waiting(server: Cluster, follow: Follow) -> None:
+    """Who follows needs no lock."""
+    url = with_tables(server)
+    following = follow(url)
+    following.wait_to_be_equal()
+    with psycopg.connect(url) as frozen:
+        frozen.execute("SELECT id FROM journal_head FOR UPDATE")
+        waiting = subprocess.Popen(
+            [sys.executable, "-m", "policyd", "mailbox", "restrict", "bob"],
+            env=os.environ | {"POLICYD_DATABASE": url, "POLICYD_CONFIG": str(QUIET)},
+            stderr=subprocess.PIPE,
+        )
+        until(
+            lambda: server.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"), "a command to wait"
+        )
+        seen = following.status.current_at
+        until(lambda: following.status.current_at > seen, "another look")
+        assert following.status.problem == ""
+        frozen.rollback()
+    assert (waiting.communicate()[1], waiting.returncode) == (b"", 0)
+    following.wait_to_be_equal()
+
+
+# --- The replica's file ---
+
+
+def damage(path: Path) -> None:
+    """What a broken disk leaves: pages of nonsense behind a good header."""
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * (path.stat().st_size - 4096))
+
+
+@drill(
+    "the replica's file is damaged",
+    made="all pages but the first overwritten; the host starts",
+    client="nothing: it is copied again before it answers",
+    lost="nothing: the database has all of it",
+)
+def test_damaged_replica_is_made_again_at_the_start(server: Cluster, make_host: MakeHost) -> None:
+    """It holds nothing of its own."""
+    url = with_tables(server)
+    host = started(make_host, url)
+    run(url, "mailbox restrict bob")
+    host.wait_for("bob@example.com", "REJECT")
+    assert host.stop()[0] == 0
+    damage(host.replica)
+    host.start()
+    assert host.answer("bob@example.com") == "REJECT"
+    host.wait_to_be_equal()
+
+
+@drill(
+    "another database's log is beside the replica's file",
+    made="the `-wal` of another replica, left where a file was put back; the host starts",
+    client="nothing: it is copied again before it answers",
+)
+def test_log_of_another_file_is_not_mixed_into_the_replica(server: Cluster, tmp_path: Path) -> None:
+    """SQLite knows the log by its name alone, and would take pages of one database into the other."""
+    urls = [with_tables(server) for _ in range(2)]
+    paths = [tmp_path / name / "replica.db" for name in ("one", "other")]
+    for url, path in zip(urls, paths, strict=True):
+        path.parent.mkdir()
+        prepare(Database(url), path)
+    with closing(Replica(paths[1])) as other:
+        with other.changing():
+            other.position = other.position._replace(id=other.position.id + 1)
+        shutil.copy(f"{paths[1]}-wal", f"{paths[0]}-wal")
+    with pytest.raises(ReplicaSpoiledError, match="is another database's"):
+        Replica(paths[0])
+    prepare(Database(urls[0]), paths[0])
+    assert rows_of_replica(paths[0]) == rows_of_truth(urls[0])
+
+
+@drill(
+    "the replica's file, or the log beside it, is removed while it is followed",
+    made="`rm`",
+    client="451 until it is copied again, a second later",
+    log="a warning, then `event=replica-followed`",
+)
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+def test_replica_that_is_lost_while_it_is_followed_is_made_again(server: Cluster, follow: Follow, suffix: str) -> None:
+    """Nobody has to come and type."""
+    url = with_tables(server)
+    following = follow(url)
+    following.wait_to_be_equal()
+    Path(f"{following.replica}{suffix}").unlink()
+    following.wait_for("the replica is not followed")
+    following.wait_for("event=replica-followed")
+    run(url, "mailbox restrict bob")
+    following.wait_to_be_equal()
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+def test_link_that_somebody_planted_is_not_followed(server: Cluster, tmp_path: Path, suffix: str) -> None:
+    """Who may write in the folder could have root's file written."""
+    url = with_tables(server)
+    victim = tmp_path / "victim"
+    victim.write_text("as it was")
+    folder = tmp_path / "host"
+    folder.mkdir()
+    path = folder / "replica.db"
+    if suffix:
+        prepare(Database(url), path)
+    Path(f"{path}{suffix}").symlink_to(victim)
+    with pytest.raises(StoreError):
+        prepare(Database(url), path)
+    assert victim.read_text() == "as it was"
+
+
+def test_what_is_no_replica_is_left_as_it_is(server: Cluster, tmp_path: Path) -> None:
+    """The database from the time before the server may well be where a hasty setting points."""
+    url = with_tables(server)
+    for name, content in (("text", b"not a database"), ("empty", b"")):
+        (tmp_path / name).write_bytes(content)
+    run(f"sqlite:///{tmp_path}/policyd.db", "domain add example.com")
+    for path in (tmp_path / "text", tmp_path / "empty", tmp_path / "policyd.db"):
+        before = path.read_bytes()
+        with pytest.raises(StoreError, match="it is no replica; name another file"):
+            prepare(Database(url), path)
+        assert path.read_bytes() == before
+
+
+def test_two_that_follow_for_one_file_do_not_mix_states(server: Cluster, tmp_path: Path) -> None:
+    """The second one says so instead of going back to where it was."""
+    url = with_tables(server)
+    path = tmp_path / "replica.db"
+    prepare(Database(url), path)
+    with closing(Replica(path)) as one, closing(Replica(path)) as other:
+        one_position = one.position
+        with one.changing():
+            one.position = one_position._replace(id=one_position.id + 1)
+        with pytest.raises(StoreWriteError, match="somebody else changes it, too"), other.changing():
+            raise AssertionError("not reached")
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        pytest.param({"password_file": Path("/nonexistent/password")}, "password_file: ", id="no password file"),
+        pytest.param({"url": "postgresql://db.example.com/policyd"}, "sslmode=verify-full", id="unproven server"),
+    ],
+)
+def test_settings_that_cant_be_used_are_refused_also_where_there_is_a_replica(
+    server: Cluster, tmp_path: Path, settings: dict[str, object], problem: str
+) -> None:
+    """Not a day later, in a log."""
+    url = with_tables(server)
+    path = tmp_path / "replica.db"
+    prepare(Database(url), path)
+    with pytest.raises(SettingsError, match=problem):
+        prepare(Database(**{"url": url, **settings}), path)  # type: ignore[arg-type]
+
+
+# --- A batch of changes ---
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 7])
+def test_no_batch_ends_inside_a_changeset(
+    server: Cluster, follow: Follow, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, batch: int
+) -> None:
+    """A changeset that is longer than a batch is one transaction all the same."""
+    monkeypatch.setattr(follower, "BATCH", batch)
+    url = with_tables(server)
+    following = follow(url)
+    states = {repr(rows_of_truth(url))}
+    for number in range(3):
+        names = " ".join(f"a{number}-{each}@example.com" for each in range(2 + 3 * number))
+        run(url, f"mailbox add m{number} {names}")
+        states.add(repr(rows_of_truth(url)))
+    assert following.wait_to_be_equal() <= states
+
+
+@pytest.mark.parametrize("edits", [12, pytest.param(150, marks=pytest.mark.full)])
+def test_replica_is_equal_after_four_write_at_once(server: Cluster, follow: Follow, edits: int) -> None:
+    """Whatever the order, all see the one in which it was committed, and the journal has no gap."""
+    url = with_tables(server)
+    following = follow(url)
+    seed = int.from_bytes(os.urandom(4))
+    print(f"seed {seed}")  # noqa: T201 - to play it again
+    writers = [
+        subprocess.Popen([sys.executable, "-m", "tests.replica.writer", url, str(seed + number), str(edits)])
+        for number in range(4)
+    ]
+    assert [writer.wait() for writer in writers] == [0] * 4
+    following.wait_to_be_equal()
+    assert command(url, "database check").exit_code == 0
+    assert following.lines == []
+
+
+def test_status_tells_how_the_replica_is(server: Cluster, follow: Follow) -> None:
+    """For other programs: the same names for good."""
+    url = with_tables(server)
+    following = follow(url)
+    following.wait_to_be_equal()
+    until(Path(f"{following.replica}.status").exists, "the status")
+    status = following.status
+    ((history, number, digest),) = following.rows()["at"]
+    assert (status.history, status.id, status.digest) == (history, number, digest)
+    assert (status.behind, status.problem, status.source) == (0, "", str(Database(url)))
+    file = Path(f"{following.replica}.status")
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert sorted(json.loads(file.read_text())) == sorted(
+        ["history", "id", "digest", "current_at", "behind", "problem", "source"]
+    )
