@@ -173,7 +173,7 @@ def test_empty_database_option_never_means_another_database(policyd, option):
     )
 
 
-@pytest.mark.parametrize("url", ["postgresql:x", "mysql://x", "sqlite:////:memory:x://", ":memory:"])
+@pytest.mark.parametrize("url", ["mysql://x", "sqlite:////:memory:x://", ":memory:"])
 def test_unknown_database_is_refused_with_what_is_allowed(policyd, url):
     """Exit 78: a setting, wherever it was made."""
     assert policyd.refuses(f"domain list --database {url}", 78) == (
@@ -401,7 +401,11 @@ def test_help_loads_neither_tables_nor_daemon(policyd, words):
             id="an import",
         ),
         pytest.param("check --recipient x@example.com", TABLES, "transfer daemon audit syslog", id="a question"),
-        pytest.param("database stats", TABLES, "transfer daemon store.check audit decide", id="the database"),
+        pytest.param(
+            *("database stats", TABLES, "transfer daemon store.check audit decide"),
+            id="the database",
+            marks=pytest.mark.file_only("what knows the server knows copies, too"),
+        ),
     ],
 )
 def test_a_command_loads_only_what_it_uses(policyd, line, libraries, unused, monkeypatch):
@@ -537,6 +541,7 @@ def test_who_has_the_log_on_the_terminal_reads_what_was_done_once(policyd):
     assert policyd.process("domain add example.net").err.startswith("change=2, ")
 
 
+@pytest.mark.file_only("on a server, a daemon has a replica")
 @pytest.mark.parametrize("syslog", ["stderr", "none"])
 def test_daemon_on_a_terminal_says_in_words_that_it_is_started(policyd, syslog):
     """Somebody who tries it out has to find the next thing to type, not a page of settings."""
@@ -627,6 +632,7 @@ def test_changes_as_json_are_what_the_journal_says(policyd):
 # --- Another command in the way ---
 
 
+@pytest.mark.file_only("SQLite's lock; tests/server has the server's")
 @pytest.mark.parametrize("line", ["domain add example.net", "undo 1", "database restore {backup} --yes", "batch -"])
 def test_who_waits_for_another_writer_is_told_for_which(policyd, line):
     """A command that seems to hang is killed; one that says why is waited for."""
@@ -651,6 +657,7 @@ def test_who_waits_for_another_writer_is_told_for_which(policyd, line):
     assert (waiting.returncode, rest) == (0, ""), "it is told once, and then done"
 
 
+@pytest.mark.file_only("the process is on this machine")
 def test_who_waits_is_told_the_command_of_the_other(policyd):
     """So that it is known whether it is the nightly import, and how long that takes."""
     policyd.run("domain add example.com")

@@ -183,7 +183,7 @@ def test_undo_leaves_each_mailbox_with_one_primary_address(policyd):
     assert policyd.refuses("undo 9") == refused.format(9, "mailbox bob would have no primary addresses")
     for changeset in (10, 9, 8, 7, 6):
         policyd.run(f"undo {changeset}")
-    assert policyd.rows("SELECT address, is_primary FROM address") == [
+    assert policyd.rows("SELECT address, is_primary FROM address ORDER BY address") == [
         ("alice@example.com", 1),
         ("bob@example.com", 1),
     ]
