@@ -213,7 +213,8 @@ def _timeouts(settings: Settings) -> Timeouts:
 def _described(settings: Settings) -> dict[str, str]:
     """The effective settings, a word each."""
     values: dict[str, object] = {key: getattr(settings, key) for key in TABLES[""]}
-    values["database"] = Database.of(settings)  # without a password
+    if (database := Database.of(settings)).is_on_server:
+        values["database"] = database  # without a password
     values |= {f"audit.{key}": getattr(settings.audit, key) for key in TABLES["audit"]}
     values |= {f"reply.{rule}": text for rule, text in settings.reply.items()}
     del values["listen"]  # each endpoint is logged when it is listened on

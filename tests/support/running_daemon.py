@@ -90,7 +90,7 @@ class Daemon:
         self.socket = folder / "policy.sock"
         self.config = folder / "policyd.toml"
         self.database = folder / "policyd.db"
-        self.url = f"sqlite:///{self.database}"
+        self.url = ""  # where the tables are on a server
         self.syslog = Syslog(folder / "log")
         self.port = 0  # for those who listen on TCP, too
         self.process: subprocess.Popen[bytes] | None = None
@@ -123,7 +123,7 @@ class Daemon:
         Without an *origin*, None, the daemon warns at its start.
         """
         endpoints = ", ".join(f'"{each}"' for each in listen or [f"unix:{self.socket}"])
-        text = [f'database = "{self.url}"', f"listen = [{endpoints}]", *lines]
+        text = [f'database = "{self.url or f"sqlite:///{self.database}"}"', f"listen = [{endpoints}]", *lines]
         text += [f'user = "{self.user}"'] if IS_ROOT else []
         text += [f'origin = "{origin}"'] if origin is not None else []
         text += ["[audit]", f'decisions = "{decisions}"', f'syslog = "unix:{self.folder / "log"}"', ""]
