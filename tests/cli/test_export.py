@@ -245,7 +245,7 @@ def test_any_database_comes_back_equal(format_, made):
 
 
 @pytest.mark.full
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(tables())
 @WHOLE
 def test_any_of_many_databases_comes_back_equal(format_, made):
@@ -269,7 +269,7 @@ def test_other_formats_bring_back_what_they_can_say(format_, made):
 
 
 @pytest.mark.full
-@settings(max_examples=100)
+@settings(max_examples=30)
 @given(tables())
 @PARTIAL
 def test_other_formats_bring_back_what_they_can_say_of_many_databases(format_, made):

@@ -24,7 +24,7 @@ def test_in_the_model(claim, data):
 
 @pytest.mark.full
 @pytest.mark.parametrize("claim", CLAIMS)
-@settings(max_examples=100, suppress_health_check=UNHURRIED)
+@settings(max_examples=40, suppress_health_check=UNHURRIED)
 @given(data=st.data())
 def test_in_the_model_for_long(claim, data):
     """In more worlds."""
@@ -50,7 +50,7 @@ def test_policyd_answers_as_the_model(data):
 
 @pytest.mark.full
 @needs_all_rules
-@settings(max_examples=400, suppress_health_check=UNHURRIED)
+@settings(max_examples=100, suppress_health_check=UNHURRIED)
 @given(data=st.data())
 def test_policyd_answers_as_the_model_for_long(data):
     """In more worlds."""

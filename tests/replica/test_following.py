@@ -285,7 +285,7 @@ def test_commands_refuse_a_replica(server: Cluster, make_host: MakeHost) -> None
 
 
 @pytest.mark.parametrize(
-    ("hosts", "changes"), [(2, 20), pytest.param(8, 200, marks=pytest.mark.full, id="eight hosts")]
+    ("hosts", "changes"), [(2, 20), pytest.param(8, 100, marks=pytest.mark.full, id="eight hosts")]
 )
 def test_change_is_in_force_everywhere_soon_after_the_command_returns(
     server: Cluster, make_host: MakeHost, hosts: int, changes: int

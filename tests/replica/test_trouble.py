@@ -540,7 +540,7 @@ def test_no_batch_ends_inside_a_changeset(
     assert following.wait_to_be_equal() <= states
 
 
-@pytest.mark.parametrize("edits", [12, pytest.param(150, marks=pytest.mark.full)])
+@pytest.mark.parametrize("edits", [12, pytest.param(60, marks=pytest.mark.full)])
 def test_replica_is_equal_after_four_write_at_once(server: Cluster, follow: Follow, edits: int) -> None:
     """Whatever the order, all see the one in which it was committed, and the journal has no gap."""
     url = with_tables(server)

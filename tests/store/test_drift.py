@@ -434,7 +434,7 @@ class TestDrift(Drift.TestCase):  # type: ignore[misc, valid-type]  # hypothesis
 class TestDriftForLong(Drift.TestCase):  # type: ignore[misc, valid-type]  # hypothesis makes it
     """The steps in more orders."""
 
-    settings = settings(max_examples=60, stateful_step_count=12, phases=[Phase.explicit, Phase.generate])
+    settings = settings(max_examples=30, stateful_step_count=12, phases=[Phase.explicit, Phase.generate])
 
 
 # --- A batch, and the same lines typed one after the other ---
