@@ -699,6 +699,7 @@ PIECES = (
 )
 
 
+@pytest.mark.file_only("a database for each example, looked at by SQLite itself")
 @settings(max_examples=40)
 @given(
     st.sampled_from(FORMATS),
