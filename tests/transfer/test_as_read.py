@@ -14,7 +14,7 @@ import pytest
 
 from policyd.model import Receive
 from policyd.records import BlockRow, ListEdit, MailboxRow, Notice
-from policyd.transfer import address_list, csv_table, jsonl, ldif
+from policyd.transfer import address_list, csv_table, exchange, jsonl, ldif
 from policyd.transfer.formats import Into
 from tests.support.transfer_reading import read_all
 
@@ -187,3 +187,18 @@ def test_ldif_has_whom_a_person_sees_in_it(chance):
         assert [(row.addresses.add[0], {*row.addresses.add}) for row in rows] == [(own[0], {*own, "o@example.com"})], (
             values
         )
+
+
+def test_exchange_export_has_whom_a_person_sees_in_it(chance):
+    """The directory export of Exchange 5.5: the primary address stands alone, others in a list with % between them."""
+    for _ in range(ROUNDS):
+        lines, expected = ["Obj-Class,Directory Name,E-mail Addresses,Secondary-Proxy-Addresses"], []
+        for number in range(3):
+            own = addresses(chance)
+            secondary = [f"{chance.choice(['SMTP', 'smtp'])}:{each}" for each in own[1:]]
+            secondary += chance.sample(["X400:c=US;a= ;p=Org;s=Able;", "MS:ORG/SITE/ABLE", "CCMAIL:Able at Site"], 1)
+            chance.shuffle(secondary)
+            lines.append(f"Mailbox,p{number},SMTP:{own[0]},{'%'.join(secondary)}")
+            expected.append((f"p{number}", own[0], {*own}))
+        rows = rows_in(exchange, "\r\n".join(lines))
+        assert [(row.name, row.addresses.add[0], {*row.addresses.add}) for row in rows] == expected, lines
