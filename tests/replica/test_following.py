@@ -370,7 +370,7 @@ def test_status_command_is_for_people_programs_and_monitoring(server: Cluster, m
     host = make_host(url)
 
     def status(words: str = "", config: Path = host.config) -> Result:
-        line = f"--config {config} replica status {words}"
+        line = f"--config {shlex.quote(str(config))} replica status {words}"
         return CliRunner().invoke(main, shlex.split(line))
 
     assert (status().exit_code, status(config=QUIET).exit_code) == (69, 78)
