@@ -46,6 +46,7 @@ CHANNEL = "policyd"  # on which each change is told
 _CALL_SECONDS = 60.0  # for one statement
 _QUIET_WAIT_SECONDS = 1.0  # for another command, before that is said
 _WRITER_WAIT_SECONDS = 600.0  # for another command that is changing the tables
+_TABLE_WAIT_SECONDS = 50.0  # for who has locked a table: less than a call may take, so that it is told as what it is
 _IDLE_SECONDS = 60  # between two statements of a change: a command that is frozen holds all others up
 _BULK_IDLE_SECONDS = 600  # of one with thousands of rows, which may come from a pipe
 _LOOK_SECONDS = 0.5
@@ -132,7 +133,7 @@ def changing(database: Database, *, is_bulk: bool = False) -> Iterator[Connectio
     with _connected(database, is_writer=True) as driver:
         # Nobody else writes from here on: the row is locked before anything is read.
         driver.execute("BEGIN")
-        _bound_waits(driver, _BULK_IDLE_SECONDS if is_bulk else _IDLE_SECONDS)
+        _bound_idling(driver, _BULK_IDLE_SECONDS if is_bulk else _IDLE_SECONDS)
         connection = ServerConnection(driver)
         _need_version(database, _locked(database, connection))
         yield connection
@@ -140,29 +141,35 @@ def changing(database: Database, *, is_bulk: bool = False) -> Iterator[Connectio
         _keep(database, connection)
 
 
-def _bound_waits(driver: "_WatchedConnection", idle_seconds: float) -> None:
-    """Bound, in this transaction, the wait for other commands, and how long these wait for one that does nothing."""
-    driver.execute(f"SET LOCAL lock_timeout = {1000 * _WRITER_WAIT_SECONDS:.0f}")
-    driver.execute(f"SET LOCAL idle_in_transaction_session_timeout = {1000 * idle_seconds:.0f}")
+def _bound_idling(driver: "_WatchedConnection", seconds: float) -> None:
+    """Bound how long others wait for this transaction where it does nothing."""
+    driver.execute(f"SET LOCAL idle_in_transaction_session_timeout = {1000 * seconds:.0f}")
+
+
+def _bound_waiting(driver: "_WatchedConnection", seconds: float) -> None:
+    """Bound how long this transaction waits for what others have locked."""
+    driver.execute(f"SET LOCAL lock_timeout = {1000 * seconds:.0f}")
 
 
 def _locked(database: Database, connection: ServerConnection) -> list[tuple[Any, ...]]:
     """What the head says of the version, with the write lock; who waits for it longer than a second is told, once."""
     driver: _WatchedConnection = connection.driver
-    driver.execute(f"SET LOCAL lock_timeout = {1000 * _QUIET_WAIT_SECONDS:.0f}")
+    _bound_waiting(driver, _QUIET_WAIT_SECONDS)
     connection.set_savepoint()
     try:
         found = connection.fetch(_LOCK, 1)
+        connection.release_savepoint()
     except errors.LockNotAvailable:
         connection.roll_back_to_savepoint()
         if database.on_wait is not None:
             database.on_wait("")
-    else:
-        connection.release_savepoint()
-        return found
-    driver.execute(f"SET LOCAL lock_timeout = {1000 * _WRITER_WAIT_SECONDS:.0f}")
-    with driver.allowing(_WRITER_WAIT_SECONDS + _CALL_SECONDS):
-        return connection.fetch(_LOCK, 1)
+        _bound_waiting(driver, _WRITER_WAIT_SECONDS)
+        with driver.allowing(_WRITER_WAIT_SECONDS + _CALL_SECONDS):
+            found = connection.fetch(_LOCK, 1)
+
+    # From here on only somebody else's own statements can lock a table.
+    _bound_waiting(driver, _TABLE_WAIT_SECONDS)
+    return found
 
 
 def _keep(database: Database, connection: ServerConnection) -> None:
@@ -350,7 +357,8 @@ def upgrading(database: Database) -> Iterator[tuple[ServerConnection, int]]:
     with _connected(database, _UpgradingConnection, is_writer=True) as driver:
         # One after the other, before any table is looked at: which there are is what changes.
         driver.execute("BEGIN")
-        _bound_waits(driver, _BULK_IDLE_SECONDS)
+        _bound_idling(driver, _BULK_IDLE_SECONDS)
+        _bound_waiting(driver, _WRITER_WAIT_SECONDS)
         connection = ServerConnection(driver)
         with driver.allowing(_WRITER_WAIT_SECONDS + _CALL_SECONDS):
             driver.execute("SELECT pg_advisory_xact_lock(hashtext('policyd'))")
@@ -398,11 +406,11 @@ class _WatchedConnection(psycopg.Connection[tuple[Any, ...]]):
     @contextmanager
     def allowing(self, seconds: float) -> Iterator[None]:
         """Allow each call of the block so many *seconds*."""
-        self.seconds = seconds
+        before, self.seconds = self.seconds, seconds
         try:
             yield
         finally:
-            self.seconds = _CALL_SECONDS
+            self.seconds = before
 
     def watch(self, is_over: threading.Event) -> None:
         """Cut the connection where a call has waited too long, until it *is_over*; in a thread of its own."""
@@ -438,8 +446,7 @@ def _connected(
         driver = kind.connect(**parameters)
     except psycopg.Error as error:
         raise _unreachable(database, error) from error
-    if is_follower:
-        driver.seconds = _FOLLOWER_SECONDS
+    driver.seconds = _FOLLOWER_SECONDS if is_follower else _CALL_SECONDS
     is_over = threading.Event()
     threading.Thread(target=driver.watch, args=(is_over,), daemon=True).start()
     try:

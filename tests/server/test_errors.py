@@ -5,7 +5,10 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -238,32 +241,74 @@ def test_role_that_may_only_read_is_told(policyd, server):
     )
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["stopped", "killed"])
-def test_server_that_goes_in_the_middle_of_a_command_leaves_nothing_half_done(own, own_server, how):
-    """Whoever typed it can do it again."""
-    words = ["mailbox", "add", "alice", "alice@example.com"]
-    with (
-        psycopg.connect(own.url) as other,
-        subprocess.Popen(
-            [sys.executable, "-m", "policyd", *words],
+WORDS = ["mailbox", "add", "alice", "alice@example.com"]
+WAITS = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND now() - query_start > interval '%s ms'"
+IMPATIENT = """
+import sys
+from policyd.store import postgresql
+postgresql._CALL_SECONDS = 5.0
+from policyd.cli import main
+main(sys.argv[1:])
+"""
+
+
+@contextmanager
+def in_the_middle(own: CommandLine, own_server: Cluster, code: str = "", milliseconds: int = 0) -> Iterator[Any]:
+    """A command that has the lock and waits in the middle, for a table that somebody else has for so long at least."""
+    with psycopg.connect(own.url) as other:
+        other.execute("LOCK TABLE address IN EXCLUSIVE MODE")
+        with subprocess.Popen(
+            [sys.executable, *(["-c", code] if code else ["-m", "policyd"]), *WORDS],
             env={**os.environ, **own.environment},
             stderr=subprocess.PIPE,
             text=True,
-        ) as command,
-    ):
-        # The command has the lock and waits in the middle, for a table.
-        other.execute("LOCK TABLE address IN EXCLUSIVE MODE")
-        waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        until(lambda: own_server.execute(waits), "the command to wait")
+        ) as command:
+            try:
+                until(lambda: own_server.execute(WAITS % milliseconds), "the command to wait")
+                yield other, command
+            finally:
+                command.kill()
+                other.close()
+
+
+def must_have_changed_nothing(own: CommandLine) -> None:
+    """And it can be done again."""
+    assert own.run("mailbox list") == ""
+    assert len(own.journal()) == 1
+    own.run(shlex.join(WORDS))
+
+
+def test_table_that_somebody_has_locked_is_waited_for(own, own_server):
+    """An index that is made anew takes longer than the second after which a wait for another command is told."""
+    with in_the_middle(own, own_server, milliseconds=1500) as (other, command):
+        other.rollback()
+        assert (command.communicate(timeout=60)[1], command.returncode) == ("", 0)
+    assert own.run("mailbox list").startswith("alice")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["stopped", "killed"])
+def test_server_that_goes_in_the_middle_of_a_command_leaves_nothing_half_done(own, own_server, how):
+    """Whoever typed it can do it again."""
+    with in_the_middle(own, own_server) as (_, command):
         own_server.stop(how)
         _, message = command.communicate(timeout=60)
-        other.close()
     own_server.start()
     assert "the connection was lost, and nothing was changed" in message
     assert (command.returncode, message.count("\n")) == (69, 1), message
-    assert own.run("mailbox list") == ""
-    assert len(own.journal()) == 1
-    own.run(shlex.join(words))
+    must_have_changed_nothing(own)
+
+
+def test_server_that_freezes_in_the_middle_of_a_command_leaves_nothing_half_done(own, own_server):
+    """It has the connection, its kernel answers, and it says nothing: no setting of libpq's bounds that."""
+    with in_the_middle(own, own_server, IMPATIENT) as (_, command):
+        own_server.freeze()
+        try:
+            _, message = command.communicate(timeout=60)
+        finally:
+            own_server.freeze(signal.SIGCONT)
+    assert "the server does not answer, and nothing was changed; try again" in message
+    assert (command.returncode, message.count("\n")) == (69, 1), message
+    must_have_changed_nothing(own)
 
 
 @pytest.mark.parametrize(("arrives", "stays"), [(True, True), (False, True), (True, False)])
