@@ -164,7 +164,7 @@ class Follower:
                 wait(POLL_SECONDS)
 
     def _need_same_history(self, replica: Replica, truth: "Truth") -> None:
-        """Raises _AnotherError where the database is not the one that was followed, _NewerError, DivergedError."""
+        """Raises _AnotherError where the database is not the one that was followed, DivergedError where it has less."""
         head, _ = truth.head()
         position = replica.position
         if head.history != position.history:
@@ -190,10 +190,6 @@ class Follower:
         if not changes:
             return False
         changes = self._known(changes)
-        if not changes:
-            raise _NewerError(
-                f"{self._database} was upgraded at change {position.id + 1}; install that policyd here and restart it"
-            )
         is_cut = changes[-1].id < found[-1].id
 
         # Never half of a changeset: what may go on is left for the next batch, or is a transaction of its own.
@@ -222,9 +218,18 @@ class Follower:
         self._reached(replica, behind=max(0, truth.head()[0].id - position.id))
 
     def _known(self, changes: list[Change]) -> list[Change]:
-        """The first of *changes*, up to an upgrade to a newer policyd: what comes then, only that one knows."""
+        """The first of *changes*, up to an upgrade to a newer policyd: what comes then, only that one knows.
+
+        Raises _NewerError where the upgrade comes first.
+        """
         for number, change in enumerate(changes):
-            if change.operation == UPGRADE and json.loads(change.after or "{}").get("schema", 0) > VERSION:
+            version = json.loads(change.after or "{}").get("schema", 0) if change.operation == UPGRADE else 0
+            if version > VERSION:
+                if not number:
+                    raise _NewerError(
+                        f"{self._database} was upgraded at change {change.id}, to tables of version {version}; this "
+                        f"policyd knows version {VERSION}: install a newer one here, and restart it"
+                    )
                 return changes[:number]
         return changes
 

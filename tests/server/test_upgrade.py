@@ -13,6 +13,7 @@ from contextlib import closing
 
 import pytest
 
+from policyd.store.schema import VERSION
 from tests.replica.hosts import Host
 from tests.support.command_line import CommandLine, Ended
 from tests.support.waiting import until
@@ -121,7 +122,8 @@ def test_host_stops_at_the_upgrade_serves_on_and_goes_on_as_the_newer_policyd(po
         assert newer(policyd, "database upgrade --yes").status == 0
         assert newer(policyd, "mailbox lift alice").status == 0
         ((upgrade,),) = policyd.rows("SELECT id FROM change WHERE operation = 'database.upgrade'")
-        until(lambda: f"was upgraded at change {upgrade}; install that policyd" in host.status.problem, "to stop there")
+        upgraded = f"was upgraded at change {upgrade}, to tables of version {VERSION + 1}; this policyd knows"
+        until(lambda: upgraded in host.status.problem, "to stop there")
         assert host.status.id == upgrade - 1
         assert host.answer("alice@example.com") == "REJECT"
         host.stop()
