@@ -199,6 +199,16 @@ def test_ctrl_c_is_the_pagers(large):
     assert terminal.process.returncode == 0
 
 
+def test_ctrl_c_without_a_pager_ends_quietly(large):
+    """Whoever has seen enough needs no message."""
+    with on_terminal(large, ["mailbox", "list"]) as terminal:
+        terminal.read_until("name")
+        terminal.type("\x03")
+        shown = terminal.read_to_the_end()
+    assert terminal.process.returncode == 130
+    assert "policyd:" not in shown
+
+
 @pytest.mark.file_only("the log of a file")
 def test_no_state_of_the_tables_is_kept_while_somebody_reads(large):
     """A pager that is open over lunch must not make the log of the database grow."""
