@@ -101,8 +101,8 @@ def follow(cluster: Cluster, url: str, folder: Path, seconds: int) -> None:
 def change(url: str, first: int, count: int) -> None:
     """Change so many mailboxes in one command."""
     with postgresql().changing(Database(url)) as connection:
-        gathered = _Gathered(connection)
-        writer = Writer(gathered, Journal(gathered, "benchmark", int(time.time())))  # type: ignore[arg-type]
+        gathered: Any = _Gathered(connection)  # which has of a connection what these two ask of it
+        writer = Writer(gathered, Journal(gathered, "benchmark", int(time.time())))
         for number in range(first, first + count):
             before = Mailbox(f"m{number + 1}", id=number + 1)
             writer.put("mailbox.set", before, Mailbox(before.name, id=before.id, comment="changed"))
@@ -116,16 +116,20 @@ class _Gathered:
         self._connection = connection
         self.fetch, self.before_commit = connection.fetch, connection.before_commit
         self._rows: dict[Any, list[tuple[Any, ...]]] = {}
+        self._is_flushed = False
 
     def run(self, statement: Any, *values: Any) -> None:
         """Keep it for `flush`; what comes after that, at the end of the transaction, is run at once."""
-        self._rows.setdefault(statement, []).append(values)
+        if self._is_flushed:
+            self._connection.run(statement, *values)
+        else:
+            self._rows.setdefault(statement, []).append(values)
 
     def flush(self) -> None:
         """Send it."""
         for statement, rows in self._rows.items():
             self._connection.run_each(statement, rows)
-        self.run = self._connection.run  # type: ignore[method-assign]
+        self._is_flushed = True
 
 
 def in_force(cluster: Cluster, hosts: int, folder: Path) -> None:

@@ -84,5 +84,6 @@ def _missing(owner: object, names: tuple[str, ...]) -> list[str]:
     return [name for name in names if not hasattr(owner, name)]
 
 
-# A descriptor needs a reactor that is true, or it makes one.
-write = _write_in_turn if _missing(FileDescriptor(object()), _TRANSPORT_NAMES) else _write_now  # type: ignore[arg-type]
+# A descriptor makes a reactor of its own unless it is given something that is true.
+_NO_REACTOR: Any = object()
+write = _write_in_turn if _missing(FileDescriptor(_NO_REACTOR), _TRANSPORT_NAMES) else _write_now
