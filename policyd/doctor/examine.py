@@ -1,0 +1,107 @@
+"""Runs every check over the Postfix instances, the settings and the tables, and puts what is found in order."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from policyd.decide import Decider
+from policyd.doctor.agreement import diagnose_agreement, diagnose_domains
+from policyd.doctor.daemon import diagnose_daemon
+from policyd.doctor.diagnosis import Diagnosis, Severity
+from policyd.doctor.examination import Examination
+from policyd.doctor.hosts import gateways_among
+from policyd.doctor.placement import diagnose_placement
+from policyd.doctor.postconf import read_instances
+from policyd.doctor.sockets import diagnose_sockets, find_dead
+from policyd.doctor.tables import MapCheck, diagnose_tables
+from policyd.endpoint import default_listen
+from policyd.errors import StoreError
+from policyd.settings import DEFAULT_FILE, Settings
+from policyd.store.connection import Database
+from policyd.store.database import reading
+from policyd.store.lookup import looking
+from policyd.store.queries import Queries
+
+_ORDER = [*Severity]
+
+
+@dataclass
+class Report:
+    """What was found, worst first, and what could not be looked at."""
+
+    found: list[Diagnosis] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
+
+    @property
+    def is_well(self) -> bool:
+        """Whether there is nothing to be put right."""
+        return all(each.weight is Severity.INFO for each in self.found)
+
+    def as_object(self) -> dict[str, Any]:
+        """It by the names of `policyd doctor --json`."""
+        return {"findings": [each.as_object() for each in self.found], "not_looked_at": self.unseen}
+
+
+def examine(settings: Settings, folder: Path | None, now: int, settings_file: Path | None = None) -> Report:
+    """Everything that is wrong with the Postfix configured in *folder*, or in its own, and with the way to policyd.
+
+    *now* is in Unix seconds. Raises PostfixError where the configuration can't be read.
+    """
+    listen = settings.listen or default_listen()
+    report = Report()
+    instances = [
+        Examination(
+            instance,
+            settings,
+            listen,
+            is_default=folder is None and number == 0,
+            is_further=number > 0,
+            settings_file=settings_file or DEFAULT_FILE,
+        )
+        for number, instance in enumerate(read_instances(folder))
+    ]
+    found: list[Diagnosis] = []
+    for examined in instances:
+        find_dead(examined)
+        found += [*diagnose_placement(examined), *diagnose_sockets(examined), *diagnose_agreement(examined)]
+    found += _gateways(settings, is_here=instances[0].is_default)
+    found += _by_tables(settings, instances, now, report)
+    found.append(Diagnosis("pickup-unchecked", "pickup, local", "policyd sees only what comes by SMTP."))
+    for examined in instances:
+        report.unseen += [each for each in examined.unseen if each not in report.unseen]
+    report.found = sorted(dict.fromkeys(found), key=lambda each: _ORDER.index(each.weight))
+    return report
+
+
+def _by_tables(settings: Settings, instances: list[Examination], now: int, report: Report) -> Iterator[Diagnosis]:
+    """What the tables tell; where they can't be read, that is said."""
+    database = Database.to_answer_from(settings) if settings.replica is not None else Database.of(settings)
+    try:
+        with reading(database) as connection:
+            queries = Queries(connection, settings.recipient_delimiter)
+            for examined in instances:
+                yield from diagnose_domains(examined, queries)
+                yield from _maps(examined, queries, database, now)
+            yield from diagnose_tables(settings, queries, instances, now)
+        yield from diagnose_daemon(settings, database, now, report.unseen)
+    except StoreError as error:
+        report.unseen.append(f"the tables: {error}")
+
+
+def _maps(examined: Examination, queries: Queries, database: Database, now: int) -> Iterator[Diagnosis]:
+    with looking(database) as lookup:
+        yield from MapCheck(examined, queries, Decider(examined.settings, lookup), now).run()
+
+
+def _gateways(settings: Settings, *, is_here: bool) -> Iterator[Diagnosis]:
+    for network, gateway in gateways_among(settings.insider_networks, is_here=is_here):
+        left = ", ".join(f'"{each}"' for each in settings.insider_networks if str(each) != network)
+        yield Diagnosis(
+            "gateway-insider",
+            f"{network} holds {gateway}",
+            f"insider_networks has {network}, in which {gateway} is the gateway of a container network, as it looks: a "
+            "client whose mail Docker's proxy passes on comes from there.",
+            settings=(f"insider_networks = [{left}]",),
+            advice="Take it out of mynetworks, too; or switch Docker's userland-proxy off.",
+        )
