@@ -10,7 +10,7 @@ from policyd.doctor.diagnosis import Diagnosis, Severity
 from policyd.doctor.examination import Examination
 from policyd.doctor.hosts import own_addresses
 from policyd.doctor.maps import TableError, is_listed, list_rows, plain_name
-from policyd.doctor.networks import is_covered, networks_in
+from policyd.doctor.networks import Network, is_covered, networks_in
 from policyd.doctor.words import is_table, split_words
 from policyd.errors import AddressError
 from policyd.model import Mode
@@ -49,8 +49,10 @@ def _delimiter(examined: Examination) -> Iterator[Diagnosis]:
 
 
 def _networks(examined: Examination) -> Iterator[Diagnosis]:
+    """Who may relay and who counts as inside; a container's gateway should be neither."""
     theirs, others = networks_in(examined.instance.values.get("mynetworks", ""))
-    ours = list(examined.settings.insider_networks)
+    ours = examined.settings.insider_networks
+    settings = (f"insider_networks = [{', '.join(_toml(str(each)) for each in _agreed(examined))}]",)
     if others:
         yield Diagnosis(
             "networks-differ",
@@ -59,28 +61,52 @@ def _networks(examined: Examination) -> Iterator[Diagnosis]:
             advice="Compare them yourself.",
             severity=Severity.INFO,
         )
-    merged = [*ours, *(each for each in theirs if not is_covered(each, ours))]
-    merged = merged if others else [each for each in merged if is_covered(each, theirs)]
-    settings = (f"insider_networks = [{', '.join(_toml(str(each)) for each in merged)}]",)
-    only_theirs = [each for each in theirs if not is_covered(each, ours)]
-    if only_theirs:
-        names = ", ".join(map(str, only_theirs))
-        told = f"{names} may relay (mynetworks), and counts as outside for policyd."
-        yield Diagnosis("networks-differ", examined.about(f"mynetworks only: {names}"), told, settings=settings)
-    only_ours = [each for each in ours if not is_covered(each, theirs)] if not others else []
-    if only_ours:
-        names = ", ".join(map(str, only_ours))
+    for place, networks in _relaying(examined):
+        if missing := [each for each in networks if not is_covered(each, ours)]:
+            names = ", ".join(map(str, missing))
+            told = f"{names} may relay ({place}), and counts as outside for policyd."
+            yield Diagnosis("networks-differ", examined.about(f"{place} only: {names}"), told, settings=settings)
+    extra = [each for each in ours if not is_covered(each, theirs)]
+    if extra and not others:
+        names = ", ".join(map(str, extra))
         told = f"{names} counts as inside for policyd, and may not relay (mynetworks)."
         yield Diagnosis("networks-differ", examined.about(f"insider_networks only: {names}"), told, settings=settings)
+    for network, gateway in examined.gateways:
+        yield Diagnosis(
+            "gateway-insider",
+            examined.about(f"{network} holds {gateway}"),
+            f"insider_networks has {network}, where {gateway} is the gateway of containers, as it looks: a client that "
+            "Docker's proxy passes on comes from there.",
+            _without_gateways(examined),
+            settings,
+            advice="Or switch Docker's userland-proxy off.",
+        )
+
+
+def _relaying(examined: Examination) -> Iterator[tuple[str, list[Network]]]:
+    """The networks that may relay, with the place that says so: main.cf, or a service of its own."""
+    yield "mynetworks", networks_in(examined.instance.values.get("mynetworks", ""))[0]
     for service in examined.instance.smtpd:
-        if "mynetworks" not in service.overrides or examined.is_reinjection(service):
-            continue
-        wide = [each for each in networks_in(service.values["mynetworks"])[0] if not is_covered(each, ours)]
-        if wide:
-            names = ", ".join(map(str, wide))
-            told = f"{names} may relay at {service.name} (its mynetworks), and counts as outside for policyd."
-            added = (f"insider_networks = [{', '.join(_toml(str(each)) for each in (*merged, *wide))}]",)
-            yield Diagnosis("networks-differ", examined.about(f"{service.name}: {names}"), told, settings=added)
+        if "mynetworks" in service.overrides and not examined.is_reinjection(service):
+            yield f"mynetworks of {service.name}", networks_in(service.values["mynetworks"])[0]
+
+
+def _agreed(examined: Examination) -> list[Network]:
+    """What insider_networks should be: as Postfix has it, as far as that can be compared, and no gateway in it."""
+    theirs, others = networks_in(examined.instance.values.get("mynetworks", ""))
+    kept = [each for each in examined.settings.insider_networks if others or is_covered(each, theirs)]
+    for _, networks in _relaying(examined):
+        kept += [each for each in networks if not is_covered(each, kept)]
+    gateways = {network for network, _ in examined.gateways}
+    return [each for each in kept if str(each) not in gateways]
+
+
+def _without_gateways(examined: Examination) -> tuple[str, ...]:
+    """The command that takes the gateways' networks out of mynetworks."""
+    words = split_words(examined.instance.raw.get("mynetworks", ""))
+    gateways = {network for network, _ in examined.gateways}
+    kept = [word for word in words if not gateways.intersection(map(str, networks_in(word)[0]))]
+    return (examined.postconf("-e", f"mynetworks = {' '.join(kept)}"),) if len(kept) < len(words) else ()
 
 
 def _origin(examined: Examination) -> Iterator[Diagnosis]:

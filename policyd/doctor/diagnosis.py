@@ -57,7 +57,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         ),
         "check-conditional": Code(_E, "Only mail for which a table names that class is judged; all else passes."),
         "check-warn-only": Code(
-            _E, "Postfix logs the refusal (reject_warning) and takes the mail. policyd's own log says REJECT."
+            _E, "Postfix logs the refusal (reject_warning) and takes the mail. The log of policyd says REJECT."
         ),
         "class-undeclared": Code(
             _E, "Postfix does not know that word of a list, and puts off all mail with 451 where it comes to it."
@@ -115,7 +115,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             _E, "Postfix gives up at the first trouble: at each restart of policyd mail gets the default_action."
         ),
         "idle-shorter": Code(
-            _W, "policyd closes connections that Postfix still means to use: it waits a second and asks again."
+            _W, "Connections are closed that Postfix still means to use: it waits a second and asks again."
         ),
         # What both must know.
         "delimiter-differs": Code(
@@ -148,11 +148,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "soft-bounce": Code(_W, "A refusal is 4xx: senders try for days, and nobody hears of it."),
         # The tables.
         "alias-around": Code(_E, "Who writes to the alias gets past the restriction of the mailbox that it leads to."),
-        "address-unlisted": Code(_E, "policyd refuses mail that Postfix would deliver."),
+        "address-unlisted": Code(_E, "Mail that Postfix would deliver is refused."),
         "unlisted-empty": Code(_E, "All mail for the domain is refused: it takes listed addresses only, and has none."),
         "entry-expired": Code(_I, "Its end has passed: it is in force no more."),
         "always-accept-restricted": Code(
-            _W, "always_accept goes first: nobody is kept from writing to that mailbox at that address."
+            _W, "Nobody is kept from writing to that mailbox at that address: always_accept goes first."
         ),
         "restricted-unknown-to-postfix": Code(
             _I,

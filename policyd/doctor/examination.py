@@ -33,7 +33,7 @@ class Examination:
 
     `is_default` says that postconf finds it without being told where it is, `is_further` that another one starts it.
     `dead` are endpoints of policy services at which nobody answers; `unseen` collects what could not be looked at, each
-    with the reason.
+    with the reason. `gateways` are networks of insiders that look like a container's, each with its gateway.
     """
 
     instance: Instance
@@ -44,6 +44,7 @@ class Examination:
     settings_file: Path = Path("/etc/policyd/policyd.toml")
     unseen: list[str] = field(default_factory=list)
     dead: set[str] = field(default_factory=set)
+    gateways: tuple[tuple[str, str], ...] = ()
 
     def about(self, place: str) -> str:
         """*place*, in front of it the instance's name where there are several."""

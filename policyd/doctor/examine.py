@@ -58,6 +58,7 @@ def examine(settings: Settings, folder: Path | None, now: int, settings_file: Pa
             is_default=folder is None and number == 0,
             is_further=number > 0,
             settings_file=settings_file or DEFAULT_FILE,
+            gateways=tuple(gateways_among(settings.insider_networks, is_here=folder is None)),
         )
         for number, instance in enumerate(read_instances(folder))
     ]
@@ -65,7 +66,6 @@ def examine(settings: Settings, folder: Path | None, now: int, settings_file: Pa
     for examined in instances:
         find_dead(examined)
         found += [*diagnose_placement(examined), *diagnose_sockets(examined), *diagnose_agreement(examined)]
-    found += _gateways(settings, is_here=instances[0].is_default)
     found += _by_tables(settings, instances, now, report)
     found.append(Diagnosis("pickup-unchecked", "pickup, local", "policyd sees only what comes by SMTP."))
     for examined in instances:
@@ -92,16 +92,3 @@ def _by_tables(settings: Settings, instances: list[Examination], now: int, repor
 def _maps(examined: Examination, queries: Queries, database: Database, now: int) -> Iterator[Diagnosis]:
     with looking(database) as lookup:
         yield from MapCheck(examined, queries, Decider(examined.settings, lookup), now).run()
-
-
-def _gateways(settings: Settings, *, is_here: bool) -> Iterator[Diagnosis]:
-    for network, gateway in gateways_among(settings.insider_networks, is_here=is_here):
-        left = ", ".join(f'"{each}"' for each in settings.insider_networks if str(each) != network)
-        yield Diagnosis(
-            "gateway-insider",
-            f"{network} holds {gateway}",
-            f"insider_networks has {network}, in which {gateway} is the gateway of a container network, as it looks: a "
-            "client whose mail Docker's proxy passes on comes from there.",
-            settings=(f"insider_networks = [{left}]",),
-            advice="Take it out of mynetworks, too; or switch Docker's userland-proxy off.",
-        )
