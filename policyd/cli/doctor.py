@@ -22,11 +22,19 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="The folder with main.cf and master.cf; without it, Postfix's own.",
 )
-def command(postfix_config: Path | None) -> None:
+@click.option(
+    "--log",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The log with policyd's lines; without it, where mail logs are, and the journal.",
+)
+@click.option("--no-probe", is_flag=True, help="Give no recipient to Postfix, to look for its trace in the log.")
+def command(postfix_config: Path | None, log: Path | None, no_probe: bool) -> None:
     """Say why a rule may have no effect: what passes Postfix unasked, and what is refused that should not be.
 
     It reads Postfix's configuration, the settings and the tables, and tries the sockets; it changes nothing. Each
-    finding has a code, which the documentation explains, and the lines to type. As root it sees most.
+    finding has a code, which the documentation explains, and the lines to type. Root sees most: where Postfix runs, a
+    recipient is given at each port, no mail is sent, and the log must say that policyd was asked.
 
     Ends with 1 where there is an error or a warning.
 
@@ -36,7 +44,14 @@ def command(postfix_config: Path | None) -> None:
     from policyd.doctor.examine import examine
 
     call = invocation()
-    report = examine(call.settings, postfix_config, call.now, call.settings_file)
+    report = examine(
+        call.settings,
+        postfix_config,
+        call.now,
+        settings_file=call.settings_file,
+        log_file=log,
+        is_proven=not no_probe,
+    )
     if call.json:
         echo_json(report.as_object(), indent=1)
     else:
@@ -51,6 +66,7 @@ def _lines(report: "Report") -> Iterator[str]:
         yield from _explain(found)
     for unseen in report.unseen:
         yield f"not looked at: {unseen}"
+    yield from report.proof
     counts = {weight: sum(each.weight == weight for each in report.found) for weight in ("error", "warning")}
     yield ", ".join(count_of(number, noun) for noun, number in counts.items())
 

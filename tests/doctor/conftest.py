@@ -10,9 +10,11 @@ import pytest
 
 from policyd.doctor.postconf import find_program
 from tests.postfix.daemon import USER, Daemon
+from tests.postfix.instance import missing_for_postfix
 from tests.support.places import OPEN_PLACE
 from tests.support.ports import free_port
 
+from .running import Run, RunningSite
 from .sites import MakeSite, Site
 
 
@@ -78,3 +80,24 @@ def make_site(daemons: Daemons, tmp_path: Path) -> MakeSite:
         return Site(name, tmp_path, queue, **{"10040": str(daemons.port)})
 
     return make
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Starts the site of a configuration, in a place that every user can reach."""
+    if reason := missing_for_postfix():
+        pytest.skip(reason)
+    folder = Path(tempfile.mkdtemp(prefix="policyd-", dir=OPEN_PLACE))
+    sites = []
+
+    def start(name: str, **settings: object) -> RunningSite:
+        sites.append(RunningSite(name, folder, settings))
+        sites[-1].start()
+        return sites[-1]
+
+    try:
+        yield start
+    finally:
+        for site in sites:
+            site.stop()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -81,9 +81,10 @@ class _AnyDaemon(Daemon):
 
 
 class RunningSite(Site):
-    """The configuration *name* with a Postfix and a daemon of its own, below *folder*."""
+    """The configuration *name* with a Postfix and a daemon of its own, below *folder*; *more* are further settings."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, more: dict[str, object]) -> None:
+        self._more = more
         queue = folder / "queue"
         self._make_folders(folder, queue)
         doors = ("smtp", "submission", "submissions", "10025")
@@ -186,7 +187,7 @@ class RunningSite(Site):
         """The settings of the configuration, and what the test sets besides."""
         told = tomllib.loads(self.settings_text())
         own = {"database": f"sqlite:///{self.folder}/policyd.db", "user": USER}
-        return {**told, **own}
+        return {**told, **own, **self._more}
 
     def _start_postfix(self) -> None:
         subprocess.run(
@@ -224,3 +225,6 @@ def mails(name: str, phase: str) -> Iterator[tuple[str, list[list[Any]], int]]:
     observed = json.loads((CONFIGURATIONS / name / "observed.json").read_text())
     for mail, result in observed[phase].items():
         yield mail, result["got"], result["policyd_asked"]
+
+
+Run = Callable[..., RunningSite]

@@ -52,9 +52,9 @@ class Site:
         """A command with the settings of the site."""
         return CliRunner().invoke(main, ["--config", str(self.settings), *words])
 
-    def doctor(self) -> dict[str, Any]:
+    def doctor(self, *options: str) -> dict[str, Any]:
         """What doctor finds."""
-        done = self.policyd("doctor", "--postfix-config", str(self.config), "--json")
+        done = self.policyd("doctor", "--postfix-config", str(self.config), "--json", *options)
         assert done.exit_code in (0, 1), done.output
         found: dict[str, Any] = json.loads(done.stdout)
         return found
