@@ -8,11 +8,11 @@ import os
 import re
 from pathlib import Path
 
-from policyd.doctor.postconf import Instance
+from policyd.doctor.postconf import Instance, Service
 from policyd.endpoint import Endpoint, is_loopback
 
 _INET = re.compile(r"(?:inet:)?(?:(.*):)?(\d+)", re.IGNORECASE)
-_SPAWNED = re.compile(r"unix:/?private/([^/]+)")
+_OF_MASTER = re.compile(r"unix:/?private/([^/]+)")
 
 
 def path_of(endpoint: str, instance: Instance) -> Path | None:
@@ -27,14 +27,18 @@ def host_and_port(endpoint: str) -> tuple[str, int] | None:
     return ((match[1] or "localhost").strip("[]"), int(match[2])) if match else None
 
 
+def service_of(endpoint: str, instance: Instance) -> Service | None:
+    """The service of master.cf that has the unix socket *endpoint*; None where master has no such."""
+    match = _OF_MASTER.fullmatch(endpoint)
+    if match is None:
+        return None
+    return next((service for service in instance.services if service.name == f"{match[1]}/unix"), None)
+
+
 def is_spawned(endpoint: str, instance: Instance) -> bool:
     """Whether spawn(8) starts policyd for each connection to *endpoint*."""
-    match = _SPAWNED.fullmatch(endpoint)
-    return bool(match) and any(
-        service.name == f"{match[1]}/unix" and service.command == "spawn" and "--stdio" in service.arguments
-        for service in instance.services
-        if match is not None
-    )
+    service = service_of(endpoint, instance)
+    return service is not None and service.command == "spawn" and "--stdio" in service.arguments
 
 
 def relative_endpoint(endpoint: str, instance: Instance, listen: tuple[Endpoint, ...]) -> Endpoint | None:

@@ -1,16 +1,19 @@
 """What the checks share: what is examined, and what could not be looked at."""
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
 
 from policyd.doctor.aliases import Aliases
-from policyd.doctor.endpoints import relative_endpoint, wanted_endpoint
+from policyd.doctor.endpoints import host_and_port, relative_endpoint, service_of, wanted_endpoint
 from policyd.doctor.maps import permitting_row
 from policyd.doctor.networks import networks_in
 from policyd.doctor.postconf import Instance, Service
 from policyd.doctor.restrictions import (
+    CLIENT,
     RECIPIENT,
     RELAY,
     PolicyService,
@@ -25,6 +28,8 @@ from policyd.endpoint import Endpoint, is_loopback
 from policyd.settings import Settings
 
 SUBMISSION_CONTEXT, INBOUND_CONTEXT = "submission", "inbound"
+_NAMED_POLICYD = re.compile(r"(^|[/:])policyd([/.]|$)")
+_PORTS_OF_OTHERS = frozenset({10023, 12340})  # postgrey; quota-status of Dovecot's manuals
 
 
 @dataclass
@@ -60,9 +65,19 @@ class Examination:
         """Whether a policy service is the daemon of the settings."""
         return relative_endpoint(asked.endpoint, self.instance, self.listen) is not None
 
-    def is_ours_or_dead(self, asked: PolicyService) -> bool:
-        """The same, or one that answers nobody, and so was meant for it."""
-        return self.is_ours(asked) or asked.endpoint in self.dead
+    def is_meant(self, asked: PolicyService) -> bool:
+        """Whether a policy service that is not the daemon was meant for it: by its name, or since nobody answers.
+
+        What other programs are known for is theirs, also where they do not run.
+        """
+        port, service = host_and_port(asked.endpoint), service_of(asked.endpoint, self.instance)
+        if self.is_ours(asked) or service is not None or (port is not None and port[1] in _PORTS_OF_OTHERS):
+            return False
+        return bool(_NAMED_POLICYD.search(asked.endpoint)) or asked.endpoint in self.dead
+
+    def is_to_go(self, service: Service) -> Callable[[PolicyService], bool]:
+        """Which policy services the check of *service* stands in for, where it is put right."""
+        return self.is_ours if self.asks(service) else lambda asked: self.is_ours(asked) or self.is_meant(asked)
 
     @cached_property
     def aliases(self) -> Aliases:
@@ -97,7 +112,7 @@ class Examination:
     def is_submission(self, service: Service) -> bool:
         """Whether only those who log in, or are in a network, can send through *service*."""
         unused = self.instance.unused
-        for name in (RELAY, RECIPIENT, "smtpd_client_restrictions"):
+        for name in (CLIENT, RELAY, RECIPIENT):
             words = {step.word for step in walk(name, service, unused)}
             if ends_in_reject(name, service, unused) and "permit_sasl_authenticated" in words:
                 return True
@@ -107,7 +122,7 @@ class Examination:
         """Whether *service* takes mail back from a content filter."""
         if self.is_submission(service):
             return False
-        if service.overrides.get("content_filter") == "":
+        if "" in (service.overrides.get("content_filter"), service.overrides.get("smtpd_proxy_filter")):
             return True
         steps = walk(RECIPIENT, service, self.instance.unused)
         return is_on_loopback(service) and [step.word for step in steps] == ["permit_mynetworks", "reject"]
@@ -118,17 +133,20 @@ class Examination:
         return (
             not self.is_submission(service)
             and not self.is_reinjection(service)
-            and not ends_in_reject(RELAY, service, unused)
-            and not ends_in_reject(RECIPIENT, service, unused)
+            and not any(ends_in_reject(name, service, unused) for name in (CLIENT, RELAY, RECIPIENT))
         )
 
     def may_permit(self, step: Step) -> bool:
         """Whether a table or a service that stands before the check may end the list, as far as its rows tell."""
-        return step.word == "check_policy_service" or permitting_row(step.argument) is not None
+        return (
+            step.word == "check_policy_service" or permitting_row(step.argument, str(self.instance.folder)) is not None
+        )
 
     def permitting_row(self, step: Step) -> str:
         """A row of a table that lets mail pass, "" where none is known."""
-        return (permitting_row(step.argument) or "") if step.word.endswith("_access") else ""
+        if not step.word.endswith("_access"):
+            return ""
+        return permitting_row(step.argument, str(self.instance.folder)) or ""
 
     def lets_nobody_in(self, service: Service) -> bool:
         """Whether *service* takes nothing from another machine."""

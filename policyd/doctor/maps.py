@@ -53,11 +53,11 @@ def look_up(table: str, keys: Iterable[str], folder: str) -> dict[str, str]:
 
 
 @lru_cache(maxsize=256)
-def permitting_row(table: str) -> str | None:
+def permitting_row(table: str, folder: str) -> str | None:
     """A row of an access table that lets mail pass; "" where one may, and None where none does."""
     table = plain_name(table)
     try:
-        rows = list_rows(table, "") if is_listed(table) else _rows_of_patterns(table)
+        rows = list_rows(table, folder) if is_listed(table) else _rows_of_patterns(table)
         return next((f"{key} {value}" for key, value in rows if may_pass(value)), None)
     except (TableError, OSError):
         return ""

@@ -24,7 +24,6 @@ from policyd.doctor.restrictions import (
 from policyd.doctor.words import split_words
 
 _LONG_SECONDS = 30
-_POLICYD = re.compile(r"(^|[/:])policyd([/.]|$)")
 _PERMITTING = re.compile(r"(dunno|ok|permit\w*)\b", re.IGNORECASE)
 _REJECTING = re.compile(r"(reject|5\d\d)\b", re.IGNORECASE)
 
@@ -40,14 +39,10 @@ def diagnose_placement(examined: Examination) -> Iterator[Diagnosis]:
 
 
 def meant_for_us(examined: Examination, service: Service) -> list[Question]:
-    """Where *service* asks somebody else, and the daemon is meant: by its name, where it asks nobody's socket."""
+    """Where *service* asks somebody else, and the daemon is meant; nowhere if it asks that, too."""
     if examined.asks(service):
         return []
-    return [
-        each
-        for each in questions(service, examined.instance.unused)
-        if _POLICYD.search(each.asked.endpoint) or each.asked.endpoint in examined.dead
-    ]
+    return [each for each in questions(service, examined.instance.unused) if examined.is_meant(each.asked)]
 
 
 def _service(examined: Examination, service: Service) -> Iterator[Diagnosis]:

@@ -29,8 +29,9 @@ def plan(examined: Examination, service: Service) -> tuple[str, ...]:
     Each check of a service gives the same ones, so that whoever types them twice changes nothing more.
     """
     if examined.is_reinjection(service):
-        rest = "permit_mynetworks,reject"
-        return (examined.postconf("-P", f"{service.name}/{RECIPIENT}={rest}"),)
+        emptied = [each.list for each in examined.asks(service) if each.list in LISTS and each.list != RECIPIENT]
+        values = {RECIPIENT: "permit_mynetworks,reject", **dict.fromkeys(emptied, "")}
+        return tuple(examined.postconf("-P", f"{service.name}/{name}={value}") for name, value in values.items())
     commands = [*_recipient_list(examined, service)]
     for name in LISTS:
         if name != RECIPIENT:
@@ -81,9 +82,10 @@ def _mua_rest(before: list[str]) -> list[str]:
 def _kept(examined: Examination, service: Service, name: str) -> list[str]:
     """The restrictions of a list of *service* without the check; as they are written where that shows the check."""
     unused = examined.instance.unused
-    expanded = without_questions(service.values.get(name, ""), service, unused, examined.is_ours_or_dead)
+    is_to_go = examined.is_to_go(service)
+    expanded = without_questions(service.values.get(name, ""), service, unused, is_to_go)
     written = service.overrides.get(name, examined.instance.raw.get(name, ""))
-    as_written = without_questions(written, service, unused, examined.is_ours_or_dead)
+    as_written = without_questions(written, service, unused, is_to_go)
     has_all = _number_of_checks(written, as_written) == _number_of_checks(service.values.get(name, ""), expanded)
     return as_written if has_all and name not in service.overrides else expanded
 
