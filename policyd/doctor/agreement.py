@@ -176,11 +176,7 @@ def diagnose_domains(examined: Examination, queries: Queries) -> Iterator[Diagno
         ("virtual_mailbox_domains", Severity.WARNING, "has mailboxes"),
         ("relay_domains", Severity.INFO, "relays"),
     ):
-        if name == "virtual_alias_domains" and examined.instance.raw.get(name, "").strip() == "$virtual_alias_maps":
-            found = _names_of_aliases(examined)
-        else:
-            found = domains_in(examined, name)
-        missing = [each for each in found if each not in managed]
+        missing = [each for each in domains_in(examined, name) if each not in managed]
         if missing:
             commands = tuple(_add(examined, each, queries) for each in missing)
             told = f"Postfix {what} for {', '.join(missing)} ({name}), and policyd does not manage them."
@@ -200,21 +196,23 @@ def _add(examined: Examination, name: str, queries: Queries) -> str:
 
 def domains_in(examined: Examination, name: str) -> list[str]:
     """The domains that the parameter *name* lists, in normal form; what can't be looked at is noted."""
-    found: dict[str, None] = {}
-    for word in split_words(examined.instance.values.get(name, "")):
-        found.update(dict.fromkeys(_normal(_listed(examined, name, word))))
-    return [*found]
+    if name not in examined.domains:
+        words = split_words(examined.instance.values.get(name, ""))
+        examined.domains[name] = _normal(each for word in words for each in _listed(examined, name, word))
+    return examined.domains[name]
 
 
 def _listed(examined: Examination, name: str, word: str) -> Iterable[str]:
     """The domains that a word of a list stands for: itself, those of a table, or those of a file."""
     if is_table(word):
         table = plain_name(word)
+        if examined.aliases.has(table):  # as virtual_alias_domains has them by default: a domain's own key
+            return [key for key, _ in examined.aliases.rows() if "@" not in key and "." in key]
         if not is_listed(table):
             examined.unseen.append(f"{name}: {word} can't list what it has")
             return []
         try:
-            return [key for key, _ in list_rows(table, str(examined.instance.folder))]
+            return [key for key, _ in list_rows(table, str(examined.instance.folder)) if "@" not in key]
         except TableError as error:
             examined.unseen.append(f"{name}: {word}: {error}")
             return []
@@ -225,15 +223,6 @@ def _listed(examined: Examination, name: str, word: str) -> Iterable[str]:
             examined.unseen.append(f"{name}: {word}: {error.strerror}")
             return []
     return [word]
-
-
-def _names_of_aliases(examined: Examination) -> list[str]:
-    """The domains that stand as such in virtual_alias_maps: keys without an @ have a table answer for them."""
-    found: dict[str, None] = {}
-    for key, _ in examined.aliases.rows():
-        if "@" not in key and "." in key:
-            found[key] = None
-    return _normal(found)
 
 
 def _normal(names: Iterable[str]) -> list[str]:

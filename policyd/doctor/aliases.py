@@ -4,7 +4,7 @@ Source: virtual(5). Of several tables the first that has a key counts; an addres
 without it, and as its domain alone, until it leads to itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from policyd.address import fold
 from policyd.doctor.maps import TableError, is_listed, list_rows, look_up, tables_in
@@ -23,11 +23,13 @@ class Aliases:
         self._folder = str(instance.folder)
         self._rows: dict[str, str] = {}
         self._silent: list[str] = []
+        self._tables: set[str] = set()
         self._unseen = unseen
         for table in tables_in(instance.values.get("virtual_alias_maps", "")):
             if not is_listed(table):
                 self._silent.append(table)
                 continue
+            self._tables.add(table)
             try:
                 for key, value in list_rows(table, self._folder):
                     self._rows.setdefault(fold(key), value)
@@ -38,11 +40,20 @@ class Aliases:
         """What the tables list: keys, folded, and values."""
         return iter(self._rows.items())
 
+    def has(self, table: str) -> bool:
+        """Whether the rows are those of *table*, too."""
+        return table in self._tables
+
+    def leads_on(self, address: str) -> bool:
+        """Whether mail for *address*, folded, may be sent on: a quick look before `targets`."""
+        local, _, domain = address.rpartition("@")
+        return address in self._rows or f"@{domain}" in self._rows or any(each in local for each in self._delimiters)
+
     def exact(self, key: str) -> str:
         """The value of *key* itself, "" where it has none."""
         return self._rows.get(key, "")
 
-    def ask(self, addresses: list[str]) -> None:
+    def ask(self, addresses: Set[str]) -> None:
         """Have the tables that list nothing, as those of patterns, say where they send *addresses*."""
         for table in self._silent:
             if len(addresses) > _ASKED:

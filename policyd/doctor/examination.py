@@ -38,7 +38,8 @@ class Examination:
 
     `is_default` says that postconf finds it without being told where it is, `is_further` that another one starts it.
     `dead` are endpoints of policy services at which nobody answers; `unseen` collects what could not be looked at, each
-    with the reason. `gateways` are networks of insiders that look like a container's, each with its gateway.
+    with the reason. `gateways` are networks of insiders that look like a container's, each with its gateway. `domains`
+    are those that parameters list, as they were found.
     """
 
     instance: Instance
@@ -50,6 +51,7 @@ class Examination:
     unseen: list[str] = field(default_factory=list)
     dead: set[str] = field(default_factory=set)
     gateways: tuple[tuple[str, str], ...] = ()
+    domains: dict[str, list[str]] = field(default_factory=dict)
 
     def about(self, place: str) -> str:
         """*place*, in front of it the instance's name where there are several."""

@@ -100,10 +100,13 @@ def _by_tables(settings: Settings, instances: list[Examination], now: int, repor
     try:
         with reading(database) as connection:
             queries = Queries(connection, settings.recipient_delimiter)
+            listed = set(queries.address_texts())
             for examined in instances:
                 yield from diagnose_domains(examined, queries)
-                yield from _maps(examined, queries, database, now)
-            yield from diagnose_tables(settings, queries, instances, now)
+                with looking(database) as lookup:
+                    decider = Decider(settings, lookup)
+                    yield from MapCheck(examined, queries, decider, listed, now).run()
+            yield from diagnose_tables(settings, queries, instances, listed, now)
         yield from diagnose_daemon(settings, database, now, report.unseen)
     except StoreError as error:
         report.unseen.append(f"the tables: {error}")
@@ -128,8 +131,3 @@ def _proof(
 def _database(settings: Settings) -> Database:
     """Where the daemon answers from."""
     return Database.to_answer_from(settings) if settings.replica is not None else Database.of(settings)
-
-
-def _maps(examined: Examination, queries: Queries, database: Database, now: int) -> Iterator[Diagnosis]:
-    with looking(database) as lookup:
-        yield from MapCheck(examined, queries, Decider(examined.settings, lookup), now).run()

@@ -1,6 +1,6 @@
 """Compares the tables with Postfix's maps, and looks for entries in the tables that can have no effect."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from itertools import islice
 from shlex import quote
 
@@ -11,6 +11,7 @@ from policyd.doctor.daemon import outsider
 from policyd.doctor.diagnosis import Diagnosis
 from policyd.doctor.examination import Examination
 from policyd.doctor.maps import TableError, is_listed, list_rows, tables_in
+from policyd.doctor.words import split_words
 from policyd.model import Domain, Request, Rule, Unlisted
 from policyd.printable import count_of
 from policyd.settings import Settings
@@ -22,21 +23,22 @@ _CLASSES = ("mydestination", "virtual_alias_domains", "virtual_mailbox_domains",
 
 
 class MapCheck:
-    """One instance's maps against one state of the tables, at *now*, in Unix seconds."""
+    """One instance's maps against one state of the tables, which *listed* are the addresses of, at *now*."""
 
-    def __init__(self, examined: Examination, queries: Queries, decider: Decider, now: int) -> None:
+    def __init__(self, examined: Examination, queries: Queries, decider: Decider, listed: Set[str], now: int) -> None:
         self._examined = examined
         self._queries = queries
         self._decider = decider
         self._now = now
         self._client = outsider(examined.settings)
-        self._listed = set(queries.address_texts())
+        self._listed = listed
         self._domains = {each.name: each for each in queries.domains()}
+        self._is_any_domain_restricted = any(each.receive.is_restriction for each in self._domains.values())
         self._restricted = {address for address, _ in queries.perhaps_restricted()}
 
     def run(self) -> Iterator[Diagnosis]:
         """What Postfix's maps have that policyd refuses, and where they lead around a restriction."""
-        self._examined.aliases.ask(sorted(self._listed))
+        self._examined.aliases.ask(self._listed)
         yield from _first(self._unlisted(), "address-unlisted")
         yield from _first(self._ways_around(), "alias-around")
         yield from self._unknown_to_postfix()
@@ -60,6 +62,8 @@ class MapCheck:
         return is_refused and rule is Rule.RESTRICTED_RECIPIENT
 
     def _has_restricting_domain(self, address: str) -> bool:
+        if not self._is_any_domain_restricted:
+            return False
         domain = self._target(address)
         return domain is not None and domain.receive.is_restriction
 
@@ -149,16 +153,17 @@ class MapCheck:
     def _ways_around(self) -> Iterator[Diagnosis]:
         """Addresses that anybody may write to, and whose mail Postfix sends on to whom not everybody may."""
         aliases = self._examined.aliases
-        told: set[str] = set()
         for key, value in aliases.rows():
-            candidates = self._behind(key, value) if key.startswith("@") else [key] if "@" in key else []
+            if key.startswith("@"):
+                candidates = self._behind(key, value)
+            elif "@" in key and self._may_lead_around(value):
+                candidates = [key]
+            else:
+                continue
             for address in candidates:
-                if address in told or not self._may_lead_around(address):
-                    continue
                 for way in aliases.chains(address):
                     at = next((at for at in range(1, len(way)) if self._is_restricted(way[at])), 0)
                     if at and not self._verdict(address)[0] and self._target(address) is not None:
-                        told.add(address)
                         yield self._way_around(way[: at + 1])
                         break
 
@@ -170,11 +175,12 @@ class MapCheck:
             return [f"anybody{key}"]
         return [f"{each.rpartition('@')[0]}{key}" for each in self._restricted if each.endswith(fold(value))]
 
-    def _may_lead_around(self, address: str) -> bool:
-        targets = self._examined.aliases.targets(address)
+    def _may_lead_around(self, value: str) -> bool:
+        """Whether it is worth while to follow where *value* leads: of a million aliases most lead to a mailbox."""
+        leads_on = self._examined.aliases.leads_on
         return any(
-            each in self._restricted or self._has_restricting_domain(each) or self._examined.aliases.targets(each)
-            for each in targets
+            each in self._restricted or leads_on(each) or self._has_restricting_domain(each)
+            for each in map(fold, split_words(value))
         )
 
     def _way_around(self, way: list[str]) -> Diagnosis:
@@ -216,19 +222,21 @@ class MapCheck:
             yield Diagnosis("restricted-unknown-to-postfix", about, told)
 
 
-def diagnose_tables(settings: Settings, queries: Queries, examined: list[Examination], now: int) -> Iterator[Diagnosis]:
-    """What in the tables alone can have no effect, or one that nobody means."""
+def diagnose_tables(
+    settings: Settings, queries: Queries, examined: list[Examination], listed: Set[str], now: int
+) -> Iterator[Diagnosis]:
+    """What in the tables alone can have no effect, or one that nobody means; *listed* are all addresses."""
     local = {name for each in examined for name in domains_in(each, "mydestination")} - {settings.origin}
     domains = [*queries.domains()]
-    yield from _empty_domains(domains, queries, local)
+    yield from _empty_domains(domains, listed, local)
     yield from _ended(domains, queries, now)
     yield from _always_accepted(settings, queries)
     yield from _strange_domains(domains, examined)
 
 
-def _empty_domains(domains: list[Domain], queries: Queries, local: set[str]) -> Iterator[Diagnosis]:
+def _empty_domains(domains: list[Domain], listed: Set[str], local: set[str]) -> Iterator[Diagnosis]:
     """Domains that take listed addresses only, and have none; the host's own names are meant to."""
-    used = {address.rpartition("@")[2] for address in queries.address_texts()}
+    used = {address.rpartition("@")[2] for address in listed}
     for domain in domains:
         is_own = domain.name in local or domain.name.startswith("[")
         if domain.unlisted is Unlisted.REJECT and not domain.alias_of and domain.name not in used and not is_own:

@@ -8,6 +8,10 @@ def split_words(text: str, separators: str = BLANKS_AND_COMMAS) -> list[str]:
 
     Source: mystrtokq() in Postfix's mystrtok.c.
     """
+    if "{" not in text:
+        for separator in separators:
+            text = text.replace(separator, " ")
+        return text.split()
     words, word, depth = [], "", 0
     for character in text:
         if depth == 0 and character in separators:
