@@ -1,0 +1,47 @@
+"""From a Postfix that works to policyd watching, to refusals, and back, on hosts as people have them."""
+
+import pytest
+
+from .conftest import MakeHost
+from .hosts import Host
+
+pytestmark = pytest.mark.postfix
+KINDS = ("default", "debian11", "debian12", "plain", "relaying")
+SAMPLE = {"debian12"}  # the others take as long
+
+
+def restrict_bob(host: Host) -> str:
+    """Restrict a mailbox; its address."""
+    address = "bob@lists.example.com"
+    assert host.policyd("mailbox", "restrict", "bob", "--reason", "internal mailbox").exit_code == 0
+    return address
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(each, marks=() if each in SAMPLE else pytest.mark.full) for each in KINDS]
+)
+def test_host_is_set_up_enforces_and_is_as_before(make_host: MakeHost, kind: str) -> None:
+    """Somebody who tries policyd must be able to trust it with the host, and to be rid of it without a trace."""
+    host = make_host(kind)
+    host.start()
+    before = host.state()
+    assert "nothing was changed" in host.setup()
+    assert host.state() == before
+
+    # In monitor mode all mail passes; what is restricted is refused only from --enforce on.
+    host.set_up()
+    assert host.setup() == "nothing to do\n"
+    bob = restrict_bob(host)
+    assert host.reply(bob).startswith("250")
+    host.setup("--enforce")
+    host.reload_daemon()
+    assert host.reply(bob).startswith("554 5.7.1"), "refused"
+    assert host.reply("alice@lists.example.com").startswith("250")
+    assert host.policyd("doctor", "--no-probe", "--postfix-config", str(host.postfix.config)).exit_code == 0
+
+    # And back: nobody asks any more.
+    host.setup("--undo")
+    assert host.state() == before
+    host.stop_daemon()
+    assert host.reply(bob).startswith("250")
+    assert "no setup to take back" in host.setup("--undo", status=1)
