@@ -8,11 +8,13 @@ import stat
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from click.testing import CliRunner, Result
 
 from policyd.cli import main
+from tests.postfix.authentication import authentication
 from tests.postfix.daemon import CHECKOUT, USER
 from tests.postfix.instance import Postfix
 from tests.postfix.smtp import Session
@@ -55,6 +57,7 @@ class Host:
         self.settings.write_text(
             f'database = "sqlite:///{folder}/var/policyd.db"\nuser = "{USER}"\n\n[audit]\nsyslog = "none"\n'
         )
+        self._stack = ExitStack()
         self._daemon: subprocess.Popen[bytes] | None = None
 
     def _write_main(self, parameters: Sequence[str]) -> None:
@@ -84,12 +87,14 @@ class Host:
 
     def start(self) -> None:
         """Start Postfix."""
+        self._stack.enter_context(authentication(self.postfix.queue / "private" / "auth"))
         self.postfix.start()
 
     def stop(self) -> None:
         """Stop both."""
         self.stop_daemon()
         self.postfix.stop()
+        self._stack.close()
 
     def start_daemon(self) -> None:
         """Start policyd, as setup says it."""
@@ -139,10 +144,10 @@ class Host:
         return self.setup("--apply")
 
     def reply(self, recipient: str, door: str = "mx", login: str = "") -> str:
-        """What a stranger is told about *recipient*; at submission, somebody who logged in."""
+        """What a stranger is told about *recipient*; at `submission`, one who logged in, who is the sender, too."""
         with Session(self.postfix.port[door]) as session:
             session.pretend("192.0.2.7", "mx.outside.example", login)
-            return session.ask(recipient)
+            return session.ask(recipient, login or "carol@outside.example")
 
     def state(self) -> str:
         """Everything in Postfix's folders and beside the settings, but for the records: bytes, owners and modes."""

@@ -37,7 +37,15 @@ def test_host_is_set_up_enforces_and_is_as_before(make_host: MakeHost, kind: str
     host.reload_daemon()
     assert host.reply(bob).startswith("554 5.7.1"), "refused"
     assert host.reply("alice@lists.example.com").startswith("250")
-    assert host.policyd("doctor", "--no-probe", "--postfix-config", str(host.postfix.config)).exit_code == 0
+    examined = host.policyd("doctor", "--no-probe", "--postfix-config", str(host.postfix.config))
+    assert examined.exit_code == 0, examined.output
+
+    # Who sends from inside is judged, too.
+    if "submission" in host.postfix.port:
+        sender = "alice@lists.example.com"
+        assert host.reply("x@far.example", "submission", sender).startswith("250")
+        assert host.policyd("sender", "block", "alice").exit_code == 0
+        assert host.reply("x@far.example", "submission", sender).startswith("554 5.7.1")
 
     # And back: nobody asks any more.
     host.setup("--undo")
