@@ -1,8 +1,9 @@
 """Writes into the pages what the program says of itself: synopses of commands, settings, and what doctor may find.
 
-It stands in the pages as text, between `.. from click: NAME`, `.. from settings` or `.. from codes` and `.. end`, so that a reader
-without Sphinx has it, too. Run it as `.venv/bin/python docs/generate.py` where a command or a setting has changed.
-A test runs it with --check, which changes nothing and ends with 1 where a page is not what the program says.
+It stands in the pages as text, between `.. from click: NAME`, `.. from settings` or `.. from codes` and `.. end`, so
+that a reader without Sphinx has it, too. Run it as `.venv/bin/python docs/generate.py` where a command, a setting or a
+code has changed. A test runs it with --check, which changes nothing and ends with 1 where a page is not what the
+program says.
 """
 
 import difflib

@@ -1,5 +1,6 @@
 """Asks the running daemon what the tables tell, and compares."""
 
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
@@ -69,6 +70,21 @@ def diagnose_daemon(settings: Settings, database: Database, now: int, unseen: li
         unseen.append("whether the daemon answers from these tables: in monitor mode it refuses nothing")
     for endpoint in settings.listen or default_listen():
         yield from _endpoint(settings, endpoint, request, expected, unseen)
+
+
+def diagnose_log(settings: Settings, unseen: list[str]) -> Iterator[Diagnosis]:
+    """Whether somebody takes the lines of the audit."""
+    path = settings.audit.syslog.removeprefix("unix:")
+    if path == settings.audit.syslog:
+        return
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as trial:
+            trial.connect(path)
+    except ConnectionRefusedError:
+        told = f"Nobody reads what is sent to {path}."
+        yield Diagnosis("syslog-gone", settings.audit.syslog, told, ("systemctl restart rsyslog",))
+    except OSError as error:
+        unseen.append(f"the log: {path}: {error.strerror}; without one, decisions are not logged")
 
 
 def _endpoint(

@@ -8,7 +8,7 @@ from typing import Any
 
 from policyd.decide import Decider
 from policyd.doctor.agreement import diagnose_agreement, diagnose_domains
-from policyd.doctor.daemon import diagnose_daemon
+from policyd.doctor.daemon import diagnose_daemon, diagnose_log
 from policyd.doctor.diagnosis import Diagnosis, Severity
 from policyd.doctor.examination import Examination
 from policyd.doctor.hosts import gateways_among
@@ -85,6 +85,7 @@ def examine(
         found += [*diagnose_placement(examined), *diagnose_sockets(examined), *diagnose_agreement(examined)]
         found += diagnose_running(examined)
     found += _by_tables(settings, instances, now, report)
+    found += diagnose_log(settings, report.unseen)
     if is_proven:
         found += _proof(settings, instances, now, log_file, report)
     found.append(Diagnosis("pickup-unchecked", "pickup, local", "policyd sees only what comes by SMTP."))

@@ -13,7 +13,8 @@ from policyd.doctor.words import is_table, split_words
 from policyd.transfer.postfix.entries import Answer, answer_of
 
 _LISTED = frozenset({"hash", "btree", "dbm", "cdb", "lmdb", "sdbm", "inline", "texthash"})
-_SECONDS = 3
+_SECONDS = 3  # for an answer: a table on a network may never give one
+_LIST_SECONDS = 120  # for all rows of a file, of which there may be millions
 _EXPRESSION = re.compile(r"(!?([^\w\s#])(?:\\.|(?!\2).)*\2\w*)\s+(.*)")
 _PATTERNS = {"regexp": _EXPRESSION, "pcre": _EXPRESSION, "cidr": re.compile(r"(!?[0-9a-fA-F.:/\[\]]+)\s+(.*)")}
 
@@ -39,7 +40,7 @@ def is_listed(table: str) -> bool:
 
 def list_rows(table: str, folder: str) -> Iterator[tuple[str, str]]:
     """The keys and values of *table*. Raises TableError."""
-    for line in _postmap(folder, "-s", table):
+    for line in _postmap(folder, "-s", table, seconds=_LIST_SECONDS):
         key, _, value = line.partition("\t")
         if key:
             yield key, value
@@ -83,7 +84,7 @@ def _rows_of_patterns(table: str) -> Iterator[tuple[str, str]]:
                 yield match[1], match[match.lastindex or 1].strip()
 
 
-def _postmap(folder: str, *words: str, stdin: str = "") -> list[str]:
+def _postmap(folder: str, *words: str, stdin: str = "", seconds: int = _SECONDS) -> list[str]:
     """The lines that `postmap` writes. Raises TableError, also where it warns of a table that can't be read."""
     postmap = find_program("postmap")
     if postmap is None:
@@ -95,10 +96,10 @@ def _postmap(folder: str, *words: str, stdin: str = "") -> list[str]:
             capture_output=True,
             encoding="utf-8",
             errors="surrogateescape",
-            timeout=_SECONDS,
+            timeout=seconds,
         )
     except subprocess.TimeoutExpired as error:
-        raise TableError(f"it took longer than {_SECONDS} seconds") from error
+        raise TableError(f"it took longer than {seconds} seconds") from error
     except (OSError, ValueError) as error:
         raise TableError(str(error)) from error
     said = [line for line in done.stderr.splitlines() if "fatal" in line or "error" in line or "warning" in line]

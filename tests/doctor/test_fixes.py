@@ -5,7 +5,8 @@ import pytest
 from .running import Run, mails
 from .sites import CONFIGURATIONS, NAMES, counted
 
-FIXED = [name for name in NAMES if (CONFIGURATIONS / name / "fix.json").exists()]
+ON_LOOPBACK = {"amavis-reinjection"}  # a port of a test is on loopback, where nothing is wrong with it
+FIXED = [name for name in NAMES if (CONFIGURATIONS / name / "fix.json").exists() and name not in ON_LOOPBACK]
 SAMPLE = {"submission-template-debian12"}  # the others take as long
 
 
