@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from policyd.cli.command import Command, Invocation, actor, invocation
-from policyd.cli.terminal import confirm, echo
+from policyd.cli.terminal import confirm, echo, echo_json
+from policyd.errors import SetupError
 from policyd.printable import count_of
 
 if TYPE_CHECKING:
@@ -53,11 +54,11 @@ def command(
     if is_undone:
         from policyd.setup.steps import undo
 
-        _tell(undo(call.settings_file, postfix_config and postfix_config.absolute(), record))
+        _tell(call, undo(call.settings_file, postfix_config and postfix_config.absolute(), record))
     elif is_enforced:
         from policyd.setup.steps import enforce
 
-        _tell(enforce(call.settings, call.settings_file))
+        _tell(call, enforce(call.settings, call.settings_file))
     else:
         _set_up(call, postfix_config and postfix_config.absolute(), is_applied=is_applied, is_told=yes)
 
@@ -71,21 +72,25 @@ def _set_up(call: Invocation, folder: Path | None, *, is_applied: bool, is_told:
         need_root()
     named = call.settings.database if call.database is not None else ""
     plan = make_plan(call.settings, call.settings_file, folder, database=named)
-    if plan.is_empty and not plan.obstacles:
-        echo("nothing to do")
-        return
-    is_asked = is_applied and not is_told and call.can_ask
-    if not is_applied or is_asked or plan.obstacles:
-        for line in _lines(plan):
-            echo(line)
+    is_done = is_applied and not (plan.is_empty or plan.obstacles)
+    is_asked = is_done and not is_told and call.can_ask
+    if is_asked or not is_done:
+        _show(call, plan)
     if plan.obstacles:
         click.get_current_context().exit(1)
-    if not is_applied:
-        echo("nothing was changed; to do it: policyd setup --apply")
+    if not is_done:
         return
     if is_asked:
         confirm("Do this?")
-    _tell(apply(plan, actor(os.environ), call.now))
+    _tell(call, apply(plan, actor(os.environ), call.now))
+
+
+def _show(call: Invocation, plan: "Plan") -> None:
+    if call.json:
+        echo_json(plan.as_object(), indent=1)
+        return
+    for line in _lines(plan):
+        echo(line)
 
 
 def _lines(plan: "Plan") -> Iterator[str]:
@@ -102,17 +107,29 @@ def _lines(plan: "Plan") -> Iterator[str]:
         address, target = next(iter(plan.listed.aliases.items()))
         yield f"{count_of(len(plan.listed.aliases), 'further address', 'further addresses')}, as {address} of {target}"
     yield from plan.commands
+    if plan.is_interrupted:
+        yield "the rest of a setup that was interrupted"
     for note in (*plan.wanted.notes, *plan.listed.notes):
         yield f"note: {note}"
     for obstacle in plan.obstacles:
         yield f"left to you: {obstacle}"
+    if plan.is_empty and not plan.obstacles:
+        yield "nothing to do"
+    elif not plan.obstacles:
+        yield "to do it: policyd setup --apply"
 
 
-def _tell(lines: Iterator[str]) -> None:
-    """Print each line of what is done as it is done."""
-    is_any = False
-    for line in lines:
-        is_any = True
-        echo(line)
-    if not is_any:
+def _tell(call: Invocation, lines: Iterator[str]) -> None:
+    """Print each line of what is done as it is done; as JSON, all of them at the end."""
+    told = []
+    try:
+        for line in lines:
+            told.append(line)
+            if not call.json:
+                echo(line)
+    except KeyboardInterrupt:
+        raise SetupError("stopped on the way; type the same to go on, or take it back: policyd setup --undo") from None
+    if call.json:
+        echo_json({"done": told})
+    elif not told:
         echo("nothing to do")

@@ -40,7 +40,7 @@ def prepare(settings: Settings, instance: Instance) -> Iterator[str]:
     try:
         pwd.getpwnam(user)
     except KeyError:
-        command = ["useradd", "--system", "--no-create-home", "--home-dir", "/var/lib/policyd"]
+        command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/var/lib/policyd"]
         command += ["--shell", "/usr/sbin/nologin", user]
         _run(*command)
         yield join(command)

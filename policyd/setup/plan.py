@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from policyd.doctor.agreement import diagnose_agreement
 from policyd.doctor.diagnosis import Diagnosis
@@ -13,6 +14,7 @@ from policyd.doctor.postconf import Instance, read_instance
 from policyd.doctor.sockets import find_dead
 from policyd.endpoint import default_listen
 from policyd.settings import DEFAULT_FILE, Settings
+from policyd.setup.record import records
 from policyd.setup.tables import Listed, read_listed
 from policyd.setup.wanted import Wanted, read_file, settings_for
 from policyd.store.connection import Database
@@ -53,7 +55,7 @@ class Plan:
     """What is to be done.
 
     `commands` are those for Postfix, as a person would type them; `listed` is what the tables lack. `obstacles` say why
-    Postfix's files are left alone; then there is only the plan.
+    Postfix's files are left alone; then there is only the plan. `is_interrupted` says that a setup has not ended.
     """
 
     examined: Examination
@@ -62,6 +64,7 @@ class Plan:
     commands: tuple[str, ...] = ()
     listed: Listed = field(default_factory=Listed)
     obstacles: tuple[str, ...] = ()
+    is_interrupted: bool = False
 
     @property
     def instance(self) -> Instance:
@@ -76,7 +79,19 @@ class Plan:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to do."""
-        return not (self.wanted.added or self.commands) and self.listed.is_empty
+        return not (self.wanted.added or self.commands or self.is_interrupted) and self.listed.is_empty
+
+    def as_object(self) -> dict[str, Any]:
+        """It by the names of `policyd setup --json`."""
+        return {
+            "settings": [*self.wanted.added],
+            "domains": self.listed.domains,
+            "mailboxes": self.listed.mailboxes,
+            "further_addresses": self.listed.aliases,
+            "commands": [*self.commands],
+            "notes": [*self.wanted.notes, *self.listed.notes],
+            "obstacles": [*self.obstacles],
+        }
 
 
 def make_plan(settings: Settings, settings_file: Path | None, folder: Path | None, *, database: str = "") -> Plan:
@@ -102,7 +117,11 @@ def make_plan(settings: Settings, settings_file: Path | None, folder: Path | Non
     found = [*diagnose_placement(examined), *diagnose_agreement(examined)]
     commands = dict.fromkeys(line for each in found if each.code in _PLACED for line in each.commands)
     listed = _missing(read_listed(examined, wanted.settings.origin), wanted.settings)
-    return Plan(examined, wanted, file, tuple(commands), listed, tuple(_obstacles(examined, found, wanted)))
+    obstacles = [*_obstacles(examined, found)]
+    if wanted.conflicts and commands:
+        obstacles.append(f"{file} says something else than Postfix; write there: {'; '.join(wanted.conflicts)}")
+    interrupted = any(each.is_open_for(instance.folder) for each in records(file)[:1])
+    return Plan(examined, wanted, file, tuple(commands), listed, tuple(obstacles), interrupted)
 
 
 def examine_for(instance: Instance, settings: Settings, file: Path, *, is_default: bool) -> Examination:
@@ -129,7 +148,7 @@ def _missing(listed: Listed, settings: Settings) -> Listed:
         return listed.without(Queries(connection, settings.recipient_delimiter))
 
 
-def _obstacles(examined: Examination, found: list[Diagnosis], wanted: Wanted) -> Iterator[str]:
+def _obstacles(examined: Examination, found: list[Diagnosis]) -> Iterator[str]:
     """Why Postfix's files must be left to a person."""
     instance = examined.instance
     if instance.others:
@@ -144,5 +163,3 @@ def _obstacles(examined: Examination, found: list[Diagnosis], wanted: Wanted) ->
     for each in found:
         if each.code in _FOREIGN:
             yield f"{each.code}: {each.sentence} See: policyd doctor"
-    if wanted.conflicts:
-        yield f"{examined.settings_file} says something else than Postfix; write there: {'; '.join(wanted.conflicts)}"

@@ -76,6 +76,10 @@ class Record:
         told = {key: value for key, value in asdict(self).items() if key != "folder"}
         put(self.folder / _NAME, json.dumps(told, indent=1).encode(), os.geteuid(), os.getegid(), 0o600)
 
+    def is_open_for(self, postfix: Path) -> bool:
+        """Whether it is of a setup of *postfix* that was interrupted."""
+        return self.postfix == str(postfix) and not (self.is_finished or self.is_undone)
+
     def changed(self) -> list[Path]:
         """The files that somebody has changed since."""
         return [Path(entry.path) for entry in self.entries if not entry.is_known()]
@@ -135,8 +139,7 @@ def begin(beside: Path, postfix: Path, *, is_default: bool) -> Record:
     Raises OSError.
     """
     for newest in records(beside)[:1]:
-        is_open = not (newest.is_finished or newest.is_undone)
-        if is_open and newest.postfix == str(postfix) and not newest.changed():
+        if newest.is_open_for(postfix) and not newest.changed():
             return newest
     stamp = time.strftime("%Y%m%d-%H%M%S")
     for number in range(1000):

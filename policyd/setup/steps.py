@@ -52,6 +52,8 @@ def apply(plan: Plan, actor: str, now: int) -> Iterator[str]:
         if plan.commands:
             _need_daemon(plan)
             yield from change_postfix(plan, record)
+        elif record.entries:  # one that was interrupted has perhaps not come to this
+            reload_postfix(plan.examined)
         record.is_finished = True
         record.write()
         yield f"# to take it back: policyd setup --undo {record.folder}"

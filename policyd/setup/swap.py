@@ -4,6 +4,7 @@ The copy stands beside the folder, so that links in it lead where they did. What
 right, and gets its old files back where a port does not answer as before.
 """
 
+import os
 import shlex
 import shutil
 import smtplib
@@ -15,7 +16,7 @@ from shlex import quote
 from policyd.doctor.examination import Examination
 from policyd.doctor.postconf import Service, find_program, run_postconf
 from policyd.doctor.running import find_running, session_with, why_mute
-from policyd.errors import PostfixError, SetupError
+from policyd.errors import PolicydError, PostfixError, SetupError
 from policyd.setup.plan import Plan, still_wrong
 from policyd.setup.record import Record, digest
 
@@ -63,13 +64,8 @@ def _where(examined: Examination) -> list[str]:
 def _edited(plan: Plan, copy: Path) -> dict[str, bytes]:
     """The new contents of the files that change, made on a *copy* of the folder. Raises SetupError and PostfixError."""
     folder = plan.instance.folder
-    shutil.rmtree(copy, ignore_errors=True)
     try:
-        shutil.copytree(folder, copy, symlinks=True, ignore=_left_out)
-        for name in FILES:  # a link may lead back to the folder, and is never written through
-            content = (folder / name).read_bytes()
-            (copy / name).unlink()
-            (copy / name).write_bytes(content)
+        _copy(folder, copy)
     except (OSError, shutil.Error) as error:
         raise SetupError(f"{folder}: can't be copied to {copy}: {error}") from error
     for line in plan.commands:
@@ -83,6 +79,21 @@ def _edited(plan: Plan, copy: Path) -> dict[str, bytes]:
         raise SetupError(f"with these lines there would still be wrong: {told} Nothing was changed in Postfix")
     contents = {name: (copy / name).read_bytes() for name in FILES}
     return {name: content for name, content in contents.items() if content != (folder / name).read_bytes()}
+
+
+def _copy(folder: Path, copy: Path) -> None:
+    """Make *copy* a copy of *folder* that nobody else may look into: there may be passwords in it. Raises OSError."""
+    shutil.rmtree(copy, ignore_errors=True)
+    mask = os.umask(0o077)
+    try:
+        shutil.copytree(folder, copy, symlinks=True, ignore=_left_out)
+        copy.chmod(0o700)
+        for name in FILES:  # a link may lead back to the folder, and is never written through
+            content = (folder / name).read_bytes()
+            (copy / name).unlink()
+            (copy / name).write_bytes(content)
+    finally:
+        os.umask(mask)
 
 
 def _left_out(folder: str, names: list[str]) -> set[str]:
@@ -105,9 +116,11 @@ def _put_in(plan: Plan, record: Record, changed: dict[str, bytes], mute: set[str
         is_running = reload_postfix(plan.examined)
         if problem := _trouble(plan, mute) if is_running else "":
             raise SetupError(problem)
-    except (OSError, SetupError) as error:
+    except BaseException as error:
         record.restore(paths)
         reload_postfix(plan.examined)
+        if not isinstance(error, OSError | PolicydError):
+            raise
         raise SetupError(f"{error}; Postfix has its old files again") from error
     yield from plan.commands
     reload = " ".join(["postfix", *map(quote, _where(plan.examined)), "reload"])

@@ -79,6 +79,7 @@ def test_setup_that_is_killed_is_taken_back_or_gone_on_with(make_host: MakeHost,
         assert host.reply(_MAIL).startswith("250"), at
         if at % 2:
             host.setup("--apply")
+            assert host.setup().endswith("nothing to do\n"), at
             assert host.reply(_MAIL).startswith("250"), at
         take_back(host, before)
         assert host.reply(_MAIL).startswith("250"), at
