@@ -102,12 +102,13 @@ def _by_tables(settings: Settings, instances: list[Examination], now: int, repor
         with reading(database) as connection:
             queries = Queries(connection, settings.recipient_delimiter)
             listed = set(queries.address_texts())
+            restricted = {address for address, _ in queries.perhaps_restricted()}
             for examined in instances:
                 yield from diagnose_domains(examined, queries)
                 with looking(database) as lookup:
                     decider = Decider(settings, lookup)
-                    yield from MapCheck(examined, queries, decider, listed, now).run()
-            yield from diagnose_tables(settings, queries, instances, listed, now)
+                    yield from MapCheck(examined, queries, decider, listed, restricted, now).run()
+            yield from diagnose_tables(queries, instances, listed, restricted, now)
         yield from diagnose_daemon(settings, database, now, report.unseen)
     except StoreError as error:
         report.unseen.append(f"the tables: {error}")

@@ -23,9 +23,20 @@ _CLASSES = ("mydestination", "virtual_alias_domains", "virtual_mailbox_domains",
 
 
 class MapCheck:
-    """One instance's maps against one state of the tables, which *listed* are the addresses of, at *now*."""
+    """One instance's maps against one state of the tables, at *now*, in Unix seconds.
 
-    def __init__(self, examined: Examination, queries: Queries, decider: Decider, listed: Set[str], now: int) -> None:
+    *listed* are all addresses in the tables, *restricted* those of `Queries.perhaps_restricted`.
+    """
+
+    def __init__(
+        self,
+        examined: Examination,
+        queries: Queries,
+        decider: Decider,
+        listed: Set[str],
+        restricted: Set[str],
+        now: int,
+    ) -> None:
         self._examined = examined
         self._queries = queries
         self._decider = decider
@@ -34,7 +45,8 @@ class MapCheck:
         self._listed = listed
         self._domains = {each.name: each for each in queries.domains()}
         self._is_any_domain_restricted = any(each.receive.is_restriction for each in self._domains.values())
-        self._restricted = {address for address, _ in queries.perhaps_restricted()}
+        self._restricted = restricted
+        self._seen: set[str] = set()  # keys of mailboxes that are restricted, or of whole domains
 
     def run(self) -> Iterator[Diagnosis]:
         """What Postfix's maps have that policyd refuses, and where they lead around a restriction."""
@@ -100,8 +112,12 @@ class MapCheck:
         examined = self._examined
         for name in ("virtual_mailbox_maps", "relay_recipient_maps"):
             for key, value in self._rows(name):
-                if "@" in key:
-                    yield name, fold(key), value
+                if "@" not in key:
+                    continue
+                key = fold(key)
+                if key in self._restricted or key.startswith("@"):
+                    self._seen.add(key)
+                yield name, key, value
         for key, value in examined.aliases.rows():
             if "@" in key:
                 yield "virtual_alias_maps", key, value
@@ -207,13 +223,12 @@ class MapCheck:
         if not tables or not all(map(is_listed, tables)):
             return
         domains = set(domains_in(examined, "virtual_mailbox_domains"))
-        known = {fold(key) for key, _ in self._rows("virtual_mailbox_maps")}
         missing = sorted(
             each
             for each in self._restricted
             if (domain := each.rpartition("@")[2]) in domains
-            and each not in known
-            and f"@{domain}" not in known
+            and each not in self._seen
+            and f"@{domain}" not in self._seen
             and not examined.aliases.targets(each)
         )
         if missing:
@@ -223,14 +238,15 @@ class MapCheck:
 
 
 def diagnose_tables(
-    settings: Settings, queries: Queries, examined: list[Examination], listed: Set[str], now: int
+    queries: Queries, examined: list[Examination], listed: Set[str], restricted: Set[str], now: int
 ) -> Iterator[Diagnosis]:
-    """What in the tables alone can have no effect, or one that nobody means; *listed* are all addresses."""
+    """What in the tables alone can have no effect, or one that nobody means; *listed* and *restricted* as above."""
+    settings = examined[0].settings
     local = {name for each in examined for name in domains_in(each, "mydestination")} - {settings.origin}
     domains = [*queries.domains()]
     yield from _empty_domains(domains, listed, local)
     yield from _ended(domains, queries, now)
-    yield from _always_accepted(settings, queries)
+    yield from _always_accepted(settings, queries, restricted)
     yield from _strange_domains(domains, examined)
 
 
@@ -259,9 +275,9 @@ def _ended(domains: list[Domain], queries: Queries, now: int) -> Iterator[Diagno
         yield Diagnosis("entry-expired", _few(names), f"{count_of(len(names), 'restriction')} ended: {_few(names)}.")
 
 
-def _always_accepted(settings: Settings, queries: Queries) -> Iterator[Diagnosis]:
+def _always_accepted(settings: Settings, queries: Queries, restricted: Set[str]) -> Iterator[Diagnosis]:
     accepted = set(map(fold, settings.always_accept))
-    found = [each for each, _ in queries.perhaps_restricted() if each.rpartition("@")[0] in accepted]
+    found = sorted(each for each in restricted if each.rpartition("@")[0] in accepted)
     for address in found[:_TOLD]:
         mailbox = queries.mailbox_with(address)
         if mailbox is not None and mailbox.receive.is_restriction:

@@ -321,8 +321,7 @@ _IS_RESTRICTED = schema.mailbox.c.receive.in_([literal_column(f"'{each}'") for e
 _RESTRICTED_ADDRESSES = Statement(
     select(schema.address.c.address, schema.mailbox.c.name)
     .join(schema.mailbox, schema.mailbox.c.id == schema.address.c.mailbox_id)
-    .where(or_(_IS_RESTRICTED, _is_in_groups))
-    .order_by(schema.address.c.is_primary.desc(), schema.address.c.address)
+    .where(or_(_IS_RESTRICTED, schema.mailbox.c.id.in_(select(schema.group_member.c.mailbox_id))))
 )
 _ENDED_MAILBOXES = Statement(
     select(schema.mailbox.c.name)
@@ -575,7 +574,7 @@ class Queries:
         return (text for (text,) in self._stream(_ADDRESS_TEXTS))
 
     def perhaps_restricted(self) -> Iterator[tuple[str, str]]:
-        """The addresses, primary ones first, of mailboxes that say who may send or are in a group, and their names.
+        """The addresses of mailboxes that say who may send or are in a group, and these mailboxes' names, in no order.
 
         Whether a restriction is in force for one is for the rules to say.
         """
