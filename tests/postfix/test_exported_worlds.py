@@ -125,9 +125,8 @@ def answer_of_maps(world: World, request: Request) -> Answer:
     said, heard = as_the_export_says(world), as_maps_hear(world, request)
     if heard.sasl_username == NOBODY:  # of a login that is no mailbox's, only an entry about its very address is there
         about_it = copy.copy(said)
-        about_it.entries = [
-            each for each in said.entries if each.who in spellings_of_login(world, request.sasl_username)
-        ]
+        its = [each for each in spellings_of_login(world, request.sasl_username) if "@" in each]
+        about_it.entries = [each for each in said.entries if each.who in its]
         found = answer(about_it, heard._replace(sasl_username=request.sasl_username), NOW)
         if found.rule == "blocked-sender":
             return found
