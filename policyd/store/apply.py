@@ -1,4 +1,7 @@
-"""Applies a row of a file with the editor, and counts what came of each object."""
+"""Applies a row of a file with the editor, and counts what came of each object.
+
+One file, as rows of every kind have their lists edited, their terms read and their outcomes counted in the same way.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
