@@ -14,7 +14,7 @@ from policyd.admin.exporting import export_tables
 from policyd.admin.session import Session as Tables
 from policyd.settings import AuditSettings
 from tests.oracle.edited import EditedAnswerer, the_edited_product
-from tests.oracle.model import ANYONE, OUTSIDE, Answer, Request, Settings, World, answer, fold
+from tests.oracle.model import ANYONE, OUTSIDE, Answer, Request, Settings, World, answer, find, fold
 from tests.oracle.worlds import HOME, LOCALS, NAMES, NOW, build, tables
 
 from .authentication import authentication
@@ -149,7 +149,9 @@ def as_maps_hear(world: World, request: Request) -> Request:
 def is_known_login(world: World, login: str) -> bool:
     """Whether it is a mailbox's name without blanks, or one of its addresses, in an alias domain, too."""
     known = {fold(mailbox.name) for mailbox in world.mailboxes.values() if " " not in mailbox.name}
-    return fold(login) in known or any(map(world.holder, spellings_of_login(world, login)))
+    return fold(login) in known or find(world, login).mailbox in filter(
+        None, map(world.holder, spellings_of_login(world, login))
+    )
 
 
 def spellings_of_login(world: World, login: str) -> list[str]:
