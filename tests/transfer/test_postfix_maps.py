@@ -705,3 +705,18 @@ def test_bounces_are_an_exception_to_nothing():
     assert first.rows == tuple(blocked("@a.example", "@.a.example"))
     assert second.rows == tuple(blocked("root@"))
     assert (third.skipped, third.stands_with) == (("ok",), ())
+
+
+def test_extension_in_an_alias_domain_is_whose_address_stands_there():
+    """bob+list is Carol's in the target, and Bob's in the alias domain, where he has bob: Postfix must ask for that."""
+    held = FixedTables(
+        (Domain("a.example"), Domain("b.example", alias_of="a.example")),
+        (
+            (Mailbox("Bob"), ("bob@b.example",)),
+            (Mailbox("Carol", Receive.NOBODY), ("bob+list@a.example", "carol@a.example")),
+        ),
+    )
+    text, _ = written(postfix, held)
+    keys = {line.split("\t")[0] for line in text.splitlines() if "\t" in line}
+    assert {"bob@b.example", "bob+list@a.example", "carol@b.example"} <= keys
+    assert "bob+list@b.example" not in keys
