@@ -8,7 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from policyd.admin.asking import given_request
-from policyd.audit import AuditLog, read_request
+from policyd.audit import AuditLog
+from policyd.audit_lines import read_request
 from policyd.errors import AuditLineError, ProtocolError
 from policyd.model import Action, Change, Decision, Request, Rule
 from policyd.settings import AuditSettings, LineFormat
