@@ -103,8 +103,8 @@ def read_decision(line: str) -> LoggedDecision:
         raise AuditLineError(f"this line of the audit is about {_ABOUT[kind]}; one about a request begins with action=")
     text = line[found.start() :].strip()
     if plain := _PLAIN_DECISION.fullmatch(text):
-        action, would, *values = plain.groups()
-        return _decision(dict(zip(DECISION_FIELDS, [action, *values], strict=True)), bool(would), frozenset())
+        action, would, *others = plain.groups()
+        return _decision(dict(zip(DECISION_FIELDS, [action, *others], strict=True)), bool(would), frozenset())
 
     # Its fields: each must be written as `AuditLog` writes it.
     fields = [*(_json_fields(text) if found[1] else _text_fields(text))]

@@ -334,6 +334,22 @@ def certainly(parties: frozenset[Party], question: Question, facts: Facts, note:
     return most_specific(found)
 
 
+def accepted_as(question: Question) -> Party | None:
+    """As whom an accepted sender would let the client in; None where nobody proves who it is.
+
+    That is the proven mailbox, or the proven address; else what is written, where that counts.
+    """
+    proven = question.proven
+    if proven is not None and proven.mailbox is not None:
+        return proven.mailbox.party
+    if proven is not None and proven.addresses and proven.addresses[0].domain:
+        return pattern_party(str(proven.addresses[0]))
+    if question.is_null_sender:
+        return pattern_party(NULL_SENDER)
+    written = question.sender.foreign if question.sender else ()
+    return pattern_party(str(written[-1])) if written else None
+
+
 def patterns_of(addresses: Iterable[EmailAddress]) -> frozenset[Party]:
     """Every pattern that one of *addresses* matches."""
     return frozenset(map(pattern_party, chain.from_iterable(map(matching_patterns, addresses))))

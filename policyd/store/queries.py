@@ -619,11 +619,15 @@ class Queries:
         is_wanted: Callable[[Change], bool] = lambda _: True,
     ) -> list[Change]:
         """The journal, oldest first: the last *limit* wanted rows of those from *since* on, in Unix seconds."""
-        found = (Change(*row) for row in self._stream(_CHANGES_SINCE, since))
+        found = self.changes_since(since)
         if of_object:
             names = _folded_forms(of_object)
             found = (change for change in found if fold(change.object) in names)
         return [*islice(filter(is_wanted, found), limit)][::-1]
+
+    def changes_since(self, since: int) -> Iterator[Change]:
+        """The journal's rows from *since* on, in Unix seconds, one by one, the last first."""
+        return (Change(*row) for row in self._stream(_CHANGES_SINCE, since))
 
     def changes_of(self, changeset: int) -> Iterator[Change]:
         """The journal's rows of one changeset, the last first, one by one."""
