@@ -15,7 +15,7 @@ from policyd.model import Action, Request
 # What each kind of line begins with, behind whatever a log puts before it. A line of a report begins itself so.
 _KINDS = "action|change|event|warning"
 _BEGINNING = re.compile(rf'(?:^|(?<=[\s:\ufeff]))(?:\{{"({_KINDS})": |({_KINDS})=)|^\s*(?:asked: )?(?=state=)')
-_TOKEN = re.compile(r'([a-z_]+)=("(?:[^"\\]|\\.)*+"|[^", ]*+)(?:, |\Z)')
+_TOKEN = re.compile(r'([a-z_.-]+)=("(?:[^"\\]|\\.)*+"|[^", ]*+)(?:, |\Z)')
 _CODE = re.compile(r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U(000[0-9a-f]{5}|0010[0-9a-f]{4})|([\\"]))')
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
