@@ -48,7 +48,9 @@ def soaked(request, tmp_path_factory) -> KeptRecord:
     seconds = request.param
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("tests.soaking.drill.Record", KeptRecord)
-        return soak(tmp_path_factory.mktemp("soak"), seconds, f"{seconds} seconds", 20, lambda line: None)
+        record = soak(tmp_path_factory.mktemp("soak"), seconds, f"{seconds} seconds", 20, lambda line: None)
+    assert isinstance(record, KeptRecord)
+    return record
 
 
 @drill(

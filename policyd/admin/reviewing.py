@@ -10,6 +10,8 @@ from typing import Any, assert_never
 
 from policyd.address import fold, name_after, pattern_covers, quote_local_part
 from policyd.admin.session import Session
+from policyd.admin.tracing import Cause, Tracing
+from policyd.audit_lines import LoggedDecision
 from policyd.decide import Decider
 from policyd.model import (
     Address,
@@ -31,6 +33,7 @@ from policyd.store.lookup import Answers
 from policyd.store.queries import Queries
 
 LISTED = 1000  # of each kind, at most
+_UNTYPABLE = "it has characters that nobody can type"
 _SEPARATORS = str.maketrans("", "", ".-_")
 _SHORT, _LONG = 3, 64  # characters of a local part between which one more or less is a slip
 
@@ -73,6 +76,10 @@ class Review:
         self._decider = decider
         self._now = now
 
+    def cause(self, decision: LoggedDecision, at: float | None) -> Cause:
+        """What made *decision*, at that time in Unix seconds, and what has changed since."""
+        return Tracing(self._queries, self._decider, self._now).cause(decision, at)
+
     def explain(self, request: Request) -> tuple[Decision, list[str]]:
         """The answer to *request* now, and each step that led to it."""
         return self._decider.explain(request, self._now)
@@ -82,13 +89,15 @@ class Review:
         decision = self._decider.decide(request, self._now)
         if not decision.is_refused:
             return Remedy(decision)
+        if not (request.sender + request.recipient).isprintable():
+            return Remedy(decision, remark=_UNTYPABLE)
         match decision.rule:
             case Rule.RESTRICTED_RECIPIENT:
                 return self._acceptance(request, decision)
             case Rule.BLOCKED_SENDER:
                 return self._exception(request, decision)
             case Rule.UNLISTED_RECIPIENT:
-                recipient = quote_local_part(str(self._decider.find_recipient(request.recipient).addresses[0]))
+                recipient = quote_local_part(self._without_extension(request.recipient))
                 name = nearest.mailbox if nearest else name_after(recipient)
                 return _remedy(decision, "address" if nearest else "mailbox", "add", name, recipient)
             case Rule.ALWAYS_ACCEPTED | Rule.ACCEPTED_SENDER | Rule.DEFAULT:
@@ -108,7 +117,7 @@ class Review:
         """
         wanted: defaultdict[str, set[str]] = defaultdict(set)
         for each in unlisted[:LISTED]:
-            for key in _almost(each.rpartition("@")[0]):
+            for key in _almost(self._without_extension(each).rpartition("@")[0]):
                 wanted[key].add(each)
         best: dict[str, tuple[float, bool, str]] = {}
         found: dict[str, Address] = {}
@@ -117,7 +126,7 @@ class Review:
         for address in self._queries.addresses():
             local, _, domain = address.address.rpartition("@")
             for each in {each for key in _almost(local) for each in wanted.get(key, ())}:
-                typed, _, where = each.rpartition("@")
+                typed, _, where = self._without_extension(each).rpartition("@")
                 rank = (-SequenceMatcher(None, typed, local).ratio(), domain != where, address.address)
                 if each not in best or rank < best[each]:
                     best[each], found[each] = rank, address
@@ -153,6 +162,11 @@ class Review:
             else:
                 made.append({**_changeset(change), "changes": 1})
         return made
+
+    def _without_extension(self, text: str) -> str:
+        """The address that covers every extension of *text*, too."""
+        address = self._decider.find_recipient(text).addresses[0]
+        return f"{address.base or address.local}@{address.domain}"
 
     def _with_an_end_or_entries(self) -> Iterator[Domain | Group | Mailbox | BlockedSender]:
         yield from self._queries.blocked_senders()
@@ -203,7 +217,7 @@ def _remedy(decision: Decision, *words: str | Party, remark: str = "") -> Remedy
     """The command of these words, if a person can type them."""
     typed = [*map(_word, words)]
     if not all(each.isprintable() for each in typed):
-        return Remedy(decision, remark="it has characters that nobody can type")
+        return Remedy(decision, remark=_UNTYPABLE)
     # What begins with a dash is no option behind `--`.
     options = typed[:4] if "--to" in typed else typed[:2]
     rest = typed[len(options) :]

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from policyd.report.log_files import Log
-from policyd.report.log_lines import LogReader, years_of
+from policyd.report.log_lines import Logged, LogReader, years_of
 from tests.core.test_audit import HOSTILE, PERMITTED, REQUEST, line_of
 from tests.support.log_formats import FORMATS, traditional
 
@@ -33,17 +33,17 @@ def in_berlin(monkeypatch):
     time.tzset()
 
 
-def read(content: bytes, end: float = NOON + 3600) -> list[tuple[float | None, str]]:
+def read(content: bytes, end: float = NOON + 3600) -> list[Logged]:
     """What the reader finds in a log that ended then."""
-    return [tuple(each) for each in LogReader(io.BytesIO(content), end, years_of(io.BytesIO(content), end))]
+    return [*LogReader(io.BytesIO(content), end, years_of(io.BytesIO(content), end))]
 
 
-def in_file(folder: Path, content: bytes, end: float = NOON + 3600) -> list[tuple[float | None, str]]:
+def in_file(folder: Path, content: bytes, end: float = NOON + 3600) -> list[Logged]:
     """What is found in a file that was last written then."""
     file = folder / "mail.log"
     file.write_bytes(content)
     os.utime(file, (end, end))
-    return [tuple(each) for each in Log([file])]
+    return [*Log([file])]
 
 
 @pytest.mark.parametrize("write", FORMATS.values(), ids=FORMATS)
@@ -114,7 +114,7 @@ def test_year_that_a_log_leaves_out_is_counted_back_from_its_end(end, clocks, ex
     """It is never later than when the file was last written."""
     content = "".join(f"{each} 12:00:00 mx policyd[1]: {LINES[0]}\n" for each in clocks).encode()
     found = read(content, datetime.fromisoformat(end).astimezone().timestamp())
-    assert [datetime.fromtimestamp(at).astimezone().date().isoformat() for at, _ in found] == expected
+    assert [datetime.fromtimestamp(at or 0).astimezone().date().isoformat() for at, _ in found] == expected
 
 
 @pytest.mark.usefixtures("in_berlin")
