@@ -15,6 +15,7 @@ from policyd.model import Action, Request
 # What each kind of line begins with, behind whatever a log puts before it. A line of a report begins itself so.
 _KINDS = "action|change|event|warning"
 _BEGINNING = re.compile(rf'(?:^|(?<=[\s:\ufeff]))(?:\{{"({_KINDS})": |({_KINDS})=)|^\s*(?:asked: )?(?=state=)')
+_ASKED_IN_JSON = re.compile(r'"asked": ("state=.*"),?')
 _TOKEN = re.compile(r'([a-z_.-]+)=("(?:[^"\\]|\\.)*+"|[^", ]*+)(?:, |\Z)')
 _CODE = re.compile(r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U(000[0-9a-f]{5}|0010[0-9a-f]{4})|([\\"]))')
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
@@ -59,7 +60,7 @@ class LoggedDecision(NamedTuple):
 
 def is_audit_line(line: str) -> bool:
     """Whether *line*, of a log, seems to be one of the audit, or of a report, about whatever."""
-    return bool(_BEGINNING.search(line))
+    return bool(_BEGINNING.search(_unwrapped(line)))
 
 
 def kind_of(text: str) -> str:
@@ -77,6 +78,7 @@ def read_request(line: str) -> Request:
     Its `queue_id` and `instance`, which decide nothing, are "" where they are cut. Raises AuditLineError where the line
     is about no request, or does not hold all that decides.
     """
+    line = _unwrapped(line)
     found = _BEGINNING.search(line)
     if found is not None and not (found[1] or found[2]):
         request, cut = _read_asked(line[found.end() :].strip())
@@ -131,6 +133,17 @@ def asked_line(request: Request) -> str:
     sender, recipient = f"<{request.sender}>", f"<{request.recipient}>"
     asked = (request.protocol_state, client, sender, recipient, request.sasl_username, request.policy_context)
     return ", ".join(f"{name}={shown_as_text(each, len(each))}" for name, each in zip(_ASKED, asked, strict=True))
+
+
+def _unwrapped(line: str) -> str:
+    """*line*, where it is one of `policyd report --json`, as it stands without --json."""
+    found = _ASKED_IN_JSON.fullmatch(line.strip())
+    if found is None:
+        return line
+    try:
+        return str(json.loads(found[1]))
+    except ValueError:
+        return line
 
 
 def _read_asked(text: str) -> tuple[Request, frozenset[str]]:

@@ -165,14 +165,14 @@ class Review:
 
     def _without_extension(self, text: str) -> str:
         """The address that covers every extension of *text*, too."""
-        address = self._decider.find_recipient(text).addresses[0]
-        return f"{address.base or address.local}@{address.domain}"
+        found = self._decider.find_recipient(text).addresses
+        return f"{found[0].base or found[0].local}@{found[0].domain}" if found else text
 
     def _with_an_end_or_entries(self) -> Iterator[Domain | Group | Mailbox | BlockedSender]:
         yield from self._queries.blocked_senders()
         yield from (each for each in self._queries.domains() if each.until is not None)
         yield from (each for each in self._queries.groups() if each.until is not None)
-        yield from (each for each, _ in self._queries.mailboxes() if each.until is not None)
+        yield from self._queries.mailboxes_with_an_end()
 
     def _acceptance(self, request: Request, decision: Decision) -> Remedy:
         """How the recipient would accept the sender."""

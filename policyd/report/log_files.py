@@ -5,6 +5,7 @@ import glob
 import gzip
 import hashlib
 import lzma
+import os
 import re
 import shutil
 import subprocess
@@ -192,6 +193,7 @@ def _unpacked_by_zstd(path: Path, stream: BinaryIO) -> Iterator[BinaryIO]:
     program = shutil.which("zstd")
     if program is None:
         raise LogError(f"{path}: is compressed by zstd, which is not installed; install it, or unpack the file")
+    os.lseek(stream.fileno(), 0, os.SEEK_SET)  # where its first bytes were looked at
     with subprocess.Popen(
         [program, "-dcq"], stdin=stream, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:

@@ -15,7 +15,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 _LINE_LIMIT = 1 << 17  # bytes: of a longer line, which nobody's log has, the rest is left out
 _PROCESSES = 1000  # whose lines may be missing
-_TAGS = "policyd|rsyslogd|systemd-journald"
+_TAGS = r"policyd(?:\.service)?|rsyslogd|systemd-journald"
+_OTHERS = ("rsyslogd", "systemd-journald")  # who say how many lines they threw away
 _MONTHS = {name: number for number, name in enumerate(month_abbr) if name}  # in English, since nobody calls setlocale
 _TRADITIONAL = r"(?P<month>[A-Z][a-z]{2}) (?P<day>[ \d]\d) (?P<clock>\d\d:\d\d:\d\d)(?P<fraction>\.\d+)?"
 _ISO = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?: ?(?:Z|[+-]\d\d:?\d\d))?"
@@ -24,7 +25,10 @@ _STAMP = (
 )
 # In front of the time: the container, as compose has it, the file, as grep has it, and a priority.
 _BEFORE = r"(?:[^\s|]+ +\| +)?(?:(?!\d{4}-)[^\s:]+:(?:\d+:)?)?(?:<\d{1,3}>)?"
-_HEAD = re.compile(rf"{_BEFORE}{_STAMP} (?:\S+ )?(?P<tag>{_TAGS})(?:\[(?P<pid>\d{{1,10}})\])?: ?")
+_HOST = r"(?:\S+ )?(?:[a-z0-9]+\.[a-z]+ )?"  # the host, and in BusyBox the facility and severity
+_HEAD = re.compile(
+    rf"{_BEFORE}{_STAMP} (?:\S+ )?(?:[a-z0-9]+\.[a-z]+ )?(?P<tag>{_TAGS})(?:\[(?P<pid>\d{{1,10}})\])?: ?"
+)
 _HEAD_5424 = re.compile(rf"(?:<\d{{1,3}}>)?1 {_STAMP} \S+ (?P<tag>{_TAGS}) (?P<pid>\S+) \S+ (?:-|\[.*?\]) \ufeff?")
 _BARE = re.compile(
     rf"{_BEFORE}(?:{_STAMP} )?(?=(?:\{{\"(?:action|change|event|warning)\": |(?:action|change|event|warning)=))"
@@ -192,7 +196,7 @@ class LogReader:
             return Logged(self._time(found), line[found.end() :]) if found else None
         text = line[found.end() :]
         process = found["pid"] or ""
-        if found["tag"] != "policyd":
+        if found["tag"] in _OTHERS:
             self._note_lost(text)
             return None
         if len(self._processes) < _PROCESSES:
@@ -266,7 +270,7 @@ class LogReader:
             except (ValueError, TypeError):
                 message = None
         tag = str(entry.get("SYSLOG_IDENTIFIER", ""))
-        if tag in _TAGS.split("|")[1:] and isinstance(message, str):
+        if tag in _OTHERS and isinstance(message, str):
             self._note_lost(message)
         if tag != "policyd":
             return None
@@ -274,7 +278,7 @@ class LogReader:
             self._processes.add(str(entry.get("SYSLOG_PID") or entry.get("_PID") or ""))
         try:
             at = int(str(entry["__REALTIME_TIMESTAMP"])) / 1_000_000
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, OverflowError):
             at = None
         return Logged(at, _stripped(message) if isinstance(message, str) else "")
 

@@ -4,7 +4,7 @@ The answer is plain values, under the names of `policyd why --json`. Times are U
 """
 
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
@@ -23,12 +23,13 @@ from policyd.report.log_lines import Logged, LogReader
 from policyd.settings import Settings
 
 _TOLD = 20  # mails that are explained at once: a queue id comes again after a while
+_KEPT = 1000  # decisions like the one that is asked about, the last ones
 _WAITING = 5000  # messages whose queue id may still come
 _NEAR_SECONDS = 2  # between smtpd's line about a mail and ours
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.]{3,254}", re.ASCII)  # a queue id, or Postfix's instance
 _REJECTED = re.compile(
     r"reject(?:_warning)?: [A-Z-]+ from [^\[\s]*\[(?P<client>[^\]]*)\].*"
-    r"; from=<(?P<sender>.*?)> to=<(?P<recipient>.*?)> "
+    r"; from=<(?P<sender>.*?)>(?: to=<(?P<recipient>.*?)>)? "
 )
 
 
@@ -70,7 +71,7 @@ def _found(asked: str, logs: list[Path], now: int) -> list[Found]:
             return [Found(logged.at, read_decision(logged.text))]
         wanted = _wanted(text, now)
         log = Log(logs)
-        found = [each for each in _decisions(log) if wanted(each.at, each.decision.request)]
+        found = [*deque((each for each in _decisions(log) if wanted(each.at, each.decision.request)), _KEPT)]
         names = ", ".join(log.reading.names)
     if not found:
         about = text if _ID.fullmatch(text) else "this mail"
@@ -98,7 +99,7 @@ def _wanted(text: str, now: int) -> Wanted:
     """Whether a decision is the one that a line of a report, or of smtpd, is about."""
     if found := _REJECTED.search(text):
         at = LogReader(BytesIO(), now).time_of(text.encode("utf-8", "surrogateescape"))
-        wanted = [fold(found[name]) for name in ("client", "sender", "recipient")]
+        wanted = [fold(found[name] or "") for name in ("client", "sender", "recipient")]
 
         def is_near(logged_at: float | None, request: Request) -> bool:
             if at is not None and logged_at is not None and abs(at - logged_at) > _NEAR_SECONDS:

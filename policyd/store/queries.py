@@ -238,6 +238,9 @@ _HOLDER_CALLED = {
 }
 _MAILBOX_NUMBERED = Statement(_select_mailbox.where(schema.mailbox.c.id == bindparam("id")))
 _MAILBOXES = Statement(_select_mailbox.order_by(schema.mailbox.c.id))
+_MAILBOXES_WITH_AN_END = Statement(
+    _select_mailbox.where(schema.mailbox.c.until.is_not(None)).order_by(schema.mailbox.c.id)
+)
 _GROUP_NAMED = Statement(_select_group.where(schema.mailbox_group.c.folded_name == bindparam("name")))
 _GROUP_NUMBERED = Statement(_select_group.where(schema.mailbox_group.c.id == bindparam("id")))
 _GROUPS = Statement(_select_group.order_by(schema.mailbox_group.c.id))
@@ -452,6 +455,10 @@ class Queries:
         for row in self._stream(_MAILBOXES):
             own = tuple(address for (address,) in held.of(row[-1]))
             yield _to_named(Mailbox, row, _to_parties("accepted_sender", accepted.of(row[-1]))), own
+
+    def mailboxes_with_an_end(self) -> Iterator[Mailbox]:
+        """The mailboxes whose restriction has an end, passed or not, oldest first; without their accepted senders."""
+        return (_to_named(Mailbox, row) for row in self._stream(_MAILBOXES_WITH_AN_END))
 
     # --- Groups ---
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.support.command_line import command_line
+from tests.support.command_line import command_line_after
 from tests.support.kept_log import KeptLog
 
 ASKED = (
@@ -21,25 +21,23 @@ WEEK = NOW - 7 * DAY
 @pytest.fixture
 def policyd():
     """A company that watches before it refuses."""
-    with command_line() as policyd:
+    with command_line_after(
+        "domain add example.com",
+        "domain add lists.example --unlisted accept",
+        "domain restrict lists.example",
+        "mailbox add bob bob@example.com bob.jones@example.com",
+        "mailbox add carol carol@example.com",
+        "mailbox add 'Dora D' dora@example.com",
+        "mailbox add info info@example.com",
+        "group add staff carol",
+        "mailbox restrict bob --reason 'internal mailbox'",
+        "group restrict staff --receive nobody",
+        "sender block 'Dora D' --to outside --reason 'left the company'",
+        "sender block carol --to bob",
+        "sender block @spam.example --to bob@example.com --until +3d",
+        "sender block nobody@",
+    ) as policyd:
         policyd.settings.write_text('mode = "monitor"\norigin = "example.com"\n[audit]\nsyslog = "none"\n')
-        for line in [
-            "domain add example.com",
-            "domain add lists.example --unlisted accept",
-            "domain restrict lists.example",
-            "mailbox add bob bob@example.com bob.jones@example.com",
-            "mailbox add carol carol@example.com",
-            "mailbox add 'Dora D' dora@example.com",
-            "mailbox add info info@example.com",
-            "group add staff carol",
-            "mailbox restrict bob --reason 'internal mailbox'",
-            "group restrict staff --receive nobody",
-            "sender block 'Dora D' --to outside --reason 'left the company'",
-            "sender block carol --to bob",
-            "sender block @spam.example --to bob@example.com --until +3d",
-            "sender block nobody@",
-        ]:
-            policyd.run(line)
         yield policyd
 
 

@@ -2,6 +2,8 @@
 
 import io
 import os
+import shutil
+import subprocess
 import time
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from policyd.errors import LogError
 from policyd.report.log_files import Log
 from policyd.report.log_lines import Logged, LogReader, years_of
 from tests.core.test_audit import HOSTILE, PERMITTED, REQUEST, line_of
@@ -178,3 +181,40 @@ def test_lines_that_syslog_threw_away_are_counted():
     reader = LogReader(io.BytesIO(content), NOON + 3600)
     assert len([*reader]) == 1
     assert reader.lost == 120
+
+
+@pytest.mark.skipif(shutil.which("zstd") is None, reason="zstd is not installed")
+def test_log_that_zstd_compressed_is_read(tmp_path):
+    """Python before 3.14 does not know it: the program does."""
+    (tmp_path / "mail.log").write_bytes(FORMATS["traditional"](TIMED))
+    os.utime(tmp_path / "mail.log", (NOON + 60, NOON + 60))
+    subprocess.run(["zstd", "-q", "--rm", tmp_path / "mail.log"], check=True)
+    assert [line for _, line in Log([tmp_path / "mail.log.zst"])] == LINES
+
+
+@pytest.fixture
+def journal(tmp_path, monkeypatch):
+    """A host that has no mail log, but a journal; in the file, with what `journalctl` was called."""
+    program = tmp_path / "journalctl"
+    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/called\ncat {tmp_path}/entries\n')
+    program.chmod(0o755)
+    (tmp_path / "entries").write_bytes(FORMATS["journalctl -o json"](TIMED))
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("policyd.report.log_files._USUAL", ())
+    return tmp_path / "called"
+
+
+def test_journal_is_the_log_where_there_is_no_other(journal):
+    """As on a Debian of today."""
+    log = Log([], int(NOON))
+    assert [line for _, line in log] == LINES
+    assert journal.read_text() == f"--no-pager -q -o json --all -t policyd --since=@{int(NOON)}\n"
+    assert log.reading.names == ["the journal"]
+
+
+def test_host_without_a_log_says_so(monkeypatch, tmp_path):
+    """Neither syslog nor journald is there: as in a container."""
+    monkeypatch.setattr("policyd.report.log_files._USUAL", ())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LogError, match=r"this host has neither /var/log/mail\.log nor a journal; name the log"):
+        Log([])

@@ -111,6 +111,7 @@ FORMATS: dict[str, Callable[[Timed], bytes]] = {
     "rsyslog, ISO times": _RSYSLOG,
     "traditional": _plain(traditional),
     "traditional, line breaks escaped": lambda timed: _plain(traditional)([(at, f"{line}#012") for at, line in timed]),
+    "BusyBox": _plain(traditional, " mx mail.info "),
     "RFC 3164, with a priority": _plain(lambda at: f"<22>{traditional(at)}", " "),
     "RFC 5424": lambda timed: "".join(
         f"<22>1 {_utc(at)} mx {tag.partition('[')[0]} {tag.partition('[')[2].rstrip(']') or '-'} - - \ufeff{text}\n"
@@ -120,6 +121,9 @@ FORMATS: dict[str, Callable[[Timed], bytes]] = {
     "journalctl -o short-iso": _plain(_local("%Y-%m-%dT%H:%M:%S%z")),
     "journalctl -o short-iso-precise": _plain(_local("%Y-%m-%dT%H:%M:%S.%f%z")),
     "journalctl -o short-full": _plain(_local("%a %Y-%m-%d %H:%M:%S %Z")),
+    "journalctl -o with-unit": lambda timed: _plain(_local("%a %Y-%m-%d %H:%M:%S %Z"))(timed).replace(
+        b" policyd[4242]: ", b" policyd.service[4242]: "
+    ),
     "journalctl -o short-unix": _plain(lambda at: f"{at:.6f}"),
     "journalctl -o json": _journal_json,
     "journalctl -o export": _export,
