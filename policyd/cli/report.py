@@ -50,7 +50,10 @@ def command(logs: tuple[Path, ...], since: int, limit: int | None) -> None:
             echo(line)
     if not report["lines_of_policyd"]:
         names = ", ".join(report["logs"])
-        raise RefusedError(f"{names}: no line of policyd in {count_of(report['lines'], 'line')}")
+        raise RefusedError(
+            f"{names}: no line of policyd in {count_of(report['lines'], 'line')}; name the log that has them, or type:"
+            " journalctl -t policyd -o json | policyd report -"
+        )
 
 
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:

@@ -36,7 +36,7 @@ _BARE = re.compile(
 _STAMPED = re.compile(rf"{_BEFORE}(?:1 )?{_STAMP} ")
 _JOURNALLED = re.compile(r'"?__REALTIME_TIMESTAMP(?:=|" ?: ?")(\d{1,17})')
 _OLD = re.compile(rb"(?:[^\s|]+ +\| +)?(?:<\d{1,3}>)?([A-Z][a-z]{2}) ([ \d]\d) \d\d:")
-_WORDS = (b"policyd", b"action", b"event", b"warning", b"change")  # of which each line of ours has one
+_WORDS = re.compile(rb'policyd|(?:action|event|warning|change)[=\\"]')  # each line of ours has one of them
 _BREAKS = ("#012", "\\n")  # a line break at the end, as rsyslog and others escape it
 _EXPORTED = re.compile(rb"([A-Z_][A-Z0-9_]{0,63})(?:=(.*))?\n?", re.DOTALL)
 _LOST = re.compile(
@@ -155,7 +155,7 @@ class LogReader:
             self.lines += 1
             if line.startswith(b"__") and _EXPORTED.fullmatch(line):
                 logged = self._exported(line)
-            elif not any(word in line for word in _WORDS):
+            elif _WORDS.search(line) is None:
                 if b"rate-limit" in line or b"Suppressed" in line:
                     self._read(line)
                 continue

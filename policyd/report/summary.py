@@ -54,10 +54,10 @@ def make_report(
     # Ask the tables about it.
     try:
         with reviewing(session, settings, now) as review:
-            return report | _listed(counts, review, limit) | _from_tables(counts, review, now, limit)
+            return report | listed(counts, review, limit) | _from_tables(counts, review, now, limit)
     except StoreError as error:
         report["problems"] = [*reading.problems, f"the tables can't be read, so what they say is missing: {error}"]
-        return report | _listed(counts, None, limit)
+        return report | listed(counts, None, limit)
 
 
 def _totals(counts: Counts) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _silent_hours(counts: Counts) -> Iterator[dict[str, int]]:
             yield {"from": first * _HOUR, "to": other * _HOUR}
 
 
-def _listed(counts: Counts, review: Review | None, limit: int) -> dict[str, Any]:
+def listed(counts: Counts, review: Review | None, limit: int) -> dict[str, Any]:
     """What is listed: who was refused, and which addresses are unlisted."""
     refused = [_refused(each, _signs(each, counts, review), review) for _, each in counts.refused.ranked()]
     refused.sort(key=lambda each: (not each["likely_wrong"], -each["count"]))

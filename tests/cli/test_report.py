@@ -91,6 +91,10 @@ CASES = {
         {"recipient": "carol@example.com", "sender": "info@example.com", "sasl_username": "info"},
         "mailbox accept carol info",
     ),
+    "a group, from a login that is no mailbox's": (
+        {"recipient": "carol@example.com", "sender": "x@example.net", "sasl_username": "ext@partner.example"},
+        "mailbox accept carol ext@partner.example",
+    ),
     "a domain": (
         {"recipient": "any@lists.example", "sender": "joe@example.net"},
         "domain accept lists.example joe@example.net",
@@ -336,7 +340,7 @@ def test_report_for_a_person(policyd, log):
         ("report nothing.log", 2, "policyd: Invalid value for 'LOG': File 'nothing.log' does not exist. "),
         ("report .", 2, "policyd: Invalid value for 'LOG': File '.' is a directory. "),
         ("report --since tomorrow {log}", 2, "policyd: Invalid value for '--since': 'tomorrow' is not a time; "),
-        ("report {log}", 1, "policyd: {log}: no line of policyd in 1 line"),
+        ("report {log}", 1, "policyd: {log}: no line of policyd in 1 line; name the log that has them, "),
     ],
 )
 def test_mistake_is_told_in_a_line(policyd, log, line, status, message):

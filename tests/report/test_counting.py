@@ -13,7 +13,7 @@ from policyd.model import Action, Decision, Request, Rule
 from policyd.report import counting
 from policyd.report.counting import Counts, Frequent, Recent, Seen
 from policyd.report.log_lines import Logged
-from policyd.report.summary import _listed
+from policyd.report.summary import listed
 from policyd.settings import load_settings
 from tests.core.test_audit import PERMITTED, line_of, requests, values
 from tests.support.command_line import command_line
@@ -116,7 +116,7 @@ def test_whatever_was_refused_is_reported_and_explained(policyd, request_, recip
         decision, _ = review.explain(asked)
         line = line_of(asked, decision)
         counts.take(Logged(1_800_000_000.0, line))
-        listed = _listed(counts, review, 10)
+        lists = listed(counts, review, 10)
         review.cause(read_decision(line), 1_800_000_000.0)
     assert counts.not_understood == 0
-    assert len(listed["refused"] + listed["unlisted"]) == decision.is_refused
+    assert len(lists["refused"] + lists["unlisted"]) == decision.is_refused

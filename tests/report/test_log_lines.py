@@ -192,6 +192,15 @@ def test_log_that_zstd_compressed_is_read(tmp_path):
     assert [line for _, line in Log([tmp_path / "mail.log.zst"])] == LINES
 
 
+def test_log_of_this_host_needs_no_name(tmp_path, monkeypatch):
+    """With what it was rotated to; the first that there is of those that systems have."""
+    for name, lines in (("maillog", TIMED[1:]), ("maillog-20261124", TIMED[:1])):
+        (tmp_path / name).write_bytes(FORMATS["traditional"](lines))
+        os.utime(tmp_path / name, (NOON + 60, NOON + 60))
+    monkeypatch.setattr("policyd.report.log_files._USUAL", (f"{tmp_path}/mail.log", f"{tmp_path}/maillog"))
+    assert [line for _, line in Log([])] == LINES
+
+
 @pytest.fixture
 def journal(tmp_path, monkeypatch):
     """A host that has no mail log, but a journal; in the file, with what `journalctl` was called."""
