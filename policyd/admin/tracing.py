@@ -104,7 +104,8 @@ class Tracing:
 
     def _entry(self, decision: LoggedDecision, latest: int) -> Cause:
         """An entry of the table of blocked senders."""
-        subject = Subject("sender", "", decision.entry or -1)
+        entry = self._queries.entry(decision.entry or 0)
+        subject = Subject("sender", str(entry.who) if entry else "", decision.entry or -1)
         set_by = self._set_by(
             subject, latest, _BLOCKING, lambda after: _may_be(after.get("reason", ""), decision, "reason")
         )

@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 from policyd.address import fold
 from policyd.audit_lines import LoggedDecision, kind_of, read_decision, read_fields
 from policyd.errors import AuditLineError
-from policyd.model import Request, Rule
+from policyd.model import Action, Request, Rule
 from policyd.report.log_lines import Logged
 
 _KEPT = 10_000  # of each kind
@@ -21,6 +21,7 @@ _RECENT = 20_000  # questions among which one that is asked again is looked for
 _LETTERS = 250_000  # letters remembered, by who wrote to whom; from as many on, the older ones are forgotten
 DICTIONARY = 20  # unlisted recipients that a client must have tried to be taken for one that guesses
 _HOUR = 3600
+_ACTIONS = frozenset(Action)
 
 
 class _Counted(Protocol):
@@ -172,7 +173,7 @@ class Counts:
         self.not_understood = 0
         self.cut = 0
         self.asked_twice = 0
-        self.rules = {rule: Answers() for rule in Rule}
+        self.rules: dict[str, Answers] = {rule: Answers() for rule in Rule}
         self.hours: Counter[int] = Counter()
         self.refused: Frequent[Refused] = Frequent(Refused)
         self.unlisted: Frequent[Unlisted] = Frequent(Unlisted)
@@ -223,43 +224,45 @@ class Counts:
         self.warnings.of(warning).see(at)
 
     def _take_decision(self, at: float | None, decision: LoggedDecision) -> None:
-        request = decision.request
+        answers, request = self.rules.get(decision.rule), decision.request
+        if answers is None or decision.action not in _ACTIONS:
+            raise AuditLineError("there is no such rule, or no such action")
         if self._is_asked_again(request):
             self.asked_twice += 1
             return
-        if decision.rule not in self.rules:
-            raise AuditLineError(f"there is no rule {decision.rule}")
-        answers = self.rules[Rule(decision.rule)]
         self.cut += bool(decision.cut)
         if at is not None:
             self.hours[int(at) // _HOUR] += 1
         self._see_insider(at, request)
-
-        # What was let through tells later who knows whom.
-        if not decision.is_refused:
-            answers.permitted += 1
-            if request.recipient:
-                self.letters.add(fold(request.sender or request.sasl_username), fold(request.recipient))
+        if decision.is_refused:
+            answers.would_be_refused += decision.would
+            answers.refused += not decision.would
+            self._take_refused(at, decision)
             return
 
-        # What was refused, or would have been.
-        answers.would_be_refused += decision.would
-        answers.refused += not decision.would
+        # What was let through tells later who knows whom.
+        answers.permitted += 1
+        if request.recipient:
+            self.letters.add(fold(request.sender or request.sasl_username), fold(request.recipient))
+
+    def _take_refused(self, at: float | None, decision: LoggedDecision) -> None:
+        """Count what was refused, or would have been: by the address, or by who sent to whom."""
+        request = decision.request
+        recipient, client = fold(request.recipient), request.client_address
         if decision.rule == Rule.UNLISTED_RECIPIENT:
-            unlisted = self.unlisted.of(fold(request.recipient))
-            if len(unlisted.clients) < DICTIONARY:
-                unlisted.clients.add(request.client_address)
-            guessing = self.guessing.of(request.client_address)
-            if len(guessing.recipients) < DICTIONARY:
-                guessing.recipients.add(fold(request.recipient))
-            guessing.see(at)
+            unlisted, guessing = self.unlisted.of(recipient), self.guessing.of(client)
             self._see_refused(unlisted, at, decision)
+            guessing.see(at)
+            if len(unlisted.clients) < DICTIONARY:
+                unlisted.clients.add(client)
+            if len(guessing.recipients) < DICTIONARY:
+                guessing.recipients.add(recipient)
             return
         if decision.entry is not None:
             self._see_refused(self.entries.of(decision.entry), at, decision)
-        to = decision.mailbox or fold(request.recipient)
         sender = fold(request.sasl_username or request.sender)
-        self._see_refused(self.refused.of((decision.rule, decision.entry, decision.by, to, sender)), at, decision)
+        key = (decision.rule, decision.entry, decision.by, decision.mailbox or recipient, sender)
+        self._see_refused(self.refused.of(key), at, decision)
 
     def _see_refused(self, seen: Refused, at: float | None, decision: LoggedDecision) -> None:
         seen.see(at)

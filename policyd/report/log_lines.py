@@ -59,10 +59,12 @@ class Logged(NamedTuple):
 class Years:
     """The years of times that have none, such as `Nov 25 14:28:01`, from line to line of one log, in local time.
 
-    The first is so many *turns* of a year before the last, which is none later than *end*, in Unix seconds.
+    The first is so many *turns* of a year before the last, which is none later than *end*, in Unix seconds. Nor is any
+    other: where the turns to come were not known, a year too late is noticed then.
     """
 
     def __init__(self, end: float, first: tuple[int, int], last: tuple[int, int], turns: int) -> None:
+        self._end = end
         self._year = _latest_year(end, *last) - turns
         self._date = first
         self._minute, self._begins, self._latest = "", 0.0, 0.0
@@ -84,8 +86,12 @@ class Years:
                 return None
             # In the hour that the clock goes through twice, it is the second time where it was later before.
             self._minute, self._begins = minute, second if second > first and first < self._latest - 600 else first
-        self._latest = self._begins + int(clock[6:8])
-        return self._latest
+        at = self._begins + int(clock[6:8])
+        if at > self._end + _DAY:
+            self._year -= 1
+            return self.at(month, day, clock)
+        self._latest = at
+        return at
 
 
 def turn(date: tuple[int, int], following: tuple[int, int]) -> int:

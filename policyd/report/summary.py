@@ -69,7 +69,7 @@ def _totals(counts: Counts) -> dict[str, Any]:
         "questions": counts.decisions,
         "asked_twice": counts.asked_twice,
         "cut": counts.cut,
-        "rules": {rule.value: asdict(answers) for rule, answers in counts.rules.items()},
+        "rules": {str(rule): asdict(answers) for rule, answers in counts.rules.items()},
         "unlisted_questions": sum(asdict(counts.rules[Rule.UNLISTED_RECIPIENT]).values()),
         "contexts": [
             {

@@ -120,6 +120,16 @@ def test_year_that_a_log_leaves_out_is_counted_back_from_its_end(end, clocks, ex
     assert [datetime.fromtimestamp(at or 0).astimezone().date().isoformat() for at, _ in found] == expected
 
 
+def test_no_line_of_a_pipe_is_later_than_now():
+    """Nobody can look through a pipe before, to count its years."""
+    content = "".join(
+        f"{each} 12:00:00 mx policyd[1]: {LINES[0]}\n" for each in ["Nov 20", "May  1", "Dec  1"]
+    ).encode()
+    end = datetime(2026, 11, 26).astimezone().timestamp()
+    years = [datetime.fromtimestamp(at or 0).astimezone().year for at, _ in LogReader(io.BytesIO(content), end)]
+    assert years == [2026, 2026, 2026 - 1]
+
+
 @pytest.mark.usefixtures("in_berlin")
 def test_hour_that_comes_twice_comes_in_order():
     """In the night in which the clock is put back."""
