@@ -37,8 +37,9 @@ class KeptRecord(Record):
         self.timed: list[tuple[float, str]] = []
 
     def read(self, lines: list[str]) -> None:
-        """Lines of the audit."""
-        self.timed += [(time.time(), line) for line in lines]
+        """Lines of the audit; of those about questions, the ones that are numbered, and so counted."""
+        kept = [line for line in lines if not line.startswith("action=") or ", instance=n" in line]
+        self.timed += [(time.time(), line) for line in kept]
         super().read(lines)
 
 
