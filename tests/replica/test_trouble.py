@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -20,6 +20,7 @@ from policyd.store.connection import Database
 from policyd.store.replica import Replica
 from tests.replica.hosts import Following, Host, Proxy, rows_of_replica, rows_of_truth
 from tests.replica.test_following import QUIET, command, run, started, with_tables
+from tests.support.disks import as_root, fill_up, small_disk
 from tests.support.drills import drill
 from tests.support.pgbouncer import pooled
 from tests.support.postgresql import Cluster
@@ -28,8 +29,6 @@ from tests.support.waiting import until
 
 Follow = Callable[..., Following]
 MakeHost = Callable[..., Host]
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do that")
 
 
 @pytest.fixture
@@ -247,16 +246,14 @@ def test_healing_copy_that_is_cut_off_changes_nothing_and_is_tried_again(
 )
 def test_full_disk_of_the_server_ends_a_command_with_74(own_server: Cluster, follow: Follow, tmp_path: Path) -> None:
     """All of the change or nothing, there and here."""
-    with small_disk(own_server.folder / "small", megabytes=16) as disk:
+    with small_disk(own_server.folder / "small", 16384) as disk:
         own_server.execute(f"CREATE TABLESPACE small LOCATION '{disk}'")
         own_server.execute("CREATE DATABASE narrow TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C' TABLESPACE small")
         url = own_server.url("narrow")
         run(url, "database create")
         run(url, "domain add example.com")
         following = follow(url)
-        with (disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
-            while ballast.write(bytes(4096)):
-                pass
+        ballast = fill_up(disk)
         before = rows_of_truth(url)
         (tmp_path / "many.csv").write_text(
             "name,addresses\n" + "".join(f"m{number},m{number}@example.com\n" for number in range(5000))
@@ -265,26 +262,12 @@ def test_full_disk_of_the_server_ends_a_command_with_74(own_server: Cluster, fol
         assert (ended.exit_code, ended.stderr.count("\n")) == (74, 1), ended.stderr
         assert "make room there" in ended.stderr
         assert rows_of_truth(url) == before
-        (disk / "ballast").unlink()
+        ballast.unlink()
         run(url, f"import {tmp_path / 'many.csv'} --format csv")
         following.wait_to_be_equal()
         assert following.lines == []
         following.end()
         own_server.stop()
-
-
-@contextmanager
-def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    """A disk of that size at *folder*, which the server's user owns."""
-    folder.mkdir()
-    options = f"size={megabytes}m,mode=700,uid={folder.parent.stat().st_uid}"
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True)
-    if done.returncode != 0:
-        pytest.skip(f"can't mount here: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
 
 
 @drill(
