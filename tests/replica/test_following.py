@@ -5,7 +5,6 @@ import random
 import shlex
 import signal
 import time
-from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -17,41 +16,12 @@ from policyd.cli import main
 from policyd.replica.follower import Follower, prepare
 from policyd.settings import AuditSettings
 from policyd.store.connection import Database
-from tests.replica.hosts import Host, rows_of_replica, rows_of_truth
+from tests.replica.commands import QUIET, command, run, with_tables
+from tests.replica.hosts import MakeHost, rows_of_replica, rows_of_truth, started
 from tests.support.activated import Notified
 from tests.support.drills import drill
 from tests.support.postgresql import Cluster
 from tests.support.waiting import until
-
-QUIET = Path(__file__).with_name("quiet.toml")  # settings that log nowhere
-
-MakeHost = Callable[..., Host]
-
-
-def started(make_host: MakeHost, url: str, name: str = "host") -> Host:
-    """A host whose daemon answers."""
-    host = make_host(url, name)
-    host.start()
-    return host
-
-
-def with_tables(server: Cluster) -> str:
-    """The URL of a new database with a domain and two mailboxes."""
-    url = server.url(server.make())
-    for line in ("domain add example.com", "mailbox add bob bob@example.com", "mailbox add ann ann@example.com"):
-        run(url, line)
-    return url
-
-
-def run(url: str, line: str) -> None:
-    """A command, as an administrator types it on any host; it must succeed."""
-    ended = command(url, line)
-    assert ended.exit_code == 0, ended.stderr
-
-
-def command(url: str, line: str) -> Result:
-    """How a command ends."""
-    return CliRunner(env={"POLICYD_DATABASE": url, "POLICYD_CONFIG": str(QUIET)}).invoke(main, shlex.split(line))
 
 
 def test_change_on_one_host_is_in_force_on_all(server: Cluster, make_host: MakeHost) -> None:
