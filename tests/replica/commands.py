@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+import psycopg
 from click.testing import CliRunner, Result
 
 from policyd.cli import main
@@ -40,3 +41,11 @@ def add_many(url: str, folder: Path, count: int = 3000) -> None:
 def name_of(url: str) -> str:
     """The database's name."""
     return url.partition("@/")[2].partition("?")[0]
+
+
+def forge_history(url: str) -> None:
+    """Have the last change be another one, as after a failover, and the tables what that left."""
+    with psycopg.connect(url) as truth:
+        truth.execute("UPDATE change SET digest = 'x' || digest WHERE id = (SELECT max(id) FROM change)")
+        truth.execute("UPDATE journal_head SET digest = 'x' || digest")
+        truth.execute("UPDATE mailbox SET comment = 'another'")

@@ -46,7 +46,7 @@ def follow(tmp_path: Path) -> Iterator[Follow]:
     """Follows the database with this URL."""
     with ExitStack() as stack:
 
-        def begin(url: str, password_file: Path | None = None) -> Following:
-            return stack.enter_context(Following(tmp_path, url, password_file))
+        def begin(url: str, password_file: Path | None = None, folder: Path = tmp_path) -> Following:
+            return stack.enter_context(Following(folder, url, password_file))
 
         yield begin

@@ -150,7 +150,7 @@ class Following:
         Follower(self._database, self.replica, audit, lambda told: not self._is_over.is_set(), spread_seconds=0).run()
 
 
-Follow = Callable[..., Following]  # of a database's URL, and a password's file
+Follow = Callable[..., Following]  # of a database by its URL, with a password file, in a folder
 
 
 class Proxy:

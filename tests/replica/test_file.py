@@ -1,5 +1,6 @@
 """Whatever happens to the replica's file, it is followed again, or one line says what is in the way."""
 
+import os
 import shutil
 from contextlib import closing
 from pathlib import Path
@@ -10,8 +11,9 @@ from policyd.errors import ReplicaSpoiledError, SettingsError, StoreError, Store
 from policyd.replica.follower import prepare
 from policyd.store.connection import Database
 from policyd.store.replica import Replica
-from tests.replica.commands import run, with_tables
+from tests.replica.commands import add_many, forge_history, run, with_tables
 from tests.replica.hosts import Follow, MakeHost, rows_of_replica, rows_of_truth, started
+from tests.support.disks import as_root, fill_up, small_disk
 from tests.support.drills import drill
 from tests.support.postgresql import Cluster
 
@@ -142,3 +144,90 @@ def test_settings_that_cant_be_used_are_refused_also_where_there_is_a_replica(
     prepare(Database(url), path)
     with pytest.raises(SettingsError, match=problem):
         prepare(Database(**{"url": url, **settings}), path)  # type: ignore[arg-type]
+
+
+# --- Disks ---
+
+
+@as_root
+@drill(
+    "the disk of a mail host is full",
+    made="tmpfs, filled while the daemon runs",
+    client="nothing: the answer comes from the host's replica as it is",
+    log="one warning, and `event=replica-followed` when there is room",
+    lost="nothing: what was changed comes when there is room",
+)
+def test_host_answers_on_while_its_disk_is_full(server: Cluster, make_host: MakeHost, tmp_path: Path) -> None:
+    """A log that grew too large must not stop the mail, too."""
+    url = with_tables(server)
+    with small_disk(tmp_path / "disk", 1024) as disk:
+        host = make_host(url)
+        host.replica = disk / "replica.db"
+        host.write_settings(f'replica = "{host.replica}"')
+        host.start()
+        host.wait_to_be_equal()
+        before = host.rows()
+
+        # Nothing fits any more: neither a change nor the status.
+        ballast = fill_up(disk)
+        run(url, "mailbox restrict bob")
+        add_many(url, tmp_path, 300)
+        told = host.syslog.wait_for("the replica is not followed")
+        assert "make room on the disk" in told
+        assert (host.answer("bob@example.com"), host.answer("m1@example.com")) == ("DUNNO", "REJECT")
+        assert host.rows() == before
+
+        # There is room.
+        ballast.unlink()
+        host.syslog.wait_for("event=replica-followed")
+        host.wait_for("bob@example.com", "REJECT")
+        host.wait_to_be_equal()
+        assert host.syslog.matching("warning=") == [told]
+        assert host.stop()[0] == 0
+
+
+@as_root
+@drill(
+    "the disk of a new mail host is full",
+    made="tmpfs, with room for nothing, for a part of the copy, and for all of it",
+    client="nothing: a host without a replica does not start",
+    log="one line, status 74",
+)
+def test_first_copy_on_a_full_disk_leaves_nothing(server: Cluster, tmp_path: Path) -> None:
+    """Wherever it gets full, until there is room enough."""
+    url = with_tables(server)
+    with small_disk(tmp_path / "disk", 512) as disk:
+        path = disk / "replica.db"
+        ballast = fill_up(disk)
+        ends = 0
+        while not path.exists():
+            try:
+                prepare(Database(url), path)
+            except StoreWriteError as error:
+                ends += 1
+                assert "there is no replica yet, and it can't be made" in str(error)
+                assert "make room" in str(error)
+                assert [*disk.iterdir()] == [ballast]
+                os.truncate(ballast, ballast.stat().st_size - 16384)
+        assert ends > 3
+        ballast.unlink()  # SQLite needs room to read, too
+        assert rows_of_replica(path) == rows_of_truth(url)
+
+
+@as_root
+def test_copy_that_heals_is_tried_until_it_fits(server: Cluster, follow: Follow, tmp_path: Path) -> None:
+    """Meanwhile the replica is as it was."""
+    url = with_tables(server)
+    with small_disk(tmp_path / "disk", 1024) as disk:
+        following = follow(url, folder=disk)
+        following.wait_to_be_equal()
+        before = following.rows()
+        ballast = fill_up(disk)
+        forge_history(url)
+        following.wait_for("another one than the replica has followed")
+        following.wait_for("make room on the disk")
+        assert following.rows() == before
+        ballast.unlink()
+        following.wait_for("event=replica-copied")
+        following.wait_to_be_equal()
+        following.end()
