@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from functools import partial
@@ -115,6 +116,11 @@ def _serve_stdio(settings: Settings, load_settings: Callable[[], Settings]) -> N
             become(identity)
     reactor = _reactor()
     service = PolicyService(settings, (), load_settings, reactor)
+    if settings.replica is not None:
+        from policyd.replica.status import why_outdated
+
+        if told := why_outdated(settings.replica, int(time.time())):
+            service.audit.warned(told)
     service.factory.when_empty = reactor.stop
     reactor.callWhenRunning(StandardIO, service.factory.buildProtocol(None))
     _run(service, reactor)
