@@ -157,11 +157,17 @@ def _follow(settings: Settings, channel: socket.socket) -> None:
             return False
         return True
 
+    def is_doubted() -> bool:
+        try:
+            return bool(channel.recv(1))
+        except BlockingIOError:
+            return False
+
     # What answers goes first.
     os.nice(10)
     channel.setblocking(False)
     assert settings.replica is not None
-    Follower(Database.of(settings), settings.replica, open_audit(settings.audit), beat).run()
+    Follower(Database.of(settings), settings.replica, open_audit(settings.audit), beat, is_doubted).run()
 
 
 def _run(service: "PolicyService", reactor: "PosixReactorBase", *, stops_at_signals: bool = True) -> None:

@@ -10,11 +10,13 @@ import pytest
 from policyd.errors import ReplicaSpoiledError, SettingsError, StoreError, StoreWriteError
 from policyd.replica.follower import prepare
 from policyd.store.connection import Database
+from policyd.store.database import postgresql
 from policyd.store.replica import Replica
 from tests.replica.commands import add_many, forge_history, run, with_tables
 from tests.replica.hosts import Follow, MakeHost, rows_of_replica, rows_of_truth, started
 from tests.support.disks import as_root, fill_up, small_disk
 from tests.support.drills import drill
+from tests.support.fake_smtpd import OutOfStepError
 from tests.support.postgresql import Cluster
 
 
@@ -42,6 +44,45 @@ def test_damaged_replica_is_made_again_at_the_start(server: Cluster, make_host: 
     host.start()
     assert host.answer("bob@example.com") == "REJECT"
     host.wait_to_be_equal()
+
+
+@drill(
+    "the replica's file is damaged while the daemon runs",
+    made="all pages but the first overwritten",
+    client="451 until it is copied again, a second later",
+    log="`hung up: …`, a warning, `event=replica-copied`, `event=replica-followed`",
+    lost="nothing: the database has all of it",
+)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_damage_is_noticed_by_who_cant_answer_and_healed(server: Cluster, make_host: MakeHost, workers: int) -> None:
+    """The one that follows may not read those pages for years."""
+    url = with_tables(server)
+    run(url, "mailbox restrict bob")
+    host = make_host(url)
+    host.write_settings(f'replica = "{host.replica}"', f"workers = {workers}")
+    host.start()
+    host.wait_to_be_equal()
+    damage(host.replica)
+    with pytest.raises(OutOfStepError):
+        host.answer("bob@example.com")
+    host.syslog.wait_for("event=replica-followed")
+    assert host.answer("bob@example.com") == "REJECT"
+    host.wait_to_be_equal()
+    assert len(host.syslog.matching("the replica is not followed")) == 1
+    assert len(host.syslog.matching("event=replica-copied")) == 1
+
+
+def test_damage_is_noticed_by_who_applies_changes(server: Cluster, tmp_path: Path) -> None:
+    """Not each error is one that waiting helps against: this one says that another copy is needed."""
+    url = with_tables(server)
+    path = tmp_path / "replica.db"
+    prepare(Database(url), path)
+    run(url, "mailbox restrict bob")
+    with closing(Replica(path)) as replica, postgresql().following(Database(url)) as truth:
+        changes = truth.changes_from(replica.position.id + 1, 10)
+        damage(path)
+        with pytest.raises(ReplicaSpoiledError, match="damaged"), replica.changing():
+            replica.apply(changes)
 
 
 @drill(
@@ -201,12 +242,15 @@ def test_first_copy_on_a_full_disk_leaves_nothing(server: Cluster, tmp_path: Pat
         ballast = fill_up(disk)
         ends = 0
         while not path.exists():
+            told = ""
             try:
                 prepare(Database(url), path)
             except StoreWriteError as error:
+                told = str(error)
+            if told:
                 ends += 1
-                assert "there is no replica yet, and it can't be made" in str(error)
-                assert "make room" in str(error)
+                assert "there is no replica yet, and it can't be made" in told
+                assert "make room" in told
                 assert [*disk.iterdir()] == [ballast]
                 os.truncate(ballast, ballast.stat().st_size - 16384)
         assert ends > 3
