@@ -38,8 +38,13 @@ def fill(file: sqlite3.Connection, connection: Connection, advance: Advance) -> 
 
 @contextmanager
 def as_file(connection: Connection) -> Iterator[sqlite3.Connection]:
-    """A temporary file of SQLite's with every row that *connection* sees, for what looks at files."""
+    """A temporary file of SQLite's with every row that *connection* sees, for what looks at files.
+
+    Rows that break a rule of their table are in it, too. Raises sqlite3.IntegrityError where a row can't be there at
+    all, as where another has the same key.
+    """
     with closing(sqlite3.connect("", isolation_level=None)) as file:
+        file.execute("PRAGMA ignore_check_constraints = ON")
         fill(file, connection, lambda count: None)
         file.execute("BEGIN")
         yield file
