@@ -23,8 +23,8 @@ from policyd.store.connection import Database
 from policyd.store.database import postgresql
 from policyd.store.journal import Journal
 from policyd.store.writer import Writer
+from tests.replica.commands import command
 from tests.replica.hosts import Host
-from tests.replica.test_following import command
 from tests.support.postgresql import Cluster
 from tests.support.waiting import until
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from tests.replica.commands import run, with_tables
 from tests.replica.hosts import Following, rows_of_replica, rows_of_truth
-from tests.replica.test_following import run, with_tables
 from tests.support.postgresql import Cluster
 
 
