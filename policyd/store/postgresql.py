@@ -36,7 +36,7 @@ from policyd.files import open_to_read
 from policyd.model import Change
 from policyd.store.connection import Connection, Database, Statement
 from policyd.store.replica import Position
-from policyd.store.rows import Rows, rows_of
+from policyd.store.rows import Rows, pages_of
 from policyd.store.schema import REPLICATED, VERSION, change, first_head, journal_head, metadata
 
 POSTGRESQL = psycopg_dialect(paramstyle="format")  # type: ignore[no-untyped-call]  # SQLAlchemy's own
@@ -208,7 +208,7 @@ class Truth:
         position, version = self.head()
         if version != VERSION:
             raise StoreOutdatedError(f"the database has tables of version {version}, and this policyd knows {VERSION}")
-        yield position, rows_of(ServerConnection(self._driver), REPLICATED)
+        yield position, pages_of(ServerConnection(self._driver), REPLICATED)
         self._driver.execute("ROLLBACK")
 
 
