@@ -45,6 +45,7 @@ class CommandLine:
         self.database = folder / "policyd.db"
         self.server: Cluster | None = None  # where the tables are on one
         self.name = ""  # of the database there
+        self.behind = ""  # the URL of that, where something is between
 
     def be_on(self, server: "Cluster") -> None:
         """Have the tables in a new database on *server*."""
@@ -59,7 +60,7 @@ class CommandLine:
     @property
     def url(self) -> str:
         """What --database takes."""
-        return self.server.url(self.name) if self.server else str(self.database)
+        return self.behind or (self.server.url(self.name) if self.server else str(self.database))
 
     @property
     def store(self) -> Database:
