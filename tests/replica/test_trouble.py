@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -14,6 +16,7 @@ from policyd.errors import StoreError
 from policyd.replica import follower
 from policyd.replica.follower import prepare
 from policyd.store.connection import Database
+from policyd.store.replica import Replica
 from tests.replica.commands import QUIET, add_many, command, forge_history, name_of, run, with_tables
 from tests.replica.hosts import Follow, Proxy, rows_of_replica, rows_of_truth
 from tests.support.disks import as_root, fill_up, small_disk
@@ -343,14 +346,28 @@ def test_no_batch_ends_inside_a_changeset(
 ) -> None:
     """A changeset that is longer than a batch is one transaction all the same."""
     monkeypatch.setattr(follower, "BATCH", batch)
+    seen: list[str] = []
+
+    class NotingReplica(Replica):
+        """Notes each state that somebody could read."""
+
+        @contextmanager
+        def changing(self) -> Iterator[None]:
+            with super().changing():
+                yield
+            seen.append(repr(rows_of_replica(tmp_path / "followed.db")))
+
+    monkeypatch.setattr(follower, "Replica", NotingReplica)
     url = with_tables(server)
-    following = follow(url)
-    states = {repr(rows_of_truth(url))}
-    for number in range(3):
-        names = " ".join(f"a{number}-{each}@example.com" for each in range(2 + 3 * number))
+    prepare(Database(url), tmp_path / "followed.db")
+    states = []
+    for number in range(4):
+        names = " ".join(f"a{number}-{each}@example.com" for each in range(2 * number))
         run(url, f"mailbox add m{number} {names}")
-        states.add(repr(rows_of_truth(url)))
-    assert following.wait_to_be_equal() <= states
+        states.append(repr(rows_of_truth(url)))
+    follow(url).wait_to_be_equal()
+    assert set(seen) <= set(states)
+    assert seen[-1] == states[-1]
 
 
 @pytest.mark.parametrize("edits", [12, pytest.param(60, marks=pytest.mark.full)])
