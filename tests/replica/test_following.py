@@ -134,6 +134,7 @@ def test_host_answers_on_while_the_server_is_stopped(own_server: Cluster, make_h
     client="nothing: the answer comes from the host's replica",
     log="a warning that the server does not answer",
 )
+@pytest.mark.full
 def test_host_answers_on_while_the_server_is_frozen(own_server: Cluster, make_host: MakeHost) -> None:
     """Its kernel still answers, so that no setting of TCP's helps: the wait has an end of its own."""
     url = with_tables(own_server)

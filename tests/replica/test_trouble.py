@@ -15,6 +15,7 @@ import pytest
 from policyd.errors import StoreError
 from policyd.replica import follower
 from policyd.replica.follower import prepare
+from policyd.store import postgresql
 from policyd.store.connection import Database
 from policyd.store.replica import Replica
 from tests.replica.commands import QUIET, add_many, command, forge_history, name_of, run, with_tables
@@ -114,13 +115,16 @@ def test_journal_that_says_what_cant_be_is_not_followed_half_way(server: Cluster
 
 
 @drill(
-    "one process of the PostgreSQL server is frozen, the one that a host asks",
-    made="SIGSTOP to that backend alone",
+    "the PostgreSQL server is frozen, or of its processes only those that a host asks",
+    made="SIGSTOP to these backends alone; then to all processes",
     client="nothing: the answer comes from the host's replica",
     log="a warning that the server does not answer, and `event=replica-followed` over another connection",
 )
-def test_frozen_backend_is_left_for_another_one(own_server: Cluster, follow: Follow) -> None:
-    """The postmaster still takes connections, and TCP is well."""
+def test_frozen_server_is_given_up_and_followed_again(
+    own_server: Cluster, follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TCP is well, and the postmaster may still take connections: the wait has an end of its own."""
+    monkeypatch.setattr(postgresql, "_FOLLOWER_SECONDS", 2.0)
     url = with_tables(own_server)
     following = follow(url)
     following.wait_to_be_equal()
@@ -130,6 +134,7 @@ def test_frozen_backend_is_left_for_another_one(own_server: Cluster, follow: Fol
         found = own_server.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'policyd'")
         return found if len(found) == 2 else []
 
+    # Those two alone: over other ones it goes on while they are frozen.
     pids = until(the_two, "the two processes that the host has")
     for (pid,) in pids:
         os.kill(pid, signal.SIGSTOP)
@@ -142,6 +147,16 @@ def test_frozen_backend_is_left_for_another_one(own_server: Cluster, follow: Fol
         for (pid,) in pids:
             if is_alive(pid):
                 os.kill(pid, signal.SIGCONT)
+
+    # All of them.
+    before = len(following.lines)
+    own_server.freeze()
+    try:
+        until(lambda: "is not followed" in "".join(following.lines[before:]), "the warning")
+    finally:
+        own_server.freeze(signal.SIGCONT)
+    run(url, "mailbox lift bob")
+    following.wait_to_be_equal()
 
 
 @drill(
