@@ -415,5 +415,5 @@ def test_status_tells_how_the_replica_is(server: Cluster, follow: Follow) -> Non
     file = Path(f"{following.replica}.status")
     assert file.stat().st_mode & 0o777 == 0o640
     assert sorted(json.loads(file.read_text())) == sorted(
-        ["history", "id", "digest", "current_at", "behind", "problem", "source"]
+        ["history", "id", "digest", "current_at", "behind", "problem", "source", "told_at"]
     )
