@@ -41,7 +41,7 @@ def test_in_policyd(claim, data):
 
 
 @needs_all_rules
-@settings(max_examples=50, suppress_health_check=UNHURRIED)
+@settings(max_examples=40, suppress_health_check=UNHURRIED)
 @given(data=st.data())
 def test_policyd_answers_as_the_model(data):
     """Two readings of the rules that share no line agree on every answer, its rule, its entry and its origin."""
