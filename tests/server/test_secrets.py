@@ -56,6 +56,7 @@ def test_password_of_a_url_is_not_repeated(policyd: CommandLine, server, name: s
         ended = policyd.ends(LINES[0], POLICYD_DATABASE=None)
         must_be_hidden(ended.out + ended.err)
         policyd.settings.write_text("[audit]\nsyslog = 'none'\n")
+    url = URLS[name].format("127.0.0.1:1/x")
     for typed in (f"domain list --database '{url}'", f"database copy --to '{url}'"):
         must_be_hidden(policyd.refuses(typed, 78))
 
@@ -134,7 +135,8 @@ def test_nothing_that_a_host_logs_or_leaves_has_the_password(policyd: CommandLin
     folder = tmp_path / "host"
     folder.mkdir()
     url = f"postgresql://owner:{SECRET}@127.0.0.1:{server.port}/{policyd.name}?sslpassword={SECRET}"
-    with Host(folder, url) as host:
+    host = Host(folder, url)
+    with host:
         host.start()
         until(Path(f"{host.replica}.status").exists, "the status")
         pids = [host.pid, until(lambda: host.follower, "the process that follows")]
