@@ -385,21 +385,33 @@ def test_no_batch_ends_inside_a_changeset(
     assert seen[-1] == states[-1]
 
 
-@pytest.mark.parametrize("edits", [12, pytest.param(60, marks=pytest.mark.full)])
-def test_replica_is_equal_after_four_write_at_once(server: Cluster, follow: Follow, edits: int) -> None:
+@pytest.mark.parametrize(
+    ("hosts", "edits"), [(2, 12), pytest.param(8, 60, marks=pytest.mark.full, id="eight hosts, many edits")]
+)
+def test_all_replicas_are_equal_after_four_wrote_at_once(
+    server: Cluster, follow: Follow, tmp_path: Path, hosts: int, edits: int
+) -> None:
     """Whatever the order, all see the one in which it was committed, and the journal has no gap."""
     url = with_tables(server)
-    following = follow(url)
+    folders = [tmp_path / f"host{number}" for number in range(hosts)]
+    for folder in folders:
+        folder.mkdir()
+    followings = [follow(url, folder=folder) for folder in folders[:-1]]
     seed = int.from_bytes(os.urandom(4))
     print(f"seed {seed}")  # noqa: T201 - to play it again
     writers = [
         subprocess.Popen([sys.executable, "-m", "tests.replica.writer", url, str(seed + number), str(edits)])
         for number in range(4)
     ]
+
+    # The last host is new, and copies the tables while they are changed.
+    until(lambda: server.execute("SELECT 1 FROM journal_head WHERE id > 10", name_of(url)), "some changes")
+    followings.append(follow(url, folder=folders[-1]))
     assert [writer.wait() for writer in writers] == [0] * 4
-    following.wait_to_be_equal()
+    for following in followings:
+        following.wait_to_be_equal()
+        assert following.lines == []
     assert command(url, "database check").exit_code == 0
-    assert following.lines == []
 
 
 def test_status_tells_how_the_replica_is(server: Cluster, follow: Follow) -> None:

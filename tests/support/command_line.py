@@ -17,12 +17,12 @@ from click.testing import CliRunner
 
 from policyd.cli import main
 from policyd.store.connection import Database
+from tests.support.engine import server_for_tests
 
 if TYPE_CHECKING:
     from tests.support.postgresql import Cluster
 
 LIMIT_SECONDS = 60
-ENGINE = "POLICYD_TEST_ENGINE"  # in the environment: where new command lines have their tables, if not in a file
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # where a durable commit doesn't wait for a disk
 
 
@@ -142,10 +142,8 @@ def command_line() -> Iterator[CommandLine]:
     """Commands in a new folder, which goes with everything in it."""
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         commands = CommandLine(Path(folder))
-        if os.environ.get(ENGINE) == "postgresql":
-            from tests.support.postgresql import the_cluster
-
-            commands.be_on(the_cluster())
+        if server := server_for_tests():
+            commands.be_on(server)
         yield commands
         if commands.server:
             commands.server.take_back(commands.name)
