@@ -1,10 +1,12 @@
 """A change on the database's host is in force on every mail host, whatever the network and the server do."""
 
 import json
+import platform
 import random
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -348,6 +350,31 @@ def test_systemd_is_told_how_the_replica_is(own_server: Cluster, make_host: Make
         assert len(lines) == len(set(lines))  # not again with each second
     finally:
         notified.close()
+
+
+REFUSES_PRIORITIES = """
+import ctypes, os, sys
+refuse = b"".join(code.to_bytes(2, "little") + bytes(jumps) + value.to_bytes(4, "little") for code, jumps, value in [
+    (0x20, (0, 0), 0), (0x15, (0, 1), 141), (0x06, (0, 0), 0x00050001), (0x06, (0, 0), 0x7FFF0000)
+])  # the number of the call; of setpriority: EPERM; of any other: go on
+held = ctypes.create_string_buffer(refuse)
+program = ctypes.create_string_buffer((4).to_bytes(8, "little") + ctypes.addressof(held).to_bytes(8, "little"))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program) == 0, os.strerror(ctypes.get_errno())
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="a system call has another number there")
+def test_who_may_take_no_lower_priority_follows_all_the_same(server: Cluster, make_host: MakeHost) -> None:
+    """The unit refuses the system calls by which a service could take more than its share, and this one with them."""
+    url = with_tables(server)
+    host = make_host(url)
+    words = [sys.executable, "-c", REFUSES_PRIORITIES, *host.arguments("serve")]
+    host.start(words)
+    assert host.follower == 0
+    run(url, "mailbox restrict bob")
+    host.wait_for("bob@example.com", "REJECT")
 
 
 def test_reload_begins_to_follow_anew_without_an_alarm(server: Cluster, make_host: MakeHost) -> None:
