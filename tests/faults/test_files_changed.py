@@ -232,7 +232,7 @@ def test_daemon_without_workers_ends_for_systemd_to_start_it_again(daemon):
 KILLED = """
 import os, signal, sys
 from policyd.store import database
-database.empty_log = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+database.empty_log = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 from click.testing import CliRunner
 from policyd.cli import main
 keeps_open = __import__("sqlite3").connect(sys.argv[1])

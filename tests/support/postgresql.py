@@ -60,9 +60,10 @@ class Cluster:
             os.chown(self.folder, self._account.pw_uid, self._account.pw_gid)
         self.folder.chmod(0o755)
 
-    def initialize(self) -> None:
-        """Make its files."""
-        self.program("initdb", "-D", str(self.data), "-A", "trust", "-U", "owner", "--locale=C", "-E", "UTF8", "-N")
+    def initialize(self, *words: str) -> None:
+        """Make its files; *words* are more of initdb's options."""
+        options = ("-A", "trust", "-U", "owner", "--locale=C", "-E", "UTF8", "-N", *words)
+        self.program("initdb", "-D", str(self.data), *options)
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
