@@ -164,8 +164,9 @@ def _follow(settings: Settings, channel: socket.socket) -> None:
         except BlockingIOError:
             return False
 
-    # What answers goes first.
-    os.nice(10)
+    # What answers goes first, where whoever started this process allows it to say so.
+    with suppress(OSError):
+        os.nice(10)
     channel.setblocking(False)
     assert settings.replica is not None
     Follower(Database.of(settings), settings.replica, open_audit(settings.audit), beat, is_doubted).run()

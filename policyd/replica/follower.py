@@ -325,6 +325,7 @@ class Follower:
 
     def _beat(self) -> None:
         self._audit.flush()
+        self._write_status(is_due=False)
         if not self._tell(self._status.told()):
             raise _StoppedError
 

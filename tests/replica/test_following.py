@@ -1,10 +1,12 @@
 """A change on the database's host is in force on every mail host, whatever the network and the server do."""
 
 import json
+import platform
 import random
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -134,6 +136,7 @@ def test_host_answers_on_while_the_server_is_stopped(own_server: Cluster, make_h
     client="nothing: the answer comes from the host's replica",
     log="a warning that the server does not answer",
 )
+@pytest.mark.full
 def test_host_answers_on_while_the_server_is_frozen(own_server: Cluster, make_host: MakeHost) -> None:
     """Its kernel still answers, so that no setting of TCP's helps: the wait has an end of its own."""
     url = with_tables(own_server)
@@ -349,6 +352,31 @@ def test_systemd_is_told_how_the_replica_is(own_server: Cluster, make_host: Make
         notified.close()
 
 
+REFUSES_PRIORITIES = """
+import ctypes, os, sys
+refuse = b"".join(code.to_bytes(2, "little") + bytes(jumps) + value.to_bytes(4, "little") for code, jumps, value in [
+    (0x20, (0, 0), 0), (0x15, (0, 1), 141), (0x06, (0, 0), 0x00050001), (0x06, (0, 0), 0x7FFF0000)
+])  # the number of the call; of setpriority: EPERM; of any other: go on
+held = ctypes.create_string_buffer(refuse)
+program = ctypes.create_string_buffer((4).to_bytes(8, "little") + ctypes.addressof(held).to_bytes(8, "little"))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program) == 0, os.strerror(ctypes.get_errno())
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="a system call has another number there")
+def test_who_may_take_no_lower_priority_follows_all_the_same(server: Cluster, make_host: MakeHost) -> None:
+    """The unit refuses the system calls by which a service could take more than its share, and this one with them."""
+    url = with_tables(server)
+    host = make_host(url)
+    words = [sys.executable, "-c", REFUSES_PRIORITIES, *host.arguments("serve")]
+    host.start(words)
+    assert host.follower == 0
+    run(url, "mailbox restrict bob")
+    host.wait_for("bob@example.com", "REJECT")
+
+
 def test_reload_begins_to_follow_anew_without_an_alarm(server: Cluster, make_host: MakeHost) -> None:
     """SIGHUP is no crash, and another replica needs a restart."""
     url = with_tables(server)
@@ -392,7 +420,8 @@ def test_status_command_is_for_people_programs_and_monitoring(server: Cluster, m
     file = Path(f"{host.replica}.status")
     written = json.loads(file.read_text())
     for seconds, problem in ((-7200, "for 2 hours: nobody follows"), (7200, "the clock was set back")):
-        file.write_text(json.dumps({**written, "current_at": int(time.time()) + seconds}))
+        at = int(time.time()) + seconds
+        file.write_text(json.dumps({**written, "current_at": at, "told_at": at}))
         ended = status("--max-age 60")
         assert (ended.exit_code, ended.stderr.count("\n")) == (1, 1)
         assert problem in ended.stderr
