@@ -119,6 +119,12 @@ class SettingsError(PolicydError):
     exit_status = 78  # EX_CONFIG
 
 
+class PostfixError(PolicydError):
+    """Postfix's configuration can't be read: install Postfix, or name the folder of its configuration."""
+
+    exit_status = 69  # EX_UNAVAILABLE
+
+
 class TransferError(PolicydError):
     """A file that can't be imported, as a whole: fix it, or say how it is to be read."""
 

@@ -29,6 +29,7 @@ _NOUNS = {
     "why": ("policyd.cli.why", "Why a mail was refused, who set that, and what has changed since."),
     "history": ("policyd.cli.history", "Who changed what, and when."),
     "undo": ("policyd.cli.undo", "Take back what one command changed."),
+    "doctor": ("policyd.cli.doctor", "Say why a rule may have no effect, and what to type."),
     "replica": ("policyd.cli.replica", "The replica on this host, from which the daemon answers."),
     "database": ("policyd.cli.database", "The database file."),
 }

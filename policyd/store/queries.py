@@ -318,6 +318,24 @@ _PRIMARY_OF = Statement(
     )
 )
 _ADDRESSES = Statement(SELECT_ADDRESS.order_by(schema.address.c.address))
+_ADDRESS_TEXTS = Statement(select(schema.address.c.address))
+_RESTRICTING = [each.value for each in Receive if each.is_restriction]
+_IS_RESTRICTED = schema.mailbox.c.receive.in_([literal_column(f"'{each}'") for each in _RESTRICTING])
+_RESTRICTED_ADDRESSES = Statement(
+    select(schema.address.c.address, schema.mailbox.c.name)
+    .join(schema.mailbox, schema.mailbox.c.id == schema.address.c.mailbox_id)
+    .where(or_(_IS_RESTRICTED, schema.mailbox.c.id.in_(select(schema.group_member.c.mailbox_id))))
+)
+_ENDED_MAILBOXES = Statement(
+    select(schema.mailbox.c.name)
+    .where(_IS_RESTRICTED, schema.mailbox.c.until <= bindparam("now"))
+    .order_by(schema.mailbox.c.id)
+)
+_ENDED_ENTRIES = Statement(
+    select(schema.blocked_sender.c.id)
+    .where(schema.blocked_sender.c.until <= bindparam("now"))
+    .order_by(schema.blocked_sender.c.id)
+)
 _ADDRESSES_IN = Statement(
     SELECT_ADDRESS.where(
         func.substr(
@@ -557,6 +575,22 @@ class Queries:
         if not domain:
             return map(to_address, self._stream(_ADDRESSES))
         return map(to_address, self._stream(_ADDRESSES_IN, f"@{domain}", f"@{domain}"))
+
+    def address_texts(self) -> Iterator[str]:
+        """Every address, as text, in no order: a fifth of the time that `addresses` takes."""
+        return (text for (text,) in self._stream(_ADDRESS_TEXTS))
+
+    def perhaps_restricted(self) -> Iterator[tuple[str, str]]:
+        """The addresses of mailboxes that say who may send or are in a group, and these mailboxes' names, in no order.
+
+        Whether a restriction is in force for one is for the rules to say.
+        """
+        return ((address, name) for address, name in self._stream(_RESTRICTED_ADDRESSES))
+
+    def ended(self, now: int) -> tuple[list[str], list[int]]:
+        """The mailboxes whose restriction has ended at *now*, in Unix seconds, and the entries that have."""
+        mailboxes = [name for (name,) in self._fetch(_ENDED_MAILBOXES, now)]
+        return mailboxes, [number for (number,) in self._fetch(_ENDED_ENTRIES, now)]
 
     # --- Blocked senders ---
 
