@@ -29,15 +29,16 @@ FORMATS = ("exchange-csv", "ldif", "csv", "jsonl", "list", "postfix")
 @pytest.fixture
 def policyd():
     """A company with something of every kind."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
-        policyd.run("domain add bücher.example --unlisted accept")
-        policyd.run("mailbox add Jörg jörg@example.com '\"a b\"@bücher.example' --comment 'Grüße, \"x\"'")
-        policyd.run("mailbox add Bob bob@example.com")
-        policyd.run("mailbox add Empty")
-        policyd.run("mailbox restrict Bob --receive nobody --accept jörg@example.com --reason quiet --until 2096-01-01")
-        policyd.run("sender block Bob --to Jörg --reason quarrel --except '\"a b\"@bücher.example'")
-        policyd.run("sender block Bob @spam.example '<>'")
+    with command_line(
+        "domain add example.com",
+        "domain add bücher.example --unlisted accept",
+        "mailbox add Jörg jörg@example.com '\"a b\"@bücher.example' --comment 'Grüße, \"x\"'",
+        "mailbox add Bob bob@example.com",
+        "mailbox add Empty",
+        "mailbox restrict Bob --receive nobody --accept jörg@example.com --reason quiet --until 2096-01-01",
+        "sender block Bob --to Jörg --reason quarrel --except '\"a b\"@bücher.example'",
+        "sender block Bob @spam.example '<>'",
+    ) as policyd:
         yield policyd
 
 

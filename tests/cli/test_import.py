@@ -26,8 +26,7 @@ DAMAGED = (
 @pytest.fixture
 def policyd():
     """A company with one domain and nobody in it yet."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
+    with command_line("domain add example.com") as policyd:
         yield policyd
 
 
@@ -713,8 +712,7 @@ PIECES = (
 )
 def test_no_bytes_at_all_make_it_fail_otherwise_than_told(format_, content, options):
     """65 with lines that can be printed, or success; the journal whole."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
+    with command_line("domain add example.com") as policyd:
         ended = policyd.ends(f"import {write(policyd, content)} --format {format_} {options}")
         assert ended.status in (0, 65)
         assert all(line.isprintable() for line in ended.err.splitlines())

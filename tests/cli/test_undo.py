@@ -15,10 +15,11 @@ MANY = 3000
 @pytest.fixture
 def policyd():
     """A company with one domain and two mailboxes."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
-        policyd.run("mailbox add alice alice@example.com")
-        policyd.run("mailbox add bob bob@example.com")
+    with command_line(
+        "domain add example.com",
+        "mailbox add alice alice@example.com",
+        "mailbox add bob bob@example.com",
+    ) as policyd:
         yield policyd
 
 

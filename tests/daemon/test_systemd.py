@@ -18,6 +18,7 @@ import pytest
 
 from policyd.daemon.systemd import find_supervisor, take_endpoints
 from policyd.errors import SettingsError
+from tests.support import preloaded
 from tests.support.activated import Notified, activated, held
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, request
@@ -238,7 +239,7 @@ def test_systemd_is_told_when_it_serves_reloads_and_stops(daemon, notified, work
 def test_daemon_that_cannot_start_is_never_ready(daemon, notified):
     """Postfix, which is ordered after it, must not be started in front of nothing."""
     daemon.database.unlink()
-    done = subprocess.run(daemon.arguments("serve"), env=os.environ | notified.variables, capture_output=True)
+    done = preloaded.run(daemon.arguments("serve"), env=os.environ | notified.variables)
     assert done.returncode == 69
     assert notified.told() == []
 

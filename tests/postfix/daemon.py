@@ -13,6 +13,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from policyd.cli import main
+from tests.support import preloaded
 from tests.support.activated import activated
 from tests.support.waiting import until
 
@@ -55,9 +56,9 @@ class Daemon:
 
     def start(self, *held: socket.socket) -> None:
         """Start the daemon, as systemd would with the sockets *held*, and return when connections are taken."""
-        command = [sys.executable, "-m", "policyd", "--config", str(self.config), "serve"]
+        command = [*preloaded.PROGRAM, "--config", str(self.config), "serve"]
         with self.output.open("ab") as output:
-            self._process = subprocess.Popen(
+            self._process = preloaded.start(
                 activated(command, *held) if held else command,
                 cwd=CHECKOUT,
                 stdin=subprocess.DEVNULL,
@@ -87,9 +88,9 @@ class Daemon:
         with ours, theirs, ours.makefile("rb") as replies:
             ours.sendall(requests)
             ours.shutdown(socket.SHUT_WR)
-            words = [sys.executable, "-m", "policyd", "--config", str(self.config), "serve", "--stdio"]
+            words = [*preloaded.PROGRAM, "--config", str(self.config), "serve", "--stdio"]
             end = theirs.fileno()
-            done = subprocess.run(words, cwd=CHECKOUT, stdin=end, stdout=end, stderr=end, timeout=60)
+            done = preloaded.run(words, cwd=CHECKOUT, stdin=end, stdout=end, stderr=end)
             theirs.close()
             said = replies.read()
         assert done.returncode == 0, said

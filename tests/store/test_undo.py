@@ -16,12 +16,13 @@ from tests.support.writing import editor_on
 @pytest.fixture
 def policyd():
     """A company with one domain, two mailboxes, a restriction and a block."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
-        policyd.run("mailbox add Alice alice@example.com a@example.com --comment 'Grüße, \"x\"'")
-        policyd.run("mailbox add Bob bob@example.com")
-        policyd.run("mailbox restrict Bob --accept @partner.example --reason quiet --until +9d")
-        policyd.run("sender block Bob --to Alice --reason quarrel --except a@example.com")
+    with command_line(
+        "domain add example.com",
+        "mailbox add Alice alice@example.com a@example.com --comment 'Grüße, \"x\"'",
+        "mailbox add Bob bob@example.com",
+        "mailbox restrict Bob --accept @partner.example --reason quiet --until +9d",
+        "sender block Bob --to Alice --reason quarrel --except a@example.com",
+    ) as policyd:
         yield policyd
 
 
@@ -333,9 +334,10 @@ _LINES = st.one_of(
 @given(st.lists(_LINES, min_size=1, max_size=8))
 def test_undoing_whatever_was_done_last_restores_the_tables(lines):
     """After each command that changed something, whatever came before; and undoing that makes it again."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
-        policyd.run("domain add example.org")
+    with command_line(
+        "domain add example.com",
+        "domain add example.org",
+    ) as policyd:
         before = contents(policyd)
         for line in lines:
             last = last_changeset(policyd)
