@@ -11,10 +11,11 @@ import sys
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.command_line import LIMIT_SECONDS, command_line
+from tests.support.randomised import examples
 
 FORMATS = ("exchange-csv", "ldif", "csv", "jsonl", "list", "postfix")
 PEOPLE = "name,addresses\nalice,alice@example.com a@example.com\nbob,bob@example.com\n"
@@ -699,7 +700,7 @@ PIECES = (
 
 
 @pytest.mark.file_only("a database for each example, looked at by SQLite itself")
-@settings(max_examples=40)
+@examples(few=20, many=80)
 @given(
     st.sampled_from(FORMATS),
     st.one_of(

@@ -37,6 +37,7 @@ from policyd.store.edit import NO_END, Editor, EntryTerms, RestrictionTerms
 from policyd.store.queries import Queries
 from tests.support.command_line import MEMORY, CommandLine, command_line
 from tests.support.parties import parties, party, party_set
+from tests.support.randomised import examples
 from tests.support.writing import NOW, bulk_on, editor_on
 
 DAY = 86400
@@ -427,7 +428,7 @@ class TestDrift(Drift.TestCase):  # type: ignore[misc, valid-type]  # hypothesis
     """The steps in random orders."""
 
     # What fails is not made shorter, which takes minutes: a history of twelve steps can be read.
-    settings = settings(max_examples=15, stateful_step_count=12, phases=[Phase.explicit, Phase.generate])
+    settings = settings(max_examples=8, stateful_step_count=12, phases=[Phase.explicit, Phase.generate])
 
 
 @pytest.mark.full
@@ -462,7 +463,7 @@ LINES = st.one_of(
 )
 
 
-@settings(max_examples=25, phases=[Phase.explicit, Phase.generate])
+@examples(few=8, many=40, phases=[Phase.explicit, Phase.generate])
 @given(st.lists(LINES, min_size=8, max_size=16))
 def test_a_batch_does_what_its_lines_do_one_after_the_other(lines):
     """Whatever a line needs of the lines before it; where one is refused, the batch is, with the same words."""

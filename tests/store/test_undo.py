@@ -1,7 +1,7 @@
 """Undoing a changeset: everything as it was before, or a list of what was built on it since."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from policyd.errors import RefusedError
@@ -10,6 +10,7 @@ from policyd.store.database import changing
 from policyd.store.queries import Queries
 from policyd.store.undo import undo_changeset
 from tests.support.command_line import command_line
+from tests.support.randomised import examples
 from tests.support.writing import editor_on
 
 
@@ -330,7 +331,7 @@ _LINES = st.one_of(
 )
 
 
-@settings(max_examples=40)
+@examples(few=12, many=60)
 @given(st.lists(_LINES, min_size=1, max_size=8))
 def test_undoing_whatever_was_done_last_restores_the_tables(lines):
     """After each command that changed something, whatever came before; and undoing that makes it again."""

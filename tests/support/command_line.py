@@ -150,7 +150,7 @@ class CommandLine:
         """The command as a process, with pipes where *options* don't say otherwise."""
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
         environment = {**os.environ, **self.environment, **options.pop("environment", {})}
-        return preloaded.start([*preloaded.PROGRAM, *words], env=environment, text=True, **options)
+        return preloaded.start([*preloaded.STRICT, *words], env=environment, text=True, **options)
 
     def process(self, line: str, **options: Any) -> Ended:
         """How the command ends as a process."""

@@ -9,15 +9,20 @@ to the modules that are loaded, is tested with processes that are started.
 
 import atexit
 import ctypes
+import fcntl
 import gc
 import importlib
 import json
 import os
 import pkgutil
 import runpy
+import signal
 import socket
 import subprocess
 import sys
+import termios
+import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -27,6 +32,7 @@ from typing import Any
 from tests.support.waiting import LIMIT_SECONDS
 
 PROGRAM = [sys.executable, "-m", "policyd"]
+STRICT = [sys.executable, "-W", "error", "-m", "policyd"]
 _REQUEST_BYTES = 1 << 17
 _MOST_DESCRIPTORS = 32
 _PR_SET_CHILD_SUBREAPER = 36
@@ -39,27 +45,27 @@ class _Forked(subprocess.Popen[Any]):
 
     def _execute_child(  # what starts the process, in the standard library
         self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell,
-        p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, *others,
+        p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, restore_signals, gid, gids, uid, umask,
+        start_new_session, process_group,
     ) -> None:  # fmt: skip
         files = [0 if p2cread == -1 else p2cread, 1 if c2pwrite == -1 else c2pwrite, 2 if errwrite == -1 else errwrite]
-        words, numbers = args[len(PROGRAM) :], [0, 1, 2, *pass_fds]
-        self.pid = _process().fork(words, [*files, *pass_fds], numbers, cwd or Path.cwd(), env or os.environ)
+        is_strict = args[: len(STRICT)] == STRICT
+        words, numbers = args[len(STRICT if is_strict else PROGRAM) :], [0, 1, 2, *pass_fds]
+        place = [os.fspath(cwd or Path.cwd()), dict(env or os.environ), start_new_session]
+        self.pid = _process().fork([*files, *pass_fds], [words, numbers, is_strict, *place])
         self._child_created = True
         self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
 
 
 def start(command: Sequence[str | Path], **options: Any) -> "subprocess.Popen[Any]":
-    """Start *command*, as `subprocess.Popen` does with *options*; where it is policyd, warnings are errors.
+    """Start *command*, as `subprocess.Popen` does with *options*.
 
-    It is forked where it is `PROGRAM` and the environment has Python as it is here.
+    It is forked where it begins with `PROGRAM` or `STRICT`, and the environment has Python as it is here.
     """
     words = [os.fspath(each) for each in command]
-    if words[: len(PROGRAM)] != PROGRAM:
-        return subprocess.Popen(words, **options)
+    is_policyd = words[: len(PROGRAM)] == PROGRAM or words[: len(STRICT)] == STRICT
     python = {name: value for name, value in (options.get("env") or {}).items() if name.startswith("PYTHON")}
-    if python in ({}, _PYTHON):
-        return _Forked(words, **options)
-    return subprocess.Popen([words[0], "-W", "error", *words[1:]], **options)
+    return (_Forked if is_policyd and python in ({}, _PYTHON) else subprocess.Popen)(words, **options)
 
 
 def run(command: Sequence[str | Path], *, given: Any = None, **options: Any) -> "subprocess.CompletedProcess[Any]":
@@ -76,22 +82,20 @@ class _Process:
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-W", "error", "-m", __name__, str(theirs.fileno())]
+        command = [sys.executable, "-m", __name__, str(theirs.fileno())]
         with theirs:
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        self._turn = threading.Lock()
         atexit.register(self._end)
 
     def _end(self) -> None:
         self._socket.close()
         self._process.wait()
 
-    def fork(
-        self, words: Sequence[str], files: Sequence[int], numbers: Sequence[int], folder: Path, environment: Any
-    ) -> int:
-        """The process id of a new child of this process, which has *files* under these *numbers*."""
-        request = json.dumps([words, numbers, os.fspath(folder), dict(environment)]).encode()
-        with _adopting():
-            socket.send_fds(self._socket, [request], files)
+    def fork(self, files: Sequence[int], request: list[Any]) -> int:
+        """The process id of a new child of this process."""
+        with self._turn, _adopting():
+            socket.send_fds(self._socket, [json.dumps(request).encode()], files)
             return int(self._socket.recv(_REQUEST_BYTES))
 
 
@@ -128,7 +132,7 @@ def _serve(asked: socket.socket) -> list[str]:
         request, descriptors, _, _ = socket.recv_fds(asked, _REQUEST_BYTES, _MOST_DESCRIPTORS)
         if not request:
             sys.exit()
-        words, numbers, folder, environment = json.loads(request)
+        words, numbers, is_strict, *place = json.loads(request)
 
         # Fork twice: whoever asked adopts the second one, when the first is gone.
         between, pid = os.pipe(), os.fork()
@@ -137,7 +141,10 @@ def _serve(asked: socket.socket) -> list[str]:
                 os.write(between[1], str(second).encode())
                 os._exit(0)
             asked.detach()
-            _become(descriptors, numbers, folder, environment)
+            _have(descriptors, numbers)
+            _be_at(*place)
+            if is_strict:
+                warnings.simplefilter("error")
             return [*words]
         os.waitpid(pid, 0)
         asked.send(os.read(between[0], 64))
@@ -145,8 +152,8 @@ def _serve(asked: socket.socket) -> list[str]:
             os.close(each)
 
 
-def _become(descriptors: list[int], numbers: list[int], folder: str, environment: dict[str, str]) -> None:
-    """Have the files, the folder and the environment of the new process, and nothing else."""
+def _have(descriptors: list[int], numbers: list[int]) -> None:
+    """Have *descriptors* under these *numbers*, and no others."""
     high = [os.dup2(each, 100 + place) for place, each in enumerate(descriptors)]
     for descriptor, number in zip(high, numbers, strict=True):
         os.dup2(descriptor, number)
@@ -156,9 +163,18 @@ def _become(descriptors: list[int], numbers: list[int], folder: str, environment
     sys.stdin = os.fdopen(0, closefd=False)
     sys.stdout = os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+
+
+def _be_at(folder: str, environment: dict[str, str], leads_session: bool) -> None:
+    """Be in this folder, with this environment; who leads a session has the terminal that is its stdin."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    if leads_session:
+        os.setsid()
+        if os.isatty(0):
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell's `&` has the tests ignore it
 
 
 if __name__ == "__main__":

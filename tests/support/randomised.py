@@ -1,0 +1,14 @@
+"""How many random examples a test has: few in `./test`, many where it may take minutes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+
+def examples(few: int, many: int, **others: Any) -> Callable[..., Any]:
+    """*few* examples; with `--full` *many*, and the test is one of those marked `full`. *others* are settings, too."""
+    if settings.get_current_profile_name() != "full":
+        return settings(max_examples=few, **others)
+    return lambda test: pytest.mark.full(settings(max_examples=many, **others)(test))
