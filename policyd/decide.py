@@ -45,6 +45,7 @@ class Decider:
         try:
             question, verdict = self._judge(request, now, note)
         except TablesMovedError:
+            self._tables.begin()
             self._identities.forget()
             question, verdict = self._judge(request, now, note)
         return self._decision(request, question, verdict, note)
@@ -69,7 +70,9 @@ class Decider:
     def _judge(self, request: Request, now: int, note: Note) -> tuple[Question, Verdict]:
         """What the rules have to judge, and their verdict, for which they ask for more facts."""
         question = self._look_up(request, note)
-        return question, judge(question, self._policy, self._identities, now, note)
+        verdict = judge(question, self._policy, self._identities, now, note)
+        self._tables.confirm()
+        return question, verdict
 
     def _look_up(self, request: Request, note: Note) -> Question:
         """What the rules have to judge: the request, with what the tables know about it."""

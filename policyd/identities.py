@@ -31,8 +31,7 @@ _KEPT_LENGTH = 320  # characters; a longer text, which may be hostile, is looked
 class FactLookup(Protocol):
     """What a decision needs of the tables. Each call but `end` may raise StoreError, and then has ended it.
 
-    TablesMovedError ends nothing: what is read next is of the newest state, to which what was read before may not
-    belong.
+    After TablesMovedError begin again, and read again what was read: it may be of another state.
 
     Mailboxes, groups and domains come without their accepted senders. What is asked for is in normal form.
     """
@@ -44,6 +43,9 @@ class FactLookup(Protocol):
 
         False where that has begun already.
         """
+
+    def confirm(self) -> None:
+        """Make sure that all that was read since `begin` is of one state of the tables. Raises TablesMovedError."""
 
     def end(self) -> None:
         """Stop reading from the state that `begin` took, if any."""

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -30,6 +31,7 @@ _NO_VERSION = -1
 _NO_INDEX = (0, 0, 0)
 _NO_DESCRIPTOR = -1
 _HEADER = 48  # bytes at the beginning of the log's index, twice: what every commit changes
+_INDEX = struct.Struct("=96sI28xI")  # with how much of the log is in the file, and how much soon will be
 
 
 class Answers:
@@ -44,6 +46,9 @@ class Answers:
     def begin(self) -> bool:
         """Begin to ask; returns whether the tables may differ from when they were last asked."""
         return False
+
+    def confirm(self) -> None:
+        """Raises TablesMovedError where what was found since `begin` may be of two states of the tables."""
 
     def end(self) -> None:
         """Stop asking."""
@@ -131,8 +136,8 @@ def _begun(database: Database) -> Iterator["Lookup"]:
 class Lookup(Answers):
     """The tables of *database*, whose file may be replaced at any time.
 
-    Every call may raise StoreError; the next one tries again. Between `begin` and `end` it may raise TablesMovedError,
-    once, where a command has committed in between: then what was read since `begin` is to be read again.
+    Every call may raise StoreError; the next one tries again. TablesMovedError is one of them: a command has committed
+    since `begin`, or somebody has written over the file, and what was read is to be read again.
     Statements run on the DBAPI connection: a quarter of the time that SQLAlchemy's own execution takes.
     """
 
@@ -148,6 +153,7 @@ class Lookup(Answers):
         self._index = _NO_INDEX  # the log's index that is open: device, inode and size
         self._is_fixed = False  # opened as a file that can't change
         self._index_descriptor = _NO_DESCRIPTOR  # to read the index by
+        self._seen = b""  # what the index began with at `begin`
         self._header = b""  # of the index, at or before the state that was last looked at; b"" where it can't be told
         self._version = _NO_VERSION  # of the state that was last read, as the connection counts
         self._has_begun = False
@@ -179,6 +185,22 @@ class Lookup(Answers):
             return False
         self._header = header
         return self._take_snapshot()
+
+    def confirm(self) -> None:
+        """Raises TablesMovedError where somebody has written over the file since it was read.
+
+        SQLite then may have found its way to a row in the pages of one file, and the row's page in the other: no row.
+        A checkpoint writes to the file, too, and only what readers find in the log meanwhile.
+        """
+        if not self._has_snapshot:
+            return
+        try:
+            status = os.stat(self._name)
+        except OSError:  # the file that is open stays what it was
+            return
+        if self._is_another(status) and not self._is_checkpoint():
+            self.close()
+            raise TablesMovedError
 
     def end(self) -> None:
         """Stop reading from the state that `begin` took, if any. Never raises."""
@@ -214,6 +236,7 @@ class Lookup(Answers):
     def fetch(self, statement: Statement, *values: Any) -> list[tuple[Any, ...]]:
         """All rows that *statement* finds."""
         if self._has_begun and not self._has_snapshot and self._take_snapshot():
+            self.end()
             raise TablesMovedError
         return self._run(statement.text(SQLITE), values)
 
@@ -251,16 +274,28 @@ class Lookup(Answers):
         Each commit changes it before the command that commits returns, and SQLite's own readers look at it without a
         lock. Source: the page "WAL-mode File Format" of SQLite, §2.1.
         """
-        if self._index is _NO_INDEX or self._version == _NO_VERSION:  # who looks but once needs no descriptor
+        self._seen = self._read_index()
+        header = self._seen[:_HEADER]
+        return header if header == self._seen[_HEADER : 2 * _HEADER] else b""
+
+    def _read_index(self) -> bytes:
+        """What the log's index begins with, b"" where there is none."""
+        if self._index is _NO_INDEX:
             return b""
         try:
             if self._index_descriptor == _NO_DESCRIPTOR:
                 self._index_descriptor = self._open_index()
-            both = os.pread(self._index_descriptor, 2 * _HEADER, 0)
+            return os.pread(self._index_descriptor, _INDEX.size, 0)
         except OSError:
             return b""
-        header = both[:_HEADER]
-        return header if header == both[_HEADER:] else b""
+
+    def _is_checkpoint(self) -> bool:
+        """Whether some of the log was moved into the file since `begin`, or is being moved."""
+        seen, found = self._seen, self._read_index()
+        if len(seen) != _INDEX.size or len(found) != _INDEX.size:
+            return False
+        _, moved, to_move = now = _INDEX.unpack(found)
+        return moved != to_move or now != _INDEX.unpack(seen)
 
     def _is_another(self, status: os.stat_result) -> bool:
         """Whether it isn't the file that was opened, or was written since: by SQLite itself, or by a copy over it.

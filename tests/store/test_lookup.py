@@ -1,5 +1,7 @@
 """The daemon's reads: what they find, that they stand still, and when they say that they may have moved."""
 
+import shutil
+import sqlite3
 from contextlib import closing
 from dataclasses import replace
 
@@ -174,6 +176,7 @@ def test_tables_that_move_before_the_first_read_say_so_once(database, tables):
     manage_another(database)
     with pytest.raises(TablesMovedError):
         tables.mailbox_called("alice")
+    tables.begin()
     assert tables.domain("example.net") == Domain("example.net")
 
 
@@ -192,6 +195,53 @@ def test_decision_is_made_on_one_state_though_the_tables_move_in_the_middle(data
     assert decider.decide(request, NOW).rule is Rule.RESTRICTED_RECIPIENT
     assert decider.decide(request._replace(recipient="bob@example.com"), NOW).rule is Rule.UNLISTED_RECIPIENT
     assert decider.decide(request._replace(sender="eve@example.com"), NOW).rule is Rule.BLOCKED_SENDER
+
+
+def test_file_that_is_written_over_in_the_middle_of_a_decision_is_read_anew(database, tables, tmp_path):
+    """SQLite finds its way in pages of one file and then reads those of another: a blocked sender would get in."""
+    other = shutil.copy(database.path, tmp_path / "other.db")
+    with changing(Database.at(other)) as connection:
+        editor_on(connection).block_sender(party("eve@example.com"), ANYONE, EntryTerms())
+    request = Request(protocol_state="RCPT", sender="eve@example.com", recipient="a@example.net")
+    decider = Decider(Settings(), tables)
+    assert decider.decide(request, NOW).rule is Rule.DEFAULT
+    decider.end()
+    request = request._replace(recipient="b@example.net")
+    copies = iter([other])
+
+    def copy_over(*_: object) -> None:
+        for copy in copies:
+            database.path.write_bytes(copy.read_bytes())
+
+    assert decider.decide(request, NOW, copy_over).rule is Rule.BLOCKED_SENDER
+    assert not list(copies)
+
+
+def test_file_that_is_written_over_again_and_again_is_not_believed(database, tables):
+    """No answer is better than one of half a file."""
+    decider = Decider(Settings(), tables)
+    request = Request(protocol_state="RCPT", sender="eve@example.com", recipient="a@example.net")
+    content = database.path.read_bytes()
+    with pytest.raises(TablesMovedError):
+        decider.decide(request, NOW, lambda *_: database.path.write_bytes(content) and None)
+    assert decider.decide(request, NOW).rule is Rule.DEFAULT
+
+
+def test_log_may_be_moved_into_the_file_while_it_is_read(database, tables):
+    """Every command ends with that, and a large one goes on with it for seconds: no answer waits for it."""
+    with closing(sqlite3.connect(database.path)) as holding:
+        # A change, as of a command that was killed before it could empty the log.
+        holding.execute("PRAGMA wal_autocheckpoint = 0")
+        holding.execute("UPDATE mailbox SET comment = 'c' WHERE name = 'Alice'")
+        holding.commit()
+        assert look(tables)
+        assert tables.mailbox_called("alice").mailbox.comment == "c"
+
+        # It is emptied meanwhile, by another one.
+        before = database.path.stat().st_ctime_ns
+        holding.execute("PRAGMA wal_checkpoint").fetchall()
+        assert database.path.stat().st_ctime_ns != before
+        tables.confirm()
 
 
 def test_tables_are_not_read_before_they_are_open(database):
