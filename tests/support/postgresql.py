@@ -63,9 +63,13 @@ class Cluster:
             os.chown(self.folder, self._account.pw_uid, self._account.pw_gid)
         self.folder.chmod(0o755)
 
-    def initialize(self) -> None:
-        """Make its files: a copy of those that `initdb` has made once, which takes a second."""
-        subprocess.run(["cp", "--archive", _initialized().data, self.data], check=True)
+    def initialize(self, *words: str) -> None:
+        """Make its files: new ones with these *words* of `initdb`'s, else a copy of those that it has made once."""
+        if not words:
+            subprocess.run(["cp", "--archive", _initialized().data, self.data], check=True)
+            return
+        where = ["-D", str(self.data), "-U", "owner", "-A", "trust"]
+        self.program("initdb", *where, "--locale=C", "-E", "UTF8", "--no-sync", *words)
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -139,9 +143,16 @@ class Cluster:
         if self._free:
             return self._free.pop()
         name = f"test{next(_NUMBERS)}"
+        self.make_template()
         self.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
         self.execute(_ANOTHER_HISTORY, name)
         return name
+
+    def make_template(self) -> None:
+        """Make the database that others are copies of, where there is none."""
+        if not self.execute(f"SELECT FROM pg_database WHERE datname = '{_TEMPLATE}'"):
+            self.execute(f"CREATE DATABASE {_TEMPLATE} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'")
+            create_database(Database(self.url(_TEMPLATE)))
 
     def take_back(self, name: str) -> None:
         """Have the database *name*, which nobody uses any more, for another test: emptying costs less than making."""
@@ -194,11 +205,9 @@ def _initialized() -> Cluster:
     """One that is stopped, whose files others begin with; a database in it has policyd's empty tables."""
     cluster = Cluster()
     atexit.register(cluster.remove)
-    where = ["-D", str(cluster.data), "-U", "owner", "-A", "trust"]
-    cluster.program("initdb", *where, "--locale=C", "-E", "UTF8", "--wal-segsize=1", "--no-sync")
+    cluster.initialize("--wal-segsize=1")
     cluster.start()
-    cluster.execute(f"CREATE DATABASE {_TEMPLATE} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'")
-    create_database(Database(cluster.url(_TEMPLATE)))
+    cluster.make_template()
     cluster.stop()
     return cluster
 
