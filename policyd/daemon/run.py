@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from functools import partial
@@ -115,6 +116,11 @@ def _serve_stdio(settings: Settings, load_settings: Callable[[], Settings]) -> N
             become(identity)
     reactor = _reactor()
     service = PolicyService(settings, (), load_settings, reactor)
+    if settings.replica is not None:
+        from policyd.replica.status import why_outdated
+
+        if told := why_outdated(settings.replica, int(time.time())):
+            service.audit.warned(told)
     service.factory.when_empty = reactor.stop
     reactor.callWhenRunning(StandardIO, service.factory.buildProtocol(None))
     _run(service, reactor)
@@ -151,11 +157,17 @@ def _follow(settings: Settings, channel: socket.socket) -> None:
             return False
         return True
 
+    def is_doubted() -> bool:
+        try:
+            return bool(channel.recv(1))
+        except BlockingIOError:
+            return False
+
     # What answers goes first.
     os.nice(10)
     channel.setblocking(False)
     assert settings.replica is not None
-    Follower(Database.of(settings), settings.replica, open_audit(settings.audit), beat).run()
+    Follower(Database.of(settings), settings.replica, open_audit(settings.audit), beat, is_doubted).run()
 
 
 def _run(service: "PolicyService", reactor: "PosixReactorBase", *, stops_at_signals: bool = True) -> None:

@@ -11,6 +11,7 @@ from policyd.errors import StoreError, reason_of
 from policyd.files import open_to_read, replacing
 from policyd.timestamps import END_OF_TIME
 
+_SPANS = ((86400, "day"), (3600, "hour"), (60, "minute"))  # of which two or more are said in them
 _BYTES = 65536  # of the file, more than any has
 _STALE_SECONDS = 60  # without a word from who follows
 
@@ -34,6 +35,16 @@ class ReplicaStatus:
     def age(self, now: int) -> int:
         """For how many seconds it may have missed changes."""
         return max(0, now - self.current_at)
+
+    def age_in_words(self, now: int) -> str:
+        """The same for a person."""
+        if not self.current_at:
+            return "an unknown time"
+        age = self.age(now)
+        for seconds, name in _SPANS:
+            if age >= 2 * seconds:
+                return f"{age // seconds} {name}s"
+        return f"{age} second{'' if age == 1 else 's'}"
 
     def problem_at(self, now: int) -> str:
         """What keeps it from following, also where nobody is left who would say that; "" where nothing does."""
@@ -74,6 +85,16 @@ def read_status(replica: Path) -> ReplicaStatus:
         raise StoreError(f"{file}: {reason_of(error)}") from error
     except (ValueError, TypeError, RecursionError) as error:
         raise StoreError(f"{file}: not a replica's status; policyd serve writes it anew") from error
+
+
+def why_outdated(replica: Path, now: int) -> str:
+    """Why answers from the *replica* may be out of date, and for how long; "" where it is followed."""
+    try:
+        status = read_status(replica)
+    except StoreError as error:
+        return str(error)
+    problem = status.problem_at(now)
+    return f"{replica}: may have missed changes for {status.age_in_words(now)}: {problem}" if problem else ""
 
 
 def _status(read: Any) -> ReplicaStatus:

@@ -88,10 +88,13 @@ class Replica:
         """Let go of the file."""
         self._driver.close()
 
-    def need_sound(self) -> None:
-        """Raises ReplicaSpoiledError where the file is damaged; that reads all of it."""
+    def need_sound(self, *, is_thorough: bool = False) -> None:
+        """Raises ReplicaSpoiledError where the file is damaged; that reads all of it.
+
+        Whether each index finds what it should is looked at by a *thorough* one only, which takes several times longer.
+        """
         try:
-            ((report,),) = self._driver.execute("PRAGMA quick_check(1)").fetchall()
+            ((report,),) = self._driver.execute(f"PRAGMA {'integrity' if is_thorough else 'quick'}_check(1)").fetchall()
         except sqlite3.Error as error:
             raise _error(self._path, error) from error
         if report != "ok":

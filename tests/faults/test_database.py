@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from policyd.cli import main
 from policyd.store.schema import VERSION
 from tests.support import preloaded
 from tests.support.command_line import Ended
+from tests.support.disks import fill_up, small_disk
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, OutOfStepError, request
 from tests.support.running_daemon import Daemon
@@ -328,21 +329,6 @@ def test_writer_killed_with_half_of_its_change_in_the_log_leaves_nothing(daemon)
 # --- Disks ---
 
 
-@contextmanager
-def small_disk(folder: Path, kibibytes: int = 400) -> Iterator[Path]:
-    """A disk of so many KiB at *folder*."""
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k,mode=755", "tmpfs", folder], capture_output=True, text=True
-    )
-    if done.returncode != 0:
-        pytest.skip(f"can't mount here: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
 @pytest.fixture
 def on_small_disk(tmp_path) -> Iterator[Daemon]:
     """A daemon that runs with its database on a disk of 400 KiB."""
@@ -352,14 +338,6 @@ def on_small_disk(tmp_path) -> Iterator[Daemon]:
         fill(daemon)
         daemon.start()
         yield daemon
-
-
-def fill_up(disk: Path) -> Path:
-    ballast = disk / "ballast"
-    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as opened:
-        while True:
-            opened.write(bytes(4096))
-    return ballast
 
 
 @drill(

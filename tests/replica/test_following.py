@@ -4,8 +4,8 @@ import json
 import random
 import shlex
 import signal
+import subprocess
 import time
-from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -15,43 +15,16 @@ from click.testing import CliRunner, Result
 from policyd.audit import open_audit
 from policyd.cli import main
 from policyd.replica.follower import Follower, prepare
+from policyd.replica.status import ReplicaStatus, write_status
 from policyd.settings import AuditSettings
 from policyd.store.connection import Database
-from tests.replica.hosts import Host, rows_of_replica, rows_of_truth
+from tests.replica.commands import QUIET, command, run, with_tables
+from tests.replica.hosts import MakeHost, rows_of_replica, rows_of_truth, started
 from tests.support.activated import Notified
 from tests.support.drills import drill
+from tests.support.fake_smtpd import request
 from tests.support.postgresql import Cluster
 from tests.support.waiting import until
-
-QUIET = Path(__file__).with_name("quiet.toml")  # settings that log nowhere
-
-MakeHost = Callable[..., Host]
-
-
-def started(make_host: MakeHost, url: str, name: str = "host") -> Host:
-    """A host whose daemon answers."""
-    host = make_host(url, name)
-    host.start()
-    return host
-
-
-def with_tables(server: Cluster) -> str:
-    """The URL of a new database with a domain and two mailboxes."""
-    url = server.url(server.make())
-    for line in ("domain add example.com", "mailbox add bob bob@example.com", "mailbox add ann ann@example.com"):
-        run(url, line)
-    return url
-
-
-def run(url: str, line: str) -> None:
-    """A command, as an administrator types it on any host; it must succeed."""
-    ended = command(url, line)
-    assert ended.exit_code == 0, ended.stderr
-
-
-def command(url: str, line: str) -> Result:
-    """How a command ends."""
-    return CliRunner(env={"POLICYD_DATABASE": url, "POLICYD_CONFIG": str(QUIET)}).invoke(main, shlex.split(line))
 
 
 def test_change_on_one_host_is_in_force_on_all(server: Cluster, make_host: MakeHost) -> None:
@@ -412,3 +385,30 @@ def test_status_command_is_for_people_programs_and_monitoring(server: Cluster, m
     file.unlink()
     file.symlink_to("/etc/passwd")
     assert status().exit_code == 69
+
+
+def test_who_answers_from_an_outdated_replica_says_so(server: Cluster, make_host: MakeHost) -> None:
+    """`check` on stderr and Postfix's spawn(8) in the log, each with the same answer as ever."""
+    url = with_tables(server)
+    host = make_host(url)
+    prepare(Database(url), host.replica)
+
+    def check() -> tuple[str, str]:
+        ended = CliRunner().invoke(main, ["--config", str(host.config), "check", "bob@example.com"])
+        return ended.stdout.partition("\n")[0], ended.stderr
+
+    now = int(time.time())
+    assert check() == (
+        "DUNNO",
+        f"policyd: {host.replica}: nothing has followed the database yet; start policyd serve\n",
+    )
+    write_status(host.replica, ReplicaStatus(current_at=now))
+    assert check() == ("DUNNO", "")
+    write_status(host.replica, ReplicaStatus(current_at=now - 7300, problem="the server is away"))
+    told = f"{host.replica}: may have missed changes for 2 hours: the server is away"
+    assert check() == ("DUNNO", f"policyd: {told}\n")
+    done = subprocess.run(
+        host.arguments("serve", "--stdio"), input=request(recipient="bob@example.com"), capture_output=True, check=True
+    )
+    assert done.stdout == b"action=DUNNO\n\n"
+    host.syslog.wait_for(f'warning="{told}"')

@@ -1,6 +1,7 @@
 """What can be wrong with a server: a line that says what and what to do, status 69 or 78, and nothing half done."""
 
 import os
+import random
 import shlex
 import signal
 import subprocess
@@ -16,6 +17,8 @@ import pytest
 from policyd.store import postgresql
 from tests.server.cutting import cutting
 from tests.support.command_line import CommandLine
+from tests.support.disks import as_root, fill_up, small_disk
+from tests.support.drills import drill
 from tests.support.postgresql import Cluster
 from tests.support.waiting import until
 
@@ -328,11 +331,42 @@ def test_connection_lost_at_the_commit_says_what_became_of_it(policyd, server, m
     assert len(ended.err.splitlines()) == (0 if arrives and stays else 1), ended
 
 
-def test_full_disk_is_told_and_nothing_is_changed(policyd, server):
-    """53100, here by the limit of a role for temporary files; a disk that is full says the same."""
-    assert postgresql._store_error(policyd.store, psycopg.errors.DiskFull("no space"), was_given_up=False).args[0] == (
-        f"{policyd.store}: can't be written, nothing was changed: no space; make room there"
-    )
+@as_root
+@drill(
+    "the disk with the PostgreSQL server's log of changes is full",
+    made="its WAL on a small tmpfs: the server crashes, and does not come up before there is room",
+    client="nothing: hosts answer from their replicas",
+    log="nothing; the command: one line, status 69",
+    lost="nothing: what was being changed is not changed",
+)
+def test_full_disk_that_brings_the_server_down_leaves_nothing_half_done(tmp_path):
+    """PostgreSQL ends itself where it can't write its log; that a table's disk is full, it only says."""
+    cluster = Cluster(settings=["min_wal_size=2MB", "max_wal_size=2MB"])
+    try:
+        with small_disk(cluster.folder / "log-of-changes", 24 * 1024) as disk:
+            cluster.initialize("--wal-segsize=1", f"--waldir={disk}/wal")
+            cluster.start()
+            commands = CommandLine(tmp_path)
+            commands.be_on(cluster)
+            commands.run("domain add example.com")
+            cluster.execute("CHECKPOINT")
+            ballast = fill_up(disk)
+            file = tmp_path / "many.csv"
+            chance = random.Random(1)
+            rows = (f"m{each},{chance.randbytes(900).hex()}\n" for each in range(1200))  # which can't be compressed
+            file.write_text("name,comment\n" + "".join(rows))
+            message = refused(commands, commands.url, f"import {file}")
+            assert "the connection was lost" in message
+            ballast.unlink()
+            cluster.stop(signal.SIGQUIT)
+            cluster.start()
+            assert len(commands.journal()) == 1
+            assert commands.run("mailbox list") == ""
+            commands.run(CHANGES)
+            assert commands.run("database check") == ""
+            cluster.stop()
+    finally:
+        cluster.remove()
 
 
 # --- What there is, is something else ---

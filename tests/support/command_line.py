@@ -17,12 +17,12 @@ from click.testing import CliRunner
 from policyd.cli import main
 from policyd.store.connection import Database
 from tests.support import preloaded
+from tests.support.engine import server_for_tests
 
 if TYPE_CHECKING:
     from tests.support.postgresql import Cluster
 
 LIMIT_SECONDS = 60
-ENGINE = "POLICYD_TEST_ENGINE"  # in the environment: where new command lines have their tables, if not in a file
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # where a durable commit doesn't wait for a disk
 
 
@@ -45,6 +45,7 @@ class CommandLine:
         self.database = folder / "policyd.db"
         self.server: Cluster | None = None  # where the tables are on one
         self.name = ""  # of the database there
+        self.behind = ""  # the URL of that, where something is between
 
     def be_on(self, server: "Cluster") -> None:
         """Have the tables in a new database on *server*."""
@@ -59,7 +60,7 @@ class CommandLine:
     @property
     def url(self) -> str:
         """What --database takes."""
-        return self.server.url(self.name) if self.server else str(self.database)
+        return self.behind or (self.server.url(self.name) if self.server else str(self.database))
 
     @property
     def store(self) -> Database:
@@ -167,10 +168,8 @@ def command_line(*lines: str) -> Iterator[CommandLine]:
     """Commands in a new folder, which goes with everything in it; *lines* have been typed."""
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         commands = CommandLine(Path(folder))
-        if os.environ.get(ENGINE) == "postgresql":
-            from tests.support.postgresql import the_cluster
-
-            commands.be_on(the_cluster())
+        if server := server_for_tests():
+            commands.be_on(server)
         if lines:
             commands.begin_with(*lines)
         yield commands
