@@ -18,7 +18,8 @@ import pytest
 
 from policyd import __version__
 from policyd.cli import main
-from tests.support.command_line import LIMIT_SECONDS, CommandLine, command_line
+from tests.support.command_line import CommandLine, command_line
+from tests.support.waiting import LIMIT_SECONDS
 
 
 @pytest.fixture

@@ -18,10 +18,11 @@ from policyd.records import Record
 from policyd.store.connection import Database
 from policyd.store.database import changing, create_database, reading
 from policyd.store.queries import Queries
-from tests.support.command_line import LIMIT_SECONDS, command_line
+from tests.support.command_line import command_line
 from tests.support.randomised import examples
 from tests.support.tables_strategies import tables
 from tests.support.transfer_reading import rows_of_tables
+from tests.support.waiting import LIMIT_SECONDS
 from tests.support.writing import bulk_on
 
 FORMATS = ("exchange-csv", "ldif", "csv", "jsonl", "list", "postfix")

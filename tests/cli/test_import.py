@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.command_line import LIMIT_SECONDS, command_line
+from tests.support.command_line import command_line
 from tests.support.randomised import examples
+from tests.support.waiting import LIMIT_SECONDS
 
 FORMATS = ("exchange-csv", "ldif", "csv", "jsonl", "list", "postfix")
 PEOPLE = "name,addresses\nalice,alice@example.com a@example.com\nbob,bob@example.com\n"

@@ -335,7 +335,7 @@ def test_units_are_sound(units):
         ["systemd-analyze", "verify", "--man=no", units / "policyd.service", units / "policyd.socket"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
         check=False,
     )
     assert done.returncode == 0
@@ -351,7 +351,7 @@ def test_drop_in_for_a_replica_is_sound_and_opens_the_network_alone(units):
         ["systemd-analyze", "verify", "--man=no", units / "policyd.service", units / "policyd.socket"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
         check=False,
     )
     assert done.returncode == 0
@@ -366,7 +366,7 @@ def test_service_may_do_little_and_the_count_says_so(units):
         ["systemd-analyze", "security", "--offline=true", "--threshold=11", units / "policyd.service"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
         check=False,
     )
     exposure = re.search(r"Overall exposure level for policyd.service: ([\d.]+)", done.stdout)
@@ -381,7 +381,7 @@ def test_user_is_one_that_systemd_can_make(systemd, tmp_path):
         ["systemd-sysusers", f"--root={tmp_path}", CONTRIB / "policyd.sysusers"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr

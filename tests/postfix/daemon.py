@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from policyd.cli import main
 from tests.support import preloaded
 from tests.support.activated import activated
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT_SECONDS, until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 USER = "nobody"  # whom the daemon becomes, and spawn(8) runs it as
@@ -73,7 +73,7 @@ class Daemon:
         if self._process:
             self._process.terminate()
             try:
-                status = self._process.wait(60)
+                status = self._process.wait(LIMIT_SECONDS)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -100,7 +100,7 @@ class Daemon:
         """End the daemon so that it can't tidy up."""
         assert self._process
         self._process.kill()
-        self._process.wait(60)
+        self._process.wait(LIMIT_SECONDS)
         self._process = None
 
     def reload(self) -> None:
@@ -166,7 +166,7 @@ def _succeeds_as(user: str, command: list[str]) -> bool:
             group=pwd.getpwnam(user).pw_gid,
             extra_groups=[],
             cwd="/",
-            timeout=60,
+            timeout=LIMIT_SECONDS,
             capture_output=True,
         ).returncode
     except OSError:

@@ -16,7 +16,7 @@ from policyd.store.schema import VERSION
 from tests.replica.hosts import Host
 from tests.support.command_line import CommandLine, Ended
 from tests.support.next_version import COMMAND, NextVersion
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT_SECONDS, until
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_of_two_at_once_one_does_it(either):
     command = [*COMMAND, "database", "upgrade", "--yes"]
     environment = {**os.environ, **either.environment}
     both = [subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL) for _ in range(2)]
-    assert [each.wait(60) for each in both] == [0, 0]
+    assert [each.wait(LIMIT_SECONDS) for each in both] == [0, 0]
     assert [operation for operation, _ in either.journal()].count("database.upgrade") == 1
     assert versions(either) == (3, True)
 

@@ -18,11 +18,11 @@ from policyd.cli import main
 from policyd.store.connection import Database
 from tests.support import preloaded
 from tests.support.engine import server_for_tests
+from tests.support.waiting import LIMIT_SECONDS
 
 if TYPE_CHECKING:
     from tests.support.postgresql import Cluster
 
-LIMIT_SECONDS = 60
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # where a durable commit doesn't wait for a disk
 
 

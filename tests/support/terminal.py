@@ -9,7 +9,8 @@ import termios
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from tests.support.command_line import LIMIT_SECONDS, CommandLine
+from tests.support.command_line import CommandLine
+from tests.support.waiting import LIMIT_SECONDS
 
 
 class Terminal:
