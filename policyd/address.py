@@ -321,7 +321,9 @@ def split_extension(local_part: str, delimiters: str) -> tuple[str, str | None]:
     them in any case, but not by full case folding.
     Source: postconf(5), recipient_delimiter and owner_request_special; split_addr().
     """
-    at = min([at for at in map(local_part.find, delimiters) if at >= 0], default=0)
+    if frozenset(delimiters).isdisjoint(local_part):
+        return local_part, None
+    at = min(at for at in map(local_part.find, delimiters) if at >= 0)
     if at == 0:
         return local_part, None
     name = local_part.lower()

@@ -215,15 +215,17 @@ class Identities:
         if place is not written:
             possible += place.addresses + place.others
 
-        # Whose mailbox it is counts by its primary address, too.
+        # Whose mailbox it is counts by its groups and its primary address, too.
         holder = place.holder
+        if holder is None:
+            patterns = _patterns(possible)
+            found = self._tables.entries_of(0, (), patterns) if patterns else ()
+            return _identity(text, written, (), _by_target(found) if found else NO_ENTRIES)
         groups = self._groups_of(holder)
-        if holder is not None and (holder.primary is None or place.ways):
+        if holder.primary is None or place.ways:
             primary = self._primary_of(holder)
             possible += self._spelled(primary) if primary else ()
-
-        patterns = _patterns(possible)
-        found = self._tables.entries_of(*_ids(place.mailbox, groups), patterns) if holder or patterns else ()
+        found = self._tables.entries_of(*_ids(holder.mailbox, groups), _patterns(possible))
         return _identity(text, written, groups if written.holder else (), _by_target(found))
 
     def _find_null_entries(self) -> Entries:
@@ -266,7 +268,7 @@ class Identities:
         plain = self._forms(text)
         untagged = without_batv(text)
         place = self._place_of(plain[0])
-        if len(plain) == 1 and not untagged:
+        if not untagged and len(plain) == 1:
             return place
 
         # A mailbox ends the search; a managed domain is kept in case that there is none.

@@ -98,7 +98,8 @@ class MailboxRow:
     `until` is in Unix seconds, None for no end. Where `is_named_by_address`, the file gave no name, and the mailbox is
     the one that has the first of the addresses it adds; a new one is called `name`, the local part, or `name (domain)`
     where that is another's name. With `is_flag`, `receive` is what a directory's flag says, `insiders` at least or
-    `inherit`, which opens nothing that is restricted more.
+    `inherit`, which opens nothing that is restricted more. Of the addresses added, the `optional` ones count only where
+    their domain is managed: they bring none in, and elsewhere they are left out.
     """
 
     name: str
@@ -112,6 +113,7 @@ class MailboxRow:
     rejected: ListEdit[Party] | Keep = KEEP
     is_named_by_address: bool = False
     is_flag: bool = False
+    optional: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

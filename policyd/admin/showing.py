@@ -23,7 +23,7 @@ Shown = Mapping[str, Any]
 
 
 def list_domains(queries: Queries, now: int, text: str = "", domain: str = "") -> Iterator[Shown]:
-    """The managed domains, by name: all, or *domain* and those that stand for it.
+    """The managed domains, by name: all, or *domain* and those that stand for it, which say what it says.
 
     Raises NotManagedError where that is not managed.
     """
@@ -31,7 +31,7 @@ def list_domains(queries: Queries, now: int, text: str = "", domain: str = "") -
         need_managed(queries, "no domains", domain)
     is_wanted = name_filter(text)
     return (
-        _stated(each, now)
+        _stated(_counting(queries, each), now)
         for each in queries.domains()
         if domain in ("", each.name, each.alias_of) and is_wanted(each.name, unicode_domain(each.name))
     )
@@ -40,12 +40,20 @@ def list_domains(queries: Queries, now: int, text: str = "", domain: str = "") -
 def show_domain(queries: Queries, name: str, now: int) -> dict[str, Any]:
     """The managed domain *name*, its `aliases`, and how many `mailboxes` its restriction is about, of which `keep_own`.
 
-    Of an alias domain, what its target says, which is what counts. Raises RefusedError where it is not managed.
+    Of an alias domain, what its target says. Raises RefusedError where it is not managed.
     """
     domain = need_domain(queries, name)
     target = need_domain(queries, domain.alias_of) if domain.alias_of else domain
-    counting = replace(target, name=name, alias_of=domain.alias_of, comment=domain.comment)
-    return {**_stated(counting, now), "aliases": queries.aliases_of(name), **_reach(queries, target, now)}
+    counting = _stated(_counting(queries, domain), now)
+    return {**counting, "aliases": queries.aliases_of(name), **_reach(queries, target, now)}
+
+
+def _counting(queries: Queries, domain: Domain) -> Domain:
+    """*domain* with what counts in it: in an alias domain, what its target says."""
+    if not domain.alias_of:
+        return domain
+    target = need_domain(queries, domain.alias_of)
+    return replace(target, name=domain.name, alias_of=domain.alias_of, comment=domain.comment)
 
 
 def list_groups(queries: Queries, now: int, text: str = "", domain: str = "") -> list[Shown]:

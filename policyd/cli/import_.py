@@ -52,7 +52,7 @@ def _character(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     type=click.FloatRange(0, 100),
     default=10,
     show_default=True,
-    help="With --replace: remove no more of the addresses, or of the blocked senders, than this.",
+    help="With --replace: remove no more than this of addresses, blocked senders, restrictions, exceptions or groups.",
 )
 @click.option("--domain", metavar="D", type=DOMAIN, help="The domain of addresses that have none.")
 @click.option("--add-domains", is_flag=True, help="Manage the domains of the addresses, where they are not yet.")
@@ -222,7 +222,7 @@ def _summary(plan: "ImportPlan", outcome: "ImportOutcome") -> Iterator[str]:
     for kind in _KINDS:
         counts = [
             f"{outcome.tally[kind, what]} {what}"
-            for what in ("added", "changed", "removed", "unchanged")
+            for what in ("added", "changed", "removed", "unchanged", "left out")
             if outcome.tally[kind, what]
         ]
         if counts:

@@ -70,7 +70,8 @@ Left = References | GroupRow | BlockRow  # what waits until every mailbox of the
 class RowApplier:
     """Applies rows by *editor*. Domains of new addresses are managed too, if it *adds_domains*.
 
-    `tally` counts what came of the objects, by pairs like ("mailbox", "added"): added, changed, removed, unchanged.
+    `tally` counts what came of the objects, by pairs like ("mailbox", "added"): added, changed, removed, unchanged; and
+    addresses that were left out.
     `on_named`, if set, gets each object that the file names, as it stands then. `leaves_blocks` says that a blocked
     sender had to wait: so do all below it, to come in the order of the file. `new_domains` are those that were not
     managed before.
@@ -93,7 +94,8 @@ class RowApplier:
         """
         match row:
             case MailboxRow():
-                if _has_references(row):
+                row = self._without_strangers(row) if row.optional else row
+                if row.optional or _has_references(row):
                     return self._declare_mailbox(row)
                 self._apply_mailbox(row)
             case DomainRow():
@@ -161,10 +163,23 @@ class RowApplier:
     # --- Domains ---
 
     def _declare_domain(self, row: DomainRow) -> References:
-        """Apply what *row* says of the domain alone."""
+        """Apply what others need of the domain: that it is managed, and for whom it stands."""
         before = self._queries.domain(row.name)
-        after = self._write_domain(replace(row, accepted=KEEP), before)
-        return References(DomainRow(row.name, RowMode.MODIFY, accepted=row.accepted), before, after)
+        self._need_good_terms(row, before or Domain(row.name))
+        alone = DomainRow(row.name, row.mode, row.unlisted if before is None else KEEP, row.alias_of)
+        after = self._write_domain(alone, before)
+        return References(replace(row, mode=RowMode.MODIFY, alias_of=KEEP), before, after)
+
+    def withdraw(self, left: References) -> bool:
+        """Take back the new domain of which the rest of the row is wrong; False where it stays, with what is in it."""
+        domain = left.after
+        if left.before is not None or not isinstance(domain, Domain):
+            return False
+        if self._editor.has_addresses(domain.name) or self._queries.aliases_of(domain.name):
+            return False
+        self._editor.remove_domain(domain.name)
+        self.new_domains.discard(domain.name)
+        return True
 
     def _apply_domain(self, row: DomainRow, waited: References | None = None) -> None:
         before = self._queries.domain(row.name)
@@ -275,13 +290,35 @@ class RowApplier:
 
     # --- Mailboxes ---
 
+    def _without_strangers(self, row: MailboxRow) -> MailboxRow:
+        """*row* without the optional addresses whose domain is not managed yet: those alone are optional in it."""
+        assert isinstance(row.addresses, ListEdit)
+        added = row.addresses.add
+        strange = tuple(
+            each for each in row.optional if each in added and not self._editor.is_managed(each.rpartition("@")[2])
+        )
+        left = tuple(each for each in added if each not in strange)
+        return replace(row, addresses=replace(row.addresses, add=left), optional=strange)
+
     def _declare_mailbox(self, row: MailboxRow) -> References:
-        """Apply what *row* says of the mailbox alone."""
-        alone = replace(row, accepted=KEEP, rejected=KEEP)
+        """Apply what *row* says of the mailbox itself; who may send to it comes as a whole, or not at all."""
         before = self._named_mailbox(row)
+        self._need_good_terms(row, before or Mailbox(row.name))
+        alone = replace(row, receive=KEEP, reason=KEEP, until=KEEP, accepted=KEEP, rejected=KEEP)
         after = self._write_mailbox(alone, before)
-        references = MailboxRow(after.name, RowMode.MODIFY, accepted=row.accepted, rejected=row.rejected)
-        return References(references, before, after)
+        self._name_addresses(row, after)
+        rest = replace(row, name=after.name, mode=RowMode.MODIFY, addresses=KEEP, comment=KEEP)
+        return References(replace(rest, is_named_by_address=False), before, after)
+
+    def _add_optional(self, mailbox: Mailbox, addresses: Sequence[str]) -> None:
+        """Give *mailbox* those of its optional *addresses* whose domain another row has brought in."""
+        for address in addresses:
+            if self._editor.is_managed(address.rpartition("@")[2]):
+                self._editor.add_address(mailbox.name, address)
+                self.count(None, Address(address, mailbox.name))
+            else:
+                self.tally["address", "left out"] += 1
+        self._name_addresses(MailboxRow(mailbox.name, addresses=ListEdit(add=tuple(addresses))), mailbox)
 
     def _apply_mailbox(self, row: MailboxRow, waited: References | None = None) -> None:
         before = self._named_mailbox(row)
@@ -291,6 +328,10 @@ class RowApplier:
             self.remove(before)
             return
         after = self._write_mailbox(row, before)
+        if waited is None:
+            self._name_addresses(row, after)
+        else:
+            self._add_optional(after, row.optional)
         self.count(waited.before if waited else before, after)
         if not isinstance(row.rejected, Keep):
             self._reject_senders(after, row.rejected)
@@ -310,8 +351,6 @@ class RowApplier:
         after = self._editor.put_mailbox(before, after)
         if wanted is not None:
             self._set_addresses(after, [replace(each, mailbox=after.name) for each in held], wanted)
-        if self.on_named is not None:
-            self._name_addresses(row, after)
         return after
 
     def _named_mailbox(self, row: MailboxRow) -> Mailbox | None:
@@ -332,6 +371,10 @@ class RowApplier:
         name = name_after(address, has_domain=True)
         numbered = (f"{name[:_NUMBERED_LENGTH].strip()} {number}" for number in count(2))
         return next(each for each in chain((name,), numbered) if self._queries.mailbox_named(fold(each)) is None)
+
+    def _need_good_terms(self, row: DomainRow | MailboxRow, before: Domain | Mailbox) -> None:
+        """Raises RefusedError where the restriction in *row* is wrong, whomever it accepts."""
+        self._editor.after(before, self._terms(replace(row, accepted=KEEP), before))
 
     def _terms(
         self, row: DomainRow | GroupRow | MailboxRow, before: Domain | Group | Mailbox | None
@@ -393,7 +436,8 @@ class RowApplier:
 
     def _name_addresses(self, row: MailboxRow, mailbox: Mailbox) -> None:
         """Say which addresses *row* names: those that it adds, or all where it leaves them as they are."""
-        assert self.on_named is not None
+        if self.on_named is None:
+            return
         for each in self._queries.addresses_of(mailbox.id):
             if isinstance(row.addresses, Keep) or each.address in row.addresses.add:
                 self.on_named(each)

@@ -192,7 +192,7 @@ class BulkEditor:
     def _problem(self, message: str, rows: Sequence[Left]) -> Problem:
         """What is wrong with a record of which *rows* are left, and what of it was applied all the same."""
         for row in rows:
-            if isinstance(row, References):
+            if isinstance(row, References) and row.before != row.after and not self.applier.withdraw(row):
                 self.applier.count(row.before, row.after)
                 message += f"; the {'domain' if isinstance(row.row, DomainRow) else 'mailbox'} itself is imported"
         return Problem(message)

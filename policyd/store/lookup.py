@@ -235,10 +235,17 @@ class Lookup(Answers):
 
     def fetch(self, statement: Statement, *values: Any) -> list[tuple[Any, ...]]:
         """All rows that *statement* finds."""
-        if self._has_begun and not self._has_snapshot and self._take_snapshot():
+        if self._has_snapshot or not self._has_begun:
+            return self._run(statement.text(SQLITE), values)
+
+        # The first read since `begin`, from which on SQLite holds the state: it must be the one that was looked at.
+        self._run("BEGIN")
+        self._has_snapshot = True
+        rows = self._run(statement.text(SQLITE), values)
+        if self._read_index()[: 2 * _HEADER] != self._seen[: 2 * _HEADER] and self._look_at_state():
             self.end()
             raise TablesMovedError
-        return self._run(statement.text(SQLITE), values)
+        return rows
 
     def stream(self, statement: Statement, *values: Any) -> Iterator[tuple[Any, ...]]:
         """The same, for who asks for rows one by one."""
@@ -257,7 +264,11 @@ class Lookup(Answers):
         """Hold the newest state until `end`; returns whether it may differ from the last one."""
         self._run("BEGIN")
         self._has_snapshot = True
-        ((version,),) = self._run("PRAGMA data_version")  # to be asked makes SQLite take it
+        return self._look_at_state()
+
+    def _look_at_state(self) -> bool:
+        """Whether the state that SQLite holds may differ from the last one; where it holds none, that it is to hold."""
+        ((version,),) = self._run("PRAGMA data_version")
         if version == self._version:
             return False
 

@@ -116,6 +116,57 @@ def test_odd_values_cost_themselves_and_not_the_person(policyd):
     assert held(policyd) == ["dirk dirk.two@example.com", "dirk dirk@example.com*"]
 
 
+PRIVATE = """dn: CN=Erik,DC=example,DC=com
+objectClass: user
+mailNickname: erik
+proxyAddresses: SMTP:erik@new.example
+otherMailbox: erik@mail.example
+otherMailbox: e.erik@other.example
+
+dn: CN=Fox,DC=example,DC=com
+objectClass: user
+mailNickname: fox
+mail: fox@other.example
+otherMailbox: fox@mail.example
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "addresses", "told"),
+    [
+        pytest.param(
+            "--add-domains",
+            ["erik e.erik@other.example", "erik erik@new.example*", "fox fox@other.example*"],
+            "address: 3 added, 2 left out",
+            id="those of the company come in",
+        ),
+        pytest.param("--add-domains --dry-run", [], "address: 3 added, 2 left out", id="a dry run says so"),
+    ],
+)
+def test_private_address_takes_over_nobodys_domain(policyd, options, addresses, told):
+    """With mail.example managed, mail from here to everybody there would be refused as unlisted.
+
+    An address in otherMailbox whose domain another row brings in is one of the mailbox, wherever that row stands.
+    """
+    file = policyd.folder / "private.ldif"
+    file.write_text(PRIVATE)
+    ended = policyd.ends(f"-v import {file} {options}")
+    assert ended.status == 0
+    assert told in (ended.err + ended.out).splitlines()
+    assert "mail.example" not in policyd.run("domain list")
+    assert held(policyd) == addresses
+
+
+def test_private_address_costs_nobody_his_row(policyd):
+    """Without --add-domains, either: of erik only the company's address has to be managed."""
+    policyd.run("domain add new.example")
+    policyd.run("domain add other.example")
+    file = policyd.folder / "private.ldif"
+    file.write_text(PRIVATE)
+    assert policyd.ends(f"import {file}").status == 0
+    assert len(held(policyd)) == 3
+
+
 # --- What can't match ---
 
 

@@ -233,6 +233,11 @@ def test_restrict_says_whom_it_is_about(company):
     of_target, of_alias = company.json("domain show example.com"), company.json("domain show example.org")
     assert of_alias == {**of_target, "name": "example.org", "alias_of": "example.com", "aliases": []}
 
+    # And so in the list, where `anyone` beside the alias would be what nobody is told.
+    listed = {each["name"]: each for each in company.json("domain list")}
+    assert listed["example.org"] == {**listed["example.com"], "name": "example.org", "alias_of": "example.com"}
+    assert listed["example.org"]["receive"] == "nobody"
+
 
 def test_mailbox_in_two_domains_shows_what_each_says(company):
     """A restriction is that of the address that the mail is to."""

@@ -28,10 +28,12 @@ from policyd.address import (
     normal_realm,
     normal_text,
     parse_address,
+    pattern_covers,
     pattern_domain,
     pattern_rank,
     patterns_overlap,
     quote_local_part,
+    slip_in_name,
     split_address,
     split_extension,
     unicode_domain,
@@ -1133,3 +1135,58 @@ def test_exception_that_can_match_nothing_is_known_by_the_patterns(one, other, o
     """An exception that no recipient of the entry can match is a slip, and is refused."""
     assert patterns_overlap(one, other) is overlap
     assert patterns_overlap(other, one) is overlap
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "covers"),
+    [
+        ("alice@example.com", "alice@example.com", True),
+        ("<>", "<>", True),
+        ("@example.com", "<>", False),
+        ("<>", "@example.com", False),
+        ("alice@", "alice@example.com", True),
+        ("alice@", "alicia@example.com", False),
+        ("alice@example.com", "alice@", False),
+        ("alice@example.com", "alice@example.org", False),
+        ("@example.com", "alice@example.com", True),
+        ("@example.com", "@a.example.com", False),
+        ("@example.com", "@.example.com", False),
+        ("@example.com", "alice@", False),
+        ("@.example.com", "alice@a.example.com", True),
+        ("@.example.com", "@.a.example.com", True),
+        ("@.example.com", "@example.com", False),
+        ("@.example.com", "alice@badexample.com", False),
+    ],
+)
+def test_exception_that_leaves_nothing_is_known_by_the_patterns(wide, narrow, covers):
+    """An exception of everybody whom the entry is to would switch it off without a word, and is refused."""
+    assert pattern_covers(wide, narrow) is covers
+
+
+_NEAR = st.builds(
+    "{}@{}".format,
+    st.sampled_from(["a", "a+b", "b"]),
+    st.sampled_from(["x.example", "y.x.example", "z.y.x.example", "yx.example", "example"]),
+).map(parse_address)
+
+
+@given(_NEAR, _NEAR)
+def test_pattern_that_covers_another_matches_all_that_it_does(one, other):
+    """A cover that was none would refuse an exception that somebody needs."""
+    others = matching_patterns(other)
+    covers = {wide for wide in matching_patterns(one) if any(pattern_covers(wide, narrow) for narrow in others)}
+    assert covers <= {*others}
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("smtp:alice", "; an address is typed without smtp: in front, and with its domain"),
+        ("*", "; no * or ? stands for other characters: for everybody write anyone, for a domain @example.com"),
+        ("alice,bob", "; several are typed as a word each"),
+        ("alice", ""),
+    ],
+)
+def test_mailbox_that_is_not_there_is_perhaps_a_slip(typed, said):
+    """Who thinks in wildcards or lists is told how it is said here, and not sent to look for such a mailbox."""
+    assert slip_in_name(typed) == said

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from policyd.audit import AuditLog, escape, open_audit
 from policyd.model import Action, Change, Decision, Request, Rule
 from policyd.settings import AuditSettings, Decisions, LineFormat
-from policyd.syslog import CHARACTERS, LINES
+from policyd.syslog import CHARACTERS, LINES, StderrSink
 from tests.support.kept_lines import KeptLines
 
 FIELDS = [
@@ -484,3 +484,44 @@ def test_audit_without_a_syslog_tells_of_the_daemon_on_stderr_alone(capfd, syslo
     told = capfd.readouterr().err
     assert told.count("event=started") == (syslog == "none")
     assert "action=" not in told
+
+
+def test_bulk_of_changes_waits_for_a_syslog_that_keeps_up():
+    """An import logs thousands of changes at once, more than wait anywhere: none of them may be lost for its haste."""
+    sink = KeptLines()
+    audit = AuditLog(AuditSettings(), sink)
+    sink.takes = False
+    audit.warned("first")
+    sink.takes = True
+    audit.keep_up()
+    assert sink.lines == ["warning=first"]
+
+    # One that takes nothing is waited for once, and not again with each change.
+    sink.takes = False
+    audit.warned("second")
+    audit.keep_up()
+    sink.takes = True
+    audit.keep_up()
+    assert sink.lines == ["warning=first"]
+    assert audit.close() == 0
+    assert sink.lines == ["warning=first", "warning=second"]
+
+
+def test_person_at_the_terminal_reads_words(capfd):
+    """Who starts the daemon by hand wants to know what it says, and what to do about it, not a log's fields."""
+    sink = StderrSink()
+    audit = AuditLog(AuditSettings(), sink, is_terminal=True)
+    audit.noticed("started", {"details": "of no use here"}, version="1.0", reason="", pid=42)
+    audit.warned("the disk is full", file="/a\nb", advice="make room")
+    assert capfd.readouterr().err.splitlines() == [
+        "policyd: started: version 1.0, pid 42",
+        "policyd: warning: the disk is full: file /a\\x0ab; make room",
+    ]
+
+
+def test_person_at_the_terminal_reads_words_beside_what_syslog_gets():
+    """The log keeps its fields, whoever watches."""
+    sink, echo = KeptLines(), KeptLines()
+    AuditLog(AuditSettings(), sink, echo=echo, is_terminal=True).warned("the disk is full", advice="make room")
+    assert sink.lines == ['warning="the disk is full", advice="make room"']
+    assert echo.lines == ["policyd: warning: the disk is full; make room"]

@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyd.model import Rule
-from policyd.reply import DEFAULT_TEXTS, FIELDS, STATUS, TEXT_LIMIT, read_ahead, render_text, template_problem, to_ascii
+from policyd.reply import (
+    DEFAULT_TEXTS,
+    FIELDS,
+    STATUS,
+    TEXT_LIMIT,
+    characters_over,
+    read_ahead,
+    render_text,
+    template_problem,
+    to_ascii,
+)
 
 BRACES = "may hold {recipient}, {sender}, {mailbox} and {reason}, and no other braces"
 PERMANENT = "may start with an enhanced status code 5.x.x only, since the reply is permanent"
@@ -167,3 +177,12 @@ def test_nothing_is_left_to_read_once_all_was_read_ahead(monkeypatch):
     monkeypatch.setattr("builtins.open", lambda *_, **__: pytest.fail("a file was opened"))
     for block in range(0, 0x30000, 0x100):
         assert to_ascii(chr(block + 0x41)).isascii()
+
+
+@pytest.mark.parametrize(("length", "over"), [(10, 0), (TEXT_LIMIT - 51, 0), (TEXT_LIMIT - 50, 1), (TEXT_LIMIT, 51)])
+def test_how_much_of_a_reason_is_cut_is_known_before(length, over):
+    """Whoever types a reason is told that its end, where the telephone number is, reaches nobody."""
+    rule, template = Rule.BLOCKED_SENDER, DEFAULT_TEXTS[Rule.BLOCKED_SENDER]
+    found = characters_over(rule, template, reason="x" * length)
+    assert found == over
+    assert render_text(rule, template, reason="x" * length).endswith("...") is bool(over)

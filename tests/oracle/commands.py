@@ -117,6 +117,7 @@ def party_of(world: World, text: str) -> str:
 def pattern_of(text: str) -> str:
     """A pattern, or an address, in normal form."""
     local, _, domain = text.rpartition("@")
+    local = local[1:-1] if local.startswith('"') else local
     dot, domain = ("." if domain.startswith(".") and not local else ""), domain.removeprefix("." if not local else "")
     return f"{fold(local)}@{dot}{normal_domain(domain) if domain else ''}"
 

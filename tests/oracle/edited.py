@@ -7,7 +7,7 @@ from policyd.address import normal_domain, normal_name, parse_address, parse_par
 from policyd.errors import AddressError, RefusedError
 from policyd.model import Domain, Party, PartyKind, Receive, Unlisted
 from policyd.store.database import changing
-from policyd.store.edit import Editor, EntryTerms, RestrictionTerms
+from policyd.store.edit import NO_END, Editor, EntryTerms, RestrictionTerms
 from tests.oracle.commands import Given, moment, parse
 from tests.oracle.model import Settings
 from tests.oracle.product import ProductAnswerer, the_product
@@ -52,7 +52,7 @@ def _parties(texts: list[str] | None, *words: PartyKind) -> frozenset[Party] | N
 
 
 def _until(given: Given) -> int | None:
-    return None if given.until is None else moment(given.until)
+    return None if given.until is None else NO_END if given.until == "never" else moment(given.until)
 
 
 def _restriction_terms(given: Given) -> RestrictionTerms:

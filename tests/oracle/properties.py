@@ -29,6 +29,7 @@ from tests.oracle.worlds import (
     encapsulated,
     envelope_senders,
     holders,
+    later_commands,
     logins,
     patterns,
     question_lists,
@@ -223,16 +224,25 @@ def _must_be_same(questions: list[Request], before: list, built: Built) -> None:
 
 
 def policyd_answers_as_the_model(opened: Opened, data: st.DataObject) -> None:
-    """Each question in each world. Of what is always accepted the model does not say whose mailbox it is."""
+    """Each question in each world, and again when it has changed: nothing of the former one is remembered."""
     made = data.draw(tables())
     with opened(made.settings) as answerer:
         built = build(answerer, made.settings, made.commands)
-        note(f"refused: {built.refused}")
-        for question in data.draw(question_lists):
-            wanted, found = built.ask_the_model(question), built.ask(question)
-            if wanted.rule == "always-accepted":
-                found = found._replace(mailbox=wanted.mailbox)
-            assert found == wanted, f"{question}: the model says {wanted}"
+        questions = data.draw(question_lists)
+        _must_answer_as_the_model(built, questions)
+        for line in data.draw(later_commands):
+            built.run_line(line)
+        _must_answer_as_the_model(built, questions)
+
+
+def _must_answer_as_the_model(built: Built, questions: list[Request]) -> None:
+    """Of what is always accepted the model does not say whose mailbox it is."""
+    note(f"refused: {built.refused}")
+    for question in questions:
+        wanted, found = built.ask_the_model(question), built.ask(question)
+        if wanted.rule == "always-accepted":
+            found = found._replace(mailbox=wanted.mailbox)
+        assert found == wanted, f"{question}: the model says {wanted}"
 
 
 PROPERTIES = [

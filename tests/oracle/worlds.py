@@ -149,6 +149,35 @@ def _end(draw) -> tuple[list[str], bool]:
     return (["--until", end] if end else []), end == ENDED
 
 
+_names = st.sampled_from(NAMES)
+_groups = st.sampled_from(GROUPS)
+_domains_there = st.sampled_from((HOME, *DOMAINS))
+later_commands = st.lists(  # what takes away and turns round, in tables that were asked before
+    st.one_of(
+        st.builds("mailbox remove '{}'".format, _names),
+        st.builds("mailbox rename '{}' '{}'".format, _names, st.sampled_from([*NAMES, "Dora"])),
+        st.builds("group remove '{}'".format, _groups),
+        st.builds("group rename '{}' '{}'".format, _groups, st.sampled_from([*GROUPS, "dancers"])),
+        st.builds("group leave '{}' '{}'".format, _groups, holders),
+        st.builds("group join '{}' '{}'".format, _groups, holders),
+        st.builds("address remove '{}'".format, addresses),
+        st.builds("address add '{}' '{}'".format, _names, addresses),
+        st.builds("domain set {} --no-alias".format, _domains_there),
+        st.builds("domain set {} --alias-of {}".format, _domains_there, _domains_there),
+        st.builds("domain set {} --unlisted {}".format, _domains_there, st.sampled_from(["accept", "reject"])),
+        st.builds("domain remove {} --yes".format, st.sampled_from(DOMAINS)),
+        st.builds("domain add {}".format, st.sampled_from((*DOMAINS, *FOREIGN))),
+        st.builds("mailbox lift '{}'".format, _names),
+        st.builds("mailbox restrict '{}' --receive {}".format, _names, st.sampled_from(["insiders", "nobody"])),
+        st.builds("mailbox open '{}'".format, _names),
+        st.builds("group lift '{}'".format, _groups),
+        st.builds("domain lift {}".format, _domains_there),
+        st.builds("sender unblock '{}'".format, st.one_of(holders, patterns, st.sampled_from(["<>", "anyone"]))),
+    ),
+    max_size=4,
+)
+
+
 # --- Questions
 
 

@@ -112,13 +112,26 @@ NOBODY = "ghost@nowhere.invalid"  # whom no table knows, and no pattern matches
 
 def is_refused_by_maps(world: World, request: Request) -> bool:
     """Whether maps that do what the export says refuse *request*."""
-    said, heard = as_the_export_says(world), as_maps_hear(world, request)
-    if is_wrapped(request.recipient) and heard.recipient.rpartition("@")[2] in world.domains:
+    if is_wrapped(request.recipient) and as_maps_hear(world, request).recipient.rpartition("@")[2] in world.domains:
         return True
-    found = answer(said, heard, NOW)
+    found = answer_of_maps(world, request)
     if found.rule == "always-accepted":  # who is blocked to anyone does not reach the postmaster either
-        found = answer(said, heard._replace(recipient="", protocol_state="MAIL"), NOW)
+        found = answer_of_maps(world, request._replace(recipient="", protocol_state="MAIL"))
     return found.action == "REJECT"
+
+
+def answer_of_maps(world: World, request: Request) -> Answer:
+    """What maps that do what the export says answer, for all that they know of *request*."""
+    said, heard = as_the_export_says(world), as_maps_hear(world, request)
+    if heard.sasl_username == NOBODY:  # of a login that is no mailbox's, only an entry about its very address is there
+        about_it = copy.copy(said)
+        about_it.entries = [
+            each for each in said.entries if each.who in spellings_of_login(world, request.sasl_username)
+        ]
+        found = answer(about_it, heard._replace(sasl_username=request.sasl_username), NOW)
+        if found.rule == "blocked-sender":
+            return found
+    return answer(said, heard, NOW)
 
 
 def as_maps_hear(world: World, request: Request) -> Request:
@@ -128,7 +141,8 @@ def as_maps_hear(world: World, request: Request) -> Request:
         login = NOBODY
     if sender.startswith("prvs="):
         sender = f"ghost@{sender.rpartition('@')[2]}"
-    recipient = request.recipient if "@" in request.recipient else f"{request.recipient}@{HOME}"
+    recipient = request.recipient
+    recipient = recipient if "@" in recipient or not recipient else f"{recipient}@{HOME}"
     sender = sender if "@" in sender or not sender else f"{sender}@{HOME}"
     return request._replace(sasl_username=login, sender=sender, recipient=recipient)
 
@@ -136,9 +150,13 @@ def as_maps_hear(world: World, request: Request) -> Request:
 def is_known_login(world: World, login: str) -> bool:
     """Whether it is a mailbox's name without blanks, or one of its addresses, in an alias domain, too."""
     known = {fold(mailbox.name) for mailbox in world.mailboxes.values() if " " not in mailbox.name}
+    return fold(login) in known or any(map(world.holder, spellings_of_login(world, login)))
+
+
+def spellings_of_login(world: World, login: str) -> list[str]:
+    """A login as it is compared, and in the domain that its own stands for."""
     local, _, domain = fold(login).rpartition("@")
-    in_target = f"{local}@{world.target(domain)}" if domain in world.domains else ""
-    return fold(login) in known or bool(world.holder(fold(login)) or world.holder(in_target))
+    return [fold(login), f"{local}@{world.target(domain)}"] if domain in world.domains else [fold(login)]
 
 
 def is_wrapped(recipient: str) -> bool:
@@ -174,7 +192,7 @@ def must_be_said(world: World, request: Request, decision: Answer, lost: Counter
     """What policyd lets through and the maps refuse: for an exception or an accepted sender, which are counted."""
     if is_wrapped(request.recipient) or decision.rule == "always-accepted":  # said, and not counted
         return
-    said = answer(as_the_export_says(world), as_maps_hear(world, request), NOW)
+    said = answer_of_maps(world, request)
     match said.rule:
         case "blocked-sender":
             assert lost["except"]

@@ -66,6 +66,11 @@ def dumped(policyd):
         yield Queries(connection)
 
 
+def stored(policyd):
+    """Everything in the tables."""
+    return contents(policyd)[:3]
+
+
 def contents(policyd):
     """Everything in the tables, and the journal's length."""
     with dumped(policyd) as dump:
@@ -392,6 +397,63 @@ def test_row_with_an_unknown_sender_says_that_the_mailbox_is_there(policyd):
     assert entries(policyd, "sender", "to") == [("Bob", "Alice")]
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(
+            DomainRow(
+                "example.com",
+                unlisted=Unlisted.ACCEPT,
+                receive=Receive.INSIDERS,
+                reason="internal",
+                accepted=add(add=parties("Bob", "nobody")),
+            ),
+            id="a domain",
+        ),
+        pytest.param(
+            MailboxRow("Alice", receive=Receive.NOBODY, reason="moderated", accepted=add(add=parties("Bob", "nobody"))),
+            id="a mailbox",
+        ),
+        pytest.param(
+            MailboxRow(
+                "Bob", receive=Receive.DOMAIN, accepted=add(add=parties("Alice")), rejected=add(add=parties("nobody"))
+            ),
+            id="a mailbox that is restricted already",
+        ),
+        pytest.param(
+            DomainRow("example.org", receive=Receive.NOBODY, accepted=add(add=parties("nobody"))), id="a new domain"
+        ),
+    ],
+)
+def test_row_with_an_unknown_sender_restricts_nothing(policyd, row):
+    """A list without one of those whom it accepts refuses mail that the row wanted let through."""
+    before = stored(policyd)
+    ((_, problem),), tally = imported(policyd, row)
+    assert problem == "there is no mailbox nobody"
+    assert (stored(policyd), tally) == (before, {})
+
+
+def test_new_domain_that_others_build_on_stays_without_its_restriction(policyd):
+    """Carol's row is good, and her address is in it; who may send there is told to be wrong."""
+    problems, tally = imported(
+        policyd,
+        DomainRow("example.org", receive=Receive.NOBODY, reason="closed", accepted=add(add=parties("nobody"))),
+        MailboxRow("Carol", addresses=add(add=("carol@example.org",))),
+    )
+    assert problems == [(1, "there is no mailbox nobody; the domain itself is imported")]
+    assert tally == {("domain", "added"): 1, ("mailbox", "added"): 1, ("address", "added"): 1}
+    assert policyd.json("domain show example.org")["receive"] == "anyone"
+
+
+def test_wrong_end_of_a_restriction_is_told_before_anything_is_imported(policyd):
+    """Whoever it accepts: a row that is wrong by itself waits for nobody, and leaves nothing."""
+    row = MailboxRow("Carol", until=NOW - 1, receive=Receive.NOBODY, accepted=add(add=parties("Bob")))
+    ((_, problem),), tally = imported(policyd, row)
+    assert "is past" in problem
+    assert "itself is imported" not in problem
+    assert tally == {}
+
+
 def test_rejected_senders_are_replaced_or_edited(policyd):
     """As the list says: emptied first, or taken from and added to."""
     good(policyd, MailboxRow("Alice", rejected=add(add=parties("@x.example"))))
@@ -576,6 +638,13 @@ def test_mailbox_in_several_domains_loses_only_the_addresses_in_the_files(policy
     policyd.run("address add Bob bob@example.org")
     replaced(policyd, MailboxRow("Alice"))
     assert policyd.json("address list")[2:] == [{"address": "bob@example.org", "mailbox": "Bob", "is_primary": True}]
+
+
+def test_mailbox_that_accepts_somebody_loses_the_addresses_that_the_file_does_not_name(policyd):
+    """As any other: a directory's file may add addresses, and what it does not say is gone there."""
+    row = MailboxRow("Alice", addresses=add(add=("alice@example.com",)), accepted=add(add=parties("Bob")))
+    replaced(policyd, row, MailboxRow("Bob"))
+    assert [each["address"] for each in policyd.json("address list")] == ["alice@example.com", "bob@example.com"]
 
 
 def test_file_without_addresses_replaces_the_domains_that_are_named(policyd):

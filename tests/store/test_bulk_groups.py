@@ -105,7 +105,7 @@ def test_wrong_group_takes_along_what_builds_on_it(database):
         1: "there is no mailbox nobody",
         2: "group:staff is wrong in line 1, and this stands or falls with it",
         4: "group:all is wrong, and this stands or falls with it",
-        6: "group:staff is wrong in line 1, and this stands or falls with it; the mailbox itself is imported",
+        6: "group:staff is wrong in line 1, and this stands or falls with it",
     }
     assert groups(database) == {"good": ["bob"]}
     assert tally["group", "added"] == 1

@@ -226,3 +226,20 @@ def test_empty_own_column_and_a_value_that_is_no_text_say_nothing():
     """csvde writes pictures and keys in hexadecimal."""
     text = "DN,proxyAddresses,mailNickname,cn,receive\n\"CN=a\",SMTP:a@example.com,X'616c',X'ff00',\n"
     assert rows_of(csv_table, text) == [mailbox("al", "a@example.com")]
+
+
+def test_files_that_were_put_together_are_one():
+    """`cat *.csv`: the header stands again between the rows, and empty lines do; neither is somebody."""
+    assert rows_of(csv_table, "\n".join([CSVDE, CARLA, "", ",,,,,,,", CSVDE, DIRK])) == [
+        mailbox("carla", "carla@example.com"),
+        mailbox("dirk", "dirk@example.com"),
+    ]
+
+
+def test_private_address_is_no_part_of_the_company():
+    """`otherMailbox` holds what people have elsewhere: it brings no domain in, and counts in managed ones only."""
+    header = "DN,objectClass,mailNickname,proxyAddresses,otherMailbox"
+    row = "CN=Carla,user,carla,SMTP:carla@example.com;c@example.com,carla@mail.example;c@example.com"
+    assert rows_of(csv_table, f"{header}\n{row}") == [
+        mailbox("carla", "carla@example.com", "c@example.com", "carla@mail.example", optional=("carla@mail.example",))
+    ]

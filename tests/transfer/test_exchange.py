@@ -750,3 +750,9 @@ def test_what_is_written_is_read_back(tables):
     assert back.held_mailboxes == tables.held_mailboxes
     assert set(back.held_entries) == set(tables.held_entries)
     assert len(back.held_entries) == len(tables.held_entries)
+
+
+def test_slip_in_a_column_is_an_error_that_names_the_nearest():
+    """What stands under it would be lost, of each mailbox."""
+    with pytest.raises(TransferError, match=r"unknown column E-mail Adresses \(did you mean E-mail Addresses\?\)"):
+        read("Obj-Class,Directory Name,E-mail Adresses\nMailbox,jdoe,SMTP:j@example.com\n")

@@ -311,6 +311,131 @@ def test_modify_changes_who_may_not_send():
     assert changed("add: unauthOrig\nunauthOrig: uid=bob,ou=people").rejected == ListEdit(add=parties("bob"))
 
 
+@pytest.mark.parametrize(
+    ("change", "addresses", "optional"),
+    [
+        pytest.param(
+            "add: otherMailbox\notherMailbox: a@x.test\n-", ListEdit(add=("a@x.test",)), ("a@x.test",), id="added"
+        ),
+        pytest.param(
+            "replace: otherMailbox\notherMailbox: a@x.test\n-",
+            ListEdit(add=("a@x.test",)),
+            ("a@x.test",),
+            id="replaced",
+        ),
+        pytest.param(
+            "delete: otherMailbox\notherMailbox: a@x.test\n-",
+            ListEdit(remove=("a@x.test",)),
+            ("a@x.test",),
+            id="taken away",
+        ),
+        pytest.param("delete: otherMailbox\n-", KEEP, (), id="all of them taken away"),
+        pytest.param(
+            "add: otherMailbox\notherMailbox: a@x.test\n-\nadd: mail\nmail: a@x.test\n-",
+            ListEdit(add=("a@x.test",)),
+            (),
+            id="one that is an address by another attribute",
+        ),
+    ],
+)
+def test_other_mailboxes_that_change_take_no_address_along(change, addresses, optional):
+    """Which of the addresses here are from otherMailbox nobody knows: the mail of the others must go on to arrive."""
+    assert changed(change) == MailboxRow("Alice", RowMode.MODIFY, addresses=addresses, optional=optional)
+
+
+def test_private_address_is_no_part_of_the_company():
+    """`otherMailbox` holds what people have elsewhere: it brings no domain in, and counts in managed ones only."""
+    assert rows(f"{ALICE}otherMailbox: alice@mail.test\notherMailbox: Alice@example.test\n") == [
+        MailboxRow("alice", addresses=holds("alice@example.test", "alice@mail.test"), optional=("alice@mail.test",))
+    ]
+
+
+CONTACT = "dn: cn=partner\nobjectClass: contact\ntargetAddress: SMTP:p@else.test\n"
+GROUPS = "cn=staff,ou=people"
+
+
+@pytest.mark.parametrize(
+    ("change", "members"),
+    [
+        pytest.param("add: member\nmember: uid=bob,ou=people\n-", ListEdit(add=parties("bob")), id="somebody joins"),
+        pytest.param(
+            "delete: member\nmember: cn=Carol Miller,ou=elsewhere\n-",
+            ListEdit(remove=parties("Carol Miller")),
+            id="somebody leaves who is not in the file",
+        ),
+        pytest.param(
+            "add: member\nmember: cn=field,ou=groups,ou=policyd\n-",
+            ListEdit(add=parties("group:field")),
+            id="a group of ours that is not in the file",
+        ),
+        pytest.param("replace: uniqueMember\nuniqueMember: \n-", ListEdit(clear=True), id="everybody leaves"),
+        pytest.param("replace: member\n-", ListEdit(clear=True), id="everybody leaves, said without a value"),
+    ],
+)
+def test_modify_of_members_changes_the_group_of_that_name(change, members):
+    """The nightly difference of a directory keeps the groups here in step."""
+    found = records(f"dn: {GROUPS}\nchangetype: modify\n{change}\n\n{BOB}")[0]
+    assert found.rows == (GroupRow("staff", RowMode.MODIFY, members=members),)
+    assert found.skipped == ()
+
+
+def test_member_that_can_be_in_no_group_is_counted():
+    """A contact, and an entry without any address, that join or leave: there is nobody here whom it would be about."""
+    gone = "dn: cn=printer\nobjectClass: device\n"
+    members = "member: cn=partner\nmember: cn=printer\nmember: uid=bob,ou=people"
+    found = records(f"dn: {GROUPS}\nchangetype: modify\nadd: member\n{members}\n-\n\n{BOB}\n{CONTACT}\n{gone}")[0]
+    assert found.rows == (GroupRow("staff", RowMode.MODIFY, members=ListEdit(add=parties("bob"))),)
+    assert found.skipped == ("contact", "contact")
+
+
+def test_group_that_joins_is_the_one_that_the_file_has():
+    """Under the name that it has here."""
+    inner = "dn: cn=inner,ou=people\nmailNickname: Inner Circle\nmember: uid=bob,ou=people\n"
+    found = records(f"dn: {GROUPS}\nchangetype: modify\nadd: member\nmember: cn=inner,ou=people\n-\n\n{BOB}\n{inner}")
+    assert found[0].rows == (GroupRow("staff", RowMode.MODIFY, members=ListEdit(add=parties("group:Inner Circle"))),)
+    assert found[2].rows[0] == GroupRow("Inner Circle", members=holds_parties("bob"))
+
+
+def test_modify_of_members_and_more_is_about_the_group_and_its_mailbox():
+    """A list has both: its members, and its own address."""
+    change = "add: member\nmember: uid=bob,ou=people\n-\nadd: mail\nmail: staff@x.test\n-"
+    found = records(f"dn: {GROUPS}\nchangetype: modify\n{change}\n\n{BOB}")[0]
+    assert found.rows == (
+        GroupRow("staff", RowMode.MODIFY, members=ListEdit(add=parties("bob"))),
+        MailboxRow("staff", RowMode.MODIFY, addresses=ListEdit(add=("staff@x.test",))),
+    )
+
+
+@pytest.mark.parametrize(
+    ("dn", "member", "problem", "wrong"),
+    [
+        pytest.param(
+            GROUPS,
+            "bob",
+            Problem("'bob' is not a distinguished name; one looks like cn=Alice,ou=people", "member"),
+            ("staff",),
+            id="no name of an entry",
+        ),
+        pytest.param(
+            *(GROUPS, "ou=people"),
+            Problem("the record has only the entry's dn, and that begins with neither cn= nor uid=", "member"),
+            ("staff",),
+            id="a name that names nobody",
+        ),
+        pytest.param(
+            *("mail=staff@x.test", "uid=bob,ou=people"),
+            Problem("the record has only the entry's dn, and that begins with neither cn= nor uid="),
+            (),
+            id="a group without a name",
+        ),
+    ],
+)
+def test_change_of_members_that_can_not_be_read_makes_its_group_wrong(dn, member, problem, wrong):
+    """A block of half a group has a hole: what names that group in the file falls with it."""
+    found = records(f"dn: {dn}\nchangetype: modify\nadd: member\nmember: {member}\n-\n\n{BOB}")[0]
+    assert (found.rows, found.problems, found.wrong_groups) == ((), (problem,), wrong)
+
+
 def test_change_records_are_named_by_the_dn():
     assert rows("dn: CN=Alice\\, A,OU=x\ncontrol: 1.2.3 true\nchangetype: delete\n") == [
         MailboxRow("Alice, A", RowMode.DELETE)

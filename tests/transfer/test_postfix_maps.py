@@ -583,3 +583,126 @@ def test_damaged_maps_give_problems_only(text):
 def test_any_bytes_give_problems(raw):
     """Somebody will import the map that postmap made."""
     read_all(postfix, raw)
+
+
+# --- What people have in their maps beside
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("@a.example OK", [DomainRow("a.example", is_catch_all=True)], id="everybody in a domain"),
+        pytest.param(
+            "@a.example info@b.example", [DomainRow("a.example", is_catch_all=True)], id="everybody to one address"
+        ),
+        pytest.param("@a.example @A.example", [DomainRow("a.example", is_catch_all=True)], id="a domain to itself"),
+        pytest.param(
+            "@a.example @b.example",
+            [DomainRow("a.example", alias_of="b.example", is_catch_all=True)],
+            id="a domain to another",
+        ),
+    ],
+)
+def test_catch_all_takes_every_address_of_its_domain(text, said):
+    """Mail to whoever is in no map arrives today, and must go on to."""
+    assert rows_of(postfix, text, into=Into.MAILBOXES) == said
+
+
+@pytest.mark.parametrize("target", ["|/usr/bin/program", "@b.example,@c.example", ":include:/etc/list"])
+def test_catch_all_to_what_is_no_mailbox_is_wrong(target):
+    """Nobody may think that policyd knows what becomes of it."""
+    assert "is neither an address nor a mailbox" in problem_of(postfix, f"@a.example {target}", into=Into.MAILBOXES)[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "skipped", "opens"),
+    [
+        pytest.param("a@b.example 450 later", "defer", ("b.example",), id="somebody who is put off"),
+        pytest.param("example.com OK", "ok", (), id="a domain"),
+        pytest.param("<> DUNNO", "dunno", (), id="bounces"),
+        pytest.param("root@ OK", "ok", (), id="a local part in any domain"),
+    ],
+)
+def test_recipients_that_are_no_mailbox_are_counted(text, skipped, opens):
+    """Of who is put off the map does not say whether he is there: a domain that comes in must not refuse him."""
+    (record,) = read_all(postfix, text, into=Into.MAILBOXES)
+    assert (record.rows, record.skipped, record.opens) == ((), (skipped,), opens)
+
+
+def test_number_alone_beside_a_recipient_is_wrong():
+    """Postfix takes it for OK, and whoever wrote it meant a refusal: neither may be guessed."""
+    assert "a number alone means OK to Postfix" in problem_of(postfix, "a@b.example 550", into=Into.MAILBOXES)[1]
+
+
+def test_where_mail_is_stored_is_nobodys_name():
+    """virtual_mailbox_maps: beside a path, a word is a place, too."""
+    text = "a@b.example b.example/a/\nc@b.example spool\n"
+    assert rows_of(postfix, text) == [made_of("a@b.example"), made_of("c@b.example")]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        pytest.param("b.example local_only", "is perhaps a restriction class", id="a restriction class"),
+        pytest.param("b.example smtp:[mx.b.example]", "is of transport(5)", id="a transport"),
+    ],
+)
+def test_domain_beside_what_is_more_than_any_word_is_wrong(text, problem):
+    """Of another map, managing the domain would refuse whoever is in it."""
+    assert problem in problem_of(postfix, text)[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "doubts"),
+    [
+        pytest.param("a@b.example local_only", ["perhaps a restriction class"], id="a restriction class"),
+        pytest.param("a@b.example x", ["for a mailbox of each address: --into mailboxes"], id="a word for nothing"),
+        pytest.param(
+            "a@b.example Boss\nc@b.example boss",
+            ["first type: policyd mailbox add Boss", "first type: policyd mailbox add boss"],
+            id="one word beside several",
+        ),
+    ],
+)
+def test_word_that_may_be_no_mailbox_is_doubted(text, doubts):
+    """It counts where there is a mailbox of that name, and is told as wrong elsewhere, with what may be meant."""
+    rows = rows_of(postfix, text)
+    assert [row.target.lower() for row in rows] == [line.split()[1].lower() for line in text.splitlines()]
+    assert all(doubt in row.doubt for row, doubt in zip(rows, doubts, strict=True))
+
+
+def test_line_that_is_there_twice_is_counted_without_a_word():
+    """postmap warns of it; nothing else is meant by it."""
+    first, again = read_all(postfix, "eve@a.example REJECT\nEVE@a.example REJECT\n")
+    assert first.rows
+    assert (again.rows, again.skipped) == ((), ("repeated",))
+
+
+def test_alias_in_a_map_of_senders_is_an_alias():
+    """Two maps put together: what is an address and where it leads says so itself."""
+    rows = rows_of(postfix, "eve@a.example REJECT\ninfo@b.example bob@b.example\n")
+    assert rows[1:] == [AddressRow("info@b.example", "bob@b.example")]
+
+
+@pytest.mark.parametrize(
+    ("exception", "problem"),
+    [
+        pytest.param("bob@a.example 550", "a number alone means OK to Postfix", id="a number alone"),
+        pytest.param("b*b@a.example OK", "no * or ?", id="a key that can't be read"),
+    ],
+)
+def test_exception_that_can_not_be_read_takes_the_refusal_along(exception, problem):
+    """To block the domain without it would refuse whom the map lets through."""
+    wrong = [record for record in read_all(postfix, f"a.example REJECT\n{exception}\n") if record.problems]
+    assert [record.line for record in wrong] == [1, 2]
+    assert problem in wrong[0].problems[0].message
+    assert BOTH in wrong[0].problems[0].message
+
+
+def test_bounces_are_an_exception_to_nothing():
+    """<> is in no domain, and has no local part."""
+    assert rows_of(postfix, "a.example REJECT\nroot@ REJECT\n") == blocked("@a.example", "@.a.example", "root@")
+    first, second, third = read_all(postfix, "a.example REJECT\nroot@ REJECT\n<> OK\n")
+    assert first.rows == tuple(blocked("@a.example", "@.a.example"))
+    assert second.rows == tuple(blocked("root@"))
+    assert (third.skipped, third.stands_with) == (("ok",), ())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from policyd.errors import AddressError
 from policyd.records import Problem
 from policyd.transfer.proxies import EMPTY, OTHER, address_of, addresses_of, read_proxies, split_proxies
-from policyd.transfer.values import CellError, quote_in_file, split_list
+from policyd.transfer.values import CellError, as_typed, quote_in_file, split_list
 from tests.support.tables_strategies import addresses
 
 
@@ -125,3 +125,19 @@ def test_no_text_is_worse_than_refused(text):
 def test_lists_of_parties_are_separated_as_people_do_it(text, words):
     """Names have blanks; what is between commas or semicolons is one."""
     assert split_list(text) == words
+
+
+@pytest.mark.parametrize(
+    ("cell", "typed"),
+    [
+        ("Bob Smith <bob@x.example>", "bob@x.example"),
+        ("<smtp:bob@x.example>", "bob@x.example"),
+        ("MAILTO: bob@x.example", "bob@x.example"),
+        ("@x.example", "@x.example"),
+        ("group:staff", "group:staff"),
+        ("<>", "<>"),
+    ],
+)
+def test_address_of_somebody_is_taken_off_what_mail_programs_write_around_it(cell, typed):
+    """Copied from a mail, it means the address; what means something here stays as it is."""
+    assert as_typed(cell) == typed

@@ -9,6 +9,10 @@ from policyd.transfer.columns import HOW_TO_LEAVE_OUT, is_left_out, nearest
 from policyd.transfer.exchange.cells import unescape
 
 
+def _key(name: str) -> str:
+    return " ".join(name.lower().replace("-", " ").split())
+
+
 class Column(IntEnum):  # hashes as fast as a number
     """What a column holds that policyd reads."""
 
@@ -30,25 +34,26 @@ class Column(IntEnum):  # hashes as fast as a number
 # Where the Directory Name is looked for. The alias comes last: it may differ from the name, the others don't.
 NAMING = (Column.DIRECTORY_NAME, Column.COMMON_NAME, Column.OBJ_DIST_NAME, Column.ALIAS)
 
-_COLUMNS = {
-    "obj class": Column.OBJ_CLASS,
-    "directory name": Column.DIRECTORY_NAME,
-    "common name": Column.COMMON_NAME,
-    "obj dist name": Column.OBJ_DIST_NAME,
-    "alias name": Column.ALIAS,
-    "mail nickname": Column.ALIAS,
-    "e mail addresses": Column.PROXIES,
-    "secondary proxy addresses": Column.SECONDARY_PROXIES,
-    "accept messages from": Column.ACCEPT,
-    "auth orig": Column.ACCEPT,
-    "accept messages from dl": Column.ACCEPT_DL,
-    "dl mem submit perms": Column.ACCEPT_DL,
-    "reject messages from": Column.REJECT,
-    "unauth orig": Column.REJECT,
-    "reject messages from dl": Column.REJECT_DL,
-    "dl mem reject perms": Column.REJECT_DL,
-    "members": Column.MEMBERS,
+_SPELLED = {
+    "Obj-Class": Column.OBJ_CLASS,
+    "Directory Name": Column.DIRECTORY_NAME,
+    "Common-Name": Column.COMMON_NAME,
+    "Obj-Dist-Name": Column.OBJ_DIST_NAME,
+    "Alias Name": Column.ALIAS,
+    "Mail-Nickname": Column.ALIAS,
+    "E-mail Addresses": Column.PROXIES,
+    "Secondary-Proxy-Addresses": Column.SECONDARY_PROXIES,
+    "Accept messages from": Column.ACCEPT,
+    "Auth-Orig": Column.ACCEPT,
+    "Accept messages from DL": Column.ACCEPT_DL,
+    "DL-Mem-Submit-Perms": Column.ACCEPT_DL,
+    "Reject messages from": Column.REJECT,
+    "Unauth-Orig": Column.REJECT,
+    "Reject messages from DL": Column.REJECT_DL,
+    "DL-Mem-Reject-Perms": Column.REJECT_DL,
+    "Members": Column.MEMBERS,
 }
+_COLUMNS = {_key(name): column for name, column in _SPELLED.items()}
 # What every Exchange file has and policyd has no use for: ignored without a notice.
 _UNUSED = frozenset(
     {
@@ -119,15 +124,11 @@ def read_header(cells: Sequence[str], separator: str) -> tuple[Header, tuple[str
 
 def _refuse_slip(name: str) -> None:
     """Raises TransferError where *name* is nearly that of a column that is read: what stands there would be lost."""
-    meant = "" if is_left_out(name) else nearest(name, (*_COLUMNS, *_UNUSED))
-    if meant and _key(meant) in _COLUMNS:
+    meant = "" if is_left_out(name) else nearest(name, (*_SPELLED, *_UNUSED))
+    if meant in _SPELLED:
         raise TransferError(
             f"unknown column {_shown(name)} (did you mean {meant}?); nothing was imported; {HOW_TO_LEAVE_OUT}"
         )
-
-
-def _key(name: str) -> str:
-    return " ".join(name.lower().replace("-", " ").split())
 
 
 def _shown(name: str) -> str:

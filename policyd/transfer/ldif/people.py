@@ -1,7 +1,7 @@
 """Finds out who an entry of a directory is: its mailbox's name and addresses, and who a distinguished name means."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -36,6 +36,14 @@ def entry_addresses(values: dict[str, list[str]], options: ReadOptions) -> Addre
     target = read_addresses((), values.get("targetaddress", ()), options).all
     primary, others = (tuple(one for one in some if one not in target) for some in (found.primary, found.others))
     return Addresses(primary, others, found.skipped, found.problems)
+
+
+def optional_addresses(values: Mapping[str, Sequence[str]], options: ReadOptions) -> tuple[str, ...]:
+    """The addresses that only `otherMailbox` says: people's private ones stand there, too."""
+    if not values.get("othermailbox"):
+        return ()
+    said = read_addresses(values.get("mail", ()), values.get("proxyaddresses", ()), options).all
+    return tuple(each for each in read_addresses((), values["othermailbox"], options).all if each not in said)
 
 
 def _addresses_elsewhere(values: dict[str, list[str]], options: ReadOptions) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from policyd.transfer.ldif.people import (
     kind_of,
     mailbox_name,
     name_in,
+    optional_addresses,
     read_addresses,
 )
 
@@ -212,6 +213,7 @@ def _read_content(entry: Entry, reading: _Reading, *, is_group: bool) -> Iterato
         accepted=_signed_in(accepted, must_sign_in, reading),
         rejected=_read_senders(entry, REJECTED, reading),
         is_flag=not is_listed and must_sign_in is not None,
+        optional=optional_addresses(entry.values, reading.options),
     )
 
 
@@ -246,6 +248,7 @@ def _read_modify(entry: Entry, reading: _Reading) -> MailboxRow:
     accepted = _edit_senders(entry.edits, ACCEPTED, reading)
     must_sign_in = _edited_flag(entry.edits, reading)
     is_flag = must_sign_in is not None and (isinstance(accepted, Keep) or not (accepted.add or accepted.clear))
+    said = {one: [text for each in entry.edits if each.attribute == one for text in each.values] for one in _ADDRESSES}
     return MailboxRow(
         name_in(entry.name),
         RowMode.MODIFY,
@@ -254,6 +257,7 @@ def _read_modify(entry: Entry, reading: _Reading) -> MailboxRow:
         accepted=_signed_in(accepted, must_sign_in, reading),
         rejected=_edit_senders(entry.edits, REJECTED, reading),
         is_flag=is_flag,
+        optional=optional_addresses(said, reading.options),
     )
 
 

@@ -66,8 +66,8 @@ check_recipient_access {_TABLE}/{RECIPIENTS}, (what is there)
 #
 # The answers are those of policyd with insider_networks as mynetworks, no insider_contexts, and always_accept and
 # reply texts as they are by default; but
-# - of a login, only names (ASCII, no blanks) and addresses of mailboxes are known, not what a pattern like @example.com
-# matches besides;
+# - of a login, only names (ASCII, no blanks) and addresses of mailboxes are known, and those that are blocked by
+# themselves, not what a pattern like @example.com matches besides;
 # - accepted senders are refused, since no map knows who somebody certainly is; so are those of receive = domain;
 # - of a group, those stand here who were in it when this was written;
 # - of a sender's BATV address (prvs=...), only the domain is known;
