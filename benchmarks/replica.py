@@ -60,11 +60,7 @@ def measure(mailboxes: int, hosts: int, seconds: int) -> None:
         folder = Path(name)
         folder.chmod(0o755)
         try:
-            database = cluster.make()
-            with psycopg.connect(cluster.url(database), autocommit=True) as truth:
-                for statement in _FILL.format(mailboxes).strip().split(";\n"):
-                    truth.execute(statement.encode())
-            url = cluster.url(database)
+            url = filled(cluster, mailboxes)
 
             # The first copy.
             words = [sys.executable, "-c", _COPY, url, str(folder / "first.db")]
@@ -76,6 +72,15 @@ def measure(mailboxes: int, hosts: int, seconds: int) -> None:
             in_force(cluster, hosts, folder)
         finally:
             cluster.remove()
+
+
+def filled(cluster: Cluster, mailboxes: int) -> str:
+    """A database with so many mailboxes, m1@example.com and so on."""
+    url = cluster.url(cluster.make())
+    with psycopg.connect(url, autocommit=True) as truth:
+        for statement in _FILL.format(mailboxes).strip().split(";\n"):
+            truth.execute(statement.encode())
+    return url
 
 
 def follow(cluster: Cluster, url: str, folder: Path, seconds: int) -> None:

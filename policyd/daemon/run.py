@@ -51,7 +51,7 @@ def serve(load: Load) -> None:
     identity = identity_to_become(settings.user, settings.group)
     _import_ahead(reads_all=identity is not None, follows=settings.replica is not None)
     from policyd.daemon.listener import listen_on
-    from policyd.daemon.service import need_database
+    from policyd.daemon.service import check_place, need_database
 
     os.umask(UMASK)
     raise_descriptor_limit(settings.max_connections + 2 * WORKERS_LIMIT)
@@ -61,6 +61,7 @@ def serve(load: Load) -> None:
         if settings.replica is not None and Database.of(settings).is_on_server:
             from policyd.replica.follower import prepare
 
+            check_place(settings.replica)
             prepare(Database.of(settings), settings.replica, supervisor.notify_copying)
         need_database(settings)
     listeners = listen_on(settings.listen or default_listen(), identity, allow_remote=settings.allow_remote)

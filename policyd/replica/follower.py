@@ -22,6 +22,7 @@ from policyd.errors import (
     StoreError,
     StoreMissingError,
     StoreOutdatedError,
+    StoreWriteError,
 )
 from policyd.files import check_permissions
 from policyd.model import Change
@@ -73,6 +74,8 @@ def prepare(database: Database, path: Path, on_page: Callable[[], None] = lambda
     try:
         _look_at(path)
         return
+    except StoreWriteError:
+        return  # it may be good to answer from
     except StoreMissingError:
         make, problem = create, "there is no replica yet, and it can't be made"
     except ReplicaSpoiledError as error:
@@ -81,7 +84,7 @@ def prepare(database: Database, path: Path, on_page: Callable[[], None] = lambda
         with postgresql().following(database) as truth, truth.all() as (position, rows):
             make(path, position, rows, on_page)
     except StoreError as error:
-        raise type(error)(f"{path}: {problem}: {error}") from error
+        raise type(error)(f"{path}: {problem}: {str(error).removeprefix(f'{path}: ')}") from error
 
 
 def _look_at(path: Path) -> None:
@@ -322,6 +325,7 @@ class Follower:
 
     def _beat(self) -> None:
         self._audit.flush()
+        self._write_status(is_due=False)
         if not self._tell(self._status.told()):
             raise _StoppedError
 

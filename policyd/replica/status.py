@@ -9,6 +9,7 @@ from typing import Any
 
 from policyd.errors import StoreError, reason_of
 from policyd.files import open_to_read, replacing
+from policyd.printable import count_of
 from policyd.timestamps import END_OF_TIME
 
 _SPANS = ((86400, "day"), (3600, "hour"), (60, "minute"))  # of which two or more are said in them
@@ -21,7 +22,8 @@ class ReplicaStatus:
     """How far a replica has come: `id` and `digest` of its last change, of this `history`.
 
     `current_at` is when it last had all that the database had, in Unix seconds, 0 for never; `behind` how many changes
-    were missing when that was last seen. `problem` is what keeps it from following, "" where nothing does.
+    were missing when that was last seen. `problem` is what keeps it from following, "" where nothing does. `told_at` is
+    when all this was written.
     """
 
     history: str = ""
@@ -31,6 +33,7 @@ class ReplicaStatus:
     behind: int = 0
     problem: str = ""
     source: str = ""
+    told_at: int = 0
 
     def age(self, now: int) -> int:
         """For how many seconds it may have missed changes."""
@@ -44,14 +47,16 @@ class ReplicaStatus:
         for seconds, name in _SPANS:
             if age >= 2 * seconds:
                 return f"{age // seconds} {name}s"
-        return f"{age} second{'' if age == 1 else 's'}"
+        return count_of(age, "second")
 
     def problem_at(self, now: int) -> str:
         """What keeps it from following, also where nobody is left who would say that; "" where nothing does."""
-        if self.current_at > now + _STALE_SECONDS:
+        if max(self.current_at, self.told_at) > now + _STALE_SECONDS:
             return "the clock was set back since it was followed last"
-        if not self.problem and self.age(now) > _STALE_SECONDS:
+        if now - self.told_at > _STALE_SECONDS:
             return "nobody follows the database; start policyd serve, or see its log"
+        if not self.problem and self.age(now) > _STALE_SECONDS:
+            return f"it is catching up; {count_of(self.behind, 'change')} missing when it looked last"
         return self.problem
 
     def told(self) -> str:
@@ -69,8 +74,9 @@ def status_file(replica: Path) -> Path:
 
 def write_status(replica: Path, status: ReplicaStatus) -> None:
     """Write how the *replica* is. A disk that takes nothing is no reason to stop following."""
+    written = {**asdict(status), "told_at": int(time.time())}
     with suppress(OSError), replacing(status_file(replica), is_shared=True) as file:
-        file.write(json.dumps(asdict(status)).encode())
+        file.write(json.dumps(written).encode())
 
 
 def read_status(replica: Path) -> ReplicaStatus:

@@ -47,6 +47,8 @@ SECTIONS = {
         "replica/test_following.py",
         "replica/test_trouble.py",
         "replica/test_file.py",
+        "server/test_errors.py",
+        "server/test_check.py",
     ),
     "All of it together": ("test_soak.py",),
 }

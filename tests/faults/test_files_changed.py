@@ -236,7 +236,7 @@ def kill_after_the_commit(daemon: Daemon, *words: str) -> None:
     """A command that is killed when its change is committed, and still in the log."""
 
     def type_and_be_killed() -> None:
-        database.empty_log = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+        database.empty_log = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         keeps_open = sqlite3.connect(daemon.database)
         keeps_open.execute("SELECT count(*) FROM domain").fetchall()
         daemon.command(*words)

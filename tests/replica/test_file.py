@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -275,3 +276,75 @@ def test_copy_that_heals_is_tried_until_it_fits(server: Cluster, follow: Follow,
         following.wait_for("event=replica-copied")
         following.wait_to_be_equal()
         following.end()
+
+
+@as_root
+@drill(
+    "the disk of a mail host is read-only",
+    made="tmpfs, remounted read-only; the daemon starts there",
+    client="nothing: the answer comes from the host's replica as it is",
+    log="one warning, and `event=replica-followed` when it can be written",
+)
+def test_host_answers_from_a_disk_that_is_read_only(server: Cluster, make_host: MakeHost, tmp_path: Path) -> None:
+    """Linux does that to a disk that fails, and then somebody restarts the machine."""
+    url = with_tables(server)
+    with small_disk(tmp_path / "disk", 1024) as disk:
+        host = make_host(url)
+        host.replica = disk / "replica.db"
+        host.write_settings(f'replica = "{host.replica}"')
+        prepare(Database(url), host.replica)
+        run(url, "mailbox restrict bob")
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        host.start()
+        assert "its disk is read-only" in host.syslog.wait_for("the replica is not followed")
+        assert host.answer("bob@example.com") == "DUNNO"
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        host.syslog.wait_for("event=replica-followed")
+        host.wait_for("bob@example.com", "REJECT")
+        assert len(host.syslog.matching("warning=")) == 1
+        assert host.stop()[0] == 0
+
+
+# --- Where a replica can't be ---
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "told"),
+    [
+        pytest.param("folder", 69, "it is a folder, and no file; name another one", id="a folder"),
+        pytest.param("pipe", 69, "it is a pipe, and no file; name another one", id="a pipe"),
+        pytest.param("text", 69, "it is no replica; name another file for it", id="another file"),
+        pytest.param("dangling", 73, "it is a link to nothing; type: rm ", id="a link to nothing"),
+        pytest.param("no/replica.db", 73, "there is no folder {folder}/no; make it with: install -d", id="no folder"),
+    ],
+)
+def test_replica_in_a_wrong_place_is_refused(
+    server: Cluster, tmp_path: Path, name: str, status: int, told: str
+) -> None:
+    """One line that says what is there, and nothing is left behind."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text").write_text("some text")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(StoreError) as refused:
+        prepare(Database(with_tables(server)), tmp_path / name)
+    assert refused.value.exit_status == status
+    assert told.format(folder=tmp_path) in str(refused.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@as_root
+def test_replica_in_a_folder_of_another_user_is_refused_before_it_is_copied(
+    server: Cluster, make_host: MakeHost
+) -> None:
+    """A file of root's there would be in the way of the right settings."""
+    host = make_host(with_tables(server))
+    folder = host.folder / "foreign"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    host.write_settings(f'replica = "{folder}/replica.db"')
+    status, told = host.refuse()
+    assert (status, told.count("\n")) == (78, 1)
+    assert "as root, policyd does not serve" in told
+    assert [*folder.iterdir()] == []

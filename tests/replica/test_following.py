@@ -6,6 +6,8 @@ import shlex
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -14,17 +16,19 @@ from click.testing import CliRunner, Result
 
 from policyd.audit import open_audit
 from policyd.cli import main
+from policyd.replica import follower
 from policyd.replica.follower import Follower, prepare
 from policyd.replica.status import ReplicaStatus, write_status
 from policyd.settings import AuditSettings
 from policyd.store.connection import Database
+from policyd.store.wal import beside
 from tests.replica.commands import QUIET, command, run, with_tables
 from tests.replica.hosts import MakeHost, rows_of_replica, rows_of_truth, started
 from tests.support.activated import Notified
 from tests.support.drills import drill
 from tests.support.fake_smtpd import request
 from tests.support.postgresql import Cluster
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT_SECONDS, until
 
 
 def test_change_on_one_host_is_in_force_on_all(server: Cluster, make_host: MakeHost) -> None:
@@ -130,6 +134,7 @@ def test_host_answers_on_while_the_server_is_stopped(own_server: Cluster, make_h
     client="nothing: the answer comes from the host's replica",
     log="a warning that the server does not answer",
 )
+@pytest.mark.full
 def test_host_answers_on_while_the_server_is_frozen(own_server: Cluster, make_host: MakeHost) -> None:
     """Its kernel still answers, so that no setting of TCP's helps: the wait has an end of its own."""
     url = with_tables(own_server)
@@ -168,33 +173,59 @@ def test_host_answers_on_while_the_server_recovers(own_server: Cluster, make_hos
     log="a warning for each",
 )
 @pytest.mark.parametrize("kills", [10, pytest.param(100, marks=pytest.mark.full)])
-def test_killed_follower_leaves_a_state_that_the_database_has_had(server: Cluster, tmp_path: Path, kills: int) -> None:
+def test_killed_follower_leaves_a_state_that_the_database_has_had(
+    server: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int
+) -> None:
     """Never half of a change."""
     url, replica = with_tables(server), tmp_path / "replica.db"
     prepare(Database(url), replica)
+    first = replica.read_bytes()
+    states = [repr(rows_of_truth(url))]
+    for name in ("carl", "dora", "emil"):
+        run(url, f"mailbox add {name} {' '.join(f'{name}{number}@example.com' for number in range(40))}")
+        states.append(repr(rows_of_truth(url)))
+    monkeypatch.setattr(follower, "BATCH", 41)  # each of these is a transaction of its own
     seed = random.randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - to play it again
     chance = random.Random(seed)
-    states = {repr(rows_of_truth(url))}
-    for number in range(kills):
-        # It follows while the tables change, for a moment or to the end of the change.
-        follower = get_context("fork").Process(target=follow_for_ever, args=(url, replica))
-        follower.start()
-        run(url, f"mailbox add m{number} m{number}@example.com n{number}@example.com")
-        states.add(repr(rows_of_truth(url)))
-        follower.join(chance.uniform(0, 0.2))
-        follower.kill()
-        follower.join()
-        assert repr(rows_of_replica(replica)) in states
+    for _ in range(kills):
+        # While it writes, or a moment later.
+        with killed_at_the_end(follow_for_ever, url, replica):
+            before, deadline = written(replica), time.monotonic() + LIMIT_SECONDS
+            while written(replica) == before:
+                assert time.monotonic() < deadline, "nothing is written"
+            time.sleep(chance.uniform(0, 0.01))
+        state = repr(rows_of_replica(replica))
+        assert state in states
+        if state == states[-1]:
+            for each in beside(replica):
+                each.unlink(missing_ok=True)
+            replica.write_bytes(first)
 
     # Whoever follows next has no trouble with what it finds.
-    follower = get_context("fork").Process(target=follow_for_ever, args=(url, replica))
-    follower.start()
-    try:
+    with killed_at_the_end(follow_for_ever, url, replica):
         until(lambda: rows_of_replica(replica) == rows_of_truth(url), "the replica to be equal")
+
+
+@contextmanager
+def killed_at_the_end(function: Callable[..., None], *arguments: object) -> Iterator[None]:
+    """A process that runs *function*, until SIGKILL at the end of the block."""
+    process = get_context("fork").Process(target=function, args=arguments)
+    process.start()
+    try:
+        yield
     finally:
-        follower.kill()
-        follower.join()
+        process.kill()
+        process.join()
+
+
+def written(replica: Path) -> tuple[int, int]:
+    """What changes when something is written to the log."""
+    try:
+        found = beside(replica)[0].stat()
+    except FileNotFoundError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
 
 
 def follow_for_ever(url: str, replica: Path) -> None:
@@ -362,7 +393,8 @@ def test_status_command_is_for_people_programs_and_monitoring(server: Cluster, m
     file = Path(f"{host.replica}.status")
     written = json.loads(file.read_text())
     for seconds, problem in ((-7200, "for 2 hours: nobody follows"), (7200, "the clock was set back")):
-        file.write_text(json.dumps({**written, "current_at": int(time.time()) + seconds}))
+        at = int(time.time()) + seconds
+        file.write_text(json.dumps({**written, "current_at": at, "told_at": at}))
         ended = status("--max-age 60")
         assert (ended.exit_code, ended.stderr.count("\n")) == (1, 1)
         assert problem in ended.stderr

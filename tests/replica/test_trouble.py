@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -13,7 +15,9 @@ import pytest
 from policyd.errors import StoreError
 from policyd.replica import follower
 from policyd.replica.follower import prepare
+from policyd.store import postgresql
 from policyd.store.connection import Database
+from policyd.store.replica import Replica
 from tests.replica.commands import QUIET, add_many, command, forge_history, name_of, run, with_tables
 from tests.replica.hosts import Follow, Proxy, rows_of_replica, rows_of_truth
 from tests.support.disks import as_root, fill_up, small_disk
@@ -111,13 +115,16 @@ def test_journal_that_says_what_cant_be_is_not_followed_half_way(server: Cluster
 
 
 @drill(
-    "one process of the PostgreSQL server is frozen, the one that a host asks",
-    made="SIGSTOP to that backend alone",
+    "the PostgreSQL server is frozen, or of its processes only those that a host asks",
+    made="SIGSTOP to these backends alone; then to all processes",
     client="nothing: the answer comes from the host's replica",
     log="a warning that the server does not answer, and `event=replica-followed` over another connection",
 )
-def test_frozen_backend_is_left_for_another_one(own_server: Cluster, follow: Follow) -> None:
-    """The postmaster still takes connections, and TCP is well."""
+def test_frozen_server_is_given_up_and_followed_again(
+    own_server: Cluster, follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TCP is well, and the postmaster may still take connections: the wait has an end of its own."""
+    monkeypatch.setattr(postgresql, "_FOLLOWER_SECONDS", 2.0)
     url = with_tables(own_server)
     following = follow(url)
     following.wait_to_be_equal()
@@ -127,6 +134,7 @@ def test_frozen_backend_is_left_for_another_one(own_server: Cluster, follow: Fol
         found = own_server.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'policyd'")
         return found if len(found) == 2 else []
 
+    # Those two alone: over other ones it goes on while they are frozen.
     pids = until(the_two, "the two processes that the host has")
     for (pid,) in pids:
         os.kill(pid, signal.SIGSTOP)
@@ -139,6 +147,16 @@ def test_frozen_backend_is_left_for_another_one(own_server: Cluster, follow: Fol
         for (pid,) in pids:
             if is_alive(pid):
                 os.kill(pid, signal.SIGCONT)
+
+    # All of them.
+    before = len(following.lines)
+    own_server.freeze()
+    try:
+        until(lambda: "is not followed" in "".join(following.lines[before:]), "the warning")
+    finally:
+        own_server.freeze(signal.SIGCONT)
+    run(url, "mailbox lift bob")
+    following.wait_to_be_equal()
 
 
 @drill(
@@ -343,31 +361,57 @@ def test_no_batch_ends_inside_a_changeset(
 ) -> None:
     """A changeset that is longer than a batch is one transaction all the same."""
     monkeypatch.setattr(follower, "BATCH", batch)
+    seen: list[str] = []
+
+    class NotingReplica(Replica):
+        """Notes each state that somebody could read."""
+
+        @contextmanager
+        def changing(self) -> Iterator[None]:
+            with super().changing():
+                yield
+            seen.append(repr(rows_of_replica(tmp_path / "followed.db")))
+
+    monkeypatch.setattr(follower, "Replica", NotingReplica)
     url = with_tables(server)
-    following = follow(url)
-    states = {repr(rows_of_truth(url))}
-    for number in range(3):
-        names = " ".join(f"a{number}-{each}@example.com" for each in range(2 + 3 * number))
+    prepare(Database(url), tmp_path / "followed.db")
+    states = []
+    for number in range(4):
+        names = " ".join(f"a{number}-{each}@example.com" for each in range(2 * number))
         run(url, f"mailbox add m{number} {names}")
-        states.add(repr(rows_of_truth(url)))
-    assert following.wait_to_be_equal() <= states
+        states.append(repr(rows_of_truth(url)))
+    follow(url).wait_to_be_equal()
+    assert set(seen) <= set(states)
+    assert seen[-1] == states[-1]
 
 
-@pytest.mark.parametrize("edits", [12, pytest.param(60, marks=pytest.mark.full)])
-def test_replica_is_equal_after_four_write_at_once(server: Cluster, follow: Follow, edits: int) -> None:
+@pytest.mark.parametrize(
+    ("hosts", "edits"), [(2, 12), pytest.param(8, 60, marks=pytest.mark.full, id="eight hosts, many edits")]
+)
+def test_all_replicas_are_equal_after_four_wrote_at_once(
+    server: Cluster, follow: Follow, tmp_path: Path, hosts: int, edits: int
+) -> None:
     """Whatever the order, all see the one in which it was committed, and the journal has no gap."""
     url = with_tables(server)
-    following = follow(url)
+    folders = [tmp_path / f"host{number}" for number in range(hosts)]
+    for folder in folders:
+        folder.mkdir()
+    followings = [follow(url, folder=folder) for folder in folders[:-1]]
     seed = int.from_bytes(os.urandom(4))
     print(f"seed {seed}")  # noqa: T201 - to play it again
     writers = [
         subprocess.Popen([sys.executable, "-m", "tests.replica.writer", url, str(seed + number), str(edits)])
         for number in range(4)
     ]
+
+    # The last host is new, and copies the tables while they are changed.
+    until(lambda: server.execute("SELECT 1 FROM journal_head WHERE id > 10", name_of(url)), "some changes")
+    followings.append(follow(url, folder=folders[-1]))
     assert [writer.wait() for writer in writers] == [0] * 4
-    following.wait_to_be_equal()
+    for following in followings:
+        following.wait_to_be_equal()
+        assert following.lines == []
     assert command(url, "database check").exit_code == 0
-    assert following.lines == []
 
 
 def test_status_tells_how_the_replica_is(server: Cluster, follow: Follow) -> None:
@@ -383,5 +427,5 @@ def test_status_tells_how_the_replica_is(server: Cluster, follow: Follow) -> Non
     file = Path(f"{following.replica}.status")
     assert file.stat().st_mode & 0o777 == 0o640
     assert sorted(json.loads(file.read_text())) == sorted(
-        ["history", "id", "digest", "current_at", "behind", "problem", "source"]
+        ["history", "id", "digest", "current_at", "behind", "problem", "source", "told_at"]
     )

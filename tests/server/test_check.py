@@ -3,6 +3,8 @@
 import psycopg
 import pytest
 
+from tests.support.drills import drill
+
 # What somebody does in psql, and how the line begins that tells; the rest of it puts it right.
 REPAIRABLE = {
     "DROP INDEX address_mailbox": "address: index address_mailbox is missing",
@@ -86,6 +88,12 @@ def alter(policyd, statements):
         connection.execute(statements.encode())
 
 
+@drill(
+    "somebody alters the tables on a PostgreSQL server",
+    made="`psql`: indexes, constraints, triggers, rules, types, foreign keys that are switched off",
+    client="nothing: hosts answer from their replicas",
+    log="nothing; `database check`: a line for each, with the statement that puts it right",
+)
 def test_whatever_was_done_to_the_tables_is_a_line_and_what_the_line_says_puts_it_right(company):
     """Nobody else notices: commands go on, and what a table kept from being written is not kept any more."""
     for statements in REPAIRABLE:

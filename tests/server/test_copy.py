@@ -2,7 +2,6 @@
 
 import sqlite3
 from contextlib import closing
-from typing import Any
 
 import psycopg
 import pytest
@@ -65,7 +64,7 @@ def test_pages_are_of_one_state_whatever_is_changed_meanwhile(company, monkeypat
     """A first copy takes a minute, and says which change it is at: what came later is followed."""
     monkeypatch.setattr(rows, "_AT_ONCE", 1)
     before = rows_of_server(company.url)
-    read: dict[str, list[Any]] = {}
+    read: dict[str, list[object]] = {}
     with postgresql().following(Database(company.url)) as truth, truth.all() as (position, pages):
         for number, (table, some) in enumerate(pages):
             read.setdefault(table, []).extend(some)
