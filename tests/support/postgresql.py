@@ -150,7 +150,7 @@ class Cluster:
 
     def make_template(self) -> None:
         """Make the database that others are copies of, where there is none."""
-        if not self.execute(f"SELECT FROM pg_database WHERE datname = '{_TEMPLATE}'"):
+        if not self.execute(f"SELECT 1 FROM pg_database WHERE datname = '{_TEMPLATE}'"):
             self.execute(f"CREATE DATABASE {_TEMPLATE} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'")
             create_database(Database(self.url(_TEMPLATE)))
 
