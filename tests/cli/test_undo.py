@@ -9,7 +9,7 @@ from policyd.store.queries import Queries
 from tests.support.command_line import command_line
 from tests.support.running_daemon import Syslog
 
-MANY = 3000
+MANY = 1200
 
 
 @pytest.fixture
