@@ -10,6 +10,7 @@ import shutil
 import smtplib
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 
@@ -22,6 +23,7 @@ from policyd.setup.record import Record, digest
 
 FILES = ("main.cf", "master.cf")  # in this order: master.cf names parameters that main.cf has
 _SECONDS = 60
+_TRIES = 3
 _OWN = "*.policyd-copy", "setup-*"
 _PUT_OFF = "4.3."  # enhanced status codes of a policy service that is away, and of a list that Postfix can't follow
 
@@ -118,7 +120,8 @@ def _put_in(plan: Plan, record: Record, changed: dict[str, bytes], mute: set[str
             raise SetupError(problem)
     except BaseException as error:
         record.restore(paths)
-        reload_postfix(plan.examined)
+        with suppress(SetupError, PostfixError):  # that it fails is perhaps why we are here
+            reload_postfix(plan.examined)
         if not isinstance(error, OSError | PolicydError):
             raise
         raise SetupError(f"{error}; Postfix has its old files again") from error
@@ -129,13 +132,16 @@ def _put_in(plan: Plan, record: Record, changed: dict[str, bytes], mute: set[str
 
 def _trouble(plan: Plan, mute: set[str]) -> str:
     """What is wrong at a port, "" where each answers and puts nothing off for want of policyd."""
+    recipient = f"postmaster@{plan.settings.origin}"
     for service in _ports(plan.examined):
         if service.name in mute:
             continue
-        if why := why_mute(service):
-            return f"{service.name} does not answer any more: {why}"
-        if why := _put_off(service, f"postmaster@{plan.settings.origin}"):
-            return f"{service.name} puts mail off: {why}"
+        for _ in range(_TRIES):  # right after a reload, or on a busy host, an answer takes its time
+            why = why_mute(service) or _put_off(service, recipient)
+            if not why:
+                break
+        else:
+            return f"{service.name} does not take mail any more: {why}"
     return ""
 
 

@@ -23,7 +23,7 @@ from tests.support.waiting import until
 # What a Debian host has; `local_recipient_maps` of the instance is empty, so that every local part is taken.
 DEBIAN = (
     "smtpd_relay_restrictions = permit_mynetworks permit_sasl_authenticated defer_unauth_destination",
-    "virtual_alias_maps = inline:{ { info@example.com=alice@example.com } }",
+    "virtual_alias_maps = inline:{ { info@lists.example.com=alice@lists.example.com } }",
     "virtual_mailbox_maps = inline:{ { alice@lists.example.com=x } { bob@lists.example.com=x } }",
     "virtual_mailbox_domains = lists.example.com",
     "relay_domains = customer.example",
