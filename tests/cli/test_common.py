@@ -20,7 +20,8 @@ from policyd import __version__
 from policyd.cli import main
 from policyd.model import Request
 from tests.core.test_audit import PERMITTED, line_of
-from tests.support.command_line import LIMIT_SECONDS, CommandLine, command_line
+from tests.support.command_line import CommandLine, command_line
+from tests.support.waiting import LIMIT_SECONDS
 
 
 @pytest.fixture
