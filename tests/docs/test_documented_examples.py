@@ -121,7 +121,8 @@ def test_refusal_is_explained_as_it_is_shown(run: Run, tmp_path: Path) -> None:
     times = [now, now + timedelta(minutes=6)]
     logged = [f"{at.isoformat()} {each}\n" for at, each in zip(times, (line, other), strict=True)]
     Path("mail.log").write_text("".join(logged))
-    assert len(play(run, iter(console_steps(page("troubleshooting"))))) == 3
+    parts = [section(page("troubleshooting"), title) for title in ("Why was this refused", "Who is refused")]
+    assert len(play(run, iter([step for part in parts for step in console_steps(part)]))) == 3
 
 
 FIRST_REFUSALS = {"README.rst": README_SESSION, "docs/guide.rst": "7. Restrict"}
