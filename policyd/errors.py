@@ -21,6 +21,12 @@ class AuditLineError(PolicydError):
     exit_status = 65  # EX_DATAERR
 
 
+class LogError(PolicydError):
+    """A log that is not there, or can't be read: name another one, or become who may read it."""
+
+    exit_status = 74  # EX_IOERR
+
+
 class AddressError(PolicydError):
     """A text that is not the address, domain, pattern or name it was given as: type it differently."""
 

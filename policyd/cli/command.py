@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from policyd.store.queries import Queries
 
 _Owner = TypeVar("_Owner")
-_PLACE = re.compile(r"(?<= )'\[?([A-Z]+)\]?(?:\.\.\.)?'")  # an argument in a message of click's
+_PLACE = re.compile(r"(?<= )'\[?([A-Z]+)(?:\|-)?\]?(?:\.\.\.)?'")  # an argument in a message of click's
 _LISTED = 30  # lines, before a question about more than fits a screen
 
 

@@ -238,6 +238,9 @@ _HOLDER_CALLED = {
 }
 _MAILBOX_NUMBERED = Statement(_select_mailbox.where(schema.mailbox.c.id == bindparam("id")))
 _MAILBOXES = Statement(_select_mailbox.order_by(schema.mailbox.c.id))
+_MAILBOXES_WITH_AN_END = Statement(
+    _select_mailbox.where(schema.mailbox.c.until.is_not(None)).order_by(schema.mailbox.c.id)
+)
 _GROUP_NAMED = Statement(_select_group.where(schema.mailbox_group.c.folded_name == bindparam("name")))
 _GROUP_NUMBERED = Statement(_select_group.where(schema.mailbox_group.c.id == bindparam("id")))
 _GROUPS = Statement(_select_group.order_by(schema.mailbox_group.c.id))
@@ -471,6 +474,10 @@ class Queries:
             own = tuple(address for (address,) in held.of(row[-1]))
             yield _to_named(Mailbox, row, _to_parties("accepted_sender", accepted.of(row[-1]))), own
 
+    def mailboxes_with_an_end(self) -> Iterator[Mailbox]:
+        """The mailboxes whose restriction has an end, passed or not, oldest first; without their accepted senders."""
+        return (_to_named(Mailbox, row) for row in self._stream(_MAILBOXES_WITH_AN_END))
+
     # --- Groups ---
 
     def group_named(self, folded_name: str) -> Group | None:
@@ -653,11 +660,15 @@ class Queries:
         is_wanted: Callable[[Change], bool] = lambda _: True,
     ) -> list[Change]:
         """The journal, oldest first: the last *limit* wanted rows of those from *since* on, in Unix seconds."""
-        found = (Change(*row) for row in self._stream(_CHANGES_SINCE, since))
+        found = self.changes_since(since)
         if of_object:
             names = _folded_forms(of_object)
             found = (change for change in found if fold(change.object) in names)
         return [*islice(filter(is_wanted, found), limit)][::-1]
+
+    def changes_since(self, since: int) -> Iterator[Change]:
+        """The journal's rows from *since* on, in Unix seconds, one by one, the last first."""
+        return (Change(*row) for row in self._stream(_CHANGES_SINCE, since))
 
     def changes_of(self, changeset: int) -> Iterator[Change]:
         """The journal's rows of one changeset, the last first, one by one."""
