@@ -109,17 +109,15 @@ def follow(cluster: Cluster, url: str, folder: Path, seconds: int) -> None:
         # As a host that comes back, from the first change that it gets: before that it looks at its file.
         assert host.stop()[0] == 0
         write(url, written, written.value + _TO_CATCH_UP)
-        first = _reached(host.replica)
+        before = _reached(host.replica)
         host.start()
-        while (reached := _reached(host.replica)) == first:
-            time.sleep(0.001)
-        began, first = time.monotonic(), reached
+        while (reached := _reached(host.replica)) == before:
+            time.sleep(0.01)
+        began, mine = time.monotonic(), _cpu(host.follower)
         while _reached(host.replica) < written.value:
-            time.sleep(0.001)
-        took = time.monotonic() - began
-        print(
-            f"caught up with {written.value - first} changes in {took:.2f} s ({(written.value - first) / took:.0f}/s)"
-        )
+            time.sleep(0.01)
+        took, used, count = time.monotonic() - began, _cpu(host.follower) - mine, written.value - reached
+        print(f"caught up with {count} changes in {took:.2f} s ({count / took:.0f}/s), {used:.2f} s of CPU")
 
 
 def write(url: str, written: Any, count: int) -> None:

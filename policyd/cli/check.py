@@ -25,7 +25,7 @@ from policyd.model import Action, Decision, Request
 def command(asked: str | None, recipient: str | None, daemon: bool, **given: str) -> None:
     """Say what the answer to mail for the recipient R is, and why; `-` reads a request from stdin.
 
-    That is a raw one, or the line of the audit about one, from a file or journalctl: it is asked again.
+    That is a raw one, or the line of the audit or of a report about one, from a file or journalctl: it is asked again.
 
     Ends with 0 if the mail would be permitted, with 1 if it would be refused.
 

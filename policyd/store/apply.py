@@ -1,4 +1,7 @@
-"""Applies a row of a file with the editor, and counts what came of each object."""
+"""Applies a row of a file with the editor, and counts what came of each object.
+
+One file, as rows of every kind have their lists edited, their terms read and their outcomes counted in the same way.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -55,12 +58,14 @@ _KINDS = {
 class References:
     """What a row says of whom its object accepts and rejects, to be applied last.
 
-    And the object before and after the rest of the row.
+    And the object before and after the rest of the row, of a mailbox with the addresses that it had and has.
     """
 
     row: MailboxRow | DomainRow
     before: Mailbox | Domain | None
     after: Mailbox | Domain
+    had: tuple[str, ...] = ()
+    has: tuple[str, ...] = ()
 
 
 _NUMBERED_LENGTH = 240  # characters of a name that gets a number; a name has 256
@@ -85,6 +90,8 @@ class RowApplier:
         self.on_named: Callable[[Stored], None] | None = None
         self.leaves_blocks = False
         self.new_domains: set[str] = set()
+        self._begun: set[str | int] = set()  # by name or id, what rows have changed of which something is left
+        self._named_again: set[str | int] = set()  # those of them that are in a later row, too
 
     def begin(self, row: Row, *, is_last: bool) -> Left | None:
         """Apply *row*, but for what names groups, or other mailboxes: returns that, for `end` or `GroupRows`.
@@ -125,6 +132,23 @@ class RowApplier:
             case _:
                 raise TypeError(f"{left} is no row")
 
+    def withdraw(self, left: References) -> bool:
+        """Take back what `begin` has made of a row of which *left* is wrong; False where others may build on it."""
+        before, after = left.before, left.after
+        if (before, left.had) == (after, left.has):
+            return True
+        with suppress(RefusedError):
+            match after:
+                case Domain():
+                    is_alone = after.name not in self._named_again
+                    return is_alone and self._withdraw_domain(before if isinstance(before, Domain) else None, after)
+                case Mailbox():
+                    is_alone = after.id not in self._named_again
+                    return is_alone and isinstance(before, Mailbox) and self._withdraw_mailbox(left, before, after)
+                case _:
+                    assert_never(after)
+        return False
+
     def remove(self, stored: Mailbox | Group | Address | BlockedSender) -> None:
         """Take away *stored*, and with a mailbox or a group all that refers to it."""
         match stored:
@@ -151,12 +175,7 @@ class RowApplier:
 
     def count(self, before: Stored | None, after: Stored | None) -> None:
         """Count what came of an object, which was *before* and is *after*; the file names it, unless it goes."""
-        what = "unchanged" if before == after else "changed"
-        if before is None:
-            what = "added"
-        elif after is None:
-            what = "removed"
-        self.tally[_KINDS[type(before or after)], what] += 1
+        self.tally[_came_of(before, after)] += 1
         if self.on_named is not None and after is not None and not isinstance(after, Address):
             self.on_named(after)
 
@@ -168,17 +187,19 @@ class RowApplier:
         self._need_good_terms(row, before or Domain(row.name))
         alone = DomainRow(row.name, row.mode, row.unlisted if before is None else KEEP, row.alias_of)
         after = self._write_domain(alone, before)
+        self._note_named(row.name, is_begun=before != after)
         return References(replace(row, mode=RowMode.MODIFY, alias_of=KEEP), before, after)
 
-    def withdraw(self, left: References) -> bool:
-        """Take back the new domain of which the rest of the row is wrong; False where it stays, with what is in it."""
-        domain = left.after
-        if left.before is not None or not isinstance(domain, Domain):
+    def _withdraw_domain(self, before: Domain | None, after: Domain) -> bool:
+        if self._queries.domain(after.name) != after:
             return False
-        if self._editor.has_addresses(domain.name) or self._queries.aliases_of(domain.name):
+        if before is not None:
+            self._editor.put_domain(after, before)
+            return True
+        if self._editor.has_addresses(after.name):
             return False
-        self._editor.remove_domain(domain.name)
-        self.new_domains.discard(domain.name)
+        self._editor.remove_domain(after.name)
+        self.new_domains.discard(after.name)
         return True
 
     def _apply_domain(self, row: DomainRow, waited: References | None = None) -> None:
@@ -192,6 +213,8 @@ class RowApplier:
             self.count(before, None)
             return
         after = self._write_domain(row, before)
+        if waited is None:
+            self._note_named(row.name)
         self.count(waited.before if waited else before, after)
 
     def _as_catch_all(self, row: DomainRow, is_last: bool) -> DomainRow:
@@ -303,12 +326,40 @@ class RowApplier:
     def _declare_mailbox(self, row: MailboxRow) -> References:
         """Apply what *row* says of the mailbox itself; who may send to it comes as a whole, or not at all."""
         before = self._named_mailbox(row)
+        had = self._addresses_of(before) if before is not None else ()
         self._need_good_terms(row, before or Mailbox(row.name))
         alone = replace(row, receive=KEEP, reason=KEEP, until=KEEP, accepted=KEEP, rejected=KEEP)
         after = self._write_mailbox(alone, before)
+        has = self._addresses_of(after)
+        self._note_named(after.id, is_begun=before is not None and (before, had) != (after, has))
         self._name_addresses(row, after)
         rest = replace(row, name=after.name, mode=RowMode.MODIFY, addresses=KEEP, comment=KEEP)
-        return References(replace(rest, is_named_by_address=False), before, after)
+        return References(replace(rest, is_named_by_address=False), before, after, had, has)
+
+    def _withdraw_mailbox(self, left: References, before: Mailbox, after: Mailbox) -> bool:
+        # Another row may have changed it since, or taken an address that it had.
+        if self._queries.mailbox_numbered(after.id) != after or self._addresses_of(after) != left.has:
+            return False
+        for address in left.had:
+            if address not in left.has:
+                self._editor.need_free_address(address)
+
+        # The change back undoes what was counted, too.
+        held = self._queries.addresses_of(after.id)
+        for is_, was in self._editor.set_addresses(after, held, left.had):
+            self.tally[_came_of(was, is_)] -= 1
+        self._editor.put_mailbox(after, before)
+        return True
+
+    def _note_named(self, key: str | int, *, is_begun: bool = False) -> None:
+        """Note that a row names the domain or the mailbox with *key*, and whether something may be left of it."""
+        if key in self._begun:
+            self._named_again.add(key)
+        elif is_begun:
+            self._begun.add(key)
+
+    def _addresses_of(self, mailbox: Mailbox) -> tuple[str, ...]:
+        return tuple([each.address for each in self._queries.addresses_of(mailbox.id)])
 
     def _add_optional(self, mailbox: Mailbox, addresses: Sequence[str]) -> None:
         """Give *mailbox* those of its optional *addresses* whose domain another row has brought in."""
@@ -329,6 +380,7 @@ class RowApplier:
             return
         after = self._write_mailbox(row, before)
         if waited is None:
+            self._note_named(after.id)
             self._name_addresses(row, after)
         else:
             self._add_optional(after, row.optional)
@@ -530,6 +582,12 @@ class RowApplier:
             self.remove(entries[who])
         for sender in edit.add:
             self._apply_block(BlockRow(sender, mailbox.party))
+
+
+def _came_of(before: Stored | None, after: Stored | None) -> tuple[str, str]:
+    """Where an object that was *before* and is *after* counts."""
+    what = "added" if before is None else "removed" if after is None else "unchanged" if before == after else "changed"
+    return _KINDS[type(before or after)], what
 
 
 def _exceptions(entry: BlockedSender) -> int:

@@ -39,7 +39,7 @@ class BulkEditor:
     @property
     def tally(self) -> Counter[tuple[str, str]]:
         """What came of the objects so far, by pairs like ("mailbox", "added")."""
-        return self.applier.tally
+        return +self.applier.tally
 
     @property
     def is_waiting(self) -> bool:
@@ -192,7 +192,7 @@ class BulkEditor:
     def _problem(self, message: str, rows: Sequence[Left]) -> Problem:
         """What is wrong with a record of which *rows* are left, and what of it was applied all the same."""
         for row in rows:
-            if isinstance(row, References) and row.before != row.after and not self.applier.withdraw(row):
+            if isinstance(row, References) and not self.applier.withdraw(row):
                 self.applier.count(row.before, row.after)
                 message += f"; the {'domain' if isinstance(row.row, DomainRow) else 'mailbox'} itself is imported"
         return Problem(message)

@@ -8,7 +8,7 @@ from policyd.records import Notice
 
 HOW_TO_LEAVE_OUT = "to leave one out, write a # in front of its name"
 
-_IGNORED = re.compile(r"\[.*?\]|\(.*?\)|[\s_.\-/:'\"]+")  # `E-Mail_Address [Required]` is emailaddress
+_IGNORED = re.compile(r"\[[^\[\]]*\]|\([^()]*\)|[\s_.\-/:'\"]+")  # `E-Mail_Address [Required]` is emailaddress
 _SHOWN = 20  # in a notice
 _SIMILARITY = 0.75  # of difflib: recieve is receive, adresses is addresses
 # What people, Active Directory and Exchange say of somebody that has nothing to do with who may write to whom.

@@ -18,7 +18,10 @@ import pytest
 
 from policyd import __version__
 from policyd.cli import main
-from tests.support.command_line import LIMIT_SECONDS, CommandLine, command_line
+from policyd.model import Request
+from tests.core.test_audit import PERMITTED, line_of
+from tests.support.command_line import CommandLine, command_line
+from tests.support.waiting import LIMIT_SECONDS
 
 
 @pytest.fixture
@@ -107,6 +110,10 @@ def test_help_has_an_example_that_works(policyd, words, monkeypatch):
         (policyd.folder / "people.csv").write_text("name,addresses\nbob,bob@example.com\n")
     if words == "batch":
         (policyd.folder / "new-staff.txt").write_text("mailbox add carol carol@example.com\n")
+    if words in ("report", "why"):
+        line = line_of(Request(queue_id="4XyZ0B1cJ2z9"), PERMITTED)
+        (policyd.folder / "mail.log").write_text(f"2026-11-25T12:00:00Z mx policyd[1]: {line}\n")
+        example = example.replace("/var/log/", "")
     if words == "database restore":
         policyd.run(f"database backup {policyd.folder / 'monday.db'}")
         example += " --yes"  # nobody is there to be asked

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from policyd.cli import main
 from policyd.store.schema import VERSION
+from tests.support import preloaded
 from tests.support.command_line import Ended
 from tests.support.disks import fill_up, small_disk
 from tests.support.drills import drill
@@ -286,7 +287,7 @@ def test_writer_that_holds_its_lock_holds_up_no_answer(daemon):
         writer.execute("BEGIN IMMEDIATE")
         writer.execute("DELETE FROM address")
         writer.execute("DELETE FROM blocked_sender")
-        waiting = subprocess.Popen(daemon.arguments("mailbox", "add", "bob", "bob@example.com"))
+        waiting = preloaded.start(daemon.arguments("mailbox", "add", "bob", "bob@example.com"))
         for _ in range(100):
             assert answers(daemon) == GOOD
         assert waiting.poll() is None
@@ -489,7 +490,7 @@ def test_backup_while_others_write_is_of_one_moment(daemon):
     try:
         for number in range(3):
             copy = daemon.folder / f"copy{number}.db"
-            assert subprocess.run(daemon.arguments("database", "backup", copy), check=False).returncode == 0
+            assert preloaded.run(daemon.arguments("database", "backup", copy)).returncode == 0
             with closing(sqlite3.connect(f"file:{copy}?mode=ro&immutable=1", uri=True)) as connection:
                 ((mailboxes, addresses),) = connection.execute(
                     "SELECT (SELECT count(*) FROM mailbox), (SELECT count(*) FROM address)"
@@ -557,7 +558,7 @@ def must_find(daemon: Daemon, statement: str, finding: str) -> None:
 )
 def test_check_and_tables_agree_whoever_asks_first(daemon):
     """The daemon goes on answering while a check reads."""
-    checking = subprocess.Popen(daemon.arguments("database", "check"))
+    checking = preloaded.start(daemon.arguments("database", "check"))
     while checking.poll() is None:
         assert answers(daemon) == GOOD
     assert checking.returncode == 0

@@ -358,12 +358,12 @@ def read_login(world: World, login: str) -> Login:
 
 def _without_realm(world: World, login: str) -> str:
     """A login without its realm; "" where it has none that the settings name."""
-    realms = {realm.casefold() for realm in world.settings.login_realms}
+    realms = {normal_domain(realm) for realm in world.settings.login_realms}
     realm, backslash, rest = login.partition("\\")
-    if backslash and realm.casefold() in realms:
+    if backslash and normal_domain(realm) in realms:
         return rest
     rest, at, realm = login.rpartition("@")
-    return rest if at and realm.casefold() in realms else ""
+    return rest if at and normal_domain(realm) in realms else ""
 
 
 class Identities:

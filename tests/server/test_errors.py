@@ -20,7 +20,7 @@ from tests.support.command_line import CommandLine
 from tests.support.disks import as_root, fill_up, small_disk
 from tests.support.drills import drill
 from tests.support.postgresql import Cluster
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT_SECONDS, until
 
 READS, CHANGES = "domain list", "domain add other.example"
 SECRET = "hunter2-is-a-secret"
@@ -263,7 +263,7 @@ def test_table_that_somebody_has_locked_is_waited_for(own, own_server):
     """An index that is made anew takes longer than the second after which a wait for another command is told."""
     with in_the_middle(own, own_server, milliseconds=1500) as (other, command):
         other.rollback()
-        assert (command.communicate(timeout=60)[1], command.returncode) == ("", 0)
+        assert (command.communicate(timeout=LIMIT_SECONDS)[1], command.returncode) == ("", 0)
     assert own.run("mailbox list").startswith("alice")
 
 
@@ -272,7 +272,7 @@ def test_server_that_goes_in_the_middle_of_a_command_leaves_nothing_half_done(ow
     """Whoever typed it can do it again."""
     with in_the_middle(own, own_server) as (_, command):
         own_server.stop(how)
-        _, message = command.communicate(timeout=60)
+        _, message = command.communicate(timeout=LIMIT_SECONDS)
     own_server.start()
     assert "the connection was lost, and nothing was changed" in message
     assert (command.returncode, message.count("\n")) == (69, 1), message
@@ -284,7 +284,7 @@ def test_server_that_freezes_in_the_middle_of_a_command_leaves_nothing_half_done
     with in_the_middle(own, own_server, IMPATIENT) as (_, command):
         own_server.freeze()
         try:
-            _, message = command.communicate(timeout=60)
+            _, message = command.communicate(timeout=LIMIT_SECONDS)
         finally:
             own_server.freeze(signal.SIGCONT)
     assert "the server does not answer, and nothing was changed; try again" in message

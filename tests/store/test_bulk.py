@@ -20,12 +20,13 @@ from tests.support.writing import NOW, bulk_on, editor_on
 @pytest.fixture
 def policyd():
     """A company with one domain and two mailboxes; Bob is restricted, and blocked to Alice."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
-        policyd.run("mailbox add Alice alice@example.com a@example.com")
-        policyd.run("mailbox add Bob bob@example.com")
-        policyd.run("mailbox restrict Bob --accept @partner.example --reason quiet")
-        policyd.run("sender block Bob --to Alice --reason quarrel --except a@example.com")
+    with command_line(
+        "domain add example.com",
+        "mailbox add Alice alice@example.com a@example.com",
+        "mailbox add Bob bob@example.com",
+        "mailbox restrict Bob --accept @partner.example --reason quiet",
+        "sender block Bob --to Alice --reason quarrel --except a@example.com",
+    ) as policyd:
         yield policyd
 
 
@@ -420,16 +421,35 @@ def test_row_with_an_unknown_sender_says_that_the_mailbox_is_there(policyd):
             id="a mailbox that is restricted already",
         ),
         pytest.param(
+            MailboxRow("Alice", addresses=add(clear=True, add=("z@example.com",)), accepted=add(add=parties("nobody"))),
+            id="a mailbox that would have other addresses",
+        ),
+        pytest.param(
             DomainRow("example.org", receive=Receive.NOBODY, accepted=add(add=parties("nobody"))), id="a new domain"
         ),
     ],
 )
-def test_row_with_an_unknown_sender_restricts_nothing(policyd, row):
+def test_row_with_an_unknown_sender_changes_nothing(policyd, row):
     """A list without one of those whom it accepts refuses mail that the row wanted let through."""
     before = stored(policyd)
     ((_, problem),), tally = imported(policyd, row)
     assert problem == "there is no mailbox nobody"
     assert (stored(policyd), tally) == (before, {})
+
+
+def test_address_that_a_wrong_row_gave_up_stays_with_whoever_took_it(policyd):
+    """That row is good, and its mailbox has the address now; of the wrong one it is told."""
+    problems, _ = imported(
+        policyd,
+        MailboxRow("Alice", addresses=add(clear=True, add=("z@example.com",)), accepted=add(add=parties("nobody"))),
+        MailboxRow("Bob", addresses=add(add=("a@example.com",))),
+    )
+    assert problems == [(1, "there is no mailbox nobody; the mailbox itself is imported")]
+    assert [f"{each['mailbox']} {each['address']}" for each in policyd.json("address list")] == [
+        "Bob a@example.com",
+        "Bob bob@example.com",
+        "Alice z@example.com",
+    ]
 
 
 def test_new_domain_that_others_build_on_stays_without_its_restriction(policyd):

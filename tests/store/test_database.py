@@ -23,7 +23,8 @@ from policyd.store.database import changing, create_database, reading
 from policyd.store.queries import Queries
 from policyd.store.schema import VERSION
 from policyd.store.wal import has_log
-from tests.support.command_line import LIMIT_SECONDS, MEMORY, CommandLine, Ended
+from tests.support.command_line import MEMORY, CommandLine, Ended
+from tests.support.waiting import LIMIT_SECONDS
 from tests.support.writing import editor_on
 
 NOBODY = 65534

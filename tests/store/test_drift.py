@@ -39,8 +39,9 @@ from policyd.store.database import changing, reading
 from policyd.store.edit import NO_END, Editor, EntryTerms, RestrictionTerms
 from policyd.store.queries import Queries
 from tests.support.command_line import MEMORY, CommandLine, command_line
-from tests.support.engine import examples, new_database
+from tests.support.engine import new_database
 from tests.support.parties import parties, party, party_set
+from tests.support.randomised import count, examples
 from tests.support.writing import NOW, bulk_on, editor_on
 
 DAY = 86400
@@ -435,14 +436,14 @@ class TestDrift(Drift.TestCase):  # type: ignore[misc, valid-type]  # hypothesis
     """The steps in random orders."""
 
     # What fails is not made shorter, which takes minutes: a history of twelve steps can be read.
-    settings = settings(max_examples=examples(15), stateful_step_count=12, phases=[Phase.explicit, Phase.generate])
+    settings = settings(max_examples=count(8), stateful_step_count=12, phases=[Phase.explicit, Phase.generate])
 
 
 @pytest.mark.full
 class TestDriftForLong(Drift.TestCase):  # type: ignore[misc, valid-type]  # hypothesis makes it
     """The steps in more orders."""
 
-    settings = settings(max_examples=examples(30), stateful_step_count=12, phases=[Phase.explicit, Phase.generate])
+    settings = settings(max_examples=count(30), stateful_step_count=12, phases=[Phase.explicit, Phase.generate])
 
 
 # --- A batch, and the same lines typed one after the other ---
@@ -476,7 +477,7 @@ def without_times(policyd: CommandLine) -> list[tuple[Any, ...]]:
     return [(*row[:3], *(re.sub(r'"created_at": \d+', "", state or "") for state in row[3:])) for row in rows]
 
 
-@settings(max_examples=examples(25), phases=[Phase.explicit, Phase.generate])
+@examples(few=8, many=40, phases=[Phase.explicit, Phase.generate])
 @given(st.lists(LINES, min_size=8, max_size=16))
 def test_a_batch_does_what_its_lines_do_one_after_the_other(lines):
     """Whatever a line needs of the lines before it; where one is refused, the batch is, with the same words."""
@@ -503,10 +504,11 @@ def test_a_batch_does_what_its_lines_do_one_after_the_other(lines):
 @pytest.fixture
 def policyd():
     """A company with one domain and two mailboxes."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
-        policyd.run("mailbox add alice alice@example.com")
-        policyd.run("mailbox add bob bob@example.com")
+    with command_line(
+        "domain add example.com",
+        "mailbox add alice alice@example.com",
+        "mailbox add bob bob@example.com",
+    ) as policyd:
         yield policyd
 
 

@@ -24,11 +24,6 @@ def server_for_tests() -> "Cluster | None":
     return the_cluster()
 
 
-def examples(count: int) -> int:
-    """So many examples of what happens in a file; on a server, where each transaction has a connection, a fifth."""
-    return count // 5 if IS_SERVER else count
-
-
 @contextmanager
 def new_database(folder: Path) -> Iterator[Database]:
     """A database with empty tables: a file in *folder*, or one on the server, which gets it back."""

@@ -4,15 +4,17 @@ import io
 from contextlib import suppress
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from policyd.errors import TransferError
 from policyd.records import BlockRow
 from policyd.transfer import address_list, csv_table, detect, formats, jsonl, postfix
+from policyd.transfer.columns import key_of
 from policyd.transfer.detect import detect_format
 from policyd.transfer.formats import FORMATS, Format, load_format
 from tests.support.parties import party
+from tests.support.randomised import examples
 from tests.support.tables_strategies import FixedTables, tables
 from tests.support.transfer_reading import rows_of, written
 
@@ -76,7 +78,7 @@ def test_what_cannot_be_told_must_be_said(content, message):
     assert caught.value.exit_status == 65
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.filter_too_much])  # many tables have no address
+@examples(few=10, many=50, suppress_health_check=[HealthCheck.filter_too_much])  # many tables have no address
 @given(tables().filter(lambda held: any(addresses for _, addresses in held.mailboxes())))
 def test_every_export_is_recognised(held: FixedTables):
     """What we write, we read without being told what it is."""
@@ -117,3 +119,10 @@ def test_any_bytes_are_a_format_or_one_clear_line(raw):
     """A traceback would be the first thing a newcomer sees."""
     with suppress(TransferError):
         assert detect_format(io.BytesIO(raw)) in FORMATS
+
+
+@pytest.mark.parametrize("bracket", ["[", "("])
+def test_brackets_without_an_end_take_no_minutes(bracket):
+    """What stands in them is no part of a column's name; to look for each end through all the rest would take hours."""
+    assert key_of(f"E-Mail_Address {bracket}Required{']' if bracket == '[' else ')'}") == "emailaddress"
+    assert key_of(bracket * 1_000_000) == bracket * 1_000_000

@@ -1,7 +1,7 @@
 """postfix: hand-written access(5) and virtual(5) maps, and maps of an export."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from policyd.model import ANYONE, OUTSIDE, BlockedSender, Domain, Group, Mailbox, Receive, Unlisted
@@ -10,6 +10,7 @@ from policyd.transfer import postfix
 from policyd.transfer.formats import Into
 from policyd.transfer.text import LINE_LIMIT
 from tests.support.parties import party, party_set
+from tests.support.randomised import examples
 from tests.support.tables_strategies import FixedTables, tables
 from tests.support.transfer_reading import problem_of, read_all, rows_of, written
 
@@ -483,7 +484,7 @@ def test_unknown_part_is_a_comment():
     assert rows_of(postfix, "# policyd file: other\na@b.c REJECT\n") == blocked("a@b.c")
 
 
-@settings(max_examples=50)
+@examples(few=25, many=100)
 @given(tables())
 def test_every_export_reads_back_without_problems(held):
     """Whatever people have called their mailboxes; an address in a domain is also one in those that stand for it."""
@@ -705,3 +706,18 @@ def test_bounces_are_an_exception_to_nothing():
     assert first.rows == tuple(blocked("@a.example", "@.a.example"))
     assert second.rows == tuple(blocked("root@"))
     assert (third.skipped, third.stands_with) == (("ok",), ())
+
+
+def test_extension_in_an_alias_domain_is_whose_address_stands_there():
+    """bob+list is Carol's in the target, and Bob's in the alias domain, where he has bob: Postfix must ask for that."""
+    held = FixedTables(
+        (Domain("a.example"), Domain("b.example", alias_of="a.example")),
+        (
+            (Mailbox("Bob"), ("bob@b.example",)),
+            (Mailbox("Carol", Receive.NOBODY), ("bob+list@a.example", "carol@a.example")),
+        ),
+    )
+    text, _ = written(postfix, held)
+    keys = {line.split("\t")[0] for line in text.splitlines() if "\t" in line}
+    assert {"bob@b.example", "bob+list@a.example", "carol@b.example"} <= keys
+    assert "bob+list@b.example" not in keys

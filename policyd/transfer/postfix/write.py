@@ -35,6 +35,7 @@ MARK = "# policyd file: "
 DEFAULTS = {rule: render_text(rule, text) for rule, text in DEFAULT_TEXTS.items()}
 
 _POSTMASTER = "postmaster"
+_DELIMITERS = "+"  # of extensions, as they are by default
 _IN_REGEXPS = (REGEXPS, WRAPPED)  # the parts that are regular expressions, which nobody compiles
 _HOLDING = re.compile(r"imcea(ex|smtp)-.*|prvs=.*|.*[%!@].*", re.DOTALL)  # local parts that policyd looks into
 _TABLE = "$default_database_type:/etc/postfix/policyd"
@@ -149,7 +150,7 @@ class _Spelled:
         """Every mailbox with its addresses, the primary one first, those in alias domains last."""
         for mailbox, addresses in self._tables.mailboxes():
             others = (other for address in addresses for other in self._in_aliases(address))
-            yield mailbox, (*addresses, *(each for each in others if each not in self._taken))
+            yield mailbox, (*addresses, *(each for each in others if not self._is_anothers(each)))
 
     def patterns(self, pattern: str) -> list[str]:
         """*pattern*, and what matches the same in alias domains."""
@@ -170,7 +171,14 @@ class _Spelled:
         """The patterns that match a mailbox whose primary address is *address*."""
         local, _, domain = address.rpartition("@")
         texts = {address, f"{local}@{self.effective.target(domain).name}"}
-        return frozenset(each for text in texts for each in matching_patterns(split_address(text, delimiters="+")))
+        return frozenset(
+            each for text in texts for each in matching_patterns(split_address(text, delimiters=_DELIMITERS))
+        )
+
+    def _is_anothers(self, address: str) -> bool:
+        """Whether *address*, in an alias domain, is a mailbox's there: so it is by what it is without its extension."""
+        found = split_address(address, delimiters=_DELIMITERS)
+        return any(f"{local}@{found.domain}" in self._taken for local in found.locals)
 
     def _in_aliases(self, address: str) -> Iterator[str]:
         local, _, domain = address.rpartition("@")
