@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from itertools import count
@@ -223,14 +223,6 @@ def the_cluster() -> Cluster:
     cluster.initialize()
     cluster.start()
     return cluster
-
-
-def wait_until(is_so: Callable[[], object], seconds: float = 60) -> None:
-    """Wait for what is going to be so."""
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it is not so after all"
-        time.sleep(0.02)
 
 
 def _free_port() -> int:
