@@ -79,6 +79,10 @@ class StoreAwayError(StoreError):
     """The server can't be reached, or does not answer: it is tried again, whatever words it has for that."""
 
 
+class NoReplicaError(StoreError):
+    """The file is somebody else's, by what it begins with: nothing is done to it."""
+
+
 class ReplicaSpoiledError(StoreError):
     """The replica's file is damaged, or another file's log is beside it: make it again."""
 

@@ -159,10 +159,11 @@ def _follow(settings: Settings, channel: socket.socket) -> None:
         return True
 
     def is_doubted() -> bool:
-        try:
-            return bool(channel.recv(1))
-        except BlockingIOError:
-            return False
+        is_told = False
+        with suppress(OSError):  # there is no more; or the parent has gone, as the next beat tells
+            while channel.recv(1):
+                is_told = True
+        return is_told
 
     # What answers goes first, where whoever started this process allows it to say so.
     with suppress(OSError):

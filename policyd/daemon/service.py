@@ -223,5 +223,6 @@ def _described(settings: Settings) -> dict[str, str]:
         if isinstance(value, (tuple, frozenset)):
             described[key] = " ".join(sorted(map(str, value)))
         else:
-            described[key] = str(value).lower() if isinstance(value, bool) else str(value or "")
+            text = "" if value is None else str(value)
+            described[key] = text.lower() if isinstance(value, bool) else text
     return described

@@ -36,6 +36,11 @@ class Aliases:
             except TableError as error:
                 unseen.append(f"virtual_alias_maps: {table}: {error}")
 
+    @property
+    def keys(self) -> Set[str]:
+        """The keys of what the tables list, folded."""
+        return self._rows.keys()
+
     def rows(self) -> Iterator[tuple[str, str]]:
         """What the tables list: keys, folded, and values."""
         return iter(self._rows.items())

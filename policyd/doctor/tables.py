@@ -1,5 +1,6 @@
 """Compares the tables with Postfix's maps, and looks for entries in the tables that can have no effect."""
 
+import re
 from collections.abc import Iterable, Iterator, Set
 from itertools import islice
 from shlex import quote
@@ -118,9 +119,9 @@ class MapCheck:
                 if key in self._restricted or key.startswith("@"):
                     self._seen.add(key)
                 yield name, key, value
-        for key, value in examined.aliases.rows():
+        for key in sorted(examined.aliases.keys - self._listed):
             if "@" in key:
-                yield "virtual_alias_maps", key, value
+                yield "virtual_alias_maps", key, examined.aliases.exact(key)
         local = examined.settings.origin
         if local and local in domains_in(examined, "mydestination"):
             for key, value in self._rows("alias_maps"):
@@ -169,7 +170,10 @@ class MapCheck:
     def _ways_around(self) -> Iterator[Diagnosis]:
         """Addresses that anybody may write to, and whose mail Postfix sends on to whom not everybody may."""
         aliases = self._examined.aliases
+        harmless = self._harmless()
         for key, value in aliases.rows():
+            if value in harmless:
+                continue
             if key.startswith("@"):
                 candidates = self._behind(key, value)
             elif "@" in key and self._may_lead_around(value):
@@ -182,6 +186,17 @@ class MapCheck:
                     if at and not self._verdict(address)[0] and self._target(address) is not None:
                         yield self._way_around(way[: at + 1])
                         break
+
+    def _harmless(self) -> Set[str]:
+        """Addresses that stay where they are, and that no restriction is about: of a million targets nearly all."""
+        keys = self._examined.aliases.keys
+        if self._is_any_domain_restricted or any(key.startswith("@") for key in keys):
+            return frozenset()
+        delimiters = self._examined.settings.recipient_delimiter
+        delimiters += self._examined.instance.values.get("recipient_delimiter", "")
+        plain = self._listed - self._restricted - keys
+        extended = re.compile(f"[{re.escape(delimiters)}]").search if delimiters else None
+        return {each for each in plain if not extended(each)} if extended else plain
 
     def _behind(self, key: str, value: str) -> list[str]:
         """Addresses in the domain of *key*, whose mail goes on as *value* says, that may lead to restricted ones."""

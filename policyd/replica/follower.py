@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from policyd.audit import AuditLog
 from policyd.errors import (
     DivergedError,
+    NoReplicaError,
     ReplicaSpoiledError,
     SettingsError,
     StoreAwayError,
@@ -32,6 +33,7 @@ from policyd.store.database import postgresql
 from policyd.store.journal import UPGRADE
 from policyd.store.replica import Replica, create, make_again
 from policyd.store.schema import VERSION
+from policyd.store.wal import identity
 
 if TYPE_CHECKING:
     from policyd.store.postgresql import Truth
@@ -125,6 +127,7 @@ class Follower:
         self._written_at = 0.0  # the status, as time.monotonic() counts
         self._tidied_at = 0.0
         self._looked_at = -_LOOK_SECONDS
+        self._file: tuple[int, int] | None = None  # which one was a replica while this process has run
         self._copied_at = -_COPIES_SECONDS
         self._copy_due: float | None = None  # where the whole database must be copied
 
@@ -153,7 +156,13 @@ class Follower:
     def _opened(self) -> Iterator[Replica]:
         if not self._path.exists():
             prepare(self._database, self._path, self._beat)
-        replica = Replica(self._path)
+        try:
+            replica = Replica(self._path)
+        except NoReplicaError as error:
+            if identity(self._path)[0] != self._file:
+                raise
+            raise ReplicaSpoiledError(f"{self._path}: damaged: it no longer begins as a replica") from error
+        self._file = identity(self._path)[0]
         try:
             position = replica.position
             self._know(history=position.history, id=position.id, digest=position.digest)
@@ -269,7 +278,8 @@ class Follower:
             self._copied_at = time.monotonic()
         except (StoreError, SettingsError) as error:
             self._have_problem(error)
-            self._copy_due = time.monotonic() + _TRY_SECONDS + random.uniform(0, self._spread_seconds)
+            most = _LONGER_TRY_SECONDS if is_spoiled else self._spread_seconds  # nobody may be hung up on for long
+            self._copy_due = time.monotonic() + _TRY_SECONDS + random.uniform(0, most)
 
     def _copy(self, *, is_spoiled: bool) -> None:
         with postgresql().following(self._database) as truth, truth.all() as (position, rows):

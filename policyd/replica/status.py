@@ -56,7 +56,8 @@ class ReplicaStatus:
         if now - self.told_at > _STALE_SECONDS:
             return "nobody follows the database; start policyd serve, or see its log"
         if not self.problem and self.age(now) > _STALE_SECONDS:
-            return f"it is catching up; {count_of(self.behind, 'change')} missing when it looked last"
+            missing = f"; {count_of(self.behind, 'change')} missing when it looked last" if self.behind else ""
+            return f"it is catching up{missing}"
         return self.problem
 
     def told(self) -> str:

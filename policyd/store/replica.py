@@ -18,6 +18,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from policyd.errors import (
     DivergedError,
+    NoReplicaError,
     ReplicaSpoiledError,
     StoreCreateError,
     StoreError,
@@ -294,7 +295,7 @@ def _connected(path: Path) -> sqlite3.Connection:
     """A connection to the replica at *path*. Raises StoreError, also where it is some other file."""
     application = _application_of(path)
     if application not in (None, REPLICA_ID):
-        raise StoreError(f"{path}: it is no replica; name another file for it, or move this one away")
+        raise NoReplicaError(f"{path}: it is no replica; name another file for it, or move this one away")
     try:
         return connect_following(path)
     except StoreOutdatedError:

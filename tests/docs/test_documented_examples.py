@@ -121,7 +121,9 @@ def test_refusal_is_explained_as_it_is_shown(run: Run, tmp_path: Path) -> None:
     times = [now, now + timedelta(minutes=6)]
     logged = [f"{at.isoformat()} {each}\n" for at, each in zip(times, (line, other), strict=True)]
     Path("mail.log").write_text("".join(logged))
-    assert len(play(run, iter(console_steps(page("troubleshooting"))))) == 3
+    steps_of_all = console_steps(page("troubleshooting"))
+    of_the_mail = [step for step in steps_of_all if step[0] != "policyd doctor"]  # which is about this host's Postfix
+    assert len(play(run, iter(of_the_mail))) == 3
 
 
 FIRST_REFUSALS = {"README.rst": README_SESSION, "docs/guide.rst": "7. Restrict"}

@@ -21,11 +21,11 @@ from tests.support.fake_smtpd import OutOfStepError
 from tests.support.postgresql import Cluster
 
 
-def damage(path: Path) -> None:
-    """What a broken disk leaves: pages of nonsense behind a good header."""
+def damage(path: Path, first: int = 4096) -> None:
+    """What a broken disk leaves: pages of nonsense, from the *first* byte of them on."""
     with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\xa5" * (path.stat().st_size - 4096))
+        file.seek(first)
+        file.write(b"\xa5" * (path.stat().st_size - first))
 
 
 @drill(
@@ -49,13 +49,15 @@ def test_damaged_replica_is_made_again_at_the_start(server: Cluster, make_host: 
 
 @drill(
     "the replica's file is damaged while the daemon runs",
-    made="all pages but the first overwritten",
+    made="all pages overwritten, and all but the first",
     client="451 until it is copied again, a second later",
     log="`hung up: …`, a warning, `event=replica-copied`, `event=replica-followed`",
     lost="nothing: the database has all of it",
 )
-@pytest.mark.parametrize("workers", [1, 2])
-def test_damage_is_noticed_by_who_cant_answer_and_healed(server: Cluster, make_host: MakeHost, workers: int) -> None:
+@pytest.mark.parametrize(("workers", "first"), [(1, 4096), (2, 0)], ids=["all pages but the first", "all pages"])
+def test_damage_is_noticed_by_who_cant_answer_and_healed(
+    server: Cluster, make_host: MakeHost, workers: int, first: int
+) -> None:
     """The one that follows may not read those pages for years."""
     url = with_tables(server)
     run(url, "mailbox restrict bob")
@@ -63,7 +65,7 @@ def test_damage_is_noticed_by_who_cant_answer_and_healed(server: Cluster, make_h
     host.write_settings(f'replica = "{host.replica}"', f"workers = {workers}")
     host.start()
     host.wait_to_be_equal()
-    damage(host.replica)
+    damage(host.replica, first)
     with pytest.raises(OutOfStepError):
         host.answer("bob@example.com")
     host.syslog.wait_for("event=replica-followed")
