@@ -136,11 +136,10 @@ def _trouble(plan: Plan, mute: set[str]) -> str:
     for service in _ports(plan.examined):
         if service.name in mute:
             continue
+        why = "not tried"
         for _ in range(_TRIES):  # right after a reload, or on a busy host, an answer takes its time
-            why = why_mute(service) or _put_off(service, recipient)
-            if not why:
-                break
-        else:
+            why = why and (why_mute(service) or _put_off(service, recipient))
+        if why:
             return f"{service.name} does not take mail any more: {why}"
     return ""
 
