@@ -99,8 +99,8 @@ class RunningSite(Site):
         """Start the daemon and Postfix."""
         self.audit = self._stack.enter_context(closing(Audit(self.folder / "log")))
         self._stack.enter_context(authentication(self.folder / "queue" / "private" / "auth"))
-        self._daemon.start()
         self._stack.callback(self._daemon.stop)
+        self._daemon.start()
         self._start_postfix()
 
     def stop(self) -> None:

@@ -20,6 +20,7 @@ from policyd.store.connection import Database
 from policyd.store.replica import Replica
 from tests.replica.commands import QUIET, add_many, command, forge_history, name_of, run, with_tables
 from tests.replica.hosts import Follow, Proxy, rows_of_replica, rows_of_truth
+from tests.support import preloaded
 from tests.support.disks import as_root, fill_up, small_disk
 from tests.support.drills import drill
 from tests.support.pgbouncer import pooled
@@ -336,8 +337,8 @@ def test_frozen_command_keeps_only_other_commands_waiting(server: Cluster, follo
     following.wait_to_be_equal()
     with psycopg.connect(url) as frozen:
         frozen.execute("SELECT id FROM journal_head FOR UPDATE")
-        waiting = subprocess.Popen(
-            [sys.executable, "-m", "policyd", "mailbox", "restrict", "bob"],
+        waiting = preloaded.start(
+            [*preloaded.PROGRAM, "mailbox", "restrict", "bob"],
             env=os.environ | {"POLICYD_DATABASE": url, "POLICYD_CONFIG": str(QUIET)},
             stderr=subprocess.PIPE,
         )

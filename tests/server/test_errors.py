@@ -16,6 +16,7 @@ import pytest
 
 from policyd.store import postgresql
 from tests.server.cutting import cutting
+from tests.support import preloaded
 from tests.support.command_line import CommandLine
 from tests.support.disks import as_root, fill_up, small_disk
 from tests.support.drills import drill
@@ -238,8 +239,8 @@ def in_the_middle(own: CommandLine, own_server: Cluster, code: str = "", millise
     """A command that has the lock and waits in the middle, for a table that somebody else has for so long at least."""
     with psycopg.connect(own.url) as other:
         other.execute("LOCK TABLE address IN EXCLUSIVE MODE")
-        with subprocess.Popen(
-            [sys.executable, *(["-c", code] if code else ["-m", "policyd"]), *WORDS],
+        with preloaded.start(
+            [*([sys.executable, "-c", code] if code else preloaded.PROGRAM), *WORDS],
             env={**os.environ, **own.environment},
             stderr=subprocess.PIPE,
             text=True,

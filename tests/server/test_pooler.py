@@ -6,8 +6,8 @@ import psycopg
 import pytest
 
 from policyd.store import postgresql
-from tests.server.test_upgrade import newer
 from tests.support.command_line import CommandLine
+from tests.support.next_version import NextVersion
 from tests.support.pgbouncer import pooled
 from tests.support.postgresql import Cluster
 
@@ -73,7 +73,8 @@ def test_every_kind_of_command_works_and_leaves_nothing_in_the_connection(
     ended = behind.ends("batch -", stdin=lines)
     assert ended.status == 0, ended
     must_have_left_nothing(behind)
-    assert newer(behind, "database upgrade --yes").status == 0
+    with NextVersion() as version:
+        assert version.ends("database upgrade --yes", behind.environment)[0] == 0
     must_have_left_nothing(behind)
 
 
