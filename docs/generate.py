@@ -1,8 +1,9 @@
-"""Writes into the pages what the program says of itself: synopses, options and examples of every command, and settings.
+"""Writes into the pages what the program says of itself: synopses of commands, settings, and what doctor may find.
 
-It stands in the pages as text, between `.. from click: NAME` or `.. from settings` and `.. end`, so that a reader
-without Sphinx has it, too. Run it as `.venv/bin/python docs/generate.py` where a command or a setting has changed.
-A test runs it with --check, which changes nothing and ends with 1 where a page is not what the program says.
+It stands in the pages as text, between `.. from click: NAME`, `.. from settings` or `.. from codes` and `.. end`, so
+that a reader without Sphinx has it, too. Run it as `.venv/bin/python docs/generate.py` where a command, a setting or a
+code has changed. A test runs it with --check, which changes nothing and ends with 1 where a page is not what the
+program says.
 """
 
 import difflib
@@ -19,9 +20,10 @@ HERE = Path(__file__).absolute().parent
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from policyd.cli import main  # noqa: E402 - of this checkout, whatever is installed
+from policyd.doctor.diagnosis import CODES  # noqa: E402 - the same
 from policyd.settings import SETTINGS  # noqa: E402 - the same
 
-_PAGES = (HERE / "commands.rst", HERE / "settings.rst")
+_PAGES = (HERE / "commands.rst", HERE / "settings.rst", HERE / "troubleshooting.rst")
 _MARKED = re.compile(r"^\.\. from (.+)\n(?:.*\n)*?\.\. end\n", re.MULTILINE)
 _WIDTH = 90  # of a synopsis
 
@@ -34,6 +36,9 @@ def generate(page: str) -> str:
 def _written(source: str) -> Iterator[str]:
     if source == "settings":
         yield from _settings()
+    elif source == "codes":
+        for code, (severity, effect) in CODES.items():
+            yield from _definition(f"``{code}`` ({severity})", effect)
     else:
         yield from _explain(source.removeprefix("click: "))
 

@@ -1,18 +1,17 @@
 """The audit: one function for each event that is logged. No value from the network can forge a field or a line.
 
-The fields are those of docs/audit.rst; `read_request` reads the line about a decision back.
+The fields are those of docs/audit.rst; `policyd.audit_lines` reads the lines back.
 """
 
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, assert_never
 
 from policyd.changes import difference
-from policyd.errors import AuditLineError
 from policyd.model import Action, Change, Decision, Request
 from policyd.printable import code, printable
 from policyd.settings import AuditSettings, Decisions, LineFormat
@@ -33,36 +32,28 @@ from policyd.syslog import (
 _VALUE_LIMITS = (512, 128, 64, 24, 12, 4)  # characters of a value, the first with which the line fits; cut ends in …
 _WHOLE = frozenset({"action", "would", "rule"})  # our own words are never cut
 _ESCAPED = re.compile("[\\\\\ud800-\udfff]|…\\Z")
-_ATOM = r"[!#-+\--;=?-\[\]-~]*"  # ASCII but blanks, quotes, commas, backslashes and angle brackets
-_PLAIN = re.compile(f"{_ATOM}|<{_ATOM}>")
+ATOM = r"[!#-+\--;=?-\[\]-~]*"  # ASCII but blanks, quotes, commas, backslashes and angle brackets
+PLAIN = re.compile(f"{ATOM}|<{ATOM}>")
 
-# The fields of a decision, in their order; `_decision_values` has their values. With `would=` behind the action where
+# The fields of a decision, in their order; `decision_values` has their values. With `would=` behind the action where
 # a refusal was not spoken.
-_OWN_NAMES = ("mailbox", "by")  # names from our own tables, the last fields
+OWN_NAMES = ("mailbox", "by")  # names from our own tables, the last fields
 DECISION_FIELDS = (
     *("action", "rule", "entry", "state", "queue_id", "instance", "client", "sender", "recipient", "login", "context"),
-    *("reason", "text", "ms", *_OWN_NAMES),
+    *("reason", "text", "ms", *OWN_NAMES),
 )
 _ABSENT = frozenset({"entry", "reason", "text"})  # where nothing was refused
 
 # A line about a request that was let through, made in one piece; and how it looks if all values of the peer's are
 # plain, so that each of them is where it was put. The names from our own tables are written as they must be.
 _PERMITTED_LINE = ", ".join(f"{name}={'%.0s' if name in _ABSENT else '%s'}" for name in DECISION_FIELDS)
-_OWN_PART = ", ".join(f"{name}=%s" for name in _OWN_NAMES)
+_OWN_PART = ", ".join(f"{name}=%s" for name in OWN_NAMES)
 _PERMITTED = re.compile(
-    re.sub(r"(sender|recipient)=%s", lambda name: f"{name[1]}=<{_ATOM}>", _PERMITTED_LINE)
+    re.sub(r"(sender|recipient)=%s", lambda name: f"{name[1]}=<{ATOM}>", _PERMITTED_LINE)
     .replace("%.0s", "")
     .replace(_OWN_PART, _OWN_PART.replace("%s", ".*"))
-    .replace("%s", _ATOM)
+    .replace("%s", ATOM)
 )
-
-
-# What each kind of line begins with, in either format, behind whatever a log puts before it; and the parts of a text.
-_BEGINNING = re.compile(r'(?:^|(?<=[\s:\ufeff]))(?:\{"(action|change|event|warning)": |(action|change|event|warning)=)')
-_TOKEN = re.compile(r'([a-z_]+)=("(?:[^"\\]|\\.)*+"|[^", ]*+)(?:, |\Z)')
-_CODE = re.compile(r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U(000[0-9a-f]{5}|0010[0-9a-f]{4})|([\\"]))')
-_UNASKED = ("queue_id", "instance")  # what is read back, and decides nothing
-_ASKED = ("state", *_UNASKED, "client", "sender", "recipient", "login", "context")
 
 
 class Stored(NamedTuple):
@@ -114,13 +105,13 @@ class AuditLog:
                 return
             case _:
                 assert_never(self._settings.decisions)
-        values = _decision_values(request, decision, milliseconds)
+        values = decision_values(request, decision, milliseconds)
 
         # Most requests are let through with nothing to escape: their line costs one format and one match.
         if self._settings.format is LineFormat.TEXT and not (
             decision.is_refused or decision.entry or decision.reason or decision.text
         ):
-            line = _PERMITTED_LINE % (*values[: -len(_OWN_NAMES)], _own_name(decision.mailbox), _own_name(decision.by))
+            line = _PERMITTED_LINE % (*values[: -len(OWN_NAMES)], _own_name(decision.mailbox), _own_name(decision.by))
             if len(line) <= _VALUE_LIMITS[0] and _PERMITTED.fullmatch(line):
                 self._send(INFO, line)
                 return
@@ -243,7 +234,7 @@ def open_audit(settings: AuditSettings, reactor: Reactor | None = None) -> Audit
     return AuditLog(settings, sink, StderrSink(), echo, reactor, is_terminal=is_terminal)
 
 
-def _decision_values(request: Request, decision: Decision, milliseconds: float) -> tuple[Field, ...]:
+def decision_values(request: Request, decision: Decision, milliseconds: float) -> tuple[Field, ...]:
     """The values of `DECISION_FIELDS`, in their order."""
     return (
         decision.action,
@@ -286,26 +277,27 @@ def _in_words(fields: Mapping[str, Field]) -> str:
 
 def _text_line(fields: Mapping[str, Field], limit: int) -> str:
     """The fields with values of at most *limit* characters, as text."""
-    return ", ".join([f"{name}={_shown(value, _limit_of(name, limit))}" for name, value in fields.items()])
+    return ", ".join([f"{name}={shown_as_text(value, _limit_of(name, limit))}" for name, value in fields.items()])
 
 
 def _json_line(fields: Mapping[str, Field], limit: int) -> str:
     """The fields with values of at most *limit* characters, as one JSON object."""
-    return json.dumps({name: _json_value(value, _limit_of(name, limit)) for name, value in fields.items()})
+    return json.dumps({name: shown_as_json(value, _limit_of(name, limit)) for name, value in fields.items()})
 
 
 def _limit_of(name: str, limit: int) -> int:
     return _VALUE_LIMITS[0] if name in _WHOLE else limit
 
 
-def _shown(value: Field, limit: int) -> str:
+def shown_as_text(value: Field, limit: int) -> str:
+    """*value*, of which at most *limit* characters are shown, in a line of text."""
     if value is None:
         return ""
     if not isinstance(value, str):
         return str(value)
     if len(value) > limit:
         return f'{escape(value[:limit])[:-1]}…"'
-    if _PLAIN.fullmatch(value):
+    if PLAIN.fullmatch(value):
         return value
     return f'{escape(value[:-1])[:-1]}{code("…")}"' if value.endswith("…") else escape(value)
 
@@ -313,17 +305,17 @@ def _shown(value: Field, limit: int) -> str:
 @lru_cache(maxsize=4096)
 def _own_name(name: str) -> str:
     """The name of a mailbox or group as it stands in a line; most have blanks."""
-    return _shown(name, _VALUE_LIMITS[0])
+    return shown_as_text(name, _VALUE_LIMITS[0])
 
 
-def _json_value(value: Field, limit: int) -> Any:
+def shown_as_json(value: Field, limit: int) -> Any:
     """*value* for JSON, whose strict readers refuse the lone surrogates of bytes that are not UTF-8.
 
     Those stand as `\\xHH`, a backslash as two, and a `…` at the end that cuts nothing as `\\u2026`. An object of the
     journal is one here, too, unless it is too long: then it is a text that is cut.
     """
     if isinstance(value, Stored):
-        return json.loads(value.json) if value.json and len(value.json) <= limit else _json_value(value.json, limit)
+        return json.loads(value.json) if value.json and len(value.json) <= limit else shown_as_json(value.json, limit)
     if not isinstance(value, str):
         return value
     if len(value) > limit:
@@ -333,134 +325,3 @@ def _json_value(value: Field, limit: int) -> Any:
 
 def _coded(found: re.Match[str]) -> str:
     return "\\\\" if found[0] == "\\" else code(found[0])
-
-
-# Lines are read back
-
-
-def is_audit_line(line: str) -> bool:
-    """Whether *line*, of a log, seems to be one of the audit, about whatever."""
-    return bool(_BEGINNING.search(line))
-
-
-def read_request(line: str) -> Request:
-    """The request that *line* is about: one of the audit, in either format, with whatever a log has put before it.
-
-    Its `queue_id` and `instance`, which decide nothing, are "" where they are cut. Raises AuditLineError where the line
-    is about no request, or does not hold all that decides.
-    """
-    # What kind of line it is.
-    found = _BEGINNING.search(line)
-    if found is None:
-        raise AuditLineError("this is no line of the audit: it has no action=")
-    kind = found[1] or found[2]
-    if kind != "action":
-        about = "a change of the tables" if kind == "change" else "the daemon itself"
-        raise AuditLineError(f"this line of the audit is about {about}; one about a request begins with action=")
-
-    # Its fields: those that decide must be whole, and each must be written as `AuditLog` writes it.
-    text = line[found.start() :].strip()
-    fields = [*(_json_fields(text) if found[1] else _text_fields(text))]
-    shown = dict(fields)
-    names = [name for name, _ in fields if name != "would"]
-    if names not in ([*DECISION_FIELDS], [*DECISION_FIELDS[: -len(_OWN_NAMES)]]):  # the first edition had no own names
-        raise AuditLineError("this line of the audit is not whole: it has not the fields of a decision")
-    read = _read_json if found[1] else _read_text
-    values = {name: read(name, shown[name]) for name in _ASKED}
-    for name, value in values.items():
-        if value is None and name not in _UNASKED:
-            raise AuditLineError(
-                f"{name} is cut in this line, which would have been too long; ask with what you know of it:"
-                " policyd check --recipient R --sender S"
-            )
-
-    # Take the values out of what is written around them.
-    name, address = _client(values["client"] or "")
-    return Request(
-        protocol_state=values["state"] or "",
-        queue_id=values["queue_id"] or "",
-        instance=values["instance"] or "",
-        client_name=name,
-        client_address=address,
-        sender=_unbracketed("sender", values["sender"] or ""),
-        recipient=_unbracketed("recipient", values["recipient"] or ""),
-        sasl_username=values["login"] or "",
-        policy_context=values["context"] or "",
-    )
-
-
-def _text_fields(line: str) -> Iterator[tuple[str, Any]]:
-    """The names of the fields of a line of text, and how their values are shown."""
-    position = 0
-    while position < len(line):
-        token = _TOKEN.match(line, position)
-        if token is None:
-            raise AuditLineError(
-                f"this line of the audit is not whole: it can't be read from character {position + 1} on"
-            )
-        yield token[1], token[2]
-        position = token.end()
-
-
-def _json_fields(line: str) -> Iterator[tuple[str, Any]]:
-    """The names and values of a line in JSON."""
-    try:
-        fields = json.loads(line, object_pairs_hook=list)
-    except (ValueError, RecursionError):
-        raise AuditLineError("this line of the audit is not whole: it is no JSON") from None
-    yield from fields
-
-
-def _read_text(name: str, shown: str) -> str | None:
-    """The value that is *shown* so, None where it is cut."""
-    if shown.endswith('…"'):
-        return None
-    value = _decoded(shown[1:-1]) if shown.startswith('"') else shown
-    if _shown(value, len(value)) != shown:
-        raise _damaged(name)
-    return value
-
-
-def _read_json(name: str, shown: Any) -> str | None:
-    """The same of a value in JSON."""
-    if not isinstance(shown, str):
-        raise _damaged(name)
-    if shown.endswith("…"):
-        return None
-    value = _decoded(shown)
-    if _json_value(value, len(value)) != shown:
-        raise _damaged(name)
-    return value
-
-
-def _decoded(text: str) -> str:
-    """*text* with each code as its character; a `\\xHH` that is no ASCII is a byte."""
-
-    def character(found: re.Match[str]) -> str:
-        byte, short, long, itself = found.groups()
-        if itself:
-            return str(itself)
-        number = int(byte or short or long, 16)
-        return chr(number + 0xDC00) if byte and number >= 0x80 else chr(number)
-
-    return _CODE.sub(character, text)
-
-
-def _client(value: str) -> tuple[str, str]:
-    """The name and the address of a client. A name that holds a bracket could be read in two ways, and is none."""
-    name, _, address = value.partition("[")
-    if "[" in address or not address.endswith("]"):
-        raise _damaged("client")
-    return name, address[:-1]
-
-
-def _unbracketed(name: str, value: str) -> str:
-    if len(value) < len("<>") or value[0] != "<" or value[-1] != ">":
-        raise _damaged(name)
-    return value[1:-1]
-
-
-def _damaged(name: str) -> AuditLineError:
-    return AuditLineError(
-        f"{name} in this line of the audit is not as policyd writes it; give the line as it was logged"
-    )

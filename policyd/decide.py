@@ -1,15 +1,16 @@
 """Decides a request: looks up the facts about it in the tables, and has the rules judge them."""
 
+from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import assert_never
 
 from policyd.address import fold
 from policyd.errors import TablesMovedError
 from policyd.identities import FactLookup, Identities
-from policyd.model import Action, Decision, Mode, Request, Rule
+from policyd.model import Action, Decision, Mode, Party, Request, Rule
 from policyd.reply import render_text
-from policyd.rules import Entries, Identity, Note, Policy, Question, Verdict, judge, silent
+from policyd.rules import Entries, Identity, Note, Policy, Question, Verdict, accepted_as, judge, silent
 from policyd.settings import Settings
 
 _BEFORE_MAIL = frozenset({"", "CONNECT", "HELO", "EHLO"})
@@ -63,6 +64,14 @@ class Decider:
         """
         return self._identities.recipient(text)
 
+    def accepted_as(self, request: Request) -> Party | None:
+        """As whom an accepted sender would let *request* through; None where nobody proves who sends it.
+
+        Raises StoreError.
+        """
+        self._tables.begin()
+        return accepted_as(self._look_up(request, silent))
+
     def end(self) -> None:
         """Have the next decision read the newest state of the tables."""
         self._tables.end()
@@ -107,13 +116,7 @@ class Decider:
         )
 
     def _find_inside(self, client_address: str) -> bool:
-        try:
-            address = ip_address(client_address)
-        except ValueError:  # "unknown", or a client on a unix socket
-            return False
-        if isinstance(address, IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        return any(address in network for network in self._settings.insider_networks)
+        return is_in_networks(client_address, self._settings.insider_networks)
 
     def _decision(self, request: Request, question: Question, verdict: Verdict, note: Note) -> Decision:
         mailbox = question.recipient.mailbox if question.recipient else None
@@ -154,6 +157,17 @@ class Decider:
             is_refused=True,
             by=verdict.restriction.by,
         )
+
+
+def is_in_networks(client_address: str, networks: Iterable[IPv4Network | IPv6Network]) -> bool:
+    """Whether a client is in one of *networks*, also by an IPv4 address written as one of IPv6."""
+    try:
+        address = ip_address(client_address)
+    except ValueError:  # "unknown", or a client on a unix socket
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return any(address in network for network in networks)
 
 
 def _reason(verdict: Verdict) -> str:

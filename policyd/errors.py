@@ -21,6 +21,12 @@ class AuditLineError(PolicydError):
     exit_status = 65  # EX_DATAERR
 
 
+class LogError(PolicydError):
+    """A log that is not there, or can't be read: name another one, or become who may read it."""
+
+    exit_status = 74  # EX_IOERR
+
+
 class AddressError(PolicydError):
     """A text that is not the address, domain, pattern or name it was given as: type it differently."""
 
@@ -73,6 +79,10 @@ class StoreAwayError(StoreError):
     """The server can't be reached, or does not answer: it is tried again, whatever words it has for that."""
 
 
+class NoReplicaError(StoreError):
+    """The file is somebody else's, by what it begins with: nothing is done to it."""
+
+
 class ReplicaSpoiledError(StoreError):
     """The replica's file is damaged, or another file's log is beside it: make it again."""
 
@@ -111,6 +121,12 @@ class SettingsError(PolicydError):
     """A setting the administrator must fix; the message names the file and the key."""
 
     exit_status = 78  # EX_CONFIG
+
+
+class PostfixError(PolicydError):
+    """Postfix's configuration can't be read: install Postfix, or name the folder of its configuration."""
+
+    exit_status = 69  # EX_UNAVAILABLE
 
 
 class TransferError(PolicydError):

@@ -361,7 +361,8 @@ def refuse_planted(path: Path) -> None:
         owners = {owner} if os.geteuid() == 0 else {owner, os.geteuid()}
         for each, status in _files_of(spot):
             if not stat.S_ISREG(status.st_mode):
-                raise UntrustedError(each, f"it is {_kind(status)}, and no file; see who made it, and type: rm {each}")
+                advice = "name another one" if each == spot.path else f"see who made it, and type: rm {each}"
+                raise UntrustedError(each, f"it is {_kind(status)}, and no file; {advice}")
             if each == spot.path:
                 _check_owner(spot, status, owner)
                 owners.add(status.st_uid)

@@ -334,6 +334,21 @@ def certainly(parties: frozenset[Party], question: Question, facts: Facts, note:
     return most_specific(found)
 
 
+def accepted_as(question: Question) -> Party | None:
+    """As whom an accepted sender would let the client in; None where nobody proves who it is.
+
+    That is the proven mailbox, or the proven address; else what is written, where that counts.
+    """
+    proven = question.proven
+    if proven is not None and proven.mailbox is not None:
+        return proven.mailbox.party
+    if question.is_null_sender and proven is None:
+        return pattern_party(NULL_SENDER)
+    written = question.sender.foreign if question.sender else ()
+    named = [each for each in (*(proven.addresses[:1] if proven else ()), *written[::-1]) if each.local and each.domain]
+    return pattern_party(str(named[0])) if named else None
+
+
 def patterns_of(addresses: Iterable[EmailAddress]) -> frozenset[Party]:
     """Every pattern that one of *addresses* matches."""
     return frozenset(map(pattern_party, chain.from_iterable(map(matching_patterns, addresses))))
@@ -353,20 +368,26 @@ def restriction_of(recipient: Identity, now: int, note: Note = silent) -> Restri
     if mailbox is not None:
         # The mailbox's own, unless it inherits.
         if mailbox.receive is not Receive.INHERIT and not is_over:
-            note("mailbox {}: receives from {}", mailbox.name, _senders(mailbox.receive))
+            note("mailbox {}: receives from {}", mailbox.name, senders_in_words(mailbox.receive))
             is_open = mailbox.receive is Receive.ANYONE
             return OPEN if is_open else Restriction(mailbox.receive, "mailbox", mailbox.reason)
 
         # The strictest of its groups.
         if recipient.groups and (found := _strictest(recipient.groups, now, note)):
-            note("{}: receives from {}, as {} says{}", _called(recipient), _senders(found.receive), found.by, over)
+            note(
+                "{}: receives from {}, as {} says{}",
+                _called(recipient),
+                senders_in_words(found.receive),
+                found.by,
+                over,
+            )
             return found
 
     # The domain's.
     if domain is not None and domain.receive is not Receive.ANYONE:
         if not is_past(domain.until, now):
             says = f", as domain {domain.name} says" if mailbox else ""
-            note("{}: receives from {}{}{}", _called(recipient), _senders(domain.receive), says, over)
+            note("{}: receives from {}{}{}", _called(recipient), senders_in_words(domain.receive), says, over)
             return Restriction(domain.receive, "domain", domain.reason, domain=domain.name)
         note("domain {}: the restriction has expired", domain.name)
 
@@ -473,7 +494,7 @@ def _called(recipient: Identity) -> str:
     return f"domain {recipient.domain.name}" if recipient.domain is not None else recipient.text
 
 
-def _senders(receive: Receive) -> str:
+def senders_in_words(receive: Receive) -> str:
     """Whom *receive* lets in, in words."""
     match receive:
         case Receive.ANYONE | Receive.INHERIT:

@@ -15,6 +15,7 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
+from urllib.parse import unquote
 
 from policyd.address import domain_for_postfix, normal_domain, normal_realm, normal_text
 from policyd.endpoint import Endpoint, parse_endpoint
@@ -36,6 +37,9 @@ FACILITIES = {
 WORKERS_LIMIT = 64
 _BRACKETED = re.compile(r"\[([^]/]+)(?:\](/\d+)?|(/\d+)\])")  # [2001:db8::]/32 or [2001:db8::/32], as in mynetworks
 _SERVER_URL = r"postgres(?:ql)?://."
+_SECRET = r"password|secret|scram_"  # in the name of a parameter of libpq's
+_KEYWORDS = re.compile(rf"\w*(?:{_SECRET})\w*\s*=", re.IGNORECASE)  # in what is no URL: libpq's other way to write it
+_MAYBE_SECRET = re.compile(rf"//.*@|{_SECRET}", re.IGNORECASE)
 _MAPPED_BITS = 96  # of ::ffff:0:0/96, the IPv4 addresses in IPv6 ones
 _EXAMPLE_NETWORKS = '["192.0.2.0/24", "[2001:db8::]/32"]'
 
@@ -73,7 +77,7 @@ class Kind(NamedTuple, Generic[T]):
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r}: must be a text in quotes")
+        raise ValueError(f"{_shown(value)}: must be a text in quotes")
     return value
 
 
@@ -120,8 +124,9 @@ def _database(value: object) -> str:
     if re.match(_SERVER_URL, text) and "\0" not in text:
         return text
     path = text.removeprefix("sqlite:///")
-    if not path or "://" in path or "\0" in path or path.startswith((":memory:", "postgresql:", "postgres:")):
-        raise ValueError(f"{text!r}: must be sqlite:////absolute/path.db, a path, or postgresql://HOST/NAME")
+    is_path = path and "://" not in path and "\0" not in path and not _KEYWORDS.search(path)
+    if not is_path or path.startswith((":memory:", "postgresql:", "postgres:")):
+        raise ValueError(f"{_shown(text)}: must be sqlite:////absolute/path.db, a path, or postgresql://HOST/NAME")
     return f"sqlite:///{Path(path).absolute()}"
 
 
@@ -129,8 +134,14 @@ def _database_in_file(value: object) -> str:
     """The same where there is no folder in which a relative path could begin."""
     text = _text(value)
     if not re.match(_SERVER_URL, text) and not text.removeprefix("sqlite:///").startswith("/"):
-        raise ValueError(f"{text!r}: must be sqlite:////absolute/path.db, or postgresql://HOST/NAME")
+        raise ValueError(f"{_shown(text)}: must be sqlite:////absolute/path.db, or postgresql://HOST/NAME")
     return _database(text)
+
+
+def _shown(value: object) -> str:
+    """A value that is none for its setting, as messages have it: not what may have a password in it."""
+    shown = repr(value)
+    return "a text that may have a password in it" if _MAYBE_SECRET.search(shown) else shown
 
 
 def _absolute_path(value: object) -> Path | None:
@@ -474,7 +485,8 @@ def read_database(text: str) -> str:
 
     Raises SettingsError.
     """
-    if re.search(r"^postgres(ql)?://[^/?]*:[^/?]*@|[?&]password=", text):
+    names = (unquote(each.partition("=")[0]) for each in re.split("[?&]", text)[1:])
+    if re.match(r"postgres(ql)?://[^@]*:[^@]*@", text) or any(re.search(_SECRET, name) for name in names):
         raise SettingsError(
             "database: a password on the command line can be read by every user of this machine; keep it in a "
             "password_file, or in ~/.pgpass"

@@ -18,19 +18,26 @@ if "TMPDIR" not in os.environ:
     os.environ["TMPDIR"] = tempfile.tempdir = OPEN_PLACE
 
 settings.register_profile(
-    "policyd",
+    "usual",
     derandomize=True,  # the same examples in each run: what fails here fails everywhere
     print_blob=True,  # and a line to play a failure again
     deadline=None,  # a busy machine is no defect
     suppress_health_check=[HealthCheck.too_slow],
     max_examples=100,
 )
-settings.load_profile("policyd")
+settings.register_profile("full", settings.get_profile("usual"))
+settings.load_profile("usual")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --full."""
     parser.addoption("--full", action="store_true", help="run the drills that take minutes, too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the randomised tests know of --full before they are read (tests/support/randomised.py)."""
+    if config.getoption("--full"):
+        settings.load_profile("full")
 
 
 @pytest.hookimpl(optionalhook=True)

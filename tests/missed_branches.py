@@ -45,7 +45,7 @@ def missed_by_tests(folder: Path) -> list[str]:
     for name in [name for name in environment if name.startswith(("PYTEST_", "COV_"))]:
         del environment[name]
     coverage = [sys.executable, "-m", "coverage"]
-    pytest = [*("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"), f"--ignore={NOT_TESTS}"]
+    pytest = [*("-m", "pytest", "--full", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"), f"--ignore={NOT_TESTS}"]
     report = folder / "coverage.json"
 
     # The tests; one that fails here fails in its own place, too.

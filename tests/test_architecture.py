@@ -13,9 +13,11 @@ PACKAGE = ROOT / "policyd"
 
 # Which folder may import which, beside itself; "core" are the files of the package that are in no folder.
 MAY_IMPORT = {
-    "cli": {"admin", "daemon", "replica", "store", "transfer", "core"},
+    "cli": {"admin", "daemon", "doctor", "replica", "report", "store", "transfer", "core"},
     "daemon": {"store.lookup", "store.connection", "core"},
     "replica": {"store", "core"},
+    "report": {"admin", "core"},
+    "doctor": {"admin", "report", "store", "transfer", "core"},
     "admin": {"store", "transfer", "core"},
     "store": {"core"},
     "transfer": {"core"},
@@ -33,7 +35,7 @@ LIBRARIES = {
     # Which engine it is, know only these; all else speaks of tables and statements.
     "sqlite3": (
         r"policyd\.store\."
-        r"(database|lookup|backup|check|wal|replay|restore|upgrade|copying|replica|working_copy)"
+        r"(database|lookup|backup|check|check_server|wal|replay|restore|upgrade|copying|replica|working_copy)"
     ),
     "psycopg": r"policyd\.store\.postgresql",
     "idna": r"policyd\.address",

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.fake_smtpd import request
 from tests.support.running_daemon import Daemon
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT_SECONDS, until
 
 CONTRIB = Path(__file__).resolve().parents[1] / "contrib" / "fail2ban"
 FILTER = CONTRIB / "filter.d" / "policyd.conf"
@@ -65,7 +65,11 @@ def banned(folder: Path, lines: list[str], rules: str = "") -> list[str]:
     shutil.copy(FILTER, filter_)
     named = f'{filter_}[rules="{rules}"]' if rules else str(filter_)
     done = subprocess.run(
-        ["fail2ban-regex", "--out", "ip", str(log), named], capture_output=True, text=True, timeout=60, check=False
+        ["fail2ban-regex", "--out", "ip", str(log), named],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
@@ -161,7 +165,7 @@ def test_jail_is_one_that_fail2ban_takes(tmp_path):
     jail = there / "jail.d" / "policyd.conf"
     jail.write_text(jail.read_text().replace("/var/log/mail.log", str(tmp_path / "mail.log")))
     done = subprocess.run(
-        ["fail2ban-client", "-c", str(there), "-d"], capture_output=True, text=True, timeout=60, check=False
+        ["fail2ban-client", "-c", str(there), "-d"], capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "['start', 'policyd']" in done.stdout

@@ -1,17 +1,57 @@
-"""A short soak: what `tests/soak` does for an hour, for as long as a test may take; and that it would see a defect."""
+"""A short soak: what `tests/soak` does for an hour, for as long as a test may take; and that it would see a defect.
+
+What it has logged then is what `policyd report` is tried on.
+"""
+
+import json
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
+from policyd.audit import shown_as_json
+from policyd.report.counting import Counts
+from policyd.report.log_files import Log
+from tests.core.test_audit import parse
 from tests.oracle.commands import COMMANDS
 from tests.oracle.model import Domain, Request
 from tests.soaking import run
 from tests.soaking.expected import HANG_UP, UNLISTED, World
+from tests.soaking.record import Record
 from tests.soaking.run import soak
 from tests.soaking.timeline import Timeline
 from tests.support.drills import drill
+from tests.support.log_formats import FORMATS
 
 NOBODY = Request("joe@example.net", "nobody@example.com")
 MANAGED = World(domains={"example.com": Domain()})
+
+
+class KeptRecord(Record):
+    """A record that keeps the lines it is given, each with when it came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timed: list[tuple[float, str]] = []
+
+    def read(self, lines: list[str]) -> None:
+        """Lines of the audit; of those about questions, the ones that are numbered, and so counted."""
+        kept = [line for line in lines if not line.startswith("action=") or ", instance=n" in line]
+        self.timed += [(time.time(), line) for line in kept]
+        super().read(lines)
+
+
+@pytest.fixture(scope="module", params=[1, pytest.param(40, marks=pytest.mark.full)], ids="{} s".format)
+def soaked(request, tmp_path_factory) -> KeptRecord:
+    """What came of a soak of some seconds."""
+    seconds = request.param
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("tests.soaking.drill.Record", KeptRecord)
+        record = soak(tmp_path_factory.mktemp("soak"), seconds, f"{seconds} seconds", 20, lambda line: None)
+    assert isinstance(record, KeptRecord)
+    return record
 
 
 @drill(
@@ -23,13 +63,44 @@ MANAGED = World(domains={"example.com": Domain()})
     log="a line for each answer, or ``dropped``",
     lost="nothing; at ``kill -9`` the lines that still waited for syslog",
 )
-@pytest.mark.parametrize("seconds", [1, pytest.param(40, marks=pytest.mark.full)])
-def test_every_answer_is_of_its_moment(tmp_path, seconds):
+def test_every_answer_is_of_its_moment(soaked):
     """Commands, restarts and faults under load: no wrong answer, and no hang-up but where a fault allows it."""
-    record = soak(tmp_path, seconds, f"{seconds} seconds", 20, lambda line: None)
-    assert record.differences == []
-    assert record.counts["answers"] > 0
-    assert record.counts["commands"] > 0
+    assert soaked.differences == []
+    assert soaked.counts["answers"] > 0
+    assert soaked.counts["commands"] > 0
+
+
+def as_json(line: str) -> str:
+    """A line of text as `format = "json"` has it."""
+    fields = {name: shown_as_json(value, len(value)) for name, value in parse(line)}
+    if "action" in fields:
+        fields |= {"entry": int(fields["entry"]) if fields["entry"] else None, "ms": float(fields["ms"])}
+    return json.dumps(fields)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_report_has_the_numbers_of_the_soak(soaked, name, form, tmp_path):
+    """In each form of a log: every answer that the soak has seen a line of, by its rule and its kind, and no other."""
+    timed = [(at, as_json(line)) for at, line in soaked.timed] if form == "json" else soaked.timed
+    file = Path(tmp_path / "mail.log")
+    file.write_bytes(FORMATS[name](timed))
+    log, counts = Log([file]), Counts()
+    for logged in log:
+        counts.take(logged)
+
+    assert counts.decisions == soaked.counts["lines"]
+    assert (counts.not_understood, counts.asked_twice, log.reading.problems) == (0, 0, [])
+    kinds: Counter[tuple[str, str]] = Counter()
+    for _, line in soaked.timed:
+        fields = dict(parse(line))
+        if "action" in fields:
+            kind = (
+                "refused" if fields["action"] == "REJECT" else "would_be_refused" if "would" in fields else "permitted"
+            )
+            kinds[fields["rule"], kind] += 1
+    told = {(rule, kind): count for rule, each in counts.rules.items() for kind, count in asdict(each).items() if count}
+    assert told == kinds
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parent.parent
 SCRIPTS = ("run", "test", "docs/build", "tools/environment.sh", "setup.py", "pyproject.toml")
 BARE_DEBIAN = ("sh", "cat", "cp", "dirname", "flock", "mkdir", "mv", "rm", "sed")
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 180
 PYTEST = "pytest -n auto --dist loadfile --no-loadscope-reorder"
 
 # Writes one line a call to the log, and leaves to the real Python what isn't venv, pip or what .venv is for.

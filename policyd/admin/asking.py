@@ -41,7 +41,7 @@ def given_request(raw: bytes) -> Request:
 
     Lines of others' may stand around that one. Raises ProtocolError and AuditLineError.
     """
-    from policyd.audit import is_audit_line, read_request
+    from policyd.audit_lines import is_audit_line, read_request
 
     lines = [_logged(line) for line in raw.decode("utf-8", "surrogateescape").split("\n")]
     told = [line for line in lines if is_audit_line(line)]

@@ -11,11 +11,12 @@ from policyd.model import Change
 from policyd.store.backup import Progress, Verify, back_up
 from policyd.store.check import Check, Checked
 from policyd.store.connection import Database
-from policyd.store.copying import as_file, copy_to_server
+from policyd.store.copying import copy_to_server
 from policyd.store.database import create_database, reading
 from policyd.store.restore import Restore
 
 if TYPE_CHECKING:
+    from policyd.store.check_server import ServerCheck
     from policyd.store.upgrade import Upgraded
 
 
@@ -65,13 +66,14 @@ def is_outdated(database: Database) -> bool:
         return True
 
 
-def check(database: Database, look: Callable[[Check], Checked]) -> Checked:
+def check(database: Database, look: "Callable[[Check | ServerCheck], Checked]") -> Checked:
     """Have *look* check one state of the database, while others change it. Raises StoreError."""
     with reading(database, is_checked=False) as connection:
         if not database.is_on_server:
             return look(Check(connection.driver))
-        with as_file(connection) as file:
-            return look(Check(file))
+        from policyd.store.check_server import ServerCheck  # which loads PostgreSQL's driver
+
+        return look(ServerCheck(connection))
 
 
 def copy_between(source: Database, target: Database, on_progress: Progress, verify: Verify) -> None:

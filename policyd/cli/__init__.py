@@ -25,8 +25,11 @@ _NOUNS = {
     "batch": ("policyd.cli.batch", "Many commands from a file: all of them, or none."),
     "import": ("policyd.cli.import_", "A file into the tables, in bulk."),
     "export": ("policyd.cli.export", "The tables as a file."),
+    "report": ("policyd.cli.report", "What the log says: who was refused, or would be, and what lets them in."),
+    "why": ("policyd.cli.why", "Why a mail was refused, who set that, and what has changed since."),
     "history": ("policyd.cli.history", "Who changed what, and when."),
     "undo": ("policyd.cli.undo", "Take back what one command changed."),
+    "doctor": ("policyd.cli.doctor", "Say why a rule may have no effect, and what to type."),
     "replica": ("policyd.cli.replica", "The replica on this host, from which the daemon answers."),
     "database": ("policyd.cli.database", "The database file."),
 }

@@ -25,7 +25,7 @@ from policyd.model import Action, Decision, Request
 def command(asked: str | None, recipient: str | None, daemon: bool, **given: str) -> None:
     """Say what the answer to mail for the recipient R is, and why; `-` reads a request from stdin.
 
-    That is a raw one, or the line of the audit about one, from a file or journalctl: it is asked again.
+    That is a raw one, or the line of the audit or of a report about one, from a file or journalctl: it is asked again.
 
     Ends with 0 if the mail would be permitted, with 1 if it would be refused.
 
@@ -52,6 +52,7 @@ def command(asked: str | None, recipient: str | None, daemon: bool, **given: str
 
     # The answer as the daemon would find it in the tables, with each step noted on the way.
     decision, trace = explain(call.session.database, call.settings, request, int(time.time()))
+    _warn_where_outdated(call)
     _print_decision(call, request, decision, trace)
     click.get_current_context().exit(1 if decision.action.is_refusal else 0)
 
@@ -63,6 +64,15 @@ def _typed_request(recipient: str, given: dict[str, str]) -> Request:
         return typed_request(recipient, given["sender"], given["login"], given["client_address"], given["context"])
     except AddressError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _warn_where_outdated(call: Invocation) -> None:
+    """Say where the answer comes from a replica that may have missed changes."""
+    if call.settings.replica is not None and call.session.database.is_on_server:
+        from policyd.replica.status import why_outdated
+
+        if told := why_outdated(call.settings.replica, call.now):
+            call.warn(told)
 
 
 def _print_reply(call: Invocation, reply: str) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from policyd.store.queries import Queries
 
 _Owner = TypeVar("_Owner")
-_PLACE = re.compile(r"(?<= )'\[?([A-Z]+)\]?(?:\.\.\.)?'")  # an argument in a message of click's
+_PLACE = re.compile(r"(?<= )'\[?([A-Z]+)(?:\|-)?\]?(?:\.\.\.)?'")  # an argument in a message of click's
 _LISTED = 30  # lines, before a question about more than fits a screen
 
 
@@ -47,9 +47,14 @@ class Invocation:
         """The settings as they are now: what systemd has *given*, option, environment, file, default, in this order."""
         from policyd.settings import load_settings, read_database
 
-        file = self.config or (Path(name) if (name := os.environ.get("POLICYD_CONFIG")) else None)
+        file = self.settings_file
         database = read_database(self.database) if self.database is not None else os.environ.get("POLICYD_DATABASE")
         return load_settings(file, database=database or None, listen=self.listen, workers=self.workers, given=given)
+
+    @property
+    def settings_file(self) -> Path | None:
+        """The settings file that was named, as an option or in the environment."""
+        return self.config or (Path(name) if (name := os.environ.get("POLICYD_CONFIG")) else None)
 
     @cached_property
     def settings(self) -> "Settings":

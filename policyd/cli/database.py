@@ -19,6 +19,7 @@ from policyd.printable import count_of
 
 if TYPE_CHECKING:
     from policyd.store.check import Check, Checked
+    from policyd.store.check_server import ServerCheck
 
 _SHOWN = 20  # findings
 
@@ -270,7 +271,7 @@ class _Findings:
         self._first: list[Finding] = []
         self._count = 0
 
-    def of(self, check: "Check") -> "Checked":
+    def of(self, check: "Check | ServerCheck") -> "Checked":
         """Run *check* with a progress bar, print what it finds, and return what it has looked at."""
         from policyd.cli.progress import Progress
 

@@ -131,10 +131,12 @@ _NOUNS: Mapping[str, str] = {
     "address": "addresses alias aliases email emails",
     "sender": "senders blocked blocks clients",
     "database": "db sql sqlite tables",
-    "check": "test explain query ask try why simulate policy verify",
+    "check": "test explain query ask try simulate policy verify",
     "serve": "server start run daemon up service listen",
     "import": "load read bulk ingest",
     "export": "save dump write",
+    "report": "summary digest pflogsumm logwatch",
+    "why": "reason because trace",
     "history": "log logs journal audit changes changelog trail events",
     "undo": "revert rollback back takeback",
 }

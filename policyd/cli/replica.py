@@ -12,8 +12,6 @@ from policyd.timestamps import show_local
 if TYPE_CHECKING:
     from policyd.replica.status import ReplicaStatus
 
-_SPANS = ((86400, "day"), (3600, "hour"), (60, "minute"))  # of which two or more are said in them
-
 
 @click.group("replica", cls=Group)
 def command() -> None:
@@ -47,7 +45,7 @@ def status(max_age: int | None) -> None:
     age, problem = found.age(now), found.problem_at(now)
     if max_age is not None and (age > max_age or found.current_at > now + max_age):
         because = f": {problem}" if problem else ""
-        raise _TooOldError(f"{replica}: may have missed changes for {_age(found, now)}{because}")
+        raise _TooOldError(f"{replica}: may have missed changes for {found.age_in_words(now)}{because}")
 
 
 def _fields(call: Call, now: int, replica: str, found: "ReplicaStatus") -> dict[str, Any]:
@@ -72,23 +70,12 @@ def _fields(call: Call, now: int, replica: str, found: "ReplicaStatus") -> dict[
         "history": found.history,
         "change": found.id,
         "behind": found.behind,
-        "may have missed changes for": f"{_age(found, now)}{since}",
+        "may have missed changes for": f"{found.age_in_words(now)}{since}",
     }
     if problem:
         fields["problem"] = problem
         fields["meanwhile"] = "mail is answered from the replica as it is, and changes come when it is followed again"
     return fields
-
-
-def _age(found: "ReplicaStatus", now: int) -> str:
-    """For how long the replica may have missed changes, in words."""
-    if not found.current_at:
-        return "an unknown time"
-    age = found.age(now)
-    for seconds, name in _SPANS:
-        if age >= 2 * seconds:
-            return f"{age // seconds} {name}s"
-    return f"{age} second{'' if age == 1 else 's'}"
 
 
 class _TooOldError(StoreError):

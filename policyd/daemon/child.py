@@ -5,9 +5,11 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 HANDLED = frozenset({signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})  # by the parent
 
+_DOUBT = b"?"  # what the one that follows is sent
 _STEADY_SECONDS = 5  # one that lived that long is replaced at once
 _LONGEST_WAIT_SECONDS = 5.0  # until one that ends again and again is replaced
 
@@ -95,6 +97,12 @@ class FollowerChild(Child):
         self._is_restarting = bool(self.pid)
         self.due = self.wait = 0.0
         self.kill()
+
+    def doubt(self) -> None:
+        """Have it look whether the replica is damaged: somebody could not read it."""
+        if self.channel is not None:
+            with suppress(OSError):  # it has been told often enough, or has ended: the next one looks at its start
+                self.channel.send(_DOUBT)
 
     def reap(self, options: int = os.WNOHANG) -> str:
         """How the process has ended, "" if it has not, or was to."""

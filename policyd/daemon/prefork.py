@@ -22,7 +22,7 @@ from policyd.daemon.child import HANDLED, Child, FollowerChild
 from policyd.daemon.listener import Listener, log_listening
 from policyd.daemon.service import DRAIN_SECONDS, need_database, reread, warn_of_ways_past
 from policyd.daemon.systemd import Supervisor
-from policyd.daemon.worker import ADOPT, HEARTBEAT_SECONDS, MAKE_ROOM, REPORT
+from policyd.daemon.worker import ADOPT, HEARTBEAT_SECONDS, MAKE_ROOM, REPORT, UNANSWERED
 from policyd.errors import reason_of
 from policyd.settings import Settings
 
@@ -53,6 +53,7 @@ class Worker(Child):
     def __init__(self) -> None:
         super().__init__()
         self.first_to_go: tuple[int, int] | None = None  # None until it has reported it
+        self.is_unanswered = False  # the tables could not answer, and nobody has asked why yet
         self._asked_at = 0.0  # 0 where it has not been asked, as time.monotonic() counts
         self._taken = self._ended = 0
         self._dispatched: deque[socket.socket] = deque()  # not taken yet
@@ -107,6 +108,9 @@ class Worker(Child):
                 continue
             if not report:
                 return self.close()
+            if report == UNANSWERED:
+                self.is_unanswered = True
+                continue
 
             # Connections are taken in the order in which they were dispatched; then they are the worker's own.
             self.has_reported, self.missed_beats = True, 0
@@ -247,7 +251,7 @@ class Parent:
             elif source in told:
                 self._hear_follower()
             elif source in channels:  # and not closed meanwhile
-                self._waiting += channels[source].read_channel()
+                self._hear_worker(channels[source])
 
         # Now and then, look whether all are alive.
         if time.monotonic() >= self._next_beat:
@@ -337,6 +341,14 @@ class Parent:
             if self._follower and (how := self._follower.reap()) and not self._is_stopping:
                 wait = self._follower.wait
                 self._audit.warned(f"the follower ended: {how}", restart_in=wait)
+
+    def _hear_worker(self, worker: Worker) -> None:
+        """Read its reports; where the tables could not answer, the one that follows is to look at the replica."""
+        self._waiting += worker.read_channel()
+        if worker.is_unanswered:
+            worker.is_unanswered = False
+            if self._follower is not None:
+                self._follower.doubt()
 
     def _hear_follower(self) -> None:
         """Tell systemd what is new of the replica."""

@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from functools import partial
@@ -50,7 +51,7 @@ def serve(load: Load) -> None:
     identity = identity_to_become(settings.user, settings.group)
     _import_ahead(reads_all=identity is not None, follows=settings.replica is not None)
     from policyd.daemon.listener import listen_on
-    from policyd.daemon.service import need_database
+    from policyd.daemon.service import check_place, need_database
 
     os.umask(UMASK)
     raise_descriptor_limit(settings.max_connections + 2 * WORKERS_LIMIT)
@@ -60,6 +61,7 @@ def serve(load: Load) -> None:
         if settings.replica is not None and Database.of(settings).is_on_server:
             from policyd.replica.follower import prepare
 
+            check_place(settings.replica)
             prepare(Database.of(settings), settings.replica, supervisor.notify_copying)
         need_database(settings)
     listeners = listen_on(settings.listen or default_listen(), identity, allow_remote=settings.allow_remote)
@@ -115,6 +117,11 @@ def _serve_stdio(settings: Settings, load_settings: Callable[[], Settings]) -> N
             become(identity)
     reactor = _reactor()
     service = PolicyService(settings, (), load_settings, reactor)
+    if settings.replica is not None:
+        from policyd.replica.status import why_outdated
+
+        if told := why_outdated(settings.replica, int(time.time())):
+            service.audit.warned(told)
     service.factory.when_empty = reactor.stop
     reactor.callWhenRunning(StandardIO, service.factory.buildProtocol(None))
     _run(service, reactor)
@@ -151,11 +158,19 @@ def _follow(settings: Settings, channel: socket.socket) -> None:
             return False
         return True
 
-    # What answers goes first.
-    os.nice(10)
+    def is_doubted() -> bool:
+        is_told = False
+        with suppress(OSError):  # there is no more; or the parent has gone, as the next beat tells
+            while channel.recv(1):
+                is_told = True
+        return is_told
+
+    # What answers goes first, where whoever started this process allows it to say so.
+    with suppress(OSError):
+        os.nice(10)
     channel.setblocking(False)
     assert settings.replica is not None
-    Follower(Database.of(settings), settings.replica, open_audit(settings.audit), beat).run()
+    Follower(Database.of(settings), settings.replica, open_audit(settings.audit), beat, is_doubted).run()
 
 
 def _run(service: "PolicyService", reactor: "PosixReactorBase", *, stops_at_signals: bool = True) -> None:

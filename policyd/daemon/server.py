@@ -51,6 +51,7 @@ class PolicyFactory(Factory):
         self.connections: dict[PolicyConnection, None] = {}  # the oldest first
         self.when_empty: Callable[[], None] = lambda: None  # called when the last connection has ended
         self.when_lost: Callable[[], None] = lambda: None  # called when any connection has ended
+        self.when_unanswered: Callable[[], None] = lambda: None  # called when the tables could not answer
         self._clock = clock
         self._layouts = Layouts()
         self._events = Events(self._made, self._received, self._lost)
@@ -179,6 +180,8 @@ class PolicyFactory(Factory):
 
         Of many requests that the tables could not answer, only the first is logged: Postfix asks again and again.
         """
+        if not isinstance(trouble, ProtocolError):
+            self.when_unanswered()
         if not isinstance(trouble, StoreError):
             is_known = isinstance(trouble, ProtocolError)
             problem = str(trouble) if is_known else f"internal error: {trouble!r}; please report it"

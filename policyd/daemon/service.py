@@ -58,7 +58,7 @@ class PolicyService(Service):
 
     def startService(self) -> None:
         """Open the database, then take connections. Raises StoreError."""
-        _check_place(self._database.path)
+        check_place(self._database.path)
         self._lookup.begin()
         self._lookup.end()
         if self._listeners:
@@ -144,7 +144,7 @@ class PolicyService(Service):
 def need_database(settings: Settings) -> None:
     """Raises StoreError unless there is a database that can be read, and that others can't write."""
     database = Database.to_answer_from(settings)
-    _check_place(database.path)
+    check_place(database.path)
     lookup = Lookup(database)
     try:
         lookup.begin()
@@ -170,7 +170,7 @@ def warn_of_ways_past(settings: Settings, audit: AuditLog) -> None:
         )
 
 
-def _check_place(path: Path) -> None:
+def check_place(path: Path) -> None:
     """Root that stays root serves from a folder of root's only: SQLite opens by name what is in it."""
     check_permissions(path)
     with suppress(OSError):  # whoever opens it reports that
@@ -223,5 +223,6 @@ def _described(settings: Settings) -> dict[str, str]:
         if isinstance(value, (tuple, frozenset)):
             described[key] = " ".join(sorted(map(str, value)))
         else:
-            described[key] = str(value).lower() if isinstance(value, bool) else str(value)
+            text = "" if value is None else str(value)
+            described[key] = text.lower() if isinstance(value, bool) else text
     return described

@@ -2,6 +2,7 @@
 
 import socket
 import time
+from contextlib import suppress
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.posixbase import PosixReactorBase
@@ -13,6 +14,7 @@ from policyd.daemon.server import TICK_SECONDS, PolicyFactory
 # What the parent sends with a connection: take it; or take it, and close another one for it. And without one: report
 # which connection would be closed.
 ADOPT, MAKE_ROOM, REPORT = b"+", b"!", b"?"
+UNANSWERED = b"!"  # what a worker reports beside its numbers: the tables could not answer
 _NOBODY = (4, 0)  # what is reported where none would be closed
 
 HEARTBEAT_SECONDS = 5.0  # between two signs of life of a worker, at most
@@ -23,8 +25,8 @@ class DispatchedConnections:
     """Takes the connections that the parent of several workers sends through *channel*, and gives them to *factory*.
 
     It reports to the parent how many were taken and how many of them have ended: after each, and every *beat_seconds*
-    (0 is seldom) as a sign of life. When the parent asks, it reports which one would be closed for a new one. When the
-    parent closes the channel, the reactor stops.
+    (0 is seldom) as a sign of life; and when the tables could not answer. When the parent asks, it reports which one
+    would be closed for a new one. When the parent closes the channel, the reactor stops.
     Source: unix(7), SCM_RIGHTS; `policyd.daemon.prefork`.
     """
 
@@ -40,6 +42,7 @@ class DispatchedConnections:
         self._taken = self._ended = 0
         self._is_asked = False  # which connection would be closed for a new one
         factory.when_lost = self._end
+        factory.when_unanswered = self._report_unanswered
         reactor.callWhenRunning(reactor.callLater, 0, self._beat)  # once the service has logged that it started
 
     def doRead(self) -> None:
@@ -95,6 +98,10 @@ class DispatchedConnections:
     def _end(self) -> None:
         self._ended += 1
         self._report()
+
+    def _report_unanswered(self) -> None:
+        with suppress(OSError):  # the parent is busy, or gone: the next one reports it
+            self._channel.send(UNANSWERED)
 
     def _report(self) -> None:
         report = [self._taken, self._ended, *(self._first_to_go() if self._is_asked else ())]

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 from policyd.audit import AuditLog
 from policyd.errors import (
     DivergedError,
+    NoReplicaError,
     ReplicaSpoiledError,
     SettingsError,
     StoreAwayError,
     StoreError,
     StoreMissingError,
     StoreOutdatedError,
+    StoreWriteError,
 )
 from policyd.files import check_permissions
 from policyd.model import Change
@@ -31,6 +33,7 @@ from policyd.store.database import postgresql
 from policyd.store.journal import UPGRADE
 from policyd.store.replica import Replica, create, make_again
 from policyd.store.schema import VERSION
+from policyd.store.wal import identity
 
 if TYPE_CHECKING:
     from policyd.store.postgresql import Truth
@@ -45,6 +48,7 @@ _LONGER_TRY_SECONDS = 10.0  # the same, while a copy is due later
 _COPIES_SECONDS = 300.0  # between two such copies
 _STATUS_SECONDS = 5.0
 _TIDY_SECONDS = 1.0
+_LOOK_SECONDS = 60.0  # between two looks at the whole file, which somebody could not read
 
 Beat = Callable[[str], bool]  # a sign of life, with how things are; whether to go on
 
@@ -72,6 +76,8 @@ def prepare(database: Database, path: Path, on_page: Callable[[], None] = lambda
     try:
         _look_at(path)
         return
+    except StoreWriteError:
+        return  # it may be good to answer from
     except StoreMissingError:
         make, problem = create, "there is no replica yet, and it can't be made"
     except ReplicaSpoiledError as error:
@@ -80,7 +86,7 @@ def prepare(database: Database, path: Path, on_page: Callable[[], None] = lambda
         with postgresql().following(database) as truth, truth.all() as (position, rows):
             make(path, position, rows, on_page)
     except StoreError as error:
-        raise type(error)(f"{path}: {problem}: {error}") from error
+        raise type(error)(f"{path}: {problem}: {str(error).removeprefix(f'{path}: ')}") from error
 
 
 def _look_at(path: Path) -> None:
@@ -97,35 +103,46 @@ def _look_at(path: Path) -> None:
 class Follower:
     """Keeps the replica at *path* equal to *database*. *audit* gets what happens; *beat* is called all the time.
 
-    Where many hosts must copy the whole database again, each begins at some moment of so many *spread_seconds*.
+    *is_doubted* tells whether somebody could not read the replica since it was asked last: it may be damaged. Where
+    many hosts must copy the whole database again, each begins at some moment of so many *spread_seconds*.
     """
 
     def __init__(
-        self, database: Database, path: Path, audit: AuditLog, beat: Beat, spread_seconds: float = SPREAD_SECONDS
+        self,
+        database: Database,
+        path: Path,
+        audit: AuditLog,
+        beat: Beat,
+        is_doubted: Callable[[], bool] = lambda: False,
+        spread_seconds: float = SPREAD_SECONDS,
     ) -> None:
         self._database = database
         self._path = path
         self._audit = audit
         self._tell = beat
+        self._is_doubted = is_doubted
         self._spread_seconds = spread_seconds
         self._status = replace(_last_status(path), source=str(database), problem="")
         self._told: set[str | type] = set()  # problems, since it was followed last
         self._written_at = 0.0  # the status, as time.monotonic() counts
         self._tidied_at = 0.0
+        self._looked_at = -_LOOK_SECONDS
+        self._file: tuple[int, int] | None = None  # which one was a replica while this process has run
         self._copied_at = -_COPIES_SECONDS
         self._copy_due: float | None = None  # where the whole database must be copied
 
     def run(self) -> None:
         """Follow until the parent wants no more."""
-        is_checked = False  # whether the file is sound, as a disk may have left it
+        is_checked = is_doubted = False  # whether the file is sound, as a disk may have left it
         try:
             while True:
                 try:
                     with self._opened() as replica:
                         if not is_checked:
-                            replica.need_sound()
-                            is_checked = True
+                            replica.need_sound(is_thorough=is_doubted)
+                            is_checked, is_doubted = True, False
                         self._follow(replica)
+                        is_checked, is_doubted = False, True  # only who opens it anew reads what is on the disk
                 except (DivergedError, ReplicaSpoiledError) as error:
                     self._have_problem(error)
                     self._copy_when_due(is_spoiled=isinstance(error, ReplicaSpoiledError))
@@ -139,7 +156,13 @@ class Follower:
     def _opened(self) -> Iterator[Replica]:
         if not self._path.exists():
             prepare(self._database, self._path, self._beat)
-        replica = Replica(self._path)
+        try:
+            replica = Replica(self._path)
+        except NoReplicaError as error:
+            if identity(self._path)[0] != self._file:
+                raise
+            raise ReplicaSpoiledError(f"{self._path}: damaged: it no longer begins as a replica") from error
+        self._file = identity(self._path)[0]
         try:
             position = replica.position
             self._know(history=position.history, id=position.id, digest=position.digest)
@@ -148,7 +171,7 @@ class Follower:
             replica.close()
 
     def _follow(self, replica: Replica) -> None:
-        """Bring *replica* up to date again and again, over one connection."""
+        """Bring *replica* up to date again and again, over one connection, until somebody could not read it."""
         with (
             postgresql().listening(self._database) as wait,
             postgresql().following(self._database) as truth,
@@ -161,6 +184,9 @@ class Follower:
                 self._have_no_problem()
                 self._tidy(replica)
                 self._beat()
+                if self._is_doubted() and time.monotonic() - self._looked_at >= _LOOK_SECONDS:
+                    self._looked_at = time.monotonic()
+                    return
                 wait(POLL_SECONDS)
 
     def _need_same_history(self, replica: Replica, truth: "Truth") -> None:
@@ -252,7 +278,8 @@ class Follower:
             self._copied_at = time.monotonic()
         except (StoreError, SettingsError) as error:
             self._have_problem(error)
-            self._copy_due = time.monotonic() + _TRY_SECONDS + random.uniform(0, self._spread_seconds)
+            most = _LONGER_TRY_SECONDS if is_spoiled else self._spread_seconds  # nobody may be hung up on for long
+            self._copy_due = time.monotonic() + _TRY_SECONDS + random.uniform(0, most)
 
     def _copy(self, *, is_spoiled: bool) -> None:
         with postgresql().following(self._database) as truth, truth.all() as (position, rows):
@@ -308,6 +335,7 @@ class Follower:
 
     def _beat(self) -> None:
         self._audit.flush()
+        self._write_status(is_due=False)
         if not self._tell(self._status.told()):
             raise _StoppedError
 

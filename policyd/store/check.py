@@ -100,11 +100,6 @@ _COUNTS = [
 _TYPES = {Text: "text", Integer: "integer", BigInteger: "integer"}
 
 
-def _key(table: Table) -> Any:
-    """The column that tells a row of *table* from others, or in a list, whose row it is."""
-    return next(iter((*table.primary_key, *table.c)))
-
-
 def _wrong_values(table: Table) -> tuple[str, list[str]]:
     """A statement that finds the rows with a value of a wrong type, and the names of the columns.
 
@@ -114,12 +109,14 @@ def _wrong_values(table: Table) -> tuple[str, list[str]]:
     for column in table.c:
         allowed = [_TYPES[type(column.type)], *(["null"] if column.nullable else [])]
         are_wrong.append(func.typeof(column).not_in([literal_column(f"'{each}'") for each in allowed]))
-    return compiled(select(_key(table), *are_wrong).where(or_(*are_wrong))), [column.name for column in table.c]
+    return compiled(select(schema.key_of(table), *are_wrong).where(or_(*are_wrong))), [
+        column.name for column in table.c
+    ]
 
 
 def _broken(table: Table) -> Iterator[tuple[str, str, str]]:
     """Each constraint of *table*: the table's name, its own, and a statement for the keys of rows that break it."""
-    key = _key(table)
+    key = schema.key_of(table)
     for constraint in table.constraints:
         if isinstance(constraint, CheckConstraint):
             yield (

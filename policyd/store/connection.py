@@ -24,7 +24,7 @@ class Database:
     the process that makes it, or "".
     """
 
-    url: str
+    url: str = field(repr=False)  # which may have a password in it
     password_file: Path | None = None
     may_be_insecure: bool = False
     on_wait: Callable[[str], None] | None = field(default=None, compare=False)

@@ -13,7 +13,7 @@ from policyd.errors import RefusedError, StoreUnsoundError
 from policyd.store.connection import Connection, Database, Statement
 from policyd.store.database import compiled, new_tables, postgresql, reading
 from policyd.store.journal import chain_digest
-from policyd.store.rows import rows_of
+from policyd.store.rows import pages_of, rows_of
 from policyd.store.schema import change, metadata
 
 Advance = Callable[[int], None]  # hears of so many more rows
@@ -24,13 +24,13 @@ _CHANGES = Statement(select(change).order_by(change.c.id))
 
 
 def fill(file: sqlite3.Connection, connection: Connection, advance: Advance) -> None:
-    """Put every row that *connection* sees into the empty *file*, with its tables."""
+    """Put every row that *connection*, to a server, sees into the empty *file*, with its tables."""
     with closing(new_tables()) as tables:
         tables.execute("DELETE FROM journal_head")
         tables.commit()
         tables.backup(file)
     file.execute("BEGIN")
-    for name, rows in rows_of(connection, metadata.sorted_tables):
+    for name, rows in pages_of(connection, metadata.sorted_tables):
         file.executemany(_INSERT[name], rows)
         advance(len(rows))
     file.execute("COMMIT")
@@ -38,8 +38,13 @@ def fill(file: sqlite3.Connection, connection: Connection, advance: Advance) -> 
 
 @contextmanager
 def as_file(connection: Connection) -> Iterator[sqlite3.Connection]:
-    """A temporary file of SQLite's with every row that *connection* sees, for what looks at files."""
+    """A temporary file of SQLite's with every row that *connection* sees, for what looks at files.
+
+    Rows that break a rule of their table are in it, too. Raises sqlite3.IntegrityError where a row can't be there at
+    all, as where another has the same key.
+    """
     with closing(sqlite3.connect("", isolation_level=None)) as file:
+        file.execute("PRAGMA ignore_check_constraints = ON")
         fill(file, connection, lambda count: None)
         file.execute("BEGIN")
         yield file
@@ -52,7 +57,8 @@ def copy_to_server(source: Database, target: Database, advance: Advance) -> int:
     """
     with reading(source) as connection, postgresql().filling(target) as filling:
         counts: dict[str, int] = {}
-        for name, rows in rows_of(connection, metadata.sorted_tables):
+        some_of = pages_of if source.is_on_server else rows_of
+        for name, rows in some_of(connection, metadata.sorted_tables):
             _need_text(name, rows)
             filling.copy_in(name, rows)
             counts[name] = counts.get(name, 0) + len(rows)

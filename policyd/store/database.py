@@ -6,6 +6,7 @@ A new database appears whole or not at all.
 import errno
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cache, partial
@@ -42,7 +43,7 @@ _CACHE_MEBIBYTES, _BULK_CACHE_MEBIBYTES = 2, 64  # of the file, for one change
 _MOVED = "the file, or -wal or -shm beside it, was removed or replaced meanwhile"
 _NO_FILES = ((0, 0), (0, 0))
 _LOG_WAIT_SECONDS = 0.1  # for the daemon, which reads for microseconds
-
+_LOG_SECONDS, _LOG_LOOK_SECONDS = 0.5, 0.02  # for a daemon that a busy machine has stopped while it reads
 
 _Begin = Callable[[sqlite3.Connection], None]
 
@@ -167,7 +168,7 @@ def changing(database: Database, *, is_bulk: bool = False, journal_from: int | N
             raise StoreWriteError(f"{path}: {_MOVED}, nothing was changed: do it again")
 
     # The changes are kept; the file alone is to be the whole database.
-    empty_log(path)
+    empty_log(path, _LOG_SECONDS)
 
 
 def exists(database: Database) -> bool:
@@ -488,20 +489,29 @@ def give_away(draft: Path) -> None:
         os.chown(draft, -1, draft.parent.stat().st_gid, follow_symlinks=False)
 
 
-def empty_log(path: Path) -> None:
+def empty_log(path: Path, seconds: float = 0.0) -> None:
     """Move what was committed from the write-ahead log into the file, so that the file alone is the database.
 
     A file that somebody moves to *path* then finds no old log to take for its own. Best effort: where another
-    writer is in the way, its end does the same. Where a reader is, who may stay for minutes, the log stays too:
-    to wait for it would keep every other writer from writing.
+    writer is in the way, its end does the same. Where a reader is, who may stay for minutes, it is tried again for so
+    many *seconds*, and then the log stays: to wait with the lock held would keep every other writer from writing.
     """
+    deadline = time.monotonic() + seconds
     try:
         with acting(owner_of(path)), closing(_connect(path, "rw", _LOG_WAIT_SECONDS)) as connection:
-            _, frames, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            if frames == moved:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            while not _is_log_emptied(connection) and time.monotonic() < deadline:
+                time.sleep(_LOG_LOOK_SECONDS)
     except (StoreError, sqlite3.Error, OSError):
         pass
+
+
+def _is_log_emptied(connection: sqlite3.Connection) -> bool:
+    """Whether all of the log could be moved into the file."""
+    _, frames, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    if frames != moved:
+        return False
+    is_busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not is_busy
 
 
 def _sqlite_error(error: sqlite3.Error | DBAPIError) -> BaseException:

@@ -36,11 +36,12 @@ from policyd.files import open_to_read
 from policyd.model import Change
 from policyd.store.connection import Connection, Database, Statement
 from policyd.store.replica import Position
-from policyd.store.rows import Rows, rows_of
+from policyd.store.rows import Rows, pages_of
 from policyd.store.schema import REPLICATED, VERSION, change, first_head, journal_head, metadata
 
 POSTGRESQL = psycopg_dialect(paramstyle="format")  # type: ignore[no-untyped-call]  # SQLAlchemy's own
-_DEFINING = PGDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+DEFINING = PGDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+LOCALE = ("UTF8", "C")  # of the database: its encoding and its collation
 CHANNEL = "policyd"  # on which each change is told
 
 _CALL_SECONDS = 60.0  # for one statement
@@ -207,7 +208,7 @@ class Truth:
         position, version = self.head()
         if version != VERSION:
             raise StoreOutdatedError(f"the database has tables of version {version}, and this policyd knows {VERSION}")
-        yield position, rows_of(ServerConnection(self._driver), REPLICATED)
+        yield position, pages_of(ServerConnection(self._driver), REPLICATED)
         self._driver.execute("ROLLBACK")
 
 
@@ -271,12 +272,9 @@ def _new_tables(database: Database) -> Iterator["_WatchedConnection"]:
         driver.execute("SELECT pg_advisory_xact_lock(hashtext('policyd'))")
 
         # Texts are in the order of their bytes, as everywhere else.
-        ((encoding, collation),) = driver.execute(
-            "SELECT pg_encoding_to_char(encoding), datcollate FROM pg_database WHERE datname = current_database()"
-        ).fetchall()
-        if (encoding, collation) != ("UTF8", "C"):
+        if (found := locale_of(driver)) != LOCALE:
             raise StoreCreateError(
-                f"{database}: its encoding is {encoding} and its locale {collation}; make another database with: "
+                f"{database}: its encoding is {found[0]} and its locale {found[1]}; make another database with: "
                 "createdb --template=template0 --encoding=UTF8 --locale=C NAME"
             )
         there = driver.execute(
@@ -289,15 +287,23 @@ def _new_tables(database: Database) -> Iterator["_WatchedConnection"]:
             raise StoreCreateError(f"{database}: {what}; it was left as it is")
 
         # All of it or nothing.
-        made = create_mock_engine("postgresql://", lambda made, *_, **__: driver.execute(_definition(made)))
+        made = create_mock_engine("postgresql://", lambda made, *_, **__: driver.execute(definition(made)))
         metadata.create_all(made, checkfirst=False)
         yield driver
         driver.execute("COMMIT")
 
 
-def _definition(made: Any) -> str:
+def locale_of(driver: psycopg.Connection[tuple[Any, ...]]) -> tuple[str, str]:
+    """The encoding and the collation of the database."""
+    ((encoding, collation),) = driver.execute(
+        "SELECT pg_encoding_to_char(encoding), datcollate FROM pg_database WHERE datname = current_database()"
+    ).fetchall()
+    return encoding, collation
+
+
+def definition(made: Any) -> str:
     """The statement that makes a table, an index or a comment."""
-    return str(made.compile(dialect=_DEFINING))
+    return str(made.compile(dialect=DEFINING))
 
 
 def _need_version(database: Database, found: list[tuple[Any, ...]]) -> None:

@@ -18,7 +18,9 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from policyd.errors import (
     DivergedError,
+    NoReplicaError,
     ReplicaSpoiledError,
+    StoreCreateError,
     StoreError,
     StoreOutdatedError,
     StoreSpoiledError,
@@ -88,10 +90,13 @@ class Replica:
         """Let go of the file."""
         self._driver.close()
 
-    def need_sound(self) -> None:
-        """Raises ReplicaSpoiledError where the file is damaged; that reads all of it."""
+    def need_sound(self, *, is_thorough: bool = False) -> None:
+        """Raises ReplicaSpoiledError where the file is damaged; that reads all of it.
+
+        Whether each index finds what it should is looked at by a *thorough* one only, which takes several times longer.
+        """
         try:
-            ((report,),) = self._driver.execute("PRAGMA quick_check(1)").fetchall()
+            ((report,),) = self._driver.execute(f"PRAGMA {'integrity' if is_thorough else 'quick'}_check(1)").fetchall()
         except sqlite3.Error as error:
             raise _error(self._path, error) from error
         if report != "ok":
@@ -216,12 +221,18 @@ def create(path: Path, position: Position, rows: Iterable[Rows], on_page: Callab
     try:
         with drafting(path) as draft:
             _make(draft, position, rows, on_page)
-    except FileExistsError:
+    except FileExistsError as error:
+        if not path.exists():
+            raise StoreCreateError(f"{path}: it is a link to nothing; type: rm {path}") from error
         return  # another one was faster
     except sqlite3.Error as error:
         raise store_error(path, error) from error
+    except FileNotFoundError as error:
+        raise StoreCreateError(
+            f"{path}: there is no folder {path.parent}; make it with: install -d {path.parent}"
+        ) from error
     except OSError as error:
-        raise StoreWriteError(f"{path}: the replica can't be made: {reason_of(error)}") from error
+        raise StoreWriteError(f"{path}: can't be written: {reason_of(error)}") from error
 
 
 def make_again(path: Path, position: Position, rows: Iterable[Rows], on_page: Callable[[], None]) -> None:
@@ -240,7 +251,7 @@ def make_again(path: Path, position: Position, rows: Iterable[Rows], on_page: Ca
     except sqlite3.Error as error:
         raise store_error(path, error) from error
     except OSError as error:
-        raise StoreWriteError(f"{path}: the replica can't be made: {reason_of(error)}") from error
+        raise StoreWriteError(f"{path}: can't be written: {reason_of(error)}") from error
 
 
 def _make(draft: Path, position: Position, rows: Iterable[Rows], on_page: Callable[[], None]) -> None:
@@ -284,7 +295,7 @@ def _connected(path: Path) -> sqlite3.Connection:
     """A connection to the replica at *path*. Raises StoreError, also where it is some other file."""
     application = _application_of(path)
     if application not in (None, REPLICA_ID):
-        raise StoreError(f"{path}: it is no replica; name another file for it, or move this one away")
+        raise NoReplicaError(f"{path}: it is no replica; name another file for it, or move this one away")
     try:
         return connect_following(path)
     except StoreOutdatedError:

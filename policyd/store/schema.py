@@ -285,6 +285,12 @@ journal_head = Table(
     sqlite_with_rowid=False,
 )
 
+
+def key_of(table: Table) -> Column[Any]:
+    """The column that tells a row of *table* from others, or in a list, whose row it is."""
+    return next(iter((*table.primary_key, *table.c)))
+
+
 COUNTERS = tuple(column.name for column in journal_head.c if column.name.startswith("next_"))
 
 

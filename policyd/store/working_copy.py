@@ -7,15 +7,15 @@ a hundred of them on a file. The head of the journal is locked all the while, so
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from policyd.errors import StoreWriteError
 from policyd.store.connection import Connection, Statement
 from policyd.store.database import SQLITE, compiled, new_tables
-from policyd.store.rows import rows_of
-from policyd.store.schema import change, journal_head, metadata
+from policyd.store.rows import pages_of
+from policyd.store.schema import change, journal_head, key_of, metadata
 
 if TYPE_CHECKING:
     from policyd.store.postgresql import ServerConnection
@@ -31,12 +31,7 @@ _UPDATE_HEAD = Statement(
 )
 
 
-def _key(table: Any) -> Any:
-    """The column that tells a row from others, or in a list, whose row it is."""
-    return next(iter((*table.primary_key, *table.c)))
-
-
-_DELETE = {table.name: Statement(delete(table).where(_key(table) == bindparam("key"))) for table in _TABLES}
+_DELETE = {table.name: Statement(delete(table).where(key_of(table) == bindparam("key"))) for table in _TABLES}
 
 
 @contextmanager
@@ -68,7 +63,7 @@ def _fetch(server: "ServerConnection", file: sqlite3.Connection) -> None:
         tables.commit()
         tables.backup(file)
     file.execute("BEGIN")
-    for name, rows in rows_of(server, (*_TABLES, journal_head)):
+    for name, rows in pages_of(server, (*_TABLES, journal_head)):
         file.executemany(_INSERT[name], rows)
     for table in _TABLES:
         file.execute(f'CREATE TABLE "was_{table.name}" AS SELECT * FROM "{table.name}"')
@@ -82,7 +77,7 @@ def _bring(file: sqlite3.Connection, server: "ServerConnection", last: int) -> N
     """
     # Of each table, the keys of what differs.
     for table in _TABLES:
-        name, key = table.name, _key(table).name
+        name, key = table.name, key_of(table).name
         file.execute(
             f'CREATE TEMP TABLE "touched_{name}" AS '
             f'SELECT "{key}" AS key FROM (SELECT * FROM "was_{name}" EXCEPT SELECT * FROM "{name}") UNION '
@@ -91,7 +86,7 @@ def _bring(file: sqlite3.Connection, server: "ServerConnection", last: int) -> N
 
     # What goes, goes first: it may have the place of what comes. What refers to others goes before them.
     for table in reversed(_TABLES):
-        name, key = table.name, _key(table).name
+        name, key = table.name, key_of(table).name
         server.run_each(
             _DELETE[name],
             file.execute(f'SELECT key FROM "touched_{name}" WHERE key IN (SELECT "{key}" FROM "was_{name}")'),
@@ -99,7 +94,7 @@ def _bring(file: sqlite3.Connection, server: "ServerConnection", last: int) -> N
 
     # What comes, comes after what it refers to.
     for table in _TABLES:
-        name, key = table.name, _key(table).name
+        name, key = table.name, key_of(table).name
         server.copy_in(
             name, file.execute(f'SELECT * FROM "{name}" WHERE "{key}" IN (SELECT key FROM "touched_{name}")')
         )

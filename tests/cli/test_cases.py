@@ -21,8 +21,7 @@ _IN_TERMINAL = 60  # seconds
 @pytest.fixture
 def policyd():
     """A company with one domain and nobody in it yet."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
+    with command_line("domain add example.com") as policyd:
         yield policyd
 
 

@@ -18,13 +18,14 @@ NO_REQUEST = (
 @pytest.fixture
 def policyd():
     """A company with a restricted mailbox, an open one, and one whose holder has left."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
-        policyd.run("mailbox add alice alice@example.com")
-        policyd.run("mailbox add Bob bob@example.com '\"b jones\"@example.com'")
-        policyd.run("mailbox add Carol carol@example.com")
-        policyd.run("mailbox restrict alice --accept @partner.example --reason 'internal mailbox'")
-        policyd.run("sender block Carol --except @partner.example --reason 'left the company'")
+    with command_line(
+        "domain add example.com",
+        "mailbox add alice alice@example.com",
+        "mailbox add Bob bob@example.com '\"b jones\"@example.com'",
+        "mailbox add Carol carol@example.com",
+        "mailbox restrict alice --accept @partner.example --reason 'internal mailbox'",
+        "sender block Carol --except @partner.example --reason 'left the company'",
+    ) as policyd:
         yield policyd
 
 

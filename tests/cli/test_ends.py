@@ -15,10 +15,11 @@ ENDED = 1600000000
 @pytest.fixture
 def policyd():
     """Commands on a database with alice and bob."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
-        policyd.run("mailbox add alice alice@example.com")
-        policyd.run("mailbox add bob bob@example.com")
+    with command_line(
+        "domain add example.com",
+        "mailbox add alice alice@example.com",
+        "mailbox add bob bob@example.com",
+    ) as policyd:
         yield policyd
 
 

@@ -10,7 +10,7 @@ import sys
 from dataclasses import fields
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from policyd.address import fold
 from policyd.model import Party
@@ -18,9 +18,11 @@ from policyd.records import Record
 from policyd.store.connection import Database
 from policyd.store.database import changing, create_database, reading
 from policyd.store.queries import Queries
-from tests.support.command_line import LIMIT_SECONDS, command_line
+from tests.support.command_line import command_line
+from tests.support.randomised import examples
 from tests.support.tables_strategies import tables
 from tests.support.transfer_reading import rows_of_tables
+from tests.support.waiting import LIMIT_SECONDS
 from tests.support.writing import bulk_on
 
 FORMATS = ("exchange-csv", "ldif", "csv", "jsonl", "list", "postfix")
@@ -29,15 +31,16 @@ FORMATS = ("exchange-csv", "ldif", "csv", "jsonl", "list", "postfix")
 @pytest.fixture
 def policyd():
     """A company with something of every kind."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
-        policyd.run("domain add bücher.example --unlisted accept")
-        policyd.run("mailbox add Jörg jörg@example.com '\"a b\"@bücher.example' --comment 'Grüße, \"x\"'")
-        policyd.run("mailbox add Bob bob@example.com")
-        policyd.run("mailbox add Empty")
-        policyd.run("mailbox restrict Bob --receive nobody --accept jörg@example.com --reason quiet --until 2096-01-01")
-        policyd.run("sender block Bob --to Jörg --reason quarrel --except '\"a b\"@bücher.example'")
-        policyd.run("sender block Bob @spam.example '<>'")
+    with command_line(
+        "domain add example.com",
+        "domain add bücher.example --unlisted accept",
+        "mailbox add Jörg jörg@example.com '\"a b\"@bücher.example' --comment 'Grüße, \"x\"'",
+        "mailbox add Bob bob@example.com",
+        "mailbox add Empty",
+        "mailbox restrict Bob --receive nobody --accept jörg@example.com --reason quiet --until 2096-01-01",
+        "sender block Bob --to Jörg --reason quarrel --except '\"a b\"@bücher.example'",
+        "sender block Bob @spam.example '<>'",
+    ) as policyd:
         yield policyd
 
 
@@ -236,49 +239,21 @@ WHOLE = pytest.mark.parametrize("format_", ["csv", "jsonl"])
 PARTIAL = pytest.mark.parametrize("format_", ["exchange-csv", "ldif", "list", "postfix"])
 
 
-@settings(max_examples=20)
+@examples(few=8, many=50)
 @given(tables())
 @WHOLE
 def test_any_database_comes_back_equal(format_, made):
     """Domains, mailboxes with addresses in order and terms, blocked senders with terms and age: to the last second."""
-    must_come_back_equal(format_, made)
-
-
-@pytest.mark.full
-@settings(max_examples=40)
-@given(tables())
-@WHOLE
-def test_any_of_many_databases_comes_back_equal(format_, made):
-    """The same of more databases."""
-    must_come_back_equal(format_, made)
-
-
-def must_come_back_equal(format_, made):
-    """Its export, imported, is the database that it was made of."""
     with command_line() as policyd:
         before, after = exported_and_imported(policyd, format_, made)
         assert after == before
 
 
-@settings(max_examples=15)
+@examples(few=6, many=40)
 @given(tables())
 @PARTIAL
 def test_other_formats_bring_back_what_they_can_say(format_, made):
     """Every address of everybody; nobody who may not send, or may not be sent to, gains by the way."""
-    must_bring_back_what_it_can_say(format_, made)
-
-
-@pytest.mark.full
-@settings(max_examples=30)
-@given(tables())
-@PARTIAL
-def test_other_formats_bring_back_what_they_can_say_of_many_databases(format_, made):
-    """The same of more databases."""
-    must_bring_back_what_it_can_say(format_, made)
-
-
-def must_bring_back_what_it_can_say(format_, made):
-    """An export, imported, has every address, and lets nobody do what he may not."""
     with command_line() as policyd:
         (_, boxes, entries, *_), (_, others, kept, *_) = exported_and_imported(policyd, format_, made)
         addresses = sorted(address for _, held in boxes for address in held)

@@ -11,12 +11,12 @@ NO_GROUP = "policyd: there is no group nobody; see: policyd group list, or: poli
 @pytest.fixture
 def policyd():
     """A company with three mailboxes and a group in a group."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
-        for name in ("alice", "Bob", "carol"):
-            policyd.run(f"mailbox add {name} {name}@example.com")
-        policyd.run("group add staff alice bob@example.com")
-        policyd.run("group add all group:staff carol")
+    with command_line(
+        "domain add example.com",
+        *(f"mailbox add {name} {name}@example.com" for name in ("alice", "Bob", "carol")),
+        "group add staff alice bob@example.com",
+        "group add all group:staff carol",
+    ) as policyd:
         yield policyd
 
 

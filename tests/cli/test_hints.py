@@ -14,10 +14,11 @@ from tests.support.command_line import command_line
 @pytest.fixture
 def policyd():
     """Commands on a database with a domain, a mailbox and a group."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
-        policyd.run("mailbox add alice alice@example.com")
-        policyd.run('group add "All Staff" alice')
+    with command_line(
+        "domain add example.com",
+        "mailbox add alice alice@example.com",
+        'group add "All Staff" alice',
+    ) as policyd:
         yield policyd
 
 

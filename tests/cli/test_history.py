@@ -14,11 +14,12 @@ ME = pwd.getpwuid(os.geteuid()).pw_name
 
 @pytest.fixture
 def policyd():
-    with command_line() as policyd:
-        policyd.run("domain add Bücher.example")
-        policyd.run("mailbox add JÖRG Jörg@bücher.example")
-        policyd.run("mailbox restrict jörg --reason 'on leave' --accept @a.example")
-        policyd.run("sender block jörg @Bücher.example")
+    with command_line(
+        "domain add Bücher.example",
+        "mailbox add JÖRG Jörg@bücher.example",
+        "mailbox restrict jörg --reason 'on leave' --accept @a.example",
+        "sender block jörg @Bücher.example",
+    ) as policyd:
         yield policyd
 
 

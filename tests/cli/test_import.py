@@ -11,10 +11,12 @@ import sys
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.command_line import LIMIT_SECONDS, command_line
+from tests.support.command_line import command_line
+from tests.support.randomised import examples
+from tests.support.waiting import LIMIT_SECONDS
 
 FORMATS = ("exchange-csv", "ldif", "csv", "jsonl", "list", "postfix")
 PEOPLE = "name,addresses\nalice,alice@example.com a@example.com\nbob,bob@example.com\n"
@@ -26,8 +28,7 @@ DAMAGED = (
 @pytest.fixture
 def policyd():
     """A company with one domain and nobody in it yet."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
+    with command_line("domain add example.com") as policyd:
         yield policyd
 
 
@@ -700,7 +701,7 @@ PIECES = (
 
 
 @pytest.mark.file_only("a database for each example, looked at by SQLite itself")
-@settings(max_examples=40)
+@examples(few=20, many=80)
 @given(
     st.sampled_from(FORMATS),
     st.one_of(
@@ -713,8 +714,7 @@ PIECES = (
 )
 def test_no_bytes_at_all_make_it_fail_otherwise_than_told(format_, content, options):
     """65 with lines that can be printed, or success; the journal whole."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
+    with command_line("domain add example.com") as policyd:
         ended = policyd.ends(f"import {write(policyd, content)} --format {format_} {options}")
         assert ended.status in (0, 65)
         assert all(line.isprintable() for line in ended.err.splitlines())

@@ -43,12 +43,12 @@ whenChanged: 20261124021500.0Z
 @pytest.fixture
 def policyd():
     """Commands on a database with a group of alice and dirk."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
-        for name in ("alice", "dirk", "Bob Smith"):
-            policyd.run(f"mailbox add '{name}'")
-        policyd.run("group add staff alice dirk")
-        policyd.run("group add board dirk")
+    with command_line(
+        "domain add example.com",
+        *(f"mailbox add '{name}'" for name in ("alice", "dirk", "Bob Smith")),
+        "group add staff alice dirk",
+        "group add board dirk",
+    ) as policyd:
         yield policyd
 
 

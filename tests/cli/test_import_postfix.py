@@ -12,8 +12,7 @@ CASES = Path(__file__).parent.parent / "data" / "cases"
 @pytest.fixture
 def policyd():
     """A company with one domain and nobody in it yet."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
+    with command_line("domain add example.com") as policyd:
         yield policyd
 
 

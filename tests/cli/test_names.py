@@ -21,13 +21,16 @@ SPELLINGS = [
 @pytest.fixture
 def policyd():
     """Commands on a database with alice, who is in many places."""
-    with command_line() as policyd:
+    with command_line(
+        *(
+            f"domain add {domain}"
+            for domain in ("example.com", "alias.example --alias-of example.com", "bücher.example", "strasse.example")
+        ),
+        "mailbox add alice alice@example.com a.smith@example.com alice@bücher.example",
+        "address add alice alice@strasse.example",
+        "group add staff",
+    ) as policyd:
         policyd.settings.write_text('recipient_delimiter = "+"\n[audit]\nsyslog = "none"\n')
-        for domain in ("example.com", "alias.example --alias-of example.com", "bücher.example", "strasse.example"):
-            policyd.run(f"domain add {domain}")
-        policyd.run("mailbox add alice alice@example.com a.smith@example.com alice@bücher.example")
-        policyd.run("address add alice alice@strasse.example")
-        policyd.run("group add staff")
         yield policyd
 
 
@@ -78,16 +81,15 @@ def test_extension_is_one_only_where_the_settings_say(policyd):
 @pytest.fixture
 def blanks():
     """Commands on a database in which names have blanks, quotes and commas."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
-        policyd.run("mailbox add 'Bob Smith' bob@example.com '\"bob smith\"@example.com'")
-        policyd.run("mailbox add 'Carol \"CC\" Clark, jr.'")
-        policyd.run("group add 'All Staff' 'Bob Smith' 'Carol \"CC\" Clark, jr.'")
-        policyd.run("mailbox add alice alice@example.com")
-        policyd.run(
-            "mailbox restrict alice --accept 'group:All Staff' --accept 'Bob Smith' --accept '\"a b\"@x.example'"
-        )
-        policyd.run("sender block anyone --to alice --except-sender 'group:All Staff' --except-sender 'Bob Smith'")
+    with command_line(
+        "domain add example.com",
+        "mailbox add 'Bob Smith' bob@example.com '\"bob smith\"@example.com'",
+        "mailbox add 'Carol \"CC\" Clark, jr.'",
+        "group add 'All Staff' 'Bob Smith' 'Carol \"CC\" Clark, jr.'",
+        "mailbox add alice alice@example.com",
+        "mailbox restrict alice --accept 'group:All Staff' --accept 'Bob Smith' --accept '\"a b\"@x.example'",
+        "sender block anyone --to alice --except-sender 'group:All Staff' --except-sender 'Bob Smith'",
+    ) as policyd:
         yield policyd
 
 

@@ -10,10 +10,11 @@ from tests.support.command_line import command_line
 @pytest.fixture
 def policyd():
     """A company with one domain, two mailboxes and a partner outside."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
-        policyd.run("mailbox add alice alice@example.com")
-        policyd.run("mailbox add Bob bob@example.com")
+    with command_line(
+        "domain add example.com",
+        "mailbox add alice alice@example.com",
+        "mailbox add Bob bob@example.com",
+    ) as policyd:
         yield policyd
 
 

@@ -30,9 +30,10 @@ HOSTILE = [
 @pytest.fixture
 def policyd():
     """Commands on a database of their own."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
-        policyd.run("mailbox add alice alice@example.com")
+    with command_line(
+        "domain add example.com",
+        "mailbox add alice alice@example.com",
+    ) as policyd:
         yield policyd
 
 

@@ -9,16 +9,17 @@ from policyd.store.queries import Queries
 from tests.support.command_line import command_line
 from tests.support.running_daemon import Syslog
 
-MANY = 3000
+MANY = 1200
 
 
 @pytest.fixture
 def policyd():
     """A company with one domain and two mailboxes."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
-        policyd.run("mailbox add alice alice@example.com")
-        policyd.run("mailbox add bob bob@example.com")
+    with command_line(
+        "domain add example.com",
+        "mailbox add alice alice@example.com",
+        "mailbox add bob bob@example.com",
+    ) as policyd:
         yield policyd
 
 

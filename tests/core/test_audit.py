@@ -45,7 +45,7 @@ def line_of(request: Request = REQUEST, decision: Decision = REJECTED, **setting
 
 
 CHANGE_FIELDS = ["change", "actor", "operation", "object", "changeset", "before", "after", "changed"]
-TOKEN = re.compile(r'([a-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^", ]*))(, |$)')
+TOKEN = re.compile(r'([a-z_.-]+)=(?:"((?:[^"\\]|\\.)*)"|([^", ]*))(, |$)')
 ESCAPE = re.compile(r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|([\\"]))')
 
 

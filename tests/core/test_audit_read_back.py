@@ -8,7 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from policyd.admin.asking import given_request
-from policyd.audit import AuditLog, read_request
+from policyd.audit import AuditLog
+from policyd.audit_lines import asked_line, read_request
 from policyd.errors import AuditLineError, ProtocolError
 from policyd.model import Action, Change, Decision, Request, Rule
 from policyd.settings import AuditSettings, LineFormat
@@ -66,6 +67,15 @@ def test_no_value_can_pass_for_the_beginning_of_a_line(value):
 def test_each_kind_of_decision_is_read(format_, decision):
     """`would=` stands only where nothing was refused in fact."""
     assert read_request(line_of(decision=decision, format=format_)) == REQUEST
+
+
+@given(request=requests)
+def test_line_of_a_report_is_read_back_as_the_same_request(request):
+    """What it shows can be asked again, whatever stands in it: alone, as printed, and as with --json."""
+    assume(is_one_client(request))
+    line = asked_line(request)
+    for shown in (line, f"    asked: {line}", f'   "asked": {json.dumps(line)},'):
+        assert read_request(shown) == request._replace(queue_id="", instance="")
 
 
 def test_line_of_the_first_edition_is_read():

@@ -19,6 +19,7 @@ import pytest
 
 from policyd import __version__
 from policyd.store.schema import VERSION
+from tests.support import preloaded
 from tests.support.fake_smtpd import FakeSmtpd, request
 from tests.support.ports import free_port
 from tests.support.running_daemon import Daemon
@@ -293,7 +294,7 @@ def test_moved_database_with_another_daemon_still_on_the_old_one(daemon):
     with (
         sleeping,
         child,
-        subprocess.Popen(daemon.arguments("serve", "--stdio"), stdin=child.fileno(), stdout=child.fileno()) as second,
+        preloaded.start(daemon.arguments("serve", "--stdio"), stdin=child.fileno(), stdout=child.fileno()) as second,
     ):
         child.close()
         sleeping.settimeout(LIMIT_SECONDS)
@@ -374,7 +375,7 @@ def spawned(daemon: Daemon, raw: bytes, *options: str) -> tuple[int, bytes]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         arguments = daemon.arguments("serve", "--stdio", *options)
-        with subprocess.Popen(
+        with preloaded.start(
             arguments, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=theirs.fileno()
         ) as process:
             theirs.close()
@@ -439,9 +440,7 @@ def test_spawned_daemon_stops_at_sigterm_in_the_middle_of_a_request(daemon):
     with (
         ours,
         theirs,
-        subprocess.Popen(
-            daemon.arguments("serve", "--stdio"), stdin=theirs.fileno(), stdout=theirs.fileno()
-        ) as process,
+        preloaded.start(daemon.arguments("serve", "--stdio"), stdin=theirs.fileno(), stdout=theirs.fileno()) as process,
     ):
         theirs.close()
         ours.settimeout(LIMIT_SECONDS)
@@ -459,9 +458,7 @@ def test_spawned_daemon_stops_at_sigterm_in_the_middle_of_a_request(daemon):
 def test_piped_request_gets_its_answer(daemon):
     """`printf … | policyd serve --stdio` is how an administrator tries it."""
     daemon.make_tables("alice")
-    tried = subprocess.run(
-        daemon.arguments("serve", "--stdio"), input=ask_for("joe"), capture_output=True, timeout=LIMIT_SECONDS
-    )
+    tried = preloaded.run(daemon.arguments("serve", "--stdio"), given=ask_for("joe"))
     assert (tried.returncode, tried.stdout, tried.stderr) == (0, f"action={UNLISTED}\n\n".encode(), b"")
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from policyd.daemon.systemd import find_supervisor, take_endpoints
 from policyd.errors import SettingsError
+from tests.support import preloaded
 from tests.support.activated import Notified, activated, held
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, request
@@ -238,7 +239,7 @@ def test_systemd_is_told_when_it_serves_reloads_and_stops(daemon, notified, work
 def test_daemon_that_cannot_start_is_never_ready(daemon, notified):
     """Postfix, which is ordered after it, must not be started in front of nothing."""
     daemon.database.unlink()
-    done = subprocess.run(daemon.arguments("serve"), env=os.environ | notified.variables, capture_output=True)
+    done = preloaded.run(daemon.arguments("serve"), env=os.environ | notified.variables)
     assert done.returncode == 69
     assert notified.told() == []
 
@@ -334,7 +335,7 @@ def test_units_are_sound(units):
         ["systemd-analyze", "verify", "--man=no", units / "policyd.service", units / "policyd.socket"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
         check=False,
     )
     assert done.returncode == 0
@@ -350,7 +351,7 @@ def test_drop_in_for_a_replica_is_sound_and_opens_the_network_alone(units):
         ["systemd-analyze", "verify", "--man=no", units / "policyd.service", units / "policyd.socket"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
         check=False,
     )
     assert done.returncode == 0
@@ -365,7 +366,7 @@ def test_service_may_do_little_and_the_count_says_so(units):
         ["systemd-analyze", "security", "--offline=true", "--threshold=11", units / "policyd.service"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
         check=False,
     )
     exposure = re.search(r"Overall exposure level for policyd.service: ([\d.]+)", done.stdout)
@@ -380,7 +381,7 @@ def test_user_is_one_that_systemd_can_make(systemd, tmp_path):
         ["systemd-sysusers", f"--root={tmp_path}", CONTRIB / "policyd.sysusers"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr

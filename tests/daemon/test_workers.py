@@ -5,18 +5,17 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 import pytest
 
-from tests.support import processes
+from tests.support import preloaded, processes
 from tests.support.fake_smtpd import FakeSmtpd, OutOfStepError, request
 from tests.support.ports import free_port
 from tests.support.running_daemon import Daemon
-from tests.support.waiting import LIMIT_SECONDS, until
+from tests.support.waiting import until
 
 UNLISTED = "REJECT 5.1.1 This address does not receive mail"
 ALICE, JOE = request(recipient="alice@example.com"), request(recipient="joe@example.com")
@@ -306,7 +305,7 @@ def test_one_worker_is_one_process(daemon):
 def spawned(daemon: Daemon, *options: str) -> tuple[int, bytes, bytes]:
     """The exit status of `serve --stdio`, asked once, and what it writes."""
     words = daemon.arguments("serve", "--stdio", *options)
-    done = subprocess.run(words, input=ALICE, capture_output=True, timeout=LIMIT_SECONDS, check=False)
+    done = preloaded.run(words, given=ALICE)
     return done.returncode, done.stdout, done.stderr
 
 

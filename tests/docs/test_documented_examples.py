@@ -2,9 +2,12 @@
 
 import re
 import socket
+import sqlite3
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,7 @@ from tests.support.kept_lines import KeptLines
 
 Run = Callable[[str], Result]
 
+UNLISTED = "5.1.1 This address does not receive mail"
 README_SESSION = "What it looks like"
 
 
@@ -47,7 +51,8 @@ def play(run: Run, shown: Iterator[tuple[str, str]]) -> list[str]:
 
 def _without_circumstances(text: str) -> str:
     """*text* without when something happened, and who did it."""
-    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+\d\d:\d\d  \S+", "WHEN  WHO", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+\d\d:\d\d(  \S+)?", "WHEN", text)
+    return re.sub(r"(WHEN(?: by)?) [^ ,]+: ", r"\1 WHO: ", text)
 
 
 # The README and the guide
@@ -92,6 +97,33 @@ def test_readme_recipes_work(run: Run, tmp_path: Path) -> None:
 def test_guide_does_what_it_shows(run: Run) -> None:
     """Whoever follows the guide sees, line by line, what it says."""
     assert len(play(run, iter(console_steps(page("guide"))))) > 8
+
+
+def test_refusal_is_explained_as_it_is_shown(run: Run, tmp_path: Path) -> None:
+    """Whoever has a complaint on the table does what the page does."""
+    bring_bob(run)
+    run('mailbox restrict bob --reason "internal mailbox"')
+    with closing(sqlite3.connect(tmp_path / "policyd.db")) as database, database:
+        database.execute("UPDATE change SET at = at - 86400")
+
+    # The mail of the page comes in now, and later another one, to an address that is unlisted.
+    (shown,) = [each for each in blocks(page("troubleshooting")) if "action=REJECT" in each]
+    _, _, line = " ".join(shown.split()).partition(" ")
+    other = (
+        line.replace("<bob@", "<b.ob@")
+        .replace("<carol@", "<dora@")
+        .replace("0B1cJ2z9", "0C2dK3y8")
+        .replace("restricted-recipient", "unlisted-recipient")
+        .replace("5.7.1 This mailbox does not take mail from this sender: internal mailbox", UNLISTED)
+        .replace("9c.0", "9c.1")
+    )
+    now = datetime.now(UTC)
+    times = [now, now + timedelta(minutes=6)]
+    logged = [f"{at.isoformat()} {each}\n" for at, each in zip(times, (line, other), strict=True)]
+    Path("mail.log").write_text("".join(logged))
+    steps_of_all = console_steps(page("troubleshooting"))
+    of_the_mail = [step for step in steps_of_all if step[0] != "policyd doctor"]  # which is about this host's Postfix
+    assert len(play(run, iter(of_the_mail))) == 3
 
 
 FIRST_REFUSALS = {"README.rst": README_SESSION, "docs/guide.rst": "7. Restrict"}

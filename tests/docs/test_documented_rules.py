@@ -11,7 +11,7 @@ from policyd.daemon.connection import Timeouts
 from policyd.daemon.service import DRAIN_SECONDS
 from policyd.model import Rule
 from policyd.settings import Settings
-from policyd.store import database
+from policyd.store import database, postgresql
 from policyd.wire import ATTRIBUTES_LIMIT, REQUEST_LIMIT
 from tests.docs.pages import ROOT, page, section, steps, table, words
 
@@ -76,6 +76,23 @@ def test_a_writer_waits_as_long_as_the_pages_say() -> None:
     assert database._WRITER_WAIT_SECONDS == 600
     for name in ("import", "troubleshooting"):
         assert "ten minutes at most" in words(page(name))
+
+
+def test_a_command_waits_for_a_server_as_long_as_the_page_says() -> None:
+    """Whoever sees a command hang looks there before he kills it."""
+    told = words(page("several-hosts"))
+    for said in (
+        f"{postgresql._BOUNDS['connect_timeout']} s for each host",
+        f"ten minutes at most; after {postgresql._QUIET_WAIT_SECONDS:g} s it says so",
+        f"locked in psql {postgresql._TABLE_WAIT_SECONDS:g} s",
+        f"one statement {postgresql._CALL_SECONDS:g} s",
+        f"{postgresql._TRIES} looks, half a second apart",
+        f"has {postgresql._IDLE_SECONDS} s; then the server",
+        f"many changes, have {postgresql._BULK_IDLE_SECONDS} s",
+        f"after {postgresql._FOLLOWER_SECONDS:g} s for a host that follows",
+    ):
+        assert said in told, said
+    assert (postgresql._WRITER_WAIT_SECONDS, postgresql._LOOK_SECONDS) == (600, 0.5)
 
 
 def test_worked_examples_answer_as_they_show(run: Callable[[str], Result]) -> None:

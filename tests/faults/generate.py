@@ -43,7 +43,13 @@ SECTIONS = {
         "cli/test_shown.py",
         "transfer/test_csv_table.py",
     ),
-    "The database on a server is away": ("replica/test_following.py", "replica/test_trouble.py"),
+    "The database on a server is away": (
+        "replica/test_following.py",
+        "replica/test_trouble.py",
+        "replica/test_file.py",
+        "server/test_errors.py",
+        "server/test_check.py",
+    ),
     "All of it together": ("test_soak.py",),
 }
 COLUMNS = ("Fault", "How it is made", "What the SMTP client sees", "What the log says", "What is lost", "Test")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,9 @@ from click.testing import CliRunner
 
 from policyd.cli import main
 from policyd.store.schema import VERSION
+from tests.support import preloaded
 from tests.support.command_line import Ended
+from tests.support.disks import fill_up, small_disk
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, OutOfStepError, request
 from tests.support.running_daemon import Daemon
@@ -285,7 +287,7 @@ def test_writer_that_holds_its_lock_holds_up_no_answer(daemon):
         writer.execute("BEGIN IMMEDIATE")
         writer.execute("DELETE FROM address")
         writer.execute("DELETE FROM blocked_sender")
-        waiting = subprocess.Popen(daemon.arguments("mailbox", "add", "bob", "bob@example.com"))
+        waiting = preloaded.start(daemon.arguments("mailbox", "add", "bob", "bob@example.com"))
         for _ in range(100):
             assert answers(daemon) == GOOD
         assert waiting.poll() is None
@@ -327,21 +329,6 @@ def test_writer_killed_with_half_of_its_change_in_the_log_leaves_nothing(daemon)
 # --- Disks ---
 
 
-@contextmanager
-def small_disk(folder: Path, kibibytes: int = 400) -> Iterator[Path]:
-    """A disk of so many KiB at *folder*."""
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k,mode=755", "tmpfs", folder], capture_output=True, text=True
-    )
-    if done.returncode != 0:
-        pytest.skip(f"can't mount here: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
 @pytest.fixture
 def on_small_disk(tmp_path) -> Iterator[Daemon]:
     """A daemon that runs with its database on a disk of 400 KiB."""
@@ -351,14 +338,6 @@ def on_small_disk(tmp_path) -> Iterator[Daemon]:
         fill(daemon)
         daemon.start()
         yield daemon
-
-
-def fill_up(disk: Path) -> Path:
-    ballast = disk / "ballast"
-    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as opened:
-        while True:
-            opened.write(bytes(4096))
-    return ballast
 
 
 @drill(
@@ -511,7 +490,7 @@ def test_backup_while_others_write_is_of_one_moment(daemon):
     try:
         for number in range(3):
             copy = daemon.folder / f"copy{number}.db"
-            assert subprocess.run(daemon.arguments("database", "backup", copy), check=False).returncode == 0
+            assert preloaded.run(daemon.arguments("database", "backup", copy)).returncode == 0
             with closing(sqlite3.connect(f"file:{copy}?mode=ro&immutable=1", uri=True)) as connection:
                 ((mailboxes, addresses),) = connection.execute(
                     "SELECT (SELECT count(*) FROM mailbox), (SELECT count(*) FROM address)"
@@ -579,7 +558,7 @@ def must_find(daemon: Daemon, statement: str, finding: str) -> None:
 )
 def test_check_and_tables_agree_whoever_asks_first(daemon):
     """The daemon goes on answering while a check reads."""
-    checking = subprocess.Popen(daemon.arguments("database", "check"))
+    checking = preloaded.start(daemon.arguments("database", "check"))
     while checking.poll() is None:
         assert answers(daemon) == GOOD
     assert checking.returncode == 0

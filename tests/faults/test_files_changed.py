@@ -1,5 +1,6 @@
 """Files beside the database removed, cut off or left behind, under the running daemon: never a stale answer."""
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import pytest
 
 from policyd.errors import StoreWriteError
 from policyd.model import Domain
+from policyd.store import database
 from policyd.store.connection import Database
 from policyd.store.database import changing
 from policyd.store.wal import has_log
@@ -229,22 +231,20 @@ def test_daemon_without_workers_ends_for_systemd_to_start_it_again(daemon):
 
 # --- A log that another file left behind ---
 
-KILLED = """
-import os, signal, sys
-from policyd.store import database
-database.empty_log = lambda path: os.kill(os.getpid(), signal.SIGKILL)
-from click.testing import CliRunner
-from policyd.cli import main
-keeps_open = __import__("sqlite3").connect(sys.argv[1])
-keeps_open.execute("SELECT count(*) FROM domain").fetchall()
-CliRunner().invoke(main, ["--database", sys.argv[1], *sys.argv[2:]])
-"""
-
 
 def kill_after_the_commit(daemon: Daemon, *words: str) -> None:
     """A command that is killed when its change is committed, and still in the log."""
-    killed = subprocess.run([sys.executable, "-c", KILLED, daemon.database, *words], check=False)
-    assert killed.returncode == -9
+
+    def type_and_be_killed() -> None:
+        database.empty_log = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        keeps_open = sqlite3.connect(daemon.database)
+        keeps_open.execute("SELECT count(*) FROM domain").fetchall()
+        daemon.command(*words)
+
+    killed = multiprocessing.get_context("fork").Process(target=type_and_be_killed)
+    killed.start()
+    killed.join(LIMIT_SECONDS)
+    assert killed.exitcode == -9
     assert beside(daemon)[0].stat().st_size > 0
 
 

@@ -509,31 +509,38 @@ def test_folder_of_a_stranger_is_no_way_to_root(place):
     made="``<(…)``, ``/dev/stdin``, ``-``, a pipe; an export to each",
     lost="nothing: all go on working",
 )
-def test_pipes_and_links_of_the_persons_own_go_on_working(place):
+@pytest.mark.parametrize(
+    "script",
+    [
+        "policyd import --format csv <(cat rows.csv)",
+        "cat rows.csv > pipe & policyd import --format csv pipe; s=$?; wait; exit $s",
+        "policyd export --format csv -o >(cat > /dev/null)",
+        *(
+            pytest.param(script, marks=pytest.mark.full)
+            for script in (
+                "cat rows.csv | policyd import --format csv /dev/stdin",
+                "cat rows.csv | policyd import --format csv -",
+                "policyd import --format csv /dev/stdin < rows.csv",
+                "policyd import --format csv link.csv",
+                "policyd export --format csv -o /dev/stdout | grep -q alice",
+                "cat pipe | grep -q alice & policyd export --format csv -o pipe && wait $!",
+                "policyd export --format csv -o /dev/null",
+                "policyd --config <(cat policyd.toml) domain list | grep -q example.com",
+            )
+        ),
+    ],
+)
+def test_pipes_and_links_of_the_persons_own_go_on_working(place, script):
     """`import <(...)`, `-`, /dev/stdin, a pipe, a link; `export -o` to each of these."""
-    rows = "name,addresses\ncarol,carol@example.com\n"
-    words = f"{PROGRAM} --config {place.config}"
     pipe = place.top / "pipe"
     os.mkfifo(pipe)
-    (place.top / "rows.csv").write_text(rows)
+    (place.top / "rows.csv").write_text("name,addresses\ncarol,carol@example.com\n")
     (place.top / "link.csv").symlink_to("rows.csv")
-    for script in (
-        f"{words} import --format csv <(cat {place.top}/rows.csv)",
-        f"cat {place.top}/rows.csv | {words} import --format csv /dev/stdin",
-        f"cat {place.top}/rows.csv | {words} import --format csv -",
-        f"{words} import --format csv /dev/stdin < {place.top}/rows.csv",
-        f"cat {place.top}/rows.csv > {pipe} & {words} import --format csv {pipe}; s=$?; wait; exit $s",
-        f"{words} import --format csv {place.top}/link.csv",
-        f"{words} export --format csv -o /dev/stdout | grep -q alice",
-        f"cat {pipe} | grep -q alice & {words} export --format csv -o {pipe} && wait $!",
-        f"{words} export --format csv -o /dev/null",
-        f"{words} export --format csv -o >(cat > /dev/null)",
-        f"{words} --config <(cat {place.config}) domain list | grep -q example.com",
-    ):
-        done = subprocess.run(
-            ["bash", "-c", script], capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
-        )
-        assert (done.returncode, done.stderr) == (0, ""), (script, done)
+    shell = f'policyd() {{ {PROGRAM} --config {place.config} "$@"; }}\n{script}'
+    done = subprocess.run(
+        ["bash", "-c", shell], capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False, cwd=place.top
+    )
+    assert (done.returncode, done.stderr) == (0, ""), (script, done)
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from docutils.core import publish_doctree  # type: ignore[import-untyped]  # it has no annotations
 
+from tests.support.waiting import LIMIT_SECONDS
+
 HERE = Path(__file__).parent
 README = (HERE / "README.rst").read_text(encoding="utf-8")
 
@@ -18,7 +20,7 @@ def test_table_is_what_the_drills_say():
         cwd=HERE.parents[1],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
     )
     assert (ended.returncode, ended.stderr, ended.stdout) == (0, "", "")
 

@@ -16,6 +16,7 @@ import pytest
 
 from policyd.store.schema import VERSION
 from tests.faults.test_database import GOOD, MALLORY, UNLISTED, answers, call, fill, must_not_answer, question
+from tests.support import preloaded
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd
 from tests.support.running_daemon import Daemon
@@ -361,7 +362,7 @@ def test_restore_waits_for_its_turn_and_overwrites_no_change_unseen(daemon):
         writer.execute("BEGIN IMMEDIATE")
         writer.execute("INSERT INTO domain VALUES ('late.example', 'reject', NULL, 'anyone', '', NULL, '')")
         words = daemon.arguments("database", "restore", backup_of(daemon), "--yes")
-        with subprocess.Popen(words) as restoring:
+        with preloaded.start(words) as restoring:
             with pytest.raises(subprocess.TimeoutExpired):
                 restoring.wait(2)
             assert answers(daemon) == GONE
@@ -385,11 +386,11 @@ def test_killed_restore_is_done_or_was_never_begun(daemon):
     backups = [backup_of(daemon), daemon.folder / "gone.db"]
     daemon.command("database", "backup", backups[1])
     began = time.monotonic()
-    assert subprocess.run(daemon.arguments("database", "restore", backups[0], "--yes"), check=False).returncode == 0
+    assert preloaded.run(daemon.arguments("database", "restore", backups[0], "--yes")).returncode == 0
     lasts = time.monotonic() - began
     outcomes = []
     for number in range(12):
-        process = subprocess.Popen(daemon.arguments("database", "restore", backups[1 - number % 2], "--yes"))
+        process = preloaded.start(daemon.arguments("database", "restore", backups[1 - number % 2], "--yes"))
         try:
             process.wait(lasts * dice.uniform(0.5, 1))
         except subprocess.TimeoutExpired:

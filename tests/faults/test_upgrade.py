@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from policyd.store.schema import VERSION
-from tests.faults.test_database import as_root, call, fill_up, must_not_answer, question, small_disk
+from tests.faults.test_database import as_root, call, must_not_answer, question
 from tests.faults.test_kill import wait_for_a_write, written_at
 from tests.support.command_line import MEMORY, CommandLine, command_line
+from tests.support.disks import fill_up, small_disk
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd
 from tests.support.first_edition import content_of, make_first_edition

@@ -1,13 +1,14 @@
 """What holds in any world, in the model and in policyd, and that policyd answers there as the model does."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from tests.oracle.answerers import the_model
 from tests.oracle.edited import the_edited_product
 from tests.oracle.product import HAS_ALL_RULES
 from tests.oracle.properties import PROPERTIES, policyd_answers_as_the_model
+from tests.support.randomised import examples
 
 CLAIMS = [pytest.param(each, id=each.__name__.replace("_", " ")) for each in PROPERTIES]
 UNHURRIED = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
@@ -15,25 +16,16 @@ needs_all_rules = pytest.mark.skipif(not HAS_ALL_RULES, reason="policyd decides 
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-@settings(max_examples=20, suppress_health_check=UNHURRIED)
+@examples(few=20, many=40, suppress_health_check=UNHURRIED)
 @given(data=st.data())
 def test_in_the_model(claim, data):
     """A model that broke one of them would be no measure for policyd."""
     claim(the_model, data)
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("claim", CLAIMS)
-@settings(max_examples=40, suppress_health_check=UNHURRIED)
-@given(data=st.data())
-def test_in_the_model_for_long(claim, data):
-    """In more worlds."""
-    claim(the_model, data)
-
-
 @needs_all_rules
 @pytest.mark.parametrize("claim", CLAIMS)
-@settings(max_examples=10, suppress_health_check=UNHURRIED)
+@examples(few=5, many=20, suppress_health_check=UNHURRIED)
 @given(data=st.data())
 def test_in_policyd(claim, data):
     """Each a promise that administrators rely on without having read it."""
@@ -41,17 +33,8 @@ def test_in_policyd(claim, data):
 
 
 @needs_all_rules
-@settings(max_examples=40, suppress_health_check=UNHURRIED)
+@examples(few=30, many=100, suppress_health_check=UNHURRIED)
 @given(data=st.data())
 def test_policyd_answers_as_the_model(data):
     """Two readings of the rules that share no line agree on every answer, its rule, its entry and its origin."""
-    policyd_answers_as_the_model(the_edited_product, data)
-
-
-@pytest.mark.full
-@needs_all_rules
-@settings(max_examples=100, suppress_health_check=UNHURRIED)
-@given(data=st.data())
-def test_policyd_answers_as_the_model_for_long(data):
-    """In more worlds."""
     policyd_answers_as_the_model(the_edited_product, data)

@@ -13,8 +13,9 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from policyd.cli import main
+from tests.support import preloaded
 from tests.support.activated import activated
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT_SECONDS, until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 USER = "nobody"  # whom the daemon becomes, and spawn(8) runs it as
@@ -55,9 +56,9 @@ class Daemon:
 
     def start(self, *held: socket.socket) -> None:
         """Start the daemon, as systemd would with the sockets *held*, and return when connections are taken."""
-        command = [sys.executable, "-m", "policyd", "--config", str(self.config), "serve"]
+        command = [*preloaded.PROGRAM, "--config", str(self.config), "serve"]
         with self.output.open("ab") as output:
-            self._process = subprocess.Popen(
+            self._process = preloaded.start(
                 activated(command, *held) if held else command,
                 cwd=CHECKOUT,
                 stdin=subprocess.DEVNULL,
@@ -72,7 +73,7 @@ class Daemon:
         if self._process:
             self._process.terminate()
             try:
-                status = self._process.wait(60)
+                status = self._process.wait(LIMIT_SECONDS)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -87,9 +88,9 @@ class Daemon:
         with ours, theirs, ours.makefile("rb") as replies:
             ours.sendall(requests)
             ours.shutdown(socket.SHUT_WR)
-            words = [sys.executable, "-m", "policyd", "--config", str(self.config), "serve", "--stdio"]
+            words = [*preloaded.PROGRAM, "--config", str(self.config), "serve", "--stdio"]
             end = theirs.fileno()
-            done = subprocess.run(words, cwd=CHECKOUT, stdin=end, stdout=end, stderr=end, timeout=60)
+            done = preloaded.run(words, cwd=CHECKOUT, stdin=end, stdout=end, stderr=end)
             theirs.close()
             said = replies.read()
         assert done.returncode == 0, said
@@ -99,7 +100,7 @@ class Daemon:
         """End the daemon so that it can't tidy up."""
         assert self._process
         self._process.kill()
-        self._process.wait(60)
+        self._process.wait(LIMIT_SECONDS)
         self._process = None
 
     def reload(self) -> None:
@@ -165,7 +166,7 @@ def _succeeds_as(user: str, command: list[str]) -> bool:
             group=pwd.getpwnam(user).pw_gid,
             extra_groups=[],
             cwd="/",
-            timeout=60,
+            timeout=LIMIT_SECONDS,
             capture_output=True,
         ).returncode
     except OSError:

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.support.ports import free_ports
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT_SECONDS, until
 
 CONTRIB = Path(__file__).resolve().parents[2] / "contrib" / "postfix"
-LIFETIME_SECONDS = 900  # an instance that nobody stopped ends by itself
+LIFETIME_SECONDS = 3600  # an instance that nobody stopped ends by itself
 DOORS = ("mx", "submission", "submissions", "relay", "spawn")
 
 # What a host has before anybody thinks of policyd. 10.0.0.0/8 is the office. The host's own name and
@@ -119,7 +119,7 @@ class Postfix:
         """Stop; its other processes end with the master."""
         if self._master:
             self._master.terminate()
-            self._master.wait(60)
+            self._master.wait(LIMIT_SECONDS)
 
     def check(self) -> str:
         """What Postfix itself has to say against its configuration: "" is right."""
@@ -201,12 +201,12 @@ def _default(parameter: str) -> str:
 
 
 def _run(program: str, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([find_program(program), *words], capture_output=True, text=True, timeout=60)
+    return subprocess.run([find_program(program), *words], capture_output=True, text=True, timeout=LIMIT_SECONDS)
 
 
 def _answers(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=60).close()
+        socket.create_connection(("127.0.0.1", port), timeout=LIMIT_SECONDS).close()
     except OSError:
         return False
     return True

@@ -6,6 +6,8 @@ import ssl
 from collections.abc import Sequence
 from types import TracebackType
 
+from tests.support.waiting import LIMIT_SECONDS
+
 from .replies import ACCEPTED
 
 OUTSIDE = "192.0.2.7"  # in nobody's networks
@@ -18,9 +20,9 @@ class Session:
         """Connect to *port* on loopback; *tls* is "starttls", "wrapped" or "" for none."""
         self._smtp: smtplib.SMTP
         if tls == "wrapped":
-            self._smtp = smtplib.SMTP_SSL("127.0.0.1", port, timeout=60, context=_anonymous_tls())
+            self._smtp = smtplib.SMTP_SSL("127.0.0.1", port, timeout=LIMIT_SECONDS, context=_anonymous_tls())
         else:
-            self._smtp = smtplib.SMTP("127.0.0.1", port, timeout=60)
+            self._smtp = smtplib.SMTP("127.0.0.1", port, timeout=LIMIT_SECONDS)
         self._smtp.command_encoding = "utf-8"
         self.command("EHLO client.example.net")
         if tls == "starttls":

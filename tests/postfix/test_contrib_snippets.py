@@ -5,6 +5,8 @@ import subprocess
 
 import pytest
 
+from tests.support.waiting import LIMIT_SECONDS
+
 from .audit import Audit
 from .conftest import Connect
 from .daemon import Daemon
@@ -122,7 +124,7 @@ def test_swaks_shows_the_refusal(postfix: Postfix, daemon: Daemon) -> None:
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
         stdin=subprocess.DEVNULL,
     )
     assert f"<** {RESTRICTED}\n" in done.stdout, done.stdout + done.stderr

@@ -18,6 +18,7 @@ from policyd.settings import load_settings
 from policyd.store.connection import Database
 from policyd.store.lookup import Lookup
 from tests.support.running_daemon import Daemon
+from tests.support.waiting import LIMIT_SECONDS
 
 from .authentication import authentication
 from .instance import Postfix
@@ -187,7 +188,7 @@ def policyd_in(folder: Path) -> Iterator[Daemon]:
 
 def run_policyd(policyd: Daemon, *words: str | Path) -> subprocess.CompletedProcess[str]:
     """`policyd` as a process of its own."""
-    return subprocess.run(policyd.arguments(*words), capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(policyd.arguments(*words), capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
 
 
 @contextmanager
@@ -224,7 +225,7 @@ def install(text: str, folder: Path) -> list[str]:
     commands = [line for line in said if not re.match(r"\w+ = ", line)]
     assert [command.split()[0] for command in commands] == ["mkdir", "awk", "postmap"]
     script = "\n".join(commands).replace("THIS_FILE", str(maps)).replace("postmap", f"postmap -c {folder}")
-    done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     return [complete(line) for line in said if line not in commands]
 
@@ -311,7 +312,7 @@ def is_alike(reply: str, decision: Decision) -> bool:
     return reply.startswith(f"554 {decision.text[:5]} <") and "rejected: " in reply and reason in reply
 
 
-@pytest.mark.parametrize("door", ["export", "text"])
+@pytest.mark.parametrize("door", ["export", pytest.param("text", marks=pytest.mark.full)])
 def test_exported_maps_answer_as_policyd(native: Postfix, held: Daemon, door: str) -> None:
     """Nobody is locked in: with the maps in place of policyd, nobody gets in or out who did not before."""
     different, refused, asked = [], set(), 0

@@ -21,6 +21,7 @@ from policyd.model import Decision, Request
 from policyd.settings import load_settings
 from policyd.store.lookup import Lookup
 from tests.support.command_line import CommandLine, command_line
+from tests.support.waiting import LIMIT_SECONDS
 
 from .instance import Postfix
 from .smtp import OUTSIDE
@@ -141,7 +142,9 @@ def native(folder: Path, doors: dict[str, Door]) -> Iterator[Postfix]:
     for door in doors.values():
         (instance.config / door.name).write_text(door.text)
         made = ["postmap", "-c", str(instance.config), str(instance.config / door.name)]
-        subprocess.run(made, capture_output=True, timeout=60, check=True)  # of keys that are there twice, it warns
+        subprocess.run(
+            made, capture_output=True, timeout=LIMIT_SECONDS, check=True
+        )  # of keys that are there twice, it warns
     instance.write_master(
         *(
             instance.service(door.name, "n", *(each.format(folder=instance.config) for each in door.parameters))

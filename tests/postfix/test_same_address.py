@@ -17,6 +17,7 @@ from policyd.settings import Settings
 from policyd.store.connection import Database
 from policyd.store.lookup import Lookup
 from tests.support.drills import drill
+from tests.support.waiting import LIMIT_SECONDS
 
 from .daemon import Daemon
 from .instance import Postfix, find_program
@@ -95,7 +96,7 @@ def test_every_code_point_folds_as_postmap_folds_it(tmp_path: Path) -> None:
     (tmp_path / "map").write_text("".join(f"{at},{','.join(chunk)} x\n" for at, chunk in enumerate(chunks)), "utf-8")
     # `-s` prints the keys as Postfix compares them.
     words = [find_program("postmap"), "-c", str(tmp_path), "-s", f"texthash:{tmp_path / 'map'}"]
-    listed = subprocess.run(words, capture_output=True, check=True, timeout=60).stdout.decode()
+    listed = subprocess.run(words, capture_output=True, check=True, timeout=LIMIT_SECONDS).stdout.decode()
     folded: dict[str, str] = {}
     for line in listed.split("\n")[:-1]:
         at, *forms = line.rpartition("\t")[0].split(",")

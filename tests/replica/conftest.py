@@ -1,12 +1,12 @@
 """A database on a real PostgreSQL server, and mail hosts that follow it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.replica.hosts import Host
+from tests.replica.hosts import Follow, Following, Host, MakeHost
 from tests.support.postgresql import Cluster, the_cluster
 
 
@@ -27,7 +27,7 @@ def own_server() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def make_host(tmp_path: Path) -> Iterator[Callable[..., Host]]:
+def make_host(tmp_path: Path) -> Iterator[MakeHost]:
     """Makes a mail host whose daemon follows the database with this URL."""
     with ExitStack() as stack:
 
@@ -39,3 +39,14 @@ def make_host(tmp_path: Path) -> Iterator[Callable[..., Host]]:
             return host
 
         yield make
+
+
+@pytest.fixture
+def follow(tmp_path: Path) -> Iterator[Follow]:
+    """Follows the database with this URL."""
+    with ExitStack() as stack:
+
+        def begin(url: str, password_file: Path | None = None, folder: Path = tmp_path) -> Following:
+            return stack.enter_context(Following(folder, url, password_file))
+
+        yield begin

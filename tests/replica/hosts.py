@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import struct
 import threading
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
@@ -75,6 +76,16 @@ class Host(Daemon):
         until(self.is_equal, "the replica to be equal")
 
 
+MakeHost = Callable[..., Host]  # of a database's URL, and a name
+
+
+def started(make_host: MakeHost, url: str, name: str = "host") -> Host:
+    """A host whose daemon answers."""
+    host = make_host(url, name)
+    host.start()
+    return host
+
+
 class Following:
     """Who follows the database with this *url* for a replica in *folder*, in a thread and without a daemon.
 
@@ -137,6 +148,9 @@ class Following:
     def _follow(self) -> None:
         audit = AuditLog(AuditSettings(), self._log)
         Follower(self._database, self.replica, audit, lambda told: not self._is_over.is_set(), spread_seconds=0).run()
+
+
+Follow = Callable[..., Following]  # of a database by its URL, with a password file, in a folder
 
 
 class Proxy:

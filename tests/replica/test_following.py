@@ -1,11 +1,15 @@
 """A change on the database's host is in force on every mail host, whatever the network and the server do."""
 
 import json
+import platform
 import random
 import shlex
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -14,44 +18,19 @@ from click.testing import CliRunner, Result
 
 from policyd.audit import open_audit
 from policyd.cli import main
+from policyd.replica import follower
 from policyd.replica.follower import Follower, prepare
+from policyd.replica.status import ReplicaStatus, write_status
 from policyd.settings import AuditSettings
 from policyd.store.connection import Database
-from tests.replica.hosts import Host, rows_of_replica, rows_of_truth
+from policyd.store.wal import beside
+from tests.replica.commands import QUIET, command, run, with_tables
+from tests.replica.hosts import MakeHost, rows_of_replica, rows_of_truth, started
 from tests.support.activated import Notified
 from tests.support.drills import drill
+from tests.support.fake_smtpd import request
 from tests.support.postgresql import Cluster
-from tests.support.waiting import until
-
-QUIET = Path(__file__).with_name("quiet.toml")  # settings that log nowhere
-
-MakeHost = Callable[..., Host]
-
-
-def started(make_host: MakeHost, url: str, name: str = "host") -> Host:
-    """A host whose daemon answers."""
-    host = make_host(url, name)
-    host.start()
-    return host
-
-
-def with_tables(server: Cluster) -> str:
-    """The URL of a new database with a domain and two mailboxes."""
-    url = server.url(server.make())
-    for line in ("domain add example.com", "mailbox add bob bob@example.com", "mailbox add ann ann@example.com"):
-        run(url, line)
-    return url
-
-
-def run(url: str, line: str) -> None:
-    """A command, as an administrator types it on any host; it must succeed."""
-    ended = command(url, line)
-    assert ended.exit_code == 0, ended.stderr
-
-
-def command(url: str, line: str) -> Result:
-    """How a command ends."""
-    return CliRunner(env={"POLICYD_DATABASE": url, "POLICYD_CONFIG": str(QUIET)}).invoke(main, shlex.split(line))
+from tests.support.waiting import LIMIT_SECONDS, until
 
 
 def test_change_on_one_host_is_in_force_on_all(server: Cluster, make_host: MakeHost) -> None:
@@ -157,6 +136,7 @@ def test_host_answers_on_while_the_server_is_stopped(own_server: Cluster, make_h
     client="nothing: the answer comes from the host's replica",
     log="a warning that the server does not answer",
 )
+@pytest.mark.full
 def test_host_answers_on_while_the_server_is_frozen(own_server: Cluster, make_host: MakeHost) -> None:
     """Its kernel still answers, so that no setting of TCP's helps: the wait has an end of its own."""
     url = with_tables(own_server)
@@ -195,33 +175,59 @@ def test_host_answers_on_while_the_server_recovers(own_server: Cluster, make_hos
     log="a warning for each",
 )
 @pytest.mark.parametrize("kills", [10, pytest.param(100, marks=pytest.mark.full)])
-def test_killed_follower_leaves_a_state_that_the_database_has_had(server: Cluster, tmp_path: Path, kills: int) -> None:
+def test_killed_follower_leaves_a_state_that_the_database_has_had(
+    server: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int
+) -> None:
     """Never half of a change."""
     url, replica = with_tables(server), tmp_path / "replica.db"
     prepare(Database(url), replica)
+    first = replica.read_bytes()
+    states = [repr(rows_of_truth(url))]
+    for name in ("carl", "dora", "emil"):
+        run(url, f"mailbox add {name} {' '.join(f'{name}{number}@example.com' for number in range(40))}")
+        states.append(repr(rows_of_truth(url)))
+    monkeypatch.setattr(follower, "BATCH", 41)  # each of these is a transaction of its own
     seed = random.randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - to play it again
     chance = random.Random(seed)
-    states = {repr(rows_of_truth(url))}
-    for number in range(kills):
-        # It follows while the tables change, for a moment or to the end of the change.
-        follower = get_context("fork").Process(target=follow_for_ever, args=(url, replica))
-        follower.start()
-        run(url, f"mailbox add m{number} m{number}@example.com n{number}@example.com")
-        states.add(repr(rows_of_truth(url)))
-        follower.join(chance.uniform(0, 0.2))
-        follower.kill()
-        follower.join()
-        assert repr(rows_of_replica(replica)) in states
+    for _ in range(kills):
+        # While it writes, or a moment later.
+        with killed_at_the_end(follow_for_ever, url, replica):
+            before, deadline = written(replica), time.monotonic() + LIMIT_SECONDS
+            while written(replica) == before:
+                assert time.monotonic() < deadline, "nothing is written"
+            time.sleep(chance.uniform(0, 0.01))
+        state = repr(rows_of_replica(replica))
+        assert state in states
+        if state == states[-1]:
+            for each in beside(replica):
+                each.unlink(missing_ok=True)
+            replica.write_bytes(first)
 
     # Whoever follows next has no trouble with what it finds.
-    follower = get_context("fork").Process(target=follow_for_ever, args=(url, replica))
-    follower.start()
-    try:
+    with killed_at_the_end(follow_for_ever, url, replica):
         until(lambda: rows_of_replica(replica) == rows_of_truth(url), "the replica to be equal")
+
+
+@contextmanager
+def killed_at_the_end(function: Callable[..., None], *arguments: object) -> Iterator[None]:
+    """A process that runs *function*, until SIGKILL at the end of the block."""
+    process = get_context("fork").Process(target=function, args=arguments)
+    process.start()
+    try:
+        yield
     finally:
-        follower.kill()
-        follower.join()
+        process.kill()
+        process.join()
+
+
+def written(replica: Path) -> tuple[int, int]:
+    """What changes when something is written to the log."""
+    try:
+        found = beside(replica)[0].stat()
+    except FileNotFoundError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
 
 
 def follow_for_ever(url: str, replica: Path) -> None:
@@ -346,6 +352,31 @@ def test_systemd_is_told_how_the_replica_is(own_server: Cluster, make_host: Make
         notified.close()
 
 
+REFUSES_PRIORITIES = """
+import ctypes, os, sys
+refuse = b"".join(code.to_bytes(2, "little") + bytes(jumps) + value.to_bytes(4, "little") for code, jumps, value in [
+    (0x20, (0, 0), 0), (0x15, (0, 1), 141), (0x06, (0, 0), 0x00050001), (0x06, (0, 0), 0x7FFF0000)
+])  # the number of the call; of setpriority: EPERM; of any other: go on
+held = ctypes.create_string_buffer(refuse)
+program = ctypes.create_string_buffer((4).to_bytes(8, "little") + ctypes.addressof(held).to_bytes(8, "little"))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program) == 0, os.strerror(ctypes.get_errno())
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="a system call has another number there")
+def test_who_may_take_no_lower_priority_follows_all_the_same(server: Cluster, make_host: MakeHost) -> None:
+    """The unit refuses the system calls by which a service could take more than its share, and this one with them."""
+    url = with_tables(server)
+    host = make_host(url)
+    words = [sys.executable, "-c", REFUSES_PRIORITIES, *host.arguments("serve")]
+    host.start(words)
+    assert host.follower == 0
+    run(url, "mailbox restrict bob")
+    host.wait_for("bob@example.com", "REJECT")
+
+
 def test_reload_begins_to_follow_anew_without_an_alarm(server: Cluster, make_host: MakeHost) -> None:
     """SIGHUP is no crash, and another replica needs a restart."""
     url = with_tables(server)
@@ -389,7 +420,8 @@ def test_status_command_is_for_people_programs_and_monitoring(server: Cluster, m
     file = Path(f"{host.replica}.status")
     written = json.loads(file.read_text())
     for seconds, problem in ((-7200, "for 2 hours: nobody follows"), (7200, "the clock was set back")):
-        file.write_text(json.dumps({**written, "current_at": int(time.time()) + seconds}))
+        at = int(time.time()) + seconds
+        file.write_text(json.dumps({**written, "current_at": at, "told_at": at}))
         ended = status("--max-age 60")
         assert (ended.exit_code, ended.stderr.count("\n")) == (1, 1)
         assert problem in ended.stderr
@@ -412,3 +444,30 @@ def test_status_command_is_for_people_programs_and_monitoring(server: Cluster, m
     file.unlink()
     file.symlink_to("/etc/passwd")
     assert status().exit_code == 69
+
+
+def test_who_answers_from_an_outdated_replica_says_so(server: Cluster, make_host: MakeHost) -> None:
+    """`check` on stderr and Postfix's spawn(8) in the log, each with the same answer as ever."""
+    url = with_tables(server)
+    host = make_host(url)
+    prepare(Database(url), host.replica)
+
+    def check() -> tuple[str, str]:
+        ended = CliRunner().invoke(main, ["--config", str(host.config), "check", "bob@example.com"])
+        return ended.stdout.partition("\n")[0], ended.stderr
+
+    now = int(time.time())
+    assert check() == (
+        "DUNNO",
+        f"policyd: {host.replica}: nothing has followed the database yet; start policyd serve\n",
+    )
+    write_status(host.replica, ReplicaStatus(current_at=now))
+    assert check() == ("DUNNO", "")
+    write_status(host.replica, ReplicaStatus(current_at=now - 7300, problem="the server is away"))
+    told = f"{host.replica}: may have missed changes for 2 hours: the server is away"
+    assert check() == ("DUNNO", f"policyd: {told}\n")
+    done = subprocess.run(
+        host.arguments("serve", "--stdio"), input=request(recipient="bob@example.com"), capture_output=True, check=True
+    )
+    assert done.stdout == b"action=DUNNO\n\n"
+    host.syslog.wait_for(f'warning="{told}"')

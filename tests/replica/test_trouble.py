@@ -1,64 +1,32 @@
-"""Whatever happens to the server or to the replica's file, the replica is a state that the database has had."""
+"""Whatever happens to the server or the network, the replica is a state that the database has had."""
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from policyd.errors import ReplicaSpoiledError, SettingsError, StoreError, StoreWriteError
+from policyd.errors import StoreError
 from policyd.replica import follower
 from policyd.replica.follower import prepare
+from policyd.store import postgresql
 from policyd.store.connection import Database
 from policyd.store.replica import Replica
-from tests.replica.hosts import Following, Host, Proxy, rows_of_replica, rows_of_truth
-from tests.replica.test_following import QUIET, command, run, started, with_tables
+from tests.replica.commands import QUIET, add_many, command, forge_history, name_of, run, with_tables
+from tests.replica.hosts import Follow, Proxy, rows_of_replica, rows_of_truth
+from tests.support import preloaded
+from tests.support.disks import as_root, fill_up, small_disk
 from tests.support.drills import drill
 from tests.support.pgbouncer import pooled
 from tests.support.postgresql import Cluster
 from tests.support.processes import is_alive
 from tests.support.waiting import until
-
-Follow = Callable[..., Following]
-MakeHost = Callable[..., Host]
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do that")
-
-
-@pytest.fixture
-def follow(tmp_path: Path) -> Iterator[Follow]:
-    """Follows the database with this URL."""
-    opened: list[Following] = []
-
-    def begin(url: str, password_file: Path | None = None) -> Following:
-        following = Following(tmp_path, url, password_file)
-        following.__enter__()
-        opened.append(following)
-        return following
-
-    yield begin
-    for each in opened:
-        each.__exit__(None, None, None)
-
-
-def name_of(url: str) -> str:
-    """The database's name."""
-    return url.partition("@/")[2].partition("?")[0]
-
-
-def add_many(url: str, folder: Path, count: int = 3000) -> None:
-    """Import so many mailboxes."""
-    file = folder / "many.csv"
-    file.write_text("name,addresses\n" + "".join(f"m{number},m{number}@example.com\n" for number in range(count)))
-    run(url, f"import {file} --format csv")
-
 
 # --- The journal is not the one that was followed ---
 
@@ -78,16 +46,17 @@ def test_restored_database_is_noticed_and_copied_again(own_server: Cluster, foll
     run(url, "mailbox restrict bob")
     run(url, "mailbox restrict ann")
     following.wait_to_be_equal()
-    before = repr(following.rows())
+    had = {repr(rows_of_truth(url))}
 
-    # Back to the dump, and on with other changes under the same numbers: it goes from the one state to the other.
+    # Back to the dump, and on with other changes under the same numbers: it goes from one state to another.
     with psycopg.connect(url) as truth:
         truth.execute(dump.replace("\\restrict", "--").replace("\\unrestrict", "--").encode())
         truth.execute("SET search_path TO public")
-    run(url, "mailbox add eve eve@example.com")
-    run(url, "mailbox restrict eve")
-    states = following.wait_to_be_equal() - {before}
-    assert all("eve" in state for state in states)
+    had.add(repr(rows_of_truth(url)))
+    for line in ("mailbox add eve eve@example.com", "mailbox restrict eve"):
+        run(url, line)
+        had.add(repr(rows_of_truth(url)))
+    assert following.wait_to_be_equal() <= had
     told = following.wait_for("the replica is not followed")
     assert len([word for word in told.split() if len(word.strip(",;")) == 64]) >= 1
     following.wait_for("event=replica-copied")
@@ -148,13 +117,16 @@ def test_journal_that_says_what_cant_be_is_not_followed_half_way(server: Cluster
 
 
 @drill(
-    "one process of the PostgreSQL server is frozen, the one that a host asks",
-    made="SIGSTOP to that backend alone",
+    "the PostgreSQL server is frozen, or of its processes only those that a host asks",
+    made="SIGSTOP to these backends alone; then to all processes",
     client="nothing: the answer comes from the host's replica",
     log="a warning that the server does not answer, and `event=replica-followed` over another connection",
 )
-def test_frozen_backend_is_left_for_another_one(own_server: Cluster, follow: Follow) -> None:
-    """The postmaster still takes connections, and TCP is well."""
+def test_frozen_server_is_given_up_and_followed_again(
+    own_server: Cluster, follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TCP is well, and the postmaster may still take connections: the wait has an end of its own."""
+    monkeypatch.setattr(postgresql, "_FOLLOWER_SECONDS", 2.0)
     url = with_tables(own_server)
     following = follow(url)
     following.wait_to_be_equal()
@@ -164,6 +136,7 @@ def test_frozen_backend_is_left_for_another_one(own_server: Cluster, follow: Fol
         found = own_server.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'policyd'")
         return found if len(found) == 2 else []
 
+    # Those two alone: over other ones it goes on while they are frozen.
     pids = until(the_two, "the two processes that the host has")
     for (pid,) in pids:
         os.kill(pid, signal.SIGSTOP)
@@ -176,6 +149,16 @@ def test_frozen_backend_is_left_for_another_one(own_server: Cluster, follow: Fol
         for (pid,) in pids:
             if is_alive(pid):
                 os.kill(pid, signal.SIGCONT)
+
+    # All of them.
+    before = len(following.lines)
+    own_server.freeze()
+    try:
+        until(lambda: "is not followed" in "".join(following.lines[before:]), "the warning")
+    finally:
+        own_server.freeze(signal.SIGCONT)
+    run(url, "mailbox lift bob")
+    following.wait_to_be_equal()
 
 
 @drill(
@@ -223,10 +206,7 @@ def test_healing_copy_that_is_cut_off_changes_nothing_and_is_tried_again(
         following.wait_to_be_equal(url)
         before = repr(following.rows())
         proxy.most = 100_000
-        with psycopg.connect(url) as truth:  # as after a failover: the last change is another one
-            truth.execute("UPDATE change SET digest = 'x' || digest WHERE id = (SELECT max(id) FROM change)")
-            truth.execute("UPDATE journal_head SET digest = 'x' || digest")
-            truth.execute("UPDATE mailbox SET comment = 'another'")
+        forge_history(url)
         until(lambda: proxy.cuts >= 2, "two cuts")
         assert repr(following.rows()) == before
         proxy.most = None
@@ -247,16 +227,14 @@ def test_healing_copy_that_is_cut_off_changes_nothing_and_is_tried_again(
 )
 def test_full_disk_of_the_server_ends_a_command_with_74(own_server: Cluster, follow: Follow, tmp_path: Path) -> None:
     """All of the change or nothing, there and here."""
-    with small_disk(own_server.folder / "small", megabytes=16) as disk:
+    with small_disk(own_server.folder / "small", 16384) as disk:
         own_server.execute(f"CREATE TABLESPACE small LOCATION '{disk}'")
         own_server.execute("CREATE DATABASE narrow TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C' TABLESPACE small")
         url = own_server.url("narrow")
         run(url, "database create")
         run(url, "domain add example.com")
         following = follow(url)
-        with (disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
-            while ballast.write(bytes(4096)):
-                pass
+        ballast = fill_up(disk)
         before = rows_of_truth(url)
         (tmp_path / "many.csv").write_text(
             "name,addresses\n" + "".join(f"m{number},m{number}@example.com\n" for number in range(5000))
@@ -265,26 +243,12 @@ def test_full_disk_of_the_server_ends_a_command_with_74(own_server: Cluster, fol
         assert (ended.exit_code, ended.stderr.count("\n")) == (74, 1), ended.stderr
         assert "make room there" in ended.stderr
         assert rows_of_truth(url) == before
-        (disk / "ballast").unlink()
+        ballast.unlink()
         run(url, f"import {tmp_path / 'many.csv'} --format csv")
         following.wait_to_be_equal()
         assert following.lines == []
         following.end()
         own_server.stop()
-
-
-@contextmanager
-def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    """A disk of that size at *folder*, which the server's user owns."""
-    folder.mkdir()
-    options = f"size={megabytes}m,mode=700,uid={folder.parent.stat().st_uid}"
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True)
-    if done.returncode != 0:
-        pytest.skip(f"can't mount here: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
 
 
 @drill(
@@ -373,8 +337,8 @@ def test_frozen_command_keeps_only_other_commands_waiting(server: Cluster, follo
     following.wait_to_be_equal()
     with psycopg.connect(url) as frozen:
         frozen.execute("SELECT id FROM journal_head FOR UPDATE")
-        waiting = subprocess.Popen(
-            [sys.executable, "-m", "policyd", "mailbox", "restrict", "bob"],
+        waiting = preloaded.start(
+            [*preloaded.PROGRAM, "mailbox", "restrict", "bob"],
             env=os.environ | {"POLICYD_DATABASE": url, "POLICYD_CONFIG": str(QUIET)},
             stderr=subprocess.PIPE,
         )
@@ -390,137 +354,6 @@ def test_frozen_command_keeps_only_other_commands_waiting(server: Cluster, follo
     following.wait_to_be_equal()
 
 
-# --- The replica's file ---
-
-
-def damage(path: Path) -> None:
-    """What a broken disk leaves: pages of nonsense behind a good header."""
-    with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\xa5" * (path.stat().st_size - 4096))
-
-
-@drill(
-    "the replica's file is damaged",
-    made="all pages but the first overwritten; the host starts",
-    client="nothing: it is copied again before it answers",
-    lost="nothing: the database has all of it",
-)
-def test_damaged_replica_is_made_again_at_the_start(server: Cluster, make_host: MakeHost) -> None:
-    """It holds nothing of its own."""
-    url = with_tables(server)
-    host = started(make_host, url)
-    run(url, "mailbox restrict bob")
-    host.wait_for("bob@example.com", "REJECT")
-    assert host.stop()[0] == 0
-    damage(host.replica)
-    host.start()
-    assert host.answer("bob@example.com") == "REJECT"
-    host.wait_to_be_equal()
-
-
-@drill(
-    "another database's log is beside the replica's file",
-    made="the `-wal` of another replica, left where a file was put back; the host starts",
-    client="nothing: it is copied again before it answers",
-)
-def test_log_of_another_file_is_not_mixed_into_the_replica(server: Cluster, tmp_path: Path) -> None:
-    """SQLite knows the log by its name alone, and would take pages of one database into the other."""
-    urls = [with_tables(server) for _ in range(2)]
-    paths = [tmp_path / name / "replica.db" for name in ("one", "other")]
-    for url, path in zip(urls, paths, strict=True):
-        path.parent.mkdir()
-        prepare(Database(url), path)
-    with closing(Replica(paths[1])) as other:
-        with other.changing():
-            other.position = other.position._replace(id=other.position.id + 1)
-        shutil.copy(f"{paths[1]}-wal", f"{paths[0]}-wal")
-    with pytest.raises(ReplicaSpoiledError, match="is another database's"):
-        Replica(paths[0])
-    prepare(Database(urls[0]), paths[0])
-    assert rows_of_replica(paths[0]) == rows_of_truth(urls[0])
-
-
-@drill(
-    "the replica's file, or the log beside it, is removed while it is followed",
-    made="`rm`",
-    client="451 until it is copied again, a second later",
-    log="a warning, then `event=replica-followed`",
-)
-@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
-def test_replica_that_is_lost_while_it_is_followed_is_made_again(server: Cluster, follow: Follow, suffix: str) -> None:
-    """Nobody has to come and type."""
-    url = with_tables(server)
-    following = follow(url)
-    following.wait_to_be_equal()
-    Path(f"{following.replica}{suffix}").unlink()
-    following.wait_for("the replica is not followed")
-    following.wait_for("event=replica-followed")
-    run(url, "mailbox restrict bob")
-    following.wait_to_be_equal()
-
-
-@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
-def test_link_that_somebody_planted_is_not_followed(server: Cluster, tmp_path: Path, suffix: str) -> None:
-    """Who may write in the folder could have root's file written."""
-    url = with_tables(server)
-    victim = tmp_path / "victim"
-    victim.write_text("as it was")
-    folder = tmp_path / "host"
-    folder.mkdir()
-    path = folder / "replica.db"
-    if suffix:
-        prepare(Database(url), path)
-    Path(f"{path}{suffix}").symlink_to(victim)
-    with pytest.raises(StoreError):
-        prepare(Database(url), path)
-    assert victim.read_text() == "as it was"
-
-
-def test_what_is_no_replica_is_left_as_it_is(server: Cluster, tmp_path: Path) -> None:
-    """The database from the time before the server may well be where a hasty setting points."""
-    url = with_tables(server)
-    for name, content in (("text", b"not a database"), ("empty", b"")):
-        (tmp_path / name).write_bytes(content)
-    run(f"sqlite:///{tmp_path}/policyd.db", "domain add example.com")
-    for path in (tmp_path / "text", tmp_path / "empty", tmp_path / "policyd.db"):
-        before = path.read_bytes()
-        with pytest.raises(StoreError, match="it is no replica; name another file"):
-            prepare(Database(url), path)
-        assert path.read_bytes() == before
-
-
-def test_two_that_follow_for_one_file_do_not_mix_states(server: Cluster, tmp_path: Path) -> None:
-    """The second one says so instead of going back to where it was."""
-    url = with_tables(server)
-    path = tmp_path / "replica.db"
-    prepare(Database(url), path)
-    with closing(Replica(path)) as one, closing(Replica(path)) as other:
-        one_position = one.position
-        with one.changing():
-            one.position = one_position._replace(id=one_position.id + 1)
-        with pytest.raises(StoreWriteError, match="somebody else changes it, too"), other.changing():
-            raise AssertionError("not reached")
-
-
-@pytest.mark.parametrize(
-    ("settings", "problem"),
-    [
-        pytest.param({"password_file": Path("/nonexistent/password")}, "password_file: ", id="no password file"),
-        pytest.param({"url": "postgresql://db.example.com/policyd"}, "sslmode=verify-full", id="unproven server"),
-    ],
-)
-def test_settings_that_cant_be_used_are_refused_also_where_there_is_a_replica(
-    server: Cluster, tmp_path: Path, settings: dict[str, object], problem: str
-) -> None:
-    """Not a day later, in a log."""
-    url = with_tables(server)
-    path = tmp_path / "replica.db"
-    prepare(Database(url), path)
-    with pytest.raises(SettingsError, match=problem):
-        prepare(Database(**{"url": url, **settings}), path)  # type: ignore[arg-type]
-
-
 # --- A batch of changes ---
 
 
@@ -530,31 +363,57 @@ def test_no_batch_ends_inside_a_changeset(
 ) -> None:
     """A changeset that is longer than a batch is one transaction all the same."""
     monkeypatch.setattr(follower, "BATCH", batch)
+    seen: list[str] = []
+
+    class NotingReplica(Replica):
+        """Notes each state that somebody could read."""
+
+        @contextmanager
+        def changing(self) -> Iterator[None]:
+            with super().changing():
+                yield
+            seen.append(repr(rows_of_replica(tmp_path / "followed.db")))
+
+    monkeypatch.setattr(follower, "Replica", NotingReplica)
     url = with_tables(server)
-    following = follow(url)
-    states = {repr(rows_of_truth(url))}
-    for number in range(3):
-        names = " ".join(f"a{number}-{each}@example.com" for each in range(2 + 3 * number))
+    prepare(Database(url), tmp_path / "followed.db")
+    states = []
+    for number in range(4):
+        names = " ".join(f"a{number}-{each}@example.com" for each in range(2 * number))
         run(url, f"mailbox add m{number} {names}")
-        states.add(repr(rows_of_truth(url)))
-    assert following.wait_to_be_equal() <= states
+        states.append(repr(rows_of_truth(url)))
+    follow(url).wait_to_be_equal()
+    assert set(seen) <= set(states)
+    assert seen[-1] == states[-1]
 
 
-@pytest.mark.parametrize("edits", [12, pytest.param(60, marks=pytest.mark.full)])
-def test_replica_is_equal_after_four_write_at_once(server: Cluster, follow: Follow, edits: int) -> None:
+@pytest.mark.parametrize(
+    ("hosts", "edits"), [(2, 12), pytest.param(8, 60, marks=pytest.mark.full, id="eight hosts, many edits")]
+)
+def test_all_replicas_are_equal_after_four_wrote_at_once(
+    server: Cluster, follow: Follow, tmp_path: Path, hosts: int, edits: int
+) -> None:
     """Whatever the order, all see the one in which it was committed, and the journal has no gap."""
     url = with_tables(server)
-    following = follow(url)
+    folders = [tmp_path / f"host{number}" for number in range(hosts)]
+    for folder in folders:
+        folder.mkdir()
+    followings = [follow(url, folder=folder) for folder in folders[:-1]]
     seed = int.from_bytes(os.urandom(4))
     print(f"seed {seed}")  # noqa: T201 - to play it again
     writers = [
         subprocess.Popen([sys.executable, "-m", "tests.replica.writer", url, str(seed + number), str(edits)])
         for number in range(4)
     ]
+
+    # The last host is new, and copies the tables while they are changed.
+    until(lambda: server.execute("SELECT 1 FROM journal_head WHERE id > 10", name_of(url)), "some changes")
+    followings.append(follow(url, folder=folders[-1]))
     assert [writer.wait() for writer in writers] == [0] * 4
-    following.wait_to_be_equal()
+    for following in followings:
+        following.wait_to_be_equal()
+        assert following.lines == []
     assert command(url, "database check").exit_code == 0
-    assert following.lines == []
 
 
 def test_status_tells_how_the_replica_is(server: Cluster, follow: Follow) -> None:
@@ -570,5 +429,5 @@ def test_status_tells_how_the_replica_is(server: Cluster, follow: Follow) -> Non
     file = Path(f"{following.replica}.status")
     assert file.stat().st_mode & 0o777 == 0o640
     assert sorted(json.loads(file.read_text())) == sorted(
-        ["history", "id", "digest", "current_at", "behind", "problem", "source"]
+        ["history", "id", "digest", "current_at", "behind", "problem", "source", "told_at"]
     )

@@ -6,6 +6,9 @@ from contextlib import closing
 import psycopg
 import pytest
 
+from policyd.store import rows
+from policyd.store.connection import Database
+from policyd.store.database import postgresql
 from policyd.store.schema import metadata
 
 
@@ -35,7 +38,7 @@ def company(policyd):
         "mailbox add bob bob@example.com",
         "group add staff Jörg",
         "group restrict staff --accept @a.example --reason 'ab — cd ☠'",
-        "sender block Jörg @spam.example --to anyone --except @b.example --until +3d",
+        "sender block Jörg @spam.example --to anyone --except @b.example --except @c.example --except bob --until +3d",
         "mailbox remove bob",
         "undo 8",
     ):
@@ -43,8 +46,10 @@ def company(policyd):
     return policyd
 
 
-def test_database_goes_to_a_file_and_to_a_server_again_as_it_is(company, server):
-    """Equal row by row, so that a replica of the one follows the other."""
+@pytest.mark.parametrize("page", [1, 5000])
+def test_database_goes_to_a_file_and_to_a_server_again_as_it_is(company, server, monkeypatch, page):
+    """Equal row by row, so that a replica of the one follows the other; wherever a page ends, also inside a list."""
+    monkeypatch.setattr(rows, "_AT_ONCE", page)
     file, empty = company.folder / "copy.db", server.url(server.make_empty())
     assert company.says(f"database copy --to {file}")[-1] == f"copied {company.store} to {file}"
     assert rows_of_file(file) == rows_of_server(company.url)
@@ -53,6 +58,20 @@ def test_database_goes_to_a_file_and_to_a_server_again_as_it_is(company, server)
     for copy in (str(file), empty):
         company.run(f"mailbox add carol carol@example.com --database '{copy}'")
         assert company.run(f"database check --database '{copy}'") == ""
+
+
+def test_pages_are_of_one_state_whatever_is_changed_meanwhile(company, monkeypatch):
+    """A first copy takes a minute, and says which change it is at: what came later is followed."""
+    monkeypatch.setattr(rows, "_AT_ONCE", 1)
+    before = rows_of_server(company.url)
+    read: dict[str, list[object]] = {}
+    with postgresql().following(Database(company.url)) as truth, truth.all() as (position, pages):
+        for number, (table, some) in enumerate(pages):
+            read.setdefault(table, []).extend(some)
+            company.run(f"mailbox add m{number}")
+    assert {table: sorted(some, key=repr) for table, some in read.items()} == {table: before[table] for table in read}
+    assert {table for table, some in before.items() if some} - {*read} == {"change", "journal_head"}
+    assert [position.id] == [number for (_, _, number, *_) in before["journal_head"]]
 
 
 def test_target_with_anything_in_it_is_left_as_it_is(company, server):

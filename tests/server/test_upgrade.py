@@ -4,7 +4,6 @@ There is no such version yet: the tests bring a revision of their own (tests/sup
 """
 
 import os
-import shlex
 import signal
 import sqlite3
 import subprocess
@@ -16,20 +15,27 @@ import pytest
 from policyd.store.schema import VERSION
 from tests.replica.hosts import Host
 from tests.support.command_line import CommandLine, Ended
-from tests.support.waiting import until
+from tests.support.next_version import COMMAND, NextVersion
+from tests.support.waiting import LIMIT_SECONDS, until
 
 
-def newer(commands, line, **environment):
+@pytest.fixture(scope="module")
+def next_version():
+    """A process of the next version."""
+    with NextVersion() as version:
+        yield version
+
+
+@pytest.fixture
+def newer(next_version):
     """How the command of the next version ends."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.support.next_version", *shlex.split(line)],
-        env={**os.environ, **commands.environment, **environment},
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
-    assert "Traceback" not in ended.stderr, ended.stderr
-    return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+    def newer(commands, line):
+        ended = Ended(*next_version.ends(line, commands.environment))
+        assert ended.status != 70, ended
+        return ended
+
+    return newer
 
 
 @pytest.fixture(params=["file", "server"])
@@ -52,7 +58,7 @@ def versions(commands):
     return version, bool(commands.rows(f"SELECT 1 FROM {catalog} = 'mailbox_until'"))
 
 
-def test_tables_are_upgraded_whole_and_the_journal_says_so(either):
+def test_tables_are_upgraded_whole_and_the_journal_says_so(either, newer):
     """By the newer policyd only, which then works; the older one says what to do, and does nothing."""
     assert newer(either, "domain list").err.strip().endswith("type: policyd database upgrade")
     ended = newer(either, "database upgrade --yes")
@@ -66,7 +72,7 @@ def test_tables_are_upgraded_whole_and_the_journal_says_so(either):
     assert (again.status, "is up to date already" in again.err) == (0, True)
 
 
-def test_upgrade_of_a_server_asks_for_a_backup(policyd):
+def test_upgrade_of_a_server_asks_for_a_backup(policyd, newer):
     """There is no file beside it with what it was."""
     ended = newer(policyd, "database upgrade")
     assert ended.status == 2
@@ -74,7 +80,7 @@ def test_upgrade_of_a_server_asks_for_a_backup(policyd):
     assert versions(policyd) == (2, False)
 
 
-def test_statements_are_printed_and_nothing_is_changed(either):
+def test_statements_are_printed_and_nothing_is_changed(either, newer):
     """For a person who wants to see them first."""
     ended = newer(either, "database upgrade --sql")
     assert ended.status == 0
@@ -83,11 +89,11 @@ def test_statements_are_printed_and_nothing_is_changed(either):
     assert versions(either) == (2, False)
 
 
-def test_killed_half_way_it_has_not_begun(either):
+def test_killed_half_way_it_has_not_begun(either, newer):
     """And the next one does it."""
     file = either.folder / "waits"
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.support.next_version", "database", "upgrade", "--yes"],
+        [*COMMAND, "database", "upgrade", "--yes"],
         env={**os.environ, **either.environment, "POLICYD_TEST_WAIT": str(file)},
         stdin=subprocess.DEVNULL,
     ) as upgrade:
@@ -101,15 +107,15 @@ def test_killed_half_way_it_has_not_begun(either):
 
 def test_of_two_at_once_one_does_it(either):
     """The other one finds that it is done."""
-    command = [sys.executable, "-m", "tests.support.next_version", "database", "upgrade", "--yes"]
+    command = [*COMMAND, "database", "upgrade", "--yes"]
     environment = {**os.environ, **either.environment}
     both = [subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL) for _ in range(2)]
-    assert [each.wait(60) for each in both] == [0, 0]
+    assert [each.wait(LIMIT_SECONDS) for each in both] == [0, 0]
     assert [operation for operation, _ in either.journal()].count("database.upgrade") == 1
     assert versions(either) == (3, True)
 
 
-def test_host_stops_at_the_upgrade_serves_on_and_goes_on_as_the_newer_policyd(policyd, tmp_path):
+def test_host_stops_at_the_upgrade_serves_on_and_goes_on_as_the_newer_policyd(policyd, newer, tmp_path):
     """First the database, then the hosts: no question is left without an answer."""
     folder = tmp_path / "host"
     folder.mkdir()

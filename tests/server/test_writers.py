@@ -6,7 +6,8 @@ import shlex
 import pytest
 
 from policyd.cli import main
-from tests.support.command_line import LIMIT_SECONDS, CommandLine
+from tests.support.command_line import CommandLine
+from tests.support.waiting import LIMIT_SECONDS
 
 
 @pytest.mark.parametrize("writers", [4, 16])

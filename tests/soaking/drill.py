@@ -15,6 +15,7 @@ from tests.soaking.load import Probe
 from tests.soaking.questions import FIRST_TABLES, SETTINGS
 from tests.soaking.record import Record
 from tests.soaking.timeline import Timeline
+from tests.support import preloaded
 from tests.support.processes import is_alive, tree
 from tests.support.running_daemon import Daemon
 from tests.support.waiting import LIMIT_SECONDS, until
@@ -116,7 +117,7 @@ class Drill:
         self.record.count("commands")
         words = self.daemon.arguments("--json", *typed.words)
         pipe = subprocess.PIPE
-        return typed, subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True)
+        return typed, preloaded.start(words, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True)
 
     def end_command(self, process: "subprocess.Popen[str]") -> None:
         """Wait for it; it must have been done."""
@@ -138,8 +139,6 @@ class Drill:
         return self.daemon.command("--json", *words)
 
     def _run_process(self, words: list[str]) -> str:
-        done = subprocess.run(
-            self.daemon.arguments("--json", *words), capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
-        )
+        done = preloaded.run(self.daemon.arguments("--json", *words), text=True)
         assert done.returncode == 0, f"policyd {words}: {done.stderr}"
-        return done.stdout
+        return str(done.stdout)

@@ -20,12 +20,13 @@ from tests.support.writing import NOW, bulk_on, editor_on
 @pytest.fixture
 def policyd():
     """A company with one domain and two mailboxes; Bob is restricted, and blocked to Alice."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
-        policyd.run("mailbox add Alice alice@example.com a@example.com")
-        policyd.run("mailbox add Bob bob@example.com")
-        policyd.run("mailbox restrict Bob --accept @partner.example --reason quiet")
-        policyd.run("sender block Bob --to Alice --reason quarrel --except a@example.com")
+    with command_line(
+        "domain add example.com",
+        "mailbox add Alice alice@example.com a@example.com",
+        "mailbox add Bob bob@example.com",
+        "mailbox restrict Bob --accept @partner.example --reason quiet",
+        "sender block Bob --to Alice --reason quarrel --except a@example.com",
+    ) as policyd:
         yield policyd
 
 

@@ -7,7 +7,9 @@ import signal
 import sqlite3
 import stat
 import subprocess
+import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,11 +17,14 @@ import pytest
 
 from policyd.errors import StoreCreateError, StoreError, StoreMissingError, StoreWriteError
 from policyd.model import Domain
+from policyd.store import database
 from policyd.store.connection import Database
 from policyd.store.database import changing, create_database, reading
 from policyd.store.queries import Queries
 from policyd.store.schema import VERSION
-from tests.support.command_line import LIMIT_SECONDS, MEMORY, CommandLine, Ended
+from policyd.store.wal import has_log
+from tests.support.command_line import MEMORY, CommandLine, Ended
+from tests.support.waiting import LIMIT_SECONDS
 from tests.support.writing import editor_on
 
 NOBODY = 65534
@@ -256,6 +261,31 @@ def test_log_is_empty_after_a_change(policyd):
     copy = policyd.folder / "copy.db"
     copy.write_bytes(policyd.database.read_bytes())
     assert policyd.run(f"mailbox list --database {copy}") == "alice\tinherit\t\talice@example.com\t\t\n"
+
+
+READER = """
+import sqlite3, sys
+reader = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True, isolation_level=None)  # empties no log
+reader.execute("BEGIN")
+print(*reader.execute("SELECT count(*) FROM domain").fetchone(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_log_is_empty_after_a_change_under_somebody_who_reads_for_long(policyd, monkeypatch):
+    """A daemon that a busy machine has stopped while it read: a backup moved to the path would find a foreign log."""
+    monkeypatch.setattr(database, "_LOG_SECONDS", LIMIT_SECONDS)
+    with subprocess.Popen(
+        [sys.executable, "-c", READER, policyd.database], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == b"1\n"
+        changed = threading.Thread(target=policyd.ends, args=["domain add example.org"])
+        changed.start()
+        changed.join(0.3)  # until it is over, or tries again
+        reader.communicate()
+        changed.join()
+    assert not has_log(policyd.database)
 
 
 def test_change_is_seen_by_who_reads_already(policyd):

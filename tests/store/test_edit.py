@@ -4,14 +4,15 @@ from collections.abc import Callable
 
 import pytest
 
+from policyd.admin import upkeep
 from policyd.errors import RefusedError
 from policyd.model import Domain, Mailbox, Receive, Unlisted
-from policyd.store.check import Check
 from policyd.store.connection import Database
-from policyd.store.database import changing, create_database, reading
+from policyd.store.database import changing, reading
 from policyd.store.edit import NO_END, Editor, EntryTerms, RestrictionTerms, block_advice, entries_found
 from policyd.store.queries import Queries
 from policyd.store.undo import undo_changeset
+from tests.support.engine import new_database
 from tests.support.parties import parties, party, party_set
 from tests.support.writing import NOW, editor_on
 
@@ -105,27 +106,25 @@ class Company:
     def findings(self) -> list[str]:
         """What `database check` says."""
         found: list[str] = []
-        with reading(self.database, is_checked=False) as connection:
-            Check(connection.driver).run(lambda finding: found.append(str(finding)), lambda: None)
+        upkeep.check(self.database, lambda check: check.run(lambda each: found.append(str(each)), lambda: None))
         return found
 
 
 @pytest.fixture
 def company(tmp_path):
     """One domain, three mailboxes, and two groups, one in the other."""
-    database = Database.at(tmp_path / "policyd.db")
-    create_database(database)
-    company = Company(database)
-    company.does(
-        lambda edit: edit.add_domain(Domain("example.com")),
-        lambda edit: edit.add_mailbox("Alice", ["alice@example.com", "a@example.com"], ""),
-        lambda edit: edit.add_mailbox("Bob", ["bob@example.com"], ""),
-        lambda edit: edit.add_mailbox("Carol", [], ""),
-        lambda edit: edit.add_group("Staff", parties("Bob"), "all of us"),
-        lambda edit: edit.add_group("All", parties("group:Staff", "Carol")),
-    )
-    yield company
-    assert company.findings() == []
+    with new_database(tmp_path) as database:
+        company = Company(database)
+        company.does(
+            lambda edit: edit.add_domain(Domain("example.com")),
+            lambda edit: edit.add_mailbox("Alice", ["alice@example.com", "a@example.com"], ""),
+            lambda edit: edit.add_mailbox("Bob", ["bob@example.com"], ""),
+            lambda edit: edit.add_mailbox("Carol", [], ""),
+            lambda edit: edit.add_group("Staff", parties("Bob"), "all of us"),
+            lambda edit: edit.add_group("All", parties("group:Staff", "Carol")),
+        )
+        yield company
+        assert company.findings() == []
 
 
 def block(who: str, to: str, *, allowed=(), senders=()) -> Edit:

@@ -58,9 +58,10 @@ def plant(path: Path, statements: list[str]) -> None:
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[CommandLine]:
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
-        policyd.run("mailbox add bob bob@example.com")
+    with command_line(
+        "domain add example.com",
+        "mailbox add bob bob@example.com",
+    ) as policyd:
         policyd.run(f"database backup {policyd.folder}/good.db")
         yield policyd
 

@@ -1,7 +1,7 @@
 """Undoing a changeset: everything as it was before, or a list of what was built on it since."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from policyd.errors import RefusedError
@@ -10,18 +10,20 @@ from policyd.store.database import changing
 from policyd.store.queries import Queries
 from policyd.store.undo import undo_changeset
 from tests.support.command_line import command_line
+from tests.support.randomised import examples
 from tests.support.writing import editor_on
 
 
 @pytest.fixture
 def policyd():
     """A company with one domain, two mailboxes, a restriction and a block."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
-        policyd.run("mailbox add Alice alice@example.com a@example.com --comment 'Grüße, \"x\"'")
-        policyd.run("mailbox add Bob bob@example.com")
-        policyd.run("mailbox restrict Bob --accept @partner.example --reason quiet --until +9d")
-        policyd.run("sender block Bob --to Alice --reason quarrel --except a@example.com")
+    with command_line(
+        "domain add example.com",
+        "mailbox add Alice alice@example.com a@example.com --comment 'Grüße, \"x\"'",
+        "mailbox add Bob bob@example.com",
+        "mailbox restrict Bob --accept @partner.example --reason quiet --until +9d",
+        "sender block Bob --to Alice --reason quarrel --except a@example.com",
+    ) as policyd:
         yield policyd
 
 
@@ -329,13 +331,14 @@ _LINES = st.one_of(
 )
 
 
-@settings(max_examples=40)
+@examples(few=12, many=60)
 @given(st.lists(_LINES, min_size=1, max_size=8))
 def test_undoing_whatever_was_done_last_restores_the_tables(lines):
     """After each command that changed something, whatever came before; and undoing that makes it again."""
-    with command_line() as policyd:
-        policyd.run("domain add example.com")
-        policyd.run("domain add example.org")
+    with command_line(
+        "domain add example.com",
+        "domain add example.org",
+    ) as policyd:
         before = contents(policyd)
         for line in lines:
             last = last_changeset(policyd)

@@ -5,7 +5,6 @@ import os
 import shlex
 import sqlite3
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,12 +16,13 @@ from click.testing import CliRunner
 
 from policyd.cli import main
 from policyd.store.connection import Database
+from tests.support import preloaded
+from tests.support.engine import server_for_tests
+from tests.support.waiting import LIMIT_SECONDS
 
 if TYPE_CHECKING:
     from tests.support.postgresql import Cluster
 
-LIMIT_SECONDS = 60
-ENGINE = "POLICYD_TEST_ENGINE"  # in the environment: where new command lines have their tables, if not in a file
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # where a durable commit doesn't wait for a disk
 
 
@@ -45,6 +45,7 @@ class CommandLine:
         self.database = folder / "policyd.db"
         self.server: Cluster | None = None  # where the tables are on one
         self.name = ""  # of the database there
+        self.behind = ""  # the URL of that, where something is between
 
     def be_on(self, server: "Cluster") -> None:
         """Have the tables in a new database on *server*."""
@@ -59,7 +60,7 @@ class CommandLine:
     @property
     def url(self) -> str:
         """What --database takes."""
-        return self.server.url(self.name) if self.server else str(self.database)
+        return self.behind or (self.server.url(self.name) if self.server else str(self.database))
 
     @property
     def store(self) -> Database:
@@ -70,6 +71,30 @@ class CommandLine:
     def environment(self) -> dict[str, str]:
         """What tells a command which settings and database are meant."""
         return {"POLICYD_CONFIG": str(self.settings), "POLICYD_DATABASE": self.url}
+
+    def begin_with(self, *lines: str) -> None:
+        """Type *lines*, or have what they left where this process has typed them before, which is quicker."""
+        if lines in _LEFT:
+            self.content = _LEFT[lines]
+        else:
+            for line in lines:
+                self.run(line)
+            _LEFT[lines] = self.content
+
+    @property
+    def content(self) -> str | bytes:
+        """Everything in the tables, for another one: the statements that fill them on a server, or the file."""
+        return self.server.content(self.name) if self.server else self.database.read_bytes()
+
+    @content.setter
+    def content(self, content: str | bytes) -> None:
+        if self.server:
+            assert isinstance(content, str)
+            self.server.execute(content, self.name)
+        else:
+            assert isinstance(content, bytes)
+            self.database.touch(0o640)
+            self.database.write_bytes(content)
 
     def ends(self, line: str, *, stdin: str | bytes | None = None, **environment: str | None) -> Ended:
         """How the command ends, with whatever status; never with one that means a defect of ours."""
@@ -126,8 +151,7 @@ class CommandLine:
         """The command as a process, with pipes where *options* don't say otherwise."""
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
         environment = {**os.environ, **self.environment, **options.pop("environment", {})}
-        command = [sys.executable, "-W", "error", "-m", "policyd", *words]
-        return subprocess.Popen(command, env=environment, text=True, **options)
+        return preloaded.start([*preloaded.STRICT, *words], env=environment, text=True, **options)
 
     def process(self, line: str, **options: Any) -> Ended:
         """How the command ends as a process."""
@@ -136,15 +160,35 @@ class CommandLine:
         return Ended(started.returncode, out or "", err or "")
 
 
+_LEFT: dict[tuple[str, ...], str | bytes] = {}  # what lines have left, on the one engine
+
+
 @contextmanager
-def command_line() -> Iterator[CommandLine]:
-    """Commands in a new folder, which goes with everything in it."""
+def command_line(*lines: str) -> Iterator[CommandLine]:
+    """Commands in a new folder, which goes with everything in it; *lines* have been typed."""
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         commands = CommandLine(Path(folder))
-        if os.environ.get(ENGINE) == "postgresql":
-            from tests.support.postgresql import the_cluster
-
-            commands.be_on(the_cluster())
+        if server := server_for_tests():
+            commands.be_on(server)
+        if lines:
+            commands.begin_with(*lines)
         yield commands
         if commands.server:
             commands.server.take_back(commands.name)
+
+
+_MADE: dict[tuple[str, ...], bytes] = {}
+
+
+@contextmanager
+def command_line_after(*lines: str) -> Iterator[CommandLine]:
+    """The same, with the tables as *lines* make them: in a file, they are made once, and copied."""
+    with command_line() as commands:
+        if lines in _MADE and commands.server is None:
+            commands.database.write_bytes(_MADE[lines])
+        else:
+            for line in lines:
+                commands.run(line)
+            if commands.server is None:
+                _MADE[lines] = commands.database.read_bytes()
+        yield commands

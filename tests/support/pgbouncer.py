@@ -24,7 +24,7 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = any
 pool_mode = {mode}
-default_pool_size = 5
+default_pool_size = {connections}
 ignore_startup_parameters = extra_float_digits
 """
 
@@ -39,11 +39,12 @@ def program() -> str:
 
 
 @contextmanager
-def pooled(server: Cluster, name: str, mode: str) -> Iterator[str]:
-    """The URL of the database *name* through a pooler that lends its connections for a session or a transaction."""
+def pooled(server: Cluster, name: str, mode: str, connections: int = 5) -> Iterator[str]:
+    """The URL of the database *name* through a pooler that lends its *connections* for a session or a transaction."""
     port = free_port()
     settings = server.folder / f"pgbouncer-{port}.ini"
-    settings.write_text(_SETTINGS.format(folder=server.folder, server=server.port, port=port, mode=mode))
+    values = {"folder": server.folder, "server": server.port, "port": port, "mode": mode, "connections": connections}
+    settings.write_text(_SETTINGS.format(**values))
     settings.chmod(0o644)
     options: dict[str, Any] = {}
     if os.geteuid() == 0:  # it does not run as root

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from itertools import count
@@ -18,13 +18,16 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from policyd.store.connection import Database
 from policyd.store.database import create_database
-from policyd.store.schema import first_head, journal_head, metadata
+from policyd.store.schema import VERSION, first_head, journal_head, metadata
+from tests.support.places import OPEN_PLACE
 
 _START_SECONDS = 60
 _NUMBERS = count(1)
+_TEMPLATE = "with_tables"
 _ANOTHER_HISTORY = "UPDATE journal_head SET history = md5(random()::text)"
 _FIRST_HEAD = ", ".join(f"{name} = {value}" for name, value in first_head().items() if isinstance(value, int))
 _EMPTYING = [
@@ -49,7 +52,7 @@ class Cluster:
 
     def __init__(self, *, settings: Sequence[str] = ()) -> None:
         self._programs = programs()
-        self.folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))
+        self.folder = Path(tempfile.mkdtemp(prefix="pg", dir=OPEN_PLACE))
         self.data = self.folder / "data"
         self.port = _free_port()
         self._settings = settings
@@ -60,9 +63,13 @@ class Cluster:
             os.chown(self.folder, self._account.pw_uid, self._account.pw_gid)
         self.folder.chmod(0o755)
 
-    def initialize(self) -> None:
-        """Make its files."""
-        self.program("initdb", "-D", str(self.data), "-A", "trust", "-U", "owner", "--locale=C", "-E", "UTF8", "-N")
+    def initialize(self, *words: str) -> None:
+        """Make its files: new ones with these *words* of `initdb`'s, else a copy of those that it has made once."""
+        if not words:
+            subprocess.run(["cp", "--archive", _initialized().data, self.data], check=True)
+            return
+        where = ["-D", str(self.data), "-U", "owner", "-A", "trust"]
+        self.program("initdb", *where, "--locale=C", "-E", "UTF8", "--no-sync", *words)
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -136,17 +143,38 @@ class Cluster:
         if self._free:
             return self._free.pop()
         name = f"test{next(_NUMBERS)}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {self._template()}")
+        self.make_template()
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
         self.execute(_ANOTHER_HISTORY, name)
         return name
+
+    def make_template(self) -> None:
+        """Make the database that others are copies of, where there is none."""
+        if not self.execute(f"SELECT 1 FROM pg_database WHERE datname = '{_TEMPLATE}'"):
+            self.execute(f"CREATE DATABASE {_TEMPLATE} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'")
+            create_database(Database(self.url(_TEMPLATE)))
 
     def take_back(self, name: str) -> None:
         """Have the database *name*, which nobody uses any more, for another test: emptying costs less than making."""
         try:
+            if self.execute("SELECT schema FROM journal_head", name) != [(VERSION,)]:  # it has been upgraded
+                self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+                return
             self.execute("; ".join([*_EMPTYING, _ANOTHER_HISTORY]), name)
             self._free.append(name)
         except psycopg.Error:  # a test has taken it to pieces, or still holds something in it
             self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def content(self, name: str) -> str:
+        """The statements that fill empty tables with what the database *name* holds."""
+        statements = ["DELETE FROM journal_head"]
+        with psycopg.connect(self.url(name)) as connection:
+            for table in metadata.sorted_tables:
+                columns = ", ".join(f'"{column.name}"' for column in table.columns)
+                found = connection.execute(f'SELECT {columns} FROM "{table.name}"'.encode()).fetchall()
+                rows = [sql.SQL(", ").join(map(sql.Literal, row)).as_string(connection) for row in found]
+                statements += [f'INSERT INTO "{table.name}" ({columns}) VALUES ({row})' for row in rows]
+        return "; ".join([*statements, _ANOTHER_HISTORY])
 
     def execute(self, statement: str, name: str = "postgres") -> list[tuple[Any, ...]]:
         """The rows of one statement, as the owner of everything."""
@@ -163,21 +191,28 @@ class Cluster:
         assert ended.returncode == 0, ended.stderr
         return str(ended.stdout)
 
-    @cache  # noqa: B019 - a cluster lives as long as its process
-    def _template(self) -> str:
-        name = self.make_empty()
-        create_database(Database(self.url(name)))
-        return name
-
     def _options(self) -> list[str]:
         settings = ["fsync=off", f"port={self.port}", "listen_addresses=127.0.0.1", "max_connections=200"]
-        settings += [f"unix_socket_directories={self.folder}", "shared_buffers=32MB", *self._settings]
+        settings += [f"unix_socket_directories={self.folder}", "shared_buffers=32MB", "max_wal_size=1GB"]
+        settings += self._settings
         return [word for each in settings for word in ("-c", each)]
 
     def _as_owner(self) -> dict[str, Any]:
         if self._account is None:
             return {}
         return {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": []}
+
+
+@cache
+def _initialized() -> Cluster:
+    """One that is stopped, whose files others begin with; a database in it has policyd's empty tables."""
+    cluster = Cluster()
+    atexit.register(cluster.remove)
+    cluster.initialize("--wal-segsize=1")
+    cluster.start()
+    cluster.make_template()
+    cluster.stop()
+    return cluster
 
 
 @cache
@@ -188,14 +223,6 @@ def the_cluster() -> Cluster:
     cluster.initialize()
     cluster.start()
     return cluster
-
-
-def wait_until(is_so: Callable[[], object], seconds: float = 60) -> None:
-    """Wait for what is going to be so."""
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it is not so after all"
-        time.sleep(0.02)
 
 
 def _free_port() -> int:

@@ -5,15 +5,16 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from click.testing import CliRunner
 
 from policyd.cli import main
+from tests.support import preloaded
 from tests.support.fake_smtpd import FakeSmtpd
 from tests.support.waiting import LIMIT_SECONDS, until
 
@@ -131,7 +132,7 @@ class Daemon:
 
     def arguments(self, *words: str | Path) -> list[str | Path]:
         """The command line of `policyd` with *words*."""
-        return [sys.executable, "-m", "policyd", "--config", self.config, *words]
+        return [*preloaded.PROGRAM, "--config", self.config, *words]
 
     def command(self, *words: str | Path, database: Path | None = None) -> str:
         """What `policyd` prints, called in this process, which is quicker; it must succeed."""
@@ -157,20 +158,14 @@ class Daemon:
         *command* is another way to start it; it inherits *descriptors*, and gets *variables* in its environment.
         """
         started = len(self.syslog.matching("event=started"))
-        self.process = subprocess.Popen(
-            command or self.arguments("serve"),
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=descriptors,
-            env=os.environ | (variables or {}),
-        )
+        options: Any = {"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE, "pass_fds": descriptors}
+        options["env"] = os.environ | (variables or {})
+        self.process = preloaded.start(command or self.arguments("serve"), **options)
         until(lambda: self._is_ready(started), "the daemon")
 
     def refuse(self, *words: str) -> tuple[int, str]:
         """Start the daemon where it must end by itself: its exit status, and what it says."""
-        done = subprocess.run(
-            self.arguments("serve", *words), capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
-        )
+        done = preloaded.run(self.arguments("serve", *words), text=True)
         assert done.stdout == ""
         return done.returncode, done.stderr
 

@@ -3,14 +3,14 @@
 import fcntl
 import os
 import pty
-import signal
 import struct
 import subprocess
 import termios
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from tests.support.command_line import LIMIT_SECONDS, CommandLine
+from tests.support.command_line import CommandLine
+from tests.support.waiting import LIMIT_SECONDS
 
 
 class Terminal:
@@ -46,12 +46,6 @@ class Terminal:
             return ""
 
 
-def _take_terminal() -> None:
-    """Be in the foreground of the terminal, and heed Ctrl-C, which whoever started the tests may ignore."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @contextmanager
 def on_terminal(
     policyd: CommandLine, words: Sequence[str], *, columns: int = 80, lines: int = 24, **environment: str
@@ -66,7 +60,6 @@ def on_terminal(
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
-        preexec_fn=_take_terminal,
         environment=wanted,
     ) as process:
         os.close(theirs)

@@ -10,8 +10,9 @@ Answer = TypeVar("Answer")
 
 def until(probe: Callable[[], Answer], what: str, seconds: float = LIMIT_SECONDS) -> Answer:
     """The first true answer of *probe*; after *seconds* an AssertionError that says *what* was awaited."""
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.01
     while not (answer := probe()):
         assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(1.1 * pause, 0.1)  # on a busy machine the asking itself would keep the others waiting
     return answer

@@ -12,6 +12,7 @@ from policyd.transfer import address_list
 from policyd.transfer.formats import Into
 from policyd.transfer.text import LINE_LIMIT
 from tests.support.parties import party, party_set
+from tests.support.randomised import examples
 from tests.support.tables_strategies import FixedTables, patterns, tables
 from tests.support.transfer_reading import problem_of, read_all, rows_of, written
 
@@ -92,6 +93,7 @@ def test_bad_line_says_what_is_wrong(text, message):
     assert message in problem_of(address_list, text, into=Into.MAILBOXES)[1]
 
 
+@examples(few=25, many=100)
 @given(tables())
 def test_export_keeps_who_is_blocked_and_every_address(held):
     """What a list can say, it must say exactly; the rest is counted."""

@@ -18,10 +18,12 @@ from policyd.transfer.formats import ReadOptions
 from policyd.transfer.values import CellError, quote_in_file, split_list
 from tests.support.drills import drill
 from tests.support.parties import parties, party
+from tests.support.randomised import examples
 from tests.support.tables_strategies import FixedTables, patterns, tables
 from tests.support.transfer_reading import problem_of, read_all, rows_of, rows_of_tables, written
 
 
+@examples(few=25, many=100)
 @given(tables())
 def test_export_reads_as_the_tables_it_was_made_of(held):
     """A backup as csv must bring everything back, whatever people have called their mailboxes."""

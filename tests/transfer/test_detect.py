@@ -4,7 +4,7 @@ import io
 from contextlib import suppress
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from policyd.errors import TransferError
@@ -14,6 +14,7 @@ from policyd.transfer.columns import key_of
 from policyd.transfer.detect import detect_format
 from policyd.transfer.formats import FORMATS, Format, load_format
 from tests.support.parties import party
+from tests.support.randomised import examples
 from tests.support.tables_strategies import FixedTables, tables
 from tests.support.transfer_reading import rows_of, written
 
@@ -77,7 +78,7 @@ def test_what_cannot_be_told_must_be_said(content, message):
     assert caught.value.exit_status == 65
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.filter_too_much])  # many tables have no address
+@examples(few=10, many=50, suppress_health_check=[HealthCheck.filter_too_much])  # many tables have no address
 @given(tables().filter(lambda held: any(addresses for _, addresses in held.mailboxes())))
 def test_every_export_is_recognised(held: FixedTables):
     """What we write, we read without being told what it is."""

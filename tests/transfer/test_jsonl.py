@@ -11,10 +11,12 @@ from policyd.records import AddressRow, BlockRow, DomainRow, ListEdit, MailboxRo
 from policyd.transfer import jsonl
 from policyd.transfer.text import LINE_LIMIT
 from tests.support.parties import parties, party, party_set
+from tests.support.randomised import examples
 from tests.support.tables_strategies import FixedTables, tables
 from tests.support.transfer_reading import problem_of, read_all, rows_of, rows_of_tables, written
 
 
+@examples(few=25, many=100)
 @given(tables())
 def test_export_reads_as_the_tables_it_was_made_of(held):
     """A backup as jsonl must bring everything back, whatever people have called their mailboxes."""

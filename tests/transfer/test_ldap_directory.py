@@ -5,7 +5,6 @@ And the whole way: from the directory through `policyd import` to the answers of
 
 import io
 import json
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +15,12 @@ from policyd.model import Mailbox, Receive
 from policyd.records import KEEP, GroupRow, ListEdit, MailboxRow, Record
 from policyd.transfer import ldif
 from policyd.transfer.formats import ReadOptions
+from tests.support import preloaded
 from tests.support.fake_smtpd import request
 from tests.support.parties import parties, party_set
 from tests.support.running_daemon import Daemon
 from tests.support.slapd import EXPORTED, SUFFIX, Directory, run_directory
 from tests.support.tables_strategies import FixedTables
-from tests.support.waiting import LIMIT_SECONDS
 
 PEOPLE = f"""\
 dn: ou=people,{SUFFIX}
@@ -285,14 +284,9 @@ def run_import(daemon: Daemon, raw: bytes, *words: str | Path) -> str:
     """What `policyd import`, as a process of its own, says of an export; it must take every record."""
     file = daemon.folder / "people.ldif"
     file.write_bytes(raw)
-    done = subprocess.run(
-        daemon.arguments("import", file, *words),
-        capture_output=True,
-        timeout=LIMIT_SECONDS,
-        check=False,
-    )
+    done = preloaded.run(daemon.arguments("import", file, *words))
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.decode()
+    return str(done.stdout, "utf-8")
 
 
 def answers(daemon: Daemon, expected: dict[str, str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """postfix: hand-written access(5) and virtual(5) maps, and maps of an export."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from policyd.model import ANYONE, OUTSIDE, BlockedSender, Domain, Group, Mailbox, Receive, Unlisted
@@ -10,6 +10,7 @@ from policyd.transfer import postfix
 from policyd.transfer.formats import Into
 from policyd.transfer.text import LINE_LIMIT
 from tests.support.parties import party, party_set
+from tests.support.randomised import examples
 from tests.support.tables_strategies import FixedTables, tables
 from tests.support.transfer_reading import problem_of, read_all, rows_of, written
 
@@ -483,7 +484,7 @@ def test_unknown_part_is_a_comment():
     assert rows_of(postfix, "# policyd file: other\na@b.c REJECT\n") == blocked("a@b.c")
 
 
-@settings(max_examples=50)
+@examples(few=25, many=100)
 @given(tables())
 def test_every_export_reads_back_without_problems(held):
     """Whatever people have called their mailboxes; an address in a domain is also one in those that stand for it."""

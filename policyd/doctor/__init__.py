@@ -1,0 +1,1 @@
+"""What keeps a rule from having an effect: reads Postfix's configuration, the settings, the tables and the sockets."""

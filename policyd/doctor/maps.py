@@ -1,0 +1,108 @@
+"""Asks Postfix's lookup tables through postmap(1): what they list, and what they answer.
+
+Source: postmap(1). Only an exact key is found; tables of files list what they have, others can only be asked.
+"""
+
+import re
+import subprocess
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+from policyd.doctor.postconf import find_program
+from policyd.doctor.words import is_table, split_words
+from policyd.transfer.postfix.entries import Answer, answer_of
+
+_LISTED = frozenset({"hash", "btree", "dbm", "cdb", "lmdb", "sdbm", "inline", "texthash"})
+_SECONDS = 3  # for an answer: a table on a network may never give one
+_LIST_SECONDS = 120  # for all rows of a file, of which there may be millions
+_EXPRESSION = re.compile(r"(!?([^\w\s#])(?:\\.|(?!\2).)*\2\w*)\s+(.*)")
+_PATTERNS = {"regexp": _EXPRESSION, "pcre": _EXPRESSION, "cidr": re.compile(r"(!?[0-9a-fA-F.:/\[\]]+)\s+(.*)")}
+
+
+class TableError(Exception):
+    """A table that could not be looked at; the message says why."""
+
+
+def plain_name(table: str) -> str:
+    """*table* without the proxy in front, which waits long where Postfix is not running."""
+    return table.removeprefix("proxy:")
+
+
+def tables_in(value: str) -> list[str]:
+    """The tables that *value* names."""
+    return [plain_name(word) for word in split_words(value) if is_table(word)]
+
+
+def is_listed(table: str) -> bool:
+    """Whether *table* can say what it has."""
+    return table.partition(":")[0] in _LISTED
+
+
+def list_rows(table: str, folder: str) -> Iterator[tuple[str, str]]:
+    """The keys and values of *table*. Raises TableError."""
+    for line in _postmap(folder, "-s", table, seconds=_LIST_SECONDS):
+        key, _, value = line.partition("\t")
+        if key:
+            yield key, value
+
+
+def look_up(table: str, keys: Iterable[str], folder: str) -> dict[str, str]:
+    """What *table* answers to *keys*, of those that it has. Raises TableError."""
+    asked = "".join(f"{key}\n" for key in keys)
+    lines = _postmap(folder, "-q", "-", table, stdin=asked) if asked else []
+    return {key: value for key, _, value in (line.partition("\t") for line in lines)}
+
+
+@lru_cache(maxsize=256)
+def permitting_row(table: str, folder: str) -> str | None:
+    """A row of an access table that lets mail pass; "" where one may, and None where none does."""
+    table = plain_name(table)
+    try:
+        rows = list_rows(table, folder) if is_listed(table) else _rows_of_patterns(table)
+        return next((f"{key} {value}" for key, value in rows if may_pass(value)), None)
+    except (TableError, OSError):
+        return ""
+
+
+def may_pass(value: str) -> bool:
+    """Whether an answer of access(5) lets mail pass, or may, without any more of its list."""
+    answer, word = answer_of(value, is_access=True)
+    if answer is Answer.UNCERTAIN:
+        return word == "restriction"
+    return answer in (Answer.CODE, Answer.NONE) or (answer is Answer.PASSED and word != "dunno")
+
+
+def _rows_of_patterns(table: str) -> Iterator[tuple[str, str]]:
+    """The rows in the file of a table of patterns. Raises TableError and OSError."""
+    kind, _, file = table.partition(":")
+    pattern = _PATTERNS.get(kind)
+    if pattern is None or not file.startswith("/"):
+        raise TableError(f"{kind} does not list what it has")
+    with open(file, encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            if match := pattern.match(line):
+                yield match[1], match[match.lastindex or 1].strip()
+
+
+def _postmap(folder: str, *words: str, stdin: str = "", seconds: int = _SECONDS) -> list[str]:
+    """The lines that `postmap` writes. Raises TableError, also where it warns of a table that can't be read."""
+    postmap = find_program("postmap")
+    if postmap is None:
+        raise TableError("there is no postmap on this host")
+    try:
+        done = subprocess.run(
+            [postmap, *(["-c", folder] if folder else []), *words],
+            input=stdin,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TableError(f"it took longer than {seconds} seconds") from error
+    except (OSError, ValueError) as error:
+        raise TableError(str(error)) from error
+    said = [line for line in done.stderr.splitlines() if "fatal" in line or "error" in line or "warning" in line]
+    if done.returncode != 0 and said:
+        raise TableError(said[-1].partition(": ")[2] or said[-1])
+    return done.stdout.splitlines()

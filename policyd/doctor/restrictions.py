@@ -1,0 +1,239 @@
+"""Follows the restriction lists of a smtpd as Postfix does, to where a policy service is asked. Pure.
+
+Source: generic_checks() in Postfix's smtpd_check.c; postconf(5), smtpd_recipient_restrictions;
+RESTRICTION_CLASS_README.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from policyd.doctor.postconf import Service
+from policyd.doctor.words import is_table, split_words, without_braces
+
+CLIENT, HELO, SENDER = "smtpd_client_restrictions", "smtpd_helo_restrictions", "smtpd_sender_restrictions"
+RELAY, RECIPIENT = "smtpd_relay_restrictions", "smtpd_recipient_restrictions"
+DATA, END_OF_DATA = "smtpd_data_restrictions", "smtpd_end_of_data_restrictions"
+LISTS = (CLIENT, HELO, SENDER, RELAY, RECIPIENT, DATA, END_OF_DATA)
+DEFAULT_ACTION = "451 4.3.5 Server configuration problem"  # Postfix's own
+ASK = "check_policy_service"
+
+_WARN = "warn_if_reject"
+_WITH_ARGUMENT = re.compile(
+    r"check_(?!relay_domains).*|(reject|permit)_(rbl|dnswl|rhsbl|rhswl).*|reject_maps_rbl.*|sleep", re.IGNORECASE
+)
+_KNOWN = re.compile(r"(permit|reject|defer|check|warn_if_reject|sleep)(_\w+)?", re.IGNORECASE)
+_MAY_PERMIT = re.compile(r"check_\w+_access|check_policy_service|permit_(dnswl|rhswl)_\w+", re.IGNORECASE)
+_RELAY_CONTROL = frozenset({"reject_unauth_destination", "defer_unauth_destination", "check_relay_domains"})
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_YES = "yes"
+
+
+class Step(NamedTuple):
+    """A restriction of a list, in lower case, with its argument; `classes` are those in which it stands."""
+
+    word: str
+    argument: str = ""
+    is_warn_only: bool = False
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyService:
+    """A policy service as a list names it: `unix:…` or `inet:…`, and what is said in the braces."""
+
+    endpoint: str
+    attributes: Mapping[str, str]
+
+    def value(self, name: str, service: Service) -> str:
+        """What counts for *name*, as `timeout`, where *service* asks."""
+        return self.attributes.get(name, service.values.get(f"smtpd_policy_service_{name}", ""))
+
+    def seconds(self, name: str, service: Service) -> int | None:
+        """The time that counts for *name*; None where it can't be read."""
+        match = re.fullmatch(r"(\d+)([smhdw]?)", self.value(name, service).strip())
+        return int(match[1]) * _UNIT_SECONDS[match[2] or "s"] if match else None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A place where smtpd asks a policy service: in which list, and what stands before it there.
+
+    `permits` let mail pass for certain, of those that match; `maybe_permits` are steps of which nobody knows that
+    without their tables. `is_conditional` says that only a table leads there.
+    """
+
+    list: str
+    asked: PolicyService
+    permits: tuple[str, ...] = ()
+    maybe_permits: tuple[Step, ...] = ()
+    is_rejected_before: bool = False
+    is_relay_controlled: bool = False
+    is_warn_only: bool = False
+    is_conditional: bool = False
+
+
+def is_delayed(service: Service) -> bool:
+    """Whether the lists for client, HELO and MAIL wait for RCPT."""
+    return service.values.get("smtpd_delay_reject", _YES) == _YES
+
+
+def is_relay_first(service: Service) -> bool:
+    """Whether the list for relaying comes before the one for recipients."""
+    return service.values.get("smtpd_relay_before_recipient_restrictions", "no") == _YES
+
+
+def is_at_recipient(name: str, service: Service) -> bool:
+    """Whether the list *name* is looked at when a recipient is known."""
+    return name in (RELAY, RECIPIENT) or (name in (CLIENT, HELO, SENDER) and is_delayed(service))
+
+
+def classes_of(service: Service) -> list[str]:
+    """The restriction classes that are declared."""
+    return split_words(service.values.get("smtpd_restriction_classes", ""))
+
+
+def undeclared(service: Service, unused: Mapping[str, str]) -> list[str]:
+    """Words of the lists that are neither a restriction nor a declared class; *unused* are parameters without use."""
+    declared = classes_of(service)
+    values = [service.values.get(name, "") for name in (*LISTS, *declared)]
+    words = [step.word for value in values for step in _steps(value, {}, ())]
+    return [
+        word
+        for word in dict.fromkeys(words)
+        if word not in declared and not is_table(word) and (word in unused or not _KNOWN.fullmatch(word))
+    ]
+
+
+def walk(name: str, service: Service, unused: Mapping[str, str]) -> list[Step]:
+    """The steps of the list or class *name* of *service*, those of its classes in their place.
+
+    *unused* are parameters without use: what stands there as a class is followed, though Postfix does not know it.
+    """
+    values = {word: service.values.get(word, "") for word in classes_of(service)} | dict(unused)
+    return list(_steps(service.values.get(name, ""), values, ()))
+
+
+def _steps(value: str, classes: Mapping[str, str], within: tuple[str, ...], *, warns: bool = False) -> Iterator[Step]:
+    words = iter(split_words(value))
+    is_warn_only = warns
+    for word in words:
+        if word.lower() == _WARN:
+            is_warn_only = True
+            continue
+        if word in classes:
+            if word not in within:
+                yield from _steps(classes[word], classes, (*within, word), warns=is_warn_only)
+        elif is_table(word):
+            yield Step("check_recipient_access", word, is_warn_only, within)
+        else:
+            argument = next(words, "") if _WITH_ARGUMENT.fullmatch(word) else ""
+            known = word.lower() if _KNOWN.fullmatch(word) else word
+            yield Step(known, argument, is_warn_only, within)
+        is_warn_only = warns
+
+
+def questions(service: Service, unused: Mapping[str, str]) -> list[Question]:
+    """Every place where *service* asks a policy service, in the order of its lists."""
+    found: list[Question] = []
+    walked: set[str] = set()
+    has_tables = False
+    for name in LISTS:
+        steps = walk(name, service, unused)
+        found += _questions_in(name, steps, service)
+        walked |= {each for step in steps for each in step.classes}
+        has_tables = has_tables or any(_MAY_PERMIT.fullmatch(step.word) and step.word != ASK for step in steps)
+
+    # A table's right-hand side may name a class: then only what the table has is asked about.
+    for name in classes_of(service) if has_tables else ():
+        if name not in walked:
+            steps = walk(name, service, unused)
+            found += [
+                Question(f"class {name}", parse_policy_service(step.argument), is_conditional=True)
+                for step in steps
+                if step.word == ASK
+            ]
+    return found
+
+
+def _questions_in(name: str, steps: list[Step], service: Service) -> Iterator[Question]:
+    for number, step in enumerate(steps):
+        if step.word != ASK or not step.argument:
+            continue
+        before = steps[:number]
+        words = [each.word for each in before]
+        yield Question(
+            name,
+            parse_policy_service(step.argument),
+            permits=tuple(dict.fromkeys(each.word for each in before if permits(each, service))),
+            maybe_permits=tuple(each for each in before if _MAY_PERMIT.fullmatch(each.word)),
+            is_rejected_before=any(each.word in ("reject", "defer") and not each.is_warn_only for each in before),
+            is_relay_controlled=not _RELAY_CONTROL.isdisjoint(words),
+            is_warn_only=step.is_warn_only,
+        )
+
+
+def permits(step: Step, service: Service) -> bool:
+    """Whether *step* lets some mail pass *service* for certain, without any more of its list."""
+    match step.word:
+        case "permit_sasl_authenticated":
+            return service.values.get("smtpd_sasl_auth_enable", "no") == _YES
+        case "permit_mynetworks":
+            return bool(service.values.get("mynetworks", "").strip())
+        case word:
+            return bool(re.fullmatch(r"permit(_\w+)?", word)) and not _MAY_PERMIT.fullmatch(word)
+
+
+def parse_policy_service(argument: str) -> PolicyService:
+    """The policy service that an argument of check_policy_service names."""
+    inside = without_braces(argument)
+    if inside is None:
+        return PolicyService(argument, {})
+    endpoint, *attributes = split_words(inside) or [""]
+    pairs = [(without_braces(each) or each).partition("=") for each in attributes]
+    return PolicyService(endpoint, {name.strip(): value.strip() for name, _, value in pairs})
+
+
+def without_questions(
+    value: str, service: Service, unused: Mapping[str, str], is_ours: Callable[[PolicyService], bool]
+) -> list[str]:
+    """The restrictions of a list, each with its argument, without those that ask *is_ours*.
+
+    A class that asks is replaced by what else is in it.
+    """
+    values = {word: service.values.get(word, "") for word in classes_of(service)} | dict(unused)
+    return _without(value, values, is_ours, ())
+
+
+def _without(
+    value: str, classes: Mapping[str, str], is_ours: Callable[[PolicyService], bool], within: tuple[str, ...]
+) -> list[str]:
+    kept: list[str] = []
+    words = iter(split_words(value))
+    prefix = ""
+    for word in words:
+        if word.lower() == _WARN:
+            prefix = f"{word} "
+            continue
+        argument = next(words, "") if _WITH_ARGUMENT.fullmatch(word) else ""
+        if word in classes and word not in within and _asks(classes[word], classes, is_ours, (*within, word)):
+            kept += [f"{prefix}{each}" for each in _without(classes[word], classes, is_ours, (*within, word))]
+        elif word.lower() != ASK or (argument and not is_ours(parse_policy_service(argument))):
+            kept.append(f"{prefix}{word} {argument}".rstrip())
+        prefix = ""
+    return kept
+
+
+def _asks(
+    value: str, classes: Mapping[str, str], is_ours: Callable[[PolicyService], bool], within: tuple[str, ...]
+) -> bool:
+    return any(
+        step.word == ASK and is_ours(parse_policy_service(step.argument)) for step in _steps(value, classes, within)
+    )
+
+
+def ends_in_reject(name: str, service: Service, unused: Mapping[str, str]) -> bool:
+    """Whether a list lets in nobody whom it does not permit."""
+    steps = walk(name, service, unused)
+    return bool(steps) and steps[-1].word in ("reject", "defer") and not steps[-1].is_warn_only

@@ -1,0 +1,342 @@
+"""Compares the tables with Postfix's maps, and looks for entries in the tables that can have no effect."""
+
+import re
+from collections.abc import Iterable, Iterator, Set
+from itertools import islice
+from shlex import quote
+
+from policyd.address import fold
+from policyd.decide import Decider
+from policyd.doctor.agreement import domains_in
+from policyd.doctor.daemon import outsider
+from policyd.doctor.diagnosis import Diagnosis
+from policyd.doctor.examination import Examination
+from policyd.doctor.maps import TableError, is_listed, list_rows, tables_in
+from policyd.doctor.words import split_words
+from policyd.model import Domain, Request, Rule, Unlisted
+from policyd.printable import count_of
+from policyd.settings import Settings
+from policyd.store.queries import Queries
+
+_TOLD = 20  # findings of one kind, of which there may be a million
+_NAMED = 5
+_CLASSES = ("mydestination", "virtual_alias_domains", "virtual_mailbox_domains", "relay_domains")
+
+
+class MapCheck:
+    """One instance's maps against one state of the tables, at *now*, in Unix seconds.
+
+    *listed* are all addresses in the tables, *restricted* those of `Queries.perhaps_restricted`.
+    """
+
+    def __init__(
+        self,
+        examined: Examination,
+        queries: Queries,
+        decider: Decider,
+        listed: Set[str],
+        restricted: Set[str],
+        now: int,
+    ) -> None:
+        self._examined = examined
+        self._queries = queries
+        self._decider = decider
+        self._now = now
+        self._client = outsider(examined.settings)
+        self._listed = listed
+        self._domains = {each.name: each for each in queries.domains()}
+        self._is_any_domain_restricted = any(each.receive.is_restriction for each in self._domains.values())
+        self._restricted = restricted
+        self._seen: set[str] = set()  # keys of mailboxes that are restricted, or of whole domains
+
+    def run(self) -> Iterator[Diagnosis]:
+        """What Postfix's maps have that policyd refuses, and where they lead around a restriction."""
+        self._examined.aliases.ask(self._listed)
+        yield from _first(self._unlisted(), "address-unlisted")
+        yield from _first(self._ways_around(), "alias-around")
+        yield from self._unknown_to_postfix()
+
+    def _verdict(self, recipient: str) -> tuple[bool, Rule, str]:
+        """Whether a stranger's mail to *recipient* is refused, by which rule, and whose mailbox it is."""
+        request = Request(
+            protocol_state="RCPT",
+            client_name="unknown",
+            client_address=self._client,
+            sender="somebody@doctor.invalid",
+            recipient=recipient,
+        )
+        decision = self._decider.decide(request, self._now)
+        return decision.is_refused, decision.rule, decision.mailbox
+
+    def _is_restricted(self, address: str) -> bool:
+        if address not in self._restricted and not self._has_restricting_domain(address):
+            return False
+        is_refused, rule, _ = self._verdict(address)
+        return is_refused and rule is Rule.RESTRICTED_RECIPIENT
+
+    def _has_restricting_domain(self, address: str) -> bool:
+        if not self._is_any_domain_restricted:
+            return False
+        domain = self._target(address)
+        return domain is not None and domain.receive.is_restriction
+
+    def _target(self, address: str) -> Domain | None:
+        """The managed domain that *address* is in, of an alias domain the target."""
+        domain = self._domains.get(address.rpartition("@")[2])
+        return self._domains.get(domain.alias_of, domain) if domain and domain.alias_of else domain
+
+    def _unlisted(self) -> Iterator[Diagnosis]:
+        """Addresses that Postfix has and policyd refuses."""
+        told: set[str] = set()
+        for name, key, value in self._keys():
+            if key in self._listed or key in told:
+                continue
+            domain = self._target(key)
+            if domain is None or domain.unlisted is not Unlisted.REJECT:
+                continue
+            if key.startswith("@"):
+                if not value.startswith("@") or name != "virtual_alias_maps":
+                    told.add(key)
+                    yield self._catch_all(name, key, domain)
+                continue
+            is_refused, rule, _ = self._verdict(key)
+            if not is_refused or rule is not Rule.UNLISTED_RECIPIENT:
+                continue
+            ends = [way[-1] for way in self._examined.aliases.chains(key)] if name == "virtual_alias_maps" else []
+            if ends and all(self._verdict(end)[0] for end in ends):
+                continue
+            told.add(key)
+            yield self._unlisted_address(name, key, ends)
+
+    def _keys(self) -> Iterator[tuple[str, str, str]]:
+        """The keys of Postfix's maps that are addresses, or "@" with a domain: the parameter, the key and the value."""
+        examined = self._examined
+        for name in ("virtual_mailbox_maps", "relay_recipient_maps"):
+            for key, value in self._rows(name):
+                if "@" not in key:
+                    continue
+                key = fold(key)
+                if key in self._restricted or key.startswith("@"):
+                    self._seen.add(key)
+                yield name, key, value
+        for key in sorted(examined.aliases.keys - self._listed):
+            if "@" in key:
+                yield "virtual_alias_maps", key, examined.aliases.exact(key)
+        local = examined.settings.origin
+        if local and local in domains_in(examined, "mydestination"):
+            for key, value in self._rows("alias_maps"):
+                if "@" not in key and value:
+                    yield "alias_maps", f"{fold(key)}@{local}", value
+
+    def _rows(self, name: str) -> Iterator[tuple[str, str]]:
+        for table in tables_in(self._examined.instance.values.get(name, "")):
+            if not is_listed(table):
+                self._note(f"{name}: {table} can't list what it has")
+                continue
+            try:
+                yield from list_rows(table, str(self._examined.instance.folder))
+            except TableError as error:
+                self._note(f"{name}: {table}: {error}")
+
+    def _note(self, line: str) -> None:
+        if line not in self._examined.unseen:
+            self._examined.unseen.append(line)
+
+    def _catch_all(self, name: str, key: str, domain: Domain) -> Diagnosis:
+        return Diagnosis(
+            "address-unlisted",
+            self._examined.about(f"{name}: {key}"),
+            f"Postfix takes every address in {key[1:]} ({name}), and policyd refuses those that are not listed.",
+            (f"policyd domain set {quote(domain.name)} --unlisted accept",),
+        )
+
+    def _unlisted_address(self, name: str, key: str, ends: list[str]) -> Diagnosis:
+        mailboxes = {self._verdict(end)[2] for end in ends}
+        if len(ends) == 1 and (mailbox := next(iter(mailboxes), "")):
+            command = f"policyd address add {quote(mailbox)} {quote(key)}"
+        else:
+            command = f"policyd mailbox add {quote(self._free_name(key))} {quote(key)}"
+        return Diagnosis(
+            "address-unlisted",
+            self._examined.about(f"{name}: {key}"),
+            f"policyd refuses mail to {key}, whom Postfix has ({name}).",
+            (command,),
+        )
+
+    def _free_name(self, address: str) -> str:
+        local = address.rpartition("@")[0]
+        return address if self._queries.mailbox_named(fold(local)) is not None else local
+
+    def _ways_around(self) -> Iterator[Diagnosis]:
+        """Addresses that anybody may write to, and whose mail Postfix sends on to whom not everybody may."""
+        aliases = self._examined.aliases
+        harmless = self._harmless()
+        for key, value in aliases.rows():
+            if value in harmless:
+                continue
+            if key.startswith("@"):
+                candidates = self._behind(key, value)
+            elif "@" in key and self._may_lead_around(value):
+                candidates = [key]
+            else:
+                continue
+            for address in candidates:
+                for way in aliases.chains(address):
+                    at = next((at for at in range(1, len(way)) if self._is_restricted(way[at])), 0)
+                    if at and not self._verdict(address)[0] and self._target(address) is not None:
+                        yield self._way_around(way[: at + 1])
+                        break
+
+    def _harmless(self) -> Set[str]:
+        """Addresses that stay where they are, and that no restriction is about: of a million targets nearly all."""
+        keys = self._examined.aliases.keys
+        if self._is_any_domain_restricted or any(key.startswith("@") for key in keys):
+            return frozenset()
+        delimiters = self._examined.settings.recipient_delimiter
+        delimiters += self._examined.instance.values.get("recipient_delimiter", "")
+        plain = self._listed - self._restricted - keys
+        extended = re.compile(f"[{re.escape(delimiters)}]").search if delimiters else None
+        return {each for each in plain if not extended(each)} if extended else plain
+
+    def _behind(self, key: str, value: str) -> list[str]:
+        """Addresses in the domain of *key*, whose mail goes on as *value* says, that may lead to restricted ones."""
+        if self._domains.get(key[1:]) is None:
+            return []
+        if not value.startswith("@"):
+            return [f"anybody{key}"]
+        return [f"{each.rpartition('@')[0]}{key}" for each in self._restricted if each.endswith(fold(value))]
+
+    def _may_lead_around(self, value: str) -> bool:
+        """Whether it is worth while to follow where *value* leads: of a million aliases most lead to a mailbox."""
+        leads_on = self._examined.aliases.leads_on
+        return any(
+            each in self._restricted or leads_on(each) or self._has_restricting_domain(each)
+            for each in map(fold, split_words(value))
+        )
+
+    def _way_around(self, way: list[str]) -> Diagnosis:
+        _, _, opened = self._verdict(way[0])
+        _, _, closed = self._verdict(way[-1])
+        if opened:
+            commands = (f"policyd mailbox restrict {quote(opened)}",)
+            advice = f"Or give {way[0]} to {closed}: take it from {opened}, and type: policyd address add"
+            advice += f" {quote(closed)} {quote(way[0])}."
+        else:
+            commands, advice = (f"policyd address add {quote(closed)} {quote(way[0])}",), ""
+        return Diagnosis(
+            "alias-around",
+            self._examined.about(" -> ".join(way)),
+            f"Anybody may write to {way[0]}, and Postfix sends that on to {way[-1]}, past its restriction.",
+            commands,
+            advice=advice,
+        )
+
+    def _unknown_to_postfix(self) -> Iterator[Diagnosis]:
+        """Restricted addresses in a domain with mailboxes that Postfix's maps do not have."""
+        examined = self._examined
+        tables = tables_in(examined.instance.values.get("virtual_mailbox_maps", ""))
+        if not tables or not all(map(is_listed, tables)):
+            return
+        domains = set(domains_in(examined, "virtual_mailbox_domains"))
+        missing = sorted(
+            each
+            for each in self._restricted
+            if (domain := each.rpartition("@")[2]) in domains
+            and each not in self._seen
+            and f"@{domain}" not in self._seen
+            and not examined.aliases.targets(each)
+        )
+        if missing:
+            about = examined.about(_few(missing))
+            told = f"Postfix has no mailbox and no alias for {_few(missing)}."
+            yield Diagnosis("restricted-unknown-to-postfix", about, told)
+
+
+def diagnose_tables(
+    queries: Queries, examined: list[Examination], listed: Set[str], restricted: Set[str], now: int
+) -> Iterator[Diagnosis]:
+    """What in the tables alone can have no effect, or one that nobody means; *listed* and *restricted* as above."""
+    settings = examined[0].settings
+    local = {name for each in examined for name in domains_in(each, "mydestination")} - {settings.origin}
+    domains = [*queries.domains()]
+    yield from _empty_domains(domains, listed, local)
+    yield from _ended(domains, queries, now)
+    yield from _always_accepted(settings, queries, restricted)
+    yield from _strange_domains(domains, examined)
+
+
+def _empty_domains(domains: list[Domain], listed: Set[str], local: set[str]) -> Iterator[Diagnosis]:
+    """Domains that take listed addresses only, and have none; the host's own names are meant to."""
+    used = {address.rpartition("@")[2] for address in listed}
+    for domain in domains:
+        is_own = domain.name in local or domain.name.startswith("[")
+        if domain.unlisted is Unlisted.REJECT and not domain.alias_of and domain.name not in used and not is_own:
+            told = f"{domain.name} takes listed addresses only, and none is listed."
+            command = f"policyd domain set {quote(domain.name)} --unlisted accept"
+            yield Diagnosis("unlisted-empty", domain.name, told, (command,))
+
+
+def _ended(domains: list[Domain], queries: Queries, now: int) -> Iterator[Diagnosis]:
+    mailboxes, entries = queries.ended(now)
+    groups = [group for group in queries.groups() if group.receive.is_restriction]
+    names = [f"entry {number}" for number in entries] + [f"mailbox {name}" for name in mailboxes]
+    names += [f"group {group.name}" for group in groups if group.until is not None and group.until <= now]
+    names += [
+        f"domain {each.name}"
+        for each in domains
+        if each.receive.is_restriction and each.until is not None and each.until <= now
+    ]
+    if names:
+        yield Diagnosis("entry-expired", _few(names), f"{count_of(len(names), 'restriction')} ended: {_few(names)}.")
+
+
+def _always_accepted(settings: Settings, queries: Queries, restricted: Set[str]) -> Iterator[Diagnosis]:
+    accepted = set(map(fold, settings.always_accept))
+    found = sorted(each for each in restricted if each.rpartition("@")[0] in accepted)
+    for address in found[:_TOLD]:
+        mailbox = queries.mailbox_with(address)
+        if mailbox is not None and mailbox.receive.is_restriction:
+            told = f"{mailbox.name} is restricted, and everybody may write to {address}, as always_accept says."
+            yield Diagnosis("always-accept-restricted", address, told, advice="Give the address to another mailbox.")
+
+
+def _strange_domains(domains: list[Domain], examined: list[Examination]) -> Iterator[Diagnosis]:
+    """Managed domains for which no Postfix here takes mail from strangers."""
+    if not any(each.is_mx(service) for each in examined for service in each.instance.smtpd):
+        return
+    before = [len(each.unseen) for each in examined]
+    known = {name for each in examined for parameter in _CLASSES for name in domains_in(each, parameter)}
+    parents = {name for each in examined for name in domains_in(each, "relay_domains")}
+    if any(len(each.unseen) > count for each, count in zip(examined, before, strict=True)) or _has_silent(examined):
+        return
+    for domain in domains:
+        name = domain.name
+        is_below = any(name.endswith(f".{parent}") for parent in parents)
+        if name not in known and not name.startswith("[") and not is_below:
+            told = f"{name} is managed, and Postfix takes no mail for it."
+            fix = examined[0].postconf("-e", f"relay_domains = {', '.join([*sorted(parents), name])}")
+            yield Diagnosis("domain-not-postfix's", name, told, advice=f"If it should, for example: {fix}.")
+
+
+def _has_silent(examined: list[Examination]) -> bool:
+    """Whether the domains of some class are in a table that can't list them."""
+    return any(
+        not is_listed(table)
+        for each in examined
+        for parameter in _CLASSES
+        for table in tables_in(each.instance.values.get(parameter, ""))
+    )
+
+
+def _first(found: Iterator[Diagnosis], code: str) -> Iterator[Diagnosis]:
+    """The first of *found*, and how many more there are."""
+    yield from islice(found, _TOLD)
+    more = sum(1 for _ in found)
+    if more:
+        yield Diagnosis(code, f"{more} more", f"There are {more} more of these.")
+
+
+def _few(names: Iterable[str]) -> str:
+    shown = [*names]
+    more = f" and {len(shown) - _NAMED} more" if len(shown) > _NAMED else ""
+    return f"{', '.join(shown[:_NAMED])}{more}"

@@ -1,0 +1,119 @@
+"""What is told of a service's lists, without a Postfix that reads them."""
+
+from pathlib import Path
+
+import pytest
+
+from policyd.doctor.examination import Examination
+from policyd.doctor.placement import diagnose_placement
+from policyd.doctor.postconf import Instance, Service
+from policyd.doctor.repair import plan
+from policyd.endpoint import parse_endpoint
+from policyd.settings import Settings
+
+ASK = "check_policy_service { unix:policyd/policyd.sock, timeout=5s, { default_action = 451 }, policy_context=inbound }"
+REST = "permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination"
+DEFAULTS = {
+    "queue_directory": "/nowhere/queue",
+    "mynetworks": "127.0.0.0/8 192.0.2.0/24",
+    "smtpd_relay_restrictions": REST,
+    "smtpd_relay_before_recipient_restrictions": "yes",
+    "smtpd_delay_reject": "yes",
+    "smtpd_sasl_auth_enable": "yes",
+    "smtpd_policy_service_timeout": "100s",
+    "smtpd_policy_service_max_idle": "300s",
+    "smtpd_policy_service_try_limit": "2",
+    "smtpd_policy_service_default_action": "451 4.3.5 Server configuration problem",
+    "mail_version": "3.7.11",
+}
+
+
+def examination(overrides: dict[str, str], *services: Service, **values: str) -> Examination:
+    """An MX with these parameters of main.cf and of its own, beside other services."""
+    main = {**DEFAULTS, **values}
+    smtp = Service("smtp/inet", "smtpd", (), False, (), overrides, {**main, **overrides})
+    instance = Instance(Path("/nowhere"), main, main, (smtp, *services), ())
+    return Examination(instance, Settings(), (parse_endpoint("unix:/nowhere/queue/policyd/policyd.sock"),))
+
+
+def found(**values: str) -> set[str]:
+    """The codes of what is told of an MX with these parameters in main.cf."""
+    return {each.code for each in diagnose_placement(examination({}, **values))}
+
+
+@pytest.mark.parametrize(
+    ("recipient", "others", "codes"),
+    [
+        pytest.param(f"{ASK}, {REST}", {}, set(), id="first in its list"),
+        pytest.param(f"reject_unknown_client_hostname, {ASK}, {REST}", {}, set(), id="behind what refuses only"),
+        pytest.param(f"{REST}, {ASK}", {}, {"check-after-permit"}, id="behind what permits"),
+        pytest.param(f"PERMIT_MYNETWORKS {ASK}", {}, {"check-after-permit"}, id="in capitals"),
+        pytest.param(f"permit_auth_destination, {ASK}", {}, {"check-after-permit"}, id="behind all mail for us"),
+        pytest.param(
+            f"permit_sasl_authenticated, {ASK}, {REST}",
+            {"smtpd_sasl_auth_enable": "no"},
+            set(),
+            id="behind a permit that nobody can match",
+        ),
+        pytest.param(
+            f"lan, {ASK}",
+            {"smtpd_restriction_classes": "lan", "lan": "permit_mynetworks"},
+            {"check-after-permit"},
+            id="behind a class that permits",
+        ),
+        pytest.param(f"asked, {REST}", {"smtpd_restriction_classes": "asked", "asked": ASK}, set(), id="in a class"),
+        pytest.param(
+            f"round, {ASK}", {"smtpd_restriction_classes": "round", "round": "round"}, set(), id="a class in itself"
+        ),
+        pytest.param(
+            f"check_recipient_access inline:{{bob=asked}}, {REST}",
+            {"smtpd_restriction_classes": "asked", "asked": ASK},
+            {"check-conditional"},
+            id="in a class that a table names",
+        ),
+        pytest.param(f"asked, {REST}", {"asked": ASK}, {"class-undeclared", "check-missing"}, id="nobody's class"),
+        pytest.param(f"reject, {ASK}", {}, {"check-after-reject"}, id="behind a reject"),
+        pytest.param(f"warn_if_reject {ASK}, {REST}", {}, {"check-warn-only"}, id="warned of"),
+        pytest.param(f"warn_if_reject reject, {ASK}, {REST}", {}, set(), id="behind a warning"),
+        pytest.param(REST, {"smtpd_data_restrictions": ASK}, {"check-wrong-stage"}, id="at DATA"),
+        pytest.param(
+            REST,
+            {"smtpd_sender_restrictions": ASK, "smtpd_delay_reject": "no"},
+            {"check-wrong-stage"},
+            id="before there is a recipient",
+        ),
+        pytest.param(
+            REST, {"smtpd_sender_restrictions": ASK}, {"check-before-relay"}, id="before relaying is looked at"
+        ),
+        pytest.param(
+            f"{ASK}, {REST}",
+            {"smtpd_relay_restrictions": ""},
+            {"check-before-relay"},
+            id="nobody looks at relaying first",
+        ),
+        pytest.param(f"{ASK}, {ASK}, {REST}", {}, {"check-twice"}, id="twice"),
+        pytest.param(f"check_policy_service inet:127.0.0.1:10023, {REST}", {}, {"check-missing"}, id="somebody else"),
+        pytest.param(
+            f"check_policy_service unix:policyd/policyd.sock, {REST}",
+            {},
+            {"default-action-implicit", "timeout-long"},
+            id="without braces",
+        ),
+        pytest.param("check_policy_service", {}, {"check-missing"}, id="without an argument"),
+        pytest.param("", {}, {"check-missing"}, id="nothing at all"),
+    ],
+)
+def test_place_of_the_check_is_judged(recipient: str, others: dict[str, str], codes: set[str]) -> None:
+    """Postfix takes them all, and says nothing of any."""
+    assert found(smtpd_recipient_restrictions=recipient, **others) == codes
+
+
+def test_other_programs_stay_where_a_list_is_put_right() -> None:
+    """Who types the line loses neither greylisting nor his own restrictions, in the form in which he wrote them."""
+    greylisting = "check_policy_service inet:127.0.0.1:10023"
+    examined = examination(
+        {}, smtpd_recipient_restrictions=f"$own, {greylisting}, {ASK}", own="reject_unlisted_recipient"
+    )
+    service = examined.instance.smtpd[0]
+    (line,) = plan(examined, service)
+    assert line.endswith(f"policy_context=inbound }}, $own, {greylisting}'")

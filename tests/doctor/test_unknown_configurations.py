@@ -1,0 +1,84 @@
+"""Configurations that nobody has seen: those that people have, with words lost, doubled and put elsewhere."""
+
+import json
+import random
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from policyd.doctor.diagnosis import CODES
+from policyd.doctor.examine import examine
+from policyd.doctor.postconf import find_program
+from policyd.errors import PostfixError
+from policyd.printable import to_json
+from policyd.settings import load_settings
+
+from .sites import CONFIGURATIONS, NAMES
+
+MUTANTS = 4
+_WORDS = (
+    *("$nowhere", "${nowhere?a:b}", "${compatibility_level?{permit}:{reject}}", "$$", "{", "}", '"', ",", "\\", "#"),
+    *("warn_if_reject", "permit", "reject", "defer", "sleep", "sleep 1", "check_policy_service", "permit_mynetworks"),
+    *("check_recipient_access", "inline:{a=b}", "inline:{{a@b=OK}}", "pcre:/nowhere", "hash:/nowhere", "proxy:x:y"),
+    *(
+        "unix:policyd/policyd.sock",
+        "inet:127.0.0.1:1",
+        "unix:",
+        "inet::",
+        "{ unix:x, { a = b }",
+        "policyd_asked",
+        "ä\udcff",
+    ),
+    *("!192.0.2.1", "[::1]", "/nowhere", "static:all", "0/0", "-o", "-o x=y", "=", "smtpd", "y", "-"),
+)
+
+
+def mutate(text: str, dice: random.Random) -> str:
+    """*text* with a few of its words lost, doubled, put elsewhere, or replaced."""
+    words = re.split(r"([ ,\n=]+)", text)
+    for _ in range(dice.randint(1, 6)):
+        at, other = dice.randrange(len(words)), dice.randrange(len(words))
+        match dice.randrange(5):
+            case 0:
+                del words[at]
+            case 1:
+                words.insert(at, words[other])
+            case 2:
+                words[at] = dice.choice(_WORDS)
+            case 3:
+                words[at], words[other] = words[other], words[at]
+            case _:
+                words.insert(at, f" {dice.choice(_WORDS)} ")
+    return "".join(words)
+
+
+@pytest.mark.parametrize("number", [0, *(pytest.param(each, marks=pytest.mark.full) for each in range(1, 20))])
+def test_no_configuration_is_too_strange(tmp_path: Path, number: int) -> None:
+    """Whoever needs a doctor has a configuration that is not as it should be: a traceback is no answer."""
+    if find_program("postconf") is None:
+        pytest.skip("needs Postfix")
+    seed = random.randrange(1 << 32)
+    sys.stdout.write(f"seed {seed}\n")
+    dice = random.Random(seed)
+    for mutant in range(MUTANTS):
+        folder = tmp_path / f"{number}-{mutant}"
+        folder.mkdir()
+        name = dice.choice(NAMES)
+        for file in ("main.cf", "master.cf"):
+            text = (CONFIGURATIONS / name / file).read_text()
+            text = mutate(text, dice) if dice.random() < 0.8 else text
+            (folder / file).write_text(text, errors="surrogateescape")
+        (folder / "policyd.toml").write_text(f'database = "{folder}/policyd.db"\nlisten = ["unix:{folder}/s"]\n')
+        try:
+            report = examine(load_settings(folder / "policyd.toml"), folder, 0)
+        except PostfixError:  # an answer, too
+            continue
+        for each in report.found:
+            assert each.code in CODES
+            assert each.about
+            for line in each.commands:
+                shlex.split(line)
+        json.loads(to_json(report.as_object()))

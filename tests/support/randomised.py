@@ -1,0 +1,21 @@
+"""How many random examples a test has: few in `./test`, many where it may take minutes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from tests.support.engine import IS_SERVER
+
+
+def count(usual: int) -> int:
+    """*usual*; a fifth of it where each transaction has a connection to a server."""
+    return max(1, usual // 5) if IS_SERVER else usual
+
+
+def examples(few: int, many: int, **others: Any) -> Callable[..., Any]:
+    """*few* examples; with `--full` *many*, and the test is one of those marked `full`. *others* are settings, too."""
+    if settings.get_current_profile_name() != "full":
+        return settings(max_examples=count(few), **others)
+    return lambda test: pytest.mark.full(settings(max_examples=count(many), **others)(test))
