@@ -2,6 +2,8 @@
 
 Nothing that happens to the server or the network stops the daemon: it answers from the replica, which stays at the last
 state that came, and this process tries again.
+
+It is one long file because the loop, and what each failure leaves for its next turn, are one state of one process.
 """
 
 import json

@@ -159,6 +159,8 @@ def _restrict(noun: str) -> None:
         accepted = _parties(world, given.accept)
         for restriction in [_restriction(world, noun, name) for name in names]:
             is_new = restriction.receive in ("inherit", ANYONE)
+            if is_new:  # reason and end of what was opened go with it
+                restriction.reason, restriction.until = "", None
             restriction.receive = given.receive or ("insiders" if is_new else restriction.receive)
             restriction.accepted = restriction.accepted if accepted is None else accepted
             _terms(restriction, given)

@@ -14,7 +14,7 @@ from policyd.store.connection import Database
 from policyd.store.database import postgresql
 from policyd.store.replica import Replica
 from tests.replica.commands import add_many, forge_history, run, with_tables
-from tests.replica.hosts import Follow, MakeHost, rows_of_replica, rows_of_truth, started
+from tests.replica.hosts import Follow, Host, MakeHost, rows_of_replica, rows_of_truth, started
 from tests.support.disks import as_root, fill_up, small_disk
 from tests.support.drills import drill
 from tests.support.fake_smtpd import OutOfStepError
@@ -193,6 +193,14 @@ def test_settings_that_cant_be_used_are_refused_also_where_there_is_a_replica(
 # --- Disks ---
 
 
+def host_on(disk: Path, make_host: MakeHost, url: str) -> Host:
+    """A host whose replica is on that disk."""
+    host = make_host(url)
+    host.replica = disk / "replica.db"
+    host.write_settings(f'replica = "{host.replica}"')
+    return host
+
+
 @as_root
 @drill(
     "the disk of a mail host is full",
@@ -205,9 +213,7 @@ def test_host_answers_on_while_its_disk_is_full(server: Cluster, make_host: Make
     """A log that grew too large must not stop the mail, too."""
     url = with_tables(server)
     with small_disk(tmp_path / "disk", 1024) as disk:
-        host = make_host(url)
-        host.replica = disk / "replica.db"
-        host.write_settings(f'replica = "{host.replica}"')
+        host = host_on(disk, make_host, url)
         host.start()
         host.wait_to_be_equal()
         before = host.rows()
@@ -291,9 +297,7 @@ def test_host_answers_from_a_disk_that_is_read_only(server: Cluster, make_host: 
     """Linux does that to a disk that fails, and then somebody restarts the machine."""
     url = with_tables(server)
     with small_disk(tmp_path / "disk", 1024) as disk:
-        host = make_host(url)
-        host.replica = disk / "replica.db"
-        host.write_settings(f'replica = "{host.replica}"')
+        host = host_on(disk, make_host, url)
         prepare(Database(url), host.replica)
         run(url, "mailbox restrict bob")
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
