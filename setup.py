@@ -45,7 +45,10 @@ setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.11",
-    packages=find_packages(include=["policyd", "policyd.*"]),
+    # contrib/ stands at the top for who reads, and is in the package for `policyd setup`.
+    packages=[*find_packages(include=["policyd", "policyd.*"]), "policyd.contrib"],
+    package_dir={"policyd.contrib": "contrib"},
+    package_data={"policyd.contrib": ["*/*", "*/*/*"]},
     include_package_data=False,
     install_requires=[
         "Twisted>=26.10,<27",

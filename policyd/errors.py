@@ -129,6 +129,10 @@ class PostfixError(PolicydError):
     exit_status = 69  # EX_UNAVAILABLE
 
 
+class SetupError(PolicydError):
+    """What keeps Postfix from being connected with policyd, or that from being taken back: do what it says."""
+
+
 class TransferError(PolicydError):
     """A file that can't be imported, as a whole: fix it, or say how it is to be read."""
 

@@ -13,11 +13,12 @@ PACKAGE = ROOT / "policyd"
 
 # Which folder may import which, beside itself; "core" are the files of the package that are in no folder.
 MAY_IMPORT = {
-    "cli": {"admin", "daemon", "doctor", "replica", "report", "store", "transfer", "core"},
+    "cli": {"admin", "daemon", "doctor", "replica", "report", "setup", "store", "transfer", "core"},
     "daemon": {"store.lookup", "store.connection", "core"},
     "replica": {"store", "core"},
     "report": {"admin", "core"},
     "doctor": {"admin", "report", "store", "transfer", "core"},
+    "setup": {"doctor", "admin", "store", "transfer", "core"},
     "admin": {"store", "transfer", "core"},
     "store": {"core"},
     "transfer": {"core"},

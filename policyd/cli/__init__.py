@@ -30,6 +30,7 @@ _NOUNS = {
     "history": ("policyd.cli.history", "Who changed what, and when."),
     "undo": ("policyd.cli.undo", "Take back what one command changed."),
     "doctor": ("policyd.cli.doctor", "Say why a rule may have no effect, and what to type."),
+    "setup": ("policyd.cli.setup", "Have policyd watch a Postfix that works."),
     "replica": ("policyd.cli.replica", "The replica on this host, from which the daemon answers."),
     "database": ("policyd.cli.database", "The database file."),
 }

@@ -1,0 +1,1 @@
+"""Connects a Postfix that works with policyd, which then watches it; and takes that back."""

@@ -1,0 +1,165 @@
+"""What a setup would do: the lines for Postfix, for the settings, and what goes into the tables. Changes nothing."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from policyd.doctor.agreement import diagnose_agreement
+from policyd.doctor.diagnosis import Diagnosis
+from policyd.doctor.endpoints import is_spawned
+from policyd.doctor.examination import Examination
+from policyd.doctor.placement import diagnose_placement
+from policyd.doctor.postconf import Instance, read_instance
+from policyd.doctor.sockets import find_dead
+from policyd.endpoint import default_listen
+from policyd.settings import DEFAULT_FILE, Settings
+from policyd.setup.record import records
+from policyd.setup.tables import Listed, read_listed
+from policyd.setup.wanted import Wanted, read_file, settings_for
+from policyd.store.connection import Database
+from policyd.store.database import exists, reading
+from policyd.store.queries import Queries
+
+# What setup puts right: where the check stands, and how Postfix reads an address.
+_PLACED = frozenset(
+    {
+        "check-missing",
+        "check-overridden",
+        "check-after-permit",
+        "check-after-access",
+        "check-after-reject",
+        "check-wrong-stage",
+        "check-before-relay",
+        "check-warn-only",
+        "check-twice",
+        "context-open",
+        "reinjection-asks-again",
+        "percent-hack",
+    }
+)
+# What a person must understand first.
+_FOREIGN = frozenset(
+    {"check-conditional", "class-undeclared", "undefined-parameter", "value-cut", "too-old", "reinjection-open"}
+)
+# Where an image writes main.cf anew at each start, and the file that it takes a person's lines from.
+_IMAGES = {
+    Path("/tmp/docker-mailserver"): "docker-mailserver: postfix-main.cf and postfix-master.cf in its config folder",
+    Path("/opt/postfix/conf"): "mailcow: data/conf/postfix/extra.cf",
+    Path("/overrides/postfix.cf"): "Mailu: overrides/postfix/postfix.cf",
+}
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to be done.
+
+    `commands` are those for Postfix, as a person would type them; `listed` is what the tables lack. `obstacles` say why
+    Postfix's files are left alone; then there is only the plan. `is_interrupted` says that a setup has not ended.
+    """
+
+    examined: Examination
+    wanted: Wanted
+    settings_file: Path
+    commands: tuple[str, ...] = ()
+    listed: Listed = field(default_factory=Listed)
+    obstacles: tuple[str, ...] = ()
+    is_interrupted: bool = False
+
+    @property
+    def instance(self) -> Instance:
+        """The Postfix."""
+        return self.examined.instance
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as they will be."""
+        return self.wanted.settings
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.wanted.added or self.commands or self.is_interrupted) and self.listed.is_empty
+
+    def as_object(self) -> dict[str, Any]:
+        """It by the names of `policyd setup --json`."""
+        return {
+            "settings": [*self.wanted.added],
+            "domains": self.listed.domains,
+            "mailboxes": self.listed.mailboxes,
+            "further_addresses": self.listed.aliases,
+            "commands": [*self.commands],
+            "notes": [*self.wanted.notes, *self.listed.notes],
+            "obstacles": [*self.obstacles],
+        }
+
+
+def make_plan(settings: Settings, settings_file: Path | None, folder: Path | None, *, database: str = "") -> Plan:
+    """What it takes to have policyd watch the Postfix in *folder*, or Postfix's own.
+
+    *database* is one that was named on the command line. Raises PostfixError, SettingsError, StoreError and SetupError.
+    """
+    file = settings_file or DEFAULT_FILE
+    instance = read_instance(folder)
+    examined = examine_for(instance, settings, file, is_default=folder is None)
+    is_watching = any(examined.asks(service) for service in instance.smtpd)
+    wanted = settings_for(
+        instance,
+        settings,
+        read_file(file),
+        is_here=folder is None,
+        is_watching=is_watching,
+        database=database,
+    )
+
+    # Postfix is read with the settings as they will be: then what is ours is known as ours.
+    examined = examine_for(instance, wanted.settings, file, is_default=folder is None)
+    found = [*diagnose_placement(examined), *diagnose_agreement(examined)]
+    commands = dict.fromkeys(line for each in found if each.code in _PLACED for line in each.commands)
+    listed = _missing(read_listed(examined, wanted.settings.origin), wanted.settings)
+    obstacles = [*_obstacles(examined, found)]
+    if wanted.conflicts and commands:
+        obstacles.append(f"{file} says something else than Postfix; write there: {'; '.join(wanted.conflicts)}")
+    interrupted = any(each.is_open_for(instance.folder) for each in records(file)[:1])
+    return Plan(examined, wanted, file, tuple(commands), listed, tuple(obstacles), interrupted)
+
+
+def examine_for(instance: Instance, settings: Settings, file: Path, *, is_default: bool) -> Examination:
+    """*instance* with *settings*, as doctor's checks take them."""
+    listen = settings.listen or default_listen()
+    examined = Examination(instance, settings, listen, is_default=is_default, settings_file=file)
+    find_dead(examined)
+    return examined
+
+
+def still_wrong(copy: Path, plan: Plan) -> list[Diagnosis]:
+    """What is wrong in the configuration in *copy*, of what setup should have put right."""
+    examined = examine_for(read_instance(copy), plan.settings, plan.settings_file, is_default=False)
+    found = [*diagnose_placement(examined), *diagnose_agreement(examined)]
+    return [each for each in found if each.code in _PLACED | _FOREIGN]
+
+
+def _missing(listed: Listed, settings: Settings) -> Listed:
+    """What of it the tables lack. Raises StoreError."""
+    database = Database.of(settings)
+    if not exists(database):
+        return listed
+    with reading(database) as connection:
+        return listed.without(Queries(connection, settings.recipient_delimiter))
+
+
+def _obstacles(examined: Examination, found: list[Diagnosis]) -> Iterator[str]:
+    """Why Postfix's files must be left to a person."""
+    instance = examined.instance
+    if instance.others:
+        yield "this Postfix starts other instances; see what policyd doctor says of each"
+    for marker, where in _IMAGES.items():
+        if marker.exists():
+            yield f"this image writes main.cf anew at each start; put the lines where it takes yours from, {where}"
+    if not instance.smtpd:
+        yield "master.cf has no smtpd: no mail comes in by SMTP"
+    if any(is_spawned(each.asked.endpoint, instance) for service in instance.smtpd for each in examined.asks(service)):
+        yield "spawn(8) starts policyd here; that stays as it is"
+    for each in found:
+        if each.code in _FOREIGN:
+            yield f"{each.code}: {each.sentence} See: policyd doctor"

@@ -1,0 +1,105 @@
+"""A setup that is killed: Postfix still takes mail, and what was begun can be taken back, or gone on with."""
+
+import random
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from policyd.setup.record import records
+from tests.postfix.daemon import CHECKOUT
+
+from .conftest import MakeHost
+from .hosts import Host
+
+pytestmark = pytest.mark.postfix
+# Ends itself, as kill -9 would, at the step of that number: what changes a file or calls another program.
+_KILLED = """
+import os, signal, sys
+at, steps, begun = int(sys.argv.pop(1)), 0, "--undo" in sys.argv
+def look(event, args):
+    global steps, begun
+    begun = begun or (event == "os.mkdir" and "setup-" in str(args[0]))
+    is_step = event in ("os.rename", "os.remove", "os.mkdir", "os.chown", "subprocess.Popen", "sqlite3.connect") or (
+        event == "open" and args[2] & (os.O_WRONLY | os.O_RDWR)
+    )
+    if begun and is_step:
+        steps += 1
+        if steps == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(look)
+from policyd.cli import main
+main()
+"""
+_MAIL = "alice@lists.example.com"
+
+
+def killed(host: Host, at: int, *options: str) -> bool:
+    """Run `policyd setup` to the step *at*; whether it got as far as that."""
+    words = ["--config", str(host.settings), "setup", "--postfix-config", str(host.postfix.config), *options]
+    done = subprocess.run(
+        [sys.executable, "-c", _KILLED, str(at), *words], cwd=CHECKOUT, capture_output=True, text=True
+    )
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode != 0
+
+
+def is_begun(host: Host) -> bool:
+    """Whether there is something to take back."""
+    return any(not each.is_undone for each in records(host.settings))
+
+
+def take_back(host: Host, before: str) -> None:
+    """Take back what is begun; all must be as *before*."""
+    while is_begun(host):
+        host.setup("--undo")
+    assert host.state() == before
+
+
+def steps(host: Host, *, is_whole: bool) -> list[int]:
+    """The steps at which to kill: all, or some that nobody has chosen."""
+    if is_whole:
+        return [*range(1, 400)]
+    seed = random.randrange(1_000_000)
+    print(f"seed {seed}")  # noqa: T201 - to play a failure again
+    return sorted(random.Random(seed).sample(range(1, 60), 2))
+
+
+@pytest.mark.parametrize("is_whole", [False, pytest.param(True, marks=pytest.mark.full)])
+def test_setup_that_is_killed_is_taken_back_or_gone_on_with(make_host: MakeHost, *, is_whole: bool) -> None:
+    """A host that loses power in the middle of it must take mail afterwards, and be as before after --undo."""
+    host = make_host("debian12")
+    host.start()
+    before = host.state()
+    host.set_up()
+    take_back(host, before)
+    for at in steps(host, is_whole=is_whole):
+        was_killed = killed(host, at, "--apply")
+        assert host.reply(_MAIL).startswith("250"), at
+        if at % 2:
+            host.setup("--apply")
+            assert host.setup().endswith("nothing to do\n"), at
+            assert host.reply(_MAIL).startswith("250"), at
+        take_back(host, before)
+        assert host.reply(_MAIL).startswith("250"), at
+        if not was_killed:
+            return
+    assert not is_whole
+
+
+@pytest.mark.full
+def test_taking_back_that_is_killed_is_gone_on_with(make_host: MakeHost) -> None:
+    """The way out must not be a trap."""
+    host = make_host("default")
+    host.start()
+    before = host.state()
+    host.set_up()
+    for at in range(1, 100):
+        was_killed = killed(host, at, "--undo")
+        assert host.reply(_MAIL).startswith("250"), at
+        take_back(host, before)
+        if not was_killed:
+            return
+        host.setup("--apply")
+    pytest.fail("there is no end of steps")
