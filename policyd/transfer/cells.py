@@ -1,7 +1,7 @@
 """Reads and writes the cells of csv: what empties a field, lists, and what a spreadsheet would take for a formula."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from policyd.transfer.fields import LISTS, Parse
 from policyd.transfer.values import split_list
@@ -37,6 +37,12 @@ def text_cell(text: str) -> str:
     if text == EMPTIED or _ESCAPED.fullmatch(text):
         return f"\\{text}"
     return text or EMPTIED
+
+
+def list_cell(words: Sequence[str]) -> str:
+    """The cell of a list, which may be empty; a mailbox may be called what says so."""
+    cell = " ".join(words)
+    return f'"{EMPTIED}"' if cell == EMPTIED else cell or EMPTIED
 
 
 def guarded(cell: str) -> str:

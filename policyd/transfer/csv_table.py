@@ -25,7 +25,7 @@ from policyd.errors import AddressError, TransferError
 from policyd.model import Party
 from policyd.records import Notice, Problem, Record
 from policyd.timestamps import show_utc
-from policyd.transfer.cells import EMPTIED, TEXTS, Split, guarded, read_cell, text_cell, unguarded
+from policyd.transfer.cells import EMPTIED, TEXTS, Split, guarded, list_cell, read_cell, text_cell, unguarded
 from policyd.transfer.columns import is_left_out, key_of, leave_out
 from policyd.transfer.delimited import Fields, is_preface, read_table, separator_of
 from policyd.transfer.directory_columns import is_header
@@ -239,9 +239,7 @@ def _read_row(fields: Fields, header: _Header, domain: str) -> Record:
 def _cell(column: str, value: Any) -> str:
     """The cell of *column* with a *value* of an object."""
     if column in LISTS:
-        return (
-            " ".join(list_word(each) if isinstance(each, Party) else quote_in_file(each) for each in value) or EMPTIED
-        )
+        return list_cell([list_word(each) if isinstance(each, Party) else quote_in_file(each) for each in value])
     if column in TEXTS:
         return text_cell(value)
     if column in ("until", "created_at"):

@@ -357,7 +357,10 @@ def test_drop_in_for_a_replica_is_sound_and_opens_the_network_alone(units):
     assert done.returncode == 0
     assert [line for line in done.stderr.splitlines() if "policyd" in line or "replica.conf" in line] == []
     settings = re.findall(r"(?m)^(\w+)=", (CONTRIB / "replica.conf").read_text())
-    assert settings == ["PrivateNetwork", "RestrictAddressFamilies", "IPAddressAllow", "LoadCredential"]
+    assert settings == [
+        *("PrivateNetwork", "RestrictAddressFamilies", "IPAddressAllow"),
+        *("SystemCallFilter", "LoadCredential"),
+    ]
 
 
 def test_service_may_do_little_and_the_count_says_so(units):

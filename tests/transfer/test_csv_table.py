@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyd.errors import TransferError
-from policyd.model import Domain, Mailbox, Receive, Unlisted
+from policyd.model import Domain, Group, Mailbox, Receive, Unlisted
 from policyd.records import KEEP, BlockRow, DomainRow, ListEdit, MailboxRow, Notice, Record, RowMode
 from policyd.transfer import csv_table
 from policyd.transfer.formats import ReadOptions
 from policyd.transfer.values import CellError, quote_in_file, split_list
 from tests.support.drills import drill
-from tests.support.parties import parties, party
+from tests.support.parties import parties, party, party_set
 from tests.support.randomised import examples
 from tests.support.tables_strategies import FixedTables, patterns, tables
 from tests.support.transfer_reading import problem_of, read_all, rows_of, rows_of_tables, written
@@ -30,6 +30,15 @@ def test_export_reads_as_the_tables_it_was_made_of(held):
     text, lost = written(csv_table, held)
     assert rows_of(csv_table, text) == rows_of_tables(held)
     assert not lost
+
+
+def test_list_of_a_mailbox_whose_name_stands_for_nothing_is_no_empty_one():
+    """Somebody has called a mailbox ``-``: the one member of a group, and the one accepted sender."""
+    accepted = Mailbox("bob", Receive.NOBODY, accepted=party_set("-"))
+    held = FixedTables(held_mailboxes=((accepted, ()),), held_groups=((Group("staff"), parties("-")),))
+    text, _ = written(csv_table, held)
+    assert rows_of(csv_table, text) == rows_of_tables(held)
+    assert text.count('"""-"""') == 2
 
 
 @given(st.lists(patterns))
