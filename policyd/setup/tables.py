@@ -71,7 +71,7 @@ def read_listed(examined: Examination, origin: str) -> Listed:
     found = dict.fromkeys(_mailboxes(examined, listed))
     if local:
         found.update(dict.fromkeys(f"{name}@{local}" for name in _users(examined)))
-    listed.mailboxes = [*found]
+    listed.mailboxes = sorted(found)  # a map has no order
     for address, target in [*_virtual_aliases(examined, origin), *_local_aliases(examined, local, listed)]:
         if target in found and address not in found:
             listed.aliases.setdefault(address, target)

@@ -279,6 +279,7 @@ def test_copy_that_heals_is_tried_until_it_fits(server: Cluster, follow: Follow,
         forge_history(url)
         following.wait_for("another one than the replica has followed")
         following.wait_for("make room on the disk")
+        os.truncate(ballast, ballast.stat().st_size - 65536)  # SQLite needs room to read, too
         assert following.rows() == before
         ballast.unlink()
         following.wait_for("event=replica-copied")
