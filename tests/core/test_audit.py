@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from policyd.audit import AuditLog, escape, open_audit
 from policyd.model import Action, Change, Decision, Request, Rule
 from policyd.settings import AuditSettings, Decisions, LineFormat
-from policyd.syslog import CHARACTERS, LINES, StderrSink
+from policyd.syslog import CHARACTERS, LINES, STUCK_SECONDS, StderrSink
 from tests.support.kept_lines import KeptLines
 
 FIELDS = [
@@ -406,6 +406,29 @@ def test_dropped_lines_are_counted_with_a_warning_at_each_end():
     assert sink.lines[LINES + 1].startswith("action=DUNNO")
     assert len(sink.lines) == LINES + 2
     assert [line for line in alarm.lines if "dropped" in line] == [dropped]
+
+
+def test_lines_that_wait_for_long_are_told_before_one_is_lost(monkeypatch):
+    """An administrator who learns of it only by the gap learns too late; it is told once until lines go again."""
+    now = 1000.0
+    monkeypatch.setattr("policyd.syslog.time.monotonic", lambda: now)
+    sink, alarm = KeptLines(), KeptLines()
+    audit = AuditLog(AuditSettings(), sink, alarm)
+    for _ in range(2):
+        audit.warned("taken")
+        sink.takes = False
+        audit.warned("waits")
+        now += STUCK_SECONDS - 1
+        audit.warned("waits, too")
+        told = len(alarm.lines)
+        now += 1
+        for _ in range(3):
+            audit.warned("waits for long")
+        syslog = AuditSettings().syslog
+        assert alarm.lines[told:] == [f"policyd: warning: syslog {syslog} takes no lines; they wait until it does"]
+        sink.takes = True
+        now += 60
+        assert not audit.flush()
 
 
 def test_full_backlog_takes_lines_again_when_half_of_it_is_gone():

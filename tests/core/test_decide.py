@@ -528,6 +528,35 @@ def test_accepted_sender_of_ours_is_the_login_whatever_is_written(tables):
     assert rule(tables, sender="alice@example.com", sasl_username="JDoe", **asked) is Rule.RESTRICTED_RECIPIENT
 
 
+@pytest.mark.parametrize(
+    ("fields", "party"),
+    [
+        ({"sasl_username": "alice", "sender": "x@y.example"}, "alice"),
+        ({"sasl_username": "nobody@example.com", "sender": "x@y.example"}, "nobody@example.com"),
+        ({"sender": "joe+list@partner.example"}, "joe+list@partner.example"),
+        ({"sender": ""}, "<>"),
+        ({"sender": "alice@example.com"}, ""),
+    ],
+    ids=[
+        "a login of a mailbox",
+        "a login of nobody",
+        "an outsider",
+        "the null sender",
+        "one of ours, who proves nothing",
+    ],
+)
+def test_who_is_to_be_accepted_to_let_a_mail_through_is_told(tables, fields, party):
+    """The report prints the command: it must name what counts, and nothing where none would."""
+    tables.restrict("bob", Receive.NOBODY)
+    request = Request(protocol_state="RCPT", recipient="bob@example.com", client_address="192.0.2.7", **fields)
+    decider = Decider(Settings(), tables)
+    found = decider.accepted_as(request)
+    decider.end()
+    assert ("" if found is None else str(found)) == party
+    tables.restrict("bob", Receive.NOBODY, accepted=frozenset({party} - {""}))
+    assert ask(tables, **dict(fields, recipient="bob@example.com")).is_refused is not bool(party)
+
+
 # --- Time, modes and texts
 
 
