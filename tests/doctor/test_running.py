@@ -49,6 +49,7 @@ def test_a_mail_that_nobody_is_asked_about_shows(run: Run) -> None:
     assert "not-asked" in codes(found)
 
 
+@pytest.mark.full
 @pytest.mark.postfix
 def test_a_port_that_hangs_is_told(run: Run) -> None:
     """It takes the connection, so that monitoring finds it well; smtpd has ended before it said a word."""

@@ -64,15 +64,15 @@ def steps(every: int, last: int) -> range:
     return range(first, last, every)
 
 
-@pytest.mark.parametrize("every", [31, pytest.param(7, marks=pytest.mark.full)])
-def test_setup_that_is_killed_is_taken_back_or_gone_on_with(make_host: MakeHost, every: int) -> None:
+@pytest.mark.full
+def test_setup_that_is_killed_is_taken_back_or_gone_on_with(make_host: MakeHost) -> None:
     """A host that loses power in the middle of it must take mail afterwards, and be as before after --undo."""
     host = make_host("debian12")
     host.start()
     before = host.state()
     host.set_up()
     take_back(host, before)
-    for at in steps(every, 400):
+    for at in steps(7, 400):
         was_killed = killed(host, at, "--apply")
         assert host.reply(_MAIL).startswith("250"), at
         if at % 2:
