@@ -171,11 +171,16 @@ def test_command_waits_for_the_person_as_root_and_goes_on(folder, hold, line, st
 @pytest.mark.parametrize(
     ("hold", "what", "stage"),
     [
-        pytest.param(hold, what, stage, id=f"{what}-{stage}-{hold.__name__}", marks=marks)
-        for hold in (held_terminal, full_pipe)
-        for what in ("back up", "restore")
+        pytest.param(
+            hold, what, stage, id=f"{what}-{stage}-{hold.__name__}", marks=() if is_quick else pytest.mark.full
+        )
+        for hold, what, is_quick in (
+            (held_terminal, "back up", True),
+            (held_terminal, "restore", False),
+            (full_pipe, "back up", False),
+            (full_pipe, "restore", True),
+        )
         for stage in ("progress", "verify")
-        for marks in [[] if (hold, what) in ((held_terminal, "back up"), (full_pipe, "restore")) else pytest.mark.full]
     ],
 )
 def test_progress_and_findings_may_wait_as_long_as_they_like(folder, hold, what, stage):
