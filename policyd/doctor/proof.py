@@ -19,12 +19,12 @@ from policyd.doctor.postconf import Service
 from policyd.doctor.running import find_running, session_with
 from policyd.errors import DaemonError
 from policyd.model import OUTSIDE, PartyKind, Receive, Request, Unlisted
+from policyd.report.log_files import USUAL_LOGS
 from policyd.settings import Settings
 from policyd.store.connection import Database
 from policyd.store.database import reading
 from policyd.store.queries import Queries
 
-_LOGS = tuple(map(Path, ("/var/log/mail.log", "/var/log/maillog", "/var/log/syslog", "/var/log/messages")))
 _SECONDS = 3  # for a line to come to the log
 _TRIED = 50
 
@@ -44,7 +44,7 @@ class Log:
 
     def __init__(self, file: Path | None) -> None:
         self._since = time.time()
-        self._ends = {each: _size(each) for each in ([file] if file else _LOGS) if each.is_file()}
+        self._ends = {each: _size(each) for each in ([file] if file else map(Path, USUAL_LOGS)) if each.is_file()}
         self._journalctl = None if file else shutil.which("journalctl")
 
     def find(self, marker: str) -> str:

@@ -25,7 +25,8 @@ from policyd.printable import count_of
 from policyd.report.log_lines import Logged, LogReader, years_of
 
 STDIN = Path("-")
-_USUAL = ("/var/log/mail.log", "/var/log/maillog", "/var/log/syslog", "/var/log/messages")  # Debian's, Red Hat's
+# Where mail is logged, on Debian and on Red Hat.
+USUAL_LOGS = ("/var/log/mail.log", "/var/log/maillog", "/var/log/syslog", "/var/log/messages")
 _ROTATED = r"(?:[.-]\d[\d.-]*)?(?:\.(?:gz|xz|zst|bz2))?"  # as logrotate(8) calls them
 _MAGIC = {b"\x1f\x8b": "gz", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst", b"BZh": "bz2"}
 _UNPACKED: Mapping[str, Callable[[BinaryIO], object]] = {"gz": gzip.open, "xz": lzma.open, "bz2": bz2.open}
@@ -57,7 +58,7 @@ class Reading:
 
 def usual_log() -> Path | None:
     """The mail log of this host, where it is a file; None where only the journal can have it."""
-    return next((path for name in _USUAL if (path := Path(name)).is_file()), None)
+    return next((path for name in USUAL_LOGS if (path := Path(name)).is_file()), None)
 
 
 class Log:

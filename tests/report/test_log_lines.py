@@ -207,7 +207,7 @@ def test_log_of_this_host_needs_no_name(tmp_path, monkeypatch):
     for name, lines in (("maillog", TIMED[1:]), ("maillog-20261124", TIMED[:1])):
         (tmp_path / name).write_bytes(FORMATS["traditional"](lines))
         os.utime(tmp_path / name, (NOON + 60, NOON + 60))
-    monkeypatch.setattr("policyd.report.log_files._USUAL", (f"{tmp_path}/mail.log", f"{tmp_path}/maillog"))
+    monkeypatch.setattr("policyd.report.log_files.USUAL_LOGS", (f"{tmp_path}/mail.log", f"{tmp_path}/maillog"))
     assert [line for _, line in Log([])] == LINES
 
 
@@ -219,7 +219,7 @@ def journal(tmp_path, monkeypatch):
     program.chmod(0o755)
     (tmp_path / "entries").write_bytes(FORMATS["journalctl -o json"](TIMED))
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr("policyd.report.log_files._USUAL", ())
+    monkeypatch.setattr("policyd.report.log_files.USUAL_LOGS", ())
     return tmp_path / "called"
 
 
@@ -233,7 +233,7 @@ def test_journal_is_the_log_where_there_is_no_other(journal):
 
 def test_host_without_a_log_says_so(monkeypatch, tmp_path):
     """Neither syslog nor journald is there: as in a container."""
-    monkeypatch.setattr("policyd.report.log_files._USUAL", ())
+    monkeypatch.setattr("policyd.report.log_files.USUAL_LOGS", ())
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LogError, match=r"this host has neither /var/log/mail\.log nor a journal; name the log"):
         Log([])
