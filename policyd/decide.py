@@ -40,9 +40,7 @@ class Decider:
         if request.protocol_state in UNJUDGED:
             note("state {}: not judged", request.protocol_state)
             return _DUNNO
-        # What was remembered of another state of the tables is forgotten, also where they move meanwhile.
-        if self._tables.begin():
-            self._identities.forget()
+        self._begin()
         try:
             question, verdict = self._judge(request, now, note)
         except TablesMovedError:
@@ -69,12 +67,17 @@ class Decider:
 
         Raises StoreError.
         """
-        self._tables.begin()
+        self._begin()
         return accepted_as(self._look_up(request, silent))
 
     def end(self) -> None:
         """Have the next decision read the newest state of the tables."""
         self._tables.end()
+
+    def _begin(self) -> None:
+        """Look at the newest state of the tables; what was remembered of another is forgotten."""
+        if self._tables.begin():
+            self._identities.forget()
 
     def _judge(self, request: Request, now: int, note: Note) -> tuple[Question, Verdict]:
         """What the rules have to judge, and their verdict, for which they ask for more facts."""
