@@ -1,6 +1,7 @@
 """Opens the database, and begins transactions: one writer at a time, and readers who see one state of the tables.
 
-A new database appears whole or not at all.
+A new database appears whole or not at all. This is one file, because whoever opens a database, to read or to write,
+must look at the same things first: whose it is, its version, its log.
 """
 
 import errno

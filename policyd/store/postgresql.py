@@ -1,7 +1,8 @@
 """Opens a database on a PostgreSQL server, begins transactions on it, and says what its errors mean.
 
 Every wait is bounded: for a host that is gone by libpq's own settings, and for a server that has the connection and
-says nothing by a watch on it, since no setting of libpq's bounds that.
+says nothing by a watch on it, since no setting of libpq's bounds that. This is one file, because whoever opens a
+connection, changes tables or follows them needs the same bounds and the same words for what goes wrong.
 """
 
 import os
