@@ -6,13 +6,11 @@ from hypothesis import strategies as st
 
 from tests.oracle.answerers import the_model
 from tests.oracle.edited import the_edited_product
-from tests.oracle.product import HAS_ALL_RULES
 from tests.oracle.properties import PROPERTIES, policyd_answers_as_the_model
 from tests.support.randomised import examples
 
 CLAIMS = [pytest.param(each, id=each.__name__.replace("_", " ")) for each in PROPERTIES]
 UNHURRIED = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
-needs_all_rules = pytest.mark.skipif(not HAS_ALL_RULES, reason="policyd decides by the rules of the first edition")
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
@@ -23,7 +21,6 @@ def test_in_the_model(claim, data):
     claim(the_model, data)
 
 
-@needs_all_rules
 @pytest.mark.parametrize("claim", CLAIMS)
 @examples(few=5, many=20, suppress_health_check=UNHURRIED)
 @given(data=st.data())
@@ -32,7 +29,6 @@ def test_in_policyd(claim, data):
     claim(the_edited_product, data)
 
 
-@needs_all_rules
 @examples(few=30, many=100, suppress_health_check=UNHURRIED)
 @given(data=st.data())
 def test_policyd_answers_as_the_model(data):

@@ -3,8 +3,7 @@
 import pytest
 
 from tests.oracle.answerers import the_model
-from tests.oracle.edited import the_edited_product
-from tests.oracle.product import HAS_ALL_COMMANDS, HAS_ALL_RULES, the_product
+from tests.oracle.product import the_product
 from tests.oracle.scenarios import all_scenarios
 
 SCENARIOS = [pytest.param(each, id=f"{each.place.removesuffix('.txt')}: {each.name}") for each in all_scenarios()]
@@ -16,11 +15,10 @@ def test_model_answers_as_people_expect(scenario):
     scenario.play(the_model)
 
 
-@pytest.mark.skipif(not HAS_ALL_RULES, reason="policyd decides by the rules of the first edition")
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_policyd_answers_as_people_expect(scenario):
     """Each command as it is typed, each question to what the daemon decides with, at once after the commands before."""
-    scenario.play(the_product if HAS_ALL_COMMANDS else the_edited_product)
+    scenario.play(the_product)
 
 
 def test_each_scenario_says_why_and_asks_something():
