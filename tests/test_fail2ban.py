@@ -1,6 +1,5 @@
 """contrib/fail2ban, read by the real fail2ban-regex, on lines that the daemon wrote."""
 
-import os
 import shutil
 import subprocess
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fake_smtpd import request
+from tests.support.required import give_up
 from tests.support.running_daemon import Daemon
 from tests.support.waiting import LIMIT_SECONDS, until
 
@@ -24,9 +24,7 @@ def fail2ban() -> None:
     """Skip, but where it is required fail."""
     if shutil.which("fail2ban-regex"):
         return
-    if os.environ.get("POLICYD_REQUIRE_FAIL2BAN") == "1":
-        pytest.fail("POLICYD_REQUIRE_FAIL2BAN=1, but fail2ban is not installed", pytrace=False)
-    pytest.skip("not installed: fail2ban (Debian: apt-get install fail2ban)")
+    give_up("FAIL2BAN", "not installed: fail2ban (Debian: apt-get install fail2ban)")
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from tests.support.fake_smtpd import FakeSmtpd, request
 from tests.support.ports import free_port
 from tests.support.processes import cpu_seconds, descriptors
 from tests.support.processes import workers as workers_of
+from tests.support.required import give_up
 from tests.support.running_daemon import Daemon
 from tests.support.waiting import LIMIT_SECONDS, until
 
@@ -60,9 +61,7 @@ def systemd() -> None:
     ]
     if not missing:
         return
-    if os.environ.get("POLICYD_REQUIRE_SYSTEMD") == "1":
-        pytest.fail(f"POLICYD_REQUIRE_SYSTEMD=1, but there is no {' '.join(missing)}", pytrace=False)
-    pytest.skip(f"not installed: {' '.join(missing)} (Debian: apt-get install systemd)")
+    give_up("SYSTEMD", f"not installed: {' '.join(missing)} (Debian: apt-get install systemd)")
 
 
 def serve(daemon: Daemon, *sockets: socket.socket, words: tuple[str, ...] = ()) -> None:

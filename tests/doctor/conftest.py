@@ -1,6 +1,5 @@
 """Two daemons for all configurations: one that enforces, at an open and a closed socket, and one in monitor mode."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -8,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from policyd.doctor.postconf import find_program
 from tests.postfix.daemon import USER, Daemon
 from tests.postfix.instance import missing_for_postfix
 from tests.support.places import OPEN_PLACE
 from tests.support.ports import free_port
+from tests.support.required import give_up
 
 from .running import Run, RunningSite
 from .sites import MakeSite, Site
@@ -58,8 +57,8 @@ class Daemons:
 @pytest.fixture(scope="session")
 def daemons() -> Iterator[Daemons]:
     """The running daemons."""
-    if find_program("postconf") is None or os.geteuid() != 0:
-        pytest.skip("needs Postfix, and root")
+    if reason := missing_for_postfix():
+        give_up("POSTFIX", reason)
     folder = Path(tempfile.mkdtemp(prefix="policyd-", dir=OPEN_PLACE))
     folder.chmod(0o755)
     made = Daemons(folder)
@@ -86,7 +85,7 @@ def make_site(daemons: Daemons, tmp_path: Path) -> MakeSite:
 def run() -> Iterator[Run]:
     """Starts the site of a configuration, in a place that every user can reach."""
     if reason := missing_for_postfix():
-        pytest.skip(reason)
+        give_up("POSTFIX", reason)
     folder = Path(tempfile.mkdtemp(prefix="policyd-", dir=OPEN_PLACE))
     sites = []
 

@@ -3,18 +3,17 @@
 A file of tests may say `SETTINGS = {...}` to have its daemon run with other settings.
 """
 
-import os
 import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from tests.support.places import OPEN_PLACE
+from tests.support.required import give_up
 
 from .audit import Audit
 from .authentication import authentication
@@ -25,18 +24,11 @@ from .smtp import OUTSIDE, Session
 Connect = Callable[..., Session]
 
 
-def _give_up(reason: str) -> NoReturn:
-    """Skip, but where the real Postfix is required fail."""
-    if os.environ.get("POLICYD_REQUIRE_POSTFIX") == "1":
-        pytest.fail(f"POLICYD_REQUIRE_POSTFIX=1, but {reason}", pytrace=False)
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
     """Where it all lives: a short path, for unix sockets, and one that other users can follow."""
     if reason := missing_for_postfix():
-        _give_up(reason)
+        give_up("POSTFIX", reason)
     path = Path(tempfile.mkdtemp(prefix="policyd-", dir=OPEN_PLACE))
     path.chmod(0o755)
     yield path
@@ -109,7 +101,7 @@ def spawned(folder: Path, site: Path) -> None:
     """Let spawn(8) start policyd."""
     command = unprivileged_command(USER, folder / "lib")
     if not command:
-        _give_up(f"{USER} may run no Python that has what policyd needs")
+        give_up("POSTFIX", f"{USER} may run no Python that has what policyd needs")
     words = [*command, "--config", str(site / "policyd.toml")]
     script = folder / "spawned"
     script.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')

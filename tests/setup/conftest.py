@@ -1,6 +1,5 @@
 """Hosts in a place that every user can reach."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ import pytest
 
 from tests.postfix.instance import missing_for_postfix
 from tests.support.places import OPEN_PLACE
+from tests.support.required import give_up
 
 from .hosts import Host
 
@@ -20,9 +20,7 @@ MakeHost = Callable[[str], Host]
 def make_host() -> Iterator[MakeHost]:
     """Makes a host of a kind; it is not started."""
     if reason := missing_for_postfix():
-        if os.environ.get("POLICYD_REQUIRE_POSTFIX") == "1":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+        give_up("POSTFIX", reason)
     made: list[Host] = []
     folders: list[str] = []
 

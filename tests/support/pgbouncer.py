@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-import pytest
 
 from tests.support.ports import free_port
 from tests.support.postgresql import Cluster
+from tests.support.required import give_up
 from tests.support.waiting import until
 
 _SETTINGS = """\
@@ -31,11 +31,10 @@ ignore_startup_parameters = extra_float_digits
 
 def program() -> str:
     """Where pgbouncer is; without it tests are skipped, or fail where it is required."""
-    if found := shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin"):
-        return found
-    if os.environ.get("POLICYD_REQUIRE_PGBOUNCER"):
-        pytest.fail("pgbouncer is not installed: apt-get install pgbouncer")
-    pytest.skip("pgbouncer is not installed")
+    found = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if found is None:
+        give_up("PGBOUNCER", "not installed: pgbouncer (Debian: apt-get install pgbouncer)")
+    return found
 
 
 @contextmanager

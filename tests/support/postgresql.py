@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 from psycopg import sql
 
 from policyd.store.connection import Database
 from policyd.store.database import create_database
 from policyd.store.schema import VERSION, first_head, journal_head, metadata
 from tests.support.places import OPEN_PLACE
+from tests.support.required import give_up
 
 _START_SECONDS = 60
 _NUMBERS = count(1)
@@ -40,11 +40,9 @@ _EMPTYING = [
 def programs() -> Path:
     """The folder of PostgreSQL's server programs; without them tests are skipped, or fail where they are required."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda each: int(each.parts[-3]))
-    if found:
-        return found[-1].parent
-    if os.environ.get("POLICYD_REQUIRE_POSTGRESQL"):
-        pytest.fail("PostgreSQL's server is not installed: apt-get install postgresql")
-    pytest.skip("PostgreSQL's server is not installed")
+    if not found:
+        give_up("POSTGRESQL", "not installed: PostgreSQL's server (Debian: apt-get install postgresql)")
+    return found[-1].parent
 
 
 class Cluster:
