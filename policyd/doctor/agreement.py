@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from shlex import quote
 
 from policyd.address import normal_domain
@@ -11,6 +10,7 @@ from policyd.doctor.examination import Examination
 from policyd.doctor.hosts import own_addresses
 from policyd.doctor.maps import TableError, is_listed, list_rows, plain_name
 from policyd.doctor.networks import Network, is_covered, networks_in
+from policyd.doctor.postconf import read_named, read_origin
 from policyd.doctor.words import is_table, split_words
 from policyd.errors import AddressError
 from policyd.model import Mode
@@ -110,13 +110,11 @@ def _without_gateways(examined: Examination) -> tuple[str, ...]:
 
 
 def _origin(examined: Examination) -> Iterator[Diagnosis]:
-    theirs = examined.instance.values.get("myorigin", "")
-    if theirs.startswith("/"):
-        try:
-            theirs = Path(theirs).read_text(encoding="utf-8", errors="replace").split("\n", 1)[0].strip()
-        except OSError as error:
-            examined.unseen.append(f"myorigin: {theirs}: {error.strerror}")
-            return
+    try:
+        theirs = read_origin(examined.instance)
+    except OSError as error:
+        examined.unseen.append(f"myorigin: {examined.instance.values['myorigin']}: {error.strerror}")
+        return
     try:
         normal = normal_domain(theirs)
     except AddressError:
@@ -218,7 +216,7 @@ def _listed(examined: Examination, name: str, word: str) -> Iterable[str]:
             return []
     if word.startswith("/"):
         try:
-            return split_words(Path(word).read_text(encoding="utf-8", errors="replace"))
+            return split_words(read_named(word))
         except OSError as error:
             examined.unseen.append(f"{name}: {word}: {error.strerror}")
             return []

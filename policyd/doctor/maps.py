@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from policyd.doctor.postconf import find_program
+from policyd.doctor.postconf import find_program, read_named
 from policyd.doctor.words import is_table, split_words
 from policyd.transfer.postfix.entries import Answer, answer_of
 
@@ -78,10 +78,9 @@ def _rows_of_patterns(table: str) -> Iterator[tuple[str, str]]:
     pattern = _PATTERNS.get(kind)
     if pattern is None or not file.startswith("/"):
         raise TableError(f"{kind} does not list what it has")
-    with open(file, encoding="utf-8", errors="surrogateescape") as lines:
-        for line in lines:
-            if match := pattern.match(line):
-                yield match[1], match[match.lastindex or 1].strip()
+    for line in read_named(file).splitlines():
+        if match := pattern.match(line):
+            yield match[1], match[match.lastindex or 1].strip()
 
 
 def _postmap(folder: str, *words: str, stdin: str = "", seconds: int = _SECONDS) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from policyd.doctor.words import split_words
 from policyd.errors import PostfixError
+from policyd.files import open_to_read
 
 _SECONDS = 30
 _CHROOT_LEVEL = 1.0  # below it, "-" in the column chroot is "y"
@@ -175,6 +176,21 @@ def run_postconf(folder: Path | None, *words: str) -> tuple[list[str], list[str]
     if done.returncode != 0:
         raise PostfixError(f"postconf can't read Postfix's configuration: {said[-1] if said else 'it says nothing'}")
     return done.stdout.splitlines(), said
+
+
+def read_named(path: str) -> str:
+    """The text of a file that a parameter names. Raises OSError, also for a pipe that somebody else made."""
+    with open_to_read(Path(path)) as file:
+        return file.read().decode("utf-8", "replace")
+
+
+def read_origin(instance: Instance) -> str:
+    """With what Postfix completes a plain name: myorigin, or the first line of the file that it names.
+
+    Raises OSError.
+    """
+    said = instance.values.get("myorigin", "")
+    return read_named(said).partition("\n")[0].strip() if said.startswith("/") else said
 
 
 def find_program(name: str) -> str | None:

@@ -11,7 +11,7 @@ from policyd.address import normal_domain
 from policyd.doctor.examination import SUBMISSION_CONTEXT
 from policyd.doctor.hosts import gateways_among
 from policyd.doctor.networks import networks_in
-from policyd.doctor.postconf import Instance
+from policyd.doctor.postconf import Instance, read_origin
 from policyd.endpoint import parse_endpoint
 from policyd.errors import AddressError, SettingsError, SetupError
 from policyd.files import read_settings
@@ -56,7 +56,7 @@ def settings_for(
     values = instance.values
     networks, others = networks_in(values.get("mynetworks", ""))
     gateways = dict(gateways_among(tuple(networks), is_here=is_here))
-    origin = _origin(values.get("myorigin", ""))
+    origin = _origin(instance)
     wanted: dict[str, Any] = {
         "listen": [f"unix:{instance.queue}/policyd/policyd.sock:mode=660"],
         "user": USER,
@@ -102,15 +102,12 @@ def enforcing(text: str, file: Path) -> str:
     return changed
 
 
-def _origin(said: str) -> str:
-    """myorigin, which may name a file that has it in its first line."""
-    if said.startswith("/"):
-        try:
-            said = Path(said).read_text(encoding="utf-8", errors="replace").split("\n", 1)[0].strip()
-        except OSError as error:
-            raise SetupError(f"myorigin: {said}: {error.strerror}") from error
+def _origin(instance: Instance) -> str:
+    """What the setting of that name should be. Raises SetupError."""
     try:
-        return normal_domain(said)
+        return normal_domain(read_origin(instance))
+    except OSError as error:
+        raise SetupError(f"myorigin: {instance.values['myorigin']}: {error.strerror}") from error
     except AddressError as error:
         raise SetupError(f"myorigin: {error}") from error
 
