@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from policyd.errors import SetupError
+from policyd.errors import SetupError, reason_of
+from policyd.files import read_settings
 
 _FOLDER = "setup-"
 _NAME = "record.json"
@@ -87,11 +88,13 @@ class Record:
     def restore(self, paths: Collection[Path]) -> list[str]:
         """Put back each of the files *paths* as it was, the last one first; those that were not so already.
 
-        Raises SetupError where one of them was changed since, and then does nothing; and OSError.
+        Raises SetupError where one of them, or its copy, was changed since, and then does nothing; and OSError.
         """
         meant = [entry for entry in self.entries if Path(entry.path) in paths]
         if changed := [entry.path for entry in meant if not entry.is_known()]:
             raise SetupError(f"{', '.join(changed)}: changed since the setup; as it was, it is in {self.folder}")
+        for entry in meant:
+            self._copy_of(entry)
         done = []
         for entry in reversed(meant):
             target = Path(entry.target)
@@ -99,11 +102,24 @@ class Record:
             if digest(target) == entry.before:
                 continue
             if entry.copy:
-                put(target, (self.folder / entry.copy).read_bytes(), entry.uid, entry.gid, entry.mode)
+                put(target, self._copy_of(entry), entry.uid, entry.gid, entry.mode)
             else:
                 target.unlink()
             done.append(entry.path)
         return done
+
+    def _copy_of(self, entry: Entry) -> bytes:
+        """What a file was, b"" where there was none. Raises SetupError where that is not what was recorded."""
+        if not entry.copy:
+            return b""
+        copy = self.folder / entry.copy
+        try:
+            content = copy.read_bytes()
+        except OSError as error:
+            raise SetupError(f"{copy}: {reason_of(error)}; nothing was put back") from error
+        if _digest_of(content) != entry.before:
+            raise SetupError(f"{copy}: changed since the setup; nothing was put back")
+        return content
 
     def _keep(self, path: Path, target: Path) -> Entry:
         """An entry for the file *path* as it is, which is copied."""
@@ -124,12 +140,14 @@ def records(beside: Path) -> list[Record]:
 
 
 def read_record(folder: Path) -> Record:
-    """The record in *folder*. Raises SetupError."""
+    """The record in *folder*, which nobody else may have written: it says what root writes where. Raises SetupError."""
     try:
-        told: dict[str, Any] = json.loads((folder / _NAME).read_text(encoding="utf-8"))
+        told: dict[str, Any] = json.loads(read_settings(folder / _NAME))
         entries = [Entry(**each) for each in told.pop("entries")]
         return Record(folder, entries=entries, **told)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except OSError as error:
+        raise SetupError(f"{folder / _NAME}: {reason_of(error)}") from error
+    except (ValueError, TypeError, KeyError) as error:
         raise SetupError(f"{folder}: no record of a setup: {' '.join(str(error).split())}") from error
 
 

@@ -1,6 +1,7 @@
 """What a setup keeps of the files that it replaces."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,36 @@ def test_what_was_interrupted_is_gone_on_with_and_what_has_ended_is_not(tmp_path
     first.write()
     later = begin(settings, tmp_path, is_default=True)
     assert next(iter(records(settings))).folder == later.folder != first.folder
+
+
+def test_copy_that_is_not_what_was_kept_is_not_put_back(tmp_path: Path) -> None:
+    """Half a backup would be half a Postfix; nothing is put back then."""
+    first, second = tmp_path / "main.cf", tmp_path / "master.cf"
+    for file in (first, second):
+        file.write_bytes(b"old\n")
+    record = begin(tmp_path / "policyd.toml", tmp_path, is_default=True)
+    for file in (first, second):
+        record.replace(file, b"new\n")
+    (record.folder / "0-main.cf").write_bytes(b"planted\n")
+    with pytest.raises(SetupError, match=r"0-main\.cf: changed since the setup; nothing was put back"):
+        record.restore([first, second])
+    (record.folder / "0-main.cf").unlink()
+    with pytest.raises(SetupError, match=r"0-main\.cf: No such file or directory; nothing was put back"):
+        record.restore([first, second])
+    assert (first.read_bytes(), second.read_bytes()) == (b"new\n", b"new\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to lose here")
+@pytest.mark.parametrize("what", ["owner", "everybody", "its folder"])
+def test_record_that_somebody_else_may_have_written_is_refused(tmp_path: Path, what: str) -> None:
+    """It says which file root is to write, with what, and for whom."""
+    record = begin(tmp_path / "policyd.toml", tmp_path, is_default=True)
+    match what:
+        case "owner":
+            shutil.chown(record.folder / "record.json", "nobody")
+        case "everybody":
+            (record.folder / "record.json").chmod(0o666)
+        case _:
+            record.folder.chmod(0o777)
+    with pytest.raises(SetupError, match=r"record\.json: .*(chown|chmod)"):
+        read_record(record.folder)
