@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from policyd.cli.command import Command, invocation
+from policyd.cli.postfix import postfix_config_option
 from policyd.cli.terminal import echo, echo_json
 from policyd.printable import count_of
 
@@ -16,12 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("doctor", cls=Command)
-@click.option(
-    "--postfix-config",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The folder with main.cf and master.cf; without it, Postfix's own.",
-)
+@postfix_config_option
 @click.option(
     "--log",
     type=click.Path(path_type=Path),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from policyd.cli.command import Command, Invocation, actor, invocation
+from policyd.cli.postfix import postfix_config_option
 from policyd.cli.terminal import confirm, echo, echo_json
 from policyd.errors import SetupError
 from policyd.printable import count_of
@@ -17,12 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("setup", cls=Command)
-@click.option(
-    "--postfix-config",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The folder with main.cf and master.cf; without it, Postfix's own.",
-)
+@postfix_config_option
 @click.option("--apply", "is_applied", is_flag=True, help="Do it; at a terminal, you are asked once.")
 @click.option("--enforce", "is_enforced", is_flag=True, help="Have refusals spoken, which were only logged until then.")
 @click.option("--undo", "is_undone", is_flag=True, help="Put Postfix's files and the settings back as they were.")
