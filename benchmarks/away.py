@@ -9,13 +9,12 @@ import argparse
 import os
 import random
 import signal
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.replica import filled
+from benchmarks.replica import a_server
 from policyd.replica.follower import prepare
 from policyd.store.connection import Database
 from tests.replica.commands import forge_history, run
@@ -29,28 +28,17 @@ _QUESTIONS, _BLOCKS = 500, 24  # in a block; the lower quartile of the blocks le
 
 def measure(mailboxes: int) -> None:
     """Measure all of it, and print a line for each figure."""
-    print(f"load of the machine: {os.getloadavg()[0]:.1f}; processors: {os.cpu_count()}; mailboxes: {mailboxes}")
-    cluster = Cluster(settings=["shared_buffers=256MB", "max_wal_size=4GB"])
-    cluster.initialize()
-    cluster.start()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        try:
-            url = filled(cluster, mailboxes)
-            with Host(folder, url) as host:
-                run(url, "domain set example.com --comment first")
-                prepare(Database(url), host.replica)
-                host.start()
-                for fault in (frozen, frozen_backends, stopped, killed, copied_again):
-                    before = asked(host, mailboxes)
-                    with fault(cluster, host):
-                        meanwhile = asked(host, mailboxes)
-                    told = (fault.__doc__ or "").rstrip(".")
-                    for what, one, other in zip(("p99", "processor"), before, meanwhile, strict=True):
-                        print(f"{told}: {what} {other:.3f} ms, {one:.3f} ms before: {other / one:.2f} times")
-        finally:
-            cluster.remove()
+    with a_server(mailboxes) as (cluster, url, folder), Host(folder, url) as host:
+        run(url, "domain set example.com --comment first")
+        prepare(Database(url), host.replica)
+        host.start()
+        for fault in (frozen, frozen_backends, stopped, killed, copied_again):
+            before = asked(host, mailboxes)
+            with fault(cluster, host):
+                meanwhile = asked(host, mailboxes)
+            told = (fault.__doc__ or "").rstrip(".")
+            for what, one, other in zip(("p99", "processor"), before, meanwhile, strict=True):
+                print(f"{told}: {what} {other:.3f} ms, {one:.3f} ms before: {other / one:.2f} times")
 
 
 def asked(host: Host, mailboxes: int) -> tuple[float, float]:

@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,21 @@ UPDATE journal_head SET next_mailbox = {0} + 1;
 
 def measure(mailboxes: int, hosts: int, seconds: int) -> None:
     """Measure all of it, and print a line for each figure."""
-    print(f"load of the machine: {os.getloadavg()[0]:.1f}; processors: {os.cpu_count()}")
+    with a_server(mailboxes) as (cluster, url, folder):
+        # The first copy.
+        words = [sys.executable, "-c", _COPY, url, str(folder / "first.db")]
+        took, cpu, rss = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
+        size = (folder / "first.db").stat().st_size / 1e6
+        print(f"first copy of {mailboxes} mailboxes: {took} s, {cpu} s of CPU, {rss} MB; file {size:.0f} MB")
+
+        follow(cluster, url, folder, seconds)
+        in_force(cluster, hosts, folder)
+
+
+@contextmanager
+def a_server(mailboxes: int) -> Iterator[tuple[Cluster, str, Path]]:
+    """A server, the URL of its database with so many mailboxes, and a folder for hosts; what else holds is printed."""
+    print(f"load of the machine: {os.getloadavg()[0]:.1f}; processors: {os.cpu_count()}; mailboxes: {mailboxes}")
     cluster = Cluster(settings=["shared_buffers=256MB", "max_wal_size=4GB"])
     cluster.initialize()
     cluster.start()
@@ -60,16 +75,7 @@ def measure(mailboxes: int, hosts: int, seconds: int) -> None:
         folder = Path(name)
         folder.chmod(0o755)
         try:
-            url = filled(cluster, mailboxes)
-
-            # The first copy.
-            words = [sys.executable, "-c", _COPY, url, str(folder / "first.db")]
-            took, cpu, rss = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
-            size = (folder / "first.db").stat().st_size / 1e6
-            print(f"first copy of {mailboxes} mailboxes: {took} s, {cpu} s of CPU, {rss} MB; file {size:.0f} MB")
-
-            follow(cluster, url, folder, seconds)
-            in_force(cluster, hosts, folder)
+            yield cluster, filled(cluster, mailboxes), folder
         finally:
             cluster.remove()
 
