@@ -72,7 +72,8 @@ def sender_map(chance: random.Random, number: int) -> Door:
         key = key.upper() if chance.random() < 0.1 else key
         values = REFUSALS if chance.random() < 0.5 else UNCERTAIN if chance.random() < 0.15 else ANSWERS
         value = chance.choice(values)
-        if value in REFUSALS and chance.random() < 0.9:
+        # After a status code alone, Postfix before 3.12 says the text of the row that it read before.
+        if value in REFUSALS and (value.endswith("5.7.1") or chance.random() < 0.9):
             value += f" line{len(lines) + 1}"
         lines.append(f"{key}{chance.choice([' ', chr(9)])}{value}")
     if is_alone and not any(line.startswith(".") for line in lines):
