@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.command_line import command_line
-from tests.support.randomised import examples
+from tests.support.randomised import a_seed, examples
 from tests.support.waiting import LIMIT_SECONDS
 
 FORMATS = ("exchange-csv", "ldif", "csv", "jsonl", "list", "postfix")
@@ -825,9 +825,7 @@ def read_terminal(descriptor):
 @pytest.mark.full
 def test_killed_import_has_changed_everything_or_nothing(policyd):
     """At any moment: during the reading, the writing, the commit, and after."""
-    seed = int(time.time())
-    print(f"seed {seed}")  # noqa: T201 - to play a failure again
-    chance = random.Random(seed)
+    chance = random.Random(a_seed())
     count = 1000
     file = write(policyd, "name,addresses\n" + "".join(f"p{i},p{i}@example.com\n" for i in range(count)))
     assert policyd.process(f"import {file}").status == 0

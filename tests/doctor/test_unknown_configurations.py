@@ -4,7 +4,6 @@ import json
 import random
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from policyd.doctor.postconf import find_program
 from policyd.errors import PostfixError
 from policyd.printable import to_json
 from policyd.settings import load_settings
+from tests.support.randomised import a_seed
 from tests.support.required import give_up
 
 from .sites import CONFIGURATIONS, NAMES
@@ -61,9 +61,7 @@ def test_no_configuration_is_too_strange(tmp_path: Path, number: int) -> None:
     """Whoever needs a doctor has a configuration that is not as it should be: a traceback is no answer."""
     if find_program("postconf") is None:
         give_up("POSTFIX", "not installed: postfix (Debian: apt-get install postfix)")
-    seed = random.randrange(1 << 32)
-    sys.stdout.write(f"seed {seed}\n")
-    dice = random.Random(seed)
+    dice = random.Random(a_seed())
     for mutant in range(MUTANTS):
         folder = tmp_path / f"{number}-{mutant}"
         folder.mkdir()

@@ -15,6 +15,7 @@ from tests.support.drills import drill
 from tests.support.fake_smtpd import Address, FakeSmtpd, request
 from tests.support.ports import free_port
 from tests.support.processes import cpu_seconds, descriptors, kibibytes
+from tests.support.randomised import a_seed
 from tests.support.running_daemon import Daemon
 from tests.support.waiting import LIMIT_SECONDS, until
 
@@ -293,9 +294,7 @@ def test_garbage(daemon, address, garbage):
 )
 def test_random_bytes(daemon, address):
     """Whatever they are: no answer, and never a defect of ours."""
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")  # noqa: T201 - shown where the test fails
-    chance = random.Random(seed)
+    chance = random.Random(a_seed())
     for _ in range(100):
         with connect(address) as peer:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):

@@ -15,6 +15,7 @@ from policyd.store.database import reading
 from policyd.store.queries import Queries
 from tests.support.command_line import CommandLine, command_line
 from tests.support.drills import drill
+from tests.support.randomised import a_seed
 
 RUNS = 200
 AT_ONCE = 2
@@ -122,8 +123,7 @@ def is_done(policyd: CommandLine, number: int) -> bool:
 @pytest.mark.full
 def test_killed_commands_leave_a_whole_change_or_none(policyd):
     """Two hundred times `kill -9`, two commands at a time: what the tables say, the journal says, and nothing else."""
-    seed = int.from_bytes(os.urandom(4))
-    print(f"seed {seed}")  # noqa: T201 - to play a failure again
+    seed = a_seed()
     last = make_company(policyd)
     began = time.monotonic()
     assert policyd.process("domain add measured.example").status == 0

@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import os
 import random
 import re
 import socket
@@ -17,6 +16,7 @@ import pytest
 from tests.support.activated import activated, held
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, OutOfStepError, request
+from tests.support.randomised import a_seed
 from tests.support.running_daemon import Daemon
 from tests.support.waiting import until
 
@@ -179,9 +179,7 @@ def test_restart_under_load_loses_no_question_and_answers_none_twice(daemon, wor
 @pytest.mark.parametrize("is_held", [True, False], ids=["systemd's socket", "a socket of its own"])
 def test_killed_daemon_has_a_successor_that_serves_at_once(daemon, is_held, workers):
     """At any moment, under load. With systemd's socket nobody who asks Postfix notices; else the stale file goes."""
-    seed = int(os.environ.get("POLICYD_SEED", "0")) or random.randrange(10**6)
-    print(f"POLICYD_SEED={seed}")  # noqa: T201 - to play a failure again
-    chance = random.Random(seed)
+    chance = random.Random(a_seed())
     given = daemon.folder / "given.sock"
     daemon.write_settings(listen=[f"unix:{given}"])
     with ExitStack() as stack:

@@ -19,6 +19,7 @@ from tests.faults.test_database import GOOD, MALLORY, UNLISTED, answers, call, f
 from tests.support import preloaded
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd
+from tests.support.randomised import a_seed
 from tests.support.running_daemon import Daemon
 from tests.support.waiting import LIMIT_SECONDS
 
@@ -380,9 +381,7 @@ def test_restore_waits_for_its_turn_and_overwrites_no_change_unseen(daemon):
 )
 def test_killed_restore_is_done_or_was_never_begun(daemon):
     """At whatever moment; the next command finds whole tables, and the next restore is not in its way."""
-    seed = int(os.environ.get("POLICYD_SEED", "0")) or random.randrange(2**32)
-    print(f"POLICYD_SEED={seed}")  # noqa: T201 - to play a failure again
-    dice = random.Random(seed)
+    dice = random.Random(a_seed())
     backups = [backup_of(daemon), daemon.folder / "gone.db"]
     daemon.command("database", "backup", backups[1])
     began = time.monotonic()

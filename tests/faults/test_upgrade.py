@@ -22,6 +22,7 @@ from tests.support.disks import fill_up, small_disk
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd
 from tests.support.first_edition import content_of, make_first_edition
+from tests.support.randomised import a_seed
 from tests.support.running_daemon import Daemon
 from tests.support.waiting import LIMIT_SECONDS, until
 
@@ -197,9 +198,7 @@ def test_sighup_on_tables_of_another_version_keeps_the_daemon_and_its_settings(t
 @pytest.mark.parametrize("runs", [5, pytest.param(60, marks=pytest.mark.full)])
 def test_killed_upgrade_leaves_the_old_tables_or_the_new_ones(runs):
     """A machine that goes off meanwhile does the same."""
-    seed = int.from_bytes(os.urandom(4))
-    print(f"seed {seed}")  # noqa: T201 - to play a failure again
-    dice = random.Random(seed)
+    dice = random.Random(seed := a_seed())
     with command_line() as policyd:
         make_first_edition(policyd.database, *MANY)
         template = policyd.database.rename(policyd.folder / "template")

@@ -4,7 +4,6 @@ Each map is at a door of its own. Only what was counted as wrong, or as skipped,
 prints its seed; `POLICYD_SEED` plays it again.
 """
 
-import os
 import random
 import re
 import subprocess
@@ -21,6 +20,7 @@ from policyd.model import Decision, Request
 from policyd.settings import load_settings
 from policyd.store.lookup import Lookup
 from tests.support.command_line import CommandLine, command_line
+from tests.support.randomised import a_seed
 from tests.support.waiting import LIMIT_SECONDS
 
 from .instance import Postfix
@@ -29,7 +29,7 @@ from .test_native_maps import DOMAINS_ALONE, session_at
 
 pytestmark = pytest.mark.postfix
 
-SEED = int(os.environ.get("POLICYD_SEED") or random.randrange(10**9))
+SEED = a_seed()
 SENDER_MAPS, RECIPIENT_MAPS, VIRTUAL_MAPS = 20, 6, 8
 
 # Managed is the last one.

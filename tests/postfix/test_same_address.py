@@ -17,6 +17,7 @@ from policyd.settings import Settings
 from policyd.store.connection import Database
 from policyd.store.lookup import Lookup
 from tests.support.drills import drill
+from tests.support.randomised import a_seed
 from tests.support.required import give_up
 from tests.support.waiting import LIMIT_SECONDS
 
@@ -290,9 +291,7 @@ def test_whatever_trivial_rewrite_takes_for_bob_is_bob_and_what_leaves_is_outsid
     same: Postfix, policyd: Daemon
 ) -> None:
     """Addresses put together at random, as Postfix resolves them and as policyd does."""
-    seed = random.randrange(1 << 32)
-    print(f"seed {seed}")  # noqa: T201 - to play a failure again
-    chance = random.Random(seed)
+    chance = random.Random(a_seed())
     policyd.command("address", "add", "bob", *(f"bob@{domain}" for domain in LOCAL[1:3]))
     policyd.command("sender", "block", "mallory@example.com", "--to", "outside")
     lookup = Lookup(Database.at(policyd.folder / "policyd.db"))

@@ -30,6 +30,7 @@ from tests.support.activated import Notified
 from tests.support.drills import drill
 from tests.support.fake_smtpd import request
 from tests.support.postgresql import Cluster
+from tests.support.randomised import a_seed
 from tests.support.waiting import LIMIT_SECONDS, until
 
 
@@ -187,9 +188,7 @@ def test_killed_follower_leaves_a_state_that_the_database_has_had(
         run(url, f"mailbox add {name} {' '.join(f'{name}{number}@example.com' for number in range(40))}")
         states.append(repr(rows_of_truth(url)))
     monkeypatch.setattr(follower, "BATCH", 41)  # each of these is a transaction of its own
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")  # noqa: T201 - to play it again
-    chance = random.Random(seed)
+    chance = random.Random(a_seed())
     for _ in range(kills):
         # While it writes, or a moment later.
         with killed_at_the_end(follow_for_ever, url, replica):

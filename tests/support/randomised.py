@@ -1,5 +1,7 @@
-"""How many random examples a test has: few in `./test`, many where it may take minutes."""
+"""What is left to chance: from which seed, and of how many random examples, few in `./test`, many with `--full`."""
 
+import os
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +9,13 @@ import pytest
 from hypothesis import settings
 
 from tests.support.engine import IS_SERVER
+
+
+def a_seed() -> int:
+    """Another one each time, printed, which pytest shows where a test fails; `POLICYD_SEED` plays it again."""
+    seed = int(os.environ.get("POLICYD_SEED") or random.randrange(2**32))
+    print(f"POLICYD_SEED={seed}")  # noqa: T201
+    return seed
 
 
 def count(usual: int) -> int:

@@ -16,6 +16,7 @@ from policyd.model import Receive
 from policyd.records import BlockRow, ListEdit, MailboxRow, Notice
 from policyd.transfer import address_list, csv_table, exchange, jsonl, ldif
 from policyd.transfer.formats import Into
+from tests.support.randomised import a_seed
 from tests.support.transfer_reading import read_all
 
 ROUNDS = 300
@@ -34,9 +35,7 @@ _FOREIGN = (
 @pytest.fixture(params=range(3))
 def chance(request):
     """A source of chance, whose seed is printed."""
-    seed = random.SystemRandom().randrange(10**9) if request.param else 0
-    print(f"seed {seed}")  # noqa: T201 - pytest shows it where a test fails
-    return random.Random(seed)
+    return random.Random(a_seed() + request.param if request.param else 0)
 
 
 def word(chance):
