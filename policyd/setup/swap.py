@@ -19,9 +19,8 @@ from policyd.doctor.postconf import Service, find_program, run_postconf
 from policyd.doctor.running import find_running, session_with, why_mute
 from policyd.errors import PolicydError, PostfixError, SetupError
 from policyd.setup.plan import Plan, still_wrong
-from policyd.setup.record import Record, digest
+from policyd.setup.record import FILES, Record, digest
 
-FILES = ("main.cf", "master.cf")  # in this order: master.cf names parameters that main.cf has
 _SECONDS = 60
 _TRIES = 3
 _OWN = "*.policyd-copy", "setup-*"
