@@ -31,6 +31,13 @@ def contributed(name: str) -> str:
     raise SetupError(f"contrib/{name} is not there: policyd is not installed whole")
 
 
+def make_settings_folder(folder: Path) -> None:
+    """Make *folder* where it is missing, for the daemon to read, whatever the umask is. Raises OSError."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        folder.chmod(0o755)
+
+
 def prepare(settings: Settings, instance: Instance) -> Iterator[str]:
     """Make the user and the folders that are missing; each line says what was done. Raises SetupError and OSError."""
     user = settings.user or "root"

@@ -1,5 +1,6 @@
 """Why a setup leaves Postfix's files to a person: what it does not understand, and what it would spoil."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def _of_files(examined: Examination) -> Iterator[str]:
         if _is_of_an_image(marker):
             yield f"this image writes main.cf anew at each start; put the lines where it takes yours from, {where}"
     for file in map(examined.instance.folder.joinpath, FILES):
+        if os.geteuid() == 0 and not os.access(file.resolve().parent, os.W_OK):
+            yield f"{file.resolve().parent}: nobody can write there, not even root"
         if file.is_file() and file.stat().st_nlink > 1:
             yield f"{file} has another name by a hard link, which would keep the old content: make it a file of its own"
 

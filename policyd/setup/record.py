@@ -194,15 +194,15 @@ def digest(file: Path) -> str:
 def put(target: Path, content: bytes, uid: int, gid: int, mode: int) -> None:
     """Make *content* the file *target*, at once: whoever opens it gets the old one or the new one. Raises OSError."""
     draft = _draft(target)
-    draft.unlink(missing_ok=True)
     try:
+        _drop_draft(target)
         _write(draft, target, content, uid, gid, mode)
         os.replace(draft, target)
-    except OSError:
+        _sync(target.parent)
+    except OSError as error:
         with suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise
-    _sync(target.parent)
+            _drop_draft(target)
+        raise OSError(error.errno, reason_of(error), str(target)) from error
 
 
 def _write(draft: Path, target: Path, content: bytes, uid: int, gid: int, mode: int) -> None:
@@ -231,8 +231,9 @@ def _draft(target: Path) -> Path:
 
 
 def _drop_draft(target: Path) -> None:
-    """Remove what a setup that was killed has left beside *target*."""
-    _draft(target).unlink(missing_ok=True)
+    """Remove what a setup that was killed has left beside *target*; where nothing can be removed, there is none."""
+    if os.path.lexists(_draft(target)):
+        _draft(target).unlink()
 
 
 def _sync(folder: Path) -> None:

@@ -10,6 +10,7 @@ from shlex import quote
 
 from policyd.admin.session import open_session
 from policyd.doctor.examination import Examination
+from policyd.doctor.placement import meant_for_us
 from policyd.doctor.postconf import read_instance
 from policyd.doctor.sockets import diagnose_sockets
 from policyd.endpoint import default_listen
@@ -36,7 +37,7 @@ def apply(plan: Plan, actor: str, now: int) -> Iterator[str]:
     where nobody can start the daemon from here.
     """
     need_root()
-    plan.settings_file.parent.mkdir(parents=True, exist_ok=True)
+    host.make_settings_folder(plan.settings_file.parent)
     with _alone(plan.settings_file):
         record = begin(plan.settings_file, plan.instance.folder, is_default=plan.examined.is_default)
 
@@ -166,7 +167,7 @@ def _need_unasked(record: Record, changed: list[Path], file: Path) -> None:
     """
     own = read_instance(Path(record.postfix))
     examined = examine_for(own, load_settings(file), file, is_default=record.is_default)
-    if any(examined.asks(service) for service in examined.instance.smtpd):
+    if any(examined.asks(service) or meant_for_us(examined, service) for service in examined.instance.smtpd):
         raise SetupError(
             f"{', '.join(map(str, changed))}: changed since the setup, and so nothing was put back; take "
             "check_policy_service for policyd out there by hand, and type this again; as the files were before, they "
