@@ -3,7 +3,7 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
@@ -82,8 +82,9 @@ def domain_lines(plan: Plan) -> Iterator[str]:
 
 def _start(plan: Plan, record: Record) -> Iterator[str]:
     """Have systemd run the daemon. Raises SetupError and OSError."""
+    is_changed = bool(plan.wanted.added) or plan.is_interrupted  # it may have been interrupted right before
     try:
-        yield from systemd.start_daemon(record, plan.instance, is_changed=bool(plan.wanted.added))
+        yield from systemd.start_daemon(record, plan.instance, is_changed=is_changed)
     except SetupError as error:
         raise SetupError(f"Postfix is as it was: {error}") from error
 
@@ -147,10 +148,10 @@ def undo(settings_file: Path | None, postfix: Path | None, folder: Path | None) 
         done = record.restore([own / name for name in FILES if own / name not in changed])
         shutil.rmtree(copy_of(own), ignore_errors=True)
         yield from (f"# {each}: as it was" for each in done)
-        yield from _reload(own, is_default=record.is_default)
+        is_read = yield from _reload(own, is_default=record.is_default)
 
         # Then the daemon, and the rest. What somebody has edited meanwhile is theirs.
-        yield from _stop(record, file)
+        yield from _stop(record, file, is_asked=not is_read)
         changed = record.changed()
         yield from (f"# {each}: changed since, and left so; as it was, it is in {record.folder}" for each in changed)
         rest = {*record.paths()} - {*changed, *systemd.UNIT_FILES}
@@ -175,24 +176,30 @@ def _need_unasked(record: Record, changed: list[Path], file: Path) -> None:
         )
 
 
-def _stop(record: Record, file: Path) -> Iterator[str]:
-    """Take the daemon's units away, where *record* has put them in, nobody edited them, and no other setup stands."""
+def _stop(record: Record, file: Path, *, is_asked: bool) -> Iterator[str]:
+    """Take the daemon's units away, where *record* has put them in, nobody edited them, and no other setup stands.
+
+    Not where Postfix has not read its files, *is_asked*: it would put all mail off.
+    """
     units = {*systemd.UNIT_FILES} & {*record.paths()}
     is_needed = any(not each.is_undone and each.folder.name != record.folder.name for each in records(file))
+    is_needed |= is_asked
     if units and systemd.has_systemd() and not is_needed and not units & {*record.changed()}:
         yield from systemd.take_away(record)
     else:
         yield "# the daemon stays as it is"
 
 
-def _reload(folder: Path, *, is_default: bool) -> Iterator[str]:
-    """Have Postfix read what was put back, also where a setup was killed before it could."""
+def _reload(folder: Path, *, is_default: bool) -> Generator[str, None, bool]:
+    """Have Postfix read what was put back, also where a setup was killed before it could; whether it has."""
     try:
         examined = Examination(read_instance(folder), Settings(), (), is_default=is_default)
         if reload_postfix(examined):
             yield "postfix reload" if is_default else f"postfix -c {folder} reload"
     except (SetupError, PostfixError) as error:
         yield f"# type: postfix reload ({error})"
+        return False
+    return True
 
 
 def _last(file: Path, postfix: Path | None) -> Record:

@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,10 @@ HERE, STRANGER = "192.0.2.25", "192.0.2.7"  # its address, and that of somebody 
 _PROGRAMS = ("unshare", "nsenter", "pivot_root", "ip", "systemctl", "postfix", "dpkg-reconfigure", "swaks", "useradd")
 _SYSTEMD = "/lib/systemd/systemd"
 _PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-# What has been changed is in /run/layer. policyd is in /opt, since a service sees neither /root nor /home.
+# How policyd is started there: in /opt it is, since a service sees neither /root nor /home.
+INTERPRETER = [f"/opt/policyd/python/bin/{_PYTHON}", "-IB"]
+PATH = 'import sys; sys.path[:0] = ["/opt/policyd/checkout", "/opt/policyd/packages"]'
+# What has been changed is in /run/layer.
 _BOOT = """
 set -e
 mount -t tmpfs tmpfs {place}
@@ -48,9 +52,8 @@ mount --bind -o ro {python} root/opt/policyd/python
 mount --bind -o ro {checkout} root/opt/policyd/checkout
 mount --bind -o ro {packages} root/opt/policyd/packages
 cat > root/usr/local/bin/policyd <<end
-#!/opt/policyd/python/bin/{version} -IB
-import sys
-sys.path[:0] = ["/opt/policyd/checkout", "/opt/policyd/packages"]
+#!{interpreter}
+{path}
 from policyd.cli import main
 main()
 end
@@ -116,7 +119,8 @@ class Machine:
             python=shlex.quote(sys.base_prefix),
             checkout=shlex.quote(str(CHECKOUT)),
             packages=shlex.quote(str(Path(sys.prefix, "lib", _PYTHON, "site-packages"))),
-            version=_PYTHON,
+            interpreter=" ".join(INTERPRETER),
+            path=PATH,
             here=HERE,
             stranger=STRANGER,
             systemd=_SYSTEMD,
@@ -160,9 +164,15 @@ class Machine:
         assert done.returncode == status, f"{words}: status {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
+    def output(self, *words: str) -> str:
+        """What a command there prints, however it ends."""
+        done = self._enter(*words)
+        return done.stdout + done.stderr
+
     def status(self, *words: str) -> int:
-        """What a command there ends with."""
-        return self._enter(*words).returncode
+        """What a command there ends with; -9 where it was killed."""
+        status = self._enter(*words).returncode
+        return -signal.SIGKILL if status == 128 + signal.SIGKILL else status
 
     def answer(self, recipient: str) -> str:
         """What a stranger is told about *recipient*."""

@@ -1,5 +1,6 @@
 """A whole Debian machine, with systemd and its own /etc/postfix, is set up as the guide has it, and is as before."""
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +10,21 @@ import pytest
 from tests.support.places import OPEN_PLACE
 from tests.support.required import give_up
 
-from .machine import Machine, missing_for_a_machine
+from .killing import KILLED, some_steps
+from .machine import INTERPRETER, PATH, Machine, State, missing_for_a_machine
 
 pytestmark = [pytest.mark.full, pytest.mark.postfix]
 BOB = "bob@example.com"
 UNITS = ("policyd.socket", "policyd.service")
+_KILLED_AT_RESTART = """
+import os, signal
+def look(event, args):
+    if event == "subprocess.Popen" and "restart" in args[1]:
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(look)
+from policyd.cli import main
+main()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +40,12 @@ def machine() -> Iterator[Machine]:
             yield made
         finally:
             made.stop()
+
+
+def differing(before: State, after: State) -> set[str]:
+    """The files that are not as *before*, but for those of users and groups."""
+    accounts = {f"/etc/{name}{old}" for name in ("passwd", "group", "shadow", "gshadow") for old in ("", "-")}
+    return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)} - accounts
 
 
 def test_machine_is_set_up_in_four_commands_and_is_as_before(machine: Machine) -> None:
@@ -61,11 +78,8 @@ def test_machine_is_set_up_in_four_commands_and_is_as_before(machine: Machine) -
     # And back.
     told = machine.run("policyd", "setup", "--undo")
     assert machine.answer(BOB).startswith("250")
-    after = machine.state()
-    changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
-    accounts = {f"/etc/{name}{old}" for name in ("passwd", "group", "shadow", "gshadow") for old in ("", "-")}
     left = ("/etc/policyd", "/var/lib/policyd", "/var/spool/postfix/policyd")
-    assert {path for path in changed - accounts if not path.startswith(left)} == set()
+    assert {path for path in differing(before, machine.state()) if not path.startswith(left)} == set()
     assert "the tables stay, and the user policyd with its folders" in told
     assert not machine.run("systemctl", "list-units", "--all", "--no-legend", "policyd.*").strip()
 
@@ -92,3 +106,57 @@ def test_program_that_the_service_could_not_see_is_no_trap(machine: Machine) -> 
     told = machine.run(str(program), "setup", "--apply", "--yes", status=1)
     assert f"{program} is below /root, where a service sees nothing" in told
     machine.run("rm", str(program))
+
+
+def forget(machine: Machine) -> None:
+    """Take back what is begun there, and all that this leaves, as the documents say it."""
+    while "there is no setup" not in machine.output("policyd", "setup", "--undo"):
+        pass
+    machine.output("rm", "-r", "/var/lib/policyd", "/var/spool/postfix/policyd", "/etc/policyd")
+    machine.output("/usr/sbin/userdel", "policyd")
+
+
+def test_daemon_that_ran_before_takes_the_new_settings_also_after_an_interruption(machine: Machine) -> None:
+    """A package starts one, which refuses; what is to be watched only must not be refused for that."""
+    forget(machine)
+    contrib = "/opt/policyd/checkout/contrib/systemd"
+    machine.run("/usr/sbin/useradd", "--system", "--user-group", "--home-dir", "/var/lib/policyd", "policyd")
+    machine.run("install", "-d", "-o", "policyd", "-g", "policyd", "-m", "750", "/var/lib/policyd")
+    machine.run("policyd", "database", "create")
+    machine.run("cp", f"{contrib}/policyd.socket", f"{contrib}/policyd.service", "/etc/systemd/system")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "enable", "--now", *UNITS)
+    words = [*INTERPRETER, "-c", f"{PATH}\n{_KILLED_AT_RESTART}", "setup", "--apply", "--yes"]
+    assert machine.status(*words) == -signal.SIGKILL
+    machine.run("policyd", "setup", "--apply", "--yes")
+    machine.run("policyd", "mailbox", "restrict", "bob")
+    assert machine.answer(BOB).startswith("250")
+    assert "the daemon stays as it is" in machine.run("policyd", "setup", "--undo")
+    machine.run("systemctl", "is-active", *UNITS)
+    machine.run("systemctl", "disable", "--now", *UNITS)
+    machine.run("rm", *(f"/etc/systemd/system/{unit}" for unit in UNITS))
+    machine.run("systemctl", "daemon-reload")
+
+
+def test_setup_that_is_killed_is_taken_back_or_gone_on_with(machine: Machine) -> None:
+    """With all that only a whole machine has: users, units, and the system's own folders."""
+    forget(machine)
+    before = machine.state()
+    machine.run("policyd", "setup", "--apply", "--yes")
+    forget(machine)
+    assert differing(before, machine.state()) == set()
+    for at in some_steps(19):
+        words = [*INTERPRETER, "-c", f"{PATH}\n{KILLED}", str(at), "setup", "--apply", "--yes"]
+        was_killed = machine.status(*words) == -signal.SIGKILL
+        assert machine.answer(BOB).startswith("250"), at
+        if at % 2:
+            machine.run("policyd", "setup", "--apply", "--yes")
+            assert machine.run("policyd", "setup") == "nothing to do\n", at
+            machine.run("systemctl", "is-enabled", *UNITS)
+            assert machine.answer(BOB).startswith("250"), at
+        forget(machine)
+        assert machine.answer(BOB).startswith("250"), at
+        assert differing(before, machine.state()) == set(), at
+        if not was_killed:
+            return
+    pytest.fail("there is no end of steps")
