@@ -14,7 +14,7 @@ import click
 from policyd.cli.command import Group, failure_of
 from policyd.cli.terminal import echo
 
-_NOUNS = {
+NOUNS = {
     "serve": ("policyd.cli.serve", "Answer Postfix, in the foreground, until SIGTERM."),
     "check": ("policyd.cli.check", "Say what the answer to a request is, and why."),
     "domain": ("policyd.cli.domain", "The domains that policyd has an opinion on, and who may send to them."),
@@ -41,19 +41,19 @@ class Nouns(Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The nouns, in the order of docs/commands.rst."""
-        return [*_NOUNS]
+        return [*NOUNS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command *cmd_name*, imported now."""
-        if cmd_name not in _NOUNS:
+        if cmd_name not in NOUNS:
             return None
-        command: click.Command = importlib.import_module(_NOUNS[cmd_name][0]).command
+        command: click.Command = importlib.import_module(NOUNS[cmd_name][0]).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the nouns with a sentence each."""
         with formatter.section("Commands"):
-            formatter.write_dl([(noun, sentence) for noun, (_, sentence) in _NOUNS.items()])
+            formatter.write_dl([(noun, sentence) for noun, (_, sentence) in NOUNS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; where nobody reads on, as after `| head -1`, end as SIGPIPE would have it."""
