@@ -7,12 +7,15 @@ import stat
 import sys
 from contextlib import suppress
 from io import TextIOWrapper
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from policyd.cli.command import Group, failure_of
 from policyd.cli.terminal import echo
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 NOUNS = {
     "serve": ("policyd.cli.serve", "Answer Postfix, in the foreground, until SIGTERM."),
@@ -33,6 +36,7 @@ NOUNS = {
     "setup": ("policyd.cli.setup", "Have policyd watch a Postfix that works."),
     "replica": ("policyd.cli.replica", "The replica on this host, from which the daemon answers."),
     "database": ("policyd.cli.database", "The database file."),
+    "completion": ("policyd.cli.completion", "What has a shell complete commands, options and names."),
 }
 
 
@@ -49,6 +53,13 @@ class Nouns(Group):
             return None
         command: click.Command = importlib.import_module(NOUNS[cmd_name][0]).command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem[str]]":
+        """The nouns that *incomplete* may become."""
+        from click.shell_completion import CompletionItem
+
+        nouns = [CompletionItem(noun, help=told) for noun, (_, told) in NOUNS.items() if noun.startswith(incomplete)]
+        return nouns + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the nouns with a sentence each."""
@@ -79,7 +90,7 @@ class Nouns(Group):
             sys.stdout.reconfigure(errors="backslashreplace")
 
         # Run it, and turn what it raises into a line and an exit status.
-        kwargs |= {"standalone_mode": False, "prog_name": "policyd"}
+        kwargs |= {"standalone_mode": False, "prog_name": "policyd", "complete_var": ""}  # `completion` is our own
         try:
             result = super().main(*args, **kwargs)
         except click.exceptions.NoArgsIsHelpError as error:

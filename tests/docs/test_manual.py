@@ -48,7 +48,7 @@ def shown(page: Path) -> str:
 
 
 def test_every_command_and_the_settings_have_a_page() -> None:
-    """Whoever adds a noun adds docs/manual/policyd-NOUN.rst."""
+    """Whoever adds a noun adds a file for it to docs/manual/."""
     assert sorted(f"docs/manual/{name.rpartition('.')[0]}.rst" for name in _NAMES) == MANUAL
 
 
