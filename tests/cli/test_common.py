@@ -361,9 +361,13 @@ def test_nothing_that_is_typed_makes_a_traceback(policyd, words, monkeypatch):
 # --- Processes ---
 
 
-SLOW = {"twisted", "sqlalchemy", "rich", "alembic", "idna", "anyascii", "tomllib", "sqlite3", "pickle", "asyncio"}
-TABLES = {"sqlalchemy", "idna", "tomllib", "sqlite3", "pickle", "asyncio"}  # SQLAlchemy itself brings the last three
-
+SLOW = {
+    *("twisted", "sqlalchemy", "rich", "alembic", "idna", "anyascii", "tomllib", "sqlite3", "pickle", "asyncio"),
+    *("psycopg", "jinja2", "subprocess", "difflib", "sqlalchemy.dialects.postgresql"),
+}
+# SQLAlchemy itself brings the last four.
+TABLES = {"sqlalchemy", "idna", "tomllib", "sqlite3", "pickle", "asyncio", "subprocess"}
+SERVER = {"psycopg", "sqlalchemy.dialects.postgresql"}  # a command on a file needs nothing of it
 
 # Has each argument, a line or several, done by a process of its own, forked off one that has loaded what they may
 # load anyway.
@@ -437,8 +441,17 @@ def test_a_command_loads_only_what_it_uses(policyd, monkeypatch):
     (policyd.folder / "people.csv").write_text("name\nalice\n")
     of_each = loaded(policyd, *UNUSED, anyway="sqlalchemy.dialects.sqlite")
     for (line, unused), names in zip(UNUSED.items(), of_each, strict=True):
-        assert names & SLOW <= TABLES, line
+        assert names & SLOW <= (TABLES | SERVER if IS_SERVER else TABLES), line
         assert {name for name in names if is_of(name, unused)} == set(), line
+
+
+def test_completion_loads_neither_tables_nor_settings(policyd):
+    """Nobody waits for a TAB: of commands it loads the one that is typed, and of the tables nothing but names."""
+    of_noun, of_name = loaded(policyd, "completion zsh -- mail", "completion zsh -- mailbox show a")
+    assert of_noun & SLOW <= {"idna"}
+    assert of_name & SLOW <= {"idna", "tomllib", "sqlite3"}
+    assert {name for name in of_noun if is_of(name, "settings admin store cli.mailbox")} == set()
+    assert {name for name in of_name if is_of(name, "settings files store.schema store.connection")} == set()
 
 
 def test_the_version_is_said_without_any_of_it(policyd):
