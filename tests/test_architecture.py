@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def folder_of(module: str) -> str:
     return name[0] if name and (PACKAGE / name[0]).is_dir() else "core"
 
 
+@cache
 def imports(module: str) -> set[str]:
     """Every module that *module* imports, inside functions and for types too."""
     found = set()

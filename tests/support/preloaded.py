@@ -116,7 +116,8 @@ def _adopting() -> Iterator[None]:
         prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
-def _load() -> None:
+@cache
+def load() -> None:
     """Load all of policyd but what runs when it is loaded."""
     import policyd
 
@@ -200,7 +201,7 @@ def _end(status: int) -> None:
 
 
 if __name__ == "__main__":
-    _load()
+    load()
     gc.freeze()
     with socket.socket(fileno=int(sys.argv[1])) as asked:
         sys.argv[1:] = _serve(asked)
