@@ -337,10 +337,26 @@ NASTY = [
 ]
 
 
-@pytest.mark.parametrize("words", [words for words in VERBS if words != "serve"])
+TYPED = [words for words in VERBS if words != "serve"]
+
+
+@pytest.mark.parametrize("words", TYPED)
 def test_nothing_that_is_typed_makes_a_traceback(policyd, words, monkeypatch):
     """Whatever stands in an argument or option ends in a status that means something, and one clean line."""
     monkeypatch.chdir(policyd.folder)  # some of it is a good name for a backup
+    type_nasty_things(policyd, words, NASTY[TYPED.index(words) % 4 :: 4])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("words", TYPED)
+def test_none_of_all_this_makes_a_traceback(policyd, words, monkeypatch):
+    """Each with each."""
+    monkeypatch.chdir(policyd.folder)
+    type_nasty_things(policyd, words, NASTY)
+
+
+def type_nasty_things(policyd: CommandLine, words: str, things: list[str]) -> None:
+    """Type *things* for each argument of a command, and for an option."""
     arguments = [each for each in COMMANDS[words].params if isinstance(each, click.Argument)]
     options = [
         f"--{str(each.name).replace('_', '-')}"
@@ -348,9 +364,8 @@ def test_nothing_that_is_typed_makes_a_traceback(policyd, words, monkeypatch):
         if each.opts[0]
         in ("--to", "--except", "--reason", "--until", "--accept", "--object", "--recipient", "--sender", "--domain")
     ]
-    policyd.run("domain add example.com")
-    policyd.run("mailbox add alice alice@example.com")
-    for nasty in NASTY if arguments or options else NASTY[:1]:
+    policyd.begin_with("domain add example.com", "mailbox add alice alice@example.com")
+    for nasty in things if arguments or options else things[:1]:
         typed = [words, *(f"{option}={shlex.quote(nasty)}" for option in options[:1]), "--"]
         ended = policyd.ends(" ".join([*typed, *([shlex.quote(nasty)] * len(arguments))]))
         assert ended.status in (0, 1, 2, 65, 73, 78, *([69] if words == "doctor" else ())), ended  # 69: no Postfix
