@@ -360,6 +360,13 @@ _ENTRIES_TO = {
     PartyKind.MAILBOX: _entries_where(schema.blocked_sender.c.recipient_mailbox_id == bindparam("to")),
     PartyKind.GROUP: _entries_where(schema.blocked_sender.c.recipient_group_id == bindparam("to")),
 }
+_PATTERNS_BLOCKED = Statement(
+    select(schema.blocked_sender.c.pattern)
+    .where(schema.blocked_sender.c.pattern.is_not(None))
+    .distinct()
+    .limit(bindparam("most"))
+    .offset(literal_column("0"))
+)
 _ENTRY = _entries_where(schema.blocked_sender.c.id == bindparam("id"))
 _ENTRIES = Statement(_select_entry.order_by(schema.blocked_sender.c.id))
 _EXCEPTIONS = [
@@ -613,6 +620,11 @@ class Queries:
         if not keys or not self._fetch(_has_entries(*counts), *keys)[0][0]:
             return ()
         return self._entries(self._fetch(_entries_of(*counts), *keys))
+
+    def blocked_patterns(self, most: int) -> frozenset[str] | None:
+        """Every pattern that is a blocked sender; None where there are more than *most*."""
+        found = self._fetch(_PATTERNS_BLOCKED, most + 1)
+        return frozenset(pattern for (pattern,) in found) if len(found) <= most else None
 
     def entries_for_anyone(
         self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]

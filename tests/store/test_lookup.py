@@ -1,7 +1,9 @@
 """The daemon's reads: what they find, that they stand still, and when they say that they may have moved."""
 
+import os
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from dataclasses import replace
 
@@ -11,11 +13,13 @@ from policyd.decide import Decider
 from policyd.errors import StoreError, TablesMovedError
 from policyd.model import ANYONE, BlockedSender, Domain, Group, Holder, Mailbox, Receive, Request, Rule, Unlisted
 from policyd.settings import Settings
+from policyd.store import lookup
 from policyd.store.connection import Database
 from policyd.store.database import changing, create_database
 from policyd.store.edit import EntryTerms, RestrictionTerms
 from policyd.store.lookup import Lookup
 from tests.support.parties import party, party_set
+from tests.support.waiting import until
 from tests.support.writing import ACTOR, NOW, editor_on
 
 ALICE = Mailbox("Alice")
@@ -242,6 +246,39 @@ def test_log_may_be_moved_into_the_file_while_it_is_read(database, tables):
         holding.execute("PRAGMA wal_checkpoint").fetchall()
         assert database.path.stat().st_ctime_ns != before
         tables.confirm()
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [
+        pytest.param(lambda index: index.rename(f"{index}.old"), id="moved"),
+        pytest.param(lambda index: index.unlink(), id="removed"),
+        pytest.param(
+            lambda index: shutil.copy(index, f"{index}.new") and os.replace(f"{index}.new", index), id="another"
+        ),
+    ],
+)
+def test_index_that_loses_its_name_after_a_quiet_while_is_missed(database, tables, monkeypatch, lose):
+    """What commands then do stands in another one; that the open index is as it was must not hide that."""
+    index = database.path.with_name(f"{database.path.name}-shm")
+    monkeypatch.setattr(lookup, "_SETTLED_NS", 20_000_000)  # more than a file system's clock takes to tick
+    until(lambda: time.time_ns() - index.stat().st_ctime_ns > 2 * lookup._SETTLED_NS, "a quiet while")
+    assert not look(tables)
+    assert not look(tables)
+    lose(index)
+    manage_another(database)
+    assert look(tables)
+    assert tables.domain("example.net") == Domain("example.net")
+
+
+def test_open_index_is_not_asked_for_by_name_after_a_quiet_while(database, tables, monkeypatch):
+    """That is half of what the look for changes costs, in each request."""
+    monkeypatch.setattr(lookup, "_SETTLED_NS", 0)
+    assert not look(tables)
+    asked, stat = [], os.stat
+    monkeypatch.setattr(os, "stat", lambda name: asked.append(name) or stat(name))
+    assert not look(tables)
+    assert asked == [os.fspath(database.path)]
 
 
 def test_tables_are_not_read_before_they_are_open(database):
