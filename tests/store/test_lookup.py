@@ -6,6 +6,7 @@ import sqlite3
 import time
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -253,9 +254,7 @@ def test_log_may_be_moved_into_the_file_while_it_is_read(database, tables):
     [
         pytest.param(lambda index: index.rename(f"{index}.old"), id="moved"),
         pytest.param(lambda index: index.unlink(), id="removed"),
-        pytest.param(
-            lambda index: shutil.copy(index, f"{index}.new") and os.replace(f"{index}.new", index), id="another"
-        ),
+        pytest.param(lambda index: Path(shutil.copy(index, f"{index}.new")).replace(index), id="another"),
     ],
 )
 def test_index_that_loses_its_name_after_a_quiet_while_is_missed(database, tables, monkeypatch, lose):
@@ -276,7 +275,12 @@ def test_open_index_is_not_asked_for_by_name_after_a_quiet_while(database, table
     monkeypatch.setattr(lookup, "_SETTLED_NS", 0)
     assert not look(tables)
     asked, stat = [], os.stat
-    monkeypatch.setattr(os, "stat", lambda name: asked.append(name) or stat(name))
+
+    def counted(name: str) -> os.stat_result:
+        asked.append(name)
+        return stat(name)
+
+    monkeypatch.setattr(os, "stat", counted)
     assert not look(tables)
     assert asked == [os.fspath(database.path)]
 
