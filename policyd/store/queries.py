@@ -459,20 +459,15 @@ class Queries:
 
     def holder_of(self, address: str, *, has_groups: bool) -> Holder | None:
         """The mailbox that has *address*; *has_groups* says whether some mailbox is in a group."""
-        found = self._fetch(_HOLDER_WITH[has_groups], address)
-        if not found:
-            return None
-        row = found[0]
-        is_primary, is_in_groups = row[-2:]
-        return Holder(_to_named(Mailbox, row[:-2]), address if is_primary else None, bool(is_in_groups))
+        for *row, is_primary, is_in_groups in self._fetch(_HOLDER_WITH[has_groups], address):
+            return Holder(_to_named(Mailbox, row), address if is_primary else None, is_in_groups != 0)
+        return None
 
     def holder_called(self, folded_name: str, *, has_groups: bool) -> Holder | None:
         """The mailbox whose name folds to this; *has_groups* says whether some mailbox is in a group."""
-        found = self._fetch(_HOLDER_CALLED[has_groups], folded_name)
-        if not found:
-            return None
-        *row, primary, is_in_groups = found[0]
-        return Holder(_to_named(Mailbox, row), primary or "", bool(is_in_groups))
+        for *row, primary, is_in_groups in self._fetch(_HOLDER_CALLED[has_groups], folded_name):
+            return Holder(_to_named(Mailbox, row), primary or "", is_in_groups != 0)
+        return None
 
     def mailboxes(self) -> Iterator[tuple[Mailbox, tuple[str, ...]]]:
         """Every mailbox, oldest first, with its addresses, the primary one first."""

@@ -156,6 +156,22 @@ def test_each_question_finds_what_was_put_there(tables, question, answer):
     assert tables.has_anyone_entries
 
 
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_blocked_patterns_are_found_whether_they_are_too_many_to_know_or_not(database, monkeypatch, kept):
+    """A site may block a hundred thousand senders, or two: the same ones are blocked."""
+    monkeypatch.setattr(lookup, "_PATTERNS_KEPT", kept)
+    with closing(Lookup(database)) as tables:
+        tables.begin()
+        assert unnumbered(tables.entries_of(0, (), ("a@b.example.net", "@.example.net"))) == {FROM_NET}
+        assert unnumbered(tables.entries_of(1, (1,), ("@other.example",))) == {OUTSIDE, TO_BOB, OF_STAFF}
+        assert not tables.entries_of(0, (), ("a@b.example", "@b.example"))
+        tables.end()
+        with changing(database) as connection:
+            editor_on(connection).block_sender(party("@b.example"), ANYONE, EntryTerms())
+        assert tables.begin()
+        assert len(tables.entries_of(0, (), ("a@b.example", "@b.example"))) == 1
+
+
 def test_tables_tell_once_that_they_moved(database, tables):
     """The daemon forgets what it knew when there is reason to, and only then."""
     assert not look(tables)
