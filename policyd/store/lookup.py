@@ -226,8 +226,11 @@ class Lookup(Answers):
         self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
     ) -> tuple[BlockedSender, ...]:
         """The blocked senders that are this mailbox (0 for none), one of the groups or of *patterns*, in no order."""
-        is_none_blocked = self._patterns is not None and self._patterns.isdisjoint(patterns)
-        return super().entries_of(mailbox_id, group_ids, () if is_none_blocked else patterns)
+        if self._patterns is not None and self._patterns.isdisjoint(patterns):
+            patterns = ()
+        if not (mailbox_id or group_ids or patterns):
+            return ()
+        return self._queries.entries_for(mailbox_id, group_ids, patterns)
 
     def tidy(self) -> None:
         """Move what a killed command has left in the log into the file, if this user may. Never raises.
