@@ -42,16 +42,14 @@ DECISION_FIELDS = (
     *("action", "rule", "entry", "state", "queue_id", "instance", "client", "sender", "recipient", "login", "context"),
     *("reason", "text", "ms", *OWN_NAMES),
 )
-_ABSENT = frozenset({"entry", "reason", "text"})  # where nothing was refused
+_ASKED_FROM, _ASKED_TO = DECISION_FIELDS.index("state"), DECISION_FIELDS.index("reason")  # the peer's values
 
-# A line about a request that was let through, made in one piece; and how it looks if all values of the peer's are
-# plain, so that each of them is where it was put. The names from our own tables are written as they must be.
-_PERMITTED_LINE = ", ".join(f"{name}={'%.0s' if name in _ABSENT else '%s'}" for name in DECISION_FIELDS)
-_OWN_PART = ", ".join(f"{name}=%s" for name in OWN_NAMES)
-_PERMITTED = re.compile(
-    re.sub(r"(sender|recipient)=%s", lambda name: f"{name[1]}=<{ATOM}>", _PERMITTED_LINE)
-    .replace("%.0s", "")
-    .replace(_OWN_PART, _OWN_PART.replace("%s", ".*"))
+# The line about a request, made in one piece; and how it begins if all values of the peer's are plain, so that each of
+# them is where it was put. What comes from our own tables and settings stands around them, written as it must be.
+_LINE = ", ".join(f"{name}=%s" for name in DECISION_FIELDS)
+_PLAIN_LINE = re.compile(
+    re.sub(r"(sender|recipient)=%s", lambda name: f"{name[1]}=<{ATOM}>", _LINE[: _LINE.index("%s, text=")])
+    .replace("action=%s", f"action={ATOM}(?:, would={ATOM})?")
     .replace("%s", ATOM)
 )
 
@@ -107,17 +105,27 @@ class AuditLog:
                 assert_never(self._settings.decisions)
         values = decision_values(request, decision, milliseconds)
 
-        # Most requests are let through with nothing to escape: their line costs one format and one match.
-        if self._settings.format is LineFormat.TEXT and not (
-            decision.is_refused or decision.entry or decision.reason or decision.text
-        ):
-            line = _PERMITTED_LINE % (*values[: -len(OWN_NAMES)], _own_name(decision.mailbox), _own_name(decision.by))
-            if len(line) <= _VALUE_LIMITS[0] and _PERMITTED.fullmatch(line):
+        is_unspoken = decision.is_refused and not decision.action.is_refusal
+
+        # Most requests have nothing to escape: their line costs one format and one match.
+        if self._settings.format is LineFormat.TEXT:
+            line = _LINE % (
+                f"{decision.action}, would={Action.REJECT}" if is_unspoken else decision.action,
+                decision.rule,
+                decision.entry or "",
+                *values[_ASKED_FROM:_ASKED_TO],
+                _own(decision.reason),
+                _own(decision.text),
+                round(milliseconds, 2),
+                _own(decision.mailbox),
+                _own(decision.by),
+            )
+            if len(line) <= _VALUE_LIMITS[0] and _PLAIN_LINE.match(line) and self._is_short(line):
                 self._send(INFO, line)
                 return
 
         fields: dict[str, Field] = dict(zip(DECISION_FIELDS, values, strict=True))
-        if decision.is_refused and not decision.action.is_refusal:
+        if is_unspoken:
             fields = {"action": fields.pop("action"), "would": Action.REJECT, **fields}
         self._write(INFO, fields)
 
@@ -210,9 +218,13 @@ class AuditLog:
         line = ""
         for limit in _VALUE_LIMITS:
             line = render(fields, limit)
-            if len(line) <= self._line_limit and len(line.encode()) <= self._line_limit:
+            if self._is_short(line):
                 break
         return line
+
+    def _is_short(self, line: str) -> bool:
+        """Whether the sink is sure to take *line*."""
+        return len(line) <= self._line_limit and (line.isascii() or len(line.encode()) <= self._line_limit)
 
     def _warn_of_stuck_syslog(self) -> None:
         """Warn on *alarm* that no line is taken, long before the first one is lost."""
@@ -303,9 +315,9 @@ def shown_as_text(value: Field, limit: int) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _own_name(name: str) -> str:
-    """The name of a mailbox or group as it stands in a line; most have blanks."""
-    return shown_as_text(name, _VALUE_LIMITS[0])
+def _own(value: str) -> str:
+    """A name, a reason or a text of ours as it stands in a line; most have blanks."""
+    return shown_as_text(value, _VALUE_LIMITS[0])
 
 
 def shown_as_json(value: Field, limit: int) -> Any:
