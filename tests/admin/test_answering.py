@@ -1,4 +1,4 @@
-"""The help desk's question: why was this refused? One sentence answers it, with who set it, and the rest stands behind."""
+"""The help desk asks why this was refused: one sentence answers it, with who set it, and the rest stands behind."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from policyd.admin.asking import typed_request
 from policyd.admin.session import open_session
 from policyd.model import OUTSIDE, Domain, Receive, Unlisted
 from policyd.settings import AuditSettings, Settings
-from policyd.store.edit import EntryTerms, RestrictionTerms
+from policyd.store.edit import EntryTerms, RestrictionTerms, need_group, need_mailbox
 from policyd.timestamps import day_in_words
 from tests.support.parties import party, party_set
 
@@ -31,13 +31,13 @@ def settings(tmp_path_factory):
         for name in ("alice", "bob", "carol", "dora"):
             edit.add_mailbox(name, [f"{name}@example.com"], "")
         edit.restrict(
-            edit.queries.mailbox_named("bob"),
+            need_mailbox(edit.queries, "bob"),
             RestrictionTerms(Receive.INSIDERS, party_set("joe@a.example"), "internal mailbox", END),
         )
         edit.block_sender(party("alice"), OUTSIDE, EntryTerms(reason="left"))
         edit.add_group("crew")
-        edit.join(edit.queries.group_named("crew"), [party("carol")])
-        edit.restrict(edit.queries.group_named("crew"), RestrictionTerms(Receive.DOMAIN))
+        edit.join(need_group(edit.queries, "crew"), [party("carol")])
+        edit.restrict(need_group(edit.queries, "crew"), RestrictionTerms(Receive.DOMAIN))
     return settings
 
 
@@ -127,7 +127,9 @@ def test_a_long_journal_is_looked_at_as_far_as_there_is_time(settings):
     assert found.cause is not None
     assert found.cause.set_by is None
     assert not found.cause.is_whole
-    assert answer(open_session(settings), settings, request, NOW, rows=1000).cause.is_whole
+    found = answer(open_session(settings), settings, request, NOW, rows=1000)
+    assert found.cause is not None
+    assert found.cause.is_whole
 
 
 def test_days_are_said_as_people_say_them():
