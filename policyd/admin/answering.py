@@ -4,20 +4,22 @@ The answer and its steps are those of `policyd.admin.asking`, so that every face
 """
 
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
-from policyd.address import quote_local_part
-from policyd.admin.asking import explain_from, place_of_answers
+from policyd.address import NULL_SENDER, fold, normal_client, quote_local_part
+from policyd.admin.asking import explain_from, place_of_answers, typed_request
 from policyd.admin.reviewing import Remedy, reviewing
 from policyd.admin.session import Session
 from policyd.admin.tracing import Cause
 from policyd.audit_lines import LoggedDecision
 from policyd.decide import Decider
-from policyd.errors import StoreError
+from policyd.errors import RefusedError, StoreError
 from policyd.model import GROUP_PREFIX, Decision, Domain, Group, Mailbox, PartyKind, Receive, Request, Rule
 from policyd.rules import Identity
 from policyd.settings import Settings
+from policyd.store.edit import need_mailbox
 from policyd.store.lookup import Answers, looking
+from policyd.store.queries import Queries
 from policyd.timestamps import day_in_words
 
 
@@ -48,6 +50,49 @@ class Answer:
         if self.cause is not None and (change := self.cause.set_by):
             parts.append(f"set by {change.actor} on {day_in_words(change.at, now)}")
         return "; ".join(parts)
+
+
+class Question(NamedTuple):
+    """What a person asks about a mail: each side is an address as it is typed, or a mailbox's name.
+
+    It is mail to `about` from `other`, or where it *is_from* `about`, the other way round; "" or `<>` as the sender is
+    the null sender.
+    """
+
+    about: str
+    other: str = ""
+    is_from: bool = False
+    login: str = ""
+    client: str = ""
+    context: str = ""
+
+
+def request_meant(session: Session, question: Question, *, limit_seconds: float | None = None) -> Request:
+    """The request that *question* is about. Raises AddressError, RefusedError and StoreError."""
+    sides = (question.about, question.other)
+    sender, recipient = sides if question.is_from else sides[::-1]
+    if recipient in ("", NULL_SENDER):
+        raise RefusedError("whom the mail is to is missing: an address, or a mailbox's name")
+
+    # Only for a mailbox's name the tables are needed.
+    names = {each for each in (sender, recipient) if each and "@" not in each and each != NULL_SENDER}
+    addresses: dict[str, str] = {}
+    if names:
+        with session.reading(limit_seconds=limit_seconds) as queries:
+            addresses = {name: _primary_address(queries, name) for name in names}
+    return typed_request(
+        addresses.get(recipient, recipient),
+        addresses.get(sender, sender),
+        question.login,
+        normal_client(question.client),
+        question.context,
+    )
+
+
+def is_mailbox(session: Session, name: str, *, limit_seconds: float | None = None) -> bool:
+    """Whether there is a mailbox of this *name*. Raises StoreError."""
+    with session.reading(limit_seconds=limit_seconds) as queries:
+        return queries.mailbox_named(fold(name)) is not None
 
 
 def answer(
@@ -92,6 +137,15 @@ def logged(request: Request, decision: Decision) -> LoggedDecision:
         decision.mailbox,
         decision.by,
     )
+
+
+def _primary_address(queries: Queries, name: str) -> str:
+    """The address of a mailbox, the primary one if it has several. Raises RefusedError where it has none."""
+    mailbox = need_mailbox(queries, name)
+    addresses = queries.addresses_of(mailbox.id)
+    if not addresses:
+        raise RefusedError(f"{mailbox.name} has no address: no mail can be to it")
+    return quote_local_part(addresses[0].address)
 
 
 def _in_words(found: Answer, tables: Answers, decider: Decider) -> Answer:

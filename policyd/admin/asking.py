@@ -14,6 +14,7 @@ from policyd.decide import Decider
 from policyd.endpoint import default_listen
 from policyd.errors import AuditLineError, DaemonError, NotManagedError, ProtocolError, RefusedError
 from policyd.model import Decision, Holder, Request
+from policyd.rules import Identity
 from policyd.settings import Settings
 from policyd.store.connection import Database
 from policyd.store.lookup import Answers, looking
@@ -146,11 +147,12 @@ def find_address(database: Database, settings: Settings, text: str) -> dict[str,
 
     Raises NotManagedError and RefusedError where it leads to none, and StoreError.
     """
-    # Find it as the daemon does.
     with looking(place_of_answers(database, settings)) as lookup:
-        found = Decider(settings, lookup).find_recipient(text)
+        return found_address(Decider(settings, lookup).find_recipient(text))
 
-    # Say what to do where it leads nowhere.
+
+def found_address(found: Identity) -> dict[str, Any]:
+    """The same of an address as the daemon has *found* it. Raises NotManagedError and RefusedError."""
     written = found.addresses[0]
     if found.domain is None or found.leads_outside:
         raise NotManagedError(str(written), written.domain)

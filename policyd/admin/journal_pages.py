@@ -64,3 +64,9 @@ def about_mailbox(queries: Queries, mailbox: Mailbox) -> Callable[[Change], bool
     ]
     joined = f'"member": {{"mailbox": {mailbox.id},'
     return lambda change: any(each.has(change) for each in subjects) or joined in (change.after or change.before or "")
+
+
+def about_address(address: str) -> Callable[[Change], bool]:
+    """Whether a change is one of an *address*, in normal form, or of a blocked sender that is written so."""
+    subjects = [Subject(noun, address) for noun in ("address", "sender")]
+    return lambda change: any(each.has(change) for each in subjects)
