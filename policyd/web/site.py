@@ -8,6 +8,9 @@ from policyd.web.context import WebContext
 from policyd.web.health import Healthz, Readyz
 from policyd.web.metrics import Metrics
 from policyd.web.observed import Observer
+from policyd.web.pages.desk import PATHS, Desk
+from policyd.web.pages.sources import Sources
+from policyd.web.threaded import ThreadedPages
 
 _IDLE_SECONDS = 60  # for a connection on which nothing happens
 
@@ -36,9 +39,17 @@ class QuietSite(Site):
         """Log nothing."""
 
 
-def make_site(context: WebContext) -> QuietSite:
-    """The site of the web process."""
-    root, observer = Resource(), Observer(context)
+def make_desk(context: WebContext) -> Desk:
+    """The pages for the help desk."""
+    processes = context.processes
+    return Desk(Sources(context.settings, processes.counters, processes.refusals, context.file_lock))
+
+
+def make_site(context: WebContext, desk: Desk) -> QuietSite:
+    """The site of the web process, with the pages of *desk*."""
+    root, observer, pages = Resource(), Observer(context), ThreadedPages(desk, context.threads)
+    for name in (*PATHS, "static"):
+        root.putChild(name.removeprefix("/").encode(), pages)
     root.putChild(b"metrics", Metrics(context, observer))
     root.putChild(b"healthz", Healthz(context))
     root.putChild(b"readyz", Readyz(context, observer))

@@ -1,7 +1,7 @@
 """A resource whose replies are made in a thread, since they read the tables: everything but metrics and health."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 from urllib.parse import parse_qsl
 
 from twisted.python.failure import Failure
@@ -9,19 +9,11 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from policyd.web.context import BusyError, Threads
+from policyd.web.pages.page import Reply
 from policyd.web.replies import reply
 
 FORM_BYTES = 65536
 _FIELDS = 100
-
-
-class Reply(NamedTuple):
-    """What is sent: a status, a media type, a body, and further headers."""
-
-    status: int
-    media_type: str
-    body: bytes
-    headers: Mapping[str, str] = {}
 
 
 class Pages(Protocol):
