@@ -61,8 +61,11 @@ setup(
     ],
     extras_require={
         "postgresql": ["psycopg[binary]>=3.2.4,<4"],
+        "web": ["prometheus_client>=0.22", "Jinja2>=3.1.6"],
         "test": [
             "psycopg[binary]>=3.2.4,<4",
+            "prometheus_client>=0.22",
+            "Jinja2>=3.1.6",
             "pytest~=9.0",
             "pytest-cov~=7.0",
             "coverage~=7.6",

@@ -393,6 +393,18 @@ _COUNTS = {
     for table in schema.metadata.sorted_tables
     if table is not schema.journal_head
 }
+# The tables whose rows decide; their names where people read them.
+STANDING_TABLES = {table.name: table.name.removeprefix("mailbox_") for table in schema.REPLICATED}
+_ENDED = {
+    table.name: Statement(select(func.count()).select_from(table).where(table.c.until <= bindparam("now")))
+    for table in schema.REPLICATED
+    if "until" in table.c
+}
+_LAST_CHANGE = Statement(
+    select(schema.change.c.id, schema.change.c.at).where(
+        schema.change.c.id == select(func.max(schema.change.c.id)).scalar_subquery()
+    )
+)
 
 
 class Source(Protocol):
@@ -651,6 +663,10 @@ class Queries:
 
     # --- The journal ---
 
+    def last_change(self) -> tuple[int, int]:
+        """The number of the last change, and when that was, in Unix seconds; both 0 where there is none."""
+        return next(((int(number), int(at)) for number, at in self._fetch(_LAST_CHANGE)), (0, 0))
+
     def changes(
         self,
         *,
@@ -696,6 +712,15 @@ class Queries:
     def counts(self) -> dict[str, int]:
         """The number of rows of each table."""
         return {name: int(self._fetch(statement)[0][0]) for name, statement in _COUNTS.items()}
+
+    def standing(self, now: int) -> dict[str, tuple[int, int]]:
+        """Of each of `STANDING_TABLES`, how many rows stand at *now*, in Unix seconds, and how many have ended."""
+        found = {}
+        for table, name in STANDING_TABLES.items():
+            rows = int(self._fetch(_COUNTS[table])[0][0])
+            ended = int(self._fetch(_ENDED[table], now)[0][0]) if table in _ENDED else 0
+            found[name] = (rows - ended, ended)
+        return found
 
     def _mailbox(self, found: list[tuple[Any, ...]]) -> Mailbox | None:
         return _to_named(Mailbox, found[0], self.accepted_by(mailbox_id=found[0][-1])) if found else None

@@ -1,1 +1,1 @@
-"""The web process: metrics for Prometheus, and pages for the help desk, both read-only."""
+"""Metrics and pages over HTTP, in a process of their own."""

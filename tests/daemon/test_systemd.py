@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from policyd.daemon.systemd import find_supervisor, take_endpoints
+from policyd.endpoint import NOT_GIVEN
 from policyd.errors import SettingsError
 from tests.support import preloaded
 from tests.support.activated import Notified, activated, held
@@ -181,7 +182,7 @@ def test_what_is_said_of_sockets_is_checked_and_taken_out(variables, is_refused)
         with pytest.raises(SettingsError, match=r"don't go together"):
             take_endpoints(environment)
     else:
-        assert take_endpoints(environment) == ()
+        assert take_endpoints(environment) == NOT_GIVEN
     assert environment == {"PATH": "/bin"}
 
 
