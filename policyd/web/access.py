@@ -212,28 +212,18 @@ class Access:
         return Allowed()
 
 
-def why_unsafe(token_file: Path | None, *, is_local: bool) -> str:
-    """Why the pages may not be listened for where not only this machine reaches them; "" where they may."""
-    if is_local or token_file is not None:
-        return ""
-    return (
-        "can be reached from other machines, and anybody who reaches it reads who was refused what; let it listen on "
-        "127.0.0.1 or a unix socket, or set a token_file"
-    )
-
-
 def read_token(path: Path) -> str:
     """The token in the file at *path*. Raises SettingsError, which says how one is made."""
     make = f"make one with: (umask 077; openssl rand -hex 32 > {path})"
     try:
         token = read_secret(path, TOKEN_BYTES[1] + 2).decode("ascii").rstrip("\r\n")
     except OSError as error:
-        raise SettingsError(f"token_file: {path}: {reason_of(error)}") from error
+        raise SettingsError(f"http.token_file: {path}: {reason_of(error)}") from error
     except UnicodeDecodeError as error:
-        raise SettingsError(f"token_file: {path}: it is not ASCII text; {make}") from error
+        raise SettingsError(f"http.token_file: {path}: it is not ASCII text; {make}") from error
     if not _TOKEN.fullmatch(token) or not TOKEN_BYTES[0] <= len(token) <= TOKEN_BYTES[1]:
         least, most = TOKEN_BYTES
-        raise SettingsError(f"token_file: {path}: must be one word of {least} to {most} characters; {make}")
+        raise SettingsError(f"http.token_file: {path}: must be one word of {least} to {most} characters; {make}")
     return token
 
 

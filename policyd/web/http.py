@@ -13,7 +13,7 @@ from io import BytesIO
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection as TCPConnection
 from twisted.python.failure import Failure
@@ -164,7 +164,7 @@ class Request(server.Request):
     def __init__(self, channel: Connection, *args: Any, **options: Any) -> None:
         super().__init__(channel, *args, **options)
         self.proxy_user = ""
-        self.is_gone = False  # nobody reads the answer
+        self.is_gone = False  # whoever asked, who reads no answer any more
         self._body = BytesIO()
         self._body_bytes = 0
 
@@ -184,6 +184,11 @@ class Request(server.Request):
         """The peer has gone, or was too slow."""
         self.is_gone = True
         super().connectionLost(reason)
+
+    def finish(self) -> None:
+        """End the answer; where nobody waits for it any more, it has ended."""
+        if not self.is_gone:
+            super().finish()
 
     def process(self) -> None:
         """Answer the request: with a refusal, or as the site's resource does."""
@@ -310,7 +315,7 @@ _MISSING = Folder()
 class Site(server.Site):
     """What *root* answers, to whom *access* lets in; *audit* and *access* may be replaced.
 
-    At most `CONNECTIONS` are open at a time: for each one more, that gives way which has been idle for longest.
+    At most `CONNECTIONS` are to be open at a time: for each one more, that gives way which has been idle for longest.
     """
 
     noisy = False
@@ -346,14 +351,20 @@ class Site(server.Site):
     def log(self, request: http.Request) -> None:
         """Nothing."""
 
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        """A new connection; None, which closes it, where all others are waiting for their answers."""
-        if len(self.connections) >= CONNECTIONS:
-            idle = next((each for each in self.connections if not each.is_answering), None)
-            if idle is None:
-                return None
-            idle.abort()
-        return super().buildProtocol(addr)
+    @property
+    def is_answering(self) -> bool:
+        """Whether anybody waits for an answer."""
+        return any(each.is_answering for each in self.connections)
+
+    def make_room(self) -> bool:
+        """See to it that there is room for one more connection; false where all are waiting for their answers."""
+        if len(self.connections) < CONNECTIONS:
+            return True
+        idle = next((each for each in self.connections if not each.is_answering), None)
+        if idle is None:
+            return False
+        idle.abort()
+        return True
 
     def protocol(self) -> Connection:  # type: ignore[override]  # Twisted's may speak HTTP/2, too
         """A new connection, of HTTP/1 only."""

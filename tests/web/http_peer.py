@@ -48,10 +48,8 @@ class World:
         self.site = Site(root, access or Access(), AuditLog(AuditSettings(), log), self.clock, self.clock.seconds)
 
     def connect(self, address: IAddress = LOOPBACK) -> "Peer":
-        """A new connection; it must be let in."""
-        peer = Peer(self, address)
-        assert peer.protocol is not None, "no room"
-        return peer
+        """A new connection."""
+        return Peer(self, address)
 
 
 class Transport(StringTransport):
@@ -71,14 +69,13 @@ class Peer:
         self._transport = Transport(peerAddress=address)
         self.protocol: Any = world.site.buildProtocol(address)
         self._is_told = False
-        if self.protocol is not None:
-            self.protocol.makeConnection(self._transport)
+        self.protocol.makeConnection(self._transport)
 
     def send(self, raw: bytes, size: int = 0) -> None:
         """Send *raw*, in pieces of *size* bytes, as long as anybody reads it."""
         step = size or len(raw) or 1
         for start in range(0, len(raw), step):
-            if self._transport.disconnecting or self.protocol is None:
+            if self._transport.disconnecting:
                 break
             self.protocol.dataReceived(raw[start : start + step])
         self._see_end()
@@ -132,7 +129,7 @@ class Peer:
 
     def _see_end(self) -> None:
         """Tell the protocol that the connection is gone, as the reactor does."""
-        if self._transport.disconnecting and not self._is_told and self.protocol is not None:
+        if self._transport.disconnecting and not self._is_told:
             self._is_told = True
             reason = ConnectionAborted() if self._transport.aborted else ConnectionDone()
             self.protocol.connectionLost(Failure(reason))

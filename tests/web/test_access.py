@@ -19,7 +19,6 @@ from policyd.web.access import (
     Refused,
     Way,
     read_token,
-    why_unsafe,
 )
 from tests.support.randomised import examples
 
@@ -399,14 +398,7 @@ def test_whoever_has_no_token_gets_nothing_but_what_is_for_everybody(way, method
     assert isinstance(judged, Refused) or is_open
 
 
-# What is needed to listen
-
-
-def test_other_machines_are_let_in_only_with_a_token(tmp_path):
-    """Who forgot it is told at the start, not by the newspaper."""
-    assert why_unsafe(None, is_local=True) == ""
-    assert why_unsafe(tmp_path, is_local=False) == ""
-    assert "token_file" in why_unsafe(None, is_local=False)
+# The file with the token
 
 
 def write_token(folder, text=TOKEN, mode=0o640):
@@ -438,7 +430,7 @@ def test_token_is_the_one_word_in_its_file(tmp_path, text):
 def test_what_is_no_good_token_is_refused_with_the_command_that_makes_one(tmp_path, text):
     """A secret of a few letters is guessed."""
     path = write_token(tmp_path, text)
-    with pytest.raises(SettingsError, match=f"token_file: {path}: .*openssl rand -hex 32 > {path}"):
+    with pytest.raises(SettingsError, match=f"http.token_file: {path}: .*openssl rand -hex 32 > {path}"):
         read_token(path)
 
 

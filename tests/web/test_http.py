@@ -416,6 +416,7 @@ def test_idle_connection_gives_way_to_a_new_one(world):
     """Who opens connections and says nothing keeps nobody out."""
     peers = [world.connect() for _ in range(CONNECTIONS)]
     peers[0].ask()  # so the second has been idle for longest
+    assert world.site.make_room()
     assert world.connect().ask().status == 200
     assert [peer.is_closed for peer in peers[:3]] == [False, True, False]
     assert len(world.site.connections) == CONNECTIONS
@@ -426,9 +427,10 @@ def test_where_all_wait_for_answers_there_is_no_room_for_more(root, world):
     peers = [world.connect() for _ in range(CONNECTIONS)]
     for peer in peers:
         peer.send(b"GET /later HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    assert world.site.buildProtocol(UNIX) is None
+    assert not world.site.make_room()
     root.waiting[0][0].write(b"done")
     root.waiting[0][0].finish()
+    assert world.site.make_room()
     assert world.connect().ask().status == 200
     assert len(world.site.connections) == CONNECTIONS
 
