@@ -1,42 +1,17 @@
 """What is served where: one resource for each path."""
 
-from twisted.web.http import Request as HTTPRequest
-from twisted.web.resource import Resource
-from twisted.web.server import Request, Site
+from twisted.internet.interfaces import IReactorTime
 
+from policyd.audit import AuditLog
+from policyd.web.access import Access
 from policyd.web.context import WebContext
 from policyd.web.health import Healthz, Readyz
+from policyd.web.http import Folder, Site
 from policyd.web.metrics import Metrics
 from policyd.web.observed import Observer
 from policyd.web.pages.desk import PATHS, Desk
 from policyd.web.pages.sources import Sources
 from policyd.web.threaded import ThreadedPages
-
-_IDLE_SECONDS = 60  # for a connection on which nothing happens
-
-
-class CountedRequest(Request):
-    """A request that its site knows of until it is answered."""
-
-    def process(self) -> None:
-        """Answer it."""
-        pending: set[Request] = self.channel.site.pending
-        pending.add(self)
-        self.notifyFinish().addBoth(lambda _: pending.discard(self))
-        super().process()
-
-
-class QuietSite(Site):
-    """A site that logs no request: there may be addresses in it. `pending` are the requests that are being answered."""
-
-    def __init__(self, root: Resource) -> None:
-        super().__init__(root, requestFactory=CountedRequest, timeout=_IDLE_SECONDS)
-        self.displayTracebacks = False
-        self.noisy = False
-        self.pending: set[Request] = set()
-
-    def log(self, request: HTTPRequest) -> None:
-        """Log nothing."""
 
 
 def make_desk(context: WebContext) -> Desk:
@@ -45,12 +20,12 @@ def make_desk(context: WebContext) -> Desk:
     return Desk(Sources(context.settings, processes.counters, processes.refusals, context.file_lock))
 
 
-def make_site(context: WebContext, desk: Desk) -> QuietSite:
-    """The site of the web process, with the pages of *desk*."""
-    root, observer, pages = Resource(), Observer(context), ThreadedPages(desk, context.threads)
-    for name in (*PATHS, "static"):
-        root.putChild(name.removeprefix("/").encode(), pages)
+def make_site(context: WebContext, desk: Desk, access: Access, audit: AuditLog, reactor: IReactorTime) -> Site:
+    """The site of the web process, with the pages of *desk*, for whom *access* lets in."""
+    root, observer, pages = Folder(), Observer(context), ThreadedPages(desk, context.threads)
+    for path in (*PATHS, "/static"):
+        root.putChild(path.removeprefix("/").encode(), pages)
     root.putChild(b"metrics", Metrics(context, observer))
     root.putChild(b"healthz", Healthz(context))
     root.putChild(b"readyz", Readyz(context, observer))
-    return QuietSite(root)
+    return Site(root, access, audit, reactor)
