@@ -1,5 +1,7 @@
 """What is served where: one resource for each path."""
 
+from typing import cast
+
 from twisted.web.http import Request as HTTPRequest
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
@@ -17,7 +19,7 @@ class CountedRequest(Request):
 
     def process(self) -> None:
         """Answer it."""
-        pending: set[Request] = self.channel.site.pending
+        pending = cast(QuietSite, self.channel.factory).pending
         pending.add(self)
         self.notifyFinish().addBoth(lambda _: pending.discard(self))
         super().process()

@@ -47,7 +47,7 @@ class ThreadedPages(Resource):
 
     def render_POST(self, request: Request) -> int | bytes:  # noqa: N802 - Twisted's name
         """A page that was searched for."""
-        body = request.content.read(FORM_BYTES + 1)
+        body: bytes = request.content.read(FORM_BYTES + 1) if request.content else b""
         if len(body) > FORM_BYTES:
             return reply(request, 413, "the form is too long")
         try:
