@@ -535,10 +535,10 @@ def load_settings(
 def _need_token(settings: Settings) -> None:
     """Raises SettingsError where other machines reach the pages, and nobody has to prove who he is."""
     remote = [endpoint.text for endpoint in settings.http.listen if not endpoint.is_local]
-    if remote and settings.http.token_file is None:
+    if remote and not (settings.http.token_file and settings.allow_remote):
         raise SettingsError(
-            f"http.listen: {remote[0]} can be reached from other machines, which read there who was refused; set "
-            "http.token_file, or add interface=127.0.0.1 to it"
+            f"http.listen: {remote[0]} can be reached from other machines, which read there who was refused; add "
+            "interface=127.0.0.1 to it, or set http.token_file and say allow_remote = true"
         )
 
 

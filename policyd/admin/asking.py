@@ -14,9 +14,10 @@ from policyd.decide import Decider
 from policyd.endpoint import default_listen
 from policyd.errors import AuditLineError, DaemonError, NotManagedError, ProtocolError, RefusedError
 from policyd.model import Decision, Holder, Request
+from policyd.rules import Identity
 from policyd.settings import Settings
 from policyd.store.connection import Database
-from policyd.store.lookup import looking
+from policyd.store.lookup import Answers, looking
 from policyd.wire import Layouts, RequestReader, render_request
 
 _DAEMON_SECONDS = 10  # to the end of the answer: who else listens on the port may send byte after byte for ever
@@ -76,14 +77,21 @@ def _unquoted(text: str) -> str:
 
 
 def explain(database: Database, settings: Settings, request: Request, now: int) -> tuple[Decision, list[str]]:
-    """The answer to *request* at *now*, in Unix seconds, and each step that led to it. Raises StoreError.
+    """The answer to *request* at *now*, in Unix seconds, and each step that led to it. Raises StoreError."""
+    with looking(place_of_answers(database, settings)) as tables:
+        return explain_from(tables, Decider(settings, tables), settings, request, now)
+
+
+def explain_from(
+    tables: Answers, decider: Decider, settings: Settings, request: Request, now: int
+) -> tuple[Decision, list[str]]:
+    """The same by a *decider* that reads *tables*.
 
     A recipient without a domain is told first, with what it is taken for.
     """
-    with looking(_place(settings, database)) as lookup:
-        decision, trace = Decider(settings, lookup).explain(request, now)
-        bare = request.recipient if request.recipient and not has_domain(request.recipient) else ""
-        holder = lookup.mailbox_called(fold(bare)) if bare and not decision.mailbox else None
+    decision, trace = decider.explain(request, now)
+    bare = request.recipient if request.recipient and not has_domain(request.recipient) else ""
+    holder = tables.mailbox_called(fold(bare)) if bare and not decision.mailbox else None
     return decision, [*_bare_recipient(bare, settings.origin, holder), *trace]
 
 
@@ -107,7 +115,7 @@ def _bare_recipient(bare: str, origin: str, holder: Holder | None) -> list[str]:
     return lines
 
 
-def _place(settings: Settings, database: Database) -> Database:
+def place_of_answers(database: Database, settings: Settings) -> Database:
     """Where the answer is looked up: in this host's replica where there is to be one, as the daemon does."""
     return Database.to_answer_from(settings) if settings.replica is not None else database
 
@@ -139,11 +147,12 @@ def find_address(database: Database, settings: Settings, text: str) -> dict[str,
 
     Raises NotManagedError and RefusedError where it leads to none, and StoreError.
     """
-    # Find it as the daemon does.
-    with looking(_place(settings, database)) as lookup:
-        found = Decider(settings, lookup).find_recipient(text)
+    with looking(place_of_answers(database, settings)) as lookup:
+        return found_address(Decider(settings, lookup).find_recipient(text))
 
-    # Say what to do where it leads nowhere.
+
+def found_address(found: Identity) -> dict[str, Any]:
+    """The same of an address as the daemon has *found* it. Raises NotManagedError and RefusedError."""
     written = found.addresses[0]
     if found.domain is None or found.leads_outside:
         raise NotManagedError(str(written), written.domain)

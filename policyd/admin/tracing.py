@@ -46,6 +46,7 @@ class Cause:
     """What decided about a mail, in words; the change that set it, None where the journal has none; and those since.
 
     `until` is when it ended, in Unix seconds, if that has passed; `more` is how many changes since are left out.
+    `is_whole` is false where older rows of the journal, which nobody looked at, may say more.
     """
 
     words: str
@@ -53,19 +54,30 @@ class Cause:
     since: list[Change] = field(default_factory=list)
     more: int = 0
     until: int | None = None
+    is_whole: bool = True
 
 
 class Tracing:
-    """Asks the journal that *queries* read, and *decider* on the same state of the tables, at *now* in Unix seconds."""
+    """Asks the journal that *queries* read, and *decider* on the same state of the tables, at *now* in Unix seconds.
 
-    def __init__(self, queries: Queries, decider: Decider, now: int) -> None:
+    Of a long journal it looks at the last *rows*, if that is given.
+    """
+
+    def __init__(self, queries: Queries, decider: Decider, now: int, *, rows: int | None = None) -> None:
         self._queries = queries
         self._decider = decider
         self._now = now
+        self._rows = rows
+        self._is_whole = True
 
     def cause(self, decision: LoggedDecision, at: float | None) -> Cause:
         """What made *decision*, at that time in Unix seconds; where nobody says when, the last that can have."""
-        latest = self._now if at is None else int(at) + _SLACK
+        self._is_whole = True
+        cause = self._cause(decision, self._now if at is None else int(at) + _SLACK)
+        cause.is_whole = self._is_whole
+        return cause
+
+    def _cause(self, decision: LoggedDecision, latest: int) -> Cause:
         match decision.rule:
             case Rule.RESTRICTED_RECIPIENT:
                 return self._restriction(decision, latest)
@@ -145,7 +157,7 @@ class Tracing:
         first = set_by.id + 1 if set_by else 0
         since: list[Change] = []
         more = 0
-        for change in self._queries.changes_since(latest - _SLACK):
+        for change in self._last_rows(latest - _SLACK):
             if change.id < first or not (any(each.has(change) for each in subjects) or member(change)):
                 continue
             if len(since) == _SHOWN:
@@ -207,7 +219,15 @@ class Tracing:
 
     def _before(self, latest: int) -> Iterator[Change]:
         """The journal up to *latest*, the last change first."""
-        return (change for change in self._queries.changes_since(0) if change.at <= latest)
+        return (change for change in self._last_rows(0) if change.at <= latest)
+
+    def _last_rows(self, since: int) -> Iterator[Change]:
+        """The journal from *since* on, the last change first, as far as it is to be looked at."""
+        for number, change in enumerate(self._queries.changes_since(since)):
+            if number == self._rows:
+                self._is_whole = False
+                return
+            yield change
 
 
 def _after(change: Change | None) -> _Snapshot:

@@ -4,7 +4,6 @@ import os
 import re
 import time
 from collections.abc import Callable
-from ipaddress import ip_address
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -15,6 +14,7 @@ from policyd.address import (
     internal_address,
     is_group,
     name_after,
+    normal_client,
     normal_domain,
     normal_group,
     normal_name,
@@ -118,16 +118,6 @@ class When(click.ParamType[int]):
         return moment
 
 
-def _client(text: str) -> str:
-    """An IP address, or `unknown`, which Postfix says of a client on a unix socket."""
-    try:
-        return text if text in ("", "unknown") else str(ip_address(text))
-    except ValueError as error:
-        raise AddressError(
-            f"{text!a} is not an IP address; an IP address looks like 192.0.2.7 or 2001:db8::1"
-        ) from error
-
-
 def _mailbox(text: str) -> str:
     """The name of a mailbox, or one of its addresses."""
     if is_group(text):
@@ -154,7 +144,7 @@ def _remark(text: str) -> str:
 
 ADDRESS = _Parsed("address", lambda text: str(parse_address(text)))
 INTERNAL_ADDRESS = _Parsed("address", internal_address)
-CLIENT = _Parsed("IP address", _client)
+CLIENT = _Parsed("IP address", normal_client)
 DOMAIN = _Parsed("domain", normal_domain)
 NAME = _Parsed("name", normal_name)
 NEW_MAILBOX = _Parsed("name", _new_mailbox)

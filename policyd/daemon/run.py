@@ -69,11 +69,11 @@ def serve(load: Load) -> None:
             check_place(settings.replica)
             prepare(Database.of(settings), settings.replica, supervisor.notify_copying)
         need_database(settings)
+        _need_token(settings)
     listeners = listen_on(settings.listen or default_listen(), identity, allow_remote=settings.allow_remote)
     web_listeners: list[Listener] = []
     try:
-        has_token = settings.http.token_file is not None
-        web_listeners = listen_on(settings.http.listen, identity, allow_remote=has_token)
+        web_listeners = listen_on(settings.http.listen, identity, allow_remote=settings.allow_remote)
 
         # Give root up for good, and then answer.
         if identity is not None:
@@ -84,7 +84,7 @@ def serve(load: Load) -> None:
             watched = WatchedProcesses(settings) if serves_web else None
             Parent(
                 settings,
-                load_settings,
+                partial(_load_with_token, load_settings),
                 partial(_work, load_settings, supervisor.beat_seconds, watched),
                 supervisor,
                 follow=_follow if settings.replica is not None else None,
@@ -100,6 +100,21 @@ def serve(load: Load) -> None:
         for listener in [*listeners, *web_listeners]:
             listener.close()
         raise
+
+
+def _load_with_token(load_settings: Callable[[], Settings]) -> Settings:
+    """The settings, read again. Raises SettingsError, where they or the token for the pages can't be used."""
+    settings = load_settings()
+    _need_token(settings)
+    return settings
+
+
+def _need_token(settings: Settings) -> None:
+    """Raises SettingsError where there shall be a token for the pages, and can't be read."""
+    if settings.http.listen and settings.http.token_file is not None:
+        from policyd.web.access import read_token
+
+        read_token(settings.http.token_file)
 
 
 def serve_stdio(load: Load) -> None:

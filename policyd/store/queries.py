@@ -383,6 +383,9 @@ _LATER_CHANGES = Statement(
 _CHANGES_SINCE = Statement(
     select(schema.change).where(schema.change.c.at >= bindparam("since")).order_by(schema.change.c.id.desc())
 )
+_CHANGES_BEFORE = Statement(
+    select(schema.change).where(schema.change.c.id < bindparam("before")).order_by(schema.change.c.id.desc())
+)
 _UPGRADES_SINCE = Statement(
     select(schema.change.c.operation, schema.change.c.before).where(
         schema.change.c.id > bindparam("after"), schema.change.c.operation == bindparam("upgrade")
@@ -685,6 +688,10 @@ class Queries:
     def changes_since(self, since: int) -> Iterator[Change]:
         """The journal's rows from *since* on, in Unix seconds, one by one, the last first."""
         return (Change(*row) for row in self._stream(_CHANGES_SINCE, since))
+
+    def changes_before(self, number: int) -> Iterator[Change]:
+        """The journal's rows before the one with this id, one by one, the last first."""
+        return (Change(*row) for row in self._stream(_CHANGES_BEFORE, number))
 
     def changes_of(self, changeset: int) -> Iterator[Change]:
         """The journal's rows of one changeset, the last first, one by one."""

@@ -1,17 +1,16 @@
-"""Accepts connections on sockets that were opened before this process was forked, as many as it serves at a time."""
+"""Accepts connections on sockets that were opened before this process was forked, as many as the site has room for."""
 
 import socket
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.internet.posixbase import PosixReactorBase
-from twisted.internet.protocol import ServerFactory
-from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-CONNECTIONS = 128  # at a time on each socket; the others wait in the kernel's queue
+from policyd.web.http import Site
+
 _AT_ONCE = 16
 _PAUSE_SECONDS = 0.1
 
@@ -28,16 +27,18 @@ class Listening(Protocol):
 
 @implementer(IReadDescriptor)
 class Acceptor:
-    """Gives *factory* the connections that come to *listening*, which is not closed when this one ends.
+    """Gives *site* the connections that come to *listening*, which is not closed when this one ends.
+
+    Where there is no room, the others wait in the kernel's queue.
 
     Twisted's own port is not for sockets that others opened: it changes the mode of the file, removes it, and ends the
     listening for all processes.
     """
 
-    def __init__(self, listening: Listening, factory: ServerFactory[Any], reactor: PosixReactorBase) -> None:
+    def __init__(self, listening: Listening, site: Site, reactor: PosixReactorBase) -> None:
         self.fileno = listening.fileno
         self._listening = listening
-        self._connections = WrappingFactory(factory)
+        self._site = site
         self._reactor = reactor
         self._pause: IDelayedCall | None = None
         self._is_closed = False
@@ -58,7 +59,7 @@ class Acceptor:
     def doRead(self) -> None:
         """Accept the connections that wait."""
         for _ in range(_AT_ONCE):
-            if len(self._connections.protocols) >= CONNECTIONS:
+            if not self._site.make_room():
                 self._wait()
                 return
             try:
@@ -70,7 +71,7 @@ class Acceptor:
                 return
             with accepted:
                 accepted.setblocking(False)
-                self._reactor.adoptStreamConnection(accepted.fileno(), accepted.family, self._connections)
+                self._reactor.adoptStreamConnection(accepted.fileno(), accepted.family, self._site)
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor ends, or has dropped this."""

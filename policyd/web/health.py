@@ -6,7 +6,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from policyd.counters import Cell
 from policyd.web.context import WebContext
-from policyd.web.observed import Observer
+from policyd.web.observed import Observer, Seen
 from policyd.web.replies import reply
 
 
@@ -19,7 +19,7 @@ class Healthz(Resource):
         super().__init__()
         self._counters = context.processes.counters
 
-    def render_GET(self, request: Request) -> bytes:  # noqa: N802 - Twisted's name
+    def render_GET(self, request: Request) -> bytes:
         """Whether it lives."""
         workers = self._counters.total(Cell.WORKERS)
         return reply(request, 200 if workers else 503, "ok" if workers else "no worker")
@@ -35,13 +35,15 @@ class Readyz(Resource):
         self._counters = context.processes.counters
         self._observer = observer
 
-    def render_GET(self, request: Request) -> int:  # noqa: N802 - Twisted's name
+    def render_GET(self, request: Request) -> int:
         """Whether it answers."""
-        observed: Deferred[None] = self._observer.observe().addCallback(lambda seen: self._reply(request, seen.problem))
+        observed: Deferred[None] = self._observer.observe().addCallback(self._reply, request)
         observed.addErrback(request.processingFailed)
         return NOT_DONE_YET
 
-    def _reply(self, request: Request, problem: str) -> None:
+    def _reply(self, seen: Seen, request: Request) -> None:
+        """Say it in a word: this is for everybody, and why the tables can't be read is in the log."""
+        problem = "the tables can't be read" if seen.problem else ""
         if not self._counters.total(Cell.WORKERS):
             problem = "no worker"
         request.write(reply(request, 503 if problem else 200, problem or "ok"))

@@ -33,7 +33,7 @@ class Metrics(Resource):
         self._counters = context.processes.counters
         self._observer = observer
 
-    def render_GET(self, request: Request) -> int:  # noqa: N802 - Twisted's name
+    def render_GET(self, request: Request) -> int:
         """All metrics."""
         self._observer.observe().addCallback(self._reply, request).addErrback(request.processingFailed)
         return NOT_DONE_YET

@@ -16,6 +16,7 @@ from policyd.audit import AuditLog, open_audit
 from policyd.settings import Settings
 from policyd.watching import WatchedProcesses
 from policyd.web.acceptor import Acceptor, Listening
+from policyd.web.access import Access, read_token
 from policyd.web.context import Threads, WebContext
 from policyd.web.site import make_site
 
@@ -37,7 +38,7 @@ class WebService(Service):
     ) -> None:
         self.audit: AuditLog = open_audit(settings.audit, reactor)
         self._threads = Threads(reactor)
-        self._site = make_site(WebContext(settings, processes, self._threads))
+        self._site = make_site(WebContext(settings, processes, self._threads), _access(settings), self.audit, reactor)
         self._acceptors = [Acceptor(each, self._site, reactor) for each in listeners]
         self._channel = channel
         self._reactor = reactor
@@ -66,13 +67,13 @@ class WebService(Service):
         return self._drained().addCallback(lambda _: self._close())
 
     def _drained(self) -> Deferred[None]:
-        if not self._site.pending:
+        if not self._site.is_answering:
             return succeed(None)
         drained: Deferred[None] = Deferred()
         limit = self._reactor.callLater(_DRAIN_SECONDS, drained.callback, None)
 
         def look() -> None:
-            if not self._site.pending and limit.active():
+            if not self._site.is_answering and limit.active():
                 limit.cancel()
                 drained.callback(None)
 
@@ -89,6 +90,12 @@ class WebService(Service):
     def _report(self) -> None:
         with suppress(OSError):  # the parent is busy, or gone: the end of the channel tells
             self._channel.send(_ALIVE)
+
+
+def _access(settings: Settings) -> Access:
+    """Who gets in. Raises SettingsError where the token can't be read."""
+    file = settings.http.token_file
+    return Access(read_token(file) if file else "", settings.http.user_header)
 
 
 @implementer(IReadDescriptor)

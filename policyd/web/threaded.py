@@ -1,18 +1,14 @@
 """A resource whose replies are made in a thread, since they read the tables: everything but metrics and health."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
-from urllib.parse import parse_qsl
 
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request
+from twisted.web.server import NOT_DONE_YET
 
 from policyd.web.context import BusyError, Threads
-from policyd.web.replies import reply
-
-FORM_BYTES = 65536
-_FIELDS = 100
+from policyd.web.http import Request
 
 
 class Reply(NamedTuple):
@@ -41,32 +37,25 @@ class ThreadedPages(Resource):
         self._pages = pages
         self._threads = threads
 
-    def render_GET(self, request: Request) -> int:  # noqa: N802 - Twisted's name
+    def render_GET(self, request: Request) -> int:
         """A page."""
         return self._answer(request, {})
 
-    def render_POST(self, request: Request) -> int | bytes:  # noqa: N802 - Twisted's name
+    def render_POST(self, request: Request) -> int:
         """A page that was searched for."""
-        body: bytes = request.content.read(FORM_BYTES + 1) if request.content else b""
-        if len(body) > FORM_BYTES:
-            return reply(request, 413, "the form is too long")
-        try:
-            fields = parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=_FIELDS)
-        except ValueError:
-            return reply(request, 400, "the form can't be read")
-        return self._answer(request, dict(fields))
+        fields = request.args.items()
+        return self._answer(
+            request, {name.decode("utf-8", "replace"): values[-1].decode("utf-8", "replace") for name, values in fields}
+        )
 
     def _answer(self, request: Request, form: Mapping[str, str]) -> int:
         path = request.path.decode("utf-8", "replace")
-        is_gone: list[Failure] = []  # whoever asked has gone before the reply came
-        request.notifyFinish().addErrback(is_gone.append)
-        send: Callable[[Reply], None] = lambda made: None if is_gone else _send(request, made)  # noqa: E731
         called = self._threads.call(self._pages.answer, path, form)
-        called.addCallback(send).addErrback(_fail, request, is_gone)
+        called.addCallback(_send, request).addErrback(_fail, request)
         return NOT_DONE_YET
 
 
-def _send(request: Request, made: Reply) -> None:
+def _send(made: Reply, request: Request) -> None:
     request.setResponseCode(made.status)
     request.setHeader(b"content-type", made.media_type.encode("ascii"))
     request.setHeader(b"content-length", b"%d" % len(made.body))
@@ -77,11 +66,8 @@ def _send(request: Request, made: Reply) -> None:
     request.finish()
 
 
-def _fail(failure: Failure, request: Request, is_gone: list[Failure]) -> None:
-    if is_gone:
-        return
+def _fail(failure: Failure, request: Request) -> None:
     if failure.check(BusyError):
-        request.write(reply(request, 503, "too many ask at once; try again in a moment"))
-        request.finish()
+        request.answer(503, "Too many ask at once. Try again in a moment.")
     else:
         request.processingFailed(failure)
