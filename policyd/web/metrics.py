@@ -100,6 +100,9 @@ def _of_requests(counters: CounterPage) -> Iterator[Metric]:
 
 def _of_connections(counters: CounterPage) -> Iterator[Metric]:
     yield GaugeMetricFamily("policyd_connections", "Open connections", counters.total(Cell.CONNECTIONS))
+    yield GaugeMetricFamily(
+        "policyd_connections_limit", "Connections that there may be", counters.total(Cell.CONNECTIONS_LIMIT)
+    )
     yield CounterMetricFamily(
         "policyd_connections", "Connections that were accepted", counters.total(Cell.CONNECTIONS_ACCEPTED)
     )
