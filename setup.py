@@ -48,7 +48,7 @@ setup(
     # contrib/ stands at the top for who reads, and is in the package for `policyd setup`.
     packages=[*find_packages(include=["policyd", "policyd.*"]), "policyd.contrib"],
     package_dir={"policyd.contrib": "contrib"},
-    package_data={"policyd.contrib": ["*/*", "*/*/*"]},
+    package_data={"policyd.contrib": ["*/*", "*/*/*"], "policyd.web": ["static/*", "templates/*"]},
     include_package_data=False,
     install_requires=[
         "Twisted>=26.10,<27",

@@ -113,14 +113,14 @@ _NO_USER = Refused(
     403,
     "The reverse proxy does not say who you are. Its configuration must set the header that the setting user_header "
     "names, for users that it knows.",
-    "the proxy names no user",
+    "a proxy names no user",
 )
 _REMOTE = Refused(403, "From another machine, a token is needed: see the setting token_file.", "no token is set")
 _FORWARDED_ONLY = Refused(
     403,
     "This request came through a proxy, which must say who its user is over a unix socket (user_header); or set a "
     "token (token_file).",
-    "through a proxy, without a user",
+    "a proxy names no user",
 )
 _ANOTHER_NAME = Refused(
     421,

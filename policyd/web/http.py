@@ -60,7 +60,8 @@ _PAGE = """<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title} – policyd</title>
-<link rel="stylesheet" href="/static/style.css">
+<link rel="icon" href="{top}static/icon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="{top}static/style.css">
 </head>
 <body>
 <main>
@@ -70,7 +71,7 @@ _PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
-_LOGIN_FORM = f"""<form method="post" action="{LOGIN_PATH}">
+_LOGIN_FORM = """<form method="post" action="{top}login">
 <p><label for="token">Token</label>
 <input id="token" name="token" type="password" autocomplete="current-password" required autofocus></p>
 <p><button type="submit">Log in</button></p>
@@ -223,7 +224,9 @@ class Request(server.Request):
         if is_plain:
             body = f"{text}\n"
         else:
-            body = _PAGE.format(title=escape(title), text=escape(text), form=_LOGIN_FORM if is_login else "")
+            top = "../" * (self.path.count(b"/") - 1) or "./"  # a proxy may have the pages below a path of its own
+            form = _LOGIN_FORM.format(top=top) if is_login else ""
+            body = _PAGE.format(title=escape(title), text=escape(text), form=form, top=top)
         raw = body.encode()
         self.setResponseCode(status, title.encode("ascii"))
         self.setHeader(b"Content-Type", b"text/plain; charset=utf-8" if is_plain else b"text/html; charset=utf-8")
@@ -292,7 +295,7 @@ class Request(server.Request):
             self._see_other()
 
     def _see_other(self) -> None:
-        self.setHeader(b"Location", b"/")
+        self.setHeader(b"Location", b"./")
         self.answer(303, "Go on to the first page.")
 
 

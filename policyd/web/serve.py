@@ -18,7 +18,8 @@ from policyd.watching import WatchedProcesses
 from policyd.web.acceptor import Acceptor, Listening
 from policyd.web.access import Access, read_token
 from policyd.web.context import Threads, WebContext
-from policyd.web.site import make_site
+from policyd.web.pages.minutes import MINUTE
+from policyd.web.site import make_desk, make_site
 
 _ALIVE = b"."  # what the parent gets as a sign of life
 _DRAIN_SECONDS = 2.0  # for requests that are being answered at the end
@@ -39,13 +40,17 @@ class WebService(Service):
     ) -> None:
         self.audit: AuditLog = open_audit(settings.audit, reactor)
         self._threads = Threads(reactor)
-        self._site = make_site(WebContext(settings, processes, self._threads), _access(settings), self.audit, reactor)
+        context = WebContext(settings, processes, self._threads)
+        self._desk = make_desk(context)
+        self._site = make_site(context, self._desk, _access(settings), self.audit, reactor)
         self._acceptors = [Acceptor(each, self._site, reactor) for each in listeners]
         self._channel = channel
         self._reactor = reactor
         self._beat_seconds = beat_seconds
         self._beat = LoopingCall(self._report)
         self._beat.clock = reactor
+        self._sampling = LoopingCall(self._desk.sample)
+        self._sampling.clock = reactor
 
     def startService(self) -> None:
         """Serve from now on."""
@@ -56,6 +61,7 @@ class WebService(Service):
             acceptor.start()
         self._reactor.addReader(_EndOfChannel(self._channel, self._reactor))
         self._reactor.callWhenRunning(self._beat.start, self._beat_seconds)
+        self._reactor.callWhenRunning(self._sampling.start, MINUTE)
 
     def reload(self) -> None:
         """The parent starts another process with the new settings, and ends this one."""

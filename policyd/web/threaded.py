@@ -1,7 +1,7 @@
 """A resource whose replies are made in a thread, since they read the tables: everything but metrics and health."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
@@ -9,15 +9,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from policyd.web.context import BusyError, Threads
 from policyd.web.http import Request
-
-
-class Reply(NamedTuple):
-    """What is sent: a status, a media type, a body, and further headers."""
-
-    status: int
-    media_type: str
-    body: bytes
-    headers: Mapping[str, str] = {}
+from policyd.web.pages.page import Reply
 
 
 class Pages(Protocol):

@@ -41,11 +41,11 @@ class World:
     """A site with *root*, its log, and its clock."""
 
     def __init__(self, root: Resource, access: Access | None = None) -> None:
-        log = KeptLines()
-        self.lines = log.lines
+        self.log = KeptLines()
+        self.lines = self.log.lines
         self.clock = Clock()
         self.clock.advance(1_800_000_000)
-        self.site = Site(root, access or Access(), AuditLog(AuditSettings(), log), self.clock, self.clock.seconds)
+        self.site = Site(root, access or Access(), AuditLog(AuditSettings(), self.log), self.clock, self.clock.seconds)
 
     def connect(self, address: IAddress = LOOPBACK) -> "Peer":
         """A new connection."""

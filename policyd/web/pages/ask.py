@@ -59,10 +59,10 @@ def _meant(sources: Sources, form: Form, fields: dict[str, str]) -> tuple[Reques
         fields["client"],
         fields["context"],
     )
-    with sources.reading():
+    with sources.reading() as session:
         is_party = "@" in about or about == NULL_SENDER
-        if is_party or is_mailbox(sources.session, about, limit_seconds=LIMIT_SECONDS):
-            return request_meant(sources.session, question, limit_seconds=LIMIT_SECONDS), []
+        if is_party or is_mailbox(session, about, limit_seconds=LIMIT_SECONDS):
+            return request_meant(session, question, limit_seconds=LIMIT_SECONDS), []
     found = [*islice(_with_id(sources, about), _REFUSALS)]
     if not found:
         raise RefusedError(
@@ -76,8 +76,8 @@ def _meant(sources: Sources, form: Form, fields: dict[str, str]) -> tuple[Reques
 
 
 def _answer(sources: Sources, request: Request, now: int) -> Answer:
-    with sources.reading():
-        return answer(sources.session, sources.settings, request, now, limit_seconds=LIMIT_SECONDS, rows=JOURNAL_ROWS)
+    with sources.reading() as session:
+        return answer(session, sources.settings, request, now, limit_seconds=LIMIT_SECONDS, rows=JOURNAL_ROWS)
 
 
 def _fields_of(request: Request, fields: dict[str, str]) -> dict[str, str]:

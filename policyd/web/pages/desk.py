@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from policyd.web.pages import ask, health, journal, mailbox, refusals
-from policyd.web.pages.page import NOT_FOUND, OK, Form, Page
-from policyd.web.pages.rendering import STATIC, load_static, render
+from policyd.web.pages.page import NOT_FOUND, OK, Form, Page, Reply
+from policyd.web.pages.rendering import MEDIA_TYPES, STATIC, render
 from policyd.web.pages.sources import Sources
 
 HTML = "text/html; charset=utf-8"
@@ -20,16 +19,9 @@ PAGES: Mapping[str, tuple[str, Callable[[Sources, Form, int], Page]]] = {
     "/journal": ("Journal", journal.show),
     "/health": ("Health", health.show),
 }
+TABLE = "/refusals.csv"
+PATHS = (*PAGES, TABLE)
 _NAVIGATION = [(f".{path}" if path == "/" else path[1:], path, title) for path, (title, _) in PAGES.items()]
-
-
-class Reply(NamedTuple):
-    """What is sent: a status, a media type, a body, and further headers."""
-
-    status: int
-    media_type: str
-    body: bytes
-    headers: Mapping[str, str] = {}
 
 
 class Desk:
@@ -38,14 +30,13 @@ class Desk:
     def __init__(self, sources: Sources, clock: Callable[[], float] = time.time) -> None:
         self._sources = sources
         self._clock = clock
-        self._static = load_static()
 
     def answer(self, path: str, form: Form) -> Reply:
         """The reply to a request for *path*, with the fields of a *form*. It takes as long as the tables do."""
         if path.startswith("/static/"):
-            return self._static_file(path.removeprefix("/static/"))
+            return self._static(path.removeprefix("/static/"))
         now = int(self._clock())
-        if path == "/refusals.csv":
+        if path == TABLE:
             name, table = refusals.as_file(self._sources, form, now)
             headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
             return Reply(OK, "text/csv; charset=utf-8", table, headers)
@@ -62,8 +53,9 @@ class Desk:
         body = render(page.template, **page.values, navigation=_NAVIGATION, path=path)
         return Reply(page.status, HTML, body, {"Cache-Control": "no-store"})
 
-    def _static_file(self, name: str) -> Reply:
-        if name not in self._static:
+    def _static(self, name: str) -> Reply:
+        if name not in STATIC:
             return self._reply(f"/static/{name}", Page("missing.html", {}, NOT_FOUND))
-        media_type = f"{STATIC[name]}; charset=utf-8"
-        return Reply(OK, media_type, self._static[name], {"Cache-Control": f"max-age={_STATIC_SECONDS}"})
+        return Reply(
+            OK, f"{MEDIA_TYPES[name]}; charset=utf-8", STATIC[name], {"Cache-Control": f"max-age={_STATIC_SECONDS}"}
+        )

@@ -21,6 +21,7 @@ from policyd.web.pages.sources import LIMIT_SECONDS, Sources
 
 _HOUR = (MINUTE, 60)  # a chart's spans: how long each is, in seconds, and how many
 _DAY = (30 * MINUTE, 48)
+_VERSIONS = {"policyd": __version__, "Python": platform.python_version(), "Twisted": version("Twisted")}
 _HANGUPS = {
     Cell.HUNG_UP_MALFORMED: "malformed requests",
     Cell.HUNG_UP_DATABASE: "no answer from the tables",
@@ -55,7 +56,7 @@ def show(sources: Sources, form: Form, now: int) -> Page:
         "since": sources.minutes.since,
         "daemon": _daemon(sources.counters),
         "hangups": {words: count for cell, words in _HANGUPS.items() if (count := sources.counters.total(cell))},
-        "versions": {"policyd": __version__, "Python": platform.python_version(), "Twisted": version("Twisted")},
+        "versions": _VERSIONS,
         "settings": sources.settings,
         "reach": sources.refusals.reach(),
         "now": now,
@@ -66,7 +67,7 @@ def show(sources: Sources, form: Form, now: int) -> Page:
 def _last_change(sources: Sources) -> tuple[Change | None, str]:
     """The journal's last change, and why it can't be read, "" where it can."""
     try:
-        with sources.reading(), sources.session.reading(limit_seconds=LIMIT_SECONDS) as queries:
+        with sources.reading() as session, session.reading(limit_seconds=LIMIT_SECONDS) as queries:
             page = page_of_changes(queries, 0, lambda _: True, limit=1, rows=1)
     except StoreError as error:
         return None, str(error)
@@ -105,11 +106,11 @@ def _notes(sources: Sources, findings: Findings) -> list[str]:
 
 def _daemon(counters: CounterPage) -> dict[str, int]:
     return {
-        "workers": counters.total(Cell.WORKERS),
-        "workers that were restarted": counters.total(Cell.WORKER_RESTARTS),
-        "connections from Postfix": counters.total(Cell.CONNECTIONS),
-        "lines of the audit that wait": counters.total(Cell.LINES_WAITING),
-        "lines of the audit that were dropped": counters.total(Cell.LINES_DROPPED),
+        "Workers": counters.total(Cell.WORKERS),
+        "Workers that were restarted": counters.total(Cell.WORKER_RESTARTS),
+        "Connections from Postfix": counters.total(Cell.CONNECTIONS),
+        "Lines of the audit that wait": counters.total(Cell.LINES_WAITING),
+        "Lines of the audit that were dropped": counters.total(Cell.LINES_DROPPED),
     }
 
 

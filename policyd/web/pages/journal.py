@@ -8,12 +8,13 @@ from policyd.admin.journal_pages import change_filter, page_of_changes
 from policyd.changes import describe, value_text
 from policyd.errors import StoreError
 from policyd.model import Change
+from policyd.web.pages.fitting import weight
 from policyd.web.pages.page import UNAVAILABLE, Form, Page, typed
-from policyd.web.pages.rendering import weight
 from policyd.web.pages.sources import JOURNAL_ROWS, LIMIT_SECONDS, Sources
 
 _ROWS = 25
 _ROOM = 24_000  # bytes of values, as on the page Refusals
+SUMMARY = 150  # characters of what a change was in words
 
 
 class Different(NamedTuple):
@@ -35,10 +36,18 @@ class Row(NamedTuple):
 def show(sources: Sources, form: Form, now: int) -> Page:
     """The page for what *form* asks at *now*, in Unix seconds."""
     fields = typed(form, "object", "actor", "before")
-    values: dict[str, Any] = {"fields": fields, "problem": "", "rows": [], "before": 0, "reached": None, "now": now}
+    values: dict[str, Any] = {
+        "fields": fields,
+        "problem": "",
+        "rows": [],
+        "summary": SUMMARY,
+        "before": 0,
+        "reached": None,
+        "now": now,
+    }
     before = int(fields["before"]) if fields["before"].isascii() and fields["before"].isdecimal() else 0
     try:
-        with sources.reading(), sources.session.reading(limit_seconds=LIMIT_SECONDS) as queries:
+        with sources.reading() as session, session.reading(limit_seconds=LIMIT_SECONDS) as queries:
             is_wanted = change_filter(fields["object"], fields["actor"])
             page = page_of_changes(queries, min(before, 2**62), is_wanted, limit=_ROWS, rows=JOURNAL_ROWS)
     except StoreError as error:
@@ -61,7 +70,9 @@ def _fitting(changes: list[Change]) -> tuple[list[Row], int]:
     room = _ROOM
     for change in changes:
         row = row_of(change)
-        room -= weight(row.words, change.actor, change.object, *(text for each in row.fields for text in each))
+        room -= weight(
+            row.words[:SUMMARY], change.actor, change.object, *(text for each in row.fields for text in each)
+        )
         if rows and room < 0:
             return rows, rows[-1].change.id
         rows.append(row)

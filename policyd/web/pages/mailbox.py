@@ -8,19 +8,18 @@ from policyd.web.pages.page import BAD_REQUEST, UNAVAILABLE, Form, Page, typed
 from policyd.web.pages.sources import JOURNAL_ROWS, LIMIT_SECONDS, Sources
 
 _CHANGES = 10
-SHOWN = 30  # addresses, groups, accepted senders, entries: of each list; the rest is counted
 
 
 def show(sources: Sources, form: Form, now: int) -> Page:
     """The page for what *form* asks at *now*, in Unix seconds."""
     fields = typed(form, "name")
-    values: dict[str, Any] = {"fields": fields, "problem": "", "about": None, "shown": SHOWN, "now": now}
+    values: dict[str, Any] = {"fields": fields, "problem": "", "about": None, "now": now}
     if not fields["name"]:
         return Page("mailbox.html", values)
     try:
-        with sources.reading():
+        with sources.reading() as session:
             values["about"] = about(
-                sources.session,
+                session,
                 sources.settings,
                 fields["name"],
                 now,

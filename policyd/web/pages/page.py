@@ -9,6 +9,8 @@ from policyd.model import Request
 
 OK, BAD_REQUEST, NOT_FOUND, UNAVAILABLE = 200, 400, 404, 503  # HTTP's
 
+_TYPED = 2000  # characters of a field that a person fills in
+
 Form = Mapping[str, str]
 
 
@@ -20,9 +22,18 @@ class Page(NamedTuple):
     status: int = OK
 
 
+class Reply(NamedTuple):
+    """What is sent: a status, a media type, a body, and further headers."""
+
+    status: int
+    media_type: str
+    body: bytes
+    headers: Mapping[str, str] = {}
+
+
 def typed(form: Form, *names: str) -> dict[str, str]:
-    """The fields of *form* of these names, without blanks around; "" where one was not sent."""
-    return {name: form.get(name, "").strip() for name in names}
+    """The fields of *form* of these names, without blanks around, and no longer than is shown; "" for one not sent."""
+    return {name: form.get(name, "").strip()[:_TYPED] for name in names}
 
 
 def field_of_request(request: Request) -> str:

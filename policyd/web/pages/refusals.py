@@ -6,8 +6,8 @@ from typing import Any
 from policyd.admin.refused import COLUMNS, NARROWED, SPOKEN, WOULD, Position, Wanted, as_csv, page_of, wanted
 from policyd.refusals import Refused
 from policyd.timestamps import read_when
+from policyd.web.pages.fitting import weight
 from policyd.web.pages.page import BAD_REQUEST, OK, Form, Page, field_of_request, typed
-from policyd.web.pages.rendering import weight
 from policyd.web.pages.sources import Sources
 
 _ROWS = 25

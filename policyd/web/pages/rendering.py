@@ -1,36 +1,27 @@
 """Renders pages from templates: whatever a value is, it can neither become markup nor turn the text around it."""
 
-from collections.abc import Callable
+import re
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup, escape
+from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup
 
 from policyd.address import NULL_SENDER, quote_local_part
 from policyd.changes import describe
 from policyd.printable import count_of, printable
 from policyd.timestamps import show_local
+from policyd.web.pages.fitting import VALUE_LIMIT, some
 from policyd.web.pages.page import field_of_request
 
-STATIC = {"style.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+MEDIA_TYPES = {"style.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_OFFSET = re.compile(r"[+-]\d\d:\d\d(:\d\d)?\Z")
 _SPANS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))  # of which two or more are said in them
 
 
 def render(template: str, **values: Any) -> bytes:
     """The page that *template* makes of *values*, in UTF-8."""
-    return _TEMPLATES.get_template(template).render(**values).encode("utf-8")
-
-
-def weight(*texts: str) -> int:
-    """How many bytes *texts* take on a page."""
-    return sum(len(str(escape(printable(text))).encode("utf-8")) for text in texts)
-
-
-def load_static() -> dict[str, bytes]:
-    """The files beside the pages, by name."""
-    folder = files("policyd.web") / "static"
-    return {name: (folder / name).read_bytes() for name in STATIC}
+    return _TEMPLATES.get_template(template).render(**values).encode("utf-8", "backslashreplace")
 
 
 def shown_address(text: str) -> str:
@@ -55,22 +46,17 @@ def _shown(value: Any) -> Any:
 
 
 def _time(seconds: float) -> Markup:
-    """A time, in local time as everywhere."""
-    return Markup("<time>{}</time>").format(show_local(int(seconds)))
+    """A time in local time, as everywhere; programs find the offset beside it."""
+    text = show_local(int(seconds))
+    return Markup('<time datetime="{}">{}</time>').format(text, _OFFSET.sub("", text))
 
 
-def _unchanged(text: str) -> Markup:
-    """A name of our own in the value of a button, as it is sent back: names have no character that doesn't print."""
-    return escape(text)
-
-
-def _load(name: str) -> str:
-    return (files("policyd.web") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _environment(load: Callable[[str], str]) -> Environment:
+def _environment() -> Environment:
+    """The templates, each compiled: later, the process may not be able to read them."""
+    folder = files("policyd.web") / "templates"
+    texts = {each.name: each.read_text(encoding="utf-8") for each in folder.iterdir()}
     environment = Environment(
-        loader=FunctionLoader(load),
+        loader=DictLoader(texts),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_shown,
@@ -81,13 +67,22 @@ def _environment(load: Callable[[str], str]) -> Environment:
     environment.filters |= {
         "address": shown_address,
         "as_field": field_of_request,
-        "describe": describe,
         "count_of": count_of,
+        "describe": describe,
+        "some": some,
         "span": shown_span,
         "time": _time,
-        "unchanged": _unchanged,
     }
+    environment.globals["value_limit"] = VALUE_LIMIT
+    for name in texts:
+        environment.get_template(name)
     return environment
 
 
-_TEMPLATES = _environment(_load)
+def _read_static() -> dict[str, bytes]:
+    folder = files("policyd.web") / "static"
+    return {name: (folder / name).read_bytes() for name in MEDIA_TYPES}
+
+
+_TEMPLATES = _environment()
+STATIC = _read_static()  # the files beside the pages, by name

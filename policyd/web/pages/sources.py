@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
 
-from policyd.admin.session import Session
+from policyd.admin.session import Session, open_session
 from policyd.counters import CounterPage
 from policyd.errors import StoreError
 from policyd.refusals import RefusalRing
@@ -19,24 +19,27 @@ JOURNAL_ROWS = 50_000  # that one page looks at
 
 @dataclass(frozen=True)
 class Sources:
-    """The *settings*, the tables of *session*, and what the daemon's processes count and keep in shared memory.
+    """The *settings*, and what the daemon's processes count and keep in shared memory.
 
-    *file_lock* is held while tables are read: one page after the other reads them.
+    Whoever reads a database that is a file holds *file_lock* meanwhile: one page after the other reads it.
     """
 
     settings: Settings
-    session: Session
     counters: CounterPage
     refusals: RefusalRing
+    file_lock: Lock
     minutes: Minutes = field(default_factory=Minutes)
-    file_lock: Lock = field(default_factory=Lock)
 
     @contextmanager
-    def reading(self) -> Iterator[None]:
-        """The time in which one page reads the tables. Raises StoreError where too many others want that, too."""
+    def reading(self) -> Iterator[Session]:
+        """The way to the tables for as long as a page reads them. Raises StoreError, also where too many others do."""
+        session = open_session(self.settings)
+        if session.database.is_on_server and self.settings.replica is None:
+            yield session
+            return
         if not self.file_lock.acquire(timeout=_WAIT_SECONDS):
             raise StoreError("too many pages ask the tables at the moment; try again")
         try:
-            yield
+            yield session
         finally:
             self.file_lock.release()
