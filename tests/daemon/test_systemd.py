@@ -32,6 +32,7 @@ from tests.support.waiting import LIMIT_SECONDS, until
 
 CONTRIB = Path(__file__).resolve().parents[2] / "contrib" / "systemd"
 ALICE = request(recipient="alice@example.com")
+UNITS = ("policyd.service", "policyd.socket", "policyd-http.socket")
 EXPOSURE_LIMIT = 1.1  # of 10, as systemd-analyze counts
 
 two_workers = pytest.param(2, id="two workers", marks=pytest.mark.full)
@@ -325,42 +326,44 @@ def units(systemd: None, tmp_path: Path) -> Path:
     there, count = re.subn("(?m)^ExecStart=/usr/local/bin/policyd ", f"ExecStart={python} -m policyd ", service)
     assert count == 1
     (tmp_path / "policyd.service").write_text(there)
-    shutil.copy(CONTRIB / "policyd.socket", tmp_path)
+    for name in UNITS[1:]:
+        shutil.copy(CONTRIB / name, tmp_path)
     return tmp_path
+
+
+def verified(units: Path) -> list[str]:
+    """What systemd says of the units, and of what is dropped in."""
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *(units / name for name in UNITS)],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0
+    return [line for line in done.stderr.splitlines() if "policyd" in line or ".conf" in line]
 
 
 def test_units_are_sound(units):
     """systemd only warns of what it doesn't know, and does without."""
-    done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", units / "policyd.service", units / "policyd.socket"],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0
-    assert [line for line in done.stderr.splitlines() if "policyd" in line] == []
+    assert verified(units) == []
 
 
-def test_drop_in_for_a_replica_is_sound_and_opens_the_network_alone(units):
-    """The service has no network at all: a host that follows a server needs some, and nothing else more."""
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("replica.conf", ["SystemCallFilter", "LoadCredential"]),
+        ("http-tcp.conf", ["SystemCallFilter"]),
+    ],
+)
+def test_drop_in_is_sound_and_opens_the_network_alone(units, name, keys):
+    """The service has no network at all: what needs one gets some, and nothing else more."""
     drop_ins = units / "policyd.service.d"
     drop_ins.mkdir()
-    shutil.copy(CONTRIB / "replica.conf", drop_ins)
-    done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", units / "policyd.service", units / "policyd.socket"],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0
-    assert [line for line in done.stderr.splitlines() if "policyd" in line or "replica.conf" in line] == []
-    settings = re.findall(r"(?m)^(\w+)=", (CONTRIB / "replica.conf").read_text())
-    assert settings == [
-        *("PrivateNetwork", "RestrictAddressFamilies", "IPAddressAllow"),
-        *("SystemCallFilter", "LoadCredential"),
-    ]
+    shutil.copy(CONTRIB / name, drop_ins)
+    assert verified(units) == []
+    settings = re.findall(r"(?m)^(\w+)=", (CONTRIB / name).read_text())
+    assert settings == ["PrivateNetwork", "RestrictAddressFamilies", "IPAddressAllow", *keys]
 
 
 def test_service_may_do_little_and_the_count_says_so(units):
