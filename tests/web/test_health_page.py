@@ -36,11 +36,15 @@ def test_minutes_say_what_came_when():
     minutes = Minutes()
     for number in range(61):
         minutes.sample(NOW + MINUTE * number, {(ONE, "inbound"): number * 2, (ONE, "other"): number, (OTHER, ""): 7})
-    series = minutes.per_span(NOW + 60 * MINUTE, MINUTE, 60)
+    counts = {(ONE, ""): 60 * 3, (OTHER, ""): 7}
+    series = minutes.per_span(NOW + 60 * MINUTE, counts, MINUTE, 60)
     assert series[ONE] == [3] * 60
     assert series[OTHER] == [0] * 60
-    assert minutes.per_span(NOW + 60 * MINUTE, 10 * MINUTE, 6)[ONE] == [30] * 6
-    assert minutes.per_span(NOW + 90 * MINUTE, MINUTE, 60)[ONE] == [3] * 30 + [0] * 30
+    assert minutes.per_span(NOW + 60 * MINUTE, counts, 10 * MINUTE, 6)[ONE] == [30] * 6
+    assert minutes.per_span(NOW + 90 * MINUTE, counts, MINUTE, 60)[ONE] == [3] * 30 + [0] * 30
+
+    # What came since the last sample is in the last one.
+    assert minutes.per_span(NOW + 60 * MINUTE + 5, counts | {(OTHER, ""): 9}, MINUTE, 60)[OTHER] == [0] * 59 + [2]
 
 
 def test_minutes_forget_what_is_older_than_a_day_and_a_clock_that_went_back():
@@ -51,7 +55,7 @@ def test_minutes_forget_what_is_older_than_a_day_and_a_clock_that_went_back():
     assert minutes.since == NOW + MINUTE * (2000 - 1441)
     minutes.sample(NOW, {(ONE, ""): 1})
     assert minutes.since == NOW
-    assert minutes.per_span(NOW, MINUTE, 60) == {}
+    assert minutes.per_span(NOW, {(ONE, ""): 1}, MINUTE, 60)[ONE] == [0] * 60
 
 
 @pytest.mark.parametrize("counts", [[], [0] * 60, [1], [0, 2**40, 1], [*range(48)]])
@@ -71,10 +75,11 @@ def test_charts_are_told_in_words_too(tmp_path):
         place.desk.sample()
         place.decide(mail("x@y.example", "dora@example.com"), PERMITTED, place.now)
         place.decide(mail("x@y.example", "bob@example.com"), REFUSED, place.now)
+    place.now = NOW + MINUTE * 10
     page = Markup(place.text("/health"))
     titles = [each.text for each in page.all("title") if "svg" in each.inside]
-    assert "restricted-recipient, REJECT: 9 in the last hour, at most 1 in a minute" in titles
-    assert "default, DUNNO: 9 in the last day, at most 9 in half an hour" in titles
+    assert "restricted-recipient, REJECT: 10 in the last hour, at most 1 in a minute" in titles
+    assert "default, DUNNO: 10 in the last day, at most 10 in half an hour" in titles
 
 
 # Whether all is well
@@ -83,7 +88,7 @@ def test_charts_are_told_in_words_too(tmp_path):
 def test_all_is_well_or_it_is_said_what_is_not(tmp_path):
     """One line, which nobody has to interpret."""
     place = make_place(tmp_path)
-    assert "All well as far as is known doctor has not run" in body(place)
+    assert "Nothing wrong is known, but what doctor found is not known" in body(place)
 
     (tmp_path / "doctor.json").write_text(json.dumps({"at": NOW, "findings": []}))
     assert "All well Decisions" in body(place)
@@ -133,7 +138,7 @@ def test_a_file_that_doctor_did_not_write_is_told_as_one(tmp_path, text):
     file = tmp_path / "doctor.json"
     file.write_text(text, errors="surrogateescape")
     assert str(file) in read_findings(file).problem
-    assert "All well as far as is known" in body(place)
+    assert "Nothing wrong is known" in body(place)
 
 
 def test_findings_are_bounded():
