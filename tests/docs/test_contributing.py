@@ -30,7 +30,9 @@ def requirements() -> dict[str, list[str]]:
     }
 
 
-@pytest.mark.parametrize("heading", ["Package", "For PostgreSQL", "For the web", "For tests", "For the pages", "For fuzzing"])
+@pytest.mark.parametrize(
+    "heading", ["Package", "For PostgreSQL", "For the web", "For tests", "For the pages", "For fuzzing"]
+)
 def test_every_dependency_has_its_reason(heading: str) -> None:
     """What is needed is said in setup.py; why, in CONTRIBUTING.rst."""
     needed = sorted(re.split(r"[<>=~[]", requirement)[0] for requirement in requirements()[heading])
