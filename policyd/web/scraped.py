@@ -58,8 +58,9 @@ def fetch_metrics(settings: HttpSettings, user: str) -> Scraped:
     """
     if not settings.listen:
         raise SettingsError(
-            "http.listen: is not set, so the daemon shows no metrics; say so in the settings, as [http] and listen = "
-            '"unix:/run/policyd/http.sock", and restart it'
+            "http.listen: is not set; if systemd opened the socket, name it, as in policyd top --at "
+            'unix:/run/policyd-http/http.sock; else write [http] and listen = "tcp:10041:interface=127.0.0.1" into the '
+            "settings, and restart the daemon"
         )
     endpoint = settings.listen[0]
     try:
