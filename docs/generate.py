@@ -48,7 +48,7 @@ def _settings() -> Iterator[str]:
     for key, setting in SETTINGS.items():
         if key.startswith("reply."):
             continue
-        default = "below" if setting.default == () else f"``{_in_toml(setting.default)}``"
+        default = "below" if key == "listen" else f"``{_in_toml(setting.default)}``"
         yield from _definition(f"``{key}``", f"{setting.about}. {setting.kind.allowed}. Default: {default}.")
     replies = {key: setting for key, setting in SETTINGS.items() if key.startswith("reply.")}
     allowed = next(iter(replies.values())).kind.allowed
@@ -71,7 +71,7 @@ def _in_toml(value: object) -> str:
         return str(value).lower()
     if isinstance(value, int):
         return str(value)
-    if isinstance(value, str):
+    if isinstance(value, str | Path):
         return f'"{value}"'
     if isinstance(value, tuple | frozenset):
         return f"[{', '.join(_in_toml(str(each)) for each in sorted(value, key=str))}]"

@@ -52,6 +52,7 @@ class Cell(IntEnum):
     LINES_WAITING = auto()  # a gauge
     # What only the parent counts.
     CONNECTIONS = auto()  # a gauge
+    CONNECTIONS_LIMIT = auto()  # a gauge
     CONNECTIONS_ACCEPTED = auto()
     CONNECTIONS_REFUSED = auto()
     WORKERS = auto()  # a gauge

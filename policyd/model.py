@@ -6,7 +6,7 @@ Per-request objects are named tuples: creating one takes a fifth of a frozen dat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple, assert_never
+from typing import Any, ClassVar, NamedTuple, assert_never
 
 _LINE = 400  # characters of a name, or of what is wrong with it; an address has 320 at most
 
@@ -168,6 +168,7 @@ class Domain:
     seconds, from then on it is off; `accepted` may send all the same.
     """
 
+    noun: ClassVar[str] = "domain"  # in commands and in the journal
     name: str
     unlisted: Unlisted = Unlisted.REJECT
     alias_of: str = ""
@@ -186,6 +187,7 @@ class Mailbox:
     may send to it all the same, also where it inherits. An `id` of 0 is a mailbox not yet stored.
     """
 
+    noun: ClassVar[str] = "mailbox"  # in commands and in the journal
     name: str
     receive: Receive = Receive.INHERIT
     reason: str = ""
@@ -208,6 +210,7 @@ class Group:
     group not yet stored.
     """
 
+    noun: ClassVar[str] = "group"  # in commands and in the journal
     name: str
     receive: Receive = Receive.ANYONE
     reason: str = ""

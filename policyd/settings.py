@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import unquote
 
 from policyd.address import domain_for_postfix, normal_domain, normal_realm, normal_text
@@ -347,7 +347,7 @@ class HttpSettings:
         "how many of the last refusals are kept for the pages, 2 KiB of memory each",
     )
     doctor_file: Path | None = _setting(
-        Path("/var/lib/policyd/doctor.json"),
+        cast("Path | None", Path("/var/lib/policyd/doctor.json")),
         Kind(_absolute_path, 'text: an absolute path, or ``""``'),
         "what ``policyd doctor`` found last, for the pages",
     )

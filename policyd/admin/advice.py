@@ -88,7 +88,7 @@ def reach_advice(queries: Queries, owner: Group | Domain, now: int) -> list[str]
     if pattern_party(NULL_SENDER) not in owner.accepted:
         lines.append(
             "bounces from outside are refused there, too; to let them in: "
-            f"policyd {_noun(owner)} accept {quote(owner.name)} '{NULL_SENDER}'"
+            f"policyd {owner.noun} accept {quote(owner.name)} '{NULL_SENDER}'"
         )
     if isinstance(owner, Group):
         lines.append(
@@ -159,7 +159,7 @@ def _line(step: Step) -> str:
         case Membership():
             return f"{before.member} in {before.group}"
         case Mailbox() | Group() | Domain():
-            return f"the place among the accepted senders of {_noun(before)} {before.name}"
+            return f"the place among the accepted senders of {before.noun} {before.name}"
         case _:
             assert_never(before)
 
@@ -176,18 +176,6 @@ def _primary(addresses: Iterable[Address]) -> str:
 
 def _called(owner: Group | Domain) -> str:
     return str(owner.party) if isinstance(owner, Group) else owner.name
-
-
-def _noun(owner: Restricted) -> str:
-    match owner:
-        case Mailbox():
-            return "mailbox"
-        case Group():
-            return "group"
-        case Domain():
-            return "domain"
-        case _:
-            assert_never(owner)
 
 
 def _keep(number: int, whose: str) -> str:

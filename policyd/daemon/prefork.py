@@ -413,6 +413,7 @@ class Parent:
     def _count_connections(self) -> None:
         counters = self._watched.counters
         counters.set(Cell.CONNECTIONS, len(self._waiting) + sum(worker.connections for worker in self._workers))
+        counters.set(Cell.CONNECTIONS_LIMIT, self._admission.limit)
         counters.set(Cell.WORKERS, sum(bool(worker.pid) for worker in self._workers))
 
     def _count_settings(self) -> None:

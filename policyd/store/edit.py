@@ -184,7 +184,7 @@ def what_goes_with(queries: Queries, owner: Mailbox | Group) -> list[Step]:
             steps.append(("sender.unexcept", entry, rest))
     for other in queries.accepting(party):
         if other != owner:
-            steps.append((f"{_noun(other)}.unaccept", other, replace(other, accepted=other.accepted - {party})))
+            steps.append((f"{other.noun}.unaccept", other, replace(other, accepted=other.accepted - {party})))
     steps += [("group.leave", each, None) for each in (*members, *queries.memberships_of(party))]
     return steps
 
@@ -257,8 +257,7 @@ class Editor:
         gone = self.resolved(senders)
         if missing := sorted(map(str, gone - owner.accepted)):
             raise RefusedError(
-                f"{owner.name} does not accept {', '.join(missing)}; "
-                f"see: policyd {_noun(owner)} show {quote(owner.name)}"
+                f"{owner.name} does not accept {', '.join(missing)}; see: policyd {owner.noun} show {quote(owner.name)}"
             )
         self._put_restricted("unaccept", owner, RestrictionTerms(accepted=owner.accepted - gone))
 
@@ -575,7 +574,7 @@ class Editor:
         for operation, before, after in self.what_goes_with(owner):
             self._put(operation, before, after)
             removed += [before] if after is None else []
-        self._put(f"{_noun(owner)}.remove", owner, None)
+        self._put(f"{owner.noun}.remove", owner, None)
         return [*removed, owner]
 
     # --- Back to what was ---
@@ -742,7 +741,7 @@ class Editor:
             self._domain.cache_clear()
 
     def _put_restricted(self, verb: str, owner: Restricted, terms: RestrictionTerms) -> None:
-        self._put(f"{_noun(owner)}.{verb}", owner, self.after(owner, terms))
+        self._put(f"{owner.noun}.{verb}", owner, self.after(owner, terms))
 
     def _is_free_for(self, owner: Mailbox | Group, name: str) -> bool:
         """Whether *owner* may have *name*: among its kind names are unique, in whatever case."""
@@ -782,7 +781,7 @@ class Editor:
 
     def _accepts_anyway(self, owner: Restricted) -> RefusedError:
         """What to say to who would have *owner* accept a sender, though nobody is kept from sending to it."""
-        name, noun = owner.name, _noun(owner)
+        name, noun = owner.name, owner.noun
         return RefusedError(
             f"{name} receives from anyone, so this would do nothing; "
             f"to restrict it: policyd {noun} restrict {quote(name)} --accept SENDER",
@@ -791,7 +790,7 @@ class Editor:
 
     def _has_ended(self, owner: Restricted) -> RefusedError:
         """What to say to who would have *owner* accept a sender, though what it says of who may send has ended."""
-        name, command = quote(owner.name), f"policyd {_noun(owner)}"
+        name, command = quote(owner.name), f"policyd {owner.noun}"
         was = "its restriction" if owner.receive.is_restriction else "what opened it"
         fact = f"{owner.name}: {was} has ended, {show_local(owner.until or 0)}, so this would do nothing"
         again = f"to restrict it again: {command} restrict {name} --accept SENDER"
@@ -911,19 +910,6 @@ class Editor:
         local, _, name = pattern.rpartition("@")
         domain = self._domain(name)
         return f"{local}@{domain.alias_of}" if domain and domain.alias_of else pattern
-
-
-def _noun(stored: Restricted) -> str:
-    """What commands and the journal call an object's kind."""
-    match stored:
-        case Mailbox():
-            return "mailbox"
-        case Group():
-            return "group"
-        case Domain():
-            return "domain"
-        case _:
-            assert_never(stored)
 
 
 def _says_nothing(owner: Restricted) -> Receive:

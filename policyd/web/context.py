@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
@@ -42,7 +42,8 @@ class Threads:
     def call(self, function: Callable[..., T], *values: object) -> "Deferred[T]":
         """What *function* returns for *values*. Fails with BusyError where too many wait."""
         if self._pending >= _WAITING:
-            raise BusyError
+            busy: Deferred[T] = fail(BusyError())
+            return busy
         self._pending += 1
         called: Deferred[T] = deferToThreadPool(self._reactor, self._pool, function, *values)
         return called.addBoth(self._end)

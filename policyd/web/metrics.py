@@ -39,13 +39,18 @@ class Metrics(Resource):
         return NOT_DONE_YET
 
     def _reply(self, seen: Seen, request: Request) -> None:
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Families(self._counters, seen))
         # In OpenMetrics, no gauge and counter may have one name, as the connections have.
         request.setHeader(b"content-type", CONTENT_TYPE_PLAIN_0_0_4.encode("ascii"))
         request.setHeader(b"cache-control", b"no-store")
-        request.write(generate_latest(registry))
+        request.write(render(self._counters, seen))
         request.finish()
+
+
+def render(counters: CounterPage, seen: Seen) -> bytes:
+    """All metrics, as Prometheus reads them."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(counters, seen))
+    return generate_latest(registry)
 
 
 class _Families(Collector):
@@ -100,6 +105,9 @@ def _of_requests(counters: CounterPage) -> Iterator[Metric]:
 
 def _of_connections(counters: CounterPage) -> Iterator[Metric]:
     yield GaugeMetricFamily("policyd_connections", "Open connections", counters.total(Cell.CONNECTIONS))
+    yield GaugeMetricFamily(
+        "policyd_connections_limit", "Connections that there may be", counters.total(Cell.CONNECTIONS_LIMIT)
+    )
     yield CounterMetricFamily(
         "policyd_connections", "Connections that were accepted", counters.total(Cell.CONNECTIONS_ACCEPTED)
     )

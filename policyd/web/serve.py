@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.posixbase import PosixReactorBase
 from twisted.internet.task import LoopingCall
@@ -23,6 +23,7 @@ from policyd.web.site import make_desk, make_site
 
 _ALIVE = b"."  # what the parent gets as a sign of life
 _DRAIN_SECONDS = 2.0  # for requests that are being answered at the end
+_SETTLE_SECONDS = 0.2  # between two looks whether they are
 
 
 class WebService(Service):
@@ -73,20 +74,19 @@ class WebService(Service):
         return self._drained().addCallback(lambda _: self._close())
 
     def _drained(self) -> Deferred[None]:
-        if not self._site.is_answering:
-            return succeed(None)
+        """Fires when nobody waits for an answer. On a connection that has just been accepted, a request is coming."""
         drained: Deferred[None] = Deferred()
-        limit = self._reactor.callLater(_DRAIN_SECONDS, drained.callback, None)
+        deadline = self._reactor.seconds() + _DRAIN_SECONDS
 
         def look() -> None:
-            if not self._site.is_answering and limit.active():
-                limit.cancel()
+            if not self._site.is_answering or self._reactor.seconds() > deadline:
+                looking.stop()
                 drained.callback(None)
 
         looking = LoopingCall(look)
         looking.clock = self._reactor
-        looking.start(0.05)
-        return drained.addCallback(lambda _: looking.stop())
+        looking.start(_SETTLE_SECONDS, now=False)
+        return drained
 
     def _close(self) -> None:
         self._site.doStop()

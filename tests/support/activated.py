@@ -11,18 +11,20 @@ from pathlib import Path
 from tests.support.waiting import until
 
 
-def activated(command: Sequence[str | Path], *sockets: socket.socket, name: str = "policy") -> list[str]:
-    """The command line that runs *command* with *sockets*, as systemd passes them.
+def activated(
+    command: Sequence[str | Path], *sockets: socket.socket, name: str = "policy", names: Sequence[str] = ()
+) -> list[str]:
+    """The command line that runs *command* with *sockets*, as systemd passes them: all by one *name*, or by *names*.
 
     They must be inheritable, and passed on to that command line (`pass_fds`).
     """
     moves = "".join(f" {3 + place}<&{each.fileno()} {each.fileno()}<&-" for place, each in enumerate(sockets))
-    names = ":".join([name] * len(sockets))
+    listed = ":".join(names or [name] * len(sockets))
     words = shlex.join(map(str, command))
     return [
         "/bin/bash",
         "-c",
-        f"exec{moves}; export LISTEN_PID=$$ LISTEN_FDS={len(sockets)} LISTEN_FDNAMES={names}; exec {words}",
+        f"exec{moves}; export LISTEN_PID=$$ LISTEN_FDS={len(sockets)} LISTEN_FDNAMES={listed}; exec {words}",
     ]
 
 
