@@ -52,7 +52,8 @@ class Place:
         self.now = NOW
         self.counters = CounterPage(1)
         self.refusals = RefusalRing(1, 1000)
-        self.desk = Desk(Sources(self.settings, self.counters, self.refusals, Lock()), lambda: self.now)
+        self.lock = Lock()
+        self.desk = Desk(Sources(self.settings, self.counters, self.refusals, self.lock), lambda: self.now)
         self.counters.at(0).set(Cell.WORKERS, 1)
 
     @property

@@ -15,7 +15,7 @@ from policyd.printable import count_of
 from policyd.replica.status import why_outdated
 from policyd.web.pages.charts import bars
 from policyd.web.pages.findings import Findings, read_findings
-from policyd.web.pages.minutes import MINUTE, Minutes
+from policyd.web.pages.minutes import MINUTE, Minutes, by_outcome
 from policyd.web.pages.page import Form, Page
 from policyd.web.pages.sources import LIMIT_SECONDS, Sources
 
@@ -99,9 +99,9 @@ def _problems(sources: Sources, findings: Findings, database_problem: str, now: 
 
 
 def _notes(sources: Sources, findings: Findings) -> list[str]:
-    """What whoever reads that all is well should know."""
+    """Why it can't be said that all is well, although nothing is wrong."""
     notes = ["the mode is monitor: refusals are logged only"] if sources.settings.mode is Mode.MONITOR else []
-    return [*notes, findings.problem] if findings.problem else notes
+    return [*notes, "what doctor found is not known"] if findings.problem else notes
 
 
 def _daemon(counters: CounterPage) -> dict[str, int]:
@@ -116,10 +116,9 @@ def _daemon(counters: CounterPage) -> dict[str, int]:
 
 def _charts(counters: CounterPage, minutes: Minutes, now: int) -> list[Charted]:
     """A row for each rule and how it ended; for what is only logged, only where there was some."""
-    totals: dict[Outcome, int] = {}
-    for (outcome, _), count in counters.decisions().items():
-        totals[outcome] = totals.get(outcome, 0) + count
-    hours, days = (minutes.per_span(now, *spans) for spans in (_HOUR, _DAY))
+    counts = counters.decisions()
+    totals = by_outcome(counts)
+    hours, days = (minutes.per_span(now, counts, *spans) for spans in (_HOUR, _DAY))
     return [
         _charted(outcome, hours.get(outcome, [0] * _HOUR[1]), days.get(outcome, [0] * _DAY[1]), totals.get(outcome, 0))
         for outcome in OUTCOMES

@@ -83,5 +83,6 @@ def _different(change: Change) -> Iterator[Different]:
     before: dict[str, Any] = json.loads(change.before or "{}")
     after: dict[str, Any] = json.loads(change.after or "{}")
     for name in {**before, **after}:
-        if before.get(name) != after.get(name):
-            yield Different(name, value_text(name, before.get(name)), value_text(name, after.get(name)))
+        was, is_now = value_text(name, before.get(name)), value_text(name, after.get(name))
+        if was != is_now:
+            yield Different(name, was, is_now)

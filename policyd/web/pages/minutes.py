@@ -7,6 +7,7 @@ from itertools import pairwise
 from policyd.counters import Outcome
 
 MINUTE = 60
+Counts = Mapping[tuple[Outcome, str], int]  # of decisions, by how they ended and in which context
 _KEPT = 24 * 60 + 1  # samples: one a minute for a day, and the one before
 
 
@@ -21,30 +22,36 @@ class Minutes:
         """When the first sample that is kept was taken, in Unix seconds."""
         return self._samples[0][0] if self._samples else None
 
-    def sample(self, now: int, counts: Mapping[tuple[Outcome, str], int]) -> None:
-        """The counters are so at *now*, in Unix seconds; to be called once a minute. What the context was, is left out.
+    def sample(self, now: int, counts: Counts) -> None:
+        """The counters are so at *now*, in Unix seconds; to be called once a minute.
 
         A clock that was set back begins anew.
         """
         if self._samples and now < self._samples[-1][0]:
             self._samples.clear()
-        sums: dict[Outcome, int] = {}
-        for (outcome, _), count in counts.items():
-            sums[outcome] = sums.get(outcome, 0) + count
-        self._samples.append((now, sums))
+        self._samples.append((now, by_outcome(counts)))
 
-    def per_span(self, now: int, span: int, spans: int) -> dict[Outcome, list[int]]:
-        """The decisions of each outcome in the last *spans* spans of so many seconds up to *now*, the oldest first.
+    def per_span(self, now: int, counts: Counts, span: int, spans: int) -> dict[Outcome, list[int]]:
+        """The decisions of each outcome in the last *spans* spans of so many seconds, the oldest first.
 
-        What happened between two samples counts where the later one was taken.
+        The counters are as *counts* say at *now*, in Unix seconds. What happened between two samples counts where the
+        later one was taken.
         """
         begin = now - span * spans
         series: dict[Outcome, list[int]] = {}
-        for (_, before), (at, counts) in pairwise(self._samples):
+        for (_, before), (at, after) in pairwise([*self._samples, (now, by_outcome(counts))]):
             index = (at - begin - 1) // span
             if not 0 <= index < spans:
                 continue
-            for outcome, count in counts.items():
+            for outcome, count in after.items():
                 bars = series.setdefault(outcome, [0] * spans)
                 bars[index] += max(0, count - before.get(outcome, 0))
         return series
+
+
+def by_outcome(counts: Counts) -> dict[Outcome, int]:
+    """The same, whatever the context was."""
+    sums: dict[Outcome, int] = {}
+    for (outcome, _), count in counts.items():
+        sums[outcome] = sums.get(outcome, 0) + count
+    return sums
