@@ -140,10 +140,13 @@ class Bench:
         address = f"inet:127.0.0.1:{free_port()}"
         return Server(self._spawn([self.folder / "floor", address]), address)
 
-    def start_policyd(self, rows: int, audit: str = "rejects", workers: int = 1) -> Server:
-        """policyd on tables of *rows* mailboxes, its audit going into the sink."""
+    def start_policyd(self, rows: int, audit: str = "rejects", workers: int = 1, *, is_watched: bool = False) -> Server:
+        """policyd on tables of *rows* mailboxes, its audit going into the sink; where *is_watched*, with metrics."""
         port = free_port()
         settings = self.write_settings(rows, audit, port)
+        if is_watched:
+            with settings.open("a") as file:
+                file.write(f'[http]\nlisten = "unix:{self.folder / "http"}"\n')
         words = ["--config", settings, "serve", "--workers", str(workers)]
         return self.start_other([sys.executable, "-m", "policyd", *words], port)
 

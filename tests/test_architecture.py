@@ -13,7 +13,7 @@ PACKAGE = ROOT / "policyd"
 
 # Which folder may import which, beside itself; "core" are the files of the package that are in no folder.
 MAY_IMPORT = {
-    "cli": {"admin", "daemon", "doctor", "replica", "report", "setup", "store", "transfer", "core"},
+    "cli": {"admin", "daemon", "doctor", "replica", "report", "setup", "store", "transfer", "web", "core"},
     "daemon": {"store.lookup", "store.connection", "core"},
     "replica": {"store", "core"},
     "web": {"admin", "replica", "store.connection", "store.database", "store.lookup", "store.queries", "core"},
@@ -30,7 +30,7 @@ MAY_IMPORT_TOO = {"policyd.daemon.run": {"replica", "web"}}
 # What each library is for, and so where alone it is met.
 LIBRARIES = {
     "click": r"policyd\.cli(\..*)?",
-    "rich": r"policyd\.cli\.progress",
+    "rich": r"policyd\.cli\.(progress|top)",
     "twisted": r"policyd\.(daemon|web)\..*",
     "jinja2": r"policyd\.web\..*",
     "prometheus_client": r"policyd\.web\..*",

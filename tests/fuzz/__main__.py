@@ -42,8 +42,8 @@ def main() -> None:
             from tests.fuzz.http_target import run
     else:
         with atheris.instrument_imports(include=INSTRUMENTED):
-            from tests.fuzz.seeds import seeds, words  # type: ignore[assignment]
-            from tests.fuzz.target import run  # type: ignore[assignment]
+            from tests.fuzz.seeds import seeds, words
+            from tests.fuzz.target import run
     for path in typed.inputs:
         run(path.read_bytes())
     if typed.inputs:

@@ -48,7 +48,7 @@ WAYS: list[IAddress] = [
 ]
 FOLDER = TemporaryDirectory()  # it goes with the process
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
-_LINE = re.compile(r'warning="access to the pages was refused", why="[a-z \']+", peer=\S+')
+_LINE = re.compile(r'warning="access to the pages was refused", why="[A-Za-z \']+", peer=\S+')
 _OPEN = (b"/healthz", b"/readyz", b"/login", b"/static/")
 
 
@@ -76,7 +76,7 @@ def _settings() -> Settings:
 SETTINGS = _settings()
 PROCESSES = WatchedProcesses(SETTINGS)
 PROCESSES.counters.at(0).set(Cell.WORKERS, 1)
-CONTEXT = WebContext(SETTINGS, PROCESSES, _AtOnce())  # type: ignore[arg-type]  # of Threads it needs no more
+CONTEXT = WebContext(SETTINGS, PROCESSES, _AtOnce())
 DESK = make_desk(CONTEXT)
 
 

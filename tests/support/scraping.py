@@ -21,7 +21,7 @@ class _Connection(http.client.HTTPConnection):
         is_file = isinstance(self._address, Path)
         self.sock = socket.socket(socket.AF_UNIX if is_file else socket.AF_INET)
         self.sock.settimeout(60)
-        self.sock.connect(str(self._address) if is_file else self._address)
+        self.sock.connect(str(self._address) if isinstance(self._address, Path) else self._address)
 
 
 def fetch(address: Address, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, str, str]:

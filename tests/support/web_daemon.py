@@ -30,7 +30,7 @@ sender block @bulk.example --to Reception --reason "no advertising, please"
 # Where nothing else takes a text from outside, a name, a reason and a comment of our own tables do.
 HOSTILE = f"""\
 mailbox add "{SCRIPT}" script@example.com "\\"<script>alert(1)</script>\\"@example.com"
-mailbox restrict "{SCRIPT}" --reason "{SCRIPT}{TURNED}" --accept @{"y" * 60}.example
+mailbox restrict "{SCRIPT}" --reason "{SCRIPT}" --accept @{"y" * 60}.example
 mailbox set "{SCRIPT}" --comment "{"word " * 300}"
 mailbox add "{"W" * 250}" long@example.com
 mailbox restrict "{"W" * 250}" --reason "{"R" * 900}"

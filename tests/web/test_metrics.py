@@ -21,6 +21,7 @@ from policyd.cli import main
 from policyd.counters import INSIDER_BY, OUTCOMES
 from tests.support import processes
 from tests.support.activated import activated, held
+from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, request
 from tests.support.ports import free_port
 from tests.support.randomised import a_seed
@@ -225,6 +226,11 @@ def test_hangups_are_counted_by_reason(daemon):
 # How it lives
 
 
+@drill(
+    "the process that serves metrics and pages is killed",
+    made="SIGKILL",
+    client="the answer, as ever; the metrics again a moment later, with all that was counted",
+)
 def test_web_process_that_dies_is_replaced_and_costs_no_answer(daemon):
     """Who decides does not need it; and what was counted is there afterwards."""
     start(daemon)
