@@ -17,7 +17,7 @@ DOCUMENTS = [
     "CHANGES.rst",
     "CONTRIBUTING.rst",
     *PAGES,
-    *(f"contrib/{each}/README.rst" for each in ("postfix", "systemd", "fail2ban")),
+    *(f"contrib/{each}/README.rst" for each in ("postfix", "systemd", "fail2ban", "nginx")),
 ]
 FIRST, LAST = 0, -1  # columns of a row
 
