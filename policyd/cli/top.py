@@ -5,6 +5,7 @@ import sys
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -12,11 +13,13 @@ import click
 from policyd.cli.command import Command, Invocation, actor, invocation
 from policyd.cli.table import table
 from policyd.cli.terminal import echo, echo_json
+from policyd.cli.types import ENDPOINT
 from policyd.errors import DaemonError
 from policyd.printable import count_of, printable
 from policyd.timestamps import show_local
 
 if TYPE_CHECKING:
+    from policyd.endpoint import Endpoint
     from policyd.web.scraped import Scraped
 
 _DECISIONS, _BUCKETS = "policyd_decisions_total", "policyd_decision_duration_seconds_bucket"
@@ -40,8 +43,14 @@ class Moment(NamedTuple):
     metavar="SECONDS",
     help="How long until it looks again.",
 )
+@click.option(
+    "--at",
+    metavar="ENDPOINT",
+    type=ENDPOINT,
+    help="Where the daemon shows them, if not as the setting http.listen says, as on a socket of systemd's.",
+)
 @click.option("--once", is_flag=True, help="Show it once and end, as where stdout is no terminal.")
-def command(interval: float, once: bool) -> None:
+def command(interval: float, at: "Endpoint | None", once: bool) -> None:
     """Show what the daemon does: requests and refusals by rule, who is an insider, connections, and what is wrong.
 
     It asks the running daemon over the first endpoint of the setting http.listen. Totals are since the daemon was
@@ -53,10 +62,11 @@ def command(interval: float, once: bool) -> None:
     from policyd.web.scraped import fetch_metrics
 
     call = invocation()
-    user = actor(os.environ)
+    http, user = call.settings.http, actor(os.environ)
+    http = replace(http, listen=(at,)) if at is not None else http
 
     def fetch() -> Moment:
-        return Moment(fetch_metrics(call.settings.http, user), time.monotonic())
+        return Moment(fetch_metrics(http, user), time.monotonic())
 
     if call.json:
         echo_json(as_object(fetch(), None), indent=1)

@@ -22,6 +22,7 @@ from policyd.address import (
     parse_address,
     parse_party,
 )
+from policyd.endpoint import Endpoint, parse_endpoint
 from policyd.errors import AddressError
 from policyd.model import Party, PartyKind
 from policyd.timestamps import read_when
@@ -56,6 +57,21 @@ class PartyType(click.ParamType[Party]):
         try:
             return parse_party(value, *self._words)
         except AddressError as error:
+            self.fail(str(error), param, ctx)
+
+
+class EndpointType(click.ParamType[Endpoint]):
+    """Where a daemon listens."""
+
+    name = "endpoint"
+
+    def convert(self, value: str | Endpoint, param: click.Parameter | None, ctx: click.Context | None) -> Endpoint:
+        """The endpoint."""
+        if isinstance(value, Endpoint):
+            return value
+        try:
+            return parse_endpoint(value)
+        except ValueError as error:
             self.fail(str(error), param, ctx)
 
 
@@ -151,6 +167,7 @@ NEW_MAILBOX = _Parsed("name", _new_mailbox)
 MAILBOX = _Parsed("name", _mailbox)
 GROUP = _Parsed("group", normal_group)
 PARTY = PartyType("party")
+ENDPOINT = EndpointType()
 SENDER = PartyType("sender", PartyKind.ANYONE)
 RECIPIENTS = PartyType("recipients", PartyKind.OUTSIDE, PartyKind.ANYONE)
 TEXT = _Parsed("text", _remark)

@@ -141,7 +141,7 @@ class FollowerChild(HelperChild):
     """
 
     def __init__(self) -> None:
-        super().__init__("the follower", _FOLLOWER_HUNG_SECONDS)
+        super().__init__("follower", _FOLLOWER_HUNG_SECONDS)
 
     def doubt(self) -> None:
         """Have it look whether the replica is damaged: somebody could not read it."""
@@ -154,7 +154,7 @@ class WebChild(HelperChild):
     """The place for the process that serves metrics and the pages; the end of its channel ends it."""
 
     def __init__(self, hung_seconds: float) -> None:
-        super().__init__("the web process", hung_seconds)
+        super().__init__("web process", hung_seconds)
 
     def end(self) -> None:
         """Have it answer what is on its way, and end."""

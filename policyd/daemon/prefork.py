@@ -363,7 +363,7 @@ class Parent:
                     self._audit.warned(f"a worker ended: {how}", pid=pid, ended=self._ended, restart_in=worker.wait)
             for helper, _ in self._helpers:
                 if (how := helper.reap()) and not self._is_stopping:
-                    self._audit.warned(f"{helper.name} ended: {how}", restart_in=helper.wait)
+                    self._audit.warned(f"the {helper.name} ended: {how}", restart_in=helper.wait)
 
     def _hear_worker(self, worker: Worker) -> None:
         """Read its reports; where the tables could not answer, the one that follows is to look at the replica."""
@@ -406,7 +406,7 @@ class Parent:
             helper.missed_beats += bool(helper.pid)
             if helper.missed_beats * self._beat_seconds > helper.hung_seconds:
                 helper.missed_beats = 0
-                self._audit.warned(f"{helper.name} hung and was killed", pid=helper.pid)
+                self._audit.warned(f"the {helper.name} hung and was killed", pid=helper.pid)
                 helper.kill()
         self._audit.count_waiting()
 

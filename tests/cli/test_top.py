@@ -146,10 +146,18 @@ def test_setting_that_is_missing_is_named(tmp_path):
         78,
         "",
         (
-            "policyd: http.listen: is not set, so the daemon shows no metrics; say so in the settings, as [http] and "
-            'listen = "unix:/run/policyd/http.sock", and restart it\n'
+            "policyd: http.listen: is not set; if systemd opened the socket, name it, as in policyd top --at "
+            'unix:/run/policyd-http/http.sock; else write [http] and listen = "tcp:10041:interface=127.0.0.1" into '
+            "the settings, and restart the daemon\n"
         ),
     )
+
+
+def test_place_can_be_named(daemon, tmp_path):
+    """Where systemd opened the socket, the settings need not know of it."""
+    assert ended(settings(tmp_path), "--at", f"unix:{daemon.web}")[0] == 0
+    status, _, err = ended(settings(tmp_path), "--at", "nowhere")
+    assert (status, err.partition(":")[0]) == (2, "policyd")
 
 
 def test_daemon_that_is_not_there_is_told(tmp_path):

@@ -13,7 +13,7 @@ from tests.support.waiting import LIMIT_SECONDS, until
 
 CONTRIB = Path(__file__).resolve().parents[2] / "contrib" / "postfix"
 LIFETIME_SECONDS = 3600  # an instance that nobody stopped ends by itself
-DOORS = ("mx", "submission", "submissions", "relay", "spawn")
+DOORS = ("mx", "patient", "submission", "submissions", "relay", "spawn")
 
 # What a host has before anybody thinks of policyd. 10.0.0.0/8 is the office. The host's own name and
 # example.com are local, so that Postfix looks for a further address in a local part wherever it ever does.
@@ -147,13 +147,17 @@ def make_contrib_postfix(folder: Path, spawn_user: str, spawn_program: Path) -> 
     """A Postfix with the snippets of contrib/postfix; spawn(8) shall start *spawn_program* as *spawn_user*.
 
     Of its doors, `mx` has main.cf and is chrooted, `submission` and `submissions` come from master.cf, `relay` has
-    main.cf.submission, and `spawn` main.cf.spawn with the service of master.cf.
+    main.cf.submission, and `spawn` main.cf.spawn with the service of master.cf. `patient` is as `mx`, but waits for an
+    answer for as long as a busy machine may need to start policyd.
     """
     made = Postfix(folder, DOORS)
     relay, spawn = _parameters("main.cf.submission"), _parameters("main.cf.spawn")
+    restrictions = _parameters("main.cf")["smtpd_recipient_restrictions"]
+    patient = restrictions.replace("timeout=5s", f"timeout={LIMIT_SECONDS}s")
     made.write_main(_read("main.cf"), *(line for line in _lines(spawn) if not line.startswith("smtpd_")))
     made.write_master(
         made.service("mx", "y"),
+        made.service("patient", "y", f"smtpd_recipient_restrictions = {patient}"),
         _services(made.port, spawn_user, spawn_program),
         made.service("relay", "n", *_lines(relay)),
         made.service("spawn", "n", *(line for line in _lines(spawn) if line.startswith("smtpd_"))),

@@ -86,7 +86,7 @@ def test_restart_costs_no_client_an_answer_and_no_mail(stopped: Daemon, postfix:
         shutil.chown(daemon.endpoint, group="postfix")
         daemon.endpoint.chmod(0o660)
         daemon.start(listening)
-        senders = [Sender(postfix.port["mx"], stop) for _ in range(CLIENTS)]
+        senders = [Sender(postfix.port["patient"], stop) for _ in range(CLIENTS)]
         try:
             for each in senders:
                 each.start()
