@@ -100,7 +100,7 @@ def measure_watching(bench: Bench, effort: Effort) -> Iterator[Pair]:
     page = CounterPage(2, ["submission"])
     counts = [[counting_us(counters) for _ in range(effort.runs)] for counters in (NO_COUNTERS, page.at(1))]
     yield Pair("counting a request, beside not: CPU µs", *counts)
-    plain, watched = (bench.start_policyd(SMALL, workers=2, is_watched=each) for each in (False, True))
+    plain, watched = (bench.start_policyd(SMALL, workers=2, http_port=port) for port in (0, free_port()))
     load = Load(seconds=effort.seconds)
     both = [(bench.load(plain, load), bench.load(watched, load)) for _ in range(effort.runs)]
     plain.stop()

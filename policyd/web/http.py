@@ -258,8 +258,8 @@ class Request(server.Request):
             return _TOO_LONG
         if self.method != b"POST":
             return None
-        content_type = (self.getHeader("Content-Type") or "").partition(";")[0].strip().lower()
-        if self._body_bytes and content_type != _FORM:
+        content_type = (self.getHeader(b"Content-Type") or b"").partition(b";")[0].strip().lower()
+        if self._body_bytes and content_type != _FORM.encode():
             return _NO_FORM
         body = self._body.getvalue()
         if body.count(b"&") >= _FIELDS:

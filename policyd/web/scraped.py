@@ -1,13 +1,13 @@
 """Fetches /metrics from the running daemon, as Prometheus does, and looks up in them."""
 
 import http.client
-import socket
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from policyd.admin.asking import connected, reaching
 from policyd.endpoint import Endpoint
 from policyd.errors import DaemonError, SettingsError
 from policyd.settings import HttpSettings
@@ -21,16 +21,12 @@ class _Connection(http.client.HTTPConnection):
     """A connection to *endpoint*, whichever kind it is."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        super().__init__("localhost", timeout=_SECONDS)
+        super().__init__("localhost")
         self._endpoint = endpoint
 
     def connect(self) -> None:
         """Connect. Raises OSError."""
-        where = self._endpoint
-        family = socket.AF_UNIX if where.path else socket.AF_INET6 if ":" in where.interface else socket.AF_INET
-        self.sock = socket.socket(family)
-        self.sock.settimeout(_SECONDS)
-        self.sock.connect(where.path or (where.interface.replace("0.0.0.0", "") or "127.0.0.1", where.port))
+        self.sock = connected(self._endpoint, _SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,25 +90,13 @@ def _headers(settings: HttpSettings, endpoint: Endpoint, user: str) -> dict[str,
 def _get(endpoint: Endpoint, headers: Mapping[str, str]) -> str:
     connection = _Connection(endpoint)
     try:
-        connection.request("GET", "/metrics", headers=dict(headers))
-        with closing(http.client.HTTPResponse(connection.sock, method="GET")) as answer:
-            answer.begin()
-            body = answer.read(_BYTES + 1)
-    except PermissionError as error:
-        raise DaemonError(
-            f"the daemon can't be asked: {endpoint.text} is not open to you; become root, or a member of its group"
-        ) from error
-    except (FileNotFoundError, ConnectionRefusedError) as error:
-        raise DaemonError(
-            f"no daemon shows metrics on {endpoint.text}: nobody listens there ({error.strerror}); start it, or set "
-            "http.listen to where it listens"
-        ) from error
-    except OSError as error:
-        raise DaemonError(f"no daemon shows metrics on {endpoint.text}: {error.strerror or error}") from error
+        with reaching(endpoint, "shows metrics", "http.listen"), closing(connection):
+            connection.request("GET", "/metrics", headers=dict(headers))
+            with closing(http.client.HTTPResponse(connection.sock, method="GET")) as answer:
+                answer.begin()
+                body = answer.read(_BYTES + 1)
     except http.client.HTTPException as error:
         raise _not_policyd(endpoint) from error
-    finally:
-        connection.close()
     if answer.status in (401, 403):
         raise DaemonError(f"the daemon on {endpoint.text} shows no metrics to you: {_line(body)}")
     if answer.status != 200 or len(body) > _BYTES:

@@ -4,6 +4,7 @@ Without a fuzzer the same target runs in `tests/test_fuzz.py`.
 """
 
 import argparse
+import hashlib
 import sys
 from pathlib import Path
 
@@ -57,7 +58,15 @@ def main() -> None:
     dictionary.write_text("".join(f'"{_escaped(word)}"\n' for word in words()))
     options = [f"-max_total_time={typed.seconds}", f"-max_len={LONGEST}", "-timeout=10", "-rss_limit_mb=512"]
     options += [f"-dict={dictionary}", f"-artifact_prefix={folder}/", "-verbosity=0", "-print_final_stats=1"]
-    atheris.Setup([sys.argv[0], *options, str(corpus), str(seeded)], run)  # it writes to the first folder only
+
+    def keep_where_it_fails(raw: bytes) -> None:
+        try:
+            run(raw)
+        except BaseException:
+            (folder / f"crash-{hashlib.sha256(raw).hexdigest()[:16]}").write_bytes(raw)
+            raise
+
+    atheris.Setup([sys.argv[0], *options, str(corpus), str(seeded)], keep_where_it_fails)  # it writes to the first only
     atheris.Fuzz()
 
 

@@ -23,7 +23,7 @@ from policyd.store.connection import Database
 from policyd.store.database import create_database
 from policyd.watching import WatchedProcesses
 from policyd.web.access import Access
-from policyd.web.context import WebContext
+from policyd.web.context import Threads, WebContext
 from policyd.web.http import HEADERS
 from policyd.web.site import make_desk, make_site
 from tests.fuzz.target import cut
@@ -52,8 +52,11 @@ _LINE = re.compile(r'warning="access to the pages was refused", why="[A-Za-z \']
 _OPEN = (b"/healthz", b"/readyz", b"/login", b"/static/")
 
 
-class _AtOnce:
+class _AtOnce(Threads):
     """Threads that are none: what is called is done at once."""
+
+    def __init__(self) -> None:
+        """There is nothing to start."""
 
     def call(self, function: Callable[..., T], *values: object) -> "Deferred[T]":
         """What *function* returns."""
@@ -84,7 +87,7 @@ class FuzzedWorld(World):
     """The real site, without sockets and threads; `shown` are the paths for which its pages were asked."""
 
     def __init__(self, access: Access) -> None:
-        super().__init__(None, access)  # type: ignore[arg-type]  # the site comes next
+        super().__init__(access=access)
         self.site = make_site(CONTEXT, DESK, access, AuditLog(AuditSettings(), self.log), self.clock)
         self.shown: list[bytes] = []
         made = self.site.resource.getChildWithDefault
@@ -93,7 +96,7 @@ class FuzzedWorld(World):
             self.shown.append(request.path)
             return made(path, request)
 
-        self.site.resource.getChildWithDefault = watched  # type: ignore[method-assign]
+        self.site.resource.getChildWithDefault = watched
 
 
 def run(raw: bytes) -> None:
@@ -112,9 +115,9 @@ def converse(head: int, stream: bytes, sizes: bytes) -> list[int]:
         if peer.is_closed:
             break
         peer.send(piece)
+    assert all(_LINE.fullmatch(line) for line in world.lines), world.lines
     statuses = check(peer.raw)
     check_access(world, head)
-    assert all(_LINE.fullmatch(line) for line in world.lines), world.lines
 
     # Whatever it was at, the connection ends by itself, and nothing of it is left.
     world.clock.advance(3600)

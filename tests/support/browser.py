@@ -58,10 +58,10 @@ class Visitor:
         self._context.close()
         assert self.problems == []
 
-    def open(self, path: str = "") -> None:
-        """Open a page."""
+    def open(self, path: str = "", status: int | None = 200) -> None:
+        """Open a page, which has that *status*, or any."""
         self.bytes = 0
-        self.page.goto(self._pages + path)
+        self._check(self.page.goto(self._pages + path), status)
 
     def tab_to(self, selector: str) -> None:
         """Go to that element by the Tab key alone, as who has no mouse does, and see where one is all the way."""
@@ -78,10 +78,11 @@ class Visitor:
         self.page.keyboard.press("Control+A")
         self.page.keyboard.type(text)
 
-    def press_enter(self) -> None:
-        """Send what was typed, or follow where one is; return when the next page is there."""
-        with self.page.expect_navigation():
+    def press_enter(self, status: int | None = 200) -> None:
+        """Send what was typed, or follow where one is; return when the next page is there, with that *status*."""
+        with self.page.expect_navigation() as navigated:
             self.page.keyboard.press("Enter")
+        self._check(navigated.value, status)
 
     def read(self, selector: str = "main") -> str:
         """What stands there, as it is shown."""
@@ -91,6 +92,11 @@ class Visitor:
     def width(self) -> int:
         """How wide the page is, with what has to be scrolled to."""
         return int(self.page.evaluate("document.scrollingElement.scrollWidth"))
+
+    def _check(self, response: Any, status: int | None) -> None:
+        """The browser complains of each page that is an error, which is no problem where it was to be one."""
+        assert status in (None, response.status), f"{response.url}: {response.status}"
+        self.problems = [each for each in self.problems if f"a status of {response.status}" not in each]
 
     def _see_request(self, request: Any) -> None:
         self._see_problem(not request.url.startswith((self._pages, "data:")), f"a request to {request.url}")

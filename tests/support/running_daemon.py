@@ -9,7 +9,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from click.testing import CliRunner
 
@@ -98,7 +98,7 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
         self.write_settings()
 
-    def __enter__(self) -> "Daemon":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

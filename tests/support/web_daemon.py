@@ -8,6 +8,7 @@ from tests.support.ports import free_port
 from tests.support.running_daemon import Daemon
 
 SCRIPT = "<script>document.title='hacked'</script>"
+IMAGE = "'\"><img src=x onerror=alert(1)>"
 TURNED = "\u202eelpmaxe\u202c\u200f"
 LONG = "x" * 2000
 
@@ -84,18 +85,11 @@ class WebDaemon(Daemon):
     def refuse_hostile(self) -> None:
         """Have it refuse what somebody sends who knows that it will stand on a page."""
         with FakeSmtpd(str(self.socket)) as smtpd:
-            for text in (
-                SCRIPT,
-                TURNED,
-                LONG,
-                "'\"><img src=x onerror=alert(1)>",
-                "{{7*7}}${7*7}",
-                "javascript:alert(1)",
-            ):
-                fields = dict.fromkeys(
-                    ("client_name", "queue_id", "sasl_username", "helo_name", "policy_context"), text
-                )
-                smtpd.ask(request(sender=f"{text}@a.example", recipient=f"{text}@example.com", **fields))
+            for text in (SCRIPT, TURNED, LONG, IMAGE, "{{7*7}}${7*7}", "javascript:alert(1)"):
+                said = dict.fromkeys(("client_name", "queue_id", "helo_name", "policy_context"), text)
+                smtpd.ask(request(sender=f"{text}@a.example", recipient=f"{text}@example.com", **said))
+                said |= {"sender": f"{text}@bulk.example", "recipient": "reception@example.com"}
+                smtpd.ask(request(sasl_username=text, **said))  # a block is for who has logged in, too
 
 
 _USUAL = [

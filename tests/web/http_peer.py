@@ -40,12 +40,14 @@ class Answer:
 class World:
     """A site with *root*, its log, and its clock."""
 
-    def __init__(self, root: Resource, access: Access | None = None) -> None:
+    def __init__(self, root: Resource | None = None, access: Access | None = None) -> None:
         self.log = KeptLines()
         self.lines = self.log.lines
         self.clock = Clock()
         self.clock.advance(1_800_000_000)
-        self.site = Site(root, access or Access(), AuditLog(AuditSettings(), self.log), self.clock, self.clock.seconds)
+        self.site = Site(
+            root or Resource(), access or Access(), AuditLog(AuditSettings(), self.log), self.clock, self.clock.seconds
+        )
 
     def connect(self, address: IAddress = LOOPBACK) -> "Peer":
         """A new connection."""
