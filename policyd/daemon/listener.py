@@ -197,10 +197,11 @@ def listen_on(endpoints: Sequence[Endpoint], identity: Identity | None, *, allow
     return listeners
 
 
-def log_listening(listeners: Sequence[Listener], audit: AuditLog) -> None:
-    """Log where the daemon listens."""
+def log_listening(listeners: Sequence[Listener], audit: AuditLog, serves: str = "") -> None:
+    """Log where the daemon listens; what it *serves* there, where that is not answers for Postfix."""
     for listener in listeners:
-        given = {} if listener.endpoint.descriptor < 0 else {"from": "systemd"}
+        given = {"serves": serves} if serves else {}
+        given |= {} if listener.endpoint.descriptor < 0 else {"from": "systemd"}
         audit.noticed("listening", on=listener.endpoint.text, **given)
 
 

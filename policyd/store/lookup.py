@@ -97,6 +97,10 @@ class Answers:
         """The blocked senders that are this mailbox (0 for none), one of the groups or of *patterns*, in no order."""
         return self._queries.entries_for(mailbox_id, group_ids, patterns)
 
+    def entry(self, number: int) -> BlockedSender | None:
+        """The blocked sender with this id."""
+        return self._queries.entry(number)
+
     def entries_of_anyone(
         self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
     ) -> tuple[BlockedSender, ...]:
