@@ -73,7 +73,8 @@ def serve(load: Load) -> None:
     listeners = listen_on(settings.listen or default_listen(), identity, allow_remote=settings.allow_remote)
     web_listeners: list[Listener] = []
     try:
-        web_listeners = listen_on(settings.http.listen, identity, allow_remote=settings.allow_remote)
+        web = settings.http.listen
+        web_listeners = listen_on(web, identity, allow_remote=settings.allow_remote, setting="http.listen")
 
         # Give root up for good, and then answer.
         if identity is not None:
