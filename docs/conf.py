@@ -12,7 +12,7 @@ release = _version[1] if _version else ""
 # No extension: the pages read the same on a screen without Sphinx, and what stands in them of the program's own
 # texts is written by docs/generate.py.
 extensions: list[str] = []
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "manual"]  # the manual pages have a conf.py of their own
 nitpicky = True
 highlight_language = "none"  # a block that is to be coloured says its language
 smartquotes = False  # what a reader copies from a page must be what was written

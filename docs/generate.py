@@ -3,7 +3,7 @@
 It stands in the pages as text, between `.. from click: NAME`, `.. from settings`, `codes`, `metrics` or `alerts`, and
 `.. end`, so that a reader without Sphinx has it, too. Run it as `.venv/bin/python docs/generate.py` where one of them
 has changed. A test runs it with --check, which changes nothing and ends with 1 where a page is not what the
-program says.
+program says. The manual pages (docs/manual/) are made of the same texts.
 """
 
 import difflib
@@ -28,16 +28,16 @@ from policyd.web.observed import Seen  # noqa: E402 - the same
 
 _PAGES = tuple(HERE / f"{name}.rst" for name in ("commands", "settings", "troubleshooting", "monitoring"))
 _ALERTS = Path(__file__).resolve().parents[1] / "contrib" / "prometheus" / "policyd.rules.yml"
-_MARKED = re.compile(r"^\.\. from (.+)\n(?:.*\n)*?\.\. end\n", re.MULTILINE)
+MARKED = re.compile(r"^\.\. from (.+)\n(?:.*\n)*?\.\. end\n", re.MULTILINE)
 _WIDTH = 90  # of a synopsis
 
 
 def generate(page: str) -> str:
     """*page* with what stands between its marks written again."""
-    return _MARKED.sub(lambda mark: "\n".join([f".. from {mark[1]}", "", *_written(mark[1]), ".. end", ""]), page)
+    return MARKED.sub(lambda mark: "\n".join([f".. from {mark[1]}", "", *written(mark[1]), ".. end", ""]), page)
 
 
-def _written(source: str) -> Iterator[str]:
+def written(source: str) -> Iterator[str]:
     if source == "settings":
         yield from _settings()
     elif source == "codes":
@@ -48,7 +48,7 @@ def _written(source: str) -> Iterator[str]:
     elif source == "alerts":
         yield from _alerts()
     else:
-        yield from _explain(source.removeprefix("click: "))
+        yield from explain(source.removeprefix("click: "))
 
 
 def _settings() -> Iterator[str]:
@@ -117,22 +117,22 @@ def _in_toml(value: object) -> str:
     raise TypeError(value)
 
 
-def _explain(name: str) -> Iterator[str]:
+def explain(name: str, *, with_synopsis: bool = True) -> Iterator[str]:
+    """What the command *name*, or the `common options`, says of itself, as lines of reStructuredText."""
     if name == "common options":
         command, context = _leaf("serve")
         yield from _define(option for option in command.get_params(context) if not option.expose_value)
         return
-    command, context = _leaf(name)
-    own = [each for each in command.params if each.expose_value]
+    command, _ = _leaf(name)
     sentences, _, example = inspect.cleandoc(command.help or "").partition("\b\n")
     yield from _as_text(sentences).strip().splitlines()
-    yield from ("", "::", "")
-    synopsis = _synopsis(context, own)
-    yield from textwrap.indent(synopsis, "    ").splitlines()
     yield ""
-    yield from _define(own)
+    typed = synopsis(name)
+    if with_synopsis:
+        yield from ("::", "", *textwrap.indent(typed, "    ").splitlines(), "")
+    yield from _define(_own(command))
     line = example.strip().removeprefix("Example: ")
-    if line != synopsis:
+    if line != typed:
         yield from ("Example::", "", f"    {line}", "")
 
 
@@ -148,14 +148,21 @@ def _leaf(name: str) -> tuple[click.Command, click.Context]:
     return command, context
 
 
-def _synopsis(context: click.Context, params: list[click.Parameter]) -> str:
-    """The command line with its options, folded between them."""
+def _own(command: click.Command) -> list[click.Parameter]:
+    """What *command* takes besides the common options."""
+    return [each for each in command.params if each.expose_value]
+
+
+def synopsis(name: str, width: int = _WIDTH) -> str:
+    """The command line of the command *name* with its options, folded between them."""
+    command, context = _leaf(name)
+    params = _own(command)
     words = [each.make_metavar(context) for each in params if isinstance(each, click.Argument)]
     words += [_option_word(each) for each in params if isinstance(each, click.Option)]
     indent = " " * (len(context.command_path) + 1)
     lines = [context.command_path]
     for word in words:
-        if len(lines[-1]) + 1 + len(word) > _WIDTH:
+        if len(lines[-1]) + 1 + len(word) > width:
             lines.append(indent.removesuffix(" "))
         lines[-1] += f" {word}"
     return "\n".join(lines)

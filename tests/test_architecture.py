@@ -39,7 +39,7 @@ LIBRARIES = {
     # Which engine it is, know only these; all else speaks of tables and statements.
     "sqlite3": (
         r"policyd\.store\."
-        r"(database|lookup|backup|check|check_server|wal|replay|restore|upgrade|copying|replica|working_copy)"
+        r"(database|lookup|names|backup|check|check_server|wal|replay|restore|upgrade|copying|replica|working_copy)"
     ),
     "psycopg": r"policyd\.store\.postgresql",
     "idna": r"policyd\.address",

@@ -7,14 +7,17 @@ import stat
 import sys
 from contextlib import suppress
 from io import TextIOWrapper
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from policyd.cli.command import Group, failure_of
 from policyd.cli.terminal import echo
 
-_NOUNS = {
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+NOUNS = {
     "serve": ("policyd.cli.serve", "Answer Postfix, in the foreground, until SIGTERM."),
     "check": ("policyd.cli.check", "Say what the answer to a request is, and why."),
     "domain": ("policyd.cli.domain", "The domains that policyd has an opinion on, and who may send to them."),
@@ -34,6 +37,7 @@ _NOUNS = {
     "top": ("policyd.cli.top", "What the daemon does, live in the terminal."),
     "replica": ("policyd.cli.replica", "The replica on this host, from which the daemon answers."),
     "database": ("policyd.cli.database", "The database file."),
+    "completion": ("policyd.cli.completion", "What has a shell complete commands, options and names."),
 }
 
 
@@ -42,19 +46,26 @@ class Nouns(Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The nouns, in the order of docs/commands.rst."""
-        return [*_NOUNS]
+        return [*NOUNS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command *cmd_name*, imported now."""
-        if cmd_name not in _NOUNS:
+        if cmd_name not in NOUNS:
             return None
-        command: click.Command = importlib.import_module(_NOUNS[cmd_name][0]).command
+        command: click.Command = importlib.import_module(NOUNS[cmd_name][0]).command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem[str]]":
+        """The nouns that *incomplete* may become."""
+        from click.shell_completion import CompletionItem
+
+        nouns = [CompletionItem(noun, help=told) for noun, (_, told) in NOUNS.items() if noun.startswith(incomplete)]
+        return nouns + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the nouns with a sentence each."""
         with formatter.section("Commands"):
-            formatter.write_dl([(noun, sentence) for noun, (_, sentence) in _NOUNS.items()])
+            formatter.write_dl([(noun, sentence) for noun, (_, sentence) in NOUNS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; where nobody reads on, as after `| head -1`, end as SIGPIPE would have it."""
@@ -80,7 +91,7 @@ class Nouns(Group):
             sys.stdout.reconfigure(errors="backslashreplace")
 
         # Run it, and turn what it raises into a line and an exit status.
-        kwargs |= {"standalone_mode": False, "prog_name": "policyd"}
+        kwargs |= {"standalone_mode": False, "prog_name": "policyd", "complete_var": ""}  # `completion` is our own
         try:
             result = super().main(*args, **kwargs)
         except click.exceptions.NoArgsIsHelpError as error:

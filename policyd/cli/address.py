@@ -5,7 +5,7 @@ import click
 from policyd.cli.command import Group, invocation
 from policyd.cli.narrowing import narrowing
 from policyd.cli.output import print_list, print_object
-from policyd.cli.types import ADDRESS, INTERNAL_ADDRESS, MAILBOX, as_stored
+from policyd.cli.types import ADDRESS, INTERNAL_ADDRESS, MAILBOX, NEW_ADDRESS, as_stored
 
 
 @click.group("address", cls=Group)
@@ -15,7 +15,7 @@ def command() -> None:
 
 @command.command("add")
 @click.argument("mailbox", type=MAILBOX)
-@click.argument("addresses", metavar="ADDRESS...", type=ADDRESS, nargs=-1, required=True)
+@click.argument("addresses", metavar="ADDRESS...", type=NEW_ADDRESS, nargs=-1, required=True)
 def add(mailbox: str, addresses: tuple[str, ...]) -> None:
     """Give a mailbox addresses.
 
@@ -28,7 +28,7 @@ def add(mailbox: str, addresses: tuple[str, ...]) -> None:
 
 
 @command.command("remove")
-@click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True)
+@click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True, shell_complete=ADDRESS.shell_complete)
 def remove(addresses: tuple[str, ...]) -> None:
     """Take addresses from their mailboxes: mail from outside reaches them no more.
 

@@ -7,16 +7,33 @@ import click
 
 from policyd.cli.command import Command, Invocation, invocation
 from policyd.cli.terminal import echo, echo_json
-from policyd.cli.types import CLIENT
+from policyd.cli.types import ADDRESS, CLIENT
 from policyd.errors import AddressError
 from policyd.model import Action, Decision, Request
 
 
 @click.command("check", cls=Command)
-@click.argument("asked", metavar="[R|-]", required=False)
-@click.option("--recipient", metavar="R", help="The recipient's address, if it is not given without this option.")
-@click.option("--sender", metavar="S", default="", help="The envelope sender; without it, or as <>, the null sender.")
-@click.option("--login", metavar="L", default="", help="The SASL login; without it, the client is not logged in.")
+@click.argument("asked", metavar="[R|-]", required=False, shell_complete=ADDRESS.shell_complete)
+@click.option(
+    "--recipient",
+    metavar="R",
+    shell_complete=ADDRESS.shell_complete,
+    help="The recipient's address, if it is not given without this option.",
+)
+@click.option(
+    "--sender",
+    metavar="S",
+    default="",
+    shell_complete=ADDRESS.shell_complete,
+    help="The envelope sender; without it, or as <>, the null sender.",
+)
+@click.option(
+    "--login",
+    metavar="L",
+    default="",
+    shell_complete=ADDRESS.shell_complete,
+    help="The SASL login; without it, the client is not logged in.",
+)
 @click.option(
     "--client-address", metavar="IP", type=CLIENT, default="", help="The client's; without it, an outsider's."
 )

@@ -9,6 +9,7 @@ import click
 from policyd.cli.command import Command, invocation
 from policyd.cli.postfix import postfix_config_option
 from policyd.cli.terminal import echo, echo_json
+from policyd.cli.types import FilePath
 from policyd.printable import count_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
     help="The log with policyd's lines; without it, where mail logs are, and the journal.",
 )
 @click.option("--no-probe", is_flag=True, help="Give no recipient to Postfix, to look for its trace in the log.")
-def command(postfix_config: Path | None, log: Path | None, no_probe: bool) -> None:
+@click.option(
+    "--write",
+    type=FilePath(dir_okay=False),
+    metavar="FILE",
+    help="Leave what is found in FILE, too, as --json has it: for the daemon's page, of which it is doctor_file.",
+)
+def command(postfix_config: Path | None, log: Path | None, no_probe: bool, write: Path | None) -> None:
     """Say why a rule may have no effect: what passes Postfix unasked, and what is refused that should not be.
 
     It reads Postfix's configuration, the settings and the tables, and tries the sockets; it changes nothing. Each
@@ -38,6 +45,7 @@ def command(postfix_config: Path | None, log: Path | None, no_probe: bool) -> No
     Example: policyd doctor
     """
     from policyd.doctor.examine import examine
+    from policyd.doctor.saved import save
 
     call = invocation()
     report = examine(
@@ -53,6 +61,8 @@ def command(postfix_config: Path | None, log: Path | None, no_probe: bool) -> No
     else:
         for line in _lines(report):
             echo(line)
+    if write is not None:
+        save(report.as_object(), write)
     click.get_current_context().exit(0 if report.is_well else 1)
 
 

@@ -14,7 +14,7 @@ from policyd.cli.restriction import (
     senders_argument,
     warn_of_a_reason_that_is_cut,
 )
-from policyd.cli.types import DOMAIN, TEXT, as_stored
+from policyd.cli.types import DOMAIN, NEW_DOMAIN, TEXT, as_stored
 from policyd.model import Domain, Party, Receive, Rule, Unlisted
 from policyd.printable import count_of
 
@@ -36,7 +36,7 @@ def command() -> None:
 
 
 @command.command("add")
-@click.argument("name", type=DOMAIN)
+@click.argument("name", type=NEW_DOMAIN)
 @click.option("--unlisted", type=_UNLISTED, help="What happens to recipients that are no mailbox's.  [default: reject]")
 @click.option("--alias-of", metavar="DOMAIN", type=DOMAIN, help="The managed domain that it stands for.")
 @click.option("--comment", type=TEXT, default="", help="A note for administrators.")

@@ -11,7 +11,7 @@ from policyd.cli.restriction import (
     senders_argument,
     warn_of_a_reason_that_is_cut,
 )
-from policyd.cli.types import GROUP, PARTY, TEXT
+from policyd.cli.types import GROUP, NEW_GROUP, PARTY, TEXT
 from policyd.model import Party, Rule
 
 _COLUMNS = ("name", "members", "receive", "until", "accept", "reason", "comment")
@@ -24,7 +24,7 @@ def command() -> None:
 
 
 @command.command("add")
-@click.argument("name", type=GROUP)
+@click.argument("name", type=NEW_GROUP)
 @click.argument("members", metavar="[MEMBER]...", type=PARTY, nargs=-1)
 @click.option("--comment", type=TEXT, default="", help="A note for administrators.")
 def add(name: str, members: tuple[Party, ...], comment: str) -> None:
@@ -76,7 +76,7 @@ def remove(name: str, yes: bool) -> None:
 
 @command.command("rename")
 @click.argument("name", type=GROUP)
-@click.argument("new", type=GROUP)
+@click.argument("new", type=NEW_GROUP)
 def rename(name: str, new: str) -> None:
     """Give a group another name; members, restriction and all that refers to it stay.
 

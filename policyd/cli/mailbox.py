@@ -11,7 +11,7 @@ from policyd.cli.restriction import (
     senders_argument,
     warn_of_a_reason_that_is_cut,
 )
-from policyd.cli.types import ADDRESS, MAILBOX, NAME, NEW_MAILBOX, TEXT, UNTIL
+from policyd.cli.types import MAILBOX, NAME, NEW_ADDRESS, NEW_MAILBOX, NEW_NAME, TEXT, UNTIL
 from policyd.model import Party, Rule
 
 _COLUMNS = ("name", "receive", "until", "addresses", "accept", "reason")
@@ -25,7 +25,7 @@ def command() -> None:
 
 @command.command("add")
 @click.argument("name", type=NEW_MAILBOX)
-@click.argument("addresses", metavar="[ADDRESS]...", type=ADDRESS, nargs=-1)
+@click.argument("addresses", metavar="[ADDRESS]...", type=NEW_ADDRESS, nargs=-1)
 @click.option("--comment", type=TEXT, default="", help="A note for administrators.")
 def add(name: str, addresses: tuple[str, ...], comment: str) -> None:
     """Add a mailbox, with its addresses; the first is the primary one.
@@ -76,7 +76,7 @@ def remove(name: str, yes: bool) -> None:
 
 @command.command("rename")
 @click.argument("name", type=NAME)
-@click.argument("new", type=NAME)
+@click.argument("new", type=NEW_NAME)
 def rename(name: str, new: str) -> None:
     """Give a mailbox another name; addresses, restriction and blocks stay.
 

@@ -91,7 +91,7 @@ def block(
 
 
 @command.command("unblock")
-@click.argument("senders", metavar="SENDER...", nargs=-1, required=True)
+@click.argument("senders", metavar="SENDER...", nargs=-1, required=True, shell_complete=SENDER.shell_complete)
 @_only_to
 def unblock(senders: tuple[str, ...], to: Party | None) -> None:
     """Let senders send again; an address that is not blocked itself stands for its mailbox.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--enforce", "is_enforced", is_flag=True, help="Have refusals spoken, which were only logged until then.")
 @click.option("--undo", "is_undone", is_flag=True, help="Put Postfix's files and the settings back as they were.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
-@click.argument("record", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("record", required=False, type=click.Path(path_type=Path))
 def command(
     postfix_config: Path | None,
     is_applied: bool,
@@ -45,7 +45,10 @@ def command(
     if is_applied + is_enforced + is_undone > 1:
         raise click.UsageError("one of --apply, --enforce and --undo.")
     if record and not is_undone:
-        raise click.UsageError("RECORD goes with --undo.")
+        is_option = str(record) in ("apply", "enforce", "undo")
+        raise click.UsageError(
+            f"'{record}' is an option; type: --{record}" if is_option else "RECORD goes with --undo."
+        )
     call = invocation()
     if is_undone:
         from policyd.setup.steps import undo

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,13 +27,17 @@ from policyd.errors import AddressError
 from policyd.model import Party, PartyKind
 from policyd.timestamps import read_when
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 
 class _Parsed(click.ParamType[str]):
-    """A type whose values *parse* makes, or refuses with AddressError."""
+    """A type whose values *parse* makes, or refuses with AddressError; completed by names of the kind *completed*."""
 
-    def __init__(self, name: str, parse: Callable[[str], str]) -> None:
+    def __init__(self, name: str, parse: Callable[[str], str], completed: str = "") -> None:
         self.name = name
         self._parse = parse
+        self._completed = completed
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The value in normal form."""
@@ -41,6 +45,14 @@ class _Parsed(click.ParamType[str]):
             return self._parse(value)
         except AddressError as error:
             self.fail(str(error), param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> "list[CompletionItem[str]]":
+        """The names that *incomplete* may become; none of what is new, or no name."""
+        if not self._completed:
+            return []
+        return _names(ctx, incomplete, self._completed)
 
 
 class PartyType(click.ParamType[Party]):
@@ -58,6 +70,15 @@ class PartyType(click.ParamType[Party]):
             return parse_party(value, *self._words)
         except AddressError as error:
             self.fail(str(error), param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> "list[CompletionItem[str]]":
+        """The words and names that *incomplete* may become."""
+        from click.shell_completion import CompletionItem
+
+        words = [CompletionItem(word.value) for word in self._words if word.value.startswith(incomplete)]
+        return words + _names(ctx, incomplete, "party")
 
 
 class EndpointType(click.ParamType[Endpoint]):
@@ -85,6 +106,13 @@ class FilePath(click.Path):
         """The path; one that pathlib would shorten to `-` is made absolute."""
         path: Any = super().convert(value, param, ctx)
         return Path.cwd() / path if str(path) == "-" != os.fspath(value) else path
+
+
+def _names(ctx: click.Context, typed: str, kind: str) -> "list[CompletionItem[str]]":
+    """The names of this *kind* that *typed* may become."""
+    from policyd.cli.completing import complete_names
+
+    return complete_names(ctx, typed, kind)
 
 
 def is_text(typed: str) -> bool:
@@ -158,14 +186,18 @@ def _remark(text: str) -> str:
     return normal_text(text, "the text").strip()
 
 
-ADDRESS = _Parsed("address", lambda text: str(parse_address(text)))
-INTERNAL_ADDRESS = _Parsed("address", internal_address)
+ADDRESS = _Parsed("address", lambda text: str(parse_address(text)), "address")
+NEW_ADDRESS = _Parsed("address", lambda text: str(parse_address(text)))
+INTERNAL_ADDRESS = _Parsed("address", internal_address, "address")
 CLIENT = _Parsed("IP address", normal_client)
-DOMAIN = _Parsed("domain", normal_domain)
-NAME = _Parsed("name", normal_name)
+DOMAIN = _Parsed("domain", normal_domain, "domain")
+NEW_DOMAIN = _Parsed("domain", normal_domain)
+NAME = _Parsed("name", normal_name, "name")
+NEW_NAME = _Parsed("name", normal_name)
 NEW_MAILBOX = _Parsed("name", _new_mailbox)
-MAILBOX = _Parsed("name", _mailbox)
-GROUP = _Parsed("group", normal_group)
+MAILBOX = _Parsed("name", _mailbox, "mailbox")
+GROUP = _Parsed("group", normal_group, "group")
+NEW_GROUP = _Parsed("group", normal_group)
 PARTY = PartyType("party")
 ENDPOINT = EndpointType()
 SENDER = PartyType("sender", PartyKind.ANYONE)

@@ -17,7 +17,7 @@ from policyd.doctor.postconf import read_instances
 from policyd.doctor.proof import prove
 from policyd.doctor.running import diagnose_running
 from policyd.doctor.sockets import diagnose_sockets, find_dead
-from policyd.doctor.tables import MapCheck, diagnose_tables
+from policyd.doctor.tables import MapCheck, compare_addresses, diagnose_tables
 from policyd.endpoint import default_listen
 from policyd.errors import StoreError
 from policyd.settings import DEFAULT_FILE, Settings
@@ -31,8 +31,9 @@ _ORDER = [*Severity]
 
 @dataclass
 class Report:
-    """What was found, worst first, and what could not be looked at."""
+    """What was found *at* a time in Unix seconds, worst first, and what could not be looked at."""
 
+    at: int
     found: list[Diagnosis] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
     proof: list[str] = field(default_factory=list)
@@ -45,6 +46,7 @@ class Report:
     def as_object(self) -> dict[str, Any]:
         """It by the names of `policyd doctor --json`."""
         return {
+            "at": self.at,
             "findings": [each.as_object() for each in self.found],
             "not_looked_at": self.unseen,
             "proof": self.proof,
@@ -66,7 +68,7 @@ def examine(
     *now* is in Unix seconds. Raises PostfixError where the configuration can't be read.
     """
     listen = settings.listen or default_listen()
-    report = Report()
+    report = Report(now)
     instances = [
         Examination(
             instance,
@@ -101,14 +103,16 @@ def _by_tables(settings: Settings, instances: list[Examination], now: int, repor
     try:
         with reading(database) as connection:
             queries = Queries(connection, settings.recipient_delimiter)
-            listed = set(queries.address_texts())
-            restricted = {address for address, _ in queries.perhaps_restricted()}
+            restricted = dict(queries.perhaps_restricted())
             for examined in instances:
                 yield from diagnose_domains(examined, queries)
-                with looking(database) as lookup:
-                    decider = Decider(settings, lookup)
-                    yield from MapCheck(examined, queries, decider, listed, restricted, now).run()
-            yield from diagnose_tables(queries, instances, listed, restricted, now)
+            with looking(database) as lookup:
+                decider = Decider(settings, lookup)
+                checks = [MapCheck(examined, queries, decider, restricted, now) for examined in instances]
+                unused = compare_addresses(queries, checks)
+                for check in checks:
+                    yield from check.run()
+            yield from diagnose_tables(queries, instances, unused, restricted, now)
         yield from diagnose_daemon(settings, database, now, report.unseen)
     except StoreError as error:
         report.unseen.append(f"the tables: {error}")

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from policyd.admin.asking import ask_daemon, explain
@@ -18,7 +19,7 @@ from policyd.doctor.examination import Examination
 from policyd.doctor.postconf import Service
 from policyd.doctor.running import find_running, session_with
 from policyd.errors import DaemonError
-from policyd.model import OUTSIDE, PartyKind, Receive, Request, Unlisted
+from policyd.model import OUTSIDE, PartyKind, Request, Unlisted
 from policyd.report.log_files import USUAL_LOGS
 from policyd.settings import Settings
 from policyd.store.connection import Database
@@ -166,20 +167,14 @@ def _probe(settings: Settings, database: Database, now: int) -> Probe:
 def _candidates(queries: Queries, marker: str) -> Iterator[tuple[str, str]]:
     """Pairs of sender and recipient, of which one has *marker* in it."""
     stranger = f"{marker}@doctor.invalid"
-    for number, (address, name) in enumerate(queries.perhaps_restricted()):
-        mailbox = queries.mailbox_named(name) if number < _TRIED else None
-        if mailbox is None or mailbox.receive is Receive.NOBODY:
-            yield stranger, address
-        if number >= _TRIED:
-            break
+    for address, _ in islice(queries.perhaps_restricted(), _TRIED):
+        yield stranger, address
     domains = [*queries.domains()]
     for domain in domains:
         if domain.unlisted is Unlisted.REJECT and not domain.alias_of:
             yield f"postmaster@{domain.name}", f"{marker}@{domain.name}"
             break
-    for number, entry in enumerate(queries.blocked_senders()):
+    for entry in islice(queries.blocked_senders(), _TRIED):
         if entry.to == OUTSIDE and entry.who.kind is PartyKind.MAILBOX:
             yield queries.primary_address(entry.who.number), stranger
-        if number >= _TRIED:
-            break
     yield stranger, next((f"postmaster@{domain.name}" for domain in domains), "postmaster@localhost")

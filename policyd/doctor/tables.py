@@ -1,18 +1,20 @@
 """Compares the tables with Postfix's maps, and looks for entries in the tables that can have no effect."""
 
 import re
-from collections.abc import Iterable, Iterator, Set
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from functools import lru_cache
 from itertools import islice
 from shlex import quote
 
 from policyd.address import fold
 from policyd.decide import Decider
 from policyd.doctor.agreement import domains_in
+from policyd.doctor.aliases import ASKED
 from policyd.doctor.daemon import outsider
 from policyd.doctor.diagnosis import Diagnosis
 from policyd.doctor.examination import Examination
 from policyd.doctor.maps import TableError, is_listed, list_rows, tables_in
-from policyd.doctor.words import split_words
 from policyd.model import Domain, Request, Rule, Unlisted
 from policyd.printable import count_of
 from policyd.settings import Settings
@@ -20,43 +22,55 @@ from policyd.store.queries import Queries
 
 _TOLD = 20  # findings of one kind, of which there may be a million
 _NAMED = 5
+_AT_ONCE = 2000  # addresses that are compared with the keys of the maps: as many as a processor's cache holds
+_VERDICTS = 20_000  # of the rules, for each kind of finding: of a million aliases all may lead to restricted addresses
 _CLASSES = ("mydestination", "virtual_alias_domains", "virtual_mailbox_domains", "relay_domains")
 
 
 class MapCheck:
     """One instance's maps against one state of the tables, at *now*, in Unix seconds.
 
-    *listed* are all addresses in the tables, *restricted* those of `Queries.perhaps_restricted`.
+    *restricted* are the addresses of `Queries.perhaps_restricted` with their mailboxes. `compare` is given all
+    addresses in the tables, before `run` tells what is wrong.
     """
 
     def __init__(
-        self,
-        examined: Examination,
-        queries: Queries,
-        decider: Decider,
-        listed: Set[str],
-        restricted: Set[str],
-        now: int,
+        self, examined: Examination, queries: Queries, decider: Decider, restricted: Mapping[str, int], now: int
     ) -> None:
         self._examined = examined
         self._queries = queries
         self._decider = decider
         self._now = now
         self._client = outsider(examined.settings)
-        self._listed = listed
         self._domains = {each.name: each for each in queries.domains()}
-        self._is_any_domain_restricted = any(each.receive.is_restriction for each in self._domains.values())
         self._restricted = restricted
+        self._restricting = {name for name in self._domains if self._is_restricting(name)}
         self._seen: set[str] = set()  # keys of mailboxes that are restricted, or of whole domains
+        self._verdict = lru_cache(_VERDICTS)(self._decide)
+        if examined.aliases.is_silent():
+            examined.aliases.ask([*islice(queries.address_texts(), ASKED + 1)])
+        self._keys = {name: sorted(keys) for name, keys in self._keys_by_map()}
+        self._compared = dict.fromkeys(self._keys, 0)
+        self._missing: dict[str, list[str]] = {name: [] for name in self._keys}
+
+    def compare(self, addresses: Sequence[str]) -> None:
+        """Take the next of all *addresses* in the tables, which come in their order: none is any more missing."""
+        held = set(addresses)
+        for name, keys in self._keys.items():
+            end = bisect_right(keys, addresses[-1])
+            self._missing[name] += [key for key in keys[self._compared[name] : end] if key not in held]
+            self._compared[name] = end
 
     def run(self) -> Iterator[Diagnosis]:
         """What Postfix's maps have that policyd refuses, and where they lead around a restriction."""
-        self._examined.aliases.ask(self._listed)
+        for name, keys in self._keys.items():  # what comes behind the last address of the tables
+            self._missing[name] += keys[self._compared[name] :]
+        self._keys.clear()
         yield from _first(self._unlisted(), "address-unlisted")
         yield from _first(self._ways_around(), "alias-around")
         yield from self._unknown_to_postfix()
 
-    def _verdict(self, recipient: str) -> tuple[bool, Rule, str]:
+    def _decide(self, recipient: str) -> tuple[bool, Rule, str]:
         """Whether a stranger's mail to *recipient* is refused, by which rule, and whose mailbox it is."""
         request = Request(
             protocol_state="RCPT",
@@ -69,15 +83,13 @@ class MapCheck:
         return decision.is_refused, decision.rule, decision.mailbox
 
     def _is_restricted(self, address: str) -> bool:
-        if address not in self._restricted and not self._has_restricting_domain(address):
+        if address not in self._restricted and address.rpartition("@")[2] not in self._restricting:
             return False
         is_refused, rule, _ = self._verdict(address)
         return is_refused and rule is Rule.RESTRICTED_RECIPIENT
 
-    def _has_restricting_domain(self, address: str) -> bool:
-        if not self._is_any_domain_restricted:
-            return False
-        domain = self._target(address)
+    def _is_restricting(self, name: str) -> bool:
+        domain = self._target(name)
         return domain is not None and domain.receive.is_restriction
 
     def _target(self, address: str) -> Domain | None:
@@ -88,14 +100,15 @@ class MapCheck:
     def _unlisted(self) -> Iterator[Diagnosis]:
         """Addresses that Postfix has and policyd refuses."""
         told: set[str] = set()
-        for name, key, value in self._keys():
-            if key in self._listed or key in told:
-                continue
+        for name, key in ((name, key) for name, keys in self._missing.items() for key in keys):
             domain = self._target(key)
-            if domain is None or domain.unlisted is not Unlisted.REJECT:
+            if key in told or domain is None or domain.unlisted is not Unlisted.REJECT:
                 continue
+            if self._is_exhausted():
+                self._note(f"{name}: more than {_VERDICTS} keys are not in the tables; the others were not looked at")
+                return
             if key.startswith("@"):
-                if not value.startswith("@") or name != "virtual_alias_maps":
+                if name != "virtual_alias_maps" or not self._examined.aliases.exact(key).startswith("@"):
                     told.add(key)
                     yield self._catch_all(name, key, domain)
                 continue
@@ -108,25 +121,22 @@ class MapCheck:
             told.add(key)
             yield self._unlisted_address(name, key, ends)
 
-    def _keys(self) -> Iterator[tuple[str, str, str]]:
-        """The keys of Postfix's maps that are addresses, or "@" with a domain: the parameter, the key and the value."""
+    def _is_exhausted(self) -> bool:
+        """Whether the rules were asked often enough."""
+        return self._verdict.cache_info().misses > _VERDICTS
+
+    def _keys_by_map(self) -> Iterator[tuple[str, Iterable[str]]]:
+        """Postfix's maps, each with its keys that are addresses, or "@" with a domain."""
         examined = self._examined
         for name in ("virtual_mailbox_maps", "relay_recipient_maps"):
-            for key, value in self._rows(name):
-                if "@" not in key:
-                    continue
-                key = fold(key)
-                if key in self._restricted or key.startswith("@"):
-                    self._seen.add(key)
-                yield name, key, value
-        for key in sorted(examined.aliases.keys - self._listed):
-            if "@" in key:
-                yield "virtual_alias_maps", key, examined.aliases.exact(key)
+            keys = [key for key, _ in self._rows(name) if "@" in key]
+            self._seen.update(key for key in keys if key in self._restricted or key[0] == "@")
+            yield name, keys
+        yield "virtual_alias_maps", (key for key in examined.aliases.keys if "@" in key)
         local = examined.settings.origin
         if local and local in domains_in(examined, "mydestination"):
-            for key, value in self._rows("alias_maps"):
-                if "@" not in key and value:
-                    yield "alias_maps", f"{fold(key)}@{local}", value
+            names = (key for key, value in self._rows("alias_maps") if "@" not in key and value)
+            yield "alias_maps", (f"{name}@{local}" for name in names)
 
     def _rows(self, name: str) -> Iterator[tuple[str, str]]:
         for table in tables_in(self._examined.instance.values.get(name, "")):
@@ -169,17 +179,14 @@ class MapCheck:
 
     def _ways_around(self) -> Iterator[Diagnosis]:
         """Addresses that anybody may write to, and whose mail Postfix sends on to whom not everybody may."""
+        self._verdict.cache_clear()
         aliases = self._examined.aliases
-        harmless = self._harmless()
-        for key, value in aliases.rows():
-            if value in harmless:
-                continue
-            if key.startswith("@"):
-                candidates = self._behind(key, value)
-            elif "@" in key and self._may_lead_around(value):
-                candidates = [key]
-            else:
-                continue
+        for key, value in self._leading_on():
+            if self._is_exhausted():
+                told = f"more than {_VERDICTS} aliases lead to restricted addresses; the others were not looked at"
+                self._note(f"virtual_alias_maps: {told}")
+                return
+            candidates = self._behind(key, value) if key.startswith("@") else aliases.addresses_of(key)
             for address in candidates:
                 for way in aliases.chains(address):
                     at = next((at for at in range(1, len(way)) if self._is_restricted(way[at])), 0)
@@ -187,16 +194,27 @@ class MapCheck:
                         yield self._way_around(way[: at + 1])
                         break
 
-    def _harmless(self) -> Set[str]:
-        """Addresses that stay where they are, and that no restriction is about: of a million targets nearly all."""
-        keys = self._examined.aliases.keys
-        if self._is_any_domain_restricted or any(key.startswith("@") for key in keys):
-            return frozenset()
-        delimiters = self._examined.settings.recipient_delimiter
-        delimiters += self._examined.instance.values.get("recipient_delimiter", "")
-        plain = self._listed - self._restricted - keys
-        extended = re.compile(f"[{re.escape(delimiters)}]").search if delimiters else None
-        return {each for each in plain if not extended(each)} if extended else plain
+    def _leading_on(self) -> Iterator[tuple[str, str]]:
+        """The aliases worth following: of a million nearly all lead to one address, where mail stays, and is open."""
+        keys, restricted = self._examined.aliases.keys, self._restricted
+        delimiters = self._examined.instance.values.get("recipient_delimiter", "")
+        is_special = re.compile(rf"[\s,{re.escape(delimiters)}]").search
+        followed = self._restricting | {key[1:] for key in keys if key[0] == "@"}
+        always = set(map(fold, self._examined.settings.always_accept))
+        for key, value in self._examined.aliases.rows():
+            if value in restricted:
+                # What else is the same mailbox's is restricted as it is, unless it is never refused.
+                is_same = restricted.get(key) == restricted[value] and key.partition("@")[0] not in always
+                if not is_same or followed:
+                    yield key, value
+            elif (
+                value in keys
+                or is_special(value)
+                or value[0] == "@"
+                or "@" not in value
+                or (followed and value.rpartition("@")[2] in followed)
+            ):
+                yield key, value
 
     def _behind(self, key: str, value: str) -> list[str]:
         """Addresses in the domain of *key*, whose mail goes on as *value* says, that may lead to restricted ones."""
@@ -204,15 +222,7 @@ class MapCheck:
             return []
         if not value.startswith("@"):
             return [f"anybody{key}"]
-        return [f"{each.rpartition('@')[0]}{key}" for each in self._restricted if each.endswith(fold(value))]
-
-    def _may_lead_around(self, value: str) -> bool:
-        """Whether it is worth while to follow where *value* leads: of a million aliases most lead to a mailbox."""
-        leads_on = self._examined.aliases.leads_on
-        return any(
-            each in self._restricted or leads_on(each) or self._has_restricting_domain(each)
-            for each in map(fold, split_words(value))
-        )
+        return [f"{each.rpartition('@')[0]}{key}" for each in self._restricted if each.endswith(value)]
 
     def _way_around(self, way: list[str]) -> Diagnosis:
         _, _, opened = self._verdict(way[0])
@@ -252,25 +262,35 @@ class MapCheck:
             yield Diagnosis("restricted-unknown-to-postfix", about, told)
 
 
+def compare_addresses(queries: Queries, checks: Sequence[MapCheck]) -> set[str]:
+    """Give all addresses in the tables to *checks*; the managed domains that have none are returned."""
+    addresses = queries.address_texts()
+    unused = {domain.name for domain in queries.domains()}
+    while some := [*islice(addresses, _AT_ONCE)]:
+        if unused:
+            unused.difference_update({address.rpartition("@")[2] for address in some})
+        for check in checks:
+            check.compare(some)
+    return unused
+
+
 def diagnose_tables(
-    queries: Queries, examined: list[Examination], listed: Set[str], restricted: Set[str], now: int
+    queries: Queries, examined: list[Examination], unused: Set[str], restricted: Mapping[str, int], now: int
 ) -> Iterator[Diagnosis]:
-    """What in the tables alone can have no effect, or one that nobody means; *listed* and *restricted* as above."""
+    """What in the tables alone can have no effect, or one that nobody means; *unused* are domains without addresses."""
     settings = examined[0].settings
     local = {name for each in examined for name in domains_in(each, "mydestination")} - {settings.origin}
     domains = [*queries.domains()]
-    yield from _empty_domains(domains, listed, local)
+    yield from _empty_domains([each for each in domains if each.name in unused - local])
     yield from _ended(domains, queries, now)
     yield from _always_accepted(settings, queries, restricted)
     yield from _strange_domains(domains, examined)
 
 
-def _empty_domains(domains: list[Domain], listed: Set[str], local: set[str]) -> Iterator[Diagnosis]:
+def _empty_domains(unused: Iterable[Domain]) -> Iterator[Diagnosis]:
     """Domains that take listed addresses only, and have none; the host's own names are meant to."""
-    used = {address.rpartition("@")[2] for address in listed}
-    for domain in domains:
-        is_own = domain.name in local or domain.name.startswith("[")
-        if domain.unlisted is Unlisted.REJECT and not domain.alias_of and domain.name not in used and not is_own:
+    for domain in unused:
+        if domain.unlisted is Unlisted.REJECT and not domain.alias_of and not domain.name.startswith("["):
             told = f"{domain.name} takes listed addresses only, and none is listed."
             command = f"policyd domain set {quote(domain.name)} --unlisted accept"
             yield Diagnosis("unlisted-empty", domain.name, told, (command,))
@@ -290,7 +310,7 @@ def _ended(domains: list[Domain], queries: Queries, now: int) -> Iterator[Diagno
         yield Diagnosis("entry-expired", _few(names), f"{count_of(len(names), 'restriction')} ended: {_few(names)}.")
 
 
-def _always_accepted(settings: Settings, queries: Queries, restricted: Set[str]) -> Iterator[Diagnosis]:
+def _always_accepted(settings: Settings, queries: Queries, restricted: Mapping[str, int]) -> Iterator[Diagnosis]:
     accepted = set(map(fold, settings.always_accept))
     found = sorted(each for each in restricted if each.rpartition("@")[0] in accepted)
     for address in found[:_TOLD]:

@@ -1,11 +1,11 @@
-"""What the daemon needs of the host: its user, its folders, and under systemd its units."""
+"""What the daemon needs of the host: its user and its folders."""
 
 import grp
 import importlib.resources
 import os
 import pwd
-import re
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,15 +13,12 @@ from pathlib import Path
 from shlex import join, quote
 
 from policyd.admin.asking import ask_daemon
-from policyd.doctor.postconf import Instance
+from policyd.doctor.postconf import Instance, find_program
 from policyd.errors import DaemonError, SetupError
 from policyd.model import Request
 from policyd.settings import DEFAULT_FILE, Settings
 from policyd.store.connection import Database
 
-_RUNS_SYSTEMD = Path("/run/systemd/system")
-_UNITS = ("policyd.socket", "policyd.service")
-_UNIT_FOLDER = Path("/etc/systemd/system")
 _SECONDS = 90
 
 
@@ -34,15 +31,22 @@ def contributed(name: str) -> str:
     raise SetupError(f"contrib/{name} is not there: policyd is not installed whole")
 
 
+def make_settings_folder(folder: Path) -> None:
+    """Make *folder* where it is missing, for the daemon to read, whatever the umask is. Raises OSError."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        folder.chmod(0o755)
+
+
 def prepare(settings: Settings, instance: Instance) -> Iterator[str]:
     """Make the user and the folders that are missing; each line says what was done. Raises SetupError and OSError."""
     user = settings.user or "root"
     try:
         pwd.getpwnam(user)
     except KeyError:
-        command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/var/lib/policyd"]
+        command = ["useradd", "--system", *_group_of(user), "--no-create-home", "--home-dir", "/var/lib/policyd"]
         command += ["--shell", "/usr/sbin/nologin", user]
-        _run(*command)
+        run(*command)
         yield join(command)
     for folder, group, mode in _folders(settings, instance):
         if not folder.exists():
@@ -51,57 +55,49 @@ def prepare(settings: Settings, instance: Instance) -> Iterator[str]:
             yield join(words)
 
 
+def _group_of(user: str) -> list[str]:
+    """How useradd(8) is told the group of a new *user*: one that is left from before stays."""
+    try:
+        grp.getgrnam(user)
+    except KeyError:
+        return ["--user-group"]
+    return ["--gid", user]
+
+
 def _folders(settings: Settings, instance: Instance) -> Iterator[tuple[Path, str, int]]:
-    """The folders that must be there, each with its group, "" for that of the user, and its mode."""
+    """The folders that must be there, each with its group, "" for that of the user, and its mode. Raises SetupError."""
     database = Database.of(settings)
     if not database.is_on_server:
         yield Path(database.path).parent, "", 0o750
     for endpoint in settings.listen:
         if endpoint.path:
-            group = pwd.getpwnam(instance.values["mail_owner"]).pw_gid
-            yield Path(endpoint.path).parent, grp.getgrgid(group).gr_name, 0o2750
+            yield Path(endpoint.path).parent, _postfix_group(instance.values["mail_owner"]), 0o2750
+
+
+def _postfix_group(owner: str) -> str:
+    try:
+        return grp.getgrgid(pwd.getpwnam(owner).pw_gid).gr_name
+    except KeyError as error:
+        raise SetupError(f"mail_owner = {owner}: there is no such user, or its group has no name") from error
 
 
 def _make(folder: Path, user: str, group: str, mode: int) -> None:
-    """Make *folder*, which is nobody else's before it has its owner and mode."""
+    """Make *folder*, which is nobody else's before it has its owner and mode.
+
+    Who owns the folder above could swap it meanwhile: so it is changed by a descriptor, and only if it is root's.
+    """
+    account = pwd.getpwnam(user)
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700)
-    shutil.chown(folder, user, group or pwd.getpwnam(user).pw_gid)
-    folder.chmod(mode)
-
-
-def has_systemd() -> bool:
-    """Whether systemd runs this host."""
-    return _RUNS_SYSTEMD.is_dir()
-
-
-def start_daemon(instance: Instance, *, is_changed: bool) -> Iterator[str]:
-    """Under systemd, have the daemon run with the settings as they are. Raises SetupError and OSError."""
-    if _is_unit_known():
-        if is_changed:
-            yield _systemctl("restart", "policyd.service")
-    else:
-        for name in _UNITS:
-            text = contributed(f"systemd/{name}").replace("/var/spool/postfix", str(instance.queue))
-            text = re.sub(r"^ExecStart=\S+", lambda _: f"ExecStart={program()}", text, flags=re.MULTILINE)
-            (_UNIT_FOLDER / name).write_text(text, encoding="utf-8")
-            yield f"install -m 644 contrib/systemd/{name} {_UNIT_FOLDER}/"
-        yield _systemctl("daemon-reload")
-    yield _systemctl("enable", "--now", *_UNITS)
-
-
-def reload_daemon() -> str:
-    """Have the daemon under systemd read its settings again; the command. Raises SetupError."""
-    return _systemctl("reload", "policyd.service")
-
-
-def _is_unit_known() -> bool:
-    return subprocess.run(["systemctl", "cat", "policyd.service"], capture_output=True).returncode == 0
-
-
-def _systemctl(*words: str) -> str:
-    _run("systemctl", *words)
-    return join(["systemctl", *words])
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        made = os.fstat(descriptor)
+        if (made.st_uid, stat.S_IMODE(made.st_mode) & 0o077) != (os.geteuid(), 0) or os.listdir(descriptor):
+            raise SetupError(f"{folder}: somebody has put another folder there")
+        os.fchown(descriptor, account.pw_uid, grp.getgrnam(group).gr_gid if group else account.pw_gid)
+        os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
 
 
 def is_answering(settings: Settings) -> bool:
@@ -124,10 +120,14 @@ def start_line(settings_file: Path) -> str:
     return f"policyd {option}serve"
 
 
-def _run(*words: str) -> None:
+def run(name: str, *words: str) -> None:
+    """Run a program of the system's, which the PATH of somebody who became root may not have. Raises SetupError."""
+    path = find_program(name)
+    if path is None:
+        raise SetupError(f"there is no {name} on this host")
     try:
-        done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=_SECONDS)
+        done = subprocess.run([path, *words], capture_output=True, text=True, errors="replace", timeout=_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise SetupError(f"{words[0]}: {error}") from error
+        raise SetupError(f"{name}: {error}") from error
     if done.returncode != 0:
-        raise SetupError(f"{join(words)}: {' '.join(done.stderr.split()) or 'failed, and says nothing'}")
+        raise SetupError(f"{join([name, *words])}: {' '.join(done.stderr.split()) or 'failed, and says nothing'}")

@@ -1,19 +1,18 @@
 """What a setup would do: the lines for Postfix, for the settings, and what goes into the tables. Changes nothing."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from policyd.doctor.agreement import diagnose_agreement
 from policyd.doctor.diagnosis import Diagnosis
-from policyd.doctor.endpoints import is_spawned
 from policyd.doctor.examination import Examination
 from policyd.doctor.placement import diagnose_placement
 from policyd.doctor.postconf import Instance, read_instance
 from policyd.doctor.sockets import find_dead
 from policyd.endpoint import default_listen
 from policyd.settings import DEFAULT_FILE, Settings
+from policyd.setup.obstacles import FOREIGN, why_left_alone
 from policyd.setup.record import records
 from policyd.setup.tables import Listed, read_listed
 from policyd.setup.wanted import Wanted, read_file, settings_for
@@ -38,16 +37,6 @@ _PLACED = frozenset(
         "percent-hack",
     }
 )
-# What a person must understand first.
-_FOREIGN = frozenset(
-    {"check-conditional", "class-undeclared", "undefined-parameter", "value-cut", "too-old", "reinjection-open"}
-)
-# Where an image writes main.cf anew at each start, and the file that it takes a person's lines from.
-_IMAGES = {
-    Path("/tmp/docker-mailserver"): "docker-mailserver: postfix-main.cf and postfix-master.cf in its config folder",
-    Path("/opt/postfix/conf"): "mailcow: data/conf/postfix/extra.cf",
-    Path("/overrides/postfix.cf"): "Mailu: overrides/postfix/postfix.cf",
-}
 
 
 @dataclass(slots=True)
@@ -117,7 +106,7 @@ def make_plan(settings: Settings, settings_file: Path | None, folder: Path | Non
     found = [*diagnose_placement(examined), *diagnose_agreement(examined)]
     commands = dict.fromkeys(line for each in found if each.code in _PLACED for line in each.commands)
     listed = _missing(read_listed(examined, wanted.settings.origin), wanted.settings)
-    obstacles = [*_obstacles(examined, found)]
+    obstacles = [*why_left_alone(examined, found)]
     if wanted.conflicts and commands:
         obstacles.append(f"{file} says something else than Postfix; write there: {'; '.join(wanted.conflicts)}")
     interrupted = any(each.is_open_for(instance.folder) for each in records(file)[:1])
@@ -136,7 +125,7 @@ def still_wrong(copy: Path, plan: Plan) -> list[Diagnosis]:
     """What is wrong in the configuration in *copy*, of what setup should have put right."""
     examined = examine_for(read_instance(copy), plan.settings, plan.settings_file, is_default=False)
     found = [*diagnose_placement(examined), *diagnose_agreement(examined)]
-    return [each for each in found if each.code in _PLACED | _FOREIGN]
+    return [each for each in found if each.code in _PLACED | FOREIGN]
 
 
 def _missing(listed: Listed, settings: Settings) -> Listed:
@@ -146,20 +135,3 @@ def _missing(listed: Listed, settings: Settings) -> Listed:
         return listed
     with reading(database) as connection:
         return listed.without(Queries(connection, settings.recipient_delimiter))
-
-
-def _obstacles(examined: Examination, found: list[Diagnosis]) -> Iterator[str]:
-    """Why Postfix's files must be left to a person."""
-    instance = examined.instance
-    if instance.others:
-        yield "this Postfix starts other instances; see what policyd doctor says of each"
-    for marker, where in _IMAGES.items():
-        if marker.exists():
-            yield f"this image writes main.cf anew at each start; put the lines where it takes yours from, {where}"
-    if not instance.smtpd:
-        yield "master.cf has no smtpd: no mail comes in by SMTP"
-    if any(is_spawned(each.asked.endpoint, instance) for service in instance.smtpd for each in examined.asks(service)):
-        yield "spawn(8) starts policyd here; that stays as it is"
-    for each in found:
-        if each.code in _FOREIGN:
-            yield f"{each.code}: {each.sentence} See: policyd doctor"

@@ -7,7 +7,6 @@ file is replaced: so whatever a setup was interrupted at, `restore` knows each f
 import hashlib
 import json
 import os
-import shutil
 import stat
 import time
 from collections.abc import Collection
@@ -19,6 +18,7 @@ from typing import Any
 from policyd.errors import SetupError, reason_of
 from policyd.files import read_settings
 
+FILES = ("main.cf", "master.cf")  # in this order: master.cf names parameters that main.cf has
 _FOLDER = "setup-"
 _NAME = "record.json"
 _DRAFT = ".policyd-setup"
@@ -80,6 +80,10 @@ class Record:
     def is_open_for(self, postfix: Path) -> bool:
         """Whether it is of a setup of *postfix* that was interrupted."""
         return self.postfix == str(postfix) and not (self.is_finished or self.is_undone)
+
+    def paths(self) -> list[Path]:
+        """The files that it has replaced."""
+        return [Path(entry.path) for entry in self.entries]
 
     def changed(self) -> list[Path]:
         """The files that somebody has changed since."""
@@ -164,10 +168,19 @@ def begin(beside: Path, postfix: Path, *, is_default: bool) -> Record:
         folder = beside.parent / f"{_FOLDER}{stamp}-{number:03}"
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)
-            record = Record(folder, str(postfix), is_default)
-            record.write()
-            return record
+            return _new(folder, postfix, is_default=is_default)
     raise SetupError(f"{beside.parent}: there are too many records of setups; remove some")
+
+
+def _new(folder: Path, postfix: Path, *, is_default: bool) -> Record:
+    """A record in the new *folder*, which goes again where it can't be written. Raises OSError."""
+    record = Record(folder, str(postfix), is_default)
+    try:
+        record.write()
+    except OSError:
+        folder.rmdir()
+        raise
+    return record
 
 
 def digest(file: Path) -> str:
@@ -181,21 +194,32 @@ def digest(file: Path) -> str:
 def put(target: Path, content: bytes, uid: int, gid: int, mode: int) -> None:
     """Make *content* the file *target*, at once: whoever opens it gets the old one or the new one. Raises OSError."""
     draft = _draft(target)
-    draft.unlink(missing_ok=True)
+    try:
+        _drop_draft(target)
+        _write(draft, target, content, uid, gid, mode)
+        os.replace(draft, target)
+        _sync(target.parent)
+    except OSError as error:
+        with suppress(OSError):
+            _drop_draft(target)
+        raise OSError(error.errno, reason_of(error), str(target)) from error
+
+
+def _write(draft: Path, target: Path, content: bytes, uid: int, gid: int, mode: int) -> None:
+    """Make the new file *draft*, which is to become *target*, and have it on the disk. Raises OSError."""
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with open(descriptor, "wb", closefd=False) as stream:
             stream.write(content)
-        if target.exists():
-            shutil.copystat(target, draft)  # what a file has besides, as the label of SELinux
-            os.utime(draft)
         os.fchown(descriptor, uid, gid)
         os.fchmod(descriptor, mode)
+        if target.exists():
+            for name in os.listxattr(target):  # as the label of SELinux, and an access control list
+                with suppress(OSError):  # where nobody may set that, the system does
+                    os.setxattr(descriptor, name, os.getxattr(target, name))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    os.replace(draft, target)
-    _sync(target.parent)
 
 
 def _digest_of(content: bytes) -> str:
@@ -207,8 +231,9 @@ def _draft(target: Path) -> Path:
 
 
 def _drop_draft(target: Path) -> None:
-    """Remove what a setup that was killed has left beside *target*."""
-    _draft(target).unlink(missing_ok=True)
+    """Remove what a setup that was killed has left beside *target*; where nothing can be removed, there is none."""
+    if os.path.lexists(_draft(target)):
+        _draft(target).unlink()
 
 
 def _sync(folder: Path) -> None:

@@ -17,11 +17,10 @@ from shlex import quote
 from policyd.doctor.examination import Examination
 from policyd.doctor.postconf import Service, find_program, run_postconf
 from policyd.doctor.running import find_running, session_with, why_mute
-from policyd.errors import PolicydError, PostfixError, SetupError
+from policyd.errors import PolicydError, PostfixError, SetupError, reason_of
 from policyd.setup.plan import Plan, still_wrong
-from policyd.setup.record import Record, digest
+from policyd.setup.record import FILES, Record, digest
 
-FILES = ("main.cf", "master.cf")  # in this order: master.cf names parameters that main.cf has
 _SECONDS = 60
 _TRIES = 3
 _OWN = "*.policyd-copy", "setup-*"
@@ -124,7 +123,8 @@ def _put_in(plan: Plan, record: Record, changed: dict[str, bytes], mute: set[str
             reload_postfix(plan.examined)
         if not isinstance(error, OSError | PolicydError):
             raise
-        raise SetupError(f"{error}; Postfix has its old files again") from error
+        told = f"{error.filename}: {reason_of(error)}" if isinstance(error, OSError) else str(error)
+        raise SetupError(f"{told}; Postfix has its old files again") from error
     yield from plan.commands
     reload = " ".join(["postfix", *map(quote, _where(plan.examined)), "reload"])
     yield reload if is_running else f"# Postfix does not run; it takes the lines when it starts, or at: {reload}"

@@ -62,7 +62,7 @@ def settings_for(
         "user": USER,
         "origin": origin,
         "recipient_delimiter": values.get("recipient_delimiter", ""),
-        "insider_networks": [str(each) for each in networks if str(each) not in gateways],
+        "insider_networks": [*dict.fromkeys(str(each) for each in networks if str(each) not in gateways)],
         "insider_contexts": [SUBMISSION_CONTEXT],
     }
     wanted |= {"database": database} if database else {}

@@ -318,13 +318,25 @@ _PRIMARY_OF = Statement(
     )
 )
 _ADDRESSES = Statement(SELECT_ADDRESS.order_by(schema.address.c.address))
-_ADDRESS_TEXTS = Statement(select(schema.address.c.address))
+_ADDRESS_TEXTS = Statement(select(schema.address.c.address).order_by(schema.address.c.address))
 _RESTRICTING = [each.value for each in Receive if each.is_restriction]
 _IS_RESTRICTED = schema.mailbox.c.receive.in_([literal_column(f"'{each}'") for each in _RESTRICTING])
+_some_group_restricts = exists(
+    select(literal_column("1")).where(
+        schema.mailbox_group.c.receive.in_([literal_column(f"'{each}'") for each in _RESTRICTING])
+    )
+)
 _RESTRICTED_ADDRESSES = Statement(
-    select(schema.address.c.address, schema.mailbox.c.name)
-    .join(schema.mailbox, schema.mailbox.c.id == schema.address.c.mailbox_id)
-    .where(or_(_IS_RESTRICTED, schema.mailbox.c.id.in_(select(schema.group_member.c.mailbox_id))))
+    select(schema.address.c.address, schema.address.c.mailbox_id).where(
+        schema.address.c.mailbox_id.in_(
+            union_all(
+                select(schema.mailbox.c.id).where(_IS_RESTRICTED),
+                select(schema.group_member.c.mailbox_id).where(
+                    schema.group_member.c.mailbox_id.is_not(None), _some_group_restricts
+                ),
+            )
+        )
+    )
 )
 _ENDED_MAILBOXES = Statement(
     select(schema.mailbox.c.name)
@@ -592,15 +604,15 @@ class Queries:
         return map(to_address, self._stream(_ADDRESSES_IN, f"@{domain}", f"@{domain}"))
 
     def address_texts(self) -> Iterator[str]:
-        """Every address, as text, in no order: a fifth of the time that `addresses` takes."""
-        return (text for (text,) in self._stream(_ADDRESS_TEXTS))
+        """Every address, as text, by address: a fifth of the time that `addresses` takes."""
+        return map(itemgetter(0), self._stream(_ADDRESS_TEXTS))
 
-    def perhaps_restricted(self) -> Iterator[tuple[str, str]]:
-        """The addresses of mailboxes that say who may send or are in a group, and these mailboxes' names, in no order.
+    def perhaps_restricted(self) -> Iterator[tuple[str, int]]:
+        """The addresses of mailboxes that say who may send, and of those in groups if one does; with the mailbox's id.
 
-        Whether a restriction is in force for one is for the rules to say.
+        They come in no order. Whether a restriction is in force for one is for the rules to say.
         """
-        return ((address, name) for address, name in self._stream(_RESTRICTED_ADDRESSES))
+        return ((address, mailbox_id) for address, mailbox_id in self._stream(_RESTRICTED_ADDRESSES))
 
     def ended(self, now: int) -> tuple[list[str], list[int]]:
         """The mailboxes whose restriction has ended at *now*, in Unix seconds, and the entries that have."""

@@ -11,12 +11,18 @@ from docutils.core import publish_doctree  # type: ignore[import-untyped]
 from docutils.parsers.rst import Directive, directives, roles  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "docs").rglob("*.rst") if "_build" not in file.parts)
+MANUAL = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "docs/manual").glob("*.rst"))
+PAGES = sorted(
+    str(file.relative_to(ROOT))
+    for file in (ROOT / "docs").rglob("*.rst")
+    if not {"_build", "manual"} & {*file.relative_to(ROOT).parts}
+)
 DOCUMENTS = [
     "README.rst",
     "CHANGES.rst",
     "CONTRIBUTING.rst",
     *PAGES,
+    *MANUAL,
     *(f"contrib/{each}/README.rst" for each in ("postfix", "systemd", "fail2ban")),
 ]
 FIRST, LAST = 0, -1  # columns of a row
@@ -35,6 +41,17 @@ class _Toctree(Directive):  # type: ignore[misc]  # docutils has no annotations
         return [nodes.comment("\n".join(self.content), "\n".join(self.content), classes=["toctree"])]
 
 
+class _Manual(Directive):  # type: ignore[misc]  # docutils has no annotations
+    """One of docs/manual_pages.py's, of which nothing is kept: its text is that of other pages."""
+
+    optional_arguments = 2
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        """Nothing."""
+        return []
+
+
 def _doc(_role: str, _rawtext: str, text: str, *_more: object) -> tuple[list[nodes.Node], list[nodes.Node]]:
     """Sphinx's role `doc`: a page by its name, or `other words <name>`; `title` is the name, seen from docs/."""
     shown, _, name = text.rstrip(">").rpartition("<")
@@ -42,7 +59,10 @@ def _doc(_role: str, _rawtext: str, text: str, *_more: object) -> tuple[list[nod
 
 
 directives.register_directive("toctree", _Toctree)
+directives.register_directive("commands", _Manual)
+directives.register_directive("section-of", _Manual)
 roles.register_local_role("doc", _doc)
+roles.register_generic_role("manpage", nodes.emphasis)
 
 
 @cache

@@ -96,16 +96,26 @@ def synopses() -> set[str]:
     return {line for each in sections if len(blocks(each)) > 1 for line in blocks(each)[0].splitlines()}
 
 
-@pytest.mark.parametrize("line", command_lines())
-def test_command_line_parses(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_lines_parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the pages say to type is understood."""
-    _, *arguments = shlex.split(line)
     monkeypatch.chdir(tmp_path)
+    refused = {}
+    for line in command_lines():
+        try:
+            read_command_line(line)
+        except click.ClickException as error:
+            refused[line] = error.format_message()
+    assert refused == {}
+
+
+def read_command_line(line: str) -> None:
+    """Have click read *line*; what it would read is here."""
+    _, *arguments = shlex.split(line)
     if arguments[0] in ("import", "batch"):  # its file must be there
-        (tmp_path / arguments[1]).touch()
+        Path(arguments[1]).touch()
     if arguments[0] in ("report", "why"):
         arguments = [each.removeprefix("/var/log/") for each in arguments]
-        (tmp_path / "mail.log").touch()
+        Path("mail.log").touch()
     context = click.Context(main, **main.context_settings)
     name, command, rest = main.resolve_command(context, arguments)
     while isinstance(command, click.Group):

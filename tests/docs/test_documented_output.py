@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from click.testing import Result
 
 from policyd import errors
@@ -16,18 +15,17 @@ USAGE, DEFECT, INTERRUPTED, NO_READER = 2, 70, 130, 141  # the statuses that the
 Run = Callable[[str], Result]
 
 
-@pytest.mark.parametrize(("command", "columns", "keys"), table("commands", "Command", "Columns"))
-def test_list_has_the_columns_and_keys_of_the_table(filled: Run, command: str, columns: str, keys: str) -> None:
+def test_list_has_the_columns_and_keys_of_the_table(filled: Run) -> None:
     """Scripts rely on them, in this order."""
-    lines = filled(command).stdout.splitlines()
-    assert {line.count("\t") + 1 for line in lines} == {len(names(columns))}
-    (first, *_) = json.loads(filled(f"{command} --json").stdout)
-    assert [*first] == names(keys)
-    assert columns in " ".join((COMMANDS[command].help or "").split())
+    for command, columns, keys in table("commands", "Command", "Columns"):
+        lines = filled(command).stdout.splitlines()
+        assert {line.count("\t") + 1 for line in lines} == {len(names(columns))}, command
+        (first, *_) = json.loads(filled(f"{command} --json").stdout)
+        assert [*first] == names(keys), command
+        assert columns in " ".join((COMMANDS[command].help or "").split())
 
 
-@pytest.mark.parametrize(("command", "keys"), table("commands", "Command", "JSON keys"))
-def test_object_has_the_keys_of_the_table(filled: Run, command: str, keys: str) -> None:
+def test_object_has_the_keys_of_the_table(filled: Run) -> None:
     """Scripts rely on them, in this order."""
     examples = {
         "domain show": "domain show example.com",
@@ -39,10 +37,11 @@ def test_object_has_the_keys_of_the_table(filled: Run, command: str, keys: str) 
         "undo --dry-run": "undo 5 --dry-run",
     }
     Path("rows.csv").write_text("name\nalice\n")
-    line = examples.get(command, command)
-    assert [*json.loads(filled(f"{line} --json").stdout)] == names(keys)
-    if command not in ("check", "import", "undo --dry-run"):
-        assert filled(line).stdout.startswith(f"{names(keys)[0]}: ")
+    for command, keys in table("commands", "Command", "JSON keys"):
+        line = examples.get(command, command)
+        assert [*json.loads(filled(f"{line} --json").stdout)] == names(keys), command
+        if command not in ("check", "import", "undo --dry-run"):
+            assert filled(line).stdout.startswith(f"{names(keys)[0]}: "), command
 
 
 def test_a_change_prints_the_object_that_the_page_describes(run: Run) -> None:

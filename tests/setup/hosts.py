@@ -33,6 +33,7 @@ RELAYING = (
     "relay_domains = lists.example.com, customer.example",
     "relay_recipient_maps = inline:{ { alice@lists.example.com=x } { bob@lists.example.com=x } }",
 )
+KINDS = ("default", "debian11", "debian12", "plain", "relaying")
 _SUBMISSION = {
     "debian11": ("smtpd_recipient_restrictions=", "smtpd_relay_restrictions=permit_sasl_authenticated,reject"),
     "debian12": ("smtpd_relay_restrictions=", "smtpd_recipient_restrictions=permit_sasl_authenticated,reject"),
@@ -40,7 +41,7 @@ _SUBMISSION = {
 
 
 class Host:
-    """A host of the *kind* `default`, `debian11`, `debian12`, `plain` or `relaying`, in *folder*."""
+    """A host of a *kind*, one of `KINDS`, in *folder*."""
 
     def __init__(self, folder: Path, kind: str) -> None:
         self.kind = kind

@@ -1,6 +1,8 @@
-"""A setup that is killed: Postfix still takes mail, and what was begun can be taken back, or gone on with."""
+"""A setup that is killed: Postfix still takes mail, and what was begun can be taken back, or gone on with.
 
-import random
+It is killed at some of its steps, others each time; with POLICYD_EVERY_STEP=1 at each, on every kind of host.
+"""
+
 import signal
 import subprocess
 import sys
@@ -11,37 +13,20 @@ from policyd.setup.record import records
 from tests.postfix.daemon import CHECKOUT
 
 from .conftest import MakeHost
-from .hosts import Host
+from .hosts import KINDS, Host
+from .killing import IS_EACH, KILLED, some_steps
 
 pytestmark = pytest.mark.postfix
-# Ends itself, as kill -9 would, at the step of that number: what changes a file or calls another program.
-_KILLED = """
-import os, signal, sys
-at, steps, begun = int(sys.argv.pop(1)), 0, "--undo" in sys.argv
-def look(event, args):
-    global steps, begun
-    begun = begun or (event == "os.mkdir" and "setup-" in str(args[0]))
-    is_step = event in ("os.rename", "os.remove", "os.mkdir", "os.chown", "subprocess.Popen", "sqlite3.connect") or (
-        event == "open" and args[2] & (os.O_WRONLY | os.O_RDWR)
-    )
-    if begun and is_step:
-        steps += 1
-        if steps == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(look)
-from policyd.cli import main
-main()
-"""
 _MAIL = "alice@lists.example.com"
 
 
 def killed(host: Host, at: int, *options: str) -> bool:
-    """Run `policyd setup` to the step *at*; whether it got as far as that."""
+    """Run `policyd setup` to the step *at*; whether it got as far as that. If not, how many it has is printed."""
     words = ["--config", str(host.settings), "setup", "--postfix-config", str(host.postfix.config), *options]
-    done = subprocess.run(
-        [sys.executable, "-c", _KILLED, str(at), *words], cwd=CHECKOUT, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", KILLED, str(at), *words], cwd=CHECKOUT, capture_output=True, text=True)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    if done.returncode == 0:
+        print(f"{host.kind}, {' '.join(options)}: {done.stderr.splitlines()[-1]}")  # noqa: T201 - how far it goes
     return done.returncode != 0
 
 
@@ -57,22 +42,16 @@ def take_back(host: Host, before: str) -> None:
     assert host.state() == before
 
 
-def steps(every: int, last: int) -> range:
-    """The steps at which to kill: one of so many, from one on that nobody has chosen."""
-    first = random.randint(1, every)
-    print(f"steps {first}, {first + every}, …")  # noqa: T201 - to play a failure again
-    return range(first, last, every)
-
-
 @pytest.mark.full
-def test_setup_that_is_killed_is_taken_back_or_gone_on_with(make_host: MakeHost) -> None:
+@pytest.mark.parametrize("kind", KINDS if IS_EACH else ["debian12"])
+def test_setup_that_is_killed_is_taken_back_or_gone_on_with(make_host: MakeHost, kind: str) -> None:
     """A host that loses power in the middle of it must take mail afterwards, and be as before after --undo."""
-    host = make_host("debian12")
+    host = make_host(kind)
     host.start()
     before = host.state()
     host.set_up()
     take_back(host, before)
-    for at in steps(7, 400):
+    for at in some_steps(7):
         was_killed = killed(host, at, "--apply")
         assert host.reply(_MAIL).startswith("250"), at
         if at % 2:
@@ -87,17 +66,37 @@ def test_setup_that_is_killed_is_taken_back_or_gone_on_with(make_host: MakeHost)
 
 
 @pytest.mark.full
-def test_taking_back_that_is_killed_is_gone_on_with(make_host: MakeHost) -> None:
+@pytest.mark.parametrize("kind", KINDS if IS_EACH else ["default"])
+def test_taking_back_that_is_killed_is_gone_on_with(make_host: MakeHost, kind: str) -> None:
     """The way out must not be a trap."""
-    host = make_host("default")
+    host = make_host(kind)
     host.start()
     before = host.state()
     host.set_up()
-    for at in steps(4, 100):
+    for at in some_steps(4):
         was_killed = killed(host, at, "--undo")
         assert host.reply(_MAIL).startswith("250"), at
         take_back(host, before)
         if not was_killed:
             return
         host.setup("--apply")
+    pytest.fail("there is no end of steps")
+
+
+@pytest.mark.full
+def test_enforcing_that_is_killed_is_gone_on_with_and_taken_back(make_host: MakeHost) -> None:
+    """Somebody who types it again must not read that there is nothing to do, while nothing is refused."""
+    host = make_host("plain")
+    host.start()
+    before = host.state()
+    host.set_up()
+    take_back(host, before)
+    for at in some_steps(3):
+        host.setup("--apply")
+        was_killed = killed(host, at, "--enforce")
+        assert "kill -HUP" in host.setup("--enforce")
+        assert 'mode = "enforce"' in host.settings.read_text()
+        take_back(host, before)
+        if not was_killed:
+            return
     pytest.fail("there is no end of steps")

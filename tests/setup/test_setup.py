@@ -5,10 +5,9 @@ import os
 import pytest
 
 from .conftest import MakeHost
-from .hosts import Host
+from .hosts import KINDS, Host
 
 pytestmark = pytest.mark.postfix
-KINDS = ("default", "debian11", "debian12", "plain", "relaying")
 SAMPLE = {"debian12"}  # the others take as long
 
 
