@@ -73,7 +73,8 @@ def serve(load: Load) -> None:
     listeners = listen_on(settings.listen or default_listen(), identity, allow_remote=settings.allow_remote)
     web_listeners: list[Listener] = []
     try:
-        web_listeners = listen_on(settings.http.listen, identity, allow_remote=settings.allow_remote)
+        web = settings.http.listen
+        web_listeners = listen_on(web, identity, allow_remote=settings.allow_remote, setting="http.listen")
 
         # Give root up for good, and then answer.
         if identity is not None:
@@ -88,7 +89,7 @@ def serve(load: Load) -> None:
                 partial(_work, load_settings, supervisor.beat_seconds, watched),
                 supervisor,
                 follow=_follow if settings.replica is not None else None,
-                serve_web=partial(_serve_web, watched, web_listeners) if watched else None,
+                serve_web=partial(_serve_web, supervisor.beat_seconds, watched, web_listeners) if watched else None,
                 watched=watched,
             ).run(listeners, web_listeners)
         else:
@@ -211,7 +212,11 @@ def _follow(settings: Settings, channel: socket.socket) -> None:
 
 
 def _serve_web(
-    watched: WatchedProcesses, listeners: "Sequence[Listener]", settings: Settings, channel: socket.socket
+    beat_seconds: float,
+    watched: WatchedProcesses,
+    listeners: "Sequence[Listener]",
+    settings: Settings,
+    channel: socket.socket,
 ) -> None:
     """Serve what is *watched*, in a process of its own, until *channel* is closed."""
     from policyd.daemon.worker import HEARTBEAT_SECONDS
@@ -221,7 +226,8 @@ def _serve_web(
     with suppress(OSError):
         os.nice(10)
     reactor = _reactor()
-    service = WebService(settings, watched, listeners, channel, reactor, HEARTBEAT_SECONDS)
+    beat_seconds = min(beat_seconds or HEARTBEAT_SECONDS, HEARTBEAT_SECONDS)
+    service = WebService(settings, watched, listeners, channel, reactor, beat_seconds)
     _run(service, reactor, stops_at_signals=False)
 
 

@@ -35,10 +35,6 @@ class Threads:
         """Take calls from now on."""
         self._pool.start()
 
-    def stop(self) -> None:
-        """Take no more calls, and wait for those that run."""
-        self._pool.stop()
-
     def call(self, function: Callable[..., T], *values: object) -> "Deferred[T]":
         """What *function* returns for *values*. Fails with BusyError where too many wait."""
         if self._pending >= _WAITING:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from twisted.internet.defer import Deferred, succeed
@@ -11,7 +12,7 @@ from policyd.errors import PolicydError, StoreError
 from policyd.replica.status import ReplicaStatus, read_status
 from policyd.settings import Settings
 from policyd.store.connection import Database
-from policyd.store.database import reading
+from policyd.store.lookup import Lookup
 from policyd.store.queries import STANDING_TABLES, Queries
 from policyd.web.context import BusyError, WebContext
 
@@ -74,14 +75,14 @@ class Observer:
             each.callback(self._seen)
 
     def _look(self) -> Seen:
-        """Look at the tables, in a thread."""
+        """Look at the tables, in a thread, as the daemon does."""
         settings, now = self._context.settings, int(time.time())
         try:
-            with self._context.file_lock, reading(Database.to_answer_from(settings)) as connection:
-                seen = self._read(Queries(connection), settings, now)
-        except PolicydError as error:
+            with self._context.file_lock, closing(Lookup(Database.to_answer_from(settings))) as lookup:
+                lookup.begin()
+                return self._read(Queries(lookup), settings, now)
+        except (PolicydError, OSError) as error:
             return replace(self._seen, problem=str(error))
-        return seen
 
     def _read(self, queries: Queries, settings: Settings, now: int) -> Seen:
         entries = self._seen.entries
@@ -91,10 +92,10 @@ class Observer:
         if settings.replica is None:
             change, changed_at = queries.last_change()
             return Seen("", change, changed_at, entries)
-        queries.flags()  # reads
         try:
             status = read_status(settings.replica)
-        except StoreError:  # nobody has followed yet
+        except StoreError:  # nobody has followed yet, since it was copied
             status = ReplicaStatus()
+        lag = now - (status.current_at or int(settings.replica.stat().st_mtime))
         changed_at = status.current_at if status.id != self._seen.change else self._seen.changed_at
-        return Seen("", status.id, changed_at, entries, status.age(now), status.behind)
+        return Seen("", status.id, changed_at, entries, max(0, lag), status.behind)

@@ -90,8 +90,7 @@ class WebService(Service):
 
     def _close(self) -> None:
         self._site.doStop()
-        self._threads.stop()
-        self.audit.close()
+        self.audit.close()  # a thread that still waits for a server ends with the process
 
     def _report(self) -> None:
         with suppress(OSError):  # the parent is busy, or gone: the end of the channel tells

@@ -33,6 +33,7 @@ from tests.support.waiting import LIMIT_SECONDS, until
 CONTRIB = Path(__file__).resolve().parents[2] / "contrib" / "systemd"
 ALICE = request(recipient="alice@example.com")
 SERVICES = {"policyd.service": 1.1, "policyd-doctor.service": 3.0}  # of 10, as systemd-analyze counts exposure
+UNITS = (*SERVICES, "policyd.socket", "policyd-http.socket", "policyd-doctor.timer")
 
 two_workers = pytest.param(2, id="two workers", marks=pytest.mark.full)
 both = pytest.mark.parametrize("workers", [pytest.param(1, id="one process"), two_workers])
@@ -322,7 +323,7 @@ def units(systemd: None, tmp_path: Path) -> Path:
         there, count = re.subn("(?m)^ExecStart=/usr/local/bin/policyd ", f"ExecStart={python} -m policyd ", service)
         assert count == 1
         (tmp_path / name).write_text(there)
-    for name in ("policyd.socket", "policyd-http.socket", "policyd-doctor.timer"):
+    for name in UNITS[len(SERVICES) :]:
         shutil.copy(CONTRIB / name, tmp_path)
     return tmp_path
 
@@ -330,7 +331,7 @@ def units(systemd: None, tmp_path: Path) -> Path:
 def verified(units: Path) -> list[str]:
     """What systemd says of the units, and of what is dropped in."""
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", *filter(Path.is_file, units.glob("policyd*.*"))],
+        ["systemd-analyze", "verify", "--man=no", *(units / name for name in UNITS)],
         capture_output=True,
         text=True,
         timeout=LIMIT_SECONDS,

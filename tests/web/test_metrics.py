@@ -248,6 +248,18 @@ def test_web_process_that_dies_is_replaced_and_costs_no_answer(daemon):
     assert not daemon.web.exists()
 
 
+@pytest.mark.full
+def test_web_process_that_hangs_is_killed(daemon):
+    """Its parent waits for a sign of life as long as systemd waits for one of its own."""
+    daemon.start(variables={"NOTIFY_SOCKET": f"{daemon.folder}/nobody", "WATCHDOG_USEC": "2000000"})
+    assert fetch(daemon.web, "/healthz")[0] == 200
+    until(lambda: len(workers_of(daemon)) == WORKERS, "all workers")
+    os.kill(web_process_of(daemon), signal.SIGSTOP)
+    daemon.syslog.wait_for("the web process hung and was killed")
+    assert fetch(daemon.web, "/healthz")[0] == 200
+    assert daemon.syslog.matching("a worker hung") == []
+
+
 def test_new_settings_are_seen_after_a_reload(daemon):
     """The mode, and contexts, which are counted by name from then on."""
     start(daemon)
@@ -350,3 +362,12 @@ def test_place_that_is_taken_leaves_nothing_listening(daemon):
             f"policyd: can't listen on {daemon.web}: a server is listening there already; stop it first\n",
         )
     assert not daemon.socket.exists()
+
+
+def test_port_that_is_taken_names_its_setting(daemon):
+    """Of two, an administrator would look at the wrong one."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        taken = f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
+        daemon.write_settings(http=[f'listen = "{taken}"'])
+        told = f"policyd: can't listen on {taken}: Address already in use; see the setting http.listen\n"
+        assert daemon.refuse() == (69, told)
