@@ -81,6 +81,8 @@ setup(
             "Sphinx~=9.0",
             "furo>=2025.12",
         ],
+        # Debian's chromium is the browser: playwright's own need not be fetched.
+        "browser": ["playwright>=1.60", "axe-playwright-python>=0.1.5"],
         # Where there is no wheel, the target runs without it, in ./test.
         "fuzz": [
             'atheris~=3.0; python_version < "3.14" and sys_platform == "linux" and platform_machine == "x86_64"',

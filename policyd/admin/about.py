@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from policyd.address import internal_address
 from policyd.admin.asking import found_address
-from policyd.admin.journal_pages import Page, about_address, about_mailbox, page_of_changes
+from policyd.admin.journal_pages import changes_of_address, changes_of_mailbox
 from policyd.admin.session import Session
 from policyd.admin.showing import show_entries, show_mailbox
 from policyd.decide import Decider
 from policyd.errors import RefusedError
-from policyd.model import BlockedSender, Mailbox
+from policyd.model import BlockedSender, Change, Mailbox
 from policyd.rules import Identity
 from policyd.settings import Settings
 from policyd.store.edit import need_mailbox
@@ -34,15 +35,13 @@ class About:
     mailbox: Mapping[str, Any] | None = None
     blocked: list[Mapping[str, Any]] = field(default_factory=list)
     blocked_to_it: list[Mapping[str, Any]] = field(default_factory=list)
-    changes: Page = field(default_factory=lambda: Page([], 0, None))
+    changes: list[Change] = field(default_factory=list)
 
 
-def about(
-    session: Session, settings: Settings, text: str, now: int, *, limit_seconds: float, changes: int, rows: int
-) -> About:
+def about(session: Session, settings: Settings, text: str, now: int, *, limit_seconds: float, changes: int) -> About:
     """What the tables say at *now*, in Unix seconds, about a mailbox's name or an address, *text*.
 
-    At most so many *changes* of the last *rows* of the journal. Raises RefusedError where there is no such mailbox,
+    With so many *changes* at most, the last ones. Raises RefusedError where there is no such mailbox,
     AddressError where there can be none, and StoreError.
     """
     with session.reading(limit_seconds=limit_seconds) as queries:
@@ -63,8 +62,8 @@ def about(
         if mailbox is not None:
             parties = (mailbox.party, *(group.party for group in queries.groups_of(mailbox.id)))
             found.blocked_to_it = show_entries((entry for each in parties for entry in queries.entries_to(each)), now)
-        is_wanted = about_mailbox(queries, mailbox) if mailbox else about_address(found.address)
-        found.changes = page_of_changes(queries, 0, is_wanted, limit=changes, rows=rows)
+        made = changes_of_mailbox(queries, mailbox) if mailbox else changes_of_address(queries, found.address)
+        found.changes = [*islice(made, changes)]
         return found
 
 

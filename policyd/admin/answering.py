@@ -102,11 +102,10 @@ def answer(
     now: int,
     *,
     limit_seconds: float | None = None,
-    rows: int | None = None,
 ) -> Answer:
     """The answer to *request* at *now*, in Unix seconds. Raises StoreError where there is none.
 
-    *limit_seconds* and *rows* bound how long the journal is asked, and how much of it, as `reviewing` has them.
+    The journal is asked for *limit_seconds* at most.
     """
     # The answer itself: on a host with a replica from that, whether or not the database can be reached.
     with looking(place_of_answers(session.database, settings)) as tables:
@@ -118,7 +117,7 @@ def answer(
 
     # Who set it, and what would let the mail through: the journal is in the database alone.
     try:
-        with reviewing(session, settings, now, limit_seconds=limit_seconds, rows=rows) as review:
+        with reviewing(session, settings, now, limit_seconds=limit_seconds) as review:
             return replace(found, cause=review.cause(logged(request, decision), None), remedy=review.remedy(request))
     except StoreError as error:
         return replace(found, problem=str(error))

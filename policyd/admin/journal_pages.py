@@ -1,16 +1,17 @@
 """The journal by pages, the last change first: some rows at a time, however long it is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
 from policyd.admin.history import name_filter
-from policyd.admin.tracing import Subject
+from policyd.admin.tracing import Subject, changes_about
 from policyd.changes import whom_it_is_to
 from policyd.model import Change, Mailbox
 from policyd.store.queries import Queries
 
 _BEHIND_THE_LAST = 2**62  # larger than any id
+_SUBJECTS = 200  # that are looked for: a statement has only so many terms
 
 
 class Page(NamedTuple):
@@ -50,23 +51,30 @@ def change_filter(text: str, actor: str) -> Callable[[Change], bool]:
     As for `list_changes`, the text may be in whom a blocked sender may not write to, too.
     """
     is_named, is_by = name_filter(text), name_filter(actor)
-    return lambda change: (
-        (not actor or is_by(change.actor)) and (not text or is_named(change.object, whom_it_is_to(change)))
-    )
+
+    def is_wanted(change: Change) -> bool:
+        if actor and not is_by(change.actor):
+            return False
+        is_sender = change.operation.startswith("sender.")  # nothing else has anybody whom it is to
+        return not text or is_named(change.object) or (is_sender and is_named(whom_it_is_to(change)))
+
+    return is_wanted
 
 
-def about_mailbox(queries: Queries, mailbox: Mailbox) -> Callable[[Change], bool]:
-    """Whether a change is one of *mailbox*, of an address that it has, of an entry about it, or of its groups."""
+def changes_of_mailbox(queries: Queries, mailbox: Mailbox) -> Iterator[Change]:
+    """The changes of *mailbox*, of an address that it has, of an entry about it, and of its groups; the last first."""
     subjects = [
         Subject("mailbox", mailbox.name, mailbox.id),
         *(Subject("address", each.address) for each in queries.addresses_of(mailbox.id)),
         *(Subject("sender", str(each.who), each.id) for each in queries.entries_about(mailbox.party)),
-    ]
+    ][:_SUBJECTS]
     joined = f'"member": {{"mailbox": {mailbox.id},'
-    return lambda change: any(each.has(change) for each in subjects) or joined in (change.after or change.before or "")
+    for change in changes_about(queries, subjects, [mailbox.id]):
+        if any(each.has(change) for each in subjects) or joined in (change.after or change.before or ""):
+            yield change
 
 
-def about_address(address: str) -> Callable[[Change], bool]:
-    """Whether a change is one of an *address*, in normal form, or of a blocked sender that is written so."""
+def changes_of_address(queries: Queries, address: str) -> Iterator[Change]:
+    """The changes of an *address*, in normal form, and of a blocked sender that is written so; the last first."""
     subjects = [Subject(noun, address) for noun in ("address", "sender")]
-    return lambda change: any(each.has(change) for each in subjects)
+    return (change for change in changes_about(queries, subjects) if any(each.has(change) for each in subjects))

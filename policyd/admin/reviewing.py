@@ -61,33 +61,26 @@ class Terms:
 
 @contextmanager
 def reviewing(
-    session: Session, settings: Settings, now: int, *, limit_seconds: float | None = None, rows: int | None = None
+    session: Session, settings: Settings, now: int, *, limit_seconds: float | None = None
 ) -> Iterator["Review"]:
-    """One state of the tables at *now*, in Unix seconds. Raises StoreError.
-
-    Who has only *limit_seconds*, and time for the last *rows* of the journal, says so.
-    """
+    """One state of the tables at *now*, in Unix seconds, for *limit_seconds* at most. Raises StoreError."""
     with session.reading(limit_seconds=limit_seconds) as queries:
         answers = Answers(queries)
         answers.look_at_flags()
-        yield Review(queries, Decider(settings, answers), now, rows)
+        yield Review(queries, Decider(settings, answers), now)
 
 
 class Review:
-    """Asks *queries*, and *decider* on the same state of the tables, at *now* in Unix seconds.
+    """Asks *queries*, and *decider* on the same state of the tables, at *now* in Unix seconds."""
 
-    Of a long journal it looks at the last *rows*, if that is given.
-    """
-
-    def __init__(self, queries: Queries, decider: Decider, now: int, rows: int | None = None) -> None:
+    def __init__(self, queries: Queries, decider: Decider, now: int) -> None:
         self._queries = queries
         self._decider = decider
         self._now = now
-        self._rows = rows
 
     def cause(self, decision: LoggedDecision, at: float | None) -> Cause:
         """What made *decision*, at that time in Unix seconds, and what has changed since."""
-        return Tracing(self._queries, self._decider, self._now, rows=self._rows).cause(decision, at)
+        return Tracing(self._queries, self._decider, self._now).cause(decision, at)
 
     def explain(self, request: Request) -> tuple[Decision, list[str]]:
         """The answer to *request* now, and each step that led to it."""

@@ -5,7 +5,7 @@ have no numbers: there the name counts.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -41,12 +41,18 @@ class Subject(NamedTuple):
         return fold(change.object.removeprefix(GROUP_PREFIX)) == fold(self.name)
 
 
+def changes_about(queries: Queries, subjects: Sequence[Subject], members: Sequence[int] = ()) -> Iterator[Change]:
+    """The journal's rows that may be about *subjects*, or about a mailbox with one of these numbers as a member."""
+    names = {name for each in subjects for name in (each.name, f"{GROUP_PREFIX}{each.name}") if each.name}
+    numbers = {each.number for each in subjects if each.number > 0}
+    return queries.changes_about(sorted(names), sorted(numbers), members)
+
+
 @dataclass(slots=True)
 class Cause:
     """What decided about a mail, in words; the change that set it, None where the journal has none; and those since.
 
     `until` is when it ended, in Unix seconds, if that has passed; `more` is how many changes since are left out.
-    `is_whole` is false where older rows of the journal, which nobody looked at, may say more.
     """
 
     words: str
@@ -54,30 +60,19 @@ class Cause:
     since: list[Change] = field(default_factory=list)
     more: int = 0
     until: int | None = None
-    is_whole: bool = True
 
 
 class Tracing:
-    """Asks the journal that *queries* read, and *decider* on the same state of the tables, at *now* in Unix seconds.
+    """Asks the journal that *queries* read, and *decider* on the same state of the tables, at *now* in Unix seconds."""
 
-    Of a long journal it looks at the last *rows*, if that is given.
-    """
-
-    def __init__(self, queries: Queries, decider: Decider, now: int, *, rows: int | None = None) -> None:
+    def __init__(self, queries: Queries, decider: Decider, now: int) -> None:
         self._queries = queries
         self._decider = decider
         self._now = now
-        self._rows = rows
-        self._is_whole = True
 
     def cause(self, decision: LoggedDecision, at: float | None) -> Cause:
         """What made *decision*, at that time in Unix seconds; where nobody says when, the last that can have."""
-        self._is_whole = True
-        cause = self._cause(decision, self._now if at is None else int(at) + _SLACK)
-        cause.is_whole = self._is_whole
-        return cause
-
-    def _cause(self, decision: LoggedDecision, latest: int) -> Cause:
+        latest = self._now if at is None else int(at) + _SLACK
         match decision.rule:
             case Rule.RESTRICTED_RECIPIENT:
                 return self._restriction(decision, latest)
@@ -137,7 +132,7 @@ class Tracing:
         taken = next(
             (
                 change
-                for change in self._before(latest)
+                for change in self._about(subjects, latest)
                 if change.after is None and any(each.has(change) for each in subjects)
             ),
             None,
@@ -157,7 +152,7 @@ class Tracing:
         first = set_by.id + 1 if set_by else 0
         since: list[Change] = []
         more = 0
-        for change in self._last_rows(latest - _SLACK):
+        for change in self._queries.changes_since(latest - _SLACK):
             if change.id < first or not (any(each.has(change) for each in subjects) or member(change)):
                 continue
             if len(since) == _SHOWN:
@@ -186,6 +181,11 @@ class Tracing:
     def _numbered(self, noun: str, name: str, latest: int) -> Subject:
         """The mailbox or group that had this name at *latest*, by its number."""
         wanted = fold(name)
+        if latest >= self._now:  # then the tables know it
+            queries = self._queries
+            found = queries.mailbox_named(wanted) if noun == "mailbox" else queries.group_named(wanted)
+            if found is not None:
+                return Subject(noun, name, found.id)
         quoted = f'"name": {json.dumps(name, ensure_ascii=False)}'
         for change in self._before(latest):
             stored = change.after or change.before or ""
@@ -209,7 +209,7 @@ class Tracing:
         self, subject: Subject, latest: int, fields: tuple[str, ...], explains: Callable[[_Snapshot], bool]
     ) -> Change | None:
         """The last change up to *latest* of one of *fields*, after which *subject* *explains* what was decided."""
-        for change in self._before(latest):
+        for change in self._about([subject], latest):
             if change.after is None or not subject.has(change):
                 continue
             before, after = json.loads(change.before or "{}"), json.loads(change.after)
@@ -217,17 +217,13 @@ class Tracing:
                 return change
         return None
 
+    def _about(self, subjects: Sequence[Subject], latest: int) -> Iterator[Change]:
+        """What of the journal up to *latest* may be about *subjects*, the last change first."""
+        return (change for change in changes_about(self._queries, subjects) if change.at <= latest)
+
     def _before(self, latest: int) -> Iterator[Change]:
         """The journal up to *latest*, the last change first."""
-        return (change for change in self._last_rows(0) if change.at <= latest)
-
-    def _last_rows(self, since: int) -> Iterator[Change]:
-        """The journal from *since* on, the last change first, as far as it is to be looked at."""
-        for number, change in enumerate(self._queries.changes_since(since)):
-            if number == self._rows:
-                self._is_whole = False
-                return
-            yield change
+        return (change for change in self._queries.changes_since(0) if change.at <= latest)
 
 
 def _after(change: Change | None) -> _Snapshot:

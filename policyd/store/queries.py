@@ -398,6 +398,20 @@ _CHANGES_SINCE = Statement(
 _CHANGES_BEFORE = Statement(
     select(schema.change).where(schema.change.c.id < bindparam("before")).order_by(schema.change.c.id.desc())
 )
+
+
+@lru_cache(_ARITIES)
+def _changes_about(names: int, beginnings: int, parts: int) -> Statement:
+    """The statement for the changes of so many names, or of what was stored as so many patterns of LIKE say."""
+    change = schema.change.c
+    stored = func.coalesce(change.after, change.before)
+    alternatives = [
+        *(change.object == key for key in _keys("name", names)),
+        *(stored.like(key) for key in (*_keys("beginning", beginnings), *_keys("part", parts))),
+    ]
+    return Statement(select(schema.change).where(or_(*alternatives)).order_by(change.id.desc()))
+
+
 _UPGRADES_SINCE = Statement(
     select(schema.change.c.operation, schema.change.c.before).where(
         schema.change.c.id > bindparam("after"), schema.change.c.operation == bindparam("upgrade")
@@ -704,6 +718,20 @@ class Queries:
     def changes_before(self, number: int) -> Iterator[Change]:
         """The journal's rows before the one with this id, one by one, the last first."""
         return (Change(*row) for row in self._stream(_CHANGES_BEFORE, number))
+
+    def changes_about(
+        self, names: Sequence[str], numbers: Sequence[int] = (), members: Sequence[int] = ()
+    ) -> Iterator[Change]:
+        """The journal's rows that may be about one of these, one by one, the last first; few others are among them.
+
+        That is about what has one of *names*; about what was stored under one of *numbers*, of whatever kind; or that a
+        mailbox with one of the numbers *members* was in a group. The whole journal is looked at, but only in the
+        database.
+        """
+        beginnings = [f'{{"id": {number}, %' for number in numbers]
+        parts = [f'%"member": {{"mailbox": {number}, %' for number in members]
+        statement = _changes_about(len(names), len(beginnings), len(parts))
+        return (Change(*row) for row in self._stream(statement, *names, *beginnings, *parts))
 
     def changes_of(self, changeset: int) -> Iterator[Change]:
         """The journal's rows of one changeset, the last first, one by one."""

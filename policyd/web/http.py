@@ -258,8 +258,8 @@ class Request(server.Request):
             return _TOO_LONG
         if self.method != b"POST":
             return None
-        content_type = (self.getHeader("Content-Type") or "").partition(";")[0].strip().lower()
-        if self._body_bytes and content_type != _FORM:
+        content_type = (self.getHeader(b"Content-Type") or b"").partition(b";")[0].strip().lower()
+        if self._body_bytes and content_type != _FORM.encode():
             return _NO_FORM
         body = self._body.getvalue()
         if body.count(b"&") >= _FIELDS:
@@ -383,5 +383,4 @@ class Site(server.Site):
         frames = traceback.extract_tb(reason.getTracebackObject())
         where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
         if self._defects.take(where, self._now()):
-            problem = f"a page could not be made: internal error: {type(reason.value).__name__}; please report it"
-            self.audit.warned(problem, where=where)
+            self.audit.warned(f"please report that a page could not be made: {type(reason.value).__name__}", where=where)

@@ -120,18 +120,6 @@ def test_a_refusal_comes_with_what_would_let_the_mail_through(settings):
     assert found.trace[-1] == "rule: restricted-recipient"
 
 
-def test_a_long_journal_is_looked_at_as_far_as_there_is_time(settings):
-    """A million imported mailboxes must not keep a page waiting: then it says that it did not look further."""
-    request = typed_request("bob@example.com", "eve@a.example", "", "", "")
-    found = answer(open_session(settings), settings, request, NOW, rows=2)
-    assert found.cause is not None
-    assert found.cause.set_by is None
-    assert not found.cause.is_whole
-    found = answer(open_session(settings), settings, request, NOW, rows=1000)
-    assert found.cause is not None
-    assert found.cause.is_whole
-
-
 def test_days_are_said_as_people_say_them():
     """The year is said where it is another one, the time where an end is not that of its day."""
     assert day_in_words(END, NOW, is_end=True) == "31 December"

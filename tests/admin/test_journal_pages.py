@@ -2,13 +2,13 @@
 
 import pytest
 
-from policyd.admin.journal_pages import about_mailbox, change_filter, page_of_changes
+from policyd.admin.journal_pages import change_filter, changes_of_address, changes_of_mailbox, page_of_changes
 from policyd.admin.session import open_session
 from policyd.errors import StoreError
 from policyd.model import OUTSIDE, Domain
 from policyd.settings import AuditSettings, Settings
 from policyd.store.database import reading
-from policyd.store.edit import EntryTerms
+from policyd.store.edit import EntryTerms, need_group
 from tests.support.parties import party
 from tests.support.writing import NOW
 
@@ -25,6 +25,8 @@ def session(tmp_path_factory):
     with session.changing("ann", NOW + 60) as made:
         made.edit.block_sender(party("user3"), OUTSIDE, EntryTerms(reason="left"))
         made.edit.rename_mailbox("user3", "former")
+        made.edit.add_group("crew")
+        made.edit.join(need_group(made.edit.queries, "crew"), [party("former")])
     return session
 
 
@@ -64,9 +66,14 @@ def test_changes_of_a_mailbox_are_found_under_its_former_name(session):
     """The journal knows it by its number: who asks what happened to it does not care what it was called."""
     with session.reading() as queries:
         mailbox = queries.mailbox_named("former")
-        page = page_of_changes(queries, 0, about_mailbox(queries, mailbox), limit=50, rows=1000)
-    assert {change.operation for change in page.changes} >= {"mailbox.rename", "sender.block", "mailbox.add"}
-    assert {change.object for change in page.changes} == {"user3", "user3@example.com"}
+        assert mailbox is not None
+        made = [*changes_of_mailbox(queries, mailbox)]
+        assert [*changes_of_address(queries, "user3@example.com")] == [
+            change for change in made if change.operation.startswith("address.")
+        ]
+    assert {change.operation for change in made} >= {"mailbox.rename", "sender.block", "mailbox.add"}
+    assert {change.object for change in made} == {"user3", "user3@example.com", "group:crew"}
+    assert [change.id for change in made] == sorted((change.id for change in made), reverse=True)
 
 
 def test_a_question_that_takes_too_long_ends(session):

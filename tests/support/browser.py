@@ -95,7 +95,7 @@ class Visitor:
 
     def _check(self, response: Any, status: int | None) -> None:
         """The browser complains of each page that is an error, which is no problem where it was to be one."""
-        assert status in (None, response.status)
+        assert status in (None, response.status), f"{response.url}: {response.status}"
         self.problems = [each for each in self.problems if f"a status of {response.status}" not in each]
 
     def _see_request(self, request: Any) -> None:

@@ -105,6 +105,18 @@ def test_all_is_well_or_it_is_said_what_is_not(tmp_path):
     assert "Found 24 hours ago" in text
 
 
+def test_replica_says_how_old_it_is(tmp_path):
+    """On a host that answers from its own copy, that is the age that counts."""
+    place = make_place(tmp_path)
+    replica = tmp_path / "replica.db"
+    place = Place(tmp_path, replica=replica)
+    assert "nothing has followed the database yet" in body(place)
+    (tmp_path / "replica.db.status").write_text(json.dumps({"id": 7, "current_at": NOW - 120, "told_at": NOW}))
+    text = body(place)
+    assert "had all changes 2 minutes ago; it is at change 7" in text
+    assert "may have missed changes for 2 minutes" in text
+
+
 def test_monitor_mode_is_said(tmp_path):
     """A month later nobody remembers that nothing is refused yet."""
     assert "the mode is monitor" in body(make_place(tmp_path, mode=Mode.MONITOR))

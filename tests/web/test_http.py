@@ -114,7 +114,7 @@ def test_defect_is_a_plain_page_and_one_line_in_the_log(world):
         assert "KeyError" not in answer.text
         assert "Traceback" not in answer.text
     (line,) = world.lines
-    assert "internal error: KeyError; please report it" in line
+    assert "a page could not be made: KeyError" in line
     assert "test_http.py:" in line
     assert "bob" not in line
     world.clock.advance(60)
@@ -129,7 +129,7 @@ def test_defect_behind_a_thread_is_the_same(root, world):
     root.waiting[0][1].errback(KeyError("x"))
     (answer,) = peer.answers()
     assert answer.status == 500
-    assert "internal error: KeyError" in world.lines[0]
+    assert "could not be made: KeyError" in world.lines[0]
 
 
 def test_defect_in_the_middle_of_an_answer_cuts_it(root, world):

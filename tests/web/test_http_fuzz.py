@@ -4,20 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fuzz.http_seeds import STREAMS, seeds, words
+from tests.fuzz.http_seeds import FOUND, STREAMS, seeds, words
 from tests.fuzz.http_target import check, run
 from tests.support.randomised import examples
 
 SEEDS = seeds()
+FOUND_NAMES = [path.name for path in FOUND.glob("*")]
 heads = st.builds(lambda first, sizes: bytes([first, len(sizes)]) + sizes, st.integers(0, 15), st.binary(max_size=5))
 parts = st.one_of(st.sampled_from([*STREAMS.values()]), st.sampled_from(words()), st.binary(max_size=20))
 inputs = st.builds(lambda head, said: head + b"".join(said), heads, st.lists(parts, max_size=8))
 
 
-@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("name", [*STREAMS, *FOUND_NAMES])
 def test_seed_harms_nothing(name):
     """What is usual, and what is known to be hostile, ends in an answer or the end of the connection."""
-    for each in (seed for seed in SEEDS if seed.startswith(f"{name}, ")):
+    for each in (seed for seed in SEEDS if seed == name or seed.startswith(f"{name}, ")):
         run(SEEDS[each])
 
 

@@ -189,9 +189,10 @@ def test_refusals_are_a_table_for_a_spreadsheet(place):
     assert rows[0]["sender"] == "eve0@a.example"
 
 
-def test_a_time_that_is_none_is_told_at_its_field(place):
-    """And everything else is kept as it was typed."""
-    page = shown(place, "/refusals", sender="eve", until="soon")
+@pytest.mark.parametrize("path", ["/refusals", "/refusals.csv"])
+def test_a_time_that_is_none_is_told_at_its_field(place, path):
+    """And everything else is kept as it was typed; no file has more in it than was asked for."""
+    page = shown(place, path, sender="eve", until="soon")
     field = next(each for each in page.all("input") if each.attributes["name"] == "until")
     assert field.attributes["aria-invalid"] == "true"
     assert next(each for each in page.all("input") if each.attributes["name"] == "sender").attributes["value"] == "eve"

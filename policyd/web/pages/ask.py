@@ -12,7 +12,7 @@ from policyd.model import Request
 from policyd.refusals import Refused
 from policyd.replica.status import why_outdated
 from policyd.web.pages.page import BAD_REQUEST, OK, UNAVAILABLE, Form, Page, request_in_field, typed
-from policyd.web.pages.sources import JOURNAL_ROWS, LIMIT_SECONDS, Sources
+from policyd.web.pages.sources import LIMIT_SECONDS, Sources
 
 FROM = "from"  # the direction; anything else is mail to what was asked about
 _REFUSALS = 5  # that are shown below an answer
@@ -77,7 +77,7 @@ def _meant(sources: Sources, form: Form, fields: dict[str, str]) -> tuple[Reques
 
 def _answer(sources: Sources, request: Request, now: int) -> Answer:
     with sources.reading() as session:
-        return answer(session, sources.settings, request, now, limit_seconds=LIMIT_SECONDS, rows=JOURNAL_ROWS)
+        return answer(session, sources.settings, request, now, limit_seconds=LIMIT_SECONDS)
 
 
 def _fields_of(request: Request, fields: dict[str, str]) -> dict[str, str]:

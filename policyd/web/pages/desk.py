@@ -37,9 +37,8 @@ class Desk:
             return self._static(path.removeprefix("/static/"))
         now = int(self._clock())
         if path == TABLE:
-            name, table = refusals.as_file(self._sources, form, now)
-            headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-            return Reply(OK, "text/csv; charset=utf-8", table, headers)
+            table = refusals.as_file(self._sources, form, now)
+            return table if isinstance(table, Reply) else self._reply("/refusals", table)
         if path not in PAGES:
             return self._reply(path, Page("missing.html", {}, NOT_FOUND))
         _, show = PAGES[path]

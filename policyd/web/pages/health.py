@@ -2,6 +2,7 @@
 
 import platform
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
@@ -12,7 +13,7 @@ from policyd.counters import OUTCOMES, Cell, CounterPage, Outcome
 from policyd.errors import StoreError
 from policyd.model import Change, Mode
 from policyd.printable import count_of
-from policyd.replica.status import why_outdated
+from policyd.replica.status import read_status, why_outdated
 from policyd.web.pages.charts import bars
 from policyd.web.pages.findings import Findings, read_findings
 from policyd.web.pages.minutes import MINUTE, Minutes, by_outcome
@@ -52,6 +53,7 @@ def show(sources: Sources, form: Form, now: int) -> Page:
         "notes": _notes(sources, findings),
         "findings": findings,
         "last_change": last,
+        "replica": _replica(sources.settings.replica, now),
         "charts": _charts(sources.counters, sources.minutes, now),
         "since": sources.minutes.since,
         "daemon": _daemon(sources.counters),
@@ -72,6 +74,17 @@ def _last_change(sources: Sources) -> tuple[Change | None, str]:
     except StoreError as error:
         return None, str(error)
     return page.reached, ""
+
+
+def _replica(file: Path | None, now: int) -> str:
+    """How old the replica is, in words; "" where this host has none."""
+    if file is None:
+        return ""
+    try:
+        status = read_status(file)
+    except StoreError as error:
+        return str(error)
+    return f"had all changes {status.age_in_words(now)} ago; it is at change {status.id}"
 
 
 def _problems(sources: Sources, findings: Findings, database_problem: str, now: int) -> list[str]:

@@ -14,7 +14,7 @@ from policyd.web.pages.minutes import Minutes
 
 LIMIT_SECONDS = 5.0  # for the questions of one page
 _WAIT_SECONDS = 10.0  # for the pages before it
-JOURNAL_ROWS = 50_000  # that one page looks at
+JOURNAL_ROWS = 20_000  # that one page looks at
 
 
 @dataclass(frozen=True)
