@@ -243,6 +243,16 @@ def internal_address(text: str) -> str:
     return f"{parse_address(text).local}@{text.rpartition('@')[2]}"
 
 
+def normal_client(text: str) -> str:
+    """An IP address, `unknown`, which Postfix says of a client on a unix socket, or "". Raises AddressError."""
+    try:
+        return text if text in ("", "unknown") else str(ip_address(text))
+    except ValueError as error:
+        raise AddressError(
+            f"{text!a} is not an IP address; an IP address looks like 192.0.2.7 or 2001:db8::1"
+        ) from error
+
+
 def is_pattern(text: str) -> bool:
     """Whether *text* is meant as a pattern (or address), rather than a mailbox's name."""
     return "@" in text or text == NULL_SENDER
@@ -341,8 +351,11 @@ def matching_patterns(address: EmailAddress) -> tuple[str, ...]:
     """
     if not address.domain:
         return ()
-    forms, domain = address.locals, address.domain
+    local, domain, base = address
     of_domain = _patterns_of_domain(domain) if len(domain) <= _DOMAIN_LIMIT else ()
+    if local and not base:
+        return (f"{local}@{domain}", f"{local}@", *of_domain)
+    forms = address.locals
     return (*[f"{local}@{domain}" for local in forms], *[f"{local}@" for local in forms], *of_domain)
 
 

@@ -2,11 +2,10 @@
 
 import os
 import re
-import shutil
-import subprocess
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from typing import NamedTuple
 
 _POSTFIX_QUEUE = "/var/spool/postfix"
 _UNESCAPED_COLON = re.compile(r"(?<!\\):")
@@ -32,6 +31,16 @@ class Endpoint:
     def is_local(self) -> bool:
         """Whether only this machine can reach it."""
         return bool(self.path) or is_loopback(self.interface)
+
+
+class Given(NamedTuple):
+    """The sockets that systemd has opened: for Postfix, and those called `http` for metrics and the pages."""
+
+    listen: tuple[Endpoint, ...] = ()
+    http: tuple[Endpoint, ...] = ()
+
+
+NOT_GIVEN = Given()
 
 
 def is_loopback(host: str) -> bool:
@@ -87,6 +96,9 @@ def default_listen() -> tuple[Endpoint, ...]:
 
 
 def _queue_directory() -> str:
+    import shutil  # where `listen` says what is meant, or nothing listens, nobody needs them
+    import subprocess
+
     postconf = shutil.which("postconf", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin")
     if postconf is None:
         return _POSTFIX_QUEUE

@@ -20,7 +20,6 @@ import grp
 import os
 import pwd
 import re
-import secrets
 import select
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -332,6 +331,30 @@ def _check_settings(spot: _Spot, status: os.stat_result) -> None:
             path,
             f"its group, {group_name(status.st_gid)}, can write it, and could have root do anything; read it, and "
             f"type: chmod g-w {path}",
+        )
+    _check_folders(spot, is_sticky_enough=True)
+
+
+def read_secret(path: Path, limit: int) -> bytes:
+    """What is in the file with a secret at *path*, *limit* bytes at most. Raises OSError.
+
+    Raises UntrustedError where it belongs to neither root nor the caller, or others can read, write or replace it; its
+    group may read it.
+    """
+    with open_to_read(path, _check_secret) as file:
+        return file.read(limit)
+
+
+def _check_secret(spot: _Spot, status: os.stat_result) -> None:
+    path = spot.path
+    if status.st_uid not in _us():
+        raise UntrustedError(
+            path, f"it belongs to {user_name(status.st_uid)}, who can put another secret there; type: chown root {path}"
+        )
+    if status.st_mode & (stat.S_IROTH | stat.S_IWOTH):
+        mode = stat.S_IMODE(status.st_mode)
+        raise UntrustedError(
+            path, f"everybody can read or write it (mode {mode:04o}); make another secret, and type: chmod o-rw {path}"
         )
     _check_folders(spot, is_sticky_enough=True)
 
@@ -713,7 +736,7 @@ def _begin_draft(spot: _Spot) -> tuple[str, int]:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK
     beginning = os.fsdecode(os.fsencode(spot.name)[:_NAME_BYTES])  # all of it may be as long as a name may be
     for _ in range(_DRAFTS_LIMIT):
-        draft = f".{beginning}.{secrets.token_hex(8)}{_DRAFT}"
+        draft = f".{beginning}.{os.urandom(8).hex()}{_DRAFT}"
         descriptor = os.open(draft, flags, _PRIVATE_MODE, dir_fd=spot.folder)
 
         # Between the two calls, another command may have taken it for a killed command's, and locked or removed it.

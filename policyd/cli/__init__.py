@@ -1,5 +1,6 @@
 """The command `policyd`. Each noun is a file of its own, imported when it is used."""
 
+import atexit
 import gc
 import importlib
 import os
@@ -34,6 +35,7 @@ NOUNS = {
     "undo": ("policyd.cli.undo", "Take back what one command changed."),
     "doctor": ("policyd.cli.doctor", "Say why a rule may have no effect, and what to type."),
     "setup": ("policyd.cli.setup", "Have policyd watch a Postfix that works."),
+    "top": ("policyd.cli.top", "What the daemon does, live in the terminal."),
     "replica": ("policyd.cli.replica", "The replica on this host, from which the daemon answers."),
     "database": ("policyd.cli.database", "The database file."),
     "completion": ("policyd.cli.completion", "What has a shell complete commands, options and names."),
@@ -82,6 +84,7 @@ class Nouns(Group):
         # Importing makes some hundred thousand objects that stay: to collect at each 700 new ones, as Python does by
         # itself, costs a sixth of a command's processor time.
         gc.set_threshold(50_000)
+        atexit.register(gc.freeze)  # and to go through all of them at the end, once more as much
 
         # Nothing but answers may reach Postfix, and nothing that is printed may fail for its characters.
         if "--stdio" in (args[0] if args else sys.argv):

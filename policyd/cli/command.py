@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from policyd import __version__
-from policyd.cli.hints import command_hint, option_hint
 from policyd.cli.terminal import confirm, echo
 from policyd.errors import PolicydError
 
 if TYPE_CHECKING:
     from policyd.admin.session import Session
-    from policyd.endpoint import Endpoint
+    from policyd.endpoint import Given
     from policyd.settings import Settings
     from policyd.store.edit import Editor
     from policyd.store.queries import Queries
@@ -43,13 +42,16 @@ class Invocation:
     listen: tuple[str, ...] = field(default=())
     workers: str | None = None
 
-    def load_settings(self, given: "tuple[Endpoint, ...]" = ()) -> "Settings":
+    def load_settings(self, given: "Given | None" = None) -> "Settings":
         """The settings as they are now: what systemd has *given*, option, environment, file, default, in this order."""
+        from policyd.endpoint import NOT_GIVEN
         from policyd.settings import load_settings, read_database
 
         file = self.settings_file
         database = read_database(self.database) if self.database is not None else os.environ.get("POLICYD_DATABASE")
-        return load_settings(file, database=database or None, listen=self.listen, workers=self.workers, given=given)
+        return load_settings(
+            file, database=database or None, listen=self.listen, workers=self.workers, given=given or NOT_GIVEN
+        )
 
     @property
     def settings_file(self) -> Path | None:
@@ -275,6 +277,8 @@ class Group(click.Group):
         """The command that *args* begin with; of one that there is not, an error says what to type instead."""
         if ctx.resilient_parsing or args[0].startswith("-") or self.get_command(ctx, args[0]) is not None:
             return super().resolve_command(ctx, args)
+        from policyd.cli.hints import command_hint
+
         path = tuple(ctx.command_path.split()[1:])
         hint = command_hint(path, args[0], args[1:], self.list_commands(ctx))
         raise click.UsageError(_with_hint(f"No such command '{args[0]}'", hint), ctx)
@@ -286,6 +290,8 @@ def _helped(command: click.Command, ctx: click.Context) -> Iterator[None]:
     try:
         yield
     except click.NoSuchOption as error:
+        from policyd.cli.hints import option_hint
+
         known = [name for param in command.get_params(ctx) for name in (*param.opts, *param.secondary_opts)]
         hint = option_hint(ctx.info_name or "", error.option_name, known)
         raise click.UsageError(_with_hint(f"No such option '{error.option_name}'", hint), error.ctx or ctx) from error

@@ -42,6 +42,12 @@ from policyd.store.schema import REPLICATED, VERSION, change, first_head, journa
 
 POSTGRESQL = psycopg_dialect(paramstyle="format")  # type: ignore[no-untyped-call]  # SQLAlchemy's own
 DEFINING = PGDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+# An index of some rows is one on a server, too. It is said here: for an option that names an engine, SQLAlchemy loads
+# all that it knows of it, and a command on a file needs nothing of PostgreSQL.
+for _table in metadata.tables.values():
+    for _index in _table.indexes:
+        _index.dialect_options["postgresql"]["where"] = _index.dialect_options["sqlite"]["where"]
+
 LOCALE = ("UTF8", "C")  # of the database: its encoding and its collation
 CHANNEL = "policyd"  # on which each change is told
 
@@ -115,10 +121,12 @@ class ServerConnection(Connection):
 
 
 @contextmanager
-def reading(database: Database) -> Iterator[Connection]:
-    """A connection that sees one state of the tables. Raises StoreError."""
+def reading(database: Database, *, limit_seconds: float | None = None) -> Iterator[Connection]:
+    """A connection that sees one state of the tables; a statement takes *limit_seconds* at most. Raises StoreError."""
     with _connected(database) as driver:
         driver.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        if limit_seconds is not None:
+            driver.execute(f"SET LOCAL statement_timeout = {1000 * limit_seconds:.0f}")
         connection = ServerConnection(driver)
         _need_version(database, connection.fetch(_VERSION, 1))
         yield connection

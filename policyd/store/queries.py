@@ -372,6 +372,13 @@ _ENTRIES_TO = {
     PartyKind.MAILBOX: _entries_where(schema.blocked_sender.c.recipient_mailbox_id == bindparam("to")),
     PartyKind.GROUP: _entries_where(schema.blocked_sender.c.recipient_group_id == bindparam("to")),
 }
+_PATTERNS_BLOCKED = Statement(
+    select(schema.blocked_sender.c.pattern)
+    .where(schema.blocked_sender.c.pattern.is_not(None))
+    .distinct()
+    .limit(bindparam("most"))
+    .offset(literal_column("0"))
+)
 _ENTRY = _entries_where(schema.blocked_sender.c.id == bindparam("id"))
 _ENTRIES = Statement(_select_entry.order_by(schema.blocked_sender.c.id))
 _EXCEPTIONS = [
@@ -395,6 +402,23 @@ _LATER_CHANGES = Statement(
 _CHANGES_SINCE = Statement(
     select(schema.change).where(schema.change.c.at >= bindparam("since")).order_by(schema.change.c.id.desc())
 )
+_CHANGES_BEFORE = Statement(
+    select(schema.change).where(schema.change.c.id < bindparam("before")).order_by(schema.change.c.id.desc())
+)
+
+
+@lru_cache(_ARITIES)
+def _changes_about(names: int, beginnings: int, parts: int) -> Statement:
+    """The statement for the changes of so many names, or of what was stored as so many patterns of LIKE say."""
+    change = schema.change.c
+    stored = func.coalesce(change.after, change.before)
+    alternatives = [
+        *(change.object == key for key in _keys("name", names)),
+        *(stored.like(key) for key in (*_keys("beginning", beginnings), *_keys("part", parts))),
+    ]
+    return Statement(select(schema.change).where(or_(*alternatives)).order_by(change.id.desc()))
+
+
 _UPGRADES_SINCE = Statement(
     select(schema.change.c.operation, schema.change.c.before).where(
         schema.change.c.id > bindparam("after"), schema.change.c.operation == bindparam("upgrade")
@@ -405,6 +429,18 @@ _COUNTS = {
     for table in schema.metadata.sorted_tables
     if table is not schema.journal_head
 }
+# The tables whose rows decide; their names where people read them.
+STANDING_TABLES = {table.name: table.name.removeprefix("mailbox_") for table in schema.REPLICATED}
+_ENDED = {
+    table.name: Statement(select(func.count()).select_from(table).where(table.c.until <= bindparam("now")))
+    for table in schema.REPLICATED
+    if "until" in table.c
+}
+_LAST_CHANGE = Statement(
+    select(schema.change.c.id, schema.change.c.at).where(
+        schema.change.c.id == select(func.max(schema.change.c.id)).scalar_subquery()
+    )
+)
 
 
 class Source(Protocol):
@@ -464,20 +500,15 @@ class Queries:
 
     def holder_of(self, address: str, *, has_groups: bool) -> Holder | None:
         """The mailbox that has *address*; *has_groups* says whether some mailbox is in a group."""
-        found = self._fetch(_HOLDER_WITH[has_groups], address)
-        if not found:
-            return None
-        row = found[0]
-        is_primary, is_in_groups = row[-2:]
-        return Holder(_to_named(Mailbox, row[:-2]), address if is_primary else None, bool(is_in_groups))
+        for *row, is_primary, is_in_groups in self._fetch(_HOLDER_WITH[has_groups], address):
+            return Holder(_to_named(Mailbox, row), address if is_primary else None, is_in_groups != 0)
+        return None
 
     def holder_called(self, folded_name: str, *, has_groups: bool) -> Holder | None:
         """The mailbox whose name folds to this; *has_groups* says whether some mailbox is in a group."""
-        found = self._fetch(_HOLDER_CALLED[has_groups], folded_name)
-        if not found:
-            return None
-        *row, primary, is_in_groups = found[0]
-        return Holder(_to_named(Mailbox, row), primary or "", bool(is_in_groups))
+        for *row, primary, is_in_groups in self._fetch(_HOLDER_CALLED[has_groups], folded_name):
+            return Holder(_to_named(Mailbox, row), primary or "", is_in_groups != 0)
+        return None
 
     def mailboxes(self) -> Iterator[tuple[Mailbox, tuple[str, ...]]]:
         """Every mailbox, oldest first, with its addresses, the primary one first."""
@@ -626,6 +657,11 @@ class Queries:
             return ()
         return self._entries(self._fetch(_entries_of(*counts), *keys))
 
+    def blocked_patterns(self, most: int) -> frozenset[str] | None:
+        """Every pattern that is a blocked sender; None where there are more than *most*."""
+        found = self._fetch(_PATTERNS_BLOCKED, most + 1)
+        return frozenset(pattern for (pattern,) in found) if len(found) <= most else None
+
     def entries_for_anyone(
         self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
     ) -> tuple[BlockedSender, ...]:
@@ -663,6 +699,10 @@ class Queries:
 
     # --- The journal ---
 
+    def last_change(self) -> tuple[int, int]:
+        """The number of the last change, and when that was, in Unix seconds; both 0 where there is none."""
+        return next(((int(number), int(at)) for number, at in self._fetch(_LAST_CHANGE)), (0, 0))
+
     def changes(
         self,
         *,
@@ -681,6 +721,24 @@ class Queries:
     def changes_since(self, since: int) -> Iterator[Change]:
         """The journal's rows from *since* on, in Unix seconds, one by one, the last first."""
         return (Change(*row) for row in self._stream(_CHANGES_SINCE, since))
+
+    def changes_before(self, number: int) -> Iterator[Change]:
+        """The journal's rows before the one with this id, one by one, the last first."""
+        return (Change(*row) for row in self._stream(_CHANGES_BEFORE, number))
+
+    def changes_about(
+        self, names: Sequence[str], numbers: Sequence[int] = (), members: Sequence[int] = ()
+    ) -> Iterator[Change]:
+        """The journal's rows that may be about one of these, one by one, the last first; few others are among them.
+
+        That is about what has one of *names*; about what was stored under one of *numbers*, of whatever kind; or that a
+        mailbox with one of the numbers *members* was in a group. The whole journal is looked at, but only in the
+        database.
+        """
+        beginnings = [f'{{"id": {number}, %' for number in numbers]
+        parts = [f'%"member": {{"mailbox": {number}, %' for number in members]
+        statement = _changes_about(len(names), len(beginnings), len(parts))
+        return (Change(*row) for row in self._stream(statement, *names, *beginnings, *parts))
 
     def changes_of(self, changeset: int) -> Iterator[Change]:
         """The journal's rows of one changeset, the last first, one by one."""
@@ -708,6 +766,15 @@ class Queries:
     def counts(self) -> dict[str, int]:
         """The number of rows of each table."""
         return {name: int(self._fetch(statement)[0][0]) for name, statement in _COUNTS.items()}
+
+    def standing(self, now: int) -> dict[str, tuple[int, int]]:
+        """Of each of `STANDING_TABLES`, how many rows stand at *now*, in Unix seconds, and how many have ended."""
+        found = {}
+        for table, name in STANDING_TABLES.items():
+            rows = int(self._fetch(_COUNTS[table])[0][0])
+            ended = int(self._fetch(_ENDED[table], now)[0][0]) if table in _ENDED else 0
+            found[name] = (rows - ended, ended)
+        return found
 
     def _mailbox(self, found: list[tuple[Any, ...]]) -> Mailbox | None:
         return _to_named(Mailbox, found[0], self.accepted_by(mailbox_id=found[0][-1])) if found else None
