@@ -7,6 +7,8 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).resolve().parent
 README = HERE / "README.rst"
+HOME = "https://example.org/policyd"  # until it has a place of its own
+PLACES = {"Homepage": "", "Documentation": "docs/", "Changes": "CHANGES.rst", "Security": "SECURITY.rst"}
 
 
 def read_version() -> str:
@@ -25,7 +27,8 @@ setup(
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/x-rst",
     author="The policyd developers",
-    license="MIT",
+    project_urls={name: f"{HOME}/{place}" for name, place in PLACES.items()},
+    license_expression="MIT",
     license_files=["LICENSE"],
     keywords=["postfix", "policy", "mail", "smtp", "access control"],
     classifiers=[
@@ -48,7 +51,11 @@ setup(
     # contrib/ stands at the top for who reads, and is in the package for `policyd setup`.
     packages=[*find_packages(include=["policyd", "policyd.*"]), "policyd.contrib"],
     package_dir={"policyd.contrib": "contrib"},
-    package_data={"policyd.contrib": ["*/*", "*/*/*"], "policyd.web": ["static/*", "templates/*"]},
+    package_data={
+        "policyd": ["py.typed"],
+        "policyd.contrib": ["*/*", "*/*/*"],
+        "policyd.web": ["static/*", "templates/*"],
+    },
     include_package_data=False,
     install_requires=[
         "Twisted>=26.10,<27",

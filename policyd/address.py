@@ -351,8 +351,11 @@ def matching_patterns(address: EmailAddress) -> tuple[str, ...]:
     """
     if not address.domain:
         return ()
-    forms, domain = address.locals, address.domain
+    local, domain, base = address
     of_domain = _patterns_of_domain(domain) if len(domain) <= _DOMAIN_LIMIT else ()
+    if local and not base:
+        return (f"{local}@{domain}", f"{local}@", *of_domain)
+    forms = address.locals
     return (*[f"{local}@{domain}" for local in forms], *[f"{local}@" for local in forms], *of_domain)
 
 

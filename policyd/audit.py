@@ -44,16 +44,14 @@ DECISION_FIELDS = (
     *("action", "rule", "entry", "state", "queue_id", "instance", "client", "sender", "recipient", "login", "context"),
     *("reason", "text", "ms", *OWN_NAMES),
 )
-_ABSENT = frozenset({"entry", "reason", "text"})  # where nothing was refused
+_ASKED_FROM, _ASKED_TO = DECISION_FIELDS.index("state"), DECISION_FIELDS.index("reason")  # the peer's values
 
-# A line about a request that was let through, made in one piece; and how it looks if all values of the peer's are
-# plain, so that each of them is where it was put. The names from our own tables are written as they must be.
-_PERMITTED_LINE = ", ".join(f"{name}={'%.0s' if name in _ABSENT else '%s'}" for name in DECISION_FIELDS)
-_OWN_PART = ", ".join(f"{name}=%s" for name in OWN_NAMES)
-_PERMITTED = re.compile(
-    re.sub(r"(sender|recipient)=%s", lambda name: f"{name[1]}=<{ATOM}>", _PERMITTED_LINE)
-    .replace("%.0s", "")
-    .replace(_OWN_PART, _OWN_PART.replace("%s", ".*"))
+# The line about a request, made in one piece; and how it begins if all values of the peer's are plain, so that each of
+# them is where it was put. What comes from our own tables and settings stands around them, written as it must be.
+_LINE = ", ".join(f"{name}=%s" for name in DECISION_FIELDS)
+_PLAIN_LINE = re.compile(
+    re.sub(r"(sender|recipient)=%s", lambda name: f"{name[1]}=<{ATOM}>", _LINE[: _LINE.index("%s, text=")])
+    .replace("action=%s", f"action={ATOM}(?:, would={ATOM})?")
     .replace("%s", ATOM)
 )
 
@@ -123,24 +121,11 @@ class AuditLog:
         is_kept = decision.is_refused and self._refusals is not None
         if not (is_logged or is_kept):
             return
-        values = decision_values(request, decision, milliseconds)
-
-        # Most requests are let through with nothing to escape: their line costs one format and one match.
-        if self._settings.format is LineFormat.TEXT and not (
-            decision.is_refused or decision.entry or decision.reason or decision.text
-        ):
-            line = _PERMITTED_LINE % (*values[: -len(OWN_NAMES)], _own_name(decision.mailbox), _own_name(decision.by))
-            if len(line) <= _VALUE_LIMITS[0] and _PERMITTED.fullmatch(line):
-                self._send(INFO, line)
-                return
-
-        fields: dict[str, Field] = dict(zip(DECISION_FIELDS, values, strict=True))
-        if decision.is_refused and not decision.action.is_refusal:
-            fields = {"action": fields.pop("action"), "would": Action.REJECT, **fields}
-        line = self._line(fields)
+        line = self._decision_line(request, decision, milliseconds)
         if is_kept and self._refusals is not None:
             kept = line.encode("utf-8", "backslashreplace")
             if len(kept) > self._refusals.line_bytes:
+                fields = _decision_fields(request, decision, milliseconds)
                 kept = self._line(fields, self._refusals.line_bytes).encode("utf-8", "backslashreplace")
             self._refusals.add(time.time(), kept)
         if is_logged:
@@ -243,6 +228,24 @@ class AuditLog:
         self._dropped = 0
         return True
 
+    def _decision_line(self, request: Request, decision: Decision, milliseconds: float) -> str:
+        # Most requests have nothing to escape: their line costs one format and one match.
+        if self._settings.format is LineFormat.TEXT:
+            line = _LINE % (
+                decision.action if not _is_unspoken(decision) else f"{decision.action}, would={Action.REJECT}",
+                decision.rule,
+                decision.entry or "",
+                *decision_values(request, decision, milliseconds)[_ASKED_FROM:_ASKED_TO],
+                _own(decision.reason),
+                _own(decision.text),
+                round(milliseconds, 2),
+                _own(decision.mailbox),
+                _own(decision.by),
+            )
+            if len(line) <= _VALUE_LIMITS[0] and _PLAIN_LINE.match(line) and _is_short(line, self._line_limit):
+                return line
+        return self._line(_decision_fields(request, decision, milliseconds))
+
     def _line(self, fields: Mapping[str, Field], most_bytes: int | None = None) -> str:
         """*fields* as a line that the sink takes, or of that many bytes at most."""
         most_bytes = most_bytes or self._line_limit
@@ -256,7 +259,7 @@ class AuditLog:
         line = ""
         for limit in _VALUE_LIMITS:
             line = render(fields, limit)
-            if len(line) <= most_bytes and len(line.encode()) <= most_bytes:
+            if _is_short(line, most_bytes):
                 break
         return line
 
@@ -265,6 +268,23 @@ class AuditLog:
         problem = self._sink.problem if isinstance(self._sink, SyslogSink) else ""
         where = f"{self._settings.syslog}{problem and f' ({problem})'}"
         self._alarm.send(WARNING, f"policyd: warning: syslog {where} takes no lines; they wait until it does")
+
+
+def _is_unspoken(decision: Decision) -> bool:
+    """Whether it would be a refusal, were the mode another."""
+    return decision.is_refused and not decision.action.is_refusal
+
+
+def _decision_fields(request: Request, decision: Decision, milliseconds: float) -> dict[str, Field]:
+    values = decision_values(request, decision, milliseconds)
+    fields: dict[str, Field] = dict(zip(DECISION_FIELDS, values, strict=True))
+    if _is_unspoken(decision):
+        fields = {"action": fields.pop("action"), "would": Action.REJECT, **fields}
+    return fields
+
+
+def _is_short(line: str, most_bytes: int) -> bool:
+    return len(line) <= most_bytes and (line.isascii() or len(line.encode()) <= most_bytes)
 
 
 def open_audit(settings: AuditSettings, reactor: Reactor | None = None, watched: Watched = UNWATCHED) -> AuditLog:
@@ -349,9 +369,9 @@ def shown_as_text(value: Field, limit: int) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _own_name(name: str) -> str:
-    """The name of a mailbox or group as it stands in a line; most have blanks."""
-    return shown_as_text(name, _VALUE_LIMITS[0])
+def _own(value: str) -> str:
+    """A name, a reason or a text of ours as it stands in a line; most have blanks."""
+    return shown_as_text(value, _VALUE_LIMITS[0])
 
 
 def shown_as_json(value: Field, limit: int) -> Any:

@@ -2,8 +2,6 @@
 
 import os
 import re
-import shutil
-import subprocess
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -98,6 +96,9 @@ def default_listen() -> tuple[Endpoint, ...]:
 
 
 def _queue_directory() -> str:
+    import shutil  # where `listen` says what is meant, or nothing listens, nobody needs them
+    import subprocess
+
     postconf = shutil.which("postconf", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin")
     if postconf is None:
         return _POSTFIX_QUEUE

@@ -20,7 +20,6 @@ import grp
 import os
 import pwd
 import re
-import secrets
 import select
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -737,7 +736,7 @@ def _begin_draft(spot: _Spot) -> tuple[str, int]:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK
     beginning = os.fsdecode(os.fsencode(spot.name)[:_NAME_BYTES])  # all of it may be as long as a name may be
     for _ in range(_DRAFTS_LIMIT):
-        draft = f".{beginning}.{secrets.token_hex(8)}{_DRAFT}"
+        draft = f".{beginning}.{os.urandom(8).hex()}{_DRAFT}"
         descriptor = os.open(draft, flags, _PRIVATE_MODE, dir_fd=spot.folder)
 
         # Between the two calls, another command may have taken it for a killed command's, and locked or removed it.

@@ -1,7 +1,7 @@
 """Who an address or a login is: found in the tables, by every way that leads to a mailbox."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from typing import NamedTuple, Protocol
 
@@ -109,8 +109,8 @@ class Identities:
     """
 
     def __init__(self, settings: Settings, tables: FactLookup) -> None:
-        self._origin = settings.origin
         self._delimiters = settings.recipient_delimiter
+        self._forms = partial(address_forms, origin=settings.origin, delimiters=settings.recipient_delimiter)
         self._realms = settings.login_realms
         self._tables = tables
         self._recipient = lru_cache(_KEPT)(self._find_recipient)
@@ -162,15 +162,17 @@ class Identities:
     def _find_recipient(self, text: str) -> Identity:
         # The address inside counts where it leads to a mailbox or outside.
         place = written = self._locate(text)
-        inner = self._inner(text, written)
-        leads_outside = inner is not written and inner.is_outside
-        if inner is not written and inner.holder is not None:
-            place = inner._replace(addresses=inner.addresses + written.addresses, ways=("route", *inner.ways))
-        elif leads_outside:
-            place = written._replace(addresses=inner.addresses + written.addresses)
+        leads_outside = False
+        if written.holder is None:
+            inner = self._inner(text, written)
+            leads_outside = inner is not written and inner.is_outside
+            if inner.holder is not None:
+                place = inner._replace(addresses=inner.addresses + written.addresses, ways=("route", *inner.ways))
+            elif leads_outside:
+                place = written._replace(addresses=inner.addresses + written.addresses)
 
         # An IMCEA address can be in any managed domain; its mailbox is in its own.
-        if place.holder is not None and "IMCEA" in place.ways:
+        if "IMCEA" in place.ways and place.holder is not None:
             home = self._managed(self._primary_of(place.holder).rpartition("@")[2])
             place = place._replace(domain=home or place.domain)
 
@@ -332,24 +334,30 @@ class Identities:
 
         *domain* is the managed domain that it is in, of an alias domain the target.
         """
+        # Most are listed as they stand, and so may an IMCEA address be, which has no extension.
+        text = f"{address.local}@{address.domain}"
+        holder = self._tables.holder_of(text) if address.local else None
+        if holder is not None:
+            return holder, ()
         encapsulated = decode_imcea(address.local)
-        if encapsulated is None:
-            return self._find_listed(address, address.locals, domain)
-
-        # An IMCEA address has no extension; it may be listed as it stands.
-        listed = self._find_listed(address, (address.local,), domain)
-        if listed[0] is not None:
+        locals_ = address.locals if encapsulated is None else (address.local,)
+        listed = self._find_listed(address, locals_, domain, missing=text)
+        if listed[0] is not None or encapsulated is None:
             return listed
         holder = self._find_encapsulated(encapsulated)
         return (holder, ("IMCEA",)) if holder is not None else (None, ())
 
     def _find_listed(
-        self, address: EmailAddress, locals_: Sequence[str], domain: Domain
+        self, address: EmailAddress, locals_: Sequence[str], domain: Domain, *, missing: str = ""
     ) -> tuple[Holder | None, tuple[str, ...]]:
-        """The same for an address that is listed with one of *locals_*, in its own domain or in the target."""
+        """The same for an address that is listed with one of *locals_*, in its own domain or in the target.
+
+        Nobody has the address *missing*, which is not asked for again.
+        """
         for name in (address.domain,) if domain.name == address.domain else (address.domain, domain.name):
             for local in locals_:
-                holder = self._tables.holder_of(f"{local}@{name}")
+                text = f"{local}@{name}"
+                holder = self._tables.holder_of(text) if text != missing else None
                 if holder is not None:
                     ways: tuple[str, ...] = () if name is address.domain else ("alias domain",)
                     return holder, ways if local is address.local else (*ways, "extension")
@@ -395,9 +403,6 @@ class Identities:
         domain = self._tables.domain(name) if name else None
         return (self._tables.domain(domain.alias_of) or domain) if domain and domain.alias_of else domain
 
-    def _forms(self, text: str) -> tuple[EmailAddress, ...]:
-        return address_forms(text, self._origin, self._delimiters)
-
     def _spelled(self, text: str) -> tuple[EmailAddress, ...]:
         """Every form of an address, each also in the target of its domain."""
         return tuple(chain.from_iterable(_with_target(form, self._managed(form.domain)) for form in self._forms(text)))
@@ -413,18 +418,10 @@ def _with_target(address: EmailAddress, domain: Domain | None) -> tuple[EmailAdd
 def _identity(
     text: str, place: _Place, groups: tuple[Group, ...], entries: Entries, *, leads_outside: bool = False
 ) -> Identity:
-    return Identity(
-        text,
-        place.addresses,
-        place.others,
-        place.domain,
-        place.mailbox,
-        ", ".join(place.ways) if place.ways else "exact" if place.holder is not None else "",
-        groups,
-        place.foreign,
-        leads_outside,
-        entries,
-    )
+    addresses, others, foreign, domain, holder, ways = place
+    mailbox = holder.mailbox if holder is not None else None
+    how = ", ".join(ways) if ways else "exact" if mailbox is not None else ""
+    return Identity(text, addresses, others, domain, mailbox, how, groups, foreign, leads_outside, entries)
 
 
 def _ids(mailbox: Mailbox | None, groups: Sequence[Group]) -> tuple[int, tuple[int, ...]]:

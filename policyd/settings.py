@@ -10,7 +10,6 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -611,6 +610,8 @@ def _read_table(table: str, loaded: Mapping[str, Any], mistakes: list[str]) -> d
 
 def _unknown_key(key: str, table: str, known: Iterable[str]) -> str:
     """*key*, which is none of *table*, with what was perhaps meant."""
+    from difflib import get_close_matches  # settings without a slip need it not
+
     shown = key if key.isprintable() else repr(key)
     for other, keys in TABLES.items():
         if key in keys:

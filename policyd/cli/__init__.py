@@ -1,5 +1,6 @@
 """The command `policyd`. Each noun is a file of its own, imported when it is used."""
 
+import atexit
 import gc
 import importlib
 import os
@@ -83,6 +84,7 @@ class Nouns(Group):
         # Importing makes some hundred thousand objects that stay: to collect at each 700 new ones, as Python does by
         # itself, costs a sixth of a command's processor time.
         gc.set_threshold(50_000)
+        atexit.register(gc.freeze)  # and to go through all of them at the end, once more as much
 
         # Nothing but answers may reach Postfix, and nothing that is printed may fail for its characters.
         if "--stdio" in (args[0] if args else sys.argv):

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from policyd import __version__
-from policyd.cli.hints import command_hint, option_hint
 from policyd.cli.terminal import confirm, echo
 from policyd.errors import PolicydError
 
@@ -278,6 +277,8 @@ class Group(click.Group):
         """The command that *args* begin with; of one that there is not, an error says what to type instead."""
         if ctx.resilient_parsing or args[0].startswith("-") or self.get_command(ctx, args[0]) is not None:
             return super().resolve_command(ctx, args)
+        from policyd.cli.hints import command_hint
+
         path = tuple(ctx.command_path.split()[1:])
         hint = command_hint(path, args[0], args[1:], self.list_commands(ctx))
         raise click.UsageError(_with_hint(f"No such command '{args[0]}'", hint), ctx)
@@ -289,6 +290,8 @@ def _helped(command: click.Command, ctx: click.Context) -> Iterator[None]:
     try:
         yield
     except click.NoSuchOption as error:
+        from policyd.cli.hints import option_hint
+
         known = [name for param in command.get_params(ctx) for name in (*param.opts, *param.secondary_opts)]
         hint = option_hint(ctx.info_name or "", error.option_name, known)
         raise click.UsageError(_with_hint(f"No such option '{error.option_name}'", hint), error.ctx or ctx) from error

@@ -1,7 +1,6 @@
 """Prints what a command changed, lists and single objects: for people, and for scripts."""
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -12,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from policyd.changes import as_object, describe, value_text
-from policyd.cli.pager import find_pager, show_lines
-from policyd.cli.table import table
 from policyd.cli.terminal import echo, echo_cells, echo_json
 from policyd.model import Change
 from policyd.printable import printable
@@ -166,6 +163,11 @@ def _limited(call: Call, objects: Iterable[Mapping[str, Any]], limit: int | None
 
 
 def _print_table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
+    import shutil  # what a terminal needs, a script does not
+
+    from policyd.cli.pager import find_pager, show_lines
+    from policyd.cli.table import table
+
     pager = find_pager(os.environ)
     is_plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb" or not (pager is None or pager.shows_bold)
     width = shutil.get_terminal_size().columns

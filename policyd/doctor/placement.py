@@ -16,6 +16,7 @@ from policyd.doctor.restrictions import (
     RELAY,
     PolicyService,
     Question,
+    empty_classes,
     is_at_recipient,
     is_relay_first,
     questions,
@@ -268,6 +269,11 @@ def _complaints(examined: Examination) -> Iterator[Diagnosis]:
         )
     for name in instance.undefined:
         yield _undefined(examined, name)
+    for name in dict.fromkeys(each for service in instance.smtpd for each in empty_classes(service)):
+        told = f"smtpd_restriction_classes names {name}, which has no value: smtpd ends before it says a word."
+        yield Diagnosis(
+            "undefined-parameter", examined.about(name), told, advice=f"Give {name} a value, or take it out."
+        )
     for service in instance.smtpd:
         if service.stray:
             yield _cut(examined, service)

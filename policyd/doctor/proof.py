@@ -138,6 +138,11 @@ def _prove(examined: Examination, service: Service, probe: Probe, log: Log) -> D
         return Diagnosis(
             "not-asked", place, told, advice="A filter in front, another Postfix, or an old configuration."
         )
+    if examined.is_submission(service):
+        return (
+            f"not proven at {place}: it takes no recipient without a login ({text}); with your mail program, send mail "
+            "there that is to be refused"
+        )
     return f"not proven at {place}: Postfix refused it before policyd was asked ({text})"
 
 

@@ -94,6 +94,11 @@ def classes_of(service: Service) -> list[str]:
     return split_words(service.values.get("smtpd_restriction_classes", ""))
 
 
+def empty_classes(service: Service) -> list[str]:
+    """The restriction classes that are declared and have no value: smtpd ends where there is one."""
+    return [each for each in classes_of(service) if not split_words(service.values.get(each, ""))]
+
+
 def undeclared(service: Service, unused: Mapping[str, str]) -> list[str]:
     """Words of the lists that are neither a restriction nor a declared class; *unused* are parameters without use."""
     declared = classes_of(service)

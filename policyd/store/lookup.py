@@ -3,9 +3,11 @@
 import os
 import sqlite3
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from policyd.errors import StoreError, TablesMovedError
@@ -27,11 +29,15 @@ from policyd.store.queries import Queries
 from policyd.store.wal import beside, has_log
 
 _DOMAINS_KEPT = 1024
+_PATTERNS_KEPT = 1000  # a millisecond, at each new state of the tables
 _NO_VERSION = -1
 _NO_INDEX = (0, 0, 0)
 _NO_DESCRIPTOR = -1
 _HEADER = 48  # bytes at the beginning of the log's index, twice: what every commit changes
 _INDEX = struct.Struct("=96sI28xI")  # with how much of the log is in the file, and how much soon will be
+# Of a file's status: what is another in another file, or after it was written, renamed or removed.
+_stamp = attrgetter("st_dev", "st_ino", "st_nlink", "st_size", "st_ctime_ns")
+_SETTLED_NS = 1_000_000_000  # clocks of file systems tick: what happens to a file just after a change has its time, too
 
 
 class Answers:
@@ -152,17 +158,19 @@ class Lookup(Answers):
         self._index_name = ""
         self._connection: sqlite3.Connection | None = None
         self._cursor: sqlite3.Cursor | None = None  # one for all: to make one takes as long as to find a row
-        self._file: tuple[int, int] | None = None  # the open file: device and inode
-        self._written: tuple[int, int] | None = None  # its size, and when it or its owner last changed, in ns
+        self._file: tuple[int, ...] | None = None  # the stamp of the open file
+        self._descriptor = _NO_DESCRIPTOR  # to look at the open file by, whatever has its name by now
         self._index = _NO_INDEX  # the log's index that is open: device, inode and size
         self._is_fixed = False  # opened as a file that can't change
         self._index_descriptor = _NO_DESCRIPTOR  # to read the index by
+        self._index_stamp: tuple[int, ...] | None = None  # the stamp with which it surely is at its name
         self._seen = b""  # what the index began with at `begin`
-        self._header = b""  # of the index, at or before the state that was last looked at; b"" where it can't be told
+        self._known = b""  # the same, at or before the state that was last looked at; b"" where it can't be told
         self._version = _NO_VERSION  # of the state that was last read, as the connection counts
         self._has_begun = False
         self._has_snapshot = False  # SQLite holds the state
         self._is_log_left = False  # the log was not empty when `tidy` last looked
+        self._patterns: frozenset[str] | None = None  # all that are blocked, of the last state; None where too many are
         super().__init__(Queries(self))
 
     def begin(self) -> bool:
@@ -179,30 +187,27 @@ class Lookup(Answers):
         except OSError as error:
             self.close()
             raise missing_error(self._path, error) from error
-        if self._connection is None or self._is_another(status) or self._has_lost_index():
+        if self._is_another(status) or self._has_lost_index():
             self._open(status)
 
         # Nothing was committed since where the log's index stands as it stood: then nothing must be held yet.
         self._has_begun = True
-        header = self._read_header()
-        if header and header == self._header:
+        self._seen = self._read_index()
+        if self._seen and self._seen == self._known:
             return False
-        self._header = header
+        before, self._known = self._known, self._seen if _is_whole(self._seen) else b""
+        if self._known and self._known[:_HEADER] == before[:_HEADER]:
+            return False
         return self._take_snapshot()
 
     def confirm(self) -> None:
         """Raises TablesMovedError where somebody has written over the file since it was read.
 
         SQLite then may have found its way to a row in the pages of one file, and the row's page in the other: no row.
-        A checkpoint writes to the file, too, and only what readers find in the log meanwhile.
+        A checkpoint writes to the file, too, and only what readers find in the log meanwhile. A file that lost its name
+        to another one stays what it was.
         """
-        if not self._has_snapshot:
-            return
-        try:
-            status = os.stat(self._name)
-        except OSError:  # the file that is open stays what it was
-            return
-        if self._is_another(status) and not self._is_checkpoint():
+        if self._has_snapshot and self._is_another(os.fstat(self._descriptor)) and not self._is_checkpoint():
             self.close()
             raise TablesMovedError
 
@@ -215,6 +220,21 @@ class Lookup(Answers):
                 self._cursor.execute("COMMIT")
             except sqlite3.Error:  # all that was read is read
                 self.close()
+
+    def look_at_flags(self) -> None:
+        """See what there is none of, or little, in the state there is: nobody asks for that then."""
+        super().look_at_flags()
+        self._patterns = self._queries.blocked_patterns(_PATTERNS_KEPT)
+
+    def entries_of(
+        self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
+    ) -> tuple[BlockedSender, ...]:
+        """The blocked senders that are this mailbox (0 for none), one of the groups or of *patterns*, in no order."""
+        if self._patterns is not None and self._patterns.isdisjoint(patterns):
+            patterns = ()
+        if not (mailbox_id or group_ids or patterns):
+            return ()
+        return self._queries.entries_for(mailbox_id, group_ids, patterns)
 
     def tidy(self) -> None:
         """Move what a killed command has left in the log into the file, if this user may. Never raises.
@@ -229,13 +249,16 @@ class Lookup(Answers):
     def close(self) -> None:
         """Let go of the file; the next call opens it again."""
         connection, self._connection, self._cursor = self._connection, None, None
-        descriptor, self._index_descriptor = self._index_descriptor, _NO_DESCRIPTOR
+        descriptors = self._descriptor, self._index_descriptor
+        self._descriptor = self._index_descriptor = _NO_DESCRIPTOR
+        self._file = None
         self._has_begun = self._has_snapshot = False
         if connection is not None:
             connection.close()
         # In this order: to close any descriptor of a file takes this process's locks on it away.
-        if descriptor != _NO_DESCRIPTOR:
-            os.close(descriptor)
+        for descriptor in descriptors:
+            if descriptor != _NO_DESCRIPTOR:
+                os.close(descriptor)
 
     def fetch(self, statement: Statement, *values: Any) -> list[tuple[Any, ...]]:
         """All rows that *statement* finds."""
@@ -246,7 +269,8 @@ class Lookup(Answers):
         self._run("BEGIN")
         self._has_snapshot = True
         rows = self._run(statement.text(SQLITE), values)
-        if self._read_index()[: 2 * _HEADER] != self._seen[: 2 * _HEADER] and self._look_at_state():
+        index = self._read_index()
+        if index != self._seen and index[: 2 * _HEADER] != self._seen[: 2 * _HEADER] and self._look_at_state():
             self.end()
             raise TablesMovedError
         return rows
@@ -283,18 +307,12 @@ class Lookup(Answers):
         self._domain.cache_clear()
         return True
 
-    def _read_header(self) -> bytes:
-        """The header of the log's index, b"" while it is being written, or where there is none.
+    def _read_index(self) -> bytes:
+        """What the log's index begins with, b"" where there is none.
 
         Each commit changes it before the command that commits returns, and SQLite's own readers look at it without a
         lock. Source: the page "WAL-mode File Format" of SQLite, §2.1.
         """
-        self._seen = self._read_index()
-        header = self._seen[:_HEADER]
-        return header if header == self._seen[_HEADER : 2 * _HEADER] else b""
-
-    def _read_index(self) -> bytes:
-        """What the log's index begins with, b"" where there is none."""
         if self._index is _NO_INDEX:
             return b""
         try:
@@ -318,9 +336,7 @@ class Lookup(Answers):
         To open it again takes as long as ten answers, and is right in each case. After a copy over the file, pages that
         SQLite remembers and pages that it reads could together look like tables without the row that was asked for.
         """
-        if (status.st_dev, status.st_ino) != self._file or (status.st_size, status.st_ctime_ns) != self._written:
-            return True
-        return self._is_fixed and not is_unchanging(self._path)
+        return _stamp(status) != self._file or (self._is_fixed and not is_unchanging(self._path))
 
     def _has_lost_index(self) -> bool:
         """Whether the log's index is another one than this process has open, which then misses what others write.
@@ -328,16 +344,22 @@ class Lookup(Answers):
         Its size counts, too: SQLite maps the index into memory, and reading what was cut off kills the process. It
         grows by itself.
         """
+        # Where nothing has happened to it, it is where it was: to look at what is open takes half of the time.
+        if self._index_stamp is not None and _stamp(os.fstat(self._index_descriptor)) == self._index_stamp:
+            return False
+
+        # Else whether it is there is asked by its name.
+        self._index_stamp = None
         try:
             found = os.stat(self._index_name)
         except OSError:
             return self._index is not _NO_INDEX
         device, inode, size = self._index
-        if found.st_ino == inode and found.st_size == size:
-            return False
         if found.st_ino != inode or found.st_dev != device or found.st_size < size:
             return not self._is_fixed
         self._index = (device, inode, found.st_size)
+        if self._index_descriptor != _NO_DESCRIPTOR and time.time_ns() - found.st_ctime_ns > _SETTLED_NS:
+            self._index_stamp = _stamp(found)
         return False
 
     def _index_now(self) -> tuple[int, int, int]:
@@ -360,12 +382,17 @@ class Lookup(Answers):
         self.close()
         self._is_fixed = is_unchanging(self._path)
         self._connection = connect_reading(self._database)
+        try:
+            self._descriptor = os.open(self._name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            self.close()
+            raise missing_error(self._path, error) from error
         self._index_name = str(beside(self._path)[1])
         self._cursor = self._connection.cursor()
         self._index = _NO_INDEX if self._is_fixed else self._index_now()
-        self._header = b""
-        self._file = (status.st_dev, status.st_ino)
-        self._written = (status.st_size, status.st_ctime_ns)
+        self._index_stamp = None
+        self._known = b""
+        self._file = _stamp(status)
         self._version = _NO_VERSION
 
     def _need_version(self) -> None:
@@ -379,3 +406,8 @@ class Lookup(Answers):
         except StoreError:
             self.close()
             raise
+
+
+def _is_whole(index: bytes) -> bool:
+    """Whether the log's index, which begins so, is not being written: its header stands there twice."""
+    return bool(index) and index[:_HEADER] == index[_HEADER : 2 * _HEADER]

@@ -42,6 +42,12 @@ from policyd.store.schema import REPLICATED, VERSION, change, first_head, journa
 
 POSTGRESQL = psycopg_dialect(paramstyle="format")  # type: ignore[no-untyped-call]  # SQLAlchemy's own
 DEFINING = PGDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+# An index of some rows is one on a server, too. It is said here: for an option that names an engine, SQLAlchemy loads
+# all that it knows of it, and a command on a file needs nothing of PostgreSQL.
+for _table in metadata.tables.values():
+    for _index in _table.indexes:
+        _index.dialect_options["postgresql"]["where"] = _index.dialect_options["sqlite"]["where"]
+
 LOCALE = ("UTF8", "C")  # of the database: its encoding and its collation
 CHANNEL = "policyd"  # on which each change is told
 

@@ -372,6 +372,13 @@ _ENTRIES_TO = {
     PartyKind.MAILBOX: _entries_where(schema.blocked_sender.c.recipient_mailbox_id == bindparam("to")),
     PartyKind.GROUP: _entries_where(schema.blocked_sender.c.recipient_group_id == bindparam("to")),
 }
+_PATTERNS_BLOCKED = Statement(
+    select(schema.blocked_sender.c.pattern)
+    .where(schema.blocked_sender.c.pattern.is_not(None))
+    .distinct()
+    .limit(bindparam("most"))
+    .offset(literal_column("0"))
+)
 _ENTRY = _entries_where(schema.blocked_sender.c.id == bindparam("id"))
 _ENTRIES = Statement(_select_entry.order_by(schema.blocked_sender.c.id))
 _EXCEPTIONS = [
@@ -493,20 +500,15 @@ class Queries:
 
     def holder_of(self, address: str, *, has_groups: bool) -> Holder | None:
         """The mailbox that has *address*; *has_groups* says whether some mailbox is in a group."""
-        found = self._fetch(_HOLDER_WITH[has_groups], address)
-        if not found:
-            return None
-        row = found[0]
-        is_primary, is_in_groups = row[-2:]
-        return Holder(_to_named(Mailbox, row[:-2]), address if is_primary else None, bool(is_in_groups))
+        for *row, is_primary, is_in_groups in self._fetch(_HOLDER_WITH[has_groups], address):
+            return Holder(_to_named(Mailbox, row), address if is_primary else None, is_in_groups != 0)
+        return None
 
     def holder_called(self, folded_name: str, *, has_groups: bool) -> Holder | None:
         """The mailbox whose name folds to this; *has_groups* says whether some mailbox is in a group."""
-        found = self._fetch(_HOLDER_CALLED[has_groups], folded_name)
-        if not found:
-            return None
-        *row, primary, is_in_groups = found[0]
-        return Holder(_to_named(Mailbox, row), primary or "", bool(is_in_groups))
+        for *row, primary, is_in_groups in self._fetch(_HOLDER_CALLED[has_groups], folded_name):
+            return Holder(_to_named(Mailbox, row), primary or "", is_in_groups != 0)
+        return None
 
     def mailboxes(self) -> Iterator[tuple[Mailbox, tuple[str, ...]]]:
         """Every mailbox, oldest first, with its addresses, the primary one first."""
@@ -654,6 +656,11 @@ class Queries:
         if not keys or not self._fetch(_has_entries(*counts), *keys)[0][0]:
             return ()
         return self._entries(self._fetch(_entries_of(*counts), *keys))
+
+    def blocked_patterns(self, most: int) -> frozenset[str] | None:
+        """Every pattern that is a blocked sender; None where there are more than *most*."""
+        found = self._fetch(_PATTERNS_BLOCKED, most + 1)
+        return frozenset(pattern for (pattern,) in found) if len(found) <= most else None
 
     def entries_for_anyone(
         self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]

@@ -5,8 +5,8 @@ what was forgotten fails at the commit. Numbers come from `journal_head`, under 
 either engine, and never given twice.
 """
 
+import os
 from collections.abc import Iterator, Sequence
-from secrets import token_hex
 from typing import Any
 
 from sqlalchemy import (
@@ -67,7 +67,7 @@ def _index_present(table: Table, *columns: str) -> None:
     """An index on each of *columns*, of the rows in which it is not NULL."""
     for name in columns:
         is_there = table.c[name].is_not(None)
-        Index(f"{table.name}_{name}", table.c[name], sqlite_where=is_there, postgresql_where=is_there)
+        Index(f"{table.name}_{name}", table.c[name], sqlite_where=is_there)
 
 
 def _once(table: Table, *columns: str) -> None:
@@ -174,7 +174,6 @@ Index(
     address.c.mailbox_id,
     unique=True,
     sqlite_where=address.c.is_primary == 1,
-    postgresql_where=address.c.is_primary == 1,
 )
 
 accepted_sender = Table(
@@ -236,7 +235,6 @@ Index(
     blocked_sender.c.senders,
     blocked_sender.c.recipients,
     sqlite_where=blocked_sender.c.senders.is_not(None),
-    postgresql_where=blocked_sender.c.senders.is_not(None),
 )
 _once(
     blocked_sender,
@@ -296,7 +294,8 @@ COUNTERS = tuple(column.name for column in journal_head.c if column.name.startsw
 
 def first_head() -> dict[str, int | str]:
     """The row of `journal_head` in a new database."""
-    return {"one": 1, "history": token_hex(16), "id": 0, "digest": "", "schema": VERSION, **dict.fromkeys(COUNTERS, 1)}
+    history = os.urandom(16).hex()
+    return {"one": 1, "history": history, "id": 0, "digest": "", "schema": VERSION, **dict.fromkeys(COUNTERS, 1)}
 
 
 change = Table(

@@ -8,7 +8,6 @@ Source: sqlite.org/fileformat2.html §1.3 and §4.1, sqlite.org/walformat.html �
 
 import fcntl
 import os
-import secrets
 import struct
 import sys
 import time
@@ -68,6 +67,8 @@ class _Index(NamedTuple):
 
 def new_cookie() -> int:
     """A number for the header of a new database."""
+    import secrets  # whoever makes no database needs it not
+
     return secrets.randbelow(2**31 - 2 * _COOKIES) + _COOKIES
 
 

@@ -337,10 +337,26 @@ NASTY = [
 ]
 
 
-@pytest.mark.parametrize("words", [words for words in VERBS if words != "serve"])
+TYPED = [words for words in VERBS if words != "serve"]
+
+
+@pytest.mark.parametrize("words", TYPED)
 def test_nothing_that_is_typed_makes_a_traceback(policyd, words, monkeypatch):
     """Whatever stands in an argument or option ends in a status that means something, and one clean line."""
     monkeypatch.chdir(policyd.folder)  # some of it is a good name for a backup
+    type_nasty_things(policyd, words, NASTY[TYPED.index(words) % 4 :: 4])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("words", TYPED)
+def test_none_of_all_this_makes_a_traceback(policyd, words, monkeypatch):
+    """Each with each."""
+    monkeypatch.chdir(policyd.folder)
+    type_nasty_things(policyd, words, NASTY)
+
+
+def type_nasty_things(policyd: CommandLine, words: str, things: list[str]) -> None:
+    """Type *things* for each argument of a command, and for an option."""
     arguments = [each for each in COMMANDS[words].params if isinstance(each, click.Argument)]
     options = [
         f"--{str(each.name).replace('_', '-')}"
@@ -348,9 +364,8 @@ def test_nothing_that_is_typed_makes_a_traceback(policyd, words, monkeypatch):
         if each.opts[0]
         in ("--to", "--except", "--reason", "--until", "--accept", "--object", "--recipient", "--sender", "--domain")
     ]
-    policyd.run("domain add example.com")
-    policyd.run("mailbox add alice alice@example.com")
-    for nasty in NASTY if arguments or options else NASTY[:1]:
+    policyd.begin_with("domain add example.com", "mailbox add alice alice@example.com")
+    for nasty in things if arguments or options else things[:1]:
         typed = [words, *(f"{option}={shlex.quote(nasty)}" for option in options[:1]), "--"]
         ended = policyd.ends(" ".join([*typed, *([shlex.quote(nasty)] * len(arguments))]))
         assert ended.status in (0, 1, 2, 65, 73, 78, *([69] if words == "doctor" else ())), ended  # 69: no Postfix
@@ -361,9 +376,13 @@ def test_nothing_that_is_typed_makes_a_traceback(policyd, words, monkeypatch):
 # --- Processes ---
 
 
-SLOW = {"twisted", "sqlalchemy", "rich", "alembic", "idna", "anyascii", "tomllib", "sqlite3", "pickle", "asyncio"}
-TABLES = {"sqlalchemy", "idna", "tomllib", "sqlite3", "pickle", "asyncio"}  # SQLAlchemy itself brings the last three
-
+SLOW = {
+    *("twisted", "sqlalchemy", "rich", "alembic", "idna", "anyascii", "tomllib", "sqlite3", "pickle", "asyncio"),
+    *("psycopg", "jinja2", "subprocess", "difflib", "sqlalchemy.dialects.postgresql"),
+}
+# SQLAlchemy itself brings the last four.
+TABLES = {"sqlalchemy", "idna", "tomllib", "sqlite3", "pickle", "asyncio", "subprocess"}
+SERVER = {"psycopg", "sqlalchemy.dialects.postgresql"}  # a command on a file needs nothing of it
 
 # Has each argument, a line or several, done by a process of its own, forked off one that has loaded what they may
 # load anyway.
@@ -437,8 +456,17 @@ def test_a_command_loads_only_what_it_uses(policyd, monkeypatch):
     (policyd.folder / "people.csv").write_text("name\nalice\n")
     of_each = loaded(policyd, *UNUSED, anyway="sqlalchemy.dialects.sqlite")
     for (line, unused), names in zip(UNUSED.items(), of_each, strict=True):
-        assert names & SLOW <= TABLES, line
+        assert names & SLOW <= (TABLES | SERVER if IS_SERVER else TABLES), line
         assert {name for name in names if is_of(name, unused)} == set(), line
+
+
+def test_completion_loads_neither_tables_nor_settings(policyd):
+    """Nobody waits for a TAB: of commands it loads the one that is typed, and of the tables nothing but names."""
+    of_noun, of_name = loaded(policyd, "completion zsh -- mail", "completion zsh -- mailbox show a")
+    assert of_noun & SLOW <= {"idna"}
+    assert of_name & SLOW <= {"idna", "tomllib", "sqlite3"}
+    assert {name for name in of_noun if is_of(name, "settings admin store cli.mailbox")} == set()
+    assert {name for name in of_name if is_of(name, "settings files store.schema store.connection")} == set()
 
 
 def test_the_version_is_said_without_any_of_it(policyd):

@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policyd.cli.progress import Progress
 from tests.support.command_line import command_line
+from tests.support.few import few
 from tests.support.randomised import a_seed, examples
 from tests.support.waiting import LIMIT_SECONDS
 
@@ -788,6 +790,7 @@ def test_closed_stdin_is_told(policyd):
     assert (ended.returncode, ended.stderr) == (65, "policyd: stdin is closed; nothing can be read from it\n")
 
 
+@pytest.mark.full
 def test_long_import_tells_how_far_it_is(policyd):
     """A line each 100 000 rows where nobody watches: comments of a map are the cheapest rows there are."""
     content = "a@example.net REJECT\n" + "x@example.net OK\n" * 99_999
@@ -797,9 +800,20 @@ def test_long_import_tells_how_far_it_is(policyd):
     assert line.endswith("/s")
 
 
-def test_bar_is_shown_on_a_terminal(policyd):
-    """With the number of rows, the rate, and the time that is left."""
-    file = write(policyd, "a@example.net REJECT\n" + "x@example.net OK\n" * 99_999)
+def test_progress_is_a_line_each_100_000_rows_where_nobody_watches(tmp_path, capsys):
+    """What the log of a night's import is looked through for."""
+    with (tmp_path / "rows").open("wb+") as stream, Progress(stream) as progress:
+        for _ in range(250_000):
+            progress.advance()
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(" rows, ")[0] for line in told] == ["policyd: 100000", "policyd: 200000"]
+    assert all(line.endswith("/s") for line in told)
+
+
+@pytest.mark.parametrize("rows", few([3000, 100_000], 3000))
+def test_bar_is_shown_on_a_terminal(policyd, rows):
+    """With the number of rows, the rate, and the time that is left; and without the lines of a log."""
+    file = write(policyd, "a@example.net REJECT\n" + "x@example.net OK\n" * (rows - 1))
     ours, theirs = pty.openpty()
     with policyd.start(["import", "--format", "postfix", str(file)], stderr=theirs) as started:
         os.close(theirs)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.support.command_line import command_line_after
+from tests.support.command_line import command_line
 from tests.support.kept_log import KeptLog
 
 ASKED = (
@@ -21,7 +21,7 @@ WEEK = NOW - 7 * DAY
 @pytest.fixture
 def policyd():
     """A company that watches before it refuses."""
-    with command_line_after(
+    with command_line(
         "domain add example.com",
         "domain add lists.example --unlisted accept",
         "domain restrict lists.example",

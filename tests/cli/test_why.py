@@ -9,7 +9,7 @@ from datetime import datetime
 import pytest
 
 from policyd.timestamps import show_local
-from tests.support.command_line import command_line_after
+from tests.support.command_line import command_line
 from tests.support.kept_log import KeptLog
 
 JOE = "joe@example.net"
@@ -19,7 +19,7 @@ DAY = 86400
 @pytest.fixture
 def policyd():
     """A company whose tables were made two days ago."""
-    with command_line_after(
+    with command_line(
         "domain add example.com",
         "mailbox add bob bob@example.com",
         "mailbox add carol carol@example.com",

@@ -68,19 +68,15 @@ def systemd() -> None:
 
 def serve(daemon: Daemon, *sockets: socket.socket, words: tuple[str, ...] = ()) -> None:
     """Start it with *sockets*."""
-    daemon.start(activated(daemon.arguments("serve", *words), *sockets), [each.fileno() for each in sockets])
+    descriptors = [each.fileno() for each in sockets]
+    daemon.start(daemon.arguments("serve", *words), descriptors, activated(*sockets))
 
 
 def refusal(daemon: Daemon, *sockets: socket.socket) -> tuple[int, str]:
     """How it ends with *sockets*, and what it says."""
-    done = subprocess.run(
-        activated(daemon.arguments("serve"), *sockets),
-        pass_fds=[each.fileno() for each in sockets],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_SECONDS,
-        check=False,
-    )
+    descriptors = [each.fileno() for each in sockets]
+    environment = os.environ | activated(*sockets)
+    done = preloaded.run(daemon.arguments("serve"), pass_fds=descriptors, env=environment, text=True)
     return done.returncode, done.stderr
 
 

@@ -21,6 +21,7 @@ DOCUMENTS = [
     "README.rst",
     "CHANGES.rst",
     "CONTRIBUTING.rst",
+    "SECURITY.rst",
     *PAGES,
     *MANUAL,
     *(f"contrib/{each}/README.rst" for each in ("postfix", "systemd", "fail2ban", "nginx")),

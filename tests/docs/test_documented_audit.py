@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from functools import cache
 from typing import Any
 
 from policyd.audit import AuditLog, escape
@@ -70,12 +71,18 @@ def test_escapes_are_those_of_the_table() -> None:
 
 def said(*functions: str) -> set[str]:
     """The texts that calls of these functions in the package begin with; what is filled in stands as …."""
-    found = set()
-    for file in sorted((ROOT / "policyd").rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in functions and node.args:
-                found.add(_literal(node.args[0]))
-    return found - {""}
+    return {text for function, text in calls() if function in functions} - {""}
+
+
+@cache
+def calls() -> list[tuple[str, str]]:
+    """Each call of a method in the package that is given something: the method, and the text that this begins with."""
+    return [
+        (node.func.attr, _literal(node.args[0]))
+        for file in sorted((ROOT / "policyd").rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args
+    ]
 
 
 def _literal(node: ast.expr) -> str:

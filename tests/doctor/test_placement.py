@@ -72,6 +72,12 @@ def found(**values: str) -> set[str]:
             id="in a class that a table names",
         ),
         pytest.param(f"asked, {REST}", {"asked": ASK}, {"class-undeclared", "check-missing"}, id="nobody's class"),
+        pytest.param(
+            f"{ASK}, {REST}",
+            {"smtpd_restriction_classes": "empty", "empty": ""},
+            {"undefined-parameter"},
+            id="a class without a value",
+        ),
         pytest.param(f"reject, {ASK}", {}, {"check-after-reject"}, id="behind a reject"),
         pytest.param(f"warn_if_reject {ASK}, {REST}", {}, {"check-warn-only"}, id="warned of"),
         pytest.param(f"warn_if_reject reject, {ASK}, {REST}", {}, set(), id="behind a warning"),

@@ -31,7 +31,7 @@ def test_a_good_configuration_is_proven_with_a_mail(run: Run) -> None:
 
     # Nothing behind a login can be tried without a password.
     doors = ("submission", "submissions")
-    told = [f"not proven at {door}: Postfix refused it before policyd was asked" for door in doors]
+    told = [f"not proven at {door}: it takes no recipient without a login" for door in doors]
     assert [line.partition(" (")[0] for line in proof[1:]] == told
 
     # What is changed and not read again is told.

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from policyd.syslog import CLOSE_SECONDS, LINES
+from tests.support import preloaded
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, request
 from tests.support.processes import cpu_seconds, workers
@@ -268,8 +269,8 @@ def test_syslog_that_takes_no_line_from_the_start_is_told_at_once(tmp_path, trou
                 log.close()
         daemon.write_settings(f"workers = {workers}")
         daemon.config.write_text(daemon.config.read_text().replace(f"unix:{tmp_path}/log", f"unix:{lost}"))
-        words = [str(word) for word in daemon.arguments("serve")]
-        with subprocess.Popen(words, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
+        command = daemon.arguments("serve")
+        with preloaded.start(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
             assert process.stderr
             line = process.stderr.readline()  # pytest's own limit is the only one: it comes without a question
             process.terminate()

@@ -1,9 +1,7 @@
 """A folder that is somebody else's: nothing that he plants or swaps there makes root read, write, own or wait."""
 
-import importlib
 import multiprocessing
 import os
-import pkgutil
 import pwd
 import shlex
 import shutil
@@ -27,9 +25,11 @@ from policyd.files import owner_of, replacing
 from policyd.store.backup import back_up, copy_database, empty_file, opened_again
 from policyd.store.connection import Database
 from policyd.store.database import create_database
+from tests.support import preloaded
 from tests.support.command_line import Ended
 from tests.support.drills import drill
 from tests.support.fake_smtpd import request
+from tests.support.few import few
 from tests.support.places import OPEN_PLACE
 from tests.support.waiting import LIMIT_SECONDS
 
@@ -76,15 +76,13 @@ class Place:
 
         In *folder*, if not at the top; or as another *user*, who may not be let into the folder of the program.
         """
+        preloaded.load()
         fork = multiprocessing.get_context("fork")
         ours, theirs = fork.Pipe()
 
         def command() -> None:
             os.chdir(folder or self.top)
             if user != "root":
-                for module in pkgutil.walk_packages(policyd.__path__, "policyd."):
-                    if not module.name.endswith(("__main__", "migrations.env")):
-                        importlib.import_module(module.name)
                 account = pwd.getpwnam(user)
                 os.setgroups([])
                 os.setgid(account.pw_gid)
@@ -145,6 +143,7 @@ PLANTED: dict[str, Callable[[Place, Path], object]] = {
     "file of a stranger's": lambda _, path: path.write_bytes(b"x" * 100),
 }
 KINDS = tuple(PLANTED)
+OFTEN = ("link to root's file", "hard link to root's file", "pipe")  # ./test plants these everywhere, the others once
 
 
 def plant(place: Place, path: Path, kind: str) -> None:
@@ -166,9 +165,7 @@ def plant(place: Place, path: Path, kind: str) -> None:
     lost="nothing; root's file is as it was",
 )
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "suffix", ["-shm", *(pytest.param(suffix, marks=pytest.mark.full) for suffix in ("-wal", "-journal"))]
-)
+@pytest.mark.parametrize("suffix", few(["-shm", "-wal", "-journal"], "-shm"))
 def test_what_is_planted_beside_the_database_is_refused(place, suffix, kind):
     """SQLite would open it, zero its beginning, wait for it, or take it for the newest rows."""
     path = Path(f"{place.database}{suffix}")
@@ -187,7 +184,7 @@ def test_what_is_planted_beside_the_database_is_refused(place, suffix, kind):
     made="planted by the owner of the folder; then root's commands, and ``database create``",
     log="stderr, exit 69 or 73",
 )
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if "stranger" not in kind])
+@pytest.mark.parametrize("kind", few((kind for kind in KINDS if "stranger" not in kind), *OFTEN))
 def test_what_is_planted_in_the_place_of_the_database_is_refused(place, kind):
     """Neither opened, nor waited for; nor made."""
     place.database.unlink()
@@ -204,7 +201,7 @@ def test_what_is_planted_in_the_place_of_the_database_is_refused(place, kind):
     "a link, a hard link, a pipe, a socket, a device, a folder or a stranger's file as ``.x.policyd-draft``",
     made="planted by the owner of the folder; then create, backup, export and an import with wrong rows",
 )
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", few(KINDS, *OFTEN))
 def test_drafts_that_were_planted_are_not_touched(place, kind):
     """Leftovers of killed commands are removed; nobody opens what somebody else put under such a name."""
     (place.folder / "people.csv").write_text(ROWS)
@@ -769,7 +766,7 @@ ENDS = ("", ".before-1", ".before-2")
     made="made by another user, in a folder of his",
     lost="nothing; status 65, and nothing was changed",
 )
-@pytest.mark.parametrize("kind", [*KINDS, "link to the backup"])
+@pytest.mark.parametrize("kind", few([*KINDS, "link to the backup"], *OFTEN, "link to the backup"))
 def test_file_to_restore_is_no_link_and_no_pipe_of_somebody_elses(place, kind):
     """What is read is what root named; and no device or pipe keeps root waiting."""
     backup = back_up_as_root(place)
@@ -815,7 +812,7 @@ def test_sound_backup_of_somebody_elses_is_taken_where_root_names_it(place):
     made="planted as ``policyd.db.before-1``; then ``database restore`` by root",
     lost="nothing; the old tables are kept under the next number",
 )
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if "stranger" not in kind])
+@pytest.mark.parametrize("kind", few((kind for kind in KINDS if "stranger" not in kind), *OFTEN))
 def test_what_is_planted_where_the_old_tables_would_be_kept_is_not_touched(place, kind):
     """They get the next number."""
     backup = back_up_as_root(place)
@@ -1013,7 +1010,8 @@ for line in lines:
     "a program that only root can read",
     made="a copy with mode 0700; every kind of command, none of which imports anything as the owner",
 )
-def test_commands_need_nothing_of_the_program_while_they_are_somebody_else(place):
+@pytest.mark.parametrize("which", few(["some", "all"], "some"))
+def test_commands_need_nothing_of_the_program_while_they_are_somebody_else(place, which):
     """It may lie where only root can read it."""
     packages = place.top / "packages"
     packages.mkdir(mode=0o700)
@@ -1032,7 +1030,7 @@ def test_commands_need_nothing_of_the_program_while_they_are_somebody_else(place
         "database stats",
         "database backup site/copy.db",
     )
-    called = [sys.executable, "-c", WATCHED, packages, place.config, *lines]
+    called = [sys.executable, "-c", WATCHED, packages, place.config, *(lines if which == "all" else lines[1::2])]
     done = subprocess.run(called, capture_output=True, text=True, cwd=place.top, timeout=LIMIT_SECONDS, check=False)
     assert done.returncode == 0, done
     assert "AssertionError" not in done.stderr

@@ -172,13 +172,13 @@ def test_command_waits_for_the_person_as_root_and_goes_on(folder, hold, line, st
     ("hold", "what", "stage"),
     [
         pytest.param(
-            hold, what, stage, id=f"{what}-{stage}-{hold.__name__}", marks=() if is_quick else pytest.mark.full
+            hold, what, stage, id=f"{what}-{stage}-{hold.__name__}", marks=() if stage == usual else pytest.mark.full
         )
-        for hold, what, is_quick in (
-            (held_terminal, "back up", True),
-            (held_terminal, "restore", False),
-            (full_pipe, "back up", False),
-            (full_pipe, "restore", True),
+        for hold, what, usual in (
+            (held_terminal, "back up", "progress"),
+            (held_terminal, "restore", ""),
+            (full_pipe, "back up", ""),
+            (full_pipe, "restore", "verify"),
         )
         for stage in ("progress", "verify")
     ],

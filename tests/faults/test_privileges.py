@@ -19,6 +19,7 @@ from click.testing import CliRunner
 
 import policyd
 from policyd.cli import main
+from tests.support import preloaded
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, request
 from tests.support.places import OPEN_PLACE
@@ -483,12 +484,7 @@ def test_database_in_a_folder_that_everybody_can_write_is_refused(plain):
     plain.folder.chmod(0o777)
     told = f"everybody can write in its folder (mode 0777); type: chmod o-w {plain.folder}\n"
     assert plain.refuse() == (78, f"policyd: {plain.config}: {told}")
-    done = subprocess.run(
-        [sys.executable, "-m", "policyd", "--database", plain.database, "domain", "list"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = preloaded.run([*preloaded.PROGRAM, "--database", plain.database, "domain", "list"], text=True)
     assert (done.returncode, done.stderr) == (69, f"policyd: {plain.database}: {told}")
     plain.folder.chmod(0o1777)
     told = f"everybody can write in its folder (mode 1777); type: chmod o-w {plain.folder}\n"
@@ -506,7 +502,7 @@ def test_settings_that_everybody_can_write_are_refused(plain):
     plain.config.chmod(0o646)
     told = f"everybody can write it (mode 0646); see who has, and type: chmod o-w {plain.config}"
     assert plain.refuse() == (78, f"policyd: {plain.config}: {told}\n")
-    done = subprocess.run(plain.arguments("domain", "list"), capture_output=True, text=True, check=False)
+    done = preloaded.run(plain.arguments("domain", "list"), text=True)
     assert (done.returncode, done.stderr) == (78, f"policyd: {plain.config}: {told}\n")
 
 
@@ -550,5 +546,5 @@ def test_socket_in_a_folder_that_everybody_can_write_is_refused(plain):
 )
 def test_spawned_daemon_is_who_started_it(daemon):
     """spawn(8) runs it as a user of its own, on the same settings."""
-    done = subprocess.run(daemon.arguments("serve", "--stdio"), input=ALICE, capture_output=True, timeout=LIMIT_SECONDS)
+    done = preloaded.run(daemon.arguments("serve", "--stdio"), given=ALICE)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"action=DUNNO\n\n", b"")

@@ -109,8 +109,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 def start(daemon: Daemon, listening: socket.socket, workers: int) -> None:
     """Start it as systemd does."""
-    command = activated(daemon.arguments("serve", "--workers", str(workers)), listening)
-    daemon.start(command, [listening.fileno()])
+    daemon.start(daemon.arguments("serve", "--workers", str(workers)), [listening.fileno()], activated(listening))
 
 
 def stop(daemon: Daemon) -> int:

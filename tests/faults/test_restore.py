@@ -308,7 +308,7 @@ for file in sys.stdin:
 def test_readers_never_see_a_mix_of_both(daemon):
     """Restored forth and back under readers that compare two tables of different pages at each look."""
     big = daemon.folder / "big.csv"
-    count = 1500
+    count = 500
     rows = [f"m{number},m{number}@example.com" for number in range(count)]
     big.write_text("\n".join(["name,addresses", *rows, ""]))
     daemon.command("import", big)

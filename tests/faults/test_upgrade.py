@@ -21,6 +21,7 @@ from tests.support.command_line import MEMORY, CommandLine, command_line
 from tests.support.disks import fill_up, small_disk
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd
+from tests.support.few import few
 from tests.support.first_edition import content_of, make_first_edition
 from tests.support.randomised import a_seed
 from tests.support.running_daemon import Daemon
@@ -195,7 +196,7 @@ def test_sighup_on_tables_of_another_version_keeps_the_daemon_and_its_settings(t
     made="at random moments, most of them while it writes",
     lost="nothing: the tables are the old ones, whole, or the new ones; the next upgrade ends well",
 )
-@pytest.mark.parametrize("runs", [5, pytest.param(60, marks=pytest.mark.full)])
+@pytest.mark.parametrize("runs", [3, pytest.param(60, marks=pytest.mark.full)])
 def test_killed_upgrade_leaves_the_old_tables_or_the_new_ones(runs):
     """A machine that goes off meanwhile does the same."""
     dice = random.Random(seed := a_seed())
@@ -242,7 +243,8 @@ def must_be_old_or_new(policyd: CommandLine, before: list[str], seed: int) -> No
     lost="nothing: the tables are as they were; no half backup is left either",
 )
 @as_root
-def test_upgrade_on_a_full_disk_changes_nothing(tmp_path):
+@pytest.mark.parametrize("step", few([12_288, 49_152], 49_152))
+def test_upgrade_on_a_full_disk_changes_nothing(tmp_path, step):
     """Wherever it gets full, until there is room enough."""
     with small_disk(tmp_path / "disk", 800) as disk, command_line() as policyd:
         database = disk / "policyd.db"
@@ -259,7 +261,7 @@ def test_upgrade_on_a_full_disk_changes_nothing(tmp_path):
                 shutil.copy(database, tmp_path / "copy.db")  # to look at it there, SQLite had no room
                 assert content_of(tmp_path / "copy.db") == before
                 assert [each.name for each in disk.iterdir() if "before" in each.name or "draft" in each.name] == []
-                os.truncate(ballast, ballast.stat().st_size - 12288)
+                os.truncate(ballast, ballast.stat().st_size - step)
         assert len(ends) > 5
         ballast.unlink()
         assert content_of(Path(f"{database}.before-1")) == before

@@ -14,7 +14,7 @@ UNHURRIED = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-@examples(few=20, many=40, suppress_health_check=UNHURRIED)
+@examples(few=8, many=40, suppress_health_check=UNHURRIED)
 @given(data=st.data())
 def test_in_the_model(claim, data):
     """A model that broke one of them would be no measure for policyd."""
@@ -22,14 +22,14 @@ def test_in_the_model(claim, data):
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-@examples(few=5, many=20, suppress_health_check=UNHURRIED)
+@examples(few=3, many=20, suppress_health_check=UNHURRIED)
 @given(data=st.data())
 def test_in_policyd(claim, data):
     """Each a promise that administrators rely on without having read it."""
     claim(the_edited_product, data)
 
 
-@examples(few=30, many=100, suppress_health_check=UNHURRIED)
+@examples(few=15, many=100, suppress_health_check=UNHURRIED)
 @given(data=st.data())
 def test_policyd_answers_as_the_model(data):
     """Two readings of the rules that share no line agree on every answer, its rule, its entry and its origin."""

@@ -59,7 +59,8 @@ class Daemon:
         command = [*preloaded.PROGRAM, "--config", str(self.config), "serve"]
         with self.output.open("ab") as output:
             self._process = preloaded.start(
-                activated(command, *held) if held else command,
+                command,
+                env=os.environ | (activated(*held) if held else {}),
                 cwd=CHECKOUT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

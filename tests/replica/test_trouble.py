@@ -227,7 +227,7 @@ def test_healing_copy_that_is_cut_off_changes_nothing_and_is_tried_again(
 )
 def test_full_disk_of_the_server_ends_a_command_with_74(own_server: Cluster, follow: Follow, tmp_path: Path) -> None:
     """All of the change or nothing, there and here."""
-    with small_disk(own_server.folder / "small", 16384) as disk:
+    with small_disk(own_server.folder / "small", 12288) as disk:
         own_server.execute(f"CREATE TABLESPACE small LOCATION '{disk}'")
         own_server.execute("CREATE DATABASE narrow TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C' TABLESPACE small")
         url = own_server.url("narrow")
@@ -237,7 +237,7 @@ def test_full_disk_of_the_server_ends_a_command_with_74(own_server: Cluster, fol
         ballast = fill_up(disk)
         before = rows_of_truth(url)
         (tmp_path / "many.csv").write_text(
-            "name,addresses\n" + "".join(f"m{number},m{number}@example.com\n" for number in range(5000))
+            "name,addresses\n" + "".join(f"m{number},m{number}@example.com\n" for number in range(1500))
         )
         ended = command(url, f"import {tmp_path / 'many.csv'} --format csv")
         assert (ended.exit_code, ended.stderr.count("\n")) == (74, 1), ended.stderr

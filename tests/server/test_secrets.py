@@ -10,6 +10,7 @@ import pytest
 
 from tests.replica.hosts import Host
 from tests.support.command_line import CommandLine
+from tests.support.few import few
 from tests.support.waiting import until
 
 SECRET = "hunter2-is-a-secret"
@@ -44,7 +45,10 @@ def must_be_hidden(text: str) -> None:
     assert "Traceback" not in text
 
 
-@pytest.mark.parametrize("name", URLS)
+USUAL = ("a password", "percent-encoded", "a parameter", "with an at", "a port that is none", "keywords")
+
+
+@pytest.mark.parametrize("name", few(URLS, *USUAL))
 def test_password_of_a_url_is_not_repeated(policyd: CommandLine, server, name: str) -> None:
     """Whether the server takes it, is not there, or the URL is none: by the environment, the settings, and as typed."""
     for place in (f"127.0.0.1:{server.port}/{policyd.name}", "127.0.0.1:1/x", "db.invalid/x"):

@@ -15,6 +15,7 @@ import pytest
 from policyd.store.schema import VERSION
 from tests.replica.hosts import Host
 from tests.support.command_line import CommandLine, Ended
+from tests.support.few import few
 from tests.support.next_version import COMMAND, NextVersion
 from tests.support.waiting import LIMIT_SECONDS, until
 
@@ -38,7 +39,7 @@ def newer(next_version):
     return newer
 
 
-@pytest.fixture(params=["file", "server"])
+@pytest.fixture(params=few(["file", "server"], "server"))
 def either(request, tmp_path, server):
     """Commands on either engine."""
     commands = CommandLine(tmp_path)

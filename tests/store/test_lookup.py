@@ -1,9 +1,12 @@
 """The daemon's reads: what they find, that they stand still, and when they say that they may have moved."""
 
+import os
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,11 +14,13 @@ from policyd.decide import Decider
 from policyd.errors import StoreError, TablesMovedError
 from policyd.model import ANYONE, BlockedSender, Domain, Group, Holder, Mailbox, Receive, Request, Rule, Unlisted
 from policyd.settings import Settings
+from policyd.store import lookup
 from policyd.store.connection import Database
 from policyd.store.database import changing, create_database
 from policyd.store.edit import EntryTerms, RestrictionTerms
 from policyd.store.lookup import Lookup
 from tests.support.parties import party, party_set
+from tests.support.waiting import until
 from tests.support.writing import ACTOR, NOW, editor_on
 
 ALICE = Mailbox("Alice")
@@ -151,6 +156,22 @@ def test_each_question_finds_what_was_put_there(tables, question, answer):
     assert tables.has_anyone_entries
 
 
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_blocked_patterns_are_found_whether_they_are_too_many_to_know_or_not(database, monkeypatch, kept):
+    """A site may block a hundred thousand senders, or two: the same ones are blocked."""
+    monkeypatch.setattr(lookup, "_PATTERNS_KEPT", kept)
+    with closing(Lookup(database)) as tables:
+        tables.begin()
+        assert unnumbered(tables.entries_of(0, (), ("a@b.example.net", "@.example.net"))) == {FROM_NET}
+        assert unnumbered(tables.entries_of(1, (1,), ("@other.example",))) == {OUTSIDE, TO_BOB, OF_STAFF}
+        assert not tables.entries_of(0, (), ("a@b.example", "@b.example"))
+        tables.end()
+        with changing(database) as connection:
+            editor_on(connection).block_sender(party("@b.example"), ANYONE, EntryTerms())
+        assert tables.begin()
+        assert len(tables.entries_of(0, (), ("a@b.example", "@b.example"))) == 1
+
+
 def test_tables_tell_once_that_they_moved(database, tables):
     """The daemon forgets what it knew when there is reason to, and only then."""
     assert not look(tables)
@@ -242,6 +263,42 @@ def test_log_may_be_moved_into_the_file_while_it_is_read(database, tables):
         holding.execute("PRAGMA wal_checkpoint").fetchall()
         assert database.path.stat().st_ctime_ns != before
         tables.confirm()
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [
+        pytest.param(lambda index: index.rename(f"{index}.old"), id="moved"),
+        pytest.param(lambda index: index.unlink(), id="removed"),
+        pytest.param(lambda index: Path(shutil.copy(index, f"{index}.new")).replace(index), id="another"),
+    ],
+)
+def test_index_that_loses_its_name_after_a_quiet_while_is_missed(database, tables, monkeypatch, lose):
+    """What commands then do stands in another one; that the open index is as it was must not hide that."""
+    index = database.path.with_name(f"{database.path.name}-shm")
+    monkeypatch.setattr(lookup, "_SETTLED_NS", 20_000_000)  # more than a file system's clock takes to tick
+    until(lambda: time.time_ns() - index.stat().st_ctime_ns > 2 * lookup._SETTLED_NS, "a quiet while")
+    assert not look(tables)
+    assert not look(tables)
+    lose(index)
+    manage_another(database)
+    assert look(tables)
+    assert tables.domain("example.net") == Domain("example.net")
+
+
+def test_open_index_is_not_asked_for_by_name_after_a_quiet_while(database, tables, monkeypatch):
+    """That is half of what the look for changes costs, in each request."""
+    monkeypatch.setattr(lookup, "_SETTLED_NS", 0)
+    assert not look(tables)
+    asked, stat = [], os.stat
+
+    def counted(name: str) -> os.stat_result:
+        asked.append(name)
+        return stat(name)
+
+    monkeypatch.setattr(os, "stat", counted)
+    assert not look(tables)
+    assert asked == [os.fspath(database.path)]
 
 
 def test_tables_are_not_read_before_they_are_open(database):

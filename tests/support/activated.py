@@ -1,8 +1,6 @@
 """What systemd is to a service, for tests: the sockets it holds, and what it is told."""
 
 import contextlib
-import os
-import shlex
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,21 +9,14 @@ from pathlib import Path
 from tests.support.waiting import until
 
 
-def activated(
-    command: Sequence[str | Path], *sockets: socket.socket, name: str = "policy", names: Sequence[str] = ()
-) -> list[str]:
-    """The command line that runs *command* with *sockets*, as systemd passes them: all by one *name*, or by *names*.
+def activated(*sockets: socket.socket, name: str = "policy", names: Sequence[str] = ()) -> dict[str, str]:
+    """What systemd says in the environment of a service of *sockets*: all by one *name*, or by *names*.
 
-    They must be inheritable, and passed on to that command line (`pass_fds`).
+    The descriptors come with it (`pass_fds`). `preloaded.start` gives them the numbers that systemd does, and says in
+    LISTEN_PID which process is meant.
     """
-    moves = "".join(f" {3 + place}<&{each.fileno()} {each.fileno()}<&-" for place, each in enumerate(sockets))
     listed = ":".join(names or [name] * len(sockets))
-    words = shlex.join(map(str, command))
-    return [
-        "/bin/bash",
-        "-c",
-        f"exec{moves}; export LISTEN_PID=$$ LISTEN_FDS={len(sockets)} LISTEN_FDNAMES={listed}; exec {words}",
-    ]
+    return {"LISTEN_PID": "", "LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": listed}
 
 
 @contextmanager
@@ -39,9 +30,7 @@ def held(address: Path | str, *, listens: bool = True) -> Iterator[socket.socket
             Path(address).chmod(0o640)
         if listens:
             made.listen(512)
-        # Far from the first descriptors, which are those that will be passed.
-        with socket.socket(fileno=os.dup2(made.fileno(), 100 + made.fileno(), inheritable=True)) as high:
-            yield high
+        yield made
 
 
 class Notified:

@@ -175,20 +175,3 @@ def command_line(*lines: str) -> Iterator[CommandLine]:
         yield commands
         if commands.server:
             commands.server.take_back(commands.name)
-
-
-_MADE: dict[tuple[str, ...], bytes] = {}
-
-
-@contextmanager
-def command_line_after(*lines: str) -> Iterator[CommandLine]:
-    """The same, with the tables as *lines* make them: in a file, they are made once, and copied."""
-    with command_line() as commands:
-        if lines in _MADE and commands.server is None:
-            commands.database.write_bytes(_MADE[lines])
-        else:
-            for line in lines:
-                commands.run(line)
-            if commands.server is None:
-                _MADE[lines] = commands.database.read_bytes()
-        yield commands

@@ -51,7 +51,9 @@ class _Forked(subprocess.Popen[Any]):
     ) -> None:  # fmt: skip
         files = [0 if p2cread == -1 else p2cread, 1 if c2pwrite == -1 else c2pwrite, 2 if errwrite == -1 else errwrite]
         is_strict = args[: len(STRICT)] == STRICT
-        words, numbers = args[len(STRICT if is_strict else PROGRAM) :], [0, 1, 2, *pass_fds]
+        words = args[len(STRICT if is_strict else PROGRAM) :]
+        is_activated = "LISTEN_PID" in (env or os.environ)
+        numbers = [0, 1, 2, *(range(3, 3 + len(pass_fds)) if is_activated else pass_fds)]
         place = [os.fspath(cwd or Path.cwd()), dict(env or os.environ), start_new_session]
         self.pid = _process().fork([*files, *pass_fds], [words, numbers, is_strict, *place])
         self._child_created = True
@@ -61,7 +63,8 @@ class _Forked(subprocess.Popen[Any]):
 def start(command: Sequence[str | Path], **options: Any) -> "subprocess.Popen[Any]":
     """Start *command*, as `subprocess.Popen` does with *options*.
 
-    It is forked where it begins with `PROGRAM` or `STRICT`, and the environment has Python as it is here.
+    It is forked where it begins with `PROGRAM` or `STRICT`, and the environment has Python as it is here. With
+    LISTEN_PID in its environment, it has the descriptors as systemd passes them (`activated`).
     """
     words = [os.fspath(each) for each in command]
     is_policyd = words[: len(PROGRAM)] == PROGRAM or words[: len(STRICT)] == STRICT
@@ -116,7 +119,8 @@ def _adopting() -> Iterator[None]:
         prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
-def _load() -> None:
+@cache
+def load() -> None:
     """Load all of policyd but what runs when it is loaded."""
     import policyd
 
@@ -171,6 +175,8 @@ def _be_at(folder: str, environment: dict[str, str], leads_session: bool) -> Non
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    if "LISTEN_PID" in environment:
+        os.environ["LISTEN_PID"] = str(os.getpid())
     if leads_session:
         os.setsid()
         if os.isatty(0):
@@ -200,7 +206,7 @@ def _end(status: int) -> None:
 
 
 if __name__ == "__main__":
-    _load()
+    load()
     gc.freeze()
     with socket.socket(fileno=int(sys.argv[1])) as asked:
         sys.argv[1:] = _serve(asked)

@@ -325,8 +325,8 @@ def test_socket_of_systemd_is_known_by_its_name(daemon):
     """FileDescriptorName=http; the other one is for Postfix."""
     daemon.write_settings()
     with held(daemon.folder / "given.sock") as policy, held("127.0.0.1") as web:
-        command = activated(daemon.arguments("serve"), policy, web, names=("policyd.socket", "http"))
-        daemon.start(command, descriptors=(policy.fileno(), web.fileno()))
+        told = activated(policy, web, names=("policyd.socket", "http"))
+        daemon.start(daemon.arguments("serve"), (policy.fileno(), web.fileno()), told)
         with FakeSmtpd(os.fspath(daemon.folder / "given.sock")) as smtpd:
             assert smtpd.ask(UNKNOWN).startswith("REJECT")
         assert value(scrape(web.getsockname()), "policyd_decisions_total") == 1
