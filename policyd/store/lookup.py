@@ -1,4 +1,8 @@
-"""The daemon's reads of the tables: one object at a time, all from one state until `end`."""
+"""The daemon's reads of the tables: one object at a time, all from one state until `end`.
+
+`Answers` are the questions, on any engine; `Lookup` puts them to a file that may be replaced at any time, and most of
+this file is how it makes sure of that: one thing, which is read best from top to bottom.
+"""
 
 import os
 import sqlite3
