@@ -20,11 +20,8 @@ HERE = Path(__file__).absolute().parent
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from policyd.cli import main  # noqa: E402 - of this checkout, whatever is installed
-from policyd.counters import CounterPage  # noqa: E402 - the same
 from policyd.doctor.diagnosis import CODES  # noqa: E402 - the same
 from policyd.settings import SETTINGS  # noqa: E402 - the same
-from policyd.web.metrics import families  # noqa: E402 - the same
-from policyd.web.observed import Seen  # noqa: E402 - the same
 
 _PAGES = tuple(HERE / f"{name}.rst" for name in ("commands", "settings", "troubleshooting", "monitoring"))
 _ALERTS = Path(__file__).resolve().parents[1] / "contrib" / "prometheus" / "policyd.rules.yml"
@@ -66,6 +63,10 @@ def _settings() -> Iterator[str]:
 
 def _metrics() -> Iterator[str]:
     """A definition list of all metrics: the name, the labels, and what it is."""
+    from policyd.counters import CounterPage
+    from policyd.web.metrics import families  # which needs packages that the manual pages do without
+    from policyd.web.observed import Seen
+
     for family in families(CounterPage(1), Seen()):
         values: dict[str, dict[str, None]] = {}
         for sample in family.samples:

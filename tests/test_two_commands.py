@@ -212,11 +212,13 @@ def test_pages_are_built_with_tools_of_their_own(machine):
     machine.log()
     done = machine.call("docs/build", "-D", "html_theme=basic")
     assert (done.returncode, done.stderr) == (0, MAKING.replace("Making the", "Adding the docs tools to the"))
-    assert done.stdout == "The pages are in docs/_build/html/index.html.\n"
-    added, built = machine.log()
+    told = "The pages are in docs/_build/html/index.html, the manual pages in docs/_build/man.\n"
+    assert done.stdout == told
+    added, built, manual = machine.log()
     assert added == "pip .[docs]"
-    assert built.startswith("sphinx --builder html --fail-on-warning --nitpicky ")
+    assert built.startswith("sphinx --fail-on-warning --nitpicky ")
     assert built.endswith(" -D html_theme=basic docs docs/_build/html")
+    assert manual.endswith(" -D html_theme=basic docs/manual docs/_build/man")
     for command in ("./test", "docs/build"):
         assert machine.call(command).stderr == ""
 
