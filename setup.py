@@ -51,7 +51,11 @@ setup(
     # contrib/ stands at the top for who reads, and is in the package for `policyd setup`.
     packages=[*find_packages(include=["policyd", "policyd.*"]), "policyd.contrib"],
     package_dir={"policyd.contrib": "contrib"},
-    package_data={"policyd": ["py.typed"], "policyd.contrib": ["*/*", "*/*/*"]},
+    package_data={
+        "policyd": ["py.typed"],
+        "policyd.contrib": ["*/*", "*/*/*"],
+        "policyd.web": ["static/*", "templates/*"],
+    },
     include_package_data=False,
     install_requires=[
         "Twisted>=26.10,<27",
@@ -64,8 +68,11 @@ setup(
     ],
     extras_require={
         "postgresql": ["psycopg[binary]>=3.2.4,<4"],
+        "web": ["prometheus_client>=0.22", "Jinja2>=3.1.6"],
         "test": [
             "psycopg[binary]>=3.2.4,<4",
+            "prometheus_client>=0.22",
+            "Jinja2>=3.1.6",
             "pytest~=9.0",
             "pytest-cov~=7.0",
             "coverage~=7.6",
@@ -81,6 +88,8 @@ setup(
             "Sphinx~=9.0",
             "furo>=2025.12",
         ],
+        # Debian's chromium is the browser: playwright's own need not be fetched.
+        "browser": ["playwright>=1.60", "axe-playwright-python>=0.1.5"],
         # Where there is no wheel, the target runs without it, in ./test.
         "fuzz": [
             'atheris~=3.0; python_version < "3.14" and sys_platform == "linux" and platform_machine == "x86_64"',

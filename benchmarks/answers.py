@@ -20,8 +20,12 @@ import through_postfix
 from report import Pair, print_machine, print_pairs
 from servers import Bench, Effort, Load, Server, ask, free_port
 
+from policyd.counters import NO_COUNTERS, CounterPage, Counters
+from policyd.model import Action, Decision, Request, Rule
+
 SMALL, MILLION, LARGE = 1_000, 1_000_000, 10_000_000
 NAMES = {SMALL: "1 k", MILLION: "1 M", LARGE: "10 M"}
+COUNTED = 200_000
 CLI_RUNS = 5  # to each run of the others: a start is short, and seldom the same
 
 
@@ -89,6 +93,31 @@ def measure_workers(bench: Bench, effort: Effort) -> Iterator[Pair]:
     yield Pair(
         "two workers, beside one: requests/s", [each["rps"] for each, _ in both], [each["rps"] for _, each in both]
     )
+
+
+def measure_watching(bench: Bench, effort: Effort) -> Iterator[Pair]:
+    """What metrics cost a request: the counting alone, beside none; and in a daemon, beside one without them."""
+    page = CounterPage(2, ["submission"])
+    counts = [[counting_us(counters) for _ in range(effort.runs)] for counters in (NO_COUNTERS, page.at(1))]
+    yield Pair("counting a request, beside not: CPU µs", *counts)
+    plain, watched = (bench.start_policyd(SMALL, workers=2, http_port=port) for port in (0, free_port()))
+    load = Load(seconds=effort.seconds)
+    both = [(bench.load(plain, load), bench.load(watched, load)) for _ in range(effort.runs)]
+    plain.stop()
+    watched.stop()
+    yield Pair(
+        "with metrics, beside without: CPU µs", [each["cpu"] for each, _ in both], [each["cpu"] for _, each in both]
+    )
+
+
+def counting_us(counters: Counters) -> float:
+    """The processor time for one request, in microseconds."""
+    request = Request(policy_context="submission", sasl_username="ann@example.com")
+    decision = Decision(Action.DUNNO, Rule.DEFAULT, is_insider=True)
+    begun = time.process_time()
+    for _ in range(COUNTED):
+        counters.decided(request, decision, 0.00003)
+    return (time.process_time() - begun) / COUNTED * 1e6
 
 
 def measure_start(bench: Bench, effort: Effort) -> Iterator[Pair]:
@@ -172,6 +201,7 @@ def measure_postfix(bench: Bench, effort: Effort) -> None:
 PARTS = {
     "load": measure_load,
     "workers": measure_workers,
+    "watching": measure_watching,
     "start": measure_start,
     "change": measure_change,
     "cli": measure_cli,

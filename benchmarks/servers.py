@@ -140,10 +140,10 @@ class Bench:
         address = f"inet:127.0.0.1:{free_port()}"
         return Server(self._spawn([self.folder / "floor", address]), address)
 
-    def start_policyd(self, rows: int, audit: str = "rejects", workers: int = 1) -> Server:
-        """policyd on tables of *rows* mailboxes, its audit going into the sink."""
+    def start_policyd(self, rows: int, audit: str = "rejects", workers: int = 1, http_port: int = 0) -> Server:
+        """policyd on tables of *rows* mailboxes, its audit going into the sink; with *http_port*, also its pages."""
         port = free_port()
-        settings = self.write_settings(rows, audit, port)
+        settings = self.write_settings(rows, audit, port, http_port)
         words = ["--config", settings, "serve", "--workers", str(workers)]
         return self.start_other([sys.executable, "-m", "policyd", *words], port)
 
@@ -151,14 +151,15 @@ class Bench:
         """A server that *command* starts on *port* of loopback."""
         return Server(self._spawn(command), f"inet:127.0.0.1:{port}", pid_file)
 
-    def write_settings(self, rows: int, audit: str, port: int) -> Path:
-        """The settings file: *port*, and tables of *rows* mailboxes, which are made if need be."""
+    def write_settings(self, rows: int, audit: str, port: int, http_port: int = 0) -> Path:
+        """The settings file: *port*, and tables of *rows* mailboxes, made if need be; pages on *http_port*."""
         file = self.folder / "policyd.toml"
         file.write_text(
             f'database = "sqlite:///{self.make_tables(rows)}"\n'
             f'user = "{pwd.getpwuid(os.geteuid()).pw_name}"\n'
             f'listen = ["tcp:{port}:interface=127.0.0.1"]\n'
             f'[audit]\ndecisions = "{audit}"\nsyslog = "unix:{self.folder / "log"}"\n'
+            + (f'[http]\nlisten = "tcp:{http_port}:interface=127.0.0.1"\n' if http_port else "")
         )
         return file
 

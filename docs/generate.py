@@ -1,8 +1,8 @@
-"""Writes into the pages what the program says of itself: synopses of commands, settings, and what doctor may find.
+"""Writes into the pages what the program says of itself: commands, settings, what doctor may find, metrics and alerts.
 
-It stands in the pages as text, between `.. from click: NAME`, `.. from settings` or `.. from codes` and `.. end`, so
-that a reader without Sphinx has it, too. Run it as `.venv/bin/python docs/generate.py` where a command, a setting or a
-code has changed. A test runs it with --check, which changes nothing and ends with 1 where a page is not what the
+It stands in the pages as text, between `.. from click: NAME`, `.. from settings`, `codes`, `metrics` or `alerts`, and
+`.. end`, so that a reader without Sphinx has it, too. Run it as `.venv/bin/python docs/generate.py` where one of them
+has changed. A test runs it with --check, which changes nothing and ends with 1 where a page is not what the
 program says. The manual pages (docs/manual/) are made of the same texts.
 """
 
@@ -20,10 +20,14 @@ HERE = Path(__file__).absolute().parent
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from policyd.cli import main  # noqa: E402 - of this checkout, whatever is installed
+from policyd.counters import CounterPage  # noqa: E402 - the same
 from policyd.doctor.diagnosis import CODES  # noqa: E402 - the same
 from policyd.settings import SETTINGS  # noqa: E402 - the same
+from policyd.web.metrics import families  # noqa: E402 - the same
+from policyd.web.observed import Seen  # noqa: E402 - the same
 
-_PAGES = (HERE / "commands.rst", HERE / "settings.rst", HERE / "troubleshooting.rst")
+_PAGES = tuple(HERE / f"{name}.rst" for name in ("commands", "settings", "troubleshooting", "monitoring"))
+_ALERTS = Path(__file__).resolve().parents[1] / "contrib" / "prometheus" / "policyd.rules.yml"
 MARKED = re.compile(r"^\.\. from (.+)\n(?:.*\n)*?\.\. end\n", re.MULTILINE)
 _WIDTH = 90  # of a synopsis
 
@@ -39,6 +43,10 @@ def written(source: str) -> Iterator[str]:
     elif source == "codes":
         for code, (severity, effect) in CODES.items():
             yield from _definition(f"``{code}`` ({severity})", effect)
+    elif source == "metrics":
+        yield from _metrics()
+    elif source == "alerts":
+        yield from _alerts()
     else:
         yield from explain(source.removeprefix("click: "))
 
@@ -48,12 +56,43 @@ def _settings() -> Iterator[str]:
     for key, setting in SETTINGS.items():
         if key.startswith("reply."):
             continue
-        default = "below" if setting.default == () else f"``{_in_toml(setting.default)}``"
+        default = "below" if key == "listen" else f"``{_in_toml(setting.default)}``"
         yield from _definition(f"``{key}``", f"{setting.about}. {setting.kind.allowed}. Default: {default}.")
     replies = {key: setting for key, setting in SETTINGS.items() if key.startswith("reply.")}
     allowed = next(iter(replies.values())).kind.allowed
     term = ", ".join(f"``{key}``" for key in replies)
     yield from _definition(term, f"what the sender reads. {allowed}. Default: the text in :doc:`rules`.")
+
+
+def _metrics() -> Iterator[str]:
+    """A definition list of all metrics: the name, the labels, and what it is."""
+    for family in families(CounterPage(1), Seen()):
+        values: dict[str, dict[str, None]] = {}
+        for sample in family.samples:
+            for label, value in sample.labels.items():
+                values.setdefault(label, {})[value] = None
+        values.pop("le", None)
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        shown = f"{{{', '.join(values)}}}" if values else ""
+        listed = "".join(
+            f" ``{label}`` is {', '.join(f'``{each}``' for each in known if each)}{' or nothing' * ('' in known)}."
+            for label, known in values.items()
+            if label not in ("version", "context")
+        )
+        yield from _definition(f"``{name}{shown}`` ({family.type})", f"{family.documentation}.{listed}")
+
+
+def _alerts() -> Iterator[str]:
+    """A definition list of the alerts: what each says, and what to do."""
+    for rule in re.split(r"^      - alert: ", _ALERTS.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        name, _, behind = rule.partition("\n")
+        severity = re.search(r"severity: (\w+)", behind)
+        _, _, annotations = behind.partition("summary: ")
+        summary, _, described = annotations.partition("description:")
+        what = re.sub(r" on {{ \$labels\.instance }}", "", " ".join(summary.split()))
+        what = re.sub(r"{{ .*? }}", "…", what)
+        to_do = " ".join(described.split()).removeprefix(">- ")
+        yield from _definition(f"``{name}`` ({severity[1] if severity else ''})", f"{what}. {to_do}")
 
 
 def _definition(term: str, told: str) -> Iterator[str]:
@@ -71,7 +110,7 @@ def _in_toml(value: object) -> str:
         return str(value).lower()
     if isinstance(value, int):
         return str(value)
-    if isinstance(value, str):
+    if isinstance(value, str | Path):
         return f'"{value}"'
     if isinstance(value, tuple | frozenset):
         return f"[{', '.join(_in_toml(str(each)) for each in sorted(value, key=str))}]"

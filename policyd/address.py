@@ -243,6 +243,16 @@ def internal_address(text: str) -> str:
     return f"{parse_address(text).local}@{text.rpartition('@')[2]}"
 
 
+def normal_client(text: str) -> str:
+    """An IP address, `unknown`, which Postfix says of a client on a unix socket, or "". Raises AddressError."""
+    try:
+        return text if text in ("", "unknown") else str(ip_address(text))
+    except ValueError as error:
+        raise AddressError(
+            f"{text!a} is not an IP address; an IP address looks like 192.0.2.7 or 2001:db8::1"
+        ) from error
+
+
 def is_pattern(text: str) -> bool:
     """Whether *text* is meant as a pattern (or address), rather than a mailbox's name."""
     return "@" in text or text == NULL_SENDER

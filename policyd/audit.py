@@ -6,12 +6,14 @@ The fields are those of docs/audit.rst; `policyd.audit_lines` reads the lines ba
 import json
 import re
 import sys
+import time
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, NamedTuple, assert_never
+from typing import Any, NamedTuple, Protocol, assert_never
 
 from policyd.changes import difference
+from policyd.counters import NO_COUNTERS, Cell, Counters
 from policyd.model import Action, Change, Decision, Request
 from policyd.printable import code, printable
 from policyd.settings import AuditSettings, Decisions, LineFormat
@@ -63,12 +65,32 @@ class Stored(NamedTuple):
 Field = str | int | float | Stored | None
 
 
+class Refusals(Protocol):
+    """Keeps the last refusals: `policyd.refusals.PlaceRefusals`."""
+
+    line_bytes: int  # of a line, at most
+
+    def add(self, at: float, line: bytes) -> None:
+        """Keep *line*, of a refusal *at* that time in Unix seconds."""
+
+
+class Watched(NamedTuple):
+    """What a process counts, and where it keeps its refusals: nothing and nowhere, where nobody would see that."""
+
+    counters: Counters = NO_COUNTERS
+    refusals: Refusals | None = None
+
+
+UNWATCHED = Watched()
+
+
 class AuditLog:
     """Writes lines to *sink*. Those that it doesn't take wait; when too many do, further ones are counted.
 
     *alarm* gets a warning where lines are missing. *echo* gets a second copy of the lines about the daemon itself, for
     somebody at the terminal, in words where stderr *is_terminal*. With Twisted's *reactor*, waiting lines are sent as
     soon as the sink takes them.
+    Refusals, whether they are logged or not, and lines that are dropped are *watched*, too.
     """
 
     def __init__(
@@ -80,8 +102,10 @@ class AuditLog:
         reactor: Reactor | None = None,
         *,
         is_terminal: bool = False,
+        watched: Watched = UNWATCHED,
     ) -> None:
         self._settings = settings
+        self._counters, self._refusals = watched
         self._is_terminal = is_terminal
         self._line_limit = line_limit(settings)
         self._sink = sink
@@ -93,41 +117,19 @@ class AuditLog:
 
     def decided(self, request: Request, decision: Decision, milliseconds: float) -> None:
         """A request was answered."""
-        match self._settings.decisions:
-            case Decisions.ALL:
-                pass
-            case Decisions.REJECTS:
-                if not decision.is_refused:
-                    return
-            case Decisions.NONE:
-                return
-            case _:
-                assert_never(self._settings.decisions)
-        values = decision_values(request, decision, milliseconds)
-
-        is_unspoken = decision.is_refused and not decision.action.is_refusal
-
-        # Most requests have nothing to escape: their line costs one format and one match.
-        if self._settings.format is LineFormat.TEXT:
-            line = _LINE % (
-                f"{decision.action}, would={Action.REJECT}" if is_unspoken else decision.action,
-                decision.rule,
-                decision.entry or "",
-                *values[_ASKED_FROM:_ASKED_TO],
-                _own(decision.reason),
-                _own(decision.text),
-                round(milliseconds, 2),
-                _own(decision.mailbox),
-                _own(decision.by),
-            )
-            if len(line) <= _VALUE_LIMITS[0] and _PLAIN_LINE.match(line) and self._is_short(line):
-                self._send(INFO, line)
-                return
-
-        fields: dict[str, Field] = dict(zip(DECISION_FIELDS, values, strict=True))
-        if is_unspoken:
-            fields = {"action": fields.pop("action"), "would": Action.REJECT, **fields}
-        self._write(INFO, fields)
+        is_logged = self._is_to_log(decision)
+        is_kept = decision.is_refused and self._refusals is not None
+        if not (is_logged or is_kept):
+            return
+        line = self._decision_line(request, decision, milliseconds)
+        if is_kept and self._refusals is not None:
+            kept = line.encode("utf-8", "backslashreplace")
+            if len(kept) > self._refusals.line_bytes:
+                fields = _decision_fields(request, decision, milliseconds)
+                kept = self._line(fields, self._refusals.line_bytes).encode("utf-8", "backslashreplace")
+            self._refusals.add(time.time(), kept)
+        if is_logged:
+            self._send(INFO, line)
 
     def changed(self, change: Change) -> None:
         """The tables were changed. For people it is said what changed; the journal, and a line of JSON, have all."""
@@ -176,10 +178,25 @@ class AuditLog:
             self._alarm.send(WARNING, f"policyd: warning: syslog took no lines to the end, dropped={self._dropped}")
         return self._dropped
 
+    def count_waiting(self) -> None:
+        """Have it seen how many lines wait."""
+        self._counters.set(Cell.LINES_WAITING, len(self._lines))
+
     def take_over(self, former: "AuditLog") -> None:
         """Close *former*, and go on with its lines that wait, and its count of those that were dropped."""
         self._lines.take_over(former._lines)
         self._dropped += former._dropped
+
+    def _is_to_log(self, decision: Decision) -> bool:
+        match self._settings.decisions:
+            case Decisions.ALL:
+                return True
+            case Decisions.REJECTS:
+                return decision.is_refused
+            case Decisions.NONE:
+                return False
+            case _:
+                assert_never(self._settings.decisions)
 
     def _write_own(self, severity: int, fields: Mapping[str, Field], told: Mapping[str, Field]) -> None:
         """Log *fields*; where somebody sits at the terminal, what is *told* there is in words."""
@@ -195,10 +212,14 @@ class AuditLog:
     def _send(self, severity: int, line: str) -> None:
         """Send *line*, or count it where there is no room; the count is the next line for which there is room."""
         if self._dropped and not self._report_dropped():
-            self._dropped += 1
+            self._drop()
         elif not self._lines.send(severity, line):
             self._alarm.send(WARNING, "policyd: warning: syslog takes no lines; they are dropped and counted")
-            self._dropped += 1
+            self._drop()
+
+    def _drop(self) -> None:
+        self._dropped += 1
+        self._counters.add(Cell.LINES_DROPPED)
 
     def _report_dropped(self) -> bool:
         fields: dict[str, Field] = {"warning": "syslog took no lines for a while", "dropped": self._dropped}
@@ -207,7 +228,27 @@ class AuditLog:
         self._dropped = 0
         return True
 
-    def _line(self, fields: Mapping[str, Field]) -> str:
+    def _decision_line(self, request: Request, decision: Decision, milliseconds: float) -> str:
+        # Most requests have nothing to escape: their line costs one format and one match.
+        if self._settings.format is LineFormat.TEXT:
+            line = _LINE % (
+                decision.action if not _is_unspoken(decision) else f"{decision.action}, would={Action.REJECT}",
+                decision.rule,
+                decision.entry or "",
+                *decision_values(request, decision, milliseconds)[_ASKED_FROM:_ASKED_TO],
+                _own(decision.reason),
+                _own(decision.text),
+                round(milliseconds, 2),
+                _own(decision.mailbox),
+                _own(decision.by),
+            )
+            if len(line) <= _VALUE_LIMITS[0] and _PLAIN_LINE.match(line) and _is_short(line, self._line_limit):
+                return line
+        return self._line(_decision_fields(request, decision, milliseconds))
+
+    def _line(self, fields: Mapping[str, Field], most_bytes: int | None = None) -> str:
+        """*fields* as a line that the sink takes, or of that many bytes at most."""
+        most_bytes = most_bytes or self._line_limit
         match self._settings.format:
             case LineFormat.TEXT:
                 render = _text_line
@@ -218,13 +259,9 @@ class AuditLog:
         line = ""
         for limit in _VALUE_LIMITS:
             line = render(fields, limit)
-            if self._is_short(line):
+            if _is_short(line, most_bytes):
                 break
         return line
-
-    def _is_short(self, line: str) -> bool:
-        """Whether the sink is sure to take *line*."""
-        return len(line) <= self._line_limit and (line.isascii() or len(line.encode()) <= self._line_limit)
 
     def _warn_of_stuck_syslog(self) -> None:
         """Warn on *alarm* that no line is taken, long before the first one is lost."""
@@ -233,7 +270,24 @@ class AuditLog:
         self._alarm.send(WARNING, f"policyd: warning: syslog {where} takes no lines; they wait until it does")
 
 
-def open_audit(settings: AuditSettings, reactor: Reactor | None = None) -> AuditLog:
+def _is_unspoken(decision: Decision) -> bool:
+    """Whether it would be a refusal, were the mode another."""
+    return decision.is_refused and not decision.action.is_refusal
+
+
+def _decision_fields(request: Request, decision: Decision, milliseconds: float) -> dict[str, Field]:
+    values = decision_values(request, decision, milliseconds)
+    fields: dict[str, Field] = dict(zip(DECISION_FIELDS, values, strict=True))
+    if _is_unspoken(decision):
+        fields = {"action": fields.pop("action"), "would": Action.REJECT, **fields}
+    return fields
+
+
+def _is_short(line: str, most_bytes: int) -> bool:
+    return len(line) <= most_bytes and (line.isascii() or len(line.encode()) <= most_bytes)
+
+
+def open_audit(settings: AuditSettings, reactor: Reactor | None = None, watched: Watched = UNWATCHED) -> AuditLog:
     """The daemon's audit; *reactor* is Twisted's, where there is one.
 
     Without a syslog, its own events go to stderr, and so they do where a person sits there.
@@ -241,9 +295,9 @@ def open_audit(settings: AuditSettings, reactor: Reactor | None = None) -> Audit
     sink = open_sink(settings)
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     if isinstance(sink, StderrSink):
-        return AuditLog(settings, sink, reactor=reactor, is_terminal=is_terminal)
+        return AuditLog(settings, sink, reactor=reactor, is_terminal=is_terminal, watched=watched)
     echo = StderrSink() if isinstance(sink, NoSink) or is_terminal else None
-    return AuditLog(settings, sink, StderrSink(), echo, reactor, is_terminal=is_terminal)
+    return AuditLog(settings, sink, StderrSink(), echo, reactor, is_terminal=is_terminal, watched=watched)
 
 
 def decision_values(request: Request, decision: Decision, milliseconds: float) -> tuple[Field, ...]:

@@ -62,6 +62,10 @@ class Decider:
         """
         return self._identities.recipient(text)
 
+    def find_sender(self, text: str) -> Identity:
+        """The same about an address as an envelope sender, with the entries that match it. Raises StoreError."""
+        return self._identities.sender(text)
+
     def accepted_as(self, request: Request) -> Party | None:
         """As whom an accepted sender would let *request* through; None where nobody proves who sends it.
 

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from typing import NamedTuple
 
 _POSTFIX_QUEUE = "/var/spool/postfix"
 _UNESCAPED_COLON = re.compile(r"(?<!\\):")
@@ -30,6 +31,16 @@ class Endpoint:
     def is_local(self) -> bool:
         """Whether only this machine can reach it."""
         return bool(self.path) or is_loopback(self.interface)
+
+
+class Given(NamedTuple):
+    """The sockets that systemd has opened: for Postfix, and those called `http` for metrics and the pages."""
+
+    listen: tuple[Endpoint, ...] = ()
+    http: tuple[Endpoint, ...] = ()
+
+
+NOT_GIVEN = Given()
 
 
 def is_loopback(host: str) -> bool:

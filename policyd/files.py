@@ -335,6 +335,30 @@ def _check_settings(spot: _Spot, status: os.stat_result) -> None:
     _check_folders(spot, is_sticky_enough=True)
 
 
+def read_secret(path: Path, limit: int) -> bytes:
+    """What is in the file with a secret at *path*, *limit* bytes at most. Raises OSError.
+
+    Raises UntrustedError where it belongs to neither root nor the caller, or others can read, write or replace it; its
+    group may read it.
+    """
+    with open_to_read(path, _check_secret) as file:
+        return file.read(limit)
+
+
+def _check_secret(spot: _Spot, status: os.stat_result) -> None:
+    path = spot.path
+    if status.st_uid not in _us():
+        raise UntrustedError(
+            path, f"it belongs to {user_name(status.st_uid)}, who can put another secret there; type: chown root {path}"
+        )
+    if status.st_mode & (stat.S_IROTH | stat.S_IWOTH):
+        mode = stat.S_IMODE(status.st_mode)
+        raise UntrustedError(
+            path, f"everybody can read or write it (mode {mode:04o}); make another secret, and type: chmod o-rw {path}"
+        )
+    _check_folders(spot, is_sticky_enough=True)
+
+
 def check_permissions(path: Path) -> None:
     """Raises StoreError if others could write the database at *path*, what SQLite keeps beside it, or its folders.
 

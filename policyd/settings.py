@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import unquote
 
 from policyd.address import domain_for_postfix, normal_domain, normal_realm, normal_text
-from policyd.endpoint import Endpoint, parse_endpoint
+from policyd.endpoint import NOT_GIVEN, Endpoint, Given, parse_endpoint
 from policyd.errors import AddressError, SettingsError
 from policyd.files import read_settings
 from policyd.model import Mode, Rule
@@ -154,6 +154,18 @@ def _absolute_path(value: object) -> Path | None:
 
 def _listen(value: object) -> tuple[Endpoint, ...]:
     return tuple(map(parse_endpoint, _texts(value)))
+
+
+def _listen_or_one(value: object) -> tuple[Endpoint, ...]:
+    """The same, where one endpoint needs no list around it; "" is none."""
+    return _listen([value] if value else []) if isinstance(value, str) else _listen(value)
+
+
+def _header(value: object) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"[A-Za-z0-9-]*", text):
+        raise ValueError(f'{text!r}: must be the name of a header, as X-Remote-User, or ""')
+    return text
 
 
 def _workers(value: object) -> int:
@@ -306,6 +318,41 @@ class AuditSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """Table `[http]`: metrics and the pages, which are off where `listen` is empty."""
+
+    listen: tuple[Endpoint, ...] = _setting(
+        (),
+        Kind(
+            _listen_or_one,
+            "text, or list of texts: ``unix:/path[:mode=660]``, ``tcp:PORT[:interface=ADDRESS]``, each with "
+            "``[:backlog=N]``",
+        ),
+        "where metrics and the pages are; without it, nowhere",
+    )
+    token_file: Path | None = _setting(
+        None,
+        Kind(_absolute_path, 'text: an absolute path, or ``""``'),
+        "the file with the token that whoever asks must have; needed where ``http.listen`` is not this machine only",
+    )
+    user_header: str = _setting(
+        "",
+        Kind(_header, 'text: the name of a header, as ``X-Remote-User``, or ``""``'),
+        "the header in which a reverse proxy, on a unix socket, names the user that it let in",
+    )
+    refusals: int = _setting(
+        10_000,
+        _number(1, 1_000_000),
+        "how many of the last refusals are kept for the pages, 2 KiB of memory each",
+    )
+    doctor_file: Path | None = _setting(
+        cast("Path | None", Path("/var/lib/policyd/doctor.json")),
+        Kind(_absolute_path, 'text: an absolute path, or ``""``'),
+        "what ``policyd doctor`` found last, for the pages",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings, checked. `listen` is empty where `endpoint.default_listen` shall choose."""
 
@@ -411,6 +458,7 @@ class Settings:
     )
     mode: Mode = _setting(Mode.ENFORCE, _choice(Mode), "whether refusals are spoken, or only logged")
     audit: AuditSettings = AuditSettings()
+    http: HttpSettings = HttpSettings()
     reply: Mapping[Rule, str] = field(default_factory=lambda: dict(DEFAULT_TEXTS))
 
 
@@ -421,7 +469,7 @@ _REPLY = Kind(
 )
 
 
-def _settings_of(table: type[Settings] | type[AuditSettings]) -> dict[str, Setting]:
+def _settings_of(table: type[Settings] | type[AuditSettings] | type[HttpSettings]) -> dict[str, Setting]:
     return {each.name: each.metadata["setting"] for each in dataclasses.fields(table) if each.metadata}
 
 
@@ -429,6 +477,7 @@ def _settings_of(table: type[Settings] | type[AuditSettings]) -> dict[str, Setti
 TABLES: Mapping[str, Mapping[str, Setting]] = {
     "": _settings_of(Settings),
     "audit": _settings_of(AuditSettings),
+    "http": _settings_of(HttpSettings),
     "reply": {rule: Setting(text, _REPLY, f"what {rule} answers") for rule, text in DEFAULT_TEXTS.items()},
 }
 # Every setting, by the name that the documentation has for it.
@@ -446,7 +495,7 @@ def load_settings(
     database: str | None = None,
     listen: Iterable[str] = (),
     workers: str | None = None,
-    given: tuple[Endpoint, ...] = (),
+    given: Given = NOT_GIVEN,
 ) -> Settings:
     """The settings from *file*, or from the default one if it is there, or the defaults.
 
@@ -460,23 +509,36 @@ def load_settings(
     options: dict[str, Any] = {}
     if database is not None:
         options["database"] = _read_option("database", _database, database)
-    if given:
-        options["listen"], listen_from = given, "from systemd"
+    if given.listen:
+        options["listen"], listen_from = given.listen, "from systemd"
     elif listen:
         options["listen"] = _read_option("listen", _listen, [*listen])
     if workers is not None:
         options["workers"] = _read_option("workers", _workers, int(workers) if workers.isdecimal() else workers)
+    if given.http:
+        options["http"] = dataclasses.replace(settings.http, listen=given.http)
     settings = dataclasses.replace(settings, **options)
+    _need_token(settings)
 
     # Wherever an endpoint comes from, other machines reach it only where that was asked for.
     remote = [endpoint.text for endpoint in settings.listen if not endpoint.is_local]
     if remote and not settings.allow_remote:
-        advice = "make it ListenStream=127.0.0.1:PORT" if given else "add interface=127.0.0.1 to it"
+        advice = "make it ListenStream=127.0.0.1:PORT" if given.listen else "add interface=127.0.0.1 to it"
         raise SettingsError(
             f"{listen_from}: {remote[0]} can be reached from other machines, and anybody who reaches it can find "
             f"out who has a mailbox; {advice}, or say allow_remote = true in the settings file"
         )
     return settings
+
+
+def _need_token(settings: Settings) -> None:
+    """Raises SettingsError where other machines reach the pages, and nobody has to prove who he is."""
+    remote = [endpoint.text for endpoint in settings.http.listen if not endpoint.is_local]
+    if remote and not (settings.http.token_file and settings.allow_remote):
+        raise SettingsError(
+            f"http.listen: {remote[0]} can be reached from other machines, which read there who was refused; add "
+            "interface=127.0.0.1 to it, or set http.token_file and say allow_remote = true"
+        )
 
 
 def read_database(text: str) -> str:
@@ -516,7 +578,12 @@ def _read_file(file: Path, *, must_exist: bool) -> Settings:
     if mistakes:
         raise SettingsError(f"{file}: {'; '.join(mistakes)}")
     replies = {Rule(rule): text for rule, text in found["reply"].items()}
-    return Settings(**found[""], audit=AuditSettings(**found["audit"]), reply=DEFAULT_TEXTS | replies)
+    return Settings(
+        **found[""],
+        audit=AuditSettings(**found["audit"]),
+        http=HttpSettings(**found["http"]),
+        reply=DEFAULT_TEXTS | replies,
+    )
 
 
 def _read_table(table: str, loaded: Mapping[str, Any], mistakes: list[str]) -> dict[str, Any]:

@@ -254,6 +254,10 @@ class SyslogQueue:
         self._timer: Timer | None = None
         self._watched = -1  # a duplicate: the sink may close its own at any time, and open another under its number
 
+    def __len__(self) -> int:
+        """How many lines wait."""
+        return len(self._waiting)
+
     def send(self, severity: int, text: str, stands_for: int = 1) -> bool:
         """Whether the line was sent or waits; false where too many wait. If it is lost, it counts as *stands_for*."""
         if self._waiting:

@@ -10,6 +10,10 @@ _COUNT = re.compile(r"\d{9,10}", re.ASCII)  # of 8 digits is a date, of 11 and m
 _ISO = re.compile(r"(?:\d{4}-\d\d-\d\d|\d{8}|\d{4}-?W\d\d-?\d)([Tt ].+)?", re.ASCII)
 _SPAN = re.compile(r"([+-])(\d{1,6})([mhdw])", re.ASCII)
 _SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
 _LAST_OF_DAY = time(23, 59, 59, fold=1)  # the later one, where the clock is put back at midnight
 
 
@@ -75,3 +79,19 @@ def show_local(seconds: int) -> str:
 def show_utc(seconds: int) -> str:
     """*seconds* as ISO 8601, UTC; as the number where that is no time."""
     return datetime.fromtimestamp(seconds, UTC).isoformat() if is_time(seconds) else str(seconds)
+
+
+def day_in_words(seconds: int, now: int, *, is_end: bool = False) -> str:
+    """The local day of *seconds*, as `31 December`, with the year where that is not the one of *now*.
+
+    Of what *is_end* the time is said, too, unless that is the end of its day. As the number where it is no time.
+    """
+    if not is_time(seconds):
+        return str(seconds)
+    moment = datetime.fromtimestamp(seconds).astimezone()
+    text = f"{moment.day} {_MONTHS[moment.month - 1]}"
+    if moment.year != datetime.fromtimestamp(now).astimezone().year:
+        text = f"{text} {moment.year}"
+    if is_end and moment.time() != _LAST_OF_DAY.replace(fold=0):
+        text = f"{text}, {moment:%H:%M}"
+    return text

@@ -14,9 +14,10 @@ PACKAGE = ROOT / "policyd"
 
 # Which folder may import which, beside itself; "core" are the files of the package that are in no folder.
 MAY_IMPORT = {
-    "cli": {"admin", "daemon", "doctor", "replica", "report", "setup", "store", "transfer", "core"},
+    "cli": {"admin", "daemon", "doctor", "replica", "report", "setup", "store", "transfer", "web", "core"},
     "daemon": {"store.lookup", "store.connection", "core"},
     "replica": {"store", "core"},
+    "web": {"admin", "replica", "store.connection", "store.database", "store.lookup", "store.queries", "core"},
     "report": {"admin", "core"},
     "doctor": {"admin", "report", "store", "transfer", "core"},
     "setup": {"doctor", "admin", "store", "transfer", "core"},
@@ -26,12 +27,14 @@ MAY_IMPORT = {
     "core": set(),
 }
 # The one wiring starts what the other folders have.
-MAY_IMPORT_TOO = {"policyd.daemon.run": {"replica"}}
+MAY_IMPORT_TOO = {"policyd.daemon.run": {"replica", "web"}}
 # What each library is for, and so where alone it is met.
 LIBRARIES = {
     "click": r"policyd\.cli(\..*)?",
-    "rich": r"policyd\.cli\.progress",
-    "twisted": r"policyd\.daemon\..*",
+    "rich": r"policyd\.cli\.(progress|top)",
+    "twisted": r"policyd\.(daemon|web)\..*",
+    "jinja2": r"policyd\.web\..*",
+    "prometheus_client": r"policyd\.web\..*",
     "sqlalchemy": r"policyd\.store\..*",
     "alembic": r"policyd\.store\.(upgrade|migrations\..*)",
     # Which engine it is, know only these; all else speaks of tables and statements.

@@ -233,7 +233,7 @@ def test_environment_of_the_tests_is_enough_to_run(machine):
     machine.call("./test")
     machine.log()
     machine.call("./run")
-    assert not {"venv", "pip ."} & set(machine.log())
+    assert not {"venv", "pip .[web]"} & set(machine.log())
 
 
 def test_python_without_venv_is_completed_by_root(machine):
@@ -369,6 +369,7 @@ def test_settings_of_run_survive_any_path_and_suit_who_runs_it(machine, uid, use
         "database": f"sqlite:///{machine.checkout}/var/policyd.db",
         "listen": ["tcp:10040:interface=127.0.0.1"],
         "audit": {"syslog": "stderr"},
+        "http": {"listen": "tcp:10041:interface=127.0.0.1"},
         **user,
     }
 

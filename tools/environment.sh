@@ -1,7 +1,7 @@
 # The environment of ./run, ./test and docs/build: .venv in the checkout, made when it is missing, stale or half made.
 #
 # Sourced by them as their first step; POSIX sh and no program that bare Debian lacks. Sourcing changes to the
-# checkout; `make_environment [test|docs]` then leaves a usable .venv there, or ends with one sentence and 69.
+# checkout; `make_environment [test|docs|web]` then leaves a usable .venv there, or ends with one sentence and 69.
 # A script in another folder sets checkout_as_typed first.
 # In the environment: PYTHON (which interpreter, default python3), and PIP_* for pip.
 
@@ -93,8 +93,8 @@ build_environment() {
     case $recorded in
     "$fingerprint" | "$fingerprint "*)
         extras=${recorded#"$fingerprint"}
-        case "$extras " in
-        *" $1 "*) return ;;
+        case "$1:$extras " in
+        *" $1 "* | web:*" test "*) return ;; # the tests need all that the web does
         esac
         [ -n "$1" ] || return 0
         # Added to, not made anew: a daemon from ./run may be running out of it.

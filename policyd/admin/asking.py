@@ -6,17 +6,20 @@ The answer is that of `policyd.decide`; here is the way to the tables, and what 
 import json
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from shlex import quote
 from typing import Any
 
 from policyd.address import NULL_SENDER, fold, has_domain, internal_address, split_address
 from policyd.decide import Decider
-from policyd.endpoint import default_listen
+from policyd.endpoint import Endpoint, default_listen
 from policyd.errors import AuditLineError, DaemonError, NotManagedError, ProtocolError, RefusedError
 from policyd.model import Decision, Holder, Request
+from policyd.rules import Identity
 from policyd.settings import Settings
 from policyd.store.connection import Database
-from policyd.store.lookup import looking
+from policyd.store.lookup import Answers, looking
 from policyd.wire import Layouts, RequestReader, render_request
 
 _DAEMON_SECONDS = 10  # to the end of the answer: who else listens on the port may send byte after byte for ever
@@ -76,14 +79,21 @@ def _unquoted(text: str) -> str:
 
 
 def explain(database: Database, settings: Settings, request: Request, now: int) -> tuple[Decision, list[str]]:
-    """The answer to *request* at *now*, in Unix seconds, and each step that led to it. Raises StoreError.
+    """The answer to *request* at *now*, in Unix seconds, and each step that led to it. Raises StoreError."""
+    with looking(place_of_answers(database, settings)) as tables:
+        return explain_from(tables, Decider(settings, tables), settings, request, now)
+
+
+def explain_from(
+    tables: Answers, decider: Decider, settings: Settings, request: Request, now: int
+) -> tuple[Decision, list[str]]:
+    """The same by a *decider* that reads *tables*.
 
     A recipient without a domain is told first, with what it is taken for.
     """
-    with looking(_place(settings, database)) as lookup:
-        decision, trace = Decider(settings, lookup).explain(request, now)
-        bare = request.recipient if request.recipient and not has_domain(request.recipient) else ""
-        holder = lookup.mailbox_called(fold(bare)) if bare and not decision.mailbox else None
+    decision, trace = decider.explain(request, now)
+    bare = request.recipient if request.recipient and not has_domain(request.recipient) else ""
+    holder = tables.mailbox_called(fold(bare)) if bare and not decision.mailbox else None
     return decision, [*_bare_recipient(bare, settings.origin, holder), *trace]
 
 
@@ -107,7 +117,7 @@ def _bare_recipient(bare: str, origin: str, holder: Holder | None) -> list[str]:
     return lines
 
 
-def _place(settings: Settings, database: Database) -> Database:
+def place_of_answers(database: Database, settings: Settings) -> Database:
     """Where the answer is looked up: in this host's replica where there is to be one, as the daemon does."""
     return Database.to_answer_from(settings) if settings.replica is not None else database
 
@@ -139,11 +149,12 @@ def find_address(database: Database, settings: Settings, text: str) -> dict[str,
 
     Raises NotManagedError and RefusedError where it leads to none, and StoreError.
     """
-    # Find it as the daemon does.
-    with looking(_place(settings, database)) as lookup:
-        found = Decider(settings, lookup).find_recipient(text)
+    with looking(place_of_answers(database, settings)) as lookup:
+        return found_address(Decider(settings, lookup).find_recipient(text))
 
-    # Say what to do where it leads nowhere.
+
+def found_address(found: Identity) -> dict[str, Any]:
+    """The same of an address as the daemon has *found* it. Raises NotManagedError and RefusedError."""
     written = found.addresses[0]
     if found.domain is None or found.leads_outside:
         raise NotManagedError(str(written), written.domain)
@@ -159,34 +170,50 @@ def ask_daemon(settings: Settings, request: Request) -> str:
     """The running daemon's own reply to *request*, without `action=`, over its first socket. Raises DaemonError."""
     # Ask as Postfix does.
     endpoint = (settings.listen or default_listen())[0]
+    with reaching(endpoint, "answers", "listen"), connected(endpoint, _DAEMON_SECONDS) as connection:
+        deadline = time.monotonic() + _DAEMON_SECONDS
+        connection.sendall(render_request(request))
+        reply = b""
+        while not reply.endswith(b"\n\n") and (received := _receive(connection, deadline)):
+            reply += received
+            if len(reply) > _REPLY_BYTES:
+                raise DaemonError(f"what listens on {endpoint.text} is no policyd: its answer has no end")
+
+    # The daemon hangs up where it has no answer.
+    if not reply.endswith(b"\n\n"):
+        raise DaemonError(f"the daemon on {endpoint.text} hung up without an answer; its log says why")
+    return reply.decode("ascii", "replace").strip().removeprefix("action=")
+
+
+def connected(endpoint: Endpoint, seconds: float) -> socket.socket:
+    """A connection to who listens on *endpoint*, on which nothing takes longer. Raises OSError."""
     family = socket.AF_UNIX if endpoint.path else socket.AF_INET6 if ":" in endpoint.interface else socket.AF_INET
+    connection = socket.socket(family)
     try:
-        with socket.socket(family) as connection:
-            deadline = time.monotonic() + _DAEMON_SECONDS
-            connection.settimeout(_DAEMON_SECONDS)
-            connection.connect(endpoint.path or (endpoint.interface or "127.0.0.1", endpoint.port))
-            connection.sendall(render_request(request))
-            reply = b""
-            while not reply.endswith(b"\n\n") and (received := _receive(connection, deadline)):
-                reply += received
-                if len(reply) > _REPLY_BYTES:
-                    raise DaemonError(f"what listens on {endpoint.text} is no policyd: its answer has no end")
+        connection.settimeout(seconds)
+        connection.connect(endpoint.path or (endpoint.interface or "127.0.0.1", endpoint.port))
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def reaching(endpoint: Endpoint, does: str, setting: str) -> Iterator[None]:
+    """Turns each OSError into a DaemonError that says what nobody *does* on *endpoint*, which *setting* names."""
+    try:
+        yield
     except PermissionError as error:
         raise DaemonError(
             f"the daemon can't be asked: {endpoint.text} is not open to you; become root, or a member of its group"
         ) from error
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise DaemonError(
-            f"no daemon answers on {endpoint.text}: nobody listens there ({error.strerror}); start it, or set listen "
+            f"no daemon {does} on {endpoint.text}: nobody listens there ({error.strerror}); start it, or set {setting} "
             "to where it listens"
         ) from error
     except OSError as error:
-        raise DaemonError(f"no daemon answers on {endpoint.text}: {error.strerror or error}") from error
-
-    # The daemon hangs up where it has no answer.
-    if not reply.endswith(b"\n\n"):
-        raise DaemonError(f"the daemon on {endpoint.text} hung up without an answer; its log says why")
-    return reply.decode("ascii", "replace").strip().removeprefix("action=")
+        raise DaemonError(f"no daemon {does} on {endpoint.text}: {error.strerror or error}") from error
 
 
 def _receive(connection: socket.socket, deadline: float) -> bytes:

@@ -60,9 +60,11 @@ class Terms:
 
 
 @contextmanager
-def reviewing(session: Session, settings: Settings, now: int) -> Iterator["Review"]:
-    """One state of the tables at *now*, in Unix seconds. Raises StoreError."""
-    with session.reading() as queries:
+def reviewing(
+    session: Session, settings: Settings, now: int, *, limit_seconds: float | None = None
+) -> Iterator["Review"]:
+    """One state of the tables at *now*, in Unix seconds, for *limit_seconds* at most. Raises StoreError."""
+    with session.reading(limit_seconds=limit_seconds) as queries:
         answers = Answers(queries)
         answers.look_at_flags()
         yield Review(queries, Decider(settings, answers), now)

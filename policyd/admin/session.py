@@ -110,9 +110,9 @@ class Session:
         self._recipient_delimiter = recipient_delimiter
 
     @contextmanager
-    def reading(self) -> Iterator[Queries]:
-        """One state of the tables. Raises StoreError."""
-        with reading(self.database) as connection:
+    def reading(self, *, limit_seconds: float | None = None) -> Iterator[Queries]:
+        """One state of the tables, for *limit_seconds* at most, if that is given. Raises StoreError."""
+        with reading(self.database, limit_seconds=limit_seconds) as connection:
             yield Queries(connection, self._recipient_delimiter)
 
     @contextmanager

@@ -154,6 +154,11 @@ def show_sender(queries: Queries, sender: Party, now: int) -> list[Shown]:
     return entries
 
 
+def show_entries(entries: Iterable[BlockedSender], now: int) -> list[Shown]:
+    """Entries as they are, the oldest first, expired ones, too."""
+    return [_stated(each, now) for each in sorted(entries, key=lambda each: each.id)]
+
+
 class _InDomain:
     """Whether a party is in a domain: a pattern in it, or a mailbox, directly or in a group, with an address there.
 
@@ -213,6 +218,6 @@ def _in_force(each: InForce) -> Shown:
 
 def _entries(queries: Queries, party: Party, now: int) -> Shown:
     return {
-        "blocked": [_stated(each, now) for each in queries.entries_of(party)],
-        "blocked_to_it": [_stated(each, now) for each in queries.entries_to(party)],
+        "blocked": show_entries(queries.entries_of(party), now),
+        "blocked_to_it": show_entries(queries.entries_to(party), now),
     }

@@ -5,7 +5,7 @@ have no numbers: there the name counts.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -39,6 +39,13 @@ class Subject(NamedTuple):
         if self.number and stored.startswith('{"id": '):
             return stored.startswith(f'{{"id": {self.number}, ') and '"member": ' not in stored
         return fold(change.object.removeprefix(GROUP_PREFIX)) == fold(self.name)
+
+
+def changes_about(queries: Queries, subjects: Sequence[Subject], members: Sequence[int] = ()) -> Iterator[Change]:
+    """The journal's rows that may be about *subjects*, or about a mailbox with one of these numbers as a member."""
+    names = {name for each in subjects for name in (each.name, f"{GROUP_PREFIX}{each.name}") if each.name}
+    numbers = {each.number for each in subjects if each.number > 0}
+    return queries.changes_about(sorted(names), sorted(numbers), members)
 
 
 @dataclass(slots=True)
@@ -125,7 +132,7 @@ class Tracing:
         taken = next(
             (
                 change
-                for change in self._before(latest)
+                for change in self._about(subjects, latest)
                 if change.after is None and any(each.has(change) for each in subjects)
             ),
             None,
@@ -174,6 +181,11 @@ class Tracing:
     def _numbered(self, noun: str, name: str, latest: int) -> Subject:
         """The mailbox or group that had this name at *latest*, by its number."""
         wanted = fold(name)
+        if latest >= self._now:  # then the tables know it
+            queries = self._queries
+            found = queries.mailbox_named(wanted) if noun == "mailbox" else queries.group_named(wanted)
+            if found is not None:
+                return Subject(noun, name, found.id)
         quoted = f'"name": {json.dumps(name, ensure_ascii=False)}'
         for change in self._before(latest):
             stored = change.after or change.before or ""
@@ -197,13 +209,17 @@ class Tracing:
         self, subject: Subject, latest: int, fields: tuple[str, ...], explains: Callable[[_Snapshot], bool]
     ) -> Change | None:
         """The last change up to *latest* of one of *fields*, after which *subject* *explains* what was decided."""
-        for change in self._before(latest):
+        for change in self._about([subject], latest):
             if change.after is None or not subject.has(change):
                 continue
             before, after = json.loads(change.before or "{}"), json.loads(change.after)
             if any(after.get(name) != before.get(name) for name in fields) and explains(after):
                 return change
         return None
+
+    def _about(self, subjects: Sequence[Subject], latest: int) -> Iterator[Change]:
+        """What of the journal up to *latest* may be about *subjects*, the last change first."""
+        return (change for change in changes_about(self._queries, subjects) if change.at <= latest)
 
     def _before(self, latest: int) -> Iterator[Change]:
         """The journal up to *latest*, the last change first."""

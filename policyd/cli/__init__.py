@@ -35,6 +35,7 @@ NOUNS = {
     "undo": ("policyd.cli.undo", "Take back what one command changed."),
     "doctor": ("policyd.cli.doctor", "Say why a rule may have no effect, and what to type."),
     "setup": ("policyd.cli.setup", "Have policyd watch a Postfix that works."),
+    "top": ("policyd.cli.top", "What the daemon does, live in the terminal."),
     "replica": ("policyd.cli.replica", "The replica on this host, from which the daemon answers."),
     "database": ("policyd.cli.database", "The database file."),
     "completion": ("policyd.cli.completion", "What has a shell complete commands, options and names."),

@@ -20,7 +20,7 @@ from policyd.errors import PolicydError
 
 if TYPE_CHECKING:
     from policyd.admin.session import Session
-    from policyd.endpoint import Endpoint
+    from policyd.endpoint import Given
     from policyd.settings import Settings
     from policyd.store.edit import Editor
     from policyd.store.queries import Queries
@@ -42,13 +42,16 @@ class Invocation:
     listen: tuple[str, ...] = field(default=())
     workers: str | None = None
 
-    def load_settings(self, given: "tuple[Endpoint, ...]" = ()) -> "Settings":
+    def load_settings(self, given: "Given | None" = None) -> "Settings":
         """The settings as they are now: what systemd has *given*, option, environment, file, default, in this order."""
+        from policyd.endpoint import NOT_GIVEN
         from policyd.settings import load_settings, read_database
 
         file = self.settings_file
         database = read_database(self.database) if self.database is not None else os.environ.get("POLICYD_DATABASE")
-        return load_settings(file, database=database or None, listen=self.listen, workers=self.workers, given=given)
+        return load_settings(
+            file, database=database or None, listen=self.listen, workers=self.workers, given=given or NOT_GIVEN
+        )
 
     @property
     def settings_file(self) -> Path | None:

@@ -4,7 +4,6 @@ import os
 import re
 import time
 from collections.abc import Callable
-from ipaddress import ip_address
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from policyd.address import (
     internal_address,
     is_group,
     name_after,
+    normal_client,
     normal_domain,
     normal_group,
     normal_name,
@@ -22,6 +22,7 @@ from policyd.address import (
     parse_address,
     parse_party,
 )
+from policyd.endpoint import Endpoint, parse_endpoint
 from policyd.errors import AddressError
 from policyd.model import Party, PartyKind
 from policyd.timestamps import read_when
@@ -78,6 +79,21 @@ class PartyType(click.ParamType[Party]):
 
         words = [CompletionItem(word.value) for word in self._words if word.value.startswith(incomplete)]
         return words + _names(ctx, incomplete, "party")
+
+
+class EndpointType(click.ParamType[Endpoint]):
+    """Where a daemon listens."""
+
+    name = "endpoint"
+
+    def convert(self, value: str | Endpoint, param: click.Parameter | None, ctx: click.Context | None) -> Endpoint:
+        """The endpoint."""
+        if isinstance(value, Endpoint):
+            return value
+        try:
+            return parse_endpoint(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class FilePath(click.Path):
@@ -153,16 +169,6 @@ class When(click.ParamType[int]):
         return moment
 
 
-def _client(text: str) -> str:
-    """An IP address, or `unknown`, which Postfix says of a client on a unix socket."""
-    try:
-        return text if text in ("", "unknown") else str(ip_address(text))
-    except ValueError as error:
-        raise AddressError(
-            f"{text!a} is not an IP address; an IP address looks like 192.0.2.7 or 2001:db8::1"
-        ) from error
-
-
 def _mailbox(text: str) -> str:
     """The name of a mailbox, or one of its addresses."""
     if is_group(text):
@@ -190,7 +196,7 @@ def _remark(text: str) -> str:
 ADDRESS = _Parsed("address", lambda text: str(parse_address(text)), "address")
 NEW_ADDRESS = _Parsed("address", lambda text: str(parse_address(text)))
 INTERNAL_ADDRESS = _Parsed("address", internal_address, "address")
-CLIENT = _Parsed("IP address", _client)
+CLIENT = _Parsed("IP address", normal_client)
 DOMAIN = _Parsed("domain", normal_domain, "domain")
 NEW_DOMAIN = _Parsed("domain", normal_domain)
 NAME = _Parsed("name", normal_name, "name")
@@ -200,6 +206,7 @@ MAILBOX = _Parsed("name", _mailbox, "mailbox")
 GROUP = _Parsed("group", normal_group, "group")
 NEW_GROUP = _Parsed("group", normal_group)
 PARTY = PartyType("party")
+ENDPOINT = EndpointType()
 SENDER = PartyType("sender", PartyKind.ANYONE)
 RECIPIENTS = PartyType("recipients", PartyKind.OUTSIDE, PartyKind.ANYONE)
 TEXT = _Parsed("text", _remark)

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 HANDLED = frozenset({signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})  # by the parent
 
+_FOLLOWER_HUNG_SECONDS = 120  # its calls to several servers are given up before that
 _DOUBT = b"?"  # what the one that follows is sent
 _STEADY_SECONDS = 5  # one that lived that long is replaced at once
 _LONGEST_WAIT_SECONDS = 5.0  # until one that ends again and again is replaced
@@ -84,25 +85,28 @@ class Child:
             os.kill(self.pid, signal.SIGKILL)
 
 
-class FollowerChild(Child):
-    """The place for the process that follows the database for this host's replica; `told` is what it said last."""
+class HelperChild(Child):
+    """The place for a process beside the workers, *name* in the log; `told` is what it said last.
 
-    def __init__(self) -> None:
+    One that says nothing for *hung_seconds* is killed.
+    """
+
+    def __init__(self, name: str, hung_seconds: float) -> None:
         super().__init__()
+        self.name = name
+        self.hung_seconds = hung_seconds
         self.told = ""
         self._is_restarting = False
 
     def restart(self) -> None:
-        """Have another one take its place at once: what is whole in the replica stays whole."""
+        """Have another one take its place."""
         self._is_restarting = bool(self.pid)
         self.due = self.wait = 0.0
-        self.kill()
+        self.end()
 
-    def doubt(self) -> None:
-        """Have it look whether the replica is damaged: somebody could not read it."""
-        if self.channel is not None:
-            with suppress(OSError):  # it has been told often enough, or has ended: the next one looks at its start
-                self.channel.send(_DOUBT)
+    def end(self) -> None:
+        """End it, now or once it has done what it is at."""
+        self.kill()
 
     def reap(self, options: int = os.WNOHANG) -> str:
         """How the process has ended, "" if it has not, or was to."""
@@ -114,7 +118,7 @@ class FollowerChild(Child):
         return how
 
     def read_channel(self) -> None:
-        """Read what it says of the replica: each time a sign of life, too."""
+        """Read what it says: each time a sign of life, too."""
         while self.channel is not None:
             try:
                 told = self.channel.recv(4096)
@@ -128,3 +132,32 @@ class FollowerChild(Child):
                 return
             self.has_reported, self.missed_beats = True, 0
             self.told = told.decode("utf-8", "replace")
+
+
+class FollowerChild(HelperChild):
+    """The place for the process that follows the database for this host's replica, and tells how that is.
+
+    It may be killed at any time: what is whole in the replica stays whole.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("follower", _FOLLOWER_HUNG_SECONDS)
+
+    def doubt(self) -> None:
+        """Have it look whether the replica is damaged: somebody could not read it."""
+        if self.channel is not None:
+            with suppress(OSError):  # it has been told often enough, or has ended: the next one looks at its start
+                self.channel.send(_DOUBT)
+
+
+class WebChild(HelperChild):
+    """The place for the process that serves metrics and the pages; the end of its channel ends it."""
+
+    def __init__(self, hung_seconds: float) -> None:
+        super().__init__("web process", hung_seconds)
+
+    def end(self) -> None:
+        """Have it answer what is on its way, and end."""
+        if self.channel is not None:
+            with suppress(OSError):  # it has ended
+                self.channel.shutdown(socket.SHUT_WR)

@@ -33,15 +33,15 @@ _PAUSE_SECONDS = 0.1  # where there is no descriptor for one more connection
 class Listener:
     """A socket that listens on *endpoint*, and does not block; *identity* is who the daemon will be, if another user.
 
-    Raises ListenError.
+    Raises ListenError, which names the *setting* that the endpoint comes from.
     One that was opened before, by systemd, is taken as it is: its file, the file's mode and the queue of those who
     wait to be accepted stay when it is closed here.
     """
 
-    def __init__(self, endpoint: Endpoint, identity: Identity | None = None) -> None:
+    def __init__(self, endpoint: Endpoint, identity: Identity | None = None, setting: str = "listen") -> None:
         self.endpoint = endpoint
         is_given = endpoint.descriptor >= 0
-        self._socket = socket.socket(fileno=endpoint.descriptor) if is_given else _open(endpoint, identity)
+        self._socket = socket.socket(fileno=endpoint.descriptor) if is_given else _open(endpoint, identity, setting)
         self._socket.setblocking(False)
         self._file: tuple[int, int] | None = None  # the socket's, where it was made here
         if endpoint.path and not is_given:
@@ -175,8 +175,10 @@ class Acceptor:
             self._keep_watch()
 
 
-def listen_on(endpoints: Sequence[Endpoint], identity: Identity | None, *, allow_remote: bool) -> list[Listener]:
-    """A listener for each of *endpoints*, for a daemon that will be *identity*.
+def listen_on(
+    endpoints: Sequence[Endpoint], identity: Identity | None, *, allow_remote: bool, setting: str = "listen"
+) -> list[Listener]:
+    """A listener for each of *endpoints*, which are those of *setting*, for a daemon that will be *identity*.
 
     Raises ListenError, and SettingsError where other machines reach one and that was not asked for, with nothing left
     listening.
@@ -184,7 +186,7 @@ def listen_on(endpoints: Sequence[Endpoint], identity: Identity | None, *, allow
     listeners: list[Listener] = []
     try:
         for endpoint in endpoints:
-            listeners.append(Listener(endpoint, identity))
+            listeners.append(Listener(endpoint, identity, setting))
             if not (allow_remote or listeners[-1].is_local):
                 raise SettingsError(
                     f"{endpoint.text}: can be reached from other machines, and anybody who reaches it can find out who "
@@ -197,14 +199,15 @@ def listen_on(endpoints: Sequence[Endpoint], identity: Identity | None, *, allow
     return listeners
 
 
-def log_listening(listeners: Sequence[Listener], audit: AuditLog) -> None:
-    """Log where the daemon listens."""
+def log_listening(listeners: Sequence[Listener], audit: AuditLog, serves: str = "") -> None:
+    """Log where the daemon listens; what it *serves* there, where that is not answers for Postfix."""
     for listener in listeners:
-        given = {} if listener.endpoint.descriptor < 0 else {"from": "systemd"}
+        given = {"serves": serves} if serves else {}
+        given |= {} if listener.endpoint.descriptor < 0 else {"from": "systemd"}
         audit.noticed("listening", on=listener.endpoint.text, **given)
 
 
-def _open(endpoint: Endpoint, identity: Identity | None) -> socket.socket:
+def _open(endpoint: Endpoint, identity: Identity | None, setting: str) -> socket.socket:
     try:
         if not endpoint.path:
             return _bind(endpoint)
@@ -218,7 +221,7 @@ def _open(endpoint: Endpoint, identity: Identity | None) -> socket.socket:
                 return _bind(endpoint)
         return _bind_as_owner(endpoint, identity or _ROOT)
     except OSError as error:
-        raise ListenError(f"can't listen on {endpoint.text}: {reason_of(error)}; see the setting listen") from error
+        raise ListenError(f"can't listen on {endpoint.text}: {reason_of(error)}; see the setting {setting}") from error
 
 
 def _bind_as_owner(endpoint: Endpoint, identity: Identity) -> socket.socket:

@@ -16,20 +16,21 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from policyd.audit import open_audit
+from policyd.audit import UNWATCHED, open_audit
+from policyd.counters import Cell
 from policyd.daemon.admission import QUIET_SECONDS, Admission
-from policyd.daemon.child import HANDLED, Child, FollowerChild
+from policyd.daemon.child import HANDLED, Child, FollowerChild, HelperChild, WebChild
 from policyd.daemon.listener import Listener, log_listening
 from policyd.daemon.service import DRAIN_SECONDS, need_database, reread, warn_of_ways_past
 from policyd.daemon.systemd import Supervisor
 from policyd.daemon.worker import ADOPT, HEARTBEAT_SECONDS, MAKE_ROOM, REPORT, UNANSWERED
 from policyd.errors import reason_of
 from policyd.settings import Settings
+from policyd.watching import WatchedProcesses
 
 AT_ONCE = 64  # connections accepted before others get their turn
 GIVING_WAY_AT_ONCE = 8  # connections that wait for others to be closed
 AUDIT_SECONDS = 0.1  # between two looks whether syslog takes what waits for it
-FOLLOWER_HUNG_SECONDS = 120  # for the one that follows, whose calls to several servers are given up before that
 HUNG_SECONDS = 30  # for a worker that reports nothing, where no watchdog says otherwise
 STOP_SECONDS = DRAIN_SECONDS + 3  # for workers to end by themselves: their connections, and then what waits for syslog
 
@@ -37,6 +38,7 @@ _ASKED_SECONDS = 1.0  # for so long it is believed which connection a worker wou
 
 Source = socket.socket | Listener
 Work = Callable[[Settings, socket.socket], None]  # serves the connections from the channel until it is closed
+PlacedWork = Callable[[int, Settings, socket.socket], None]  # the same at one of the workers' places, from 0
 
 
 class Worker(Child):
@@ -137,26 +139,32 @@ class Parent:
     """The process that the administrator sees: `settings.workers` workers, each of which runs *work*.
 
     *load* reads the settings again, for SIGHUP. *supervisor* is notified once every worker serves. *follow*, if given,
-    keeps this host's replica up to date, in one more process.
+    keeps this host's replica up to date, and *serve_web* serves what all processes do, which is *watched* then, each
+    in one more process.
     """
 
     def __init__(
         self,
         settings: Settings,
         load: Callable[[], Settings],
-        work: Work,
+        work: PlacedWork,
         supervisor: Supervisor,
+        *,
         follow: Work | None = None,
+        serve_web: Work | None = None,
+        watched: WatchedProcesses | None = None,
     ) -> None:
         self._settings = settings
         self._load = load
         self._work = work
         self._supervisor = supervisor
-        self._audit = open_audit(settings.audit)
+        self._processes = watched
+        self._watched = watched.parent() if watched else UNWATCHED
+        self._audit = open_audit(settings.audit, watched=self._watched)
         self._listeners: Sequence[Listener] = ()
+        self._web_listeners: Sequence[Listener] = ()
         self._admission = Admission(settings.max_connections, settings.workers, self._audit)
         self._workers = [Worker() for _ in range(settings.workers)]
-        self._follow = follow
         self._follower = FollowerChild() if follow else None
         self._told = ""  # of the replica, to systemd
         self._waiting: list[socket.socket] = []  # accepted, and with no worker yet
@@ -165,25 +173,35 @@ class Parent:
         self._is_stopping = False
         self._beat_seconds = min(supervisor.beat_seconds or HEARTBEAT_SECONDS, HEARTBEAT_SECONDS)
         self._hung_seconds = supervisor.watchdog_seconds or HUNG_SECONDS
+        self._helpers: list[tuple[HelperChild, Work]] = []
+        if self._follower and follow:
+            self._helpers.append((self._follower, follow))
+        if serve_web:
+            self._helpers.append((WebChild(self._hung_seconds), serve_web))
         self._next_beat = 0.0  # as time.monotonic() counts
         self._signals, self._signal_sink = socket.socketpair()  # a signal is a byte here, its number
 
-    def run(self, listeners: Sequence[Listener]) -> None:
-        """Serve on *listeners* until SIGTERM, and close them. Raises StoreError."""
+    def run(self, listeners: Sequence[Listener], web_listeners: Sequence[Listener] = ()) -> None:
+        """Serve on *listeners*, and what is watched on *web_listeners*, until SIGTERM, and close them.
+
+        Raises StoreError.
+        """
         # Refuse to start without tables.
         need_database(self._settings)
-        self._listeners = listeners
+        self._listeners, self._web_listeners = listeners, web_listeners
         log_listening(listeners, self._audit)
+        log_listening(web_listeners, self._audit, "http")
         warn_of_ways_past(self._settings, self._audit)
         self._catch_signals()
+        self._count_settings()
 
         # Start the workers, and replace those that end; all else happens in a turn.
+        works = [(worker, partial(self._work, place)) for place, worker in enumerate(self._workers)]
+        children: list[tuple[Child, Work]] = [*works, *self._helpers]
         while not self._is_stopping:
-            for worker in self._workers:
-                if not worker.pid and worker.due <= time.monotonic():
-                    self._start(worker, self._work)
-            if self._follow and self._follower and not self._follower.pid and self._follower.due <= time.monotonic():
-                self._start(self._follower, self._follow)
+            for child, work in children:
+                if not child.pid and child.due <= time.monotonic():
+                    self._start(child, work)
             self._turn()
             if not self._is_ready and all(worker.has_reported for worker in self._workers):
                 self._is_ready = True
@@ -203,22 +221,23 @@ class Parent:
 
     def _start(self, child: Child, work: Work) -> None:
         try:
-            child.start(partial(self._be_child, work))
+            child.start(partial(self._be_child, work, isinstance(child, WebChild)))
         except OSError as error:  # no descriptors, no memory: the others go on
             child.due = time.monotonic() + 1
             self._audit.warned(f"a process can't be started: {reason_of(error)}")
 
-    def _be_child(self, work: Work, channel: socket.socket) -> None:
+    def _be_child(self, work: Work, serves_web: bool, channel: socket.socket) -> None:
         """Run *work* in a process of its own; never returns."""
         # Close what is the parent's: a connection must end when its own process closes it.
-        for listener in self._listeners:
+        for listener in [*self._listeners, *(() if serves_web else self._web_listeners)]:
             listener.leave()
         self._signals.close()
         self._signal_sink.close()
         for connection in [*self._waiting, *(each for worker in self._workers for each in worker.close())]:
             connection.close()
-        if self._follower and self._follower.channel:
-            self._follower.channel.close()
+        for helper, _ in self._helpers:
+            if helper.channel:
+                helper.channel.close()
 
         # An error ends this process with its exit status, and never runs on into the parent's code.
         try:
@@ -240,7 +259,7 @@ class Parent:
 
         # Accept more only if a worker can take it and nothing waits; then handle whatever has happened.
         listeners = self._listeners if free and not self._waiting else ()
-        told = [self._follower.channel] if self._follower and self._follower.channel else []
+        told = {helper.channel: helper for helper, _ in self._helpers if helper.channel}
         sources: list[Source] = [self._signals, *told, *channels, *listeners]
         readable, _ = _wait(sources, [] if free else [*channels], self._timeout(most))
         for source in readable:
@@ -249,17 +268,18 @@ class Parent:
             elif source is self._signals:
                 self._handle_signals()
             elif source in told:
-                self._hear_follower()
+                self._hear_helper(told[source])
             elif source in channels:  # and not closed meanwhile
                 self._hear_worker(channels[source])
 
         # Now and then, look whether all are alive.
+        self._count_connections()
         if time.monotonic() >= self._next_beat:
             self._beat()
 
     def _timeout(self, most: float) -> float:
         """For how many seconds nothing has to be done, *most* at most."""
-        children = [*self._workers, *([self._follower] if self._follower else [])]
+        children = [*self._workers, *(helper for helper, _ in self._helpers)]
         dues = [child.due for child in children if not child.pid and not self._is_stopping]
         timeout = min([*dues, self._next_beat]) - time.monotonic()
         if not self._admission.check_over():
@@ -280,9 +300,11 @@ class Parent:
             except ConnectionAbortedError:
                 continue
             except OSError as error:
+                self._watched.counters.add(Cell.CONNECTIONS_REFUSED)
                 self._admission.ran_short(error)
                 time.sleep(0.05)  # to ask again at once would be all that it does
                 return
+            self._watched.counters.add(Cell.CONNECTIONS_ACCEPTED)
             self._waiting.append(connection)
 
     def _has_room(self, more: int = 0) -> bool:
@@ -337,10 +359,11 @@ class Parent:
                     self._waiting += worker.read_channel()
                 if how and not self._is_stopping:
                     self._ended += 1
+                    self._watched.counters.add(Cell.WORKER_RESTARTS)
                     self._audit.warned(f"a worker ended: {how}", pid=pid, ended=self._ended, restart_in=worker.wait)
-            if self._follower and (how := self._follower.reap()) and not self._is_stopping:
-                wait = self._follower.wait
-                self._audit.warned(f"the follower ended: {how}", restart_in=wait)
+            for helper, _ in self._helpers:
+                if (how := helper.reap()) and not self._is_stopping:
+                    self._audit.warned(f"the {helper.name} ended: {how}", restart_in=helper.wait)
 
     def _hear_worker(self, worker: Worker) -> None:
         """Read its reports; where the tables could not answer, the one that follows is to look at the replica."""
@@ -350,12 +373,11 @@ class Parent:
             if self._follower is not None:
                 self._follower.doubt()
 
-    def _hear_follower(self) -> None:
-        """Tell systemd what is new of the replica."""
-        assert self._follower is not None
-        self._follower.read_channel()
-        if self._follower.told != self._told and self._is_ready:
-            self._told = self._follower.told
+    def _hear_helper(self, helper: HelperChild) -> None:
+        """Read what it says; tell systemd what is new of the replica."""
+        helper.read_channel()
+        if helper is self._follower and helper.told != self._told and self._is_ready:
+            self._told = helper.told
             self._supervisor.notify_status(self._status())
 
     def _notify_ready(self) -> None:
@@ -380,12 +402,24 @@ class Parent:
                 worker.missed_beats = 0
                 self._audit.warned("a worker hung and was killed", pid=worker.pid)
                 worker.kill()
-        if self._follower is not None:
-            self._follower.missed_beats += bool(self._follower.pid)
-            if self._follower.missed_beats * self._beat_seconds > FOLLOWER_HUNG_SECONDS:
-                self._follower.missed_beats = 0
-                self._audit.warned("the follower hung and was killed", pid=self._follower.pid)
-                self._follower.kill()
+        for helper, _ in self._helpers:
+            helper.missed_beats += bool(helper.pid)
+            if helper.missed_beats * self._beat_seconds > helper.hung_seconds:
+                helper.missed_beats = 0
+                self._audit.warned(f"the {helper.name} hung and was killed", pid=helper.pid)
+                helper.kill()
+        self._audit.count_waiting()
+
+    def _count_connections(self) -> None:
+        counters = self._watched.counters
+        counters.set(Cell.CONNECTIONS, len(self._waiting) + sum(worker.connections for worker in self._workers))
+        counters.set(Cell.CONNECTIONS_LIMIT, self._admission.limit)
+        counters.set(Cell.WORKERS, sum(bool(worker.pid) for worker in self._workers))
+
+    def _count_settings(self) -> None:
+        """Have it seen which settings are in force; first of all the names of contexts, before a worker looks."""
+        if self._processes is not None:
+            self._processes.take_settings(self._settings)
 
     def _reload(self) -> None:
         """Read the settings again, and have the workers do so, unless they are wrong: then the old ones stay."""
@@ -400,15 +434,16 @@ class Parent:
             return
 
         # The new audit goes on with the lines that wait in the old one.
-        audit = open_audit(settings.audit)
+        audit = open_audit(settings.audit, watched=self._watched)
         audit.take_over(self._audit)
         self._settings, self._audit = settings, audit
         self._admission.audit = self._audit
         self._admission.set_limit(settings.max_connections)
 
-        # The one that follows begins anew with them; each worker reads them by itself.
-        if self._follower is not None:
-            self._follower.restart()
+        # The helpers begin anew with them; each worker reads them by itself.
+        self._count_settings()
+        for helper, _ in self._helpers:
+            helper.restart()
         for worker in self._workers:
             if worker.pid:
                 os.kill(worker.pid, signal.SIGHUP)
@@ -417,15 +452,14 @@ class Parent:
         """Have the workers answer what is on its way; kill those that don't end."""
         # Listen no more; what was accepted is still dispatched.
         self._supervisor.notify_stopping()
-        for listener in self._listeners:
+        for listener in [*self._listeners, *self._web_listeners]:
             listener.close()
-        self._listeners = ()
+        self._listeners = self._web_listeners = ()
         self._admission.end()
         self._dispatch_waiting(self._workers)
 
-        # What the replica has is whole at each moment.
-        if self._follower is not None:
-            self._follower.kill()
+        for helper, _ in self._helpers:
+            helper.kill()
 
         # The end of the channel stops a worker, once it has answered.
         for worker in self._workers:

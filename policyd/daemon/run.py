@@ -7,34 +7,38 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from policyd.address import normal_domain
-from policyd.audit import AuditLog, open_audit
+from policyd.audit import UNWATCHED, AuditLog, open_audit
 from policyd.daemon.admission import raise_descriptor_limit
 from policyd.daemon.privileges import UMASK, become, identity_to_become
 from policyd.daemon.systemd import find_supervisor, take_endpoints
-from policyd.endpoint import Endpoint, default_listen
-from policyd.errors import PolicydError
+from policyd.endpoint import NOT_GIVEN, Given, default_listen
+from policyd.errors import PolicydError, SettingsError
 from policyd.files import owner_of
 from policyd.reply import read_ahead
 from policyd.settings import WORKERS_LIMIT, AuditSettings, Settings
 from policyd.store.connection import Database
 from policyd.syslog import open_sink
+from policyd.watching import WatchedProcesses
 
 if TYPE_CHECKING:
     from twisted.internet.posixbase import PosixReactorBase
+    from twisted.logger import LogEvent
 
+    from policyd.daemon.listener import Listener
     from policyd.daemon.service import PolicyService
+    from policyd.web.serve import WebService
 
-_PARENTS = ("listen", "workers", "user", "group", "replica")  # settings of which a worker takes no new value
+_PARENTS = ("listen", "workers", "user", "group", "replica", "http")  # settings of which a worker takes no new value
 
 _TOLD_BYTES = 1024  # of what is said of the replica
 
-Load = Callable[[tuple[Endpoint, ...]], Settings]
+Load = Callable[[Given], Settings]
 
 
 def serve(load: Load) -> None:
@@ -49,7 +53,8 @@ def serve(load: Load) -> None:
 
     # Do what only root can: import what the daemon's user may not be able to read, and raise limits.
     identity = identity_to_become(settings.user, settings.group)
-    _import_ahead(reads_all=identity is not None, follows=settings.replica is not None)
+    serves_web = bool(settings.http.listen)
+    _import_ahead(reads_all=identity is not None, follows=settings.replica is not None, serves_web=serves_web)
     from policyd.daemon.listener import listen_on
     from policyd.daemon.service import check_place, need_database
 
@@ -64,26 +69,53 @@ def serve(load: Load) -> None:
             check_place(settings.replica)
             prepare(Database.of(settings), settings.replica, supervisor.notify_copying)
         need_database(settings)
+        _need_token(settings)
     listeners = listen_on(settings.listen or default_listen(), identity, allow_remote=settings.allow_remote)
+    web_listeners: list[Listener] = []
     try:
+        web = settings.http.listen
+        web_listeners = listen_on(web, identity, allow_remote=settings.allow_remote, setting="http.listen")
+
         # Give root up for good, and then answer.
         if identity is not None:
             become(identity)
-        if settings.workers > 1 or settings.replica is not None:
+        if settings.workers > 1 or settings.replica is not None or serves_web:
             from policyd.daemon.prefork import Parent
 
-            work = partial(_work, load_settings, supervisor.beat_seconds)
-            follow = _follow if settings.replica is not None else None
-            Parent(settings, load_settings, work, supervisor, follow).run(listeners)
+            watched = WatchedProcesses(settings) if serves_web else None
+            Parent(
+                settings,
+                partial(_load_with_token, load_settings),
+                partial(_work, load_settings, supervisor.beat_seconds, watched),
+                supervisor,
+                follow=_follow if settings.replica is not None else None,
+                serve_web=partial(_serve_web, supervisor.beat_seconds, watched, web_listeners) if watched else None,
+                watched=watched,
+            ).run(listeners, web_listeners)
         else:
             from policyd.daemon.service import PolicyService
 
             reactor = _reactor()
             _run(PolicyService(settings, listeners, load_settings, reactor, supervisor), reactor)
     except PolicydError:
-        for listener in listeners:
+        for listener in [*listeners, *web_listeners]:
             listener.close()
         raise
+
+
+def _load_with_token(load_settings: Callable[[], Settings]) -> Settings:
+    """The settings, read again. Raises SettingsError, where they or the token for the pages can't be used."""
+    settings = load_settings()
+    _need_token(settings)
+    return settings
+
+
+def _need_token(settings: Settings) -> None:
+    """Raises SettingsError where there shall be a token for the pages, and can't be read."""
+    if settings.http.listen and settings.http.token_file is not None:
+        from policyd.web.access import read_token
+
+        read_token(settings.http.token_file)
 
 
 def serve_stdio(load: Load) -> None:
@@ -92,7 +124,7 @@ def serve_stdio(load: Load) -> None:
     Root becomes the owner of the database's folder, for good. Raises PolicydError, which is logged, too: nobody may
     read stderr.
     """
-    load_settings = partial(load, ())
+    load_settings = partial(load, NOT_GIVEN)
     audit = AuditSettings()
     try:
         settings = load_settings()
@@ -128,7 +160,12 @@ def _serve_stdio(settings: Settings, load_settings: Callable[[], Settings]) -> N
 
 
 def _work(
-    load_settings: Callable[[], Settings], beat_seconds: float, settings: Settings, channel: socket.socket
+    load_settings: Callable[[], Settings],
+    beat_seconds: float,
+    watched: WatchedProcesses | None,
+    place: int,
+    settings: Settings,
+    channel: socket.socket,
 ) -> None:
     """Serve the connections that come through *channel*, in a process of its own, until it is closed."""
     from policyd.daemon.service import PolicyService
@@ -140,7 +177,8 @@ def _work(
         return dataclasses.replace(loaded, **{key: getattr(settings, key) for key in keys})
 
     reactor = _reactor()
-    service = PolicyService(settings, (), load, reactor)
+    seen = watched.worker(place, settings) if watched else UNWATCHED
+    service = PolicyService(settings, (), load, reactor, watched=seen)
     reactor.addReader(DispatchedConnections(channel, service.factory, reactor, beat_seconds))
     _run(service, reactor, stops_at_signals=False)
 
@@ -173,13 +211,33 @@ def _follow(settings: Settings, channel: socket.socket) -> None:
     Follower(Database.of(settings), settings.replica, open_audit(settings.audit), beat, is_doubted).run()
 
 
-def _run(service: "PolicyService", reactor: "PosixReactorBase", *, stops_at_signals: bool = True) -> None:
+def _serve_web(
+    beat_seconds: float,
+    watched: WatchedProcesses,
+    listeners: "Sequence[Listener]",
+    settings: Settings,
+    channel: socket.socket,
+) -> None:
+    """Serve what is *watched*, in a process of its own, until *channel* is closed."""
+    from policyd.daemon.worker import HEARTBEAT_SECONDS
+    from policyd.web.serve import WebService
+
+    # What answers goes first.
+    with suppress(OSError):
+        os.nice(10)
+    reactor = _reactor()
+    beat_seconds = min(beat_seconds or HEARTBEAT_SECONDS, HEARTBEAT_SECONDS)
+    service = WebService(settings, watched, listeners, channel, reactor, beat_seconds)
+    _run(service, reactor, stops_at_signals=False)
+
+
+def _run(service: "PolicyService | WebService", reactor: "PosixReactorBase", *, stops_at_signals: bool = True) -> None:
     """Run *service* until a signal, or its end of work, stops the reactor."""
     # What Twisted logs goes to our log.
     from twisted.logger import ILogObserver, globalLogBeginner
 
     globalLogBeginner.beginLoggingTo(
-        [cast(ILogObserver, service.observe)], redirectStandardIO=False, discardBuffer=True
+        [cast(ILogObserver, partial(_log_of_twisted, service))], redirectStandardIO=False, discardBuffer=True
     )
 
     # Signals wait until the reactor runs, and has its handlers.
@@ -194,17 +252,36 @@ def _run(service: "PolicyService", reactor: "PosixReactorBase", *, stops_at_sign
     reactor.run(installSignalHandlers=stops_at_signals)
 
 
+def _log_of_twisted(service: "PolicyService | WebService", event: "LogEvent") -> None:
+    """Log what Twisted logs as a warning or an error."""
+    from twisted.logger import LogLevel, formatEvent
+
+    if event.get("log_level", LogLevel.info) >= LogLevel.warn:
+        failure = event.get("log_failure")
+        problem = failure.getTraceback() if failure else ""
+        service.audit.warned(f"{formatEvent(event)} {problem}".strip())
+
+
 def _reactor() -> "PosixReactorBase":
     from policyd.daemon.fast_twisted import make_reactor
 
     return make_reactor()
 
 
-def _import_ahead(*, reads_all: bool, follows: bool = False) -> None:
+def _import_ahead(*, reads_all: bool, follows: bool = False, serves_web: bool = False) -> None:
     """Import what is needed later: the daemon's user need not be able to read where policyd is installed.
 
-    The reactor itself is not made here, since processes can't share one.
+    The reactor itself is not made here, since processes can't share one. Raises SettingsError where what serves metrics
+    and pages is not installed.
     """
+    if serves_web:
+        try:
+            importlib.import_module("policyd.web.serve")
+        except ModuleNotFoundError as error:
+            raise SettingsError(
+                f"http.listen: metrics and pages need {error.name}, which is not installed; type: "
+                "pip install 'policyd[web]', or take [http] out of the settings"
+            ) from error
     names = ["encodings.idna", "twisted.internet.unix", "policyd.daemon.fast_twisted", "policyd.daemon.prefork"]
     for name in [*names, *(["policyd.replica.follower", "policyd.store.postgresql"] if follows else [])]:
         importlib.import_module(name)

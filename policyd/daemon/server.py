@@ -11,6 +11,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from policyd.audit import AuditLog
+from policyd.counters import NO_COUNTERS, Cell, Counters
 from policyd.daemon.connection import Events, PolicyConnection, Standing, Timeouts
 from policyd.decide import UNJUDGED
 from policyd.errors import ProtocolError, StoreError
@@ -43,7 +44,14 @@ class PolicyFactory(Factory):
 
     noisy = False
 
-    def __init__(self, decider: Decides, audit: AuditLog, clock: IReactorTime, timeouts: Timeouts = _TIMEOUTS) -> None:
+    def __init__(
+        self,
+        decider: Decides,
+        audit: AuditLog,
+        clock: IReactorTime,
+        timeouts: Timeouts = _TIMEOUTS,
+        counters: Counters = NO_COUNTERS,
+    ) -> None:
         self.decider = decider
         self.audit = audit
         self.timeouts = timeouts
@@ -53,6 +61,7 @@ class PolicyFactory(Factory):
         self.when_lost: Callable[[], None] = lambda: None  # called when any connection has ended
         self.when_unanswered: Callable[[], None] = lambda: None  # called when the tables could not answer
         self._clock = clock
+        self._counters = counters
         self._layouts = Layouts()
         self._events = Events(self._made, self._received, self._lost)
         self._is_stopping = False
@@ -93,6 +102,7 @@ class PolicyFactory(Factory):
         connection = self.first_to_go()
         if connection is None:
             return False
+        self._counters.add(Cell.HUNG_UP_LIMIT)
         del self.connections[connection]  # the reactor calls `connectionLost` a turn later
         connection.abort()
         return True
@@ -161,7 +171,9 @@ class PolicyFactory(Factory):
         if self._unanswered and request.protocol_state not in UNJUDGED:
             self.audit.noticed("recovered", unanswered=self._unanswered)
             self._troubles, self._unanswered = set(), 0
-        self._decided.append((request, decision, (time.perf_counter() - started) * 1000))
+        seconds = time.perf_counter() - started
+        self._counters.decided(request, decision, seconds)
+        self._decided.append((request, decision, seconds * 1000))
         if len(self._decided) >= _LOGGED_TOGETHER:
             self._log_decided()
         return render_action(decision.action, decision.text if decision.action is Action.REJECT else "")
@@ -180,6 +192,7 @@ class PolicyFactory(Factory):
 
         Of many requests that the tables could not answer, only the first is logged: Postfix asks again and again.
         """
+        self._counters.add(_hung_up_for(trouble))
         if not isinstance(trouble, ProtocolError):
             self.when_unanswered()
         if not isinstance(trouble, StoreError):
@@ -219,6 +232,7 @@ class PolicyFactory(Factory):
         for connection in [*self.connections]:
             problem = connection.check_time(self.tick, self.timeouts)
             if problem:
+                self._counters.add(Cell.HUNG_UP_TIMEOUT)
                 self._log_hang_up(connection, problem)
                 connection.close()
             if problem is not None:
@@ -244,3 +258,10 @@ class PolicyFactory(Factory):
         for connection in list(self.connections):
             connection.abort()
         self.when_empty()
+
+
+def _hung_up_for(trouble: Exception) -> Cell:
+    """Under what a connection that ended for *trouble* is counted."""
+    if isinstance(trouble, ProtocolError):
+        return Cell.HUNG_UP_MALFORMED
+    return Cell.HUNG_UP_DATABASE if isinstance(trouble, StoreError) else Cell.HUNG_UP_DEFECT

@@ -9,10 +9,9 @@ from pathlib import Path
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.posixbase import PosixReactorBase
-from twisted.logger import LogEvent, LogLevel, formatEvent
 
 from policyd import __version__
-from policyd.audit import AuditLog, open_audit
+from policyd.audit import UNWATCHED, AuditLog, Watched, open_audit
 from policyd.daemon.admission import Admission
 from policyd.daemon.connection import Timeouts
 from policyd.daemon.fast_twisted import missing_names
@@ -33,7 +32,7 @@ _TIDY_SECONDS = 5.0  # between two looks whether a command left something in the
 class PolicyService(Service):
     """The daemon, on *listeners*. *load* reads the settings again, for SIGHUP; *reactor* is Twisted's.
 
-    *supervisor*, if given, is notified of how it is.
+    *supervisor*, if given, is notified of how it is. What it does is *watched*.
     """
 
     def __init__(
@@ -43,6 +42,7 @@ class PolicyService(Service):
         load: Callable[[], Settings],
         reactor: PosixReactorBase,
         supervisor: Supervisor | None = None,
+        watched: Watched = UNWATCHED,
     ) -> None:
         self._listeners = listeners
         self._load = load
@@ -53,8 +53,10 @@ class PolicyService(Service):
         self._settings = settings
         self._database = Database.to_answer_from(settings)
         self._lookup = Lookup(self._database)
-        self.audit = open_audit(settings.audit, reactor)
-        self.factory = PolicyFactory(Decider(settings, self._lookup), self.audit, reactor, _timeouts(settings))
+        self._watched = watched
+        self.audit = open_audit(settings.audit, reactor, watched)
+        decider = Decider(settings, self._lookup)
+        self.factory = PolicyFactory(decider, self.audit, reactor, _timeouts(settings), watched.counters)
 
     def startService(self) -> None:
         """Open the database, then take connections. Raises StoreError."""
@@ -96,8 +98,9 @@ class PolicyService(Service):
             return
         database = Database.to_answer_from(settings)
         lookup = Lookup(database)
-        audit = open_audit(settings.audit, self._reactor)
+        audit = open_audit(settings.audit, self._reactor, self._watched)
         audit.take_over(self.audit)
+        self._watched.counters.take_contexts(settings.insider_contexts)
         self._settings, self._database, self._lookup, self.audit = settings, database, lookup, audit
         self.factory.decider, self.factory.audit = Decider(settings, lookup), self.audit
         self.factory.timeouts = _timeouts(settings)
@@ -114,19 +117,13 @@ class PolicyService(Service):
             acceptor.close()
         return self.factory.drain(DRAIN_SECONDS).addCallback(lambda _: self._close())
 
-    def observe(self, event: LogEvent) -> None:
-        """Log what Twisted logs as a warning or an error."""
-        if event.get("log_level", LogLevel.info) >= LogLevel.warn:
-            failure = event.get("log_failure")
-            problem = failure.getTraceback() if failure else ""
-            self.audit.warned(f"{formatEvent(event)} {problem}".strip())
-
     def _notify_ready(self) -> None:
         where = " and ".join(each.endpoint.text for each in self._listeners)
         self._supervisor.notify_ready(f"answering on {where}")
 
     def _tidy(self) -> None:
         self._lookup.tidy()
+        self.audit.count_waiting()
         self._reactor.callLater(_TIDY_SECONDS, self._tidy)
 
     def _beat(self) -> None:
@@ -199,11 +196,18 @@ def reread(load: Callable[[], Settings], kept: Settings, audit: AuditLog) -> Set
         audit.warned("listen is as it was; to change it, restart")
     if settings.workers != kept.workers:
         audit.warned("workers is as it was; to change it, restart")
+    if settings.http.listen != kept.http.listen:
+        audit.warned("http.listen is as it was; to change it, restart")
+    if settings.http.refusals != kept.http.refusals:
+        audit.warned("http.refusals is as it was; to change it, restart")
     if settings.user != kept.user:
         audit.warned("user is as it was; to change it, restart")
     if settings.group != kept.group:
         audit.warned("group is as it was; to change it, restart")
-    return dataclasses.replace(settings, listen=kept.listen, workers=kept.workers, user=kept.user, group=kept.group)
+    http = dataclasses.replace(settings.http, listen=kept.http.listen, refusals=kept.http.refusals)
+    return dataclasses.replace(
+        settings, listen=kept.listen, workers=kept.workers, user=kept.user, group=kept.group, http=http
+    )
 
 
 def _timeouts(settings: Settings) -> Timeouts:
@@ -216,6 +220,7 @@ def _described(settings: Settings) -> dict[str, str]:
     if (database := Database.of(settings)).is_on_server:
         values["database"] = database  # without a password
     values |= {f"audit.{key}": getattr(settings.audit, key) for key in TABLES["audit"]}
+    values |= {f"http.{key}": getattr(settings.http, key) for key in TABLES["http"] if key != "listen"}
     values |= {f"reply.{rule}": text for rule, text in settings.reply.items()}
     del values["listen"]  # each endpoint is logged when it is listened on
     described = {}

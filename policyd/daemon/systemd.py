@@ -10,10 +10,11 @@ import stat
 import time
 from collections.abc import MutableMapping
 
-from policyd.endpoint import Endpoint
+from policyd.endpoint import Endpoint, Given
 from policyd.errors import SettingsError
 from policyd.printable import printable
 
+_HTTP = "http"  # the name of a socket for metrics and the pages: FileDescriptorName=http
 _FIRST = 3  # the first descriptor that is passed: SD_LISTEN_FDS_START
 _SEND_SECONDS = 1.0  # nobody waits longer for a systemd that doesn't read
 _COPYING_SECONDS = 60  # for some thousand rows more
@@ -84,19 +85,23 @@ def find_supervisor(environment: Environment) -> Supervisor:
     return Supervisor(address if address[:1] in ("/", "@") else "", int(microseconds) / 1e6 if is_watched else 0.0)
 
 
-def take_endpoints(environment: Environment) -> tuple[Endpoint, ...]:
-    """The sockets that this process was given to listen on, in their order; () where it was given none.
+def take_endpoints(environment: Environment) -> Given:
+    """The sockets that this process was given to listen on, in their order, by what they are for.
 
     The variables are taken out of *environment*: neither a child may take the sockets for its own, nor Twisted, which
     looks as soon as its endpoints are imported. Raises SettingsError for what is no listening stream socket.
     """
     pid, count, listed = (environment.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES"))
     if pid != str(os.getpid()) or not count:
-        return ()
+        return Given()
     names = listed.split(":") if listed else ["unknown"] * (int(count) if count.isdecimal() else 0)
     if count != str(len(names)):
         raise SettingsError(f"from systemd: LISTEN_FDS={count} and LISTEN_FDNAMES={listed} don't go together")
-    return tuple(_endpoint(descriptor, name) for descriptor, name in enumerate(names, _FIRST))
+    given = [(name, _endpoint(descriptor, name)) for descriptor, name in enumerate(names, _FIRST)]
+    return Given(
+        tuple(endpoint for name, endpoint in given if name != _HTTP),
+        tuple(endpoint for name, endpoint in given if name == _HTTP),
+    )
 
 
 def _endpoint(descriptor: int, name: str) -> Endpoint:

@@ -40,6 +40,7 @@ from policyd.store.wal import has_log, identity, need_own_log, new_cookie, write
 _WRITER_WAIT_SECONDS = 600.0  # for an import of a million rows, or for two hundred others on a busy machine
 _QUIET_WAIT_SECONDS = 1.0  # until a person is told of the writer that is waited for
 _READER_WAIT_SECONDS = 1.0  # WAL makes a reader wait only while the file is recovered or first opened
+_STEPS_BETWEEN_LOOKS = 10_000  # of SQLite's machine, for who has only so long: a tenth of a millisecond
 _CACHE_MEBIBYTES, _BULK_CACHE_MEBIBYTES = 2, 64  # of the file, for one change
 _MOVED = "the file, or -wal or -shm beside it, was removed or replaced meanwhile"
 _NO_FILES = ((0, 0), (0, 0))
@@ -111,14 +112,16 @@ def file_uri(path: Path) -> str:
 
 
 @contextmanager
-def reading(database: Database, *, is_checked: bool = True) -> Iterator[Connection]:
+def reading(database: Database, *, is_checked: bool = True, limit_seconds: float | None = None) -> Iterator[Connection]:
     """A connection that sees one state of the tables. Raises StoreError.
 
     What it makes beside the file goes again, and so does what a writer left in the log because of this reader.
     Only who reads no table before having looked at what is one may have it not *is_checked* for `foreign_object`.
+    With *limit_seconds*, a statement that is still at work so long after the beginning ends as a StoreError; on a
+    server, one that takes so long itself.
     """
     if database.is_on_server:
-        with postgresql().reading(database) as connection:
+        with postgresql().reading(database, limit_seconds=limit_seconds) as connection:
             yield connection
         return
 
@@ -129,7 +132,13 @@ def reading(database: Database, *, is_checked: bool = True) -> Iterator[Connecti
         with _transaction(path, "ro", _READER_WAIT_SECONDS, _begin_reading) as connection:
             if is_checked:
                 check_objects(path, connection.driver)
+            if limit_seconds is not None:
+                deadline = time.monotonic() + limit_seconds
+                connection.driver.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_LOOKS)
             yield connection
+            connection.driver.set_progress_handler(
+                None, 0
+            )  # the end of the transaction is no statement of the caller's
     finally:
         if is_alone or has_log(path):
             empty_log(path)
@@ -262,6 +271,8 @@ def store_error(path: Path, error: sqlite3.Error | DBAPIError) -> StoreError:
     # Another writer is at work, or the content is damaged.
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreError(f"{path}: another command is changing the tables and does not end; try again")
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return StoreError(f"{path}: the question took longer than it may; ask for less")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StoreSpoiledError(f"{path}: not a policyd database, or damaged: {cause}; restore it from a backup")
     return StoreError(f"{path}: the database can't be read: {cause}")

@@ -1,4 +1,8 @@
-"""The daemon's reads of the tables: one object at a time, all from one state until `end`."""
+"""The daemon's reads of the tables: one object at a time, all from one state until `end`.
+
+`Answers` are the questions, on any engine; `Lookup` puts them to a file that may be replaced at any time, and most of
+this file is how it makes sure of that: one thing, which is read best from top to bottom.
+"""
 
 import os
 import sqlite3
@@ -96,6 +100,10 @@ class Answers:
     ) -> tuple[BlockedSender, ...]:
         """The blocked senders that are this mailbox (0 for none), one of the groups or of *patterns*, in no order."""
         return self._queries.entries_for(mailbox_id, group_ids, patterns)
+
+    def entry(self, number: int) -> BlockedSender | None:
+        """The blocked sender with this id."""
+        return self._queries.entry(number)
 
     def entries_of_anyone(
         self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]

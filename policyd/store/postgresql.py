@@ -121,10 +121,12 @@ class ServerConnection(Connection):
 
 
 @contextmanager
-def reading(database: Database) -> Iterator[Connection]:
-    """A connection that sees one state of the tables. Raises StoreError."""
+def reading(database: Database, *, limit_seconds: float | None = None) -> Iterator[Connection]:
+    """A connection that sees one state of the tables; a statement takes *limit_seconds* at most. Raises StoreError."""
     with _connected(database) as driver:
         driver.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        if limit_seconds is not None:
+            driver.execute(f"SET LOCAL statement_timeout = {1000 * limit_seconds:.0f}")
         connection = ServerConnection(driver)
         _need_version(database, connection.fetch(_VERSION, 1))
         yield connection

@@ -402,6 +402,23 @@ _LATER_CHANGES = Statement(
 _CHANGES_SINCE = Statement(
     select(schema.change).where(schema.change.c.at >= bindparam("since")).order_by(schema.change.c.id.desc())
 )
+_CHANGES_BEFORE = Statement(
+    select(schema.change).where(schema.change.c.id < bindparam("before")).order_by(schema.change.c.id.desc())
+)
+
+
+@lru_cache(_ARITIES)
+def _changes_about(names: int, beginnings: int, parts: int) -> Statement:
+    """The statement for the changes of so many names, or of what was stored as so many patterns of LIKE say."""
+    change = schema.change.c
+    stored = func.coalesce(change.after, change.before)
+    alternatives = [
+        *(change.object == key for key in _keys("name", names)),
+        *(stored.like(key) for key in (*_keys("beginning", beginnings), *_keys("part", parts))),
+    ]
+    return Statement(select(schema.change).where(or_(*alternatives)).order_by(change.id.desc()))
+
+
 _UPGRADES_SINCE = Statement(
     select(schema.change.c.operation, schema.change.c.before).where(
         schema.change.c.id > bindparam("after"), schema.change.c.operation == bindparam("upgrade")
@@ -412,6 +429,18 @@ _COUNTS = {
     for table in schema.metadata.sorted_tables
     if table is not schema.journal_head
 }
+# The tables whose rows decide; their names where people read them.
+STANDING_TABLES = {table.name: table.name.removeprefix("mailbox_") for table in schema.REPLICATED}
+_ENDED = {
+    table.name: Statement(select(func.count()).select_from(table).where(table.c.until <= bindparam("now")))
+    for table in schema.REPLICATED
+    if "until" in table.c
+}
+_LAST_CHANGE = Statement(
+    select(schema.change.c.id, schema.change.c.at).where(
+        schema.change.c.id == select(func.max(schema.change.c.id)).scalar_subquery()
+    )
+)
 
 
 class Source(Protocol):
@@ -670,6 +699,10 @@ class Queries:
 
     # --- The journal ---
 
+    def last_change(self) -> tuple[int, int]:
+        """The number of the last change, and when that was, in Unix seconds; both 0 where there is none."""
+        return next(((int(number), int(at)) for number, at in self._fetch(_LAST_CHANGE)), (0, 0))
+
     def changes(
         self,
         *,
@@ -688,6 +721,24 @@ class Queries:
     def changes_since(self, since: int) -> Iterator[Change]:
         """The journal's rows from *since* on, in Unix seconds, one by one, the last first."""
         return (Change(*row) for row in self._stream(_CHANGES_SINCE, since))
+
+    def changes_before(self, number: int) -> Iterator[Change]:
+        """The journal's rows before the one with this id, one by one, the last first."""
+        return (Change(*row) for row in self._stream(_CHANGES_BEFORE, number))
+
+    def changes_about(
+        self, names: Sequence[str], numbers: Sequence[int] = (), members: Sequence[int] = ()
+    ) -> Iterator[Change]:
+        """The journal's rows that may be about one of these, one by one, the last first; few others are among them.
+
+        That is about what has one of *names*; about what was stored under one of *numbers*, of whatever kind; or that a
+        mailbox with one of the numbers *members* was in a group. The whole journal is looked at, but only in the
+        database.
+        """
+        beginnings = [f'{{"id": {number}, %' for number in numbers]
+        parts = [f'%"member": {{"mailbox": {number}, %' for number in members]
+        statement = _changes_about(len(names), len(beginnings), len(parts))
+        return (Change(*row) for row in self._stream(statement, *names, *beginnings, *parts))
 
     def changes_of(self, changeset: int) -> Iterator[Change]:
         """The journal's rows of one changeset, the last first, one by one."""
@@ -715,6 +766,15 @@ class Queries:
     def counts(self) -> dict[str, int]:
         """The number of rows of each table."""
         return {name: int(self._fetch(statement)[0][0]) for name, statement in _COUNTS.items()}
+
+    def standing(self, now: int) -> dict[str, tuple[int, int]]:
+        """Of each of `STANDING_TABLES`, how many rows stand at *now*, in Unix seconds, and how many have ended."""
+        found = {}
+        for table, name in STANDING_TABLES.items():
+            rows = int(self._fetch(_COUNTS[table])[0][0])
+            ended = int(self._fetch(_ENDED[table], now)[0][0]) if table in _ENDED else 0
+            found[name] = (rows - ended, ended)
+        return found
 
     def _mailbox(self, found: list[tuple[Any, ...]]) -> Mailbox | None:
         return _to_named(Mailbox, found[0], self.accepted_by(mailbox_id=found[0][-1])) if found else None

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policyd.audit import AuditLog, escape, open_audit
+from policyd.audit import AuditLog, Watched, escape, open_audit
+from policyd.counters import Cell, CounterPage
 from policyd.model import Action, Change, Decision, Request, Rule
 from policyd.settings import AuditSettings, Decisions, LineFormat
 from policyd.syslog import CHARACTERS, LINES, STUCK_SECONDS, StderrSink
@@ -406,6 +407,23 @@ def test_dropped_lines_are_counted_with_a_warning_at_each_end():
     assert sink.lines[LINES + 1].startswith("action=DUNNO")
     assert len(sink.lines) == LINES + 2
     assert [line for line in alarm.lines if "dropped" in line] == [dropped]
+
+
+def test_waiting_and_dropped_lines_are_counted_for_who_watches():
+    """Whoever looks at a graph sees that evidence is missing, or soon will be."""
+    page, sink = CounterPage(1), KeptLines()
+    audit = AuditLog(AuditSettings(), sink, KeptLines(), watched=Watched(page.at(0)))
+    sink.takes = False
+    for number in range(LINES + 5):
+        audit.warned(str(number))
+    audit.count_waiting()
+    assert (page.total(Cell.LINES_WAITING), page.total(Cell.LINES_DROPPED)) == (LINES, 5)
+    sink.takes = True
+    while audit.flush():
+        pass
+    audit.decided(REQUEST, PERMITTED, 0)
+    audit.count_waiting()
+    assert (page.total(Cell.LINES_WAITING), page.total(Cell.LINES_DROPPED)) == (0, 5)
 
 
 def test_lines_that_wait_for_long_are_told_before_one_is_lost(monkeypatch):

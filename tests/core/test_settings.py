@@ -13,9 +13,9 @@ from policyd.settings import AuditSettings, Decisions, LineFormat, Settings, loa
 from tests.support.command_line import command_line
 
 KEYS = (
-    "allow_insecure_database, allow_remote, always_accept, audit, database, group, idle_seconds, insider_contexts, "
-    "insider_networks, listen, login_realms, max_connections, mode, origin, password_file, recipient_delimiter, "
-    "replica, reply, request_seconds, user, workers"
+    "allow_insecure_database, allow_remote, always_accept, audit, database, group, http, idle_seconds, "
+    "insider_contexts, insider_networks, listen, login_realms, max_connections, mode, origin, password_file, "
+    "recipient_delimiter, replica, reply, request_seconds, user, workers"
 )
 ENDPOINTS = "allowed are unix:/path[:mode=660] and tcp:PORT[:interface=127.0.0.1], each with [:backlog=N]"
 WORKERS = 'allowed are 1 to 64, and "auto" for one each processor'

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from policyd.daemon.systemd import find_supervisor, take_endpoints
+from policyd.endpoint import NOT_GIVEN
 from policyd.errors import SettingsError
 from tests.support import preloaded
 from tests.support.activated import Notified, activated, held
@@ -32,6 +33,7 @@ from tests.support.waiting import LIMIT_SECONDS, until
 CONTRIB = Path(__file__).resolve().parents[2] / "contrib" / "systemd"
 ALICE = request(recipient="alice@example.com")
 SERVICES = {"policyd.service": 1.1, "policyd-doctor.service": 3.0}  # of 10, as systemd-analyze counts exposure
+UNITS = (*SERVICES, "policyd.socket", "policyd-http.socket", "policyd-doctor.timer")
 
 two_workers = pytest.param(2, id="two workers", marks=pytest.mark.full)
 both = pytest.mark.parametrize("workers", [pytest.param(1, id="one process"), two_workers])
@@ -177,7 +179,7 @@ def test_what_is_said_of_sockets_is_checked_and_taken_out(variables, is_refused)
         with pytest.raises(SettingsError, match=r"don't go together"):
             take_endpoints(environment)
     else:
-        assert take_endpoints(environment) == ()
+        assert take_endpoints(environment) == NOT_GIVEN
     assert environment == {"PATH": "/bin"}
 
 
@@ -321,43 +323,44 @@ def units(systemd: None, tmp_path: Path) -> Path:
         there, count = re.subn("(?m)^ExecStart=/usr/local/bin/policyd ", f"ExecStart={python} -m policyd ", service)
         assert count == 1
         (tmp_path / name).write_text(there)
-    for name in ("policyd.socket", "policyd-doctor.timer"):
+    for name in UNITS[len(SERVICES) :]:
         shutil.copy(CONTRIB / name, tmp_path)
     return tmp_path
 
 
+def verified(units: Path) -> list[str]:
+    """What systemd says of the units, and of what is dropped in."""
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *(units / name for name in UNITS)],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0
+    return [line for line in done.stderr.splitlines() if "policyd" in line or ".conf" in line]
+
+
 def test_units_are_sound(units):
     """systemd only warns of what it doesn't know, and does without."""
-    done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", *units.glob("policyd*.*")],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0
-    assert [line for line in done.stderr.splitlines() if "policyd" in line] == []
+    assert verified(units) == []
 
 
-def test_drop_in_for_a_replica_is_sound_and_opens_the_network_alone(units):
-    """The service has no network at all: a host that follows a server needs some, and nothing else more."""
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("replica.conf", ["SystemCallFilter", "LoadCredential"]),
+        ("http-tcp.conf", ["SystemCallFilter"]),
+    ],
+)
+def test_drop_in_is_sound_and_opens_the_network_alone(units, name, keys):
+    """The service has no network at all: what needs one gets some, and nothing else more."""
     drop_ins = units / "policyd.service.d"
     drop_ins.mkdir()
-    shutil.copy(CONTRIB / "replica.conf", drop_ins)
-    done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", units / "policyd.service", units / "policyd.socket"],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0
-    assert [line for line in done.stderr.splitlines() if "policyd" in line or "replica.conf" in line] == []
-    settings = re.findall(r"(?m)^(\w+)=", (CONTRIB / "replica.conf").read_text())
-    assert settings == [
-        *("PrivateNetwork", "RestrictAddressFamilies", "IPAddressAllow"),
-        *("SystemCallFilter", "LoadCredential"),
-    ]
+    shutil.copy(CONTRIB / name, drop_ins)
+    assert verified(units) == []
+    settings = re.findall(r"(?m)^(\w+)=", (CONTRIB / name).read_text())
+    assert settings == ["PrivateNetwork", "RestrictAddressFamilies", "IPAddressAllow", *keys]
 
 
 @pytest.mark.parametrize(("name", "limit"), SERVICES.items())

@@ -24,7 +24,7 @@ DOCUMENTS = [
     "SECURITY.rst",
     *PAGES,
     *MANUAL,
-    *(f"contrib/{each}/README.rst" for each in ("postfix", "systemd", "fail2ban")),
+    *(f"contrib/{each}/README.rst" for each in ("postfix", "systemd", "fail2ban", "nginx")),
 ]
 FIRST, LAST = 0, -1  # columns of a row
 

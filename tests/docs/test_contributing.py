@@ -23,13 +23,16 @@ def requirements() -> dict[str, list[str]]:
     return {
         "Package": ast.literal_eval(given["install_requires"]),
         "For PostgreSQL": extras["postgresql"],
+        "For the web": extras["web"],
         "For tests": extras["test"],
         "For the pages": extras["docs"],
         "For fuzzing": extras["fuzz"],
     }
 
 
-@pytest.mark.parametrize("heading", ["Package", "For PostgreSQL", "For tests", "For the pages", "For fuzzing"])
+@pytest.mark.parametrize(
+    "heading", ["Package", "For PostgreSQL", "For the web", "For tests", "For the pages", "For fuzzing"]
+)
 def test_every_dependency_has_its_reason(heading: str) -> None:
     """What is needed is said in setup.py; why, in CONTRIBUTING.rst."""
     needed = sorted(re.split(r"[<>=~[]", requirement)[0] for requirement in requirements()[heading])

@@ -57,7 +57,7 @@ def test_a_page_that_is_behind_the_program_is_told_apart(tmp_path: Path) -> None
     text = (ROOT / "docs/commands.rst").read_text(encoding="utf-8")
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/commands.rst").write_text(text.replace("[--reason TEXT]", "[--because TEXT]"), encoding="utf-8")
-    for name in ("generate.py", "settings.rst", "troubleshooting.rst"):
+    for name in ("generate.py", "settings.rst", "troubleshooting.rst", "monitoring.rst"):
         (tmp_path / "docs" / name).symlink_to(ROOT / "docs" / name)
     command = [sys.executable, "docs/generate.py"]
     ended = subprocess.run([*command, "--check"], cwd=tmp_path, capture_output=True, text=True, timeout=60)

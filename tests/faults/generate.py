@@ -26,6 +26,7 @@ SECTIONS = {
         "faults/test_restart.py",
         "postfix/test_restart_under_load.py",
         "daemon/test_systemd.py",
+        "web/test_metrics.py",
     ),
     "The database in trouble, and commands that are killed": ("faults/test_database.py", "faults/test_kill.py"),
     "The tables are upgraded": ("faults/test_upgrade.py",),

@@ -2,19 +2,21 @@
 
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.waiting import until
 
 
-def activated(*sockets: socket.socket, name: str = "policy") -> dict[str, str]:
-    """What systemd says in the environment of a service of *sockets*, whose descriptors come with it (`pass_fds`).
+def activated(*sockets: socket.socket, name: str = "policy", names: Sequence[str] = ()) -> dict[str, str]:
+    """What systemd says in the environment of a service of *sockets*: all by one *name*, or by *names*.
 
-    `preloaded.start` gives them the numbers that systemd does, and says in LISTEN_PID which process is meant.
+    The descriptors come with it (`pass_fds`). `preloaded.start` gives them the numbers that systemd does, and says in
+    LISTEN_PID which process is meant.
     """
-    return {"LISTEN_PID": "", "LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": ":".join([name] * len(sockets))}
+    listed = ":".join(names or [name] * len(sockets))
+    return {"LISTEN_PID": "", "LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": listed}
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from click.testing import CliRunner
 
@@ -89,6 +89,7 @@ class Daemon:
         self.user = user
         self.folder = folder
         self.socket = folder / "policy.sock"
+        self.web = folder / "web.sock"  # where metrics and the pages are, if the settings say so
         self.config = folder / "policyd.toml"
         self.database = folder / "policyd.db"
         self.url = ""  # where the tables are on a server
@@ -97,7 +98,7 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
         self.write_settings()
 
-    def __enter__(self) -> "Daemon":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -117,17 +118,23 @@ class Daemon:
         return self.process.pid
 
     def write_settings(
-        self, *lines: str, listen: Sequence[str] = (), decisions: str = "all", origin: str | None = "mx.example.net"
+        self,
+        *lines: str,
+        listen: Sequence[str] = (),
+        decisions: str = "all",
+        origin: str | None = "mx.example.net",
+        http: Sequence[str] = (),
     ) -> None:
         """Write the settings file: *lines* at the top level, what is logged, and where everything is.
 
-        Without an *origin*, None, the daemon warns at its start.
+        Without an *origin*, None, the daemon warns at its start. *http* are the lines of that table.
         """
         endpoints = ", ".join(f'"{each}"' for each in listen or [f"unix:{self.socket}"])
         text = [f'database = "{self.url or f"sqlite:///{self.database}"}"', f"listen = [{endpoints}]", *lines]
         text += [f'user = "{self.user}"'] if IS_ROOT else []
         text += [f'origin = "{origin}"'] if origin is not None else []
-        text += ["[audit]", f'decisions = "{decisions}"', f'syslog = "unix:{self.folder / "log"}"', ""]
+        text += ["[audit]", f'decisions = "{decisions}"', f'syslog = "unix:{self.folder / "log"}"']
+        text += ["[http]", *http, ""] if http else [""]
         self.config.write_text("\n".join(text))
 
     def arguments(self, *words: str | Path) -> list[str | Path]:

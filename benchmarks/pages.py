@@ -1,0 +1,143 @@
+"""What people on the pages cost those who wait for answers: the latency before, and while ten of them click.
+
+Run it as `PYTHONPATH=. .venv/bin/python benchmarks/pages.py [--rounds N] [--seconds S]`. At half of what one worker
+answers at most; the 99th percentile while they click is wanted within 1.2 times of that before. Where the browser of
+the tests is installed, it prints how soon the first page is seen, too.
+"""
+
+import argparse
+import http.client
+import random
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlencode
+
+from report import print_machine
+from servers import LIMIT_SECONDS, Bench, Load, free_port
+
+PEOPLE = 10
+CLICK_SECONDS = 1.0  # between two clicks of one of them, on average
+ROWS = 1000
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+def click(port: int) -> float:
+    """Have one page made, each as often as help desks look at it; the seconds that it took."""
+    number = random.randrange(ROWS)
+    path, fields = random.choice(
+        [
+            ("/", {"about": f"u{number}@example.com", "other": "joe@example.net", "direction": "to"}),
+            ("/", {"about": f"x{number}@example.com", "direction": "to"}),
+            ("/refusals", {"sender": f"s{number}"}),
+            ("/refusals", {}),
+            ("/mailbox", {"about": f"u{number}"}),
+            ("/journal", {}),
+            ("/health", {}),
+        ]
+    )
+    began = time.perf_counter()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_SECONDS)
+    connection.request("POST" if fields else "GET", path, urlencode(fields) or None, FORM if fields else {})
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    if answer.status >= 500:
+        raise SystemExit(f"{path}: {answer.status}")
+    return time.perf_counter() - began
+
+
+@contextmanager
+def people_clicking(port: int) -> Iterator[list[float]]:
+    """People who click during the block; in it, the seconds that each page took."""
+    took: list[float] = []
+    is_over = threading.Event()
+
+    def sit() -> None:
+        while not is_over.wait(random.expovariate(1 / CLICK_SECONDS)):
+            took.append(click(port))
+
+    people = [threading.Thread(target=sit, daemon=True) for _ in range(PEOPLE)]
+    for each in people:
+        each.start()
+    yield took
+    is_over.set()
+    for each in people:
+        each.join()
+
+
+def wait_for_pages(port: int) -> None:
+    """Return when the pages are there."""
+    until = time.monotonic() + LIMIT_SECONDS
+    while time.monotonic() < until:
+        try:
+            click(port)
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise SystemExit("the pages do not answer")
+
+
+def print_first_view(port: int) -> None:
+    """How soon Chromium shows the first page, when it has never been there: first paint, and all loaded."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        print("no playwright: the first view is not measured")
+        return
+    timing = "[performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? -1,"
+    timing += " performance.getEntriesByType('navigation')[0].loadEventEnd]"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        views = []
+        for _ in range(7):
+            page = browser.new_context().new_page()
+            page.goto(f"http://127.0.0.1:{port}/", wait_until="load")
+            page.wait_for_timeout(300)
+            views.append(page.evaluate(timing))
+            page.context.close()
+        browser.close()
+    paints, loads = zip(*views[1:], strict=True)  # the browser's own first page is slower
+    paint, load = statistics.median(paints), statistics.median(loads)
+    print(f"first view: painted after {paint:.0f} ms, loaded after {load:.0f} ms (wanted: 100 ms at most)")
+
+
+def main() -> None:
+    """Print the figures of each round, and the median of their ratios."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=5)
+    typed = parser.parse_args()
+    print_machine(typed.rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder))
+        try:
+            port = free_port()
+            server = bench.start_policyd(ROWS, http_port=port)
+            wait_for_pages(port)
+            most = bench.load(server, Load(seconds=typed.seconds, rejected_percent=10))["rps"]
+            half = Load(rate=int(most / 2), seconds=typed.seconds, rejected_percent=10)
+            print(f"at most {most:.0f} answers a second; {half.rate} are asked for, with {PEOPLE} people or none")
+            ratios, pages = [], []
+            for _ in range(typed.rounds):
+                before = bench.load(server, half)["p99"]
+                with people_clicking(port) as took:
+                    during = bench.load(server, half)["p99"]
+                ratios.append(during / before)
+                pages += took
+                print(f"p99 of answers: {before:.0f} µs before, {during:.0f} µs with people, {ratios[-1]:.2f} times")
+            told = f"{statistics.median(pages) * 1000:.0f} ms, {max(pages) * 1000:.0f} ms at most"
+            print(
+                f"median: {statistics.median(ratios):.2f} times (wanted: 1.2 at most); {len(pages)} pages took {told}"
+            )
+            print_first_view(port)
+        finally:
+            bench.close()
+
+
+if __name__ == "__main__":
+    main()

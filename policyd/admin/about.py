@@ -1,0 +1,88 @@
+"""All that the tables say about one mailbox or address: who may write to it, to whom it may not, and who said so."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from policyd.address import internal_address
+from policyd.admin.asking import found_address
+from policyd.admin.journal_pages import changes_of_address, changes_of_mailbox
+from policyd.admin.session import Session
+from policyd.admin.showing import show_entries, show_mailbox
+from policyd.decide import Decider
+from policyd.errors import RefusedError
+from policyd.model import BlockedSender, Change, Mailbox
+from policyd.rules import Identity
+from policyd.settings import Settings
+from policyd.store.edit import need_mailbox
+from policyd.store.lookup import Answers
+from policyd.store.queries import Queries
+
+
+@dataclass(slots=True)
+class About:
+    """What the tables say about what was asked for.
+
+    `mailbox` is as `show_mailbox` has it; it is None for an address that leads to none, as `remark` says then. Of an
+    address, `how` says how it leads there. `blocked` are all entries that match it as a sender, by its group or a
+    pattern, too, and `blocked_to_it` those that name it, or a group that it is in. `changes` are those of all that.
+    """
+
+    address: str = ""
+    how: str = ""
+    remark: str = ""
+    mailbox: Mapping[str, Any] | None = None
+    blocked: list[Mapping[str, Any]] = field(default_factory=list)
+    blocked_to_it: list[Mapping[str, Any]] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+
+
+def about(session: Session, settings: Settings, text: str, now: int, *, limit_seconds: float, changes: int) -> About:
+    """What the tables say at *now*, in Unix seconds, about a mailbox's name or an address, *text*.
+
+    With so many *changes* at most, the last ones. Raises RefusedError where there is no such mailbox,
+    AddressError where there can be none, and StoreError.
+    """
+    with session.reading(limit_seconds=limit_seconds) as queries:
+        answers = Answers(queries)
+        answers.look_at_flags()
+        decider = Decider(settings, answers)
+        if "@" in text:
+            typed = internal_address(text)
+            found = _about_address(queries, decider.find_recipient(typed), now)
+            sender = typed
+        else:
+            found = About(mailbox=show_mailbox(queries, text, now))
+            sender = next(iter(found.mailbox["addresses"]), "") if found.mailbox else ""
+
+        # The entries about it, and what was changed.
+        mailbox = need_mailbox(queries, found.mailbox["name"]) if found.mailbox else None
+        found.blocked = show_entries(_matching(queries, decider, sender, mailbox), now)
+        if mailbox is not None:
+            parties = (mailbox.party, *(group.party for group in queries.groups_of(mailbox.id)))
+            found.blocked_to_it = show_entries((entry for each in parties for entry in queries.entries_to(each)), now)
+        made = changes_of_mailbox(queries, mailbox) if mailbox else changes_of_address(queries, found.address)
+        found.changes = [*islice(made, changes)]
+        return found
+
+
+def _about_address(queries: Queries, recipient: Identity, now: int) -> About:
+    """What there is about an address as it was found; where it leads to no mailbox, what to do."""
+    found = About(address=str(recipient.addresses[0]))
+    try:
+        leads = found_address(recipient)
+    except RefusedError as error:
+        found.remark = str(error)
+        return found
+    found.how, found.mailbox = leads["how"], show_mailbox(queries, leads["mailbox"], now)
+    return found
+
+
+def _matching(queries: Queries, decider: Decider, sender: str, mailbox: Mailbox | None) -> list[BlockedSender]:
+    """The entries that match an address as a sender, "" for none, or a mailbox, each once."""
+    by_target = decider.find_sender(sender).entries if sender else {}
+    entries = [entry for group in by_target.values() for entry in group]
+    if mailbox is not None:
+        entries += queries.entries_of(mailbox.party)
+    return [*{entry.id: entry for entry in entries}.values()]

@@ -1,0 +1,1 @@
+"""Metrics and pages over HTTP, in a process of their own."""
