@@ -10,6 +10,7 @@ import click
 from policyd.cli.command import Command, Invocation, actor, invocation
 from policyd.cli.postfix import postfix_config_option
 from policyd.cli.terminal import confirm, echo, echo_json
+from policyd.cli.types import complete_folder
 from policyd.errors import SetupError
 from policyd.printable import count_of
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--enforce", "is_enforced", is_flag=True, help="Have refusals spoken, which were only logged until then.")
 @click.option("--undo", "is_undone", is_flag=True, help="Put Postfix's files and the settings back as they were.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
-@click.argument("record", required=False, type=click.Path(path_type=Path))
+@click.argument("record", required=False, type=click.Path(path_type=Path), shell_complete=complete_folder)
 def command(
     postfix_config: Path | None,
     is_applied: bool,

@@ -115,6 +115,13 @@ def _names(ctx: click.Context, typed: str, kind: str) -> "list[CompletionItem[st
     return complete_names(ctx, typed, kind)
 
 
+def complete_folder(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem[str]]":
+    """That *incomplete* becomes a folder, which the shell looks for."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="dir")]
+
+
 def is_text(typed: str) -> bool:
     """Whether *typed* is UTF-8, as all that is stored."""
     try:
