@@ -87,6 +87,7 @@ setup(
         "docs": [
             "Sphinx~=9.0",
             "furo>=2025.12",
+            "prometheus_client>=0.22",
         ],
         # Debian's chromium is the browser: playwright's own need not be fetched.
         "browser": ["playwright>=1.60", "axe-playwright-python>=0.1.5"],

@@ -22,13 +22,14 @@ from policyd.address import (
     parse_address,
     parse_party,
 )
-from policyd.endpoint import Endpoint, parse_endpoint
 from policyd.errors import AddressError
 from policyd.model import Party, PartyKind
 from policyd.timestamps import read_when
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+    from policyd.endpoint import Endpoint
 
 
 class _Parsed(click.ParamType[str]):
@@ -81,14 +82,16 @@ class PartyType(click.ParamType[Party]):
         return words + _names(ctx, incomplete, "party")
 
 
-class EndpointType(click.ParamType[Endpoint]):
+class EndpointType(click.ParamType["Endpoint"]):
     """Where a daemon listens."""
 
     name = "endpoint"
 
-    def convert(self, value: str | Endpoint, param: click.Parameter | None, ctx: click.Context | None) -> Endpoint:
+    def convert(self, value: "str | Endpoint", param: click.Parameter | None, ctx: click.Context | None) -> "Endpoint":
         """The endpoint."""
-        if isinstance(value, Endpoint):
+        from policyd.endpoint import parse_endpoint  # of many commands, few take one
+
+        if not isinstance(value, str):
             return value
         try:
             return parse_endpoint(value)
