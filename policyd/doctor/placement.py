@@ -20,6 +20,7 @@ from policyd.doctor.restrictions import (
     is_at_recipient,
     is_relay_first,
     questions,
+    refuses_all,
     undeclared,
 )
 from policyd.doctor.words import split_words
@@ -49,6 +50,9 @@ def meant_for_us(examined: Examination, service: Service) -> list[Question]:
 def _service(examined: Examination, service: Service) -> Iterator[Diagnosis]:
     """What is wrong at a service that people or other hosts send through."""
     asks = examined.asks(service)
+    if refuses_all(service, examined.instance.unused):  # then nothing passes unasked
+        yield from (each for each in _not_reached(examined, service, asks) if each.code == "check-after-reject")
+        return
     places = asks or meant_for_us(examined, service)
     if not places:
         yield _missing(examined, service)

@@ -238,6 +238,17 @@ def _asks(
     )
 
 
+def refuses_all(service: Service, unused: Mapping[str, str]) -> bool:
+    """Whether some list refuses whatever mail there is: a reject stands in it before all that permits, or may."""
+    for name in (CLIENT, HELO, SENDER, RELAY, RECIPIENT):
+        for step in walk(name, service, unused):
+            if step.word in ("reject", "defer") and not step.is_warn_only:
+                return True
+            if permits(step, service) or _MAY_PERMIT.fullmatch(step.word):
+                break
+    return False
+
+
 def ends_in_reject(name: str, service: Service, unused: Mapping[str, str]) -> bool:
     """Whether a list lets in nobody whom it does not permit."""
     steps = walk(name, service, unused)

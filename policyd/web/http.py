@@ -383,5 +383,6 @@ class Site(server.Site):
         frames = traceback.extract_tb(reason.getTracebackObject())
         where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
         if self._defects.take(where, self._now()):
-            what = type(reason.value).__name__
-            self.audit.warned(f"please report that a page could not be made: {what}", where=where)
+            self.audit.warned(
+                f"please report that a page could not be made: {type(reason.value).__name__}", where=where
+            )

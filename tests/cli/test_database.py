@@ -100,9 +100,9 @@ def change(policyd, statement):
 
 
 @pytest.fixture
-def company(policyd):
+def company():
     """A bit of everything, with what a rename, quotes and other scripts make of it."""
-    for line in (
+    with command_line(
         "domain add example.com",
         "mailbox add Jörg jörg@example.com '\"j b\"@example.com'",
         "mailbox add bob bob@example.com",
@@ -110,11 +110,10 @@ def company(policyd):
         "sender block Jörg @spam.example user@ @.a.example --to anyone --except @b.example --reason ☠",
         "sender block bob --to Jörg",
         "mailbox rename Jörg George",
-        "mailbox remove bob",
-        "undo 15",
-    ):
-        policyd.ends(line)
-    return policyd
+        "mailbox remove bob --yes",
+        "undo 14",
+    ) as policyd:
+        yield policyd
 
 
 def test_sound_database_is_silence_for_scripts_and_a_line_for_people(company):

@@ -78,6 +78,10 @@ def found(**values: str) -> set[str]:
             {"undefined-parameter"},
             id="a class without a value",
         ),
+        pytest.param(REST, {"smtpd_client_restrictions": "reject"}, set(), id="nobody comes in"),
+        pytest.param(
+            REST, {"smtpd_client_restrictions": "permit_mynetworks, reject"}, {"check-missing"}, id="some come in"
+        ),
         pytest.param(f"reject, {ASK}", {}, {"check-after-reject"}, id="behind a reject"),
         pytest.param(f"warn_if_reject {ASK}, {REST}", {}, {"check-warn-only"}, id="warned of"),
         pytest.param(f"warn_if_reject reject, {ASK}, {REST}", {}, set(), id="behind a warning"),

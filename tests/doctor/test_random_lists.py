@@ -143,7 +143,7 @@ def told(instance: Instance, settings: Settings, service: str) -> set[str]:
 
 @pytest.mark.postfix
 @pytest.mark.parametrize(
-    "services", [4, *(pytest.param(24, id=f"many-{number}", marks=pytest.mark.full) for number in range(8))]
+    "services", [4, *(pytest.param(12, id=f"many-{number}", marks=pytest.mark.full) for number in range(8))]
 )
 def test_what_passes_is_what_doctor_says(folder: Path, services: int) -> None:
     """Who is told that all is well looks no further; who is told of a hole that is none trusts it no more."""

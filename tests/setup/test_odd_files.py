@@ -98,7 +98,7 @@ def test_what_would_be_spoilt_is_left_to_a_person(make_host: MakeHost, monkeypat
 def test_file_that_cannot_be_written_is_as_it_was_and_nothing_is_left_beside_it(make_host: MakeHost) -> None:
     """As with chattr +i, by which some keep Postfix's files from their control panel."""
     host = make_host("default")
-    before = host.state()
+    before = main_cf(host).read_bytes()
     if subprocess.run(["chattr", "+i", main_cf(host)]).returncode != 0:
         give_up("POSTFIX", "there is no file here that can't be changed: chattr +i")
     try:
@@ -106,7 +106,8 @@ def test_file_that_cannot_be_written_is_as_it_was_and_nothing_is_left_beside_it(
             put_in(host)
     finally:
         subprocess.run(["chattr", "-i", main_cf(host)], check=True)
-    assert host.state() == before
+    assert [each.name for each in main_cf(host).parent.iterdir()] == ["main.cf"]
+    assert main_cf(host).read_bytes() == before
 
 
 @as_root
