@@ -171,19 +171,18 @@ class PolicyFactory(Factory):
         if self._unanswered and request.protocol_state not in UNJUDGED:
             self.audit.noticed("recovered", unanswered=self._unanswered)
             self._troubles, self._unanswered = set(), 0
-        seconds = time.perf_counter() - started
-        self._counters.decided(request, decision, seconds)
-        self._decided.append((request, decision, seconds * 1000))
+        self._decided.append((request, decision, time.perf_counter() - started))
         if len(self._decided) >= _LOGGED_TOGETHER:
             self._log_decided()
         return render_action(decision.action, decision.text if decision.action is Action.REJECT else "")
 
     def _log_decided(self) -> None:
-        """Log what is about to be answered."""
+        """Log and count what is about to be answered."""
         decided, self._decided = self._decided, []
-        for request, decision, milliseconds in decided:
+        for request, decision, seconds in decided:
             try:
-                self.audit.decided(request, decision, milliseconds)
+                self.audit.decided(request, decision, seconds * 1000)
+                self._counters.decided(request, decision, seconds)
             except Exception:  # noqa: BLE001 - a defect of ours costs a line, and no answer
                 Logger().failure("no line")
 
