@@ -1,6 +1,7 @@
 """The protocol between bytes and decisions, with a clock that is turned by hand and a connection in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from twisted.internet.address import IPv4Address
@@ -8,6 +9,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 
 from policyd.audit import AuditLog
+from policyd.counters import NoCounters
 from policyd.daemon.connection import Timeouts
 from policyd.daemon.server import PolicyFactory
 from policyd.daemon.service import DRAIN_SECONDS
@@ -342,10 +344,9 @@ def test_unreadable_database_hangs_up_on_the_one_who_asks_and_on_nobody_else(ser
     assert not other.is_closed
 
 
-def test_defect_of_ours_ends_one_connection_and_asks_to_be_reported(server):
-    """Answering DUNNO after an exception is how other policy servers opened the door."""
-    asking, other = server.connect(), server.connect()
-    server.trouble["a"] = ZeroDivisionError("oh")
+@contextmanager
+def failures() -> Iterator[list[str]]:
+    """The types of those that Twisted logs meanwhile, with their tracebacks."""
     told: list[str] = []
 
     def observe(event: LogEvent) -> None:
@@ -353,9 +354,35 @@ def test_defect_of_ours_ends_one_connection_and_asks_to_be_reported(server):
 
     globalLogPublisher.addObserver(observe)  # type: ignore[arg-type]  # any callable is one
     try:
-        assert asking.receive(request(recipient="a")) == []
+        yield told
     finally:
         globalLogPublisher.removeObserver(observe)  # type: ignore[arg-type]  # the same
+
+
+class DefectiveCounters(NoCounters):
+    """Counts nothing, and breaks."""
+
+    def decided(self, request: Request, decision: Decision, seconds: float) -> None:
+        raise ZeroDivisionError
+
+
+def test_defect_in_counting_costs_no_answer():
+    """Metrics are for the operator; the answer is for a letter."""
+    clock, log = Clock(), KeptLines()
+    factory = PolicyFactory(Permissive(), AuditLog(AuditSettings(), log), clock, counters=DefectiveCounters())
+    with failures() as told:
+        asking = Connection(factory, clock, PEER)
+        assert asking.receive(request(recipient="a") + request(recipient="b")) == ["DUNNO", "DUNNO"]
+        asking.end()
+    assert (told, len(log.lines)) == (["ZeroDivisionError"] * 2, 2)
+
+
+def test_defect_of_ours_ends_one_connection_and_asks_to_be_reported(server):
+    """Answering DUNNO after an exception is how other policy servers opened the door."""
+    asking, other = server.connect(), server.connect()
+    server.trouble["a"] = ZeroDivisionError("oh")
+    with failures() as told:
+        assert asking.receive(request(recipient="a")) == []
     assert asking.is_closed
     assert told == ["ZeroDivisionError"]  # with its traceback, in Twisted's log
     assert server.log.lines == [
