@@ -67,9 +67,7 @@ class _Index(NamedTuple):
 
 def new_cookie() -> int:
     """A number for the header of a new database."""
-    import secrets  # whoever makes no database needs it not
-
-    return secrets.randbelow(2**31 - 2 * _COOKIES) + _COOKIES
+    return int.from_bytes(os.urandom(4)) % (2**31 - 2 * _COOKIES) + _COOKIES
 
 
 def renew_cookie(path: Path) -> None:

@@ -98,8 +98,8 @@ def test_help_has_an_example_that_works(policyd, words, monkeypatch):
     """Examples are what people type first."""
     (example,) = re.findall(r"^ *Example: policyd (.+)$", policyd.run(f"{words} --help"), re.MULTILINE)
     assert example.startswith(words)
-    if words in ("serve", "replica status", "database copy", "doctor", "setup"):
-        return  # they need a host with a replica, a server, or Postfix; the tests of these have them
+    if words in ("serve", "top", "replica status", "database copy", "doctor", "setup"):
+        return  # they need a daemon, a host with a replica, a server, or Postfix; the tests of these have them
     if words == "database restore" and policyd.server:
         return  # which is for files
     if words == "database create":

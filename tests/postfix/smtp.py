@@ -48,9 +48,13 @@ class Session:
 
     def pretend(self, address: str, name: str, login: str = "") -> None:
         """Be another client, and another user, to the rest of the connection (Postfix's XCLIENT)."""
+        assert self.greet_as(address, name, login).startswith("250")
+
+    def greet_as(self, address: str, name: str, login: str = "") -> str:
+        """Be another client, and another user: the reply to its EHLO, or that which refuses it before."""
         coded = re.sub(r"[^!-*,-<>-~]", lambda each: f"+{ord(each[0]):02X}", login)  # RFC 3461's xtext
-        assert self.command(f"XCLIENT NAME={name} ADDR={address} LOGIN={coded or '[UNAVAILABLE]'}")[:3] == "220"
-        assert self.command("EHLO client.example.net")[:3] == "250"
+        reply = self.command(f"XCLIENT NAME={name} ADDR={address} LOGIN={coded or '[UNAVAILABLE]'}")
+        return self.command("EHLO client.example.net") if reply.startswith("220") else reply
 
     def log_in(self, user: str) -> None:
         """AUTH as *user*, whose password is always right."""
