@@ -211,6 +211,7 @@ class Parent:
         self._stop()
         self._audit.noticed("stopped", pid=os.getpid())
         self._audit.close()
+        signal.set_wakeup_fd(-1)  # a child that was killed may end only now, when nobody waits for it
 
     def _catch_signals(self) -> None:
         self._signals.setblocking(False)
