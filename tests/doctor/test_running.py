@@ -21,6 +21,7 @@ def examined(site: RunningSite) -> tuple[dict[str, Any], list[str]]:
 
 
 @pytest.mark.postfix
+@pytest.mark.full
 def test_a_good_configuration_is_proven_with_a_mail(run: Run) -> None:
     """That policyd was asked is read in its log, and not concluded from files."""
     site = run("good-mx-guide", audit=TO_A_FILE)

@@ -61,7 +61,7 @@ def test_no_configuration_is_too_strange(tmp_path: Path, number: int) -> None:
     """Whoever needs a doctor has a configuration that is not as it should be: a traceback is no answer."""
     if find_program("postconf") is None:
         give_up("POSTFIX", "not installed: postfix (Debian: apt-get install postfix)")
-    dice = random.Random(a_seed())
+    dice = random.Random(a_seed() + number)
     for mutant in range(MUTANTS):
         folder = tmp_path / f"{number}-{mutant}"
         folder.mkdir()

@@ -51,7 +51,9 @@ def main_cf(host: Host) -> Path:
 @pytest.mark.parametrize(
     "text",
     [
-        f"{LIST} = permit_mynetworks,\r\n  reject_unauth_destination, {OTHERS}\r\n",
+        pytest.param(
+            f"{LIST} = permit_mynetworks,\r\n  reject_unauth_destination, {OTHERS}\r\n", marks=pytest.mark.full
+        ),
         pytest.param(
             f"{LIST} =\n\tpermit_mynetworks,\n# why\n\t# why else\n\treject_unauth_destination\t{OTHERS}",
             marks=pytest.mark.full,
@@ -127,6 +129,7 @@ def test_full_disk_leaves_every_file_as_it_was(tmp_path: Path) -> None:
         assert records(disk / "policyd.toml") == []
 
 
+@pytest.mark.full
 def test_edit_by_hand_is_not_lost_and_is_no_trap(make_host: MakeHost) -> None:
     """Once policyd is no longer asked, the rest can be taken back."""
     host = make_host("debian12")
