@@ -22,6 +22,7 @@ from policyd.address import (
     is_pattern,
     matching_patterns,
     name_after,
+    normal_client,
     normal_domain,
     normal_name,
     normal_pattern,
@@ -1101,6 +1102,21 @@ def test_mailbox_known_by_an_address_alone_gets_a_name(address, has_domain, name
     """Lists and maps have no names; what is made of them must still be typed and told apart."""
     assert name_after(address, has_domain=has_domain) == name
     assert normal_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("typed", "normal"),
+    [("2001:DB8:0::1", "2001:db8::1"), ("192.0.2.7", "192.0.2.7"), ("unknown", "unknown"), ("", "")],
+)
+def test_client_is_an_address_or_what_postfix_says_without_one(typed, normal):
+    """An address typed in another form is the one in the log."""
+    assert normal_client(typed) == normal
+
+
+def test_client_that_is_no_address_is_refused_with_what_one_looks_like():
+    """A name would be nobody's address, and so an outsider's."""
+    with pytest.raises(AddressError, match=r"'mx\.example\.net' is not an IP address"):
+        normal_client("mx.example.net")
 
 
 @pytest.mark.parametrize(

@@ -691,6 +691,17 @@ def test_recipient_is_found_for_other_commands_as_for_the_daemon(tables):
     assert found.mailbox.name == "bob"
 
 
+def test_sender_is_found_for_other_commands_as_for_the_daemon(tables):
+    """A page tells who a sender is, and to whom it is blocked, from the same code."""
+    tables.block("bob@example.com")
+    decider = Decider(Settings(), tables)
+    tables.begin()
+    found = decider.find_sender("bob@example.com")
+    assert found.mailbox is not None
+    assert found.mailbox.name == "bob"
+    assert [str(to) for to in found.entries] == ["outside"]
+
+
 def test_each_step_is_explained_once(tables):
     """What is proven matters to a restriction and to its list of accepted senders, and is one fact."""
     tables.restrict("bob", Receive.DOMAIN, accepted=frozenset({"@partner.example"}))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policyd.timestamps import END_OF_TIME, read_iso, read_stored, read_when, show_local, show_utc
+from policyd.timestamps import END_OF_TIME, day_in_words, read_iso, read_stored, read_when, show_local, show_utc
 
 
 @pytest.fixture(params=["UTC", "Europe/Berlin", "Pacific/Kiritimati", "Etc/GMT+12"])
@@ -154,3 +154,23 @@ def test_moment_that_a_machine_can_not_count_is_no_time(monkeypatch):
     monkeypatch.setattr("policyd.timestamps.datetime", ShortTime)
     with pytest.raises(ValueError, match="beyond what can be counted"):
         read_iso("2040-01-01")
+
+
+@pytest.mark.usefixtures("zone")
+@pytest.mark.parametrize(
+    ("text", "is_end", "words"),
+    [
+        pytest.param("2026-11-03 10:00", False, "3 November", id="this year"),
+        pytest.param("2027-01-01 00:00", False, "1 January 2027", id="another year"),
+        pytest.param("2026-12-31", True, "31 December", id="the end of a day"),
+        pytest.param("2026-12-31 18:00", True, "31 December, 18:00", id="an end in the middle of a day"),
+    ],
+)
+def test_day_is_said_as_people_say_it(text, is_end, words):
+    """In a sentence nobody wants an ISO date; the year and the hour are said where they tell something."""
+    assert day_in_words(read_iso(text, is_end=is_end), read_iso("2026-11-26"), is_end=is_end) == words
+
+
+def test_number_that_is_no_time_is_said_as_a_number():
+    """What somebody has written into the tables by hand can still be shown."""
+    assert day_in_words(2**62, 0) == str(2**62)
