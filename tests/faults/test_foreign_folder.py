@@ -1029,6 +1029,14 @@ def test_commands_need_nothing_of_the_program_while_they_are_somebody_else(place
         "undo 5",
         "database stats",
         "database backup site/copy.db",
+        "mailbox restrict alice --reason Grüße",
+        "check alice@example.com --sender joe@outside.example",
+        *(f"export --format {name}" for name in ("csv", "jsonl", "ldif", "exchange-csv", "postfix -o site/maps")),
+        "group add staff alice",
+        "group restrict staff --reason Grüße",
+        "completion zsh -- mailbox show al",
+        "database restore --yes site/copy.db",
+        "mailbox remove alice --yes",
     )
     called = [sys.executable, "-c", WATCHED, packages, place.config, *(lines if which == "all" else lines[1::2])]
     done = subprocess.run(called, capture_output=True, text=True, cwd=place.top, timeout=LIMIT_SECONDS, check=False)
