@@ -12,7 +12,7 @@ from pathlib import Path
 
 import generate
 from docutils import nodes  # type: ignore[import-untyped]  # docutils says nothing of its types
-from docutils.statemachine import StringList  # type: ignore[import-untyped]
+from docutils.statemachine import StringList  # type: ignore[import-untyped]  # the same
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 

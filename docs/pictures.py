@@ -42,7 +42,7 @@ def main() -> None:
             file = folder / f"{name}.png"
             page.screenshot(path=file)
             page.context.close()
-            print(f"{file}: {file.stat().st_size // 1000} kB")  # noqa: T201
+            print(f"{file}: {file.stat().st_size // 1000} kB")  # noqa: T201 - whoever runs it sees what it made
         daemon.stop()
 
 

@@ -35,7 +35,7 @@ class _FastReactor(_PublicReactor):
             if selectable is not None:  # it may have been closed by one of the others
                 self._doReadOrWrite(selectable, descriptor, event)
 
-    doIteration = doPoll  # noqa: N815 - Twisted's name
+    doIteration = doPoll
 
 
 def make_reactor() -> PosixReactorBase:

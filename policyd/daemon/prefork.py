@@ -3,7 +3,8 @@
 Left to themselves, processes that accept from one socket share it badly: Postfix keeps a connection for long, and
 most of them end up with whoever woke first. So the parent accepts, and the worker with the fewest connections gets
 each one. It decides nothing, and sees no byte of a request. When it closes a worker's channel, on purpose or by
-dying, that worker stops.
+dying, that worker stops. It is one file, because each kind of child is started, heard, replaced and ended in the same
+turn of one loop.
 """
 
 import math

@@ -13,7 +13,7 @@ from policyd.web.replies import reply
 class Healthz(Resource):
     """200 while there is a worker: a daemon without one is to be started again."""
 
-    isLeaf = True  # noqa: N815 - Twisted's name
+    isLeaf = True
 
     def __init__(self, context: WebContext) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Healthz(Resource):
 class Readyz(Resource):
     """200 while questions are answered: there is a worker, and the tables can be read."""
 
-    isLeaf = True  # noqa: N815 - Twisted's name
+    isLeaf = True
 
     def __init__(self, context: WebContext, observer: Observer) -> None:
         super().__init__()

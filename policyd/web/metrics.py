@@ -26,7 +26,7 @@ _REASONS = {
 class Metrics(Resource):
     """The metrics of all processes."""
 
-    isLeaf = True  # noqa: N815 - Twisted's name
+    isLeaf = True
 
     def __init__(self, context: WebContext, observer: Observer) -> None:
         super().__init__()

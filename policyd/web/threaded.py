@@ -22,7 +22,7 @@ class Pages(Protocol):
 class ThreadedPages(Resource):
     """Replies with what *pages* answers."""
 
-    isLeaf = True  # noqa: N815 - Twisted's name
+    isLeaf = True
 
     def __init__(self, pages: Pages, threads: Threads) -> None:
         super().__init__()

@@ -26,6 +26,7 @@ from tests.support.drills import drill
 from tests.support.pgbouncer import pooled
 from tests.support.postgresql import Cluster
 from tests.support.processes import is_alive
+from tests.support.randomised import a_seed
 from tests.support.waiting import until
 
 # --- The journal is not the one that was followed ---
@@ -399,8 +400,7 @@ def test_all_replicas_are_equal_after_four_wrote_at_once(
     for folder in folders:
         folder.mkdir()
     followings = [follow(url, folder=folder) for folder in folders[:-1]]
-    seed = int.from_bytes(os.urandom(4))
-    print(f"seed {seed}")  # noqa: T201 - to play it again
+    seed = a_seed()
     writers = [
         subprocess.Popen([sys.executable, "-m", "tests.replica.writer", url, str(seed + number), str(edits)])
         for number in range(4)

@@ -14,7 +14,7 @@ from tests.support.engine import IS_SERVER
 def a_seed() -> int:
     """Another one each time, printed, which pytest shows where a test fails; `POLICYD_SEED` plays it again."""
     seed = int(os.environ.get("POLICYD_SEED") or random.randrange(2**32))
-    print(f"POLICYD_SEED={seed}")  # noqa: T201
+    print(f"POLICYD_SEED={seed}")  # noqa: T201 - to play a failure again
     return seed
 
 

@@ -16,7 +16,7 @@ GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 class Root(Resource):
     """Says what it got; a page waits until it is told to go on, and another one fails."""
 
-    isLeaf = True  # noqa: N815 - Twisted's name
+    isLeaf = True
 
     def __init__(self):
         super().__init__()
