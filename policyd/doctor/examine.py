@@ -13,6 +13,7 @@ from policyd.doctor.daemon import diagnose_daemon, diagnose_log
 from policyd.doctor.diagnosis import Diagnosis, Severity
 from policyd.doctor.examination import Examination
 from policyd.doctor.hosts import gateways_among
+from policyd.doctor.mistakes import diagnose_mistakes
 from policyd.doctor.placement import diagnose_placement
 from policyd.doctor.postconf import read_instances
 from policyd.doctor.proof import prove
@@ -88,7 +89,12 @@ def examine(
             listings.enter_context(examined.listings.beside(address_tables(examined.instance)))
         for examined in instances:
             find_dead(examined)
-            found += [*diagnose_placement(examined), *diagnose_sockets(examined), *diagnose_agreement(examined)]
+            found += [
+                *diagnose_mistakes(examined),
+                *diagnose_placement(examined),
+                *diagnose_sockets(examined),
+                *diagnose_agreement(examined),
+            ]
             found += diagnose_running(examined)
         found += _by_tables(settings, instances, now, report)
     found += diagnose_log(settings, report.unseen)

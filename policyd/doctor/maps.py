@@ -22,6 +22,7 @@ _SECONDS = 3  # for an answer: a table on a network may never give one
 _LIST_SECONDS = 120  # for all rows of a file, of which there may be millions
 _BLOCK_BYTES = 1 << 18  # of rows, decoded, folded and split at once: a row alone takes four times as long
 _ROW = re.compile(r"^([^\t\n]+)\t?(.*)$", re.MULTILINE)
+_MISSING = re.compile("No such file|unsupported dictionary type")
 _EXPRESSION = re.compile(r"(!?([^\w\s#])(?:\\.|(?!\2).)*\2\w*)\s+(.*)")
 _PATTERNS = {"regexp": _EXPRESSION, "pcre": _EXPRESSION, "cidr": re.compile(r"(!?[0-9a-fA-F.:/\[\]]+)\s+(.*)")}
 
@@ -111,6 +112,15 @@ def look_up(table: str, keys: Iterable[str], folder: str) -> dict[str, str]:
         answers.seek(0)
         lines = answers.read().decode("utf-8", "surrogateescape").split("\n")
     return {key: value for key, tab, value in (line.partition("\t") for line in lines) if tab}
+
+
+def why_not_there(table: str, folder: str) -> str:
+    """Why nobody can look into *table*, where its file or what reads its kind is missing; "" where that is not so."""
+    try:
+        look_up(plain_name(table), ["policyd-doctor"], folder)
+    except TableError as error:
+        return str(error) if _MISSING.search(str(error)) else ""
+    return ""
 
 
 @lru_cache(maxsize=256)
