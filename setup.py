@@ -89,6 +89,9 @@ setup(
             "furo>=2025.12",
             "prometheus_client>=0.22",
         ],
+        # What ./test --full makes wheel and sdist with, and what else tools/release and tools/requirements need.
+        "build": ["build>=1.3", "setuptools>=77", "twine>=6.2"],
+        "release": ["cyclonedx-bom>=7.2", "pip-audit>=2.9", "uv>=0.9"],
         # Debian's chromium is the browser: playwright's own need not be fetched.
         "browser": ["playwright>=1.60", "axe-playwright-python>=0.1.5"],
         # Where there is no wheel, the target runs without it, in ./test.

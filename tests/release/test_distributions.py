@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # What setuptools takes by itself, and what is of use in a checkout only.
 _BY_ITSELF = {"LICENSE", "README.rst", "policyd", "pyproject.toml", "setup.py", "MANIFEST.in"}
 _OF_A_CHECKOUT = {".gitignore"}
