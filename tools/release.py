@@ -209,7 +209,7 @@ def what_remains(tag: Tag, found: Audit, into: Path) -> str:
         f"Publish the tag: git push origin {tag.name}",
         f"Publish all files of {into}, SHA256SUMS.asc too, where HOME in setup.py says.",
         f"Publish on the index: twine upload {into}/policyd-{tag.version}.tar.gz {into}/policyd-{tag.version}-*.whl",
-        f"Announce it, with *You must act* of {tag.version} in CHANGES.rst.",
+        f"Announce it, with *Upgrading* of {tag.version} in CHANGES.rst.",
         "Begin the next version: __version__ in policyd/__init__.py, and `(unreleased)` on top of CHANGES.rst.",
     ]
     numbered = [f"  {number}. {step}" for number, step in enumerate(steps, 1)]
@@ -307,8 +307,11 @@ def main() -> int:
     asked = parser.parse_args()
     try:
         make(asked.tag, asked.into, asked.ci_passed)
-    except (ReleaseError, OSError) as error:
+    except ReleaseError as error:
         print(f"tools/release: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"tools/release: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
 
