@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -76,21 +75,14 @@ def debian_machine(system: Path, place: Path, *files: Path) -> Machine:
 def _preparation(files: tuple[Path, ...]) -> str:
     """The lines that bring the checkout there, and what downloads there need: this machine's names and certificates."""
     there = f"root{THERE}"
-    names = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=CHECKOUT, check=True, capture_output=True, text=True
-    ).stdout.split("\0")[:-1]
-    listed = shlex.join(names)
+    here = shlex.quote(str(CHECKOUT))
     lines = [
         f"mkdir -p {there} root{_CERTIFICATES}",
-        f"tar --directory {shlex.quote(str(CHECKOUT))} --create {listed} | tar --directory {there} --extract --no-same-owner",
+        f"git -C {here} ls-files -z | tar --directory {here} --create --null --files-from=- |",
+        f"tar --directory {there} --extract --no-same-owner",
         *(f"cp {shlex.quote(str(each))} {there}/" for each in files),
         "cp /etc/resolv.conf root/etc/resolv.conf",
     ]
     if _CERTIFICATES.is_dir():
         lines.append(f"cp -R {_CERTIFICATES}/. root{_CERTIFICATES}/")
     return "\n".join(lines)
-
-
-def forget(place: Path) -> None:
-    """Remove a machine's empty folder and what it said."""
-    shutil.rmtree(place, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A machine with a Postfix as Debian configures it, which borrows this one's programs, and policyd from the checkout."""
+"""A machine with a Postfix as Debian configures it; it borrows this one's programs, and policyd from the checkout."""
 
 import shlex
 import sys

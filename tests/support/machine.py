@@ -69,6 +69,7 @@ class Machine:
     """
 
     def __init__(self, place: Path, system: Path = Path("/"), preparation: str = "") -> None:
+        self._system = system
         script = _BOOT.format(
             place=shlex.quote(str(place)),
             system=shlex.quote(str(system)),
@@ -150,7 +151,7 @@ class Machine:
         return replies[-2]  # the last is that to QUIT
 
     def state(self) -> State:
-        """Each file on its disk that is not the system's own as it was: by its path, what it holds, its owner and mode."""
+        """Each file on its disk that is not as the system has it: by its path, what it holds, its owner and mode."""
         first = self.command()[-2]
         layer = f"/proc/{first}/root/{_LAYER}"
         found: State = {}
@@ -158,13 +159,15 @@ class Machine:
             for name in folders + files:
                 file = Path(folder, name)
                 status = file.lstat()
+                path = str(file).removeprefix(layer)
+                if stat.S_ISDIR(status.st_mode) and self._has_folder(path, status):
+                    continue
                 content = b""
                 if stat.S_ISREG(status.st_mode):
                     content = file.read_bytes()
                 elif stat.S_ISLNK(status.st_mode):
                     content = os.readlink(file).encode()
                 digest = hashlib.sha256(content).hexdigest()
-                path = str(file).removeprefix(layer)
                 found[path] = [digest, status.st_uid, status.st_gid, status.st_mode]
         queue = "/var/spool/postfix/"
         return {
@@ -172,6 +175,14 @@ class Machine:
             for path, told in found.items()
             if not path.startswith(_OWN) and not (path.startswith(queue) and not path.startswith(f"{queue}policyd"))
         }
+
+    def _has_folder(self, path: str, status: os.stat_result) -> bool:
+        """Whether the system has the folder *path* with that owner and mode: it is in the layer for what is in it."""
+        try:
+            own = os.lstat(f"{self._system}{path}")
+        except FileNotFoundError:
+            return False
+        return (own.st_mode, own.st_uid, own.st_gid) == (status.st_mode, status.st_uid, status.st_gid)
 
 
 def missing_for_a_machine(*programs: str) -> str:
