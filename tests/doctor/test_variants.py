@@ -43,7 +43,11 @@ VARIANTS: Mapping[str, tuple[Mapping[str, str], str, set[str]]] = {
     "permit among the restrictions of clients": ({}, "smtpd_client_restrictions = permit_mynetworks, permit", set()),
     "addresses that are not looked for": ({}, "smtpd_reject_unlisted_recipient = no", set()),
     "rows of postalias that are no aliases": (
-        {"alias_maps =": "alias_maps = inline:{ YP_LAST_MODIFIED=1795684477, YP_MASTER_NAME=mx }"},
+        {
+            "mydestination = mx": "mydestination = example.com, mx",
+            "virtual_mailbox_domains = example.com": "virtual_mailbox_domains =",
+            "alias_maps =": "alias_maps = inline:{ YP_LAST_MODIFIED=1795684477, YP_MASTER_NAME=mx }",
+        },
         "",
         set(),
     ),
