@@ -233,11 +233,13 @@ def test_hangups_are_counted_by_reason(daemon):
     client="the answer, as ever; the metrics again a moment later, with all that was counted",
 )
 def test_web_process_that_dies_is_replaced_and_costs_no_answer(daemon):
-    """Who decides does not need it; and what was counted is there afterwards."""
+    """Who decides does not need it, and goes before it; and what was counted is there afterwards."""
     start(daemon)
     with FakeSmtpd(os.fspath(daemon.socket)) as smtpd:
         smtpd.ask(UNKNOWN)
         victim = web_process_of(daemon)
+        assert os.sched_getscheduler(victim) == os.SCHED_IDLE
+        assert {os.sched_getscheduler(pid) for pid in workers_of(daemon)} == {os.SCHED_OTHER}
         os.kill(victim, signal.SIGKILL)
         assert smtpd.ask(UNKNOWN).startswith("REJECT")
         daemon.syslog.wait_for("the web process ended: SIGKILL")
