@@ -280,6 +280,10 @@ def test_new_settings_are_seen_after_a_reload(daemon):
     assert value(scraped, "policyd_decisions_total") == 3
     assert daemon.syslog.matching("warning=") == []
 
+    # The page of the new process has charted what came before it.
+    _, _, page = fetch(daemon.web, "/health")
+    assert "restricted-recipient, REJECT: 1 in the last hour" in page
+
 
 def test_what_only_a_restart_changes_is_told(daemon):
     """The sockets are root's to open, and memory is shared before the workers are there."""
