@@ -17,6 +17,8 @@ from policyd.doctor.postconf import find_program, read_named
 from policyd.doctor.words import is_table, split_words
 from policyd.transfer.postfix.entries import Answer, answer_of
 
+# What postalias(1) writes into each file of aliases(5) beside them, for NIS; as a key is folded.
+NO_ALIASES = frozenset({"yp_last_modified", "yp_master_name"})
 _LISTED = frozenset({"hash", "btree", "dbm", "cdb", "lmdb", "sdbm", "inline", "texthash"})
 _SECONDS = 3  # for an answer: a table on a network may never give one
 _LIST_SECONDS = 120  # for all rows of a file, of which there may be millions

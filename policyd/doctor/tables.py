@@ -14,7 +14,7 @@ from policyd.doctor.aliases import ASKED
 from policyd.doctor.daemon import outsider
 from policyd.doctor.diagnosis import Diagnosis
 from policyd.doctor.examination import Examination
-from policyd.doctor.maps import TableError, is_listed, tables_in
+from policyd.doctor.maps import NO_ALIASES, TableError, is_listed, tables_in
 from policyd.doctor.postconf import Instance
 from policyd.model import Domain, Request, Rule, Unlisted
 from policyd.printable import count_of
@@ -138,7 +138,7 @@ class MapCheck:
         local = examined.settings.origin
         if local and local in domains_in(examined, "mydestination"):
             names = (key for key, value in self._rows("alias_maps") if "@" not in key and value)
-            yield "alias_maps", (f"{name}@{local}" for name in names)
+            yield "alias_maps", (f"{name}@{local}" for name in names if name not in NO_ALIASES)
 
     def _rows(self, name: str) -> Iterator[tuple[str, str]]:
         for table in tables_in(self._examined.instance.values.get(name, "")):

@@ -12,7 +12,7 @@ from policyd.admin.session import Session, Summary
 from policyd.doctor.agreement import domains_in
 from policyd.doctor.examination import Examination
 from policyd.doctor.hosts import own_addresses
-from policyd.doctor.maps import TableError, is_listed, tables_in
+from policyd.doctor.maps import NO_ALIASES, TableError, is_listed, tables_in
 from policyd.doctor.words import split_words
 from policyd.errors import AddressError
 from policyd.model import Domain, Unlisted
@@ -167,7 +167,7 @@ def _local_aliases(examined: Examination, local: str, listed: Listed) -> Iterato
                 rows.setdefault(key.lower(), value.strip().lower())
         except TableError as error:
             listed.notes.append(f"alias_maps: {table}: {error}")
-    for key in rows:
+    for key in (each for each in rows if each not in NO_ALIASES):
         target = key
         for _ in range(_LONGEST):
             target = rows.get(target, target)
