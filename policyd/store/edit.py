@@ -414,12 +414,13 @@ class Editor:
     def join(self, group: Group, members: Iterable[Party], *, takes_circles: bool = False) -> list[Membership]:
         """Put mailboxes and groups into *group*, but those that are in it; returns the new memberships.
 
-        A group that would close a circle is refused, as a courtesy: a circle that is taken is harmless.
+        A group that would close a circle is refused, as a courtesy: a circle that is taken is harmless. Where they are
+        taken, *group* in itself is left out, since it says nothing.
         """
         held = {each.member for each in self.queries.members_of(group.id)}
         made = []
         for member in dict.fromkeys(map(self.member, members)):
-            if member in held:
+            if member in held or (takes_circles and member == group.party):
                 continue
             if not takes_circles and self._makes_circle(group.id, member):
                 raise RefusedError(f"{member} can't join {group.party}, which is in it already; groups make no circle")
