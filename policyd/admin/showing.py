@@ -96,7 +96,7 @@ def list_addresses(queries: Queries, domain: str = "", text: str = "") -> Iterat
     return (shown(each) for each in queries.addresses(domain) if is_wanted(each.address, each.mailbox))
 
 
-def list_mailboxes(queries: Queries, now: int, text: str = "", domain: str = "") -> list[Shown]:
+def list_mailboxes(queries: Queries, now: int, text: str = "", domain: str = "") -> Iterator[Shown]:
     """The mailboxes, by name, each with its `addresses`, the primary one first; *text* may be in these, too.
 
     All, or those with an address in *domain*. Raises NotManagedError where that is not managed.
@@ -104,13 +104,11 @@ def list_mailboxes(queries: Queries, now: int, text: str = "", domain: str = "")
     if domain:
         need_managed(queries, "no addresses", domain)
     is_wanted, end = name_filter(text), f"@{domain}" if domain else ""
-    mailboxes = [
-        (mailbox, addresses)
-        for mailbox, addresses in queries.mailboxes()
+    return (
+        _with_addresses(mailbox, addresses, now)
+        for mailbox, addresses in queries.mailboxes_by_name()
         if is_wanted(mailbox.name, *addresses) and (not end or any(each.endswith(end) for each in addresses))
-    ]
-    mailboxes.sort(key=lambda each: fold(each[0].name))
-    return [_with_addresses(mailbox, addresses, now) for mailbox, addresses in mailboxes]
+    )
 
 
 def show_mailbox(queries: Queries, name: str, now: int) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """`policyd sender`: blocks and unblocks senders, lists the entries; `output.print_changes` prints what was changed."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from policyd.store.queries import Queries
 
 _COLUMNS = ("id", "sender", "to", "until", "except", "reason", "comment")
-_TRAILING: Mapping[str, Any] = {"except_sender": []}
 _TO = "outside|anyone|MAILBOX|group:G|PATTERN"
 _only_to = click.option(
     "--to", metavar=_TO, type=RECIPIENTS, help="Only the entry for these recipients.  [default: every entry]"
@@ -155,8 +153,7 @@ def list_(text: str, domain: str | None, limit: int | None, expired: bool) -> No
     print_list(
         call,
         lambda queries: list_blocked_senders(queries, call.now, text, domain or "", is_expired=expired),
-        _COLUMNS,
-        _TRAILING,
+        lambda queries: (*_COLUMNS, *(("except_sender",) if queries.has_senders_excepted() else ())),
         limit=limit,
     )
 
