@@ -87,7 +87,8 @@ def need_mailbox(queries: Queries, name: str) -> Mailbox:
     if mailbox is not None:
         return mailbox
     fact = f"{name} is no mailbox's address" if "@" in name else f"there is no mailbox {name}{slip_in_name(name)}"
-    raise NotYetError(f"{fact}; see: policyd mailbox list, or: policyd mailbox add{_meant(queries, name)}", fact=fact)
+    meant = _meant(queries, name)
+    raise NotYetError(f"{fact}; see: policyd mailbox list, or: policyd mailbox add{meant}", fact=f"{fact}{meant}")
 
 
 def _meant(queries: Queries, name: str) -> str:
@@ -101,9 +102,11 @@ def _meant(queries: Queries, name: str) -> str:
     if "." not in name or "@" in name:
         return ""
     try:
-        domain = normal_domain(name)
+        domain = normal_domain(name.removeprefix("."))
     except AddressError:
         return ""
+    if name.startswith("."):
+        return f"; all subdomains are written {quote(f'@.{domain}')}"
     return f"; the domain is written {quote(f'@{domain}')}, and has its own commands: policyd domain"
 
 

@@ -295,6 +295,13 @@ def test_wrong_rows_give_the_bar_way_on_a_terminal(policyd):
     assert all(line.rpartition("\r")[2].startswith("people.csv:") for line in wrong), wrong
 
 
+def test_list_of_bare_domains_says_how_domains_are_written(policyd):
+    """Lists of spammers from elsewhere have them so, and Postfix's maps do."""
+    told = imports(policyd, "spam.example\n.bulk.example\n", "--into blocked --format list", name="l", status=65)
+    assert "there is no mailbox spam.example; the domain is written @spam.example" in told[0]
+    assert "there is no mailbox .bulk.example; all subdomains are written @.bulk.example" in told[1]
+
+
 # --- Two rows about one ---
 
 SMITHS = {
