@@ -18,7 +18,7 @@ from policyd.daemon.admission import raise_descriptor_limit
 from policyd.daemon.privileges import UMASK, become, identity_to_become
 from policyd.daemon.systemd import find_supervisor, take_endpoints
 from policyd.endpoint import NOT_GIVEN, Given, default_listen
-from policyd.errors import PolicydError, SettingsError
+from policyd.errors import PolicydError, SettingsError, install_line
 from policyd.files import owner_of
 from policyd.reply import read_ahead
 from policyd.settings import WORKERS_LIMIT, AuditSettings, Settings
@@ -280,7 +280,7 @@ def _import_ahead(*, reads_all: bool, follows: bool = False, serves_web: bool = 
         except ModuleNotFoundError as error:
             raise SettingsError(
                 f"http.listen: metrics and pages need {error.name}, which is not installed; type: "
-                "pip install 'policyd[web]', or take [http] out of the settings"
+                f"{install_line('web')}, or take [http] out of the settings"
             ) from error
     names = ["encodings.idna", "twisted.internet.unix", "policyd.daemon.fast_twisted", "policyd.daemon.prefork"]
     for name in [*names, *(["policyd.replica.follower", "policyd.store.postgresql"] if follows else [])]:

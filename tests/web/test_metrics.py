@@ -353,7 +353,7 @@ def test_library_that_is_missing_is_named_with_what_to_type(daemon, monkeypatch)
     called = CliRunner().invoke(main, ["--config", str(daemon.config), "serve"])
     told = (
         "policyd: http.listen: metrics and pages need prometheus_client, which is not installed; type: "
-        "pip install 'policyd[web]', or take [http] out of the settings\n"
+        f"{sys.prefix}/bin/pip install 'policyd[web]', or take [http] out of the settings\n"
     )
     assert (called.exit_code, called.stderr) == (78, told)
 
