@@ -191,7 +191,7 @@ def ask_meanwhile(path: Path, progress: Progress) -> int:
                     latest = answered
             decider.end()
             progress.asked.value += 1
-        return until(lambda: ask(decider, ALICE), "an answer after the last command")
+        return until(lambda: ask(decider, ALICE) or 0, "an answer after the last command")
 
 
 def ask(decider: Decider, recipient: str) -> int | None:
