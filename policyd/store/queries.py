@@ -521,15 +521,19 @@ class Queries:
 
     def holder_of(self, address: str, *, has_groups: bool) -> Holder | None:
         """The mailbox that has *address*; *has_groups* says whether some mailbox is in a group."""
-        for *row, is_primary, is_in_groups in self._fetch(_HOLDER_WITH[has_groups], address):
-            return Holder(_to_named(Mailbox, row), address if is_primary else None, is_in_groups != 0)
-        return None
+        found = self._fetch(_HOLDER_WITH[has_groups], address)
+        if not found:
+            return None
+        row = found[0]
+        return Holder(_to_named(Mailbox, row[:-2]), address if row[-2] else None, row[-1] != 0)
 
     def holder_called(self, folded_name: str, *, has_groups: bool) -> Holder | None:
         """The mailbox whose name folds to this; *has_groups* says whether some mailbox is in a group."""
-        for *row, primary, is_in_groups in self._fetch(_HOLDER_CALLED[has_groups], folded_name):
-            return Holder(_to_named(Mailbox, row), primary or "", is_in_groups != 0)
-        return None
+        found = self._fetch(_HOLDER_CALLED[has_groups], folded_name)
+        if not found:
+            return None
+        row = found[0]
+        return Holder(_to_named(Mailbox, row[:-2]), row[-2] or "", row[-1] != 0)
 
     def mailboxes(self) -> Iterator[tuple[Mailbox, tuple[str, ...]]]:
         """Every mailbox, oldest first, with its addresses, the primary one first."""
