@@ -300,7 +300,7 @@ _BY_HAND = Route(
                 _guide(
                     "4. Add",
                     "policyd domain add mx.example.com",
-                    instead=lambda _line, doctor: "\n".join(re.findall(r"# (policyd domain add .+)", doctor)),
+                    instead=lambda _line, doctor: " && ".join(re.findall(r"# (policyd domain add .+)", doctor)),
                     because="doctor has named other domains of this host",
                 ),
                 _doctor("0 errors, 1 warning"),
