@@ -222,9 +222,9 @@ def _serve_web(
     from policyd.daemon.worker import HEARTBEAT_SECONDS
     from policyd.web.serve import WebService
 
-    # What answers goes first.
+    # What answers goes first: whoever is to answer stops this process at once, and no slice of time keeps it waiting.
     with suppress(OSError):
-        os.nice(10)
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     reactor = _reactor()
     beat_seconds = min(beat_seconds or HEARTBEAT_SECONDS, HEARTBEAT_SECONDS)
     service = WebService(settings, watched, listeners, channel, reactor, beat_seconds)
