@@ -163,20 +163,25 @@ def list_(text: str, domain: str | None, limit: int | None, expired: bool) -> No
 def show(sender: Party) -> None:
     """Show every entry of a blocked sender, expired or not; of an address that has none, those of its mailbox.
 
+    Which entries of others it matches, too, as its group's or its domain's, is told on a terminal.
+
     \b
     Example: policyd sender show alice
     """
-    from policyd.admin.showing import show_sender
+    from policyd.admin.showing import other_entries, show_sender
 
     call = invocation()
     with call.reading() as queries:
-        entries = show_sender(queries, sender, call.now)
+        others = other_entries(queries, call.settings, sender, call.now)
+        entries = show_sender(queries, sender, call.now, others)
     if call.json:
         echo_json(entries, indent=1)
         return
     for number, entry in enumerate(entries):
         click.echo("", nl=number > 0)
         print_object(call, entry)
+    for other in others:
+        call.say(f"{sender} matches entry {other.id}, too: {other.who} may not send to {other.to}")
 
 
 def _need_exceptions(recipients: tuple[Party, ...], senders: tuple[Party, ...]) -> None:

@@ -2,16 +2,19 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from policyd.doctor.agreement import diagnose_agreement
 from policyd.doctor.diagnosis import Diagnosis
 from policyd.doctor.examination import Examination
+from policyd.doctor.mistakes import diagnose_mistakes
 from policyd.doctor.placement import diagnose_placement
 from policyd.doctor.postconf import Instance, read_instance
 from policyd.doctor.sockets import find_dead
 from policyd.endpoint import default_listen
 from policyd.settings import DEFAULT_FILE, Settings
+from policyd.setup import host, systemd
 from policyd.setup.obstacles import FOREIGN, why_left_alone
 from policyd.setup.record import records
 from policyd.setup.tables import Listed, read_listed
@@ -43,8 +46,9 @@ _PLACED = frozenset(
 class Plan:
     """What is to be done.
 
-    `commands` are those for Postfix, as a person would type them; `listed` is what the tables lack. `obstacles` say why
-    Postfix's files are left alone; then there is only the plan. `is_interrupted` says that a setup has not ended.
+    `commands` are those for Postfix, as a person would type them, `host` those that make the user and folders, and
+    `daemon` those that start it; `listed` is what the tables lack. `obstacles` say why Postfix's files are left alone;
+    then there is only the plan. `is_interrupted` says that a setup has not ended.
     """
 
     examined: Examination
@@ -54,6 +58,8 @@ class Plan:
     listed: Listed = field(default_factory=Listed)
     obstacles: tuple[str, ...] = ()
     is_interrupted: bool = False
+    host: tuple[str, ...] = ()
+    daemon: tuple[str, ...] = ()
 
     @property
     def instance(self) -> Instance:
@@ -70,13 +76,20 @@ class Plan:
         """Whether there is nothing to do."""
         return not (self.wanted.added or self.commands or self.is_interrupted) and self.listed.is_empty
 
+    @property
+    def reload(self) -> str:
+        """The command that has Postfix read its files."""
+        return "postfix reload" if self.examined.is_default else f"postfix -c {quote(str(self.instance.folder))} reload"
+
     def as_object(self) -> dict[str, Any]:
         """It by the names of `policyd setup --json`."""
         return {
+            "host": [*self.host],
             "settings": [*self.wanted.added],
             "domains": self.listed.domains,
             "mailboxes": self.listed.mailboxes,
             "further_addresses": self.listed.aliases,
+            "daemon": [*self.daemon],
             "commands": [*self.commands],
             "notes": [*self.wanted.notes, *self.listed.notes],
             "obstacles": [*self.obstacles],
@@ -103,14 +116,21 @@ def make_plan(settings: Settings, settings_file: Path | None, folder: Path | Non
 
     # Postfix is read with the settings as they will be: then what is ours is known as ours.
     examined = examine_for(instance, wanted.settings, file, is_default=folder is None)
-    found = [*diagnose_placement(examined), *diagnose_agreement(examined)]
+    found = [*diagnose_mistakes(examined), *diagnose_placement(examined), *diagnose_agreement(examined)]
     commands = dict.fromkeys(line for each in found if each.code in _PLACED for line in each.commands)
     listed = _missing(read_listed(examined, wanted.settings.origin), wanted.settings)
     obstacles = [*why_left_alone(examined, found)]
     if wanted.conflicts and commands:
         obstacles.append(f"{file} says something else than Postfix; write there: {'; '.join(wanted.conflicts)}")
     interrupted = any(each.is_open_for(instance.folder) for each in records(file)[:1])
-    return Plan(examined, wanted, file, tuple(commands), listed, tuple(obstacles), interrupted)
+    plan = Plan(examined, wanted, file, tuple(commands), listed, tuple(obstacles), interrupted)
+
+    # Only a setup that does something sees to the host and the daemon.
+    if not plan.is_empty:
+        plan.host = tuple(host.missing(plan.settings, instance))
+        if systemd.has_systemd():
+            plan.daemon = tuple(systemd.missing(is_changed=bool(wanted.added) or interrupted))
+    return plan
 
 
 def examine_for(instance: Instance, settings: Settings, file: Path, *, is_default: bool) -> Examination:
@@ -124,7 +144,7 @@ def examine_for(instance: Instance, settings: Settings, file: Path, *, is_defaul
 def still_wrong(copy: Path, plan: Plan) -> list[Diagnosis]:
     """What is wrong in the configuration in *copy*, of what setup should have put right."""
     examined = examine_for(read_instance(copy), plan.settings, plan.settings_file, is_default=False)
-    found = [*diagnose_placement(examined), *diagnose_agreement(examined)]
+    found = [*diagnose_mistakes(examined), *diagnose_placement(examined), *diagnose_agreement(examined)]
     return [each for each in found if each.code in _PLACED | FOREIGN]
 
 

@@ -1,11 +1,21 @@
 """CONTRIBUTING.rst gives every dependency its reason."""
 
-import ast
 import re
 
-import pytest
+from tests.docs.pages import Row, parse, tables
+from tests.support.requirements import extras, required
 
-from tests.docs.pages import ROOT, Row, parse, tables
+# Each extra of setup.py, and the first heading of the table that says why.
+EXTRAS = {
+    "postgresql": "For PostgreSQL",
+    "web": "For the web",
+    "test": "For tests",
+    "docs": "For the pages",
+    "browser": "For a browser",
+    "build": "For a build",
+    "release": "For a release",
+    "fuzz": "For fuzzing",
+}
 
 
 def rows(heading: str) -> list[Row]:
@@ -14,26 +24,9 @@ def rows(heading: str) -> list[Row]:
     return found
 
 
-def requirements() -> dict[str, list[str]]:
-    """What setup.py asks for, under the heading of the table that says why."""
-    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
-    (call,) = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "setup")
-    given = {keyword.arg: keyword.value for keyword in call.keywords}
-    extras = ast.literal_eval(given["extras_require"])
-    return {
-        "Package": ast.literal_eval(given["install_requires"]),
-        "For PostgreSQL": extras["postgresql"],
-        "For the web": extras["web"],
-        "For tests": extras["test"],
-        "For the pages": extras["docs"],
-        "For fuzzing": extras["fuzz"],
-    }
-
-
-@pytest.mark.parametrize(
-    "heading", ["Package", "For PostgreSQL", "For the web", "For tests", "For the pages", "For fuzzing"]
-)
-def test_every_dependency_has_its_reason(heading: str) -> None:
+def test_every_dependency_has_its_reason() -> None:
     """What is needed is said in setup.py; why, in CONTRIBUTING.rst."""
-    needed = sorted(re.split(r"[<>=~[]", requirement)[0] for requirement in requirements()[heading])
-    assert sorted(name for name, _ in rows(heading)) == needed
+    asked = {"Package": required(), **{EXTRAS[extra]: needed for extra, needed in extras().items()}}
+    for heading, needed in asked.items():
+        names = sorted(re.split(r"[<>=~[]", requirement)[0] for requirement in needed)
+        assert sorted(name for name, _ in rows(heading)) == names, heading
