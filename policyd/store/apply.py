@@ -403,7 +403,9 @@ class RowApplier:
         # Everything that may be refused comes before anything is written.
         terms = self._terms(row, before)
         new_name = row.name if before and not row.is_named_by_address else name
-        after = replace(self._editor.after(before or Mailbox(name), terms), name=new_name)
+        after = self._editor.after(before or Mailbox(name), terms)
+        if new_name != after.name:
+            after = replace(after, name=new_name)
         held = self._queries.addresses_of(before.id) if before else []
         wanted = None if isinstance(row.addresses, Keep) else self._wanted_addresses(held, row.addresses)
         left_out = [each.address for each in held if wanted is not None and each.address not in wanted]

@@ -68,6 +68,9 @@ class RestrictionTerms:
     comment: str | None = None
 
 
+_NOTHING_SAID = RestrictionTerms()
+
+
 @dataclass(frozen=True, slots=True)
 class EntryTerms:
     """What is said of a blocked sender's entry; None leaves it as it is. `until`: Unix seconds, `NO_END` for none."""
@@ -271,6 +274,8 @@ class Editor:
         restriction that has ended is in force again when it is set again; to accept somebody more does not set it, and
         is refused.
         """
+        if terms == _NOTHING_SAID:
+            return current
         receive = terms.receive or current.receive
         comment = current.comment if terms.comment is None else terms.comment
         accepted = current.accepted if terms.accepted is None else self.resolved(terms.accepted)
