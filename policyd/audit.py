@@ -117,7 +117,7 @@ class AuditLog:
     def decided(self, request: Request, decision: Decision, milliseconds: float) -> None:
         """A request was answered."""
         is_logged = self._is_to_log(decision)
-        is_kept = decision.is_refused and self._refusals is not None
+        is_kept = decision.is_refused and self._refusals is not None and not request.is_trial
         if not (is_logged or is_kept):
             return
         line = self._decision_line(request, decision, milliseconds)
