@@ -62,13 +62,14 @@ def _candidates(settings: Settings, database: Database) -> list[str]:
 def diagnose_daemon(settings: Settings, database: Database, now: int, unseen: list[str]) -> Iterator[Diagnosis]:
     """What is wrong with the answers on each socket."""
     request = refused_request(settings, database, now)
-    if request is None:
+    if settings.mode is Mode.MONITOR:
+        unseen.append("whether the daemon answers from these tables: in monitor mode it refuses nothing")
+    elif request is None:
         unseen.append("whether the daemon answers from these tables: they refuse nothing to a stranger")
+    if request is None:
         request = Request(protocol_state="RCPT", instance=DOCTOR, recipient=f"{_NOBODY}@doctor.invalid")
     decision, _ = explain(database, settings, request, now)
     expected = f"{decision.action} {decision.text}".rstrip() if decision.action.is_refusal else str(decision.action)
-    if settings.mode is Mode.MONITOR:
-        unseen.append("whether the daemon answers from these tables: in monitor mode it refuses nothing")
     for endpoint in settings.listen or default_listen():
         yield from _endpoint(settings, endpoint, request, expected, unseen)
 
