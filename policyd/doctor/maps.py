@@ -20,8 +20,8 @@ from policyd.transfer.postfix.entries import Answer, answer_of
 # What postalias(1) writes into each file of aliases(5) beside them, for NIS; as a key is folded.
 NO_ALIASES = frozenset({"yp_last_modified", "yp_master_name"})
 _LISTED = frozenset({"hash", "btree", "dbm", "cdb", "lmdb", "sdbm", "inline", "texthash"})
-_SECONDS = 3  # for an answer: a table on a network may never give one
-_LIST_SECONDS = 120  # for all rows of a file, of which there may be millions
+_SECONDS = 3  # for an answer over a network: there may never be one
+_FILE_SECONDS = 120  # for what a file has, of which there may be millions of rows
 _BLOCK_BYTES = 1 << 18  # of rows, decoded, folded and split at once: a row alone takes four times as long
 _ROW = re.compile(r"^([^\t\n]+)\t?(.*)$", re.MULTILINE)
 _SEVERITY = re.compile(r"^postmap: |(fatal|error|warning): ")
@@ -49,6 +49,10 @@ def is_listed(table: str) -> bool:
     return table.partition(":")[0] in _LISTED
 
 
+def _is_of_a_file(table: str) -> bool:
+    return is_listed(table) or table.partition(":")[0] in _PATTERNS
+
+
 class Listings:
     """The rows of the tables of the instance configured in *folder*.
 
@@ -63,9 +67,9 @@ class Listings:
     def beside(self, tables: Iterable[str]) -> Iterator[None]:
         """Have *tables* listed while the body of the `with` runs."""
         try:
-            for table in filter(is_listed, tables):
-                with suppress(TableError):  # it is told to whom asks for the rows
-                    self._begun.setdefault(table, _Listing(table, self._folder))
+            for table in dict.fromkeys(filter(is_listed, tables)):
+                with suppress(TableError):  # which is raised again for whoever asks for the rows
+                    self._begun[table] = _Listing(table, self._folder)
             yield
         finally:
             while self._begun:
@@ -91,7 +95,7 @@ class _Listing:
     def blocks(self) -> Iterator[str]:
         """What is listed, whole lines at a time. Raises TableError."""
         with self._rows:
-            _finish(self._process, _LIST_SECONDS)
+            _finish(self._process, _FILE_SECONDS)
             self._rows.seek(0)
             while block := self._rows.read(_BLOCK_BYTES):
                 yield (block + self._rows.readline()).decode("utf-8", "surrogateescape")
@@ -111,16 +115,23 @@ def look_up(table: str, keys: Iterable[str], folder: str) -> dict[str, str]:
     with tempfile.TemporaryFile() as keys_asked, tempfile.TemporaryFile() as answers:
         keys_asked.write(asked.encode("utf-8", "surrogateescape"))
         keys_asked.seek(0)
-        _finish(_start(answers, folder, "-q", "-", table, stdin=keys_asked), _SECONDS)
+        seconds = _FILE_SECONDS if _is_of_a_file(table) else _SECONDS
+        _finish(_start(answers, folder, "-q", "-", table, stdin=keys_asked), seconds)
         answers.seek(0)
         lines = answers.read().decode("utf-8", "surrogateescape").split("\n")
     return {key: value for key, tab, value in (line.partition("\t") for line in lines) if tab}
 
 
 def why_not_there(table: str, folder: str) -> str:
-    """Why nobody can look into *table*, where its file or what reads its kind is missing; "" where that is not so."""
+    """Why nobody can look into *table*, where its file or what reads its kind is missing; "" where that is not so.
+
+    Of files alone: what answers over a network may be slow, or away for a while.
+    """
+    table = plain_name(table)
+    if not _is_of_a_file(table):
+        return ""
     try:
-        look_up(plain_name(table), ["policyd-doctor"], folder)
+        look_up(table, ["policyd-doctor"], folder)
     except TableError as error:
         return str(error) if _MISSING.search(str(error)) else ""
     return ""

@@ -7,7 +7,7 @@ import pytest
 
 from policyd.doctor import tables
 from policyd.doctor.aliases import Aliases
-from policyd.doctor.maps import Listings
+from policyd.doctor.maps import Listings, TableError, why_not_there
 from policyd.doctor.postconf import Instance, find_program
 from tests.support.required import give_up
 
@@ -72,3 +72,23 @@ def test_many_aliases_are_not_all_followed(make_site: MakeSite, monkeypatch: Any
     assert around[-1].endswith(" more")
     told = "virtual_alias_maps: more than 30 aliases lead to restricted addresses; the others were not looked at"
     assert told in found["not_looked_at"]
+
+
+def test_tables_that_are_listed_meanwhile_are_there_when_they_are_asked_for(tmp_path: Path) -> None:
+    """One may be named twice, may have no rows that anybody asks for, or not be there."""
+    (tmp_path / "main.cf").touch()
+    listings = Listings(str(tmp_path))
+    table, unwanted, missing = "inline:{{Bob@a.example=X}}", "inline:{{ann@a.example=x}}", f"hash:{tmp_path}/missing"
+    with listings.beside([table, table, unwanted, missing, "regexp:/nowhere"]):
+        assert [*listings.rows(table)] == [*listings.rows(table)] == [("bob@a.example", "x")]
+        with pytest.raises(TableError, match="No such file"):
+            next(listings.rows(missing))
+
+
+def test_access_table_that_is_not_there_is_noted(tmp_path: Path) -> None:
+    """Postfix puts off all mail that comes to it in a list; what is asked over a network is not waited for."""
+    (tmp_path / "main.cf").touch()
+    for table in (f"hash:{tmp_path}/missing", f"proxy:regexp:{tmp_path}/missing"):
+        assert "No such file" in why_not_there(table, str(tmp_path))
+    for table in ("inline:{{a=b}}", "tcp:127.0.0.1:9"):
+        assert why_not_there(table, str(tmp_path)) == ""
