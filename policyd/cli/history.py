@@ -9,7 +9,7 @@ from policyd.changes import as_object, difference, whom_it_is_to
 from policyd.cli.command import Command, invocation
 from policyd.cli.narrowing import domain_option, text_argument
 from policyd.cli.output import print_list
-from policyd.cli.types import SENDER, SINCE
+from policyd.cli.types import SENDER, SINCE, Number
 from policyd.model import Change, Party
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _COLUMNS = ("id", "changeset", "at", "actor", "operation", "object", "change")
 )
 @click.option("--since", metavar="WHEN", type=SINCE, default=0, help="Only changes since then: a date, -30d, -12h.")
 @domain_option("Only changes to this domain, and to addresses and patterns in it.")
-@click.option("--limit", metavar="N", type=click.IntRange(1, 2**31), help="Only the last N changes.")
+@click.option("--limit", metavar="N", type=Number(1, 2**31), help="Only the last N changes.")
 def command(text: str, of_object: Party | None, since: int, domain: str | None, limit: int | None) -> None:
     """Say who changed what and when, oldest first: id, changeset, at, actor, operation, object, change.
 

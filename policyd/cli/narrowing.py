@@ -5,13 +5,13 @@ from typing import Any, TypeVar
 
 import click
 
-from policyd.cli.types import DOMAIN
+from policyd.cli.types import DOMAIN, Number
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 text_argument = click.argument("text", default="")
 limit_option = click.option(
-    "--limit", metavar="N", type=click.IntRange(1, 2**31), help="Only the first N; if there are more, that is said."
+    "--limit", metavar="N", type=Number(1, 2**31), help="Only the first N; if there are more, that is said."
 )
 
 

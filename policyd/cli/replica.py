@@ -6,6 +6,7 @@ import click
 
 from policyd.cli.command import Group, invocation
 from policyd.cli.output import Call, print_object
+from policyd.cli.types import Number
 from policyd.errors import SettingsError, StoreError
 from policyd.timestamps import show_local
 
@@ -21,7 +22,7 @@ def command() -> None:
 @command.command("status")
 @click.option(
     "--max-age",
-    type=click.IntRange(min=0),
+    type=Number(min=0),
     metavar="SECONDS",
     help="End with 1 if the replica may have missed changes for longer; for monitoring.",
 )

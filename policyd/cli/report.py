@@ -9,7 +9,7 @@ import click
 from policyd.address import NULL_SENDER, quote_local_part
 from policyd.cli.command import Command, invocation
 from policyd.cli.terminal import echo, echo_json
-from policyd.cli.types import SINCE, FilePath
+from policyd.cli.types import SINCE, FilePath, Number
 from policyd.errors import RefusedError
 from policyd.model import Rule
 from policyd.printable import count_of
@@ -25,7 +25,7 @@ _REPORTED = 1000
 @click.option(
     "--limit",
     metavar="N",
-    type=click.IntRange(1, 2**31),
+    type=Number(1, 2**31),
     help=f"Only the first N of each list; without it, {_SHOWN}, or {_REPORTED} with --json.",
 )
 def command(logs: tuple[Path, ...], since: int, limit: int | None) -> None:

@@ -94,19 +94,15 @@ def _show(call: Invocation, plan: "Plan") -> None:
 
 
 def _lines(plan: "Plan") -> Iterator[str]:
-    """The plan, for a person."""
-    from policyd.setup.steps import domain_lines
-
+    """The plan, for a person, in the order in which it would be done."""
+    yield from plan.host
     for line in plan.wanted.added:
         yield f"{plan.settings_file}: {line}"
-    for line in domain_lines(plan):
-        yield f"policyd domain add {line}"
-    if plan.listed.mailboxes:
-        yield f"{count_of(len(plan.listed.mailboxes), 'mailbox', 'mailboxes')}, as {plan.listed.mailboxes[0]}"
-    if plan.listed.aliases:
-        address, target = next(iter(plan.listed.aliases.items()))
-        yield f"{count_of(len(plan.listed.aliases), 'further address', 'further addresses')}, as {address} of {target}"
+    yield from _listed_lines(plan)
+    yield from plan.daemon
     yield from plan.commands
+    if plan.commands:
+        yield plan.reload
     if plan.is_interrupted:
         yield "the rest of a setup that was interrupted"
     for note in (*plan.wanted.notes, *plan.listed.notes):
@@ -117,6 +113,19 @@ def _lines(plan: "Plan") -> Iterator[str]:
         yield "nothing to do"
     elif not plan.obstacles:
         yield "to do it: policyd setup --apply"
+
+
+def _listed_lines(plan: "Plan") -> Iterator[str]:
+    """What the tables would get."""
+    from policyd.setup.steps import domain_lines
+
+    for line in domain_lines(plan):
+        yield f"policyd domain add {line}"
+    if plan.listed.mailboxes:
+        yield f"{count_of(len(plan.listed.mailboxes), 'mailbox', 'mailboxes')}, as {plan.listed.mailboxes[0]}"
+    if plan.listed.aliases:
+        address, target = next(iter(plan.listed.aliases.items()))
+        yield f"{count_of(len(plan.listed.aliases), 'further address', 'further addresses')}, as {address} of {target}"
 
 
 def _tell(call: Invocation, lines: Iterator[str]) -> None:

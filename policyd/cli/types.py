@@ -32,6 +32,12 @@ if TYPE_CHECKING:
     from policyd.endpoint import Endpoint
 
 
+class Number(click.IntRange):
+    """A whole number within bounds."""
+
+    name = "number"  # click says of what is none that it is no valid "integer range"
+
+
 class _Parsed(click.ParamType[str]):
     """A type whose values *parse* makes, or refuses with AddressError; completed by names of the kind *completed*."""
 

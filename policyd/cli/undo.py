@@ -13,6 +13,7 @@ from policyd.changes import as_object
 from policyd.cli.command import Command, Invocation, actor, invocation
 from policyd.cli.output import print_changes, print_planned, warn_of_silent_syslog
 from policyd.cli.terminal import echo, echo_json
+from policyd.cli.types import Number
 from policyd.model import Change
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command("undo", cls=Command)
-@click.argument("changeset", type=click.IntRange(1, 2**63 - 1))
+@click.argument("changeset", type=Number(1, 2**63 - 1))
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 def command(changeset: int, dry_run: bool) -> None:
     """Undo everything one command changed, as a new changeset; `policyd history` has the numbers.

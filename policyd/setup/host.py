@@ -38,21 +38,43 @@ def make_settings_folder(folder: Path) -> None:
         folder.chmod(0o755)
 
 
+def missing(settings: Settings, instance: Instance) -> Iterator[str]:
+    """What `prepare` would do, as the commands that it tells. Raises SetupError."""
+    user = settings.user or "root"
+    if not _is_user(user):
+        yield join(_useradd(user))
+    for folder, group, mode in _missing_folders(settings, instance):
+        yield _install(folder, user, group, mode)
+
+
 def prepare(settings: Settings, instance: Instance) -> Iterator[str]:
     """Make the user and the folders that are missing; each line says what was done. Raises SetupError and OSError."""
     user = settings.user or "root"
+    if not _is_user(user):
+        run(*_useradd(user))
+        yield join(_useradd(user))
+    for folder, group, mode in _missing_folders(settings, instance):
+        _make(folder, user, group, mode)
+        yield _install(folder, user, group, mode)
+
+
+def _is_user(name: str) -> bool:
     try:
-        pwd.getpwnam(user)
+        pwd.getpwnam(name)
     except KeyError:
-        command = ["useradd", "--system", *_group_of(user), "--no-create-home", "--home-dir", "/var/lib/policyd"]
-        command += ["--shell", "/usr/sbin/nologin", user]
-        run(*command)
-        yield join(command)
-    for folder, group, mode in _folders(settings, instance):
-        if not folder.exists():
-            words = ["install", "-d", "-o", user, *(["-g", group] if group else []), "-m", f"{mode:o}", str(folder)]
-            _make(folder, user, group, mode)
-            yield join(words)
+        return False
+    return True
+
+
+def _useradd(user: str) -> list[str]:
+    """The command that makes *user*."""
+    names = ["--system", *_group_of(user), "--no-create-home", "--home-dir", "/var/lib/policyd"]
+    return ["useradd", *names, "--shell", "/usr/sbin/nologin", user]
+
+
+def _install(folder: Path, user: str, group: str, mode: int) -> str:
+    """How a person would make *folder*."""
+    return join(["install", "-d", "-o", user, *(["-g", group] if group else []), "-m", f"{mode:o}", str(folder)])
 
 
 def _group_of(user: str) -> list[str]:
@@ -64,8 +86,13 @@ def _group_of(user: str) -> list[str]:
     return ["--gid", user]
 
 
+def _missing_folders(settings: Settings, instance: Instance) -> Iterator[tuple[Path, str, int]]:
+    """The folders that are not there, each with its group, "" for that of the user, and its mode. Raises SetupError."""
+    return (each for each in _folders(settings, instance) if not each[0].exists())
+
+
 def _folders(settings: Settings, instance: Instance) -> Iterator[tuple[Path, str, int]]:
-    """The folders that must be there, each with its group, "" for that of the user, and its mode. Raises SetupError."""
+    """The folders that must be there, as above."""
     database = Database.of(settings)
     if not database.is_on_server:
         yield Path(database.path).parent, "", 0o750

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from policyd.doctor.agreement import diagnose_agreement
@@ -12,6 +13,7 @@ from policyd.doctor.postconf import Instance, read_instance
 from policyd.doctor.sockets import find_dead
 from policyd.endpoint import default_listen
 from policyd.settings import DEFAULT_FILE, Settings
+from policyd.setup import host, systemd
 from policyd.setup.obstacles import FOREIGN, why_left_alone
 from policyd.setup.record import records
 from policyd.setup.tables import Listed, read_listed
@@ -43,8 +45,9 @@ _PLACED = frozenset(
 class Plan:
     """What is to be done.
 
-    `commands` are those for Postfix, as a person would type them; `listed` is what the tables lack. `obstacles` say why
-    Postfix's files are left alone; then there is only the plan. `is_interrupted` says that a setup has not ended.
+    `commands` are those for Postfix, as a person would type them, `host` those that make the user and folders, and
+    `daemon` those that start it; `listed` is what the tables lack. `obstacles` say why Postfix's files are left alone;
+    then there is only the plan. `is_interrupted` says that a setup has not ended.
     """
 
     examined: Examination
@@ -54,6 +57,8 @@ class Plan:
     listed: Listed = field(default_factory=Listed)
     obstacles: tuple[str, ...] = ()
     is_interrupted: bool = False
+    host: tuple[str, ...] = ()
+    daemon: tuple[str, ...] = ()
 
     @property
     def instance(self) -> Instance:
@@ -70,13 +75,20 @@ class Plan:
         """Whether there is nothing to do."""
         return not (self.wanted.added or self.commands or self.is_interrupted) and self.listed.is_empty
 
+    @property
+    def reload(self) -> str:
+        """The command that has Postfix read its files."""
+        return "postfix reload" if self.examined.is_default else f"postfix -c {quote(str(self.instance.folder))} reload"
+
     def as_object(self) -> dict[str, Any]:
         """It by the names of `policyd setup --json`."""
         return {
+            "host": [*self.host],
             "settings": [*self.wanted.added],
             "domains": self.listed.domains,
             "mailboxes": self.listed.mailboxes,
             "further_addresses": self.listed.aliases,
+            "daemon": [*self.daemon],
             "commands": [*self.commands],
             "notes": [*self.wanted.notes, *self.listed.notes],
             "obstacles": [*self.obstacles],
@@ -110,7 +122,14 @@ def make_plan(settings: Settings, settings_file: Path | None, folder: Path | Non
     if wanted.conflicts and commands:
         obstacles.append(f"{file} says something else than Postfix; write there: {'; '.join(wanted.conflicts)}")
     interrupted = any(each.is_open_for(instance.folder) for each in records(file)[:1])
-    return Plan(examined, wanted, file, tuple(commands), listed, tuple(obstacles), interrupted)
+    plan = Plan(examined, wanted, file, tuple(commands), listed, tuple(obstacles), interrupted)
+
+    # Only a setup that does something sees to the host and the daemon.
+    if not plan.is_empty:
+        plan.host = tuple(host.missing(plan.settings, instance))
+        if systemd.has_systemd():
+            plan.daemon = tuple(systemd.missing(is_changed=bool(wanted.added) or interrupted))
+    return plan
 
 
 def examine_for(instance: Instance, settings: Settings, file: Path, *, is_default: bool) -> Examination:

@@ -12,7 +12,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from shlex import quote
 
 from policyd.doctor.examination import Examination
 from policyd.doctor.postconf import Service, find_program, run_postconf
@@ -126,8 +125,8 @@ def _put_in(plan: Plan, record: Record, changed: dict[str, bytes], mute: set[str
         told = f"{error.filename}: {reason_of(error)}" if isinstance(error, OSError) else str(error)
         raise SetupError(f"{told}; Postfix has its old files again") from error
     yield from plan.commands
-    reload = " ".join(["postfix", *map(quote, _where(plan.examined)), "reload"])
-    yield reload if is_running else f"# Postfix does not run; it takes the lines when it starts, or at: {reload}"
+    later = f"# Postfix does not run; it takes the lines when it starts, or at: {plan.reload}"
+    yield plan.reload if is_running else later
 
 
 def _trouble(plan: Plan, mute: set[str]) -> str:

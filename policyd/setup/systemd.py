@@ -15,6 +15,7 @@ from policyd.setup.record import Record
 
 _RUNS_SYSTEMD = Path("/run/systemd/system")
 _UNITS = ("policyd.socket", "policyd.service")
+_ENABLE = ("enable", "--now", *_UNITS)
 _FOLDER = Path("/etc/systemd/system")
 _HIDDEN = ("/home", "/root", "/run/user")  # source: systemd.exec(5), ProtectHome=, which the service has
 UNIT_FILES = tuple(_FOLDER / name for name in _UNITS)
@@ -37,6 +38,16 @@ def why_hidden() -> str:
     return ""
 
 
+def missing(*, is_changed: bool) -> Iterator[str]:
+    """What `start_daemon` would do, as the commands that it tells."""
+    if not _is_known():
+        yield from map(_install, UNIT_FILES)
+        yield "systemctl daemon-reload"
+    elif is_changed:
+        yield "systemctl restart policyd.service"
+    yield join(["systemctl", *_ENABLE])
+
+
 def start_daemon(record: Record, instance: Instance, *, is_changed: bool) -> Iterator[str]:
     """Have the daemon run with the settings as they are, which *is_changed* says of. Raises SetupError and OSError."""
     if _is_known():
@@ -47,9 +58,14 @@ def start_daemon(record: Record, instance: Instance, *, is_changed: bool) -> Ite
             text = contributed(f"systemd/{file.name}").replace("/var/spool/postfix", str(instance.queue))
             text = re.sub(r"^ExecStart=\S+", lambda _: f"ExecStart={program()}", text, flags=re.MULTILINE)
             record.replace(file, text.encode())
-            yield f"install -m 644 contrib/systemd/{file.name} {_FOLDER}/"
+            yield _install(file)
         yield _systemctl("daemon-reload")
-    yield _systemctl("enable", "--now", *_UNITS)
+    yield _systemctl(*_ENABLE)
+
+
+def _install(unit: Path) -> str:
+    """How a person would install *unit*."""
+    return f"install -m 644 contrib/systemd/{unit.name} {_FOLDER}/"
 
 
 def reload_daemon() -> str:

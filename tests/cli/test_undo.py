@@ -108,7 +108,7 @@ def test_later_change_is_named_and_nothing_undone(policyd):
         pytest.param("99", 1, "there is no changeset 99; see: policyd history", id="a number that is none's"),
         pytest.param("3", 1, "change 3 is a part of changeset 2; type: policyd undo 2", id="a change inside of one"),
         pytest.param("0", 2, "Invalid value for 'CHANGESET'", id="nought"),
-        pytest.param("x", 2, "Invalid value for 'CHANGESET'", id="a word"),
+        pytest.param("x", 2, "Invalid value for 'CHANGESET': 'x' is not a valid number", id="a word"),
         pytest.param("9" * 30, 2, "Invalid value for 'CHANGESET'", id="a number beyond all"),
     ],
 )

@@ -119,6 +119,16 @@ def blocks(parent: nodes.Element) -> list[str]:
     return [block.astext() for block in parent.findall(nodes.literal_block)]
 
 
+def commands(parent: nodes.Element, prompt: str = "#") -> Iterator[tuple[str, str]]:
+    """The commands of the blocks in *parent* that are typed at *prompt*, each with the output shown under it."""
+    for block in blocks(parent):
+        if block.startswith(f"{prompt} "):
+            for step in re.split(rf"^{re.escape(prompt)} ", block, flags=re.MULTILINE)[1:]:
+                command = re.match(r"(?:.*\\\n)*.*", step)
+                assert command
+                yield command[0], step[command.end() :].strip("\n")
+
+
 def steps(parent: nodes.Element) -> Iterator[tuple[str, str]]:
     """The files and the commands that are shown, in order: a name or a command line, and the text under it."""
     for block in parent.findall(nodes.literal_block):

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.machine import Machine, State
 from tests.support.places import OPEN_PLACE
 from tests.support.required import give_up
 
+from .borrowed import INTERPRETER, PATH, borrowed_machine, missing_to_borrow
 from .killing import KILLED, some_steps
-from .machine import INTERPRETER, PATH, Machine, State, missing_for_a_machine
 
 pytestmark = [pytest.mark.full, pytest.mark.postfix]
 BOB = "bob@example.com"
@@ -30,12 +31,12 @@ main()
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
     """One for all of these tests: each leaves it as it was, but for the user and the tables."""
-    if reason := missing_for_a_machine():
+    if reason := missing_to_borrow():
         give_up("SYSTEMD", reason)
     with tempfile.TemporaryDirectory(prefix="policyd-", dir=OPEN_PLACE) as folder:
         place = Path(folder, "machine")
         place.mkdir()
-        made = Machine(place)
+        made = borrowed_machine(place)
         try:
             yield made
         finally:

@@ -69,3 +69,16 @@ def test_where_policyd_is_asked_as_it_should_be_nothing_is_to_do_in_postfix(make
     folder.mkdir()
     site = Site("good-mx-guide", folder, folder / "queue")
     assert make_plan(load_settings(site.settings), site.settings, site.config).commands == ()
+
+
+def test_plan_names_the_user_the_folders_and_the_reload(make_host: MakeHost) -> None:
+    """Who looks first wants to know that a user is made and a service started, not only what Postfix gets."""
+    host = make_host("default")
+    missing = host.folder / "missing"
+    host.settings.write_text(
+        f'user = "nobody-of-policyd"\ndatabase = "sqlite:///{missing}/policyd.db"\n'
+        f'listen = ["unix:{missing}/policyd.sock"]\n'
+    )
+    plan = make_plan(load_settings(host.settings), host.settings, host.postfix.config)
+    assert [line.split()[0] for line in plan.host] == ["useradd", "install", "install"]
+    assert plan.reload == f"postfix -c {host.postfix.config} reload"

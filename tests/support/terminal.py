@@ -1,13 +1,15 @@
 """A command on a terminal of its own, of any size: what it shows, and what is typed at it."""
 
+import codecs
 import fcntl
 import os
 import pty
 import struct
 import subprocess
 import termios
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.support.command_line import CommandLine
 from tests.support.waiting import LIMIT_SECONDS
@@ -16,8 +18,9 @@ from tests.support.waiting import LIMIT_SECONDS
 class Terminal:
     """A terminal on which `process` runs."""
 
-    def __init__(self, ours: int, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, ours: int, process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> None:
         self._ours = ours
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.process = process
         self.shown = ""
 
@@ -41,9 +44,41 @@ class Terminal:
 
     def _read(self) -> str:
         try:
-            return os.read(self._ours, 65536).decode()
+            while read := os.read(self._ours, 65536):
+                if text := self._decoder.decode(read):
+                    return text
         except OSError:  # nobody has the other end any more
-            return ""
+            pass
+        return ""
+
+
+def type_line(
+    words: Sequence[str], environment: Mapping[str, str], *answers: tuple[str, str], folder: Path | None = None
+) -> tuple[str, int]:
+    """What a terminal of 120 columns shows of the command *words*, in *folder*, and its status.
+
+    Each of *answers* is what is shown that asks for one, and what is then typed.
+    """
+    ours, theirs = _open_terminal(columns=120, lines=40)
+    try:
+        with subprocess.Popen(
+            words, cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        ) as process:
+            os.close(theirs)
+            terminal = Terminal(ours, process)
+            for asked, answer in answers:
+                terminal.read_until(asked)
+                terminal.type(answer)
+            return terminal.read_to_the_end(), process.wait(LIMIT_SECONDS)
+    finally:
+        os.close(ours)
+
+
+def _open_terminal(*, columns: int, lines: int) -> tuple[int, int]:
+    """A new terminal of that size: our end of it, and a program's."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    return ours, theirs
 
 
 @contextmanager
@@ -51,8 +86,7 @@ def on_terminal(
     policyd: CommandLine, words: Sequence[str], *, columns: int = 80, lines: int = 24, **environment: str
 ) -> Iterator[Terminal]:
     """`policyd` with *words* on a terminal, which is what Ctrl-C comes from; without a pager where none is named."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    ours, theirs = _open_terminal(columns=columns, lines=lines)
     wanted = {"TERM": "xterm", "PAGER": "", "NO_COLOR": "1", "COLUMNS": "", "LINES": "", **environment}
     with policyd.start(
         words,

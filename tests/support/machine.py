@@ -1,36 +1,32 @@
-"""A machine with systemd and a Postfix as Debian configures it, which borrows this one's programs.
+"""A machine with systemd as its first process, whose files are a layer in memory over a system that stays as it is.
 
-Its files are this machine's with a layer in memory over them, so that everything may be changed; processes, network and
-host name are its own. It ends, and the layer with it, when its first process does.
+Its processes, network and host name are its own. It ends, and the layer with it, when its first process does.
 """
 
-import json
+import hashlib
 import os
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.support.required import give_up
 from tests.support.waiting import LIMIT_SECONDS, until
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 HERE, STRANGER = "192.0.2.25", "192.0.2.7"  # its address, and that of somebody outside
-_PROGRAMS = ("unshare", "nsenter", "pivot_root", "ip", "systemctl", "postfix", "dpkg-reconfigure", "swaks", "useradd")
+_PROGRAMS = ("unshare", "nsenter", "pivot_root", "ip")
 _SYSTEMD = "/lib/systemd/systemd"
-_PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-# How policyd is started there: in /opt it is, since a service sees neither /root nor /home.
-INTERPRETER = [f"/opt/policyd/python/bin/{_PYTHON}", "-IB"]
-PATH = 'import sys; sys.path[:0] = ["/opt/policyd/checkout", "/opt/policyd/packages"]'
-# What has been changed is in /run/layer.
+_NAMESPACES = ("mount", "pid", "net", "uts", "ipc", "cgroup")
+_LAYER = "run/layer"  # below its root: what has been changed
 _BOOT = """
 set -e
 mount -t tmpfs tmpfs {place}
 cd {place}
 mkdir upper work root
-mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work root
+mount -t overlay overlay -o lowerdir={system},upperdir=upper,workdir=work root
 mount -t proc proc root/proc
 mount -t sysfs -o ro sysfs root/sys
 mount -t cgroup2 cgroup2 root/sys/fs/cgroup
@@ -41,33 +37,18 @@ for each in null zero full random urandom; do
     touch root/dev/$each
     mount --bind /dev/$each root/dev/$each
 done
-mkdir -p root/dev/shm root/dev/pts root/run/layer root/run/outside root/opt/policyd/python root/opt/policyd/checkout
-mkdir root/opt/policyd/packages
+mkdir -p root/dev/shm root/dev/pts root/{layer} root/run/outside
 mount -t tmpfs -o mode=1777 tmpfs root/dev/shm
 mount -t devpts -o newinstance,ptmxmode=0666 devpts root/dev/pts
 ln -s pts/ptmx root/dev/ptmx
 ln -s /proc/self/fd root/dev/fd
-mount --bind upper root/run/layer
-mount --bind -o ro {python} root/opt/policyd/python
-mount --bind -o ro {checkout} root/opt/policyd/checkout
-mount --bind -o ro {packages} root/opt/policyd/packages
-cat > root/usr/local/bin/policyd <<end
-#!{interpreter}
-{path}
-from policyd.cli import main
-main()
-end
-chmod 755 root/usr/local/bin/policyd
-
-# None of this machine's services, and no Postfix yet.
-rm -rf root/etc/rc?.d/S* root/lib/systemd/system/systemd-journald-audit.socket root/etc/systemd/system
-rm -rf root/etc/policyd root/etc/postfix/main.cf root/var/lib/policyd root/usr/sbin/policy-rc.d
-mkdir root/etc/systemd/system
+mount --bind upper root/{layer}
 ip link set lo up
 ip address add {here}/32 dev lo
 ip address add {stranger}/32 dev lo
 echo mx > root/etc/hostname
 printf '127.0.0.1 localhost\\n{here} mx.example.com mx\\n' > root/etc/hosts
+{preparation}
 
 cd root
 pivot_root . run/outside # a service may have users of its own only where nothing is above its root
@@ -75,65 +56,37 @@ cd /
 umount -l /run/outside
 exec env -i container=policyd PATH=/usr/sbin:/usr/bin:/sbin:/bin {systemd} --system --unit=multi-user.target
 """
-_CONFIGURE = """
-set -e
-PATH=$PATH:/usr/sbin:/sbin
-debconf-set-selections <<end
-postfix postfix/main_mailer_type select Internet Site
-postfix postfix/mailname string example.com
-end
-DEBIAN_FRONTEND=noninteractive dpkg-reconfigure -f noninteractive postfix
-useradd --create-home --shell /bin/bash alice
-useradd --create-home --shell /bin/bash bob
-systemctl start postfix
-"""
-# Of each file in the layer its path, content, owner and mode.
-_STATE = """
-import hashlib, json, os, stat, sys
-found = {}
-for folder, folders, files in os.walk("/run/layer"):
-    for name in folders + files:
-        path = os.path.join(folder, name)
-        status = os.lstat(path)
-        content = b""
-        if stat.S_ISREG(status.st_mode):
-            with open(path, "rb") as file:
-                content = file.read()
-        elif stat.S_ISLNK(status.st_mode):
-            content = os.readlink(path).encode()
-        digest = hashlib.sha256(content).hexdigest()
-        found[path.removeprefix("/run/layer")] = [digest, status.st_uid, status.st_gid, status.st_mode]
-json.dump(found, sys.stdout)
-"""
 # What a running machine writes by itself.
 _OWN = ("/var/log/", "/var/lib/systemd/", "/var/lib/postfix/", "/var/mail", "/var/cache/", "/var/tmp/", "/root/")
 State = dict[str, list[object]]
 
 
 class Machine:
-    """A machine at the mount point *place*, an empty folder; it runs Postfix from when it is made until `stop`."""
+    """A machine that runs from when it is made until `stop`, with its mounts at *place*, an empty folder.
 
-    def __init__(self, place: Path) -> None:
+    *system* is the root folder of what it runs. Before it boots, the lines of *preparation* change its files: bash runs
+    them in the folder that has them as ``root``.
+    """
+
+    def __init__(self, place: Path, system: Path = Path("/"), preparation: str = "") -> None:
+        self._system = system
         script = _BOOT.format(
             place=shlex.quote(str(place)),
-            python=shlex.quote(sys.base_prefix),
-            checkout=shlex.quote(str(CHECKOUT)),
-            packages=shlex.quote(str(Path(sys.prefix, "lib", _PYTHON, "site-packages"))),
-            interpreter=" ".join(INTERPRETER),
-            path=PATH,
+            system=shlex.quote(str(system)),
+            layer=_LAYER,
             here=HERE,
             stranger=STRANGER,
+            preparation=preparation,
             systemd=_SYSTEMD,
         )
-        words = ["unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child"]
-        self._output = place.parent / "machine.output"
+        words = ["unshare", *(f"--{each}" for each in _NAMESPACES), "--fork", "--kill-child"]
+        self._output = place.parent / f"{place.name}.output"
         with self._output.open("wb") as output:
             self._holder = subprocess.Popen(
                 [*words, "bash", "-c", script], stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
         try:
             until(self._is_up, "systemd")
-            self.run("bash", "-c", _CONFIGURE)
         except BaseException:
             self.stop()
             raise
@@ -141,21 +94,28 @@ class Machine:
     def _is_up(self) -> bool:
         if self._holder.poll() is not None:
             give_up("SYSTEMD", f"no machine can be made here: {self._output.read_text()}")
-        said = self._enter("systemctl", "is-system-running")
-        return said.stdout.strip() in ("running", "degraded")
+        return self._enter("systemctl", "is-system-running").stdout.strip() in ("running", "degraded")
 
     def stop(self) -> None:
         """End it, with all that runs there."""
         self._holder.kill()
         self._holder.wait(LIMIT_SECONDS)
 
+    def command(self, *words: str, is_online: bool = False) -> list[str]:
+        """The command that runs *words* there, from here; *is_online* with the network of here, where downloads are."""
+        children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children").read_text().split()
+        entered = [f"--{each}" for each in _NAMESPACES if not (is_online and each == "net")]
+        return ["nsenter", *entered, "--root", "--wd", "--target", *children[:1], "--", *words]
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What is set for a command there: as for somebody who typed su(1)."""
+        return {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+
     def _enter(self, *words: str) -> subprocess.CompletedProcess[str]:
         """What became of a command there."""
-        children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children").read_text().split()
-        command = ["nsenter", "--all", "--root", "--wd", "--target", *children[:1], "--", *words]
-        path = "/usr/local/bin:/usr/bin:/bin"  # as of somebody who typed su(1)
         return subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env={"PATH": path, "LC_ALL": "C.UTF-8"}
+            self.command(*words), stdin=subprocess.DEVNULL, capture_output=True, text=True, env=self.environment
         )
 
     def run(self, *words: str, status: int = 0) -> str:
@@ -191,8 +151,24 @@ class Machine:
         return replies[-2]  # the last is that to QUIT
 
     def state(self) -> State:
-        """Everything on its disk that is not as on this machine's."""
-        found: State = json.loads(self.run("/usr/bin/python3", "-c", _STATE))
+        """Each file on its disk that is not as the system has it: by its path, what it holds, its owner and mode."""
+        first = self.command()[-2]
+        layer = f"/proc/{first}/root/{_LAYER}"
+        found: State = {}
+        for folder, folders, files in os.walk(layer):
+            for name in folders + files:
+                file = Path(folder, name)
+                status = file.lstat()
+                path = str(file).removeprefix(layer)
+                if stat.S_ISDIR(status.st_mode) and self._has_folder(path, status):
+                    continue
+                content = b""
+                if stat.S_ISREG(status.st_mode):
+                    content = file.read_bytes()
+                elif stat.S_ISLNK(status.st_mode):
+                    content = os.readlink(file).encode()
+                digest = hashlib.sha256(content).hexdigest()
+                found[path] = [digest, status.st_uid, status.st_gid, status.st_mode]
         queue = "/var/spool/postfix/"
         return {
             path: told
@@ -200,11 +176,19 @@ class Machine:
             if not path.startswith(_OWN) and not (path.startswith(queue) and not path.startswith(f"{queue}policyd"))
         }
 
+    def _has_folder(self, path: str, status: os.stat_result) -> bool:
+        """Whether the system has the folder *path* with that owner and mode: it is in the layer for what is in it."""
+        try:
+            own = os.lstat(f"{self._system}{path}")
+        except FileNotFoundError:
+            return False
+        return (own.st_mode, own.st_uid, own.st_gid) == (status.st_mode, status.st_uid, status.st_gid)
 
-def missing_for_a_machine() -> str:
-    """Why there can be no such machine here, or ""."""
+
+def missing_for_a_machine(*programs: str) -> str:
+    """Why there can be no machine here that needs *programs* of this one's, or ""."""
     if os.geteuid() != 0:
         return "a machine can only be made by root"
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-    missing = [each for each in (*_PROGRAMS, _SYSTEMD) if not shutil.which(each, path=path)]
+    missing = [each for each in (*_PROGRAMS, *programs) if not shutil.which(each, path=path)]
     return f"not installed: {', '.join(missing)}" if missing else ""
