@@ -6,8 +6,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).resolve().parent
-README = HERE / "README.rst"
-HOME = "https://example.org/policyd"  # until it has a place of its own
+# The project's place in the web, until it has one: whatever else names it follows, as a test says.
+HOME = "https://example.org/policyd"
 PLACES = {"Homepage": "", "Documentation": "docs/", "Changes": "CHANGES.rst", "Security": "SECURITY.rst"}
 
 
@@ -20,11 +20,17 @@ def read_version() -> str:
     return found[1]
 
 
+def read_description() -> str:
+    """Read the README, with links that lead somewhere from the page of an index, too."""
+    text = (HERE / "README.rst").read_text(encoding="utf-8")
+    return re.sub(r"(?<=<)(?=(?:docs|contrib)/|[A-Z]+\.rst>)|(?<=:: )(?=docs/)", f"{HOME}/", text)
+
+
 setup(
     name="policyd",
     version=read_version(),
     description="Postfix policy server: who may receive mail from the Internet, and who may send mail to it",
-    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description=read_description(),
     long_description_content_type="text/x-rst",
     author="The policyd developers",
     project_urls={name: f"{HOME}/{place}" for name, place in PLACES.items()},

@@ -1,11 +1,11 @@
-"""How much policyd costs, beside a program that only says DUNNO: speed, memory, start, and the command line.
+"""How much policyd costs, beside a program that only says DUNNO, and beside an edition before.
 
-Run it as `benchmarks/run [PART...] [--quick] [--large] [--runs N]`; README.rst says how to read what it prints.
+Run it as `benchmarks/run [PART...] [--quick] [--large] [--runs N] [--before REVISION]`; README.rst says how to read
+what it prints.
 """
 
 import argparse
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,18 +15,20 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
+import bulk
+import commands
 import others
 import through_postfix
-from report import Pair, print_machine, print_pairs
-from servers import Bench, Effort, Load, Server, ask, free_port
+from editions import TODAY, Edition, build
+from report import Figure, in_turn, print_figures, print_machine
+from servers import LARGE, MILLION, SMALL, Bench, Effort, Load, Server, ask, free_port
 
 from policyd.counters import NO_COUNTERS, CounterPage, Counters
 from policyd.model import Action, Decision, Request, Rule
 
-SMALL, MILLION, LARGE = 1_000, 1_000_000, 10_000_000
 NAMES = {SMALL: "1 k", MILLION: "1 M", LARGE: "10 M"}
 COUNTED = 200_000
-CLI_RUNS = 5  # to each run of the others: a start is short, and seldom the same
+CHANGES = 5  # to each run of the others: a wait is short, and seldom the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +60,37 @@ def cases(effort: Effort) -> Iterator[Case]:
             yield Case("cold, at 2 000/s", rows, "rejects", replace(cold, rate=2000), latencies)
             yield Case("cold, audit all", rows, "all", cold)
             yield Case("cold, audit none", rows, "none", cold)
+    yield Case("a site's mixture", effort.sizes[-1], "rejects", mixture(effort), (("CPU µs", "cpu"), *latencies))
 
 
-def measure_load(bench: Bench, effort: Effort) -> Iterator[Pair]:
-    """Speed: each case on the floor and on policyd in turn."""
+def mixture(effort: Effort) -> Load:
+    """What a site has: some recipients often and many seldom, mail for nobody, and smtpd(8) that come and go."""
+    return Load(
+        recipients=effort.sizes[-1],
+        rejected_percent=30,
+        rate=200,
+        seconds=10 * effort.seconds,
+        least_connections=1,
+        zipf_exponent=1,
+        is_poisson=True,
+    )
+
+
+def measure_load(bench: Bench, effort: Effort) -> Iterator[Figure]:
+    """Speed: each case on the floor and on each edition in turn."""
     floor = bench.start_floor()
     for (rows, audit), alike in groupby(cases(effort), lambda case: (case.rows, case.audit)):
-        server = bench.start_policyd(rows, audit)
+        start = partial(bench.start_policyd, rows, audit)
+        servers = [floor, *bench.of_each_edition(lambda edition, start=start: start(edition=edition))]
         for case in alike:
-            both = [(bench.load(floor, case.load), bench.load(server, case.load)) for _ in range(effort.runs)]
-            check(case, [ours for _, ours in both])
+            found = in_turn(effort.runs, [partial(bench.load, server, case.load) for server in servers])
+            for answers in found[1:]:
+                check(case, answers)
             for name, field in case.figures:
-                what = f"{NAMES[rows]}, {case.what}: {name}"
-                yield Pair(what, [least[field] for least, _ in both], [ours[field] for _, ours in both])
-        server.stop()
+                measured = [[each[field] for each in answers] for answers in found]
+                yield Figure(f"{NAMES[rows]}, {case.what}: {name}", *measured)
+        for server in servers[1:]:
+            server.stop()
     floor.stop()
 
 
@@ -83,31 +102,29 @@ def check(case: Case, answers: Sequence[dict[str, float]]) -> None:
             raise SystemExit(f"{NAMES[case.rows]}, {case.what}: unexpected answers, {found}")
 
 
-def measure_workers(bench: Bench, effort: Effort) -> Iterator[Pair]:
+def measure_workers(bench: Bench, effort: Effort) -> Iterator[Figure]:
     """Two workers beside one, in the place of the floor: they and the load share the machine's cores."""
     one, two = bench.start_policyd(SMALL), bench.start_policyd(SMALL, workers=2)
     load = Load(seconds=effort.seconds)
-    both = [(bench.load(one, load), bench.load(two, load)) for _ in range(effort.runs)]
-    one.stop()
-    two.stop()
-    yield Pair(
-        "two workers, beside one: requests/s", [each["rps"] for each, _ in both], [each["rps"] for _, each in both]
-    )
+    yield beside("two workers, beside one: requests/s", "rps", bench, effort, load, one, two)
 
 
-def measure_watching(bench: Bench, effort: Effort) -> Iterator[Pair]:
+def beside(what: str, field: str, bench: Bench, effort: Effort, load: Load, plain: Server, other: Server) -> Figure:
+    """A figure of *other* with *plain* in the floor's place, which end then."""
+    found = in_turn(effort.runs, [partial(bench.load, server, load) for server in (plain, other)])
+    plain.stop()
+    other.stop()
+    return Figure(what, *([each[field] for each in answers] for answers in found))
+
+
+def measure_watching(bench: Bench, effort: Effort) -> Iterator[Figure]:
     """What metrics cost a request: the counting alone, beside none; and in a daemon, beside one without them."""
     page = CounterPage(2, ["submission"])
     counts = [[counting_us(counters) for _ in range(effort.runs)] for counters in (NO_COUNTERS, page.at(1))]
-    yield Pair("counting a request, beside not: CPU µs", *counts)
+    yield Figure("counting a request, beside not: CPU µs", *counts)
     plain, watched = (bench.start_policyd(SMALL, workers=2, http_port=port) for port in (0, free_port()))
     load = Load(seconds=effort.seconds)
-    both = [(bench.load(plain, load), bench.load(watched, load)) for _ in range(effort.runs)]
-    plain.stop()
-    watched.stop()
-    yield Pair(
-        "with metrics, beside without: CPU µs", [each["cpu"] for each, _ in both], [each["cpu"] for _, each in both]
-    )
+    yield beside("with metrics, beside without: CPU µs", "cpu", bench, effort, load, plain, watched)
 
 
 def counting_us(counters: Counters) -> float:
@@ -120,39 +137,41 @@ def counting_us(counters: Counters) -> float:
     return (time.process_time() - begun) / COUNTED * 1e6
 
 
-def measure_start(bench: Bench, effort: Effort) -> Iterator[Pair]:
+def measure_start(bench: Bench, effort: Effort) -> Iterator[Figure]:
     """Start and memory, by the size of the tables; memory after a second of load."""
     for rows in effort.sizes:
-        bench.make_tables(rows)
-        starts: list[list[float]] = [[], []]
-        memory: list[list[float]] = [[], []]
+        starts = [bench.start_floor, *bench.of_each_edition(partial(ready_to_start, bench, rows))]
         load = Load(recipients=rows, seconds=1)
-        for _ in range(effort.runs):
-            for index, server in enumerate(started(bench.start_floor, partial(bench.start_policyd, rows))):
-                starts[index].append(server.start_seconds * 1000)
-                bench.load(server, load)
-                memory[index].append(server.anonymous_mb())
-        yield Pair(f"{NAMES[rows]}: ms from start to first answer", *starts)
-        yield Pair(f"{NAMES[rows]}: MB of anonymous memory", *memory)
+        found = in_turn(effort.runs, [partial(start_once, bench, start, load) for start in starts])
+        for number, what in enumerate(("ms from start to first answer", "MB of anonymous memory")):
+            yield Figure(f"{NAMES[rows]}: {what}", *([each[number] for each in one] for one in found))
 
 
-def started(*starts: Callable[[], Server]) -> Iterator[Server]:
-    """Each server in turn, stopped when the next one is wanted."""
-    for start in starts:
-        server = start()
-        yield server
-        server.stop()
+def ready_to_start(bench: Bench, rows: int, edition: Edition) -> Callable[[], Server]:
+    """How to start *edition* on tables that are there."""
+    bench.make_tables(rows, edition)
+    return partial(bench.start_policyd, rows, edition=edition)
 
 
-def measure_change(bench: Bench, effort: Effort) -> Iterator[Pair]:
+def start_once(bench: Bench, start: Callable[[], Server], load: Load) -> tuple[float, float]:
+    """Milliseconds until a server answers, and how much memory it has after *load*, in MB."""
+    server = start()
+    bench.load(server, load)
+    measured = server.start_seconds * 1000, server.anonymous_mb()
+    server.stop()
+    return measured
+
+
+def measure_change(bench: Bench, effort: Effort) -> Iterator[Figure]:
     """The time from the end of `policyd sender block` to the end of the first answer that is a REJECT."""
     floor, ours = bench.start_floor(), bench.start_policyd(effort.sizes[-1])
     waits: list[list[float]] = [[], []]
-    for number in range(effort.runs * CLI_RUNS):
+    settings = bench.make_tables(effort.sizes[-1]).with_suffix(".toml")
+    for number in range(effort.runs * CHANGES):
         sender = f"u{number}@example.com"
         if ask(ours.address, "joe@example.net", sender) != "DUNNO":
             raise SystemExit(f"{sender} is blocked already")
-        subprocess.run(policyd(bench, "sender", "block", sender), check=True, capture_output=True)
+        TODAY.run("--config", settings, "sender", "block", sender)
         for wait, server, answer in ((waits[0], floor, "DUNNO"), (waits[1], ours, "REJECT")):
             begun = time.perf_counter()
             while not ask(server.address, "joe@example.net", sender).startswith(answer):
@@ -161,36 +180,7 @@ def measure_change(bench: Bench, effort: Effort) -> Iterator[Pair]:
             wait.append((time.perf_counter() - begun) * 1000)
     floor.stop()
     ours.stop()
-    yield Pair(f"{NAMES[effort.sizes[-1]]}: ms from `sender block` to REJECT", *waits)
-
-
-def measure_cli(bench: Bench, effort: Effort) -> Iterator[Pair]:
-    """The command line, beside a Python that does nothing."""
-    bench.write_settings(SMALL, "rejects", free_port())
-    commands = {
-        "--help": ["--help"],
-        "check": ["check", "--sender", "joe@example.net", "--recipient", "u1@example.com"],
-        "sender block": ["sender", "block", "joe@example.net"],
-    }
-    for name, words in commands.items():
-        times: list[list[float]] = [[], []]
-        for number in range(effort.runs * CLI_RUNS):
-            fresh = [*words[:-1], f"joe{number}@example.net"] if name == "sender block" else words
-            times[0].append(run_ms([sys.executable, "-c", "pass"]))
-            times[1].append(run_ms(policyd(bench, *fresh)))
-        yield Pair(f"ms of `policyd {name}`, beside `python -c pass`", *times)
-
-
-def policyd(bench: Bench, *words: str) -> list[str]:
-    """The command line of a policyd command on the tables that the settings of the bench name."""
-    return [sys.executable, "-m", "policyd", "--config", str(bench.folder / "policyd.toml"), *words]
-
-
-def run_ms(command: Sequence[str]) -> float:
-    """How long *command* takes, in milliseconds; it must succeed."""
-    begun = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    return (time.perf_counter() - begun) * 1000
+    yield Figure(f"{NAMES[effort.sizes[-1]]}: ms from `sender block` to REJECT", *waits)
 
 
 def measure_postfix(bench: Bench, effort: Effort) -> None:
@@ -204,21 +194,27 @@ PARTS = {
     "watching": measure_watching,
     "start": measure_start,
     "change": measure_change,
-    "cli": measure_cli,
+    "commands": commands.measure,
     "others": others.measure,
+    "bulk": bulk.measure,
 }
+IF_NAMED = {"bulk"}  # takes a quarter of an hour
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """What was typed."""
+    names = [*PARTS, "postfix"]
     parser = argparse.ArgumentParser(prog="benchmarks/run", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join([*PARTS, 'postfix'])}; all if none")
+    told = f"of {', '.join(names)}; if none, all but {', '.join(IF_NAMED)}"
+    parser.add_argument("parts", nargs="*", metavar="PART", help=told)
     parser.add_argument("--quick", action="store_true", help="one short run of each, tables of 1 k only: does it work?")
     parser.add_argument("--large", action="store_true", help="10 M addresses too (some minutes, and 2 GB)")
     parser.add_argument("--runs", type=int, default=3, help="runs that a median is of (default: 3)")
+    parser.add_argument("--before", metavar="REVISION", help="measure the policyd of this revision beside it")
     parsed = parser.parse_args(words)
-    if unknown := {*parsed.parts} - {*PARTS, "postfix"}:
+    if unknown := {*parsed.parts} - {*names}:
         parser.error(f"no such part: {', '.join(unknown)}")
+    parsed.parts = parsed.parts or [name for name in names if name not in IF_NAMED]
     return parsed
 
 
@@ -227,18 +223,20 @@ def main() -> None:
     asked = parse(sys.argv[1:])
     sizes = (SMALL,) if asked.quick else (SMALL, MILLION, LARGE) if asked.large else (SMALL, MILLION)
     effort = Effort(1 if asked.quick else asked.runs, 1 if asked.quick else 2, sizes)
+    before = build(asked.before) if asked.before else None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     with tempfile.TemporaryDirectory(prefix="policyd-bench-") as name:
         Path(name).chmod(0o755)  # Postfix's processes go through it
-        bench = Bench(Path(name))
+        bench = Bench(Path(name), before)
         try:
             print_machine(effort.runs)
             for name in others.missing():
                 print(f"{name} is not installed: left out\n")
-            wanted = [measure for part, measure in PARTS.items() if part in (asked.parts or PARTS)]
+            wanted = [measure for part, measure in PARTS.items() if part in asked.parts]
             if wanted:
-                print_pairs(pair for measure in wanted for pair in measure(bench, effort))
-            if not asked.parts or "postfix" in asked.parts:
+                figures = (figure for measure in wanted for figure in measure(bench, effort))
+                print_figures(figures, has_before=before is not None)
+            if "postfix" in asked.parts:
                 measure_postfix(bench, effort)
         finally:
             bench.close()

@@ -1,106 +1,71 @@
-"""What a command costs in processor time, and a TAB, beside a Python that does nothing.
+"""What a command costs in processor time, and a TAB, beside a Python that does nothing, which is its floor."""
 
-Run it as `python benchmarks/commands.py [--rounds N] [PYTHON]...`, from a checkout whose environment has policyd. Each
-PYTHON is one of another environment, as with the release before, measured in the same run. The commands are called in
-turns, so that whatever else the machine does hits all of them; the figures are medians.
-"""
-
-import argparse
 import os
-import sqlite3
-import statistics
 import subprocess
 import sys
-import tempfile
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Iterator
+from functools import partial
+from itertools import count
 
-_MAILBOXES = 200_000
-_ONE = ("domain add example.com", "mailbox add alice alice@example.com")
-# What is called, by the words of it; a database of one mailbox, or of many.
-_FEW = ("--version", "--help", "mailbox --help", "check alice@example.com", "mailbox list", "sender block alice")
-_MANY = (
-    "completion zsh -- ma",
-    "completion zsh -- mailbox ",
-    "completion zsh -- mailbox show user1",
-    "completion zsh -- address find user1",
-    "completion zsh -- sender block group:",
-)
+from editions import Edition, RefusedError
+from report import Figure, in_turn
+from servers import SMALL, Bench, Effort, free_port
+
+ROUNDS = 5  # to each run of the others: a command is short, and seldom the same
+ONE, MANY = 1, 200_000  # mailboxes
+# What is called, by its words, and on how many mailboxes; N is another number each time.
+CALLED = {
+    "--version": ONE,
+    "--help": ONE,
+    "mailbox --help": ONE,
+    "check --recipient u0@example.com": ONE,
+    "mailbox list": ONE,
+    "sender block joeN@example.net": ONE,
+    "completion zsh -- ma": MANY,
+    "completion zsh -- mailbox ": MANY,
+    "completion zsh -- mailbox show u1": MANY,
+    "completion zsh -- address find u1": MANY,
+    "completion zsh -- sender block group:": MANY,
+}
+
+
+def measure(bench: Bench, effort: Effort) -> Iterator[Figure]:
+    """Each command of each edition, and a Python that does nothing, in turn."""
+    numbers = count()
+    for line, mailboxes in CALLED.items():
+        rows = mailboxes if effort.sizes[-1] > SMALL else ONE
+
+        def prepare(edition: Edition, line: str = line, rows: int = rows) -> partial[float]:
+            database = bench.make_tables(rows, edition)
+            bench.write_settings(database, "rejects", free_port())
+            call = partial(
+                cpu_of_command, edition, {"POLICYD_CONFIG": str(database.with_suffix(".toml"))}, line, numbers
+            )
+            call()  # refused, or compiled for the next ones
+            return call
+
+        nothing = partial(cpu_of, [sys.executable, "-I", "-c", "pass"], {})
+        found = in_turn(effort.runs * ROUNDS, [nothing, *bench.of_each_edition(prepare)])
+        yield Figure(f"`policyd {line.strip()}`: CPU ms", *found)
+
+
+def cpu_of_command(edition: Edition, environment: dict[str, str], line: str, numbers: Iterator[int]) -> float:
+    """The processor time of a command of *edition*. Raises RefusedError where it fails."""
+    words = line.replace("N@", f"{next(numbers)}@").split(" ")
+    try:
+        return cpu_of(edition.command(*words), environment)
+    except subprocess.CalledProcessError as error:
+        raise RefusedError(f"{edition.name}, `policyd {line}`: status {error.returncode}") from error
 
 
 def cpu_of(command: list[str], environment: dict[str, str]) -> float:
-    """The processor time of a process, its own and the kernel's for it, in milliseconds."""
+    """The processor time of a process, its own and the kernel's for it, in milliseconds; it must succeed."""
+    nowhere = subprocess.DEVNULL
     process = subprocess.Popen(
-        command,
-        env=environment,
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        command, env={**os.environ, **environment}, stdin=nowhere, stdout=nowhere, stderr=nowhere
     )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"{command} ended with {process.returncode}")
+        raise subprocess.CalledProcessError(process.returncode, command)
     return 1000 * (usage.ru_utime + usage.ru_stime)
-
-
-def fill(database: Path) -> None:
-    """Put many mailboxes with an address each into *database*, past the program, which would take longer."""
-    with closing(sqlite3.connect(database)) as connection, connection:
-        numbers = range(1_000, 1_000 + _MAILBOXES)
-        connection.executemany(
-            "INSERT INTO mailbox (id, name, folded_name, receive, reason, comment) VALUES (?, ?, ?, 'inherit', '', '')",
-            ((number, f"user{number}", f"user{number}") for number in numbers),
-        )
-        connection.executemany(
-            "INSERT INTO address (address, mailbox_id, is_primary) VALUES (?, ?, 1)",
-            ((f"user{number}@example.com", number) for number in numbers),
-        )
-
-
-def environment_of(python: str, folder: Path, name: str) -> dict[str, str]:
-    """What leads the policyd of *python* to a database of its own in *folder*, which has one mailbox."""
-    settings = folder / "policyd.toml"
-    settings.write_text('[audit]\nsyslog = "none"\n')
-    environment = {**os.environ, "POLICYD_CONFIG": str(settings), "POLICYD_DATABASE": str(folder / name)}
-    for line in _ONE:
-        subprocess.run([python, "-m", "policyd", *line.split()], env=environment, cwd="/", check=True)
-    return environment
-
-
-def measure(pythons: list[str], rounds: int) -> None:
-    """Print what each command costs under each of *pythons*, and how many times that of a Python that does nothing."""
-    taken: dict[tuple[str, str], list[float]] = {}
-    with tempfile.TemporaryDirectory() as name:
-        folders = [Path(name) / str(number) for number in range(len(pythons))]
-        calls = []
-        for python, folder in zip(pythons, folders, strict=True):
-            folder.mkdir()
-            few, many = (environment_of(python, folder, each) for each in ("few.db", "many.db"))
-            fill(folder / "many.db")
-            calls += [(python, "python -c pass", [python, "-c", "pass"], few)]
-            for environment, lines in ((few, _FEW), (many, _MANY if python == sys.executable else ())):
-                calls += [(python, line, [python, "-m", "policyd", *line.split(" ")], environment) for line in lines]
-        for _ in range(rounds):
-            for python, line, command, environment in calls:
-                taken.setdefault((python, line), []).append(cpu_of(command, environment))
-    for python in pythons:
-        print(f"{python}, medians of {rounds}:")
-        least = statistics.median(taken[python, "python -c pass"])
-        for (whose, line), each in taken.items():
-            if whose == python:
-                median = statistics.median(each)
-                print(f"  {line:40} {median:6.0f} ms  {median / least:5.1f} x")
-
-
-def main() -> None:
-    """Measure this environment's commands, and those of others that are named."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("python", nargs="*")
-    given = parser.parse_args()
-    measure([sys.executable, *given.python], given.rounds)
-
-
-main()

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from report import Pair
+from report import Figure, in_turn
 from servers import Bench, Effort, Load, Server, free_port
 
 LISTED = 1000  # recipients in postfwd2's rules; it has no tables
@@ -17,16 +17,16 @@ IN_FOREGROUND = """
 """
 
 
-def measure(bench: Bench, effort: Effort) -> Iterator[Pair]:
+def measure(bench: Bench, effort: Effort) -> Iterator[Figure]:
     """Speed of each under the same load as policyd's row `connections 10`."""
     load = Load(connections=10, seconds=effort.seconds)
     floor = bench.start_floor()
     for name, start in installed(bench).items():
         server = start()
-        both = [(bench.load(floor, load), bench.load(server, load)) for _ in range(effort.runs)]
+        found = in_turn(effort.runs, [partial(bench.load, each, load) for each in (floor, server)])
         for what, field in (("requests/s", "rps"), ("CPU µs", "cpu")):
-            what = f"{name}, 10 connections: {what}"
-            yield Pair(what, [least[field] for least, _ in both], [theirs[field] for _, theirs in both])
+            measured = [[each[field] for each in answers] for answers in found]
+            yield Figure(f"{name}, 10 connections: {what}", *measured)
         server.stop()
     floor.stop()
 

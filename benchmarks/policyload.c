@@ -1,17 +1,22 @@
 /* policyload: load on a Postfix policy-delegation server, as smtpd(8) processes make it.
  *
- *   policyload [-c CONNECTIONS] [-t SECONDS] [-w SECONDS] [-n RECIPIENTS] [-s SENDERS] [-x PERCENT] [-r RATE]
- *              ADDRESS [PID...]
+ *   policyload [-c CONNECTIONS] [-l LEAST] [-t SECONDS] [-w SECONDS] [-n RECIPIENTS] [-z EXPONENT] [-s SENDERS]
+ *              [-x PERCENT] [-r RATE [-p]] ADDRESS [PID...]
  *
  * ADDRESS  inet:127.0.0.1:PORT or unix:PATH
  * PID...   the server's processes, whose CPU time is divided by the number of replies
  * -c       connections, kept open; each sends a request, waits for its reply, sends the next (default 10)
+ * -l       how many of them are open wanders between this and -c, as smtpd(8) processes start and end: before
+ *          each request, one opens, one closes, or neither. Needs -r. Default: all stay open
  * -t       how long it counts (default 3), after -w seconds of the same that it does not (default 0.5)
  * -n       recipients are u0..u<N-1>@example.com, drawn evenly (default 1000)
+ * -z       recipients are drawn by Zipf's law in the place of that: the k-th most frequent one as 1/k^EXPONENT.
+ *          Which are the frequent ones has nothing to do with their numbers
  * -s       senders are s0..s<N-1>@sender.example, drawn evenly (default 1000)
  * -x       of 100 recipients, how many are x<number>@example.com instead, which nobody has (default 0)
  * -r       requests a second over all connections; 0 (default) is as fast as replies come.
- *          A request that finds no free connection waits, and the wait counts.
+ *          A request that finds no free connection waits, and the wait counts: latency begins when it was due.
+ * -p       they are due at random, as a Poisson process: seldom and close together (default: evenly spaced)
  *
  * Prints on one line: requests a second, CPU microseconds per reply, percentiles of the latency in
  * microseconds, and how many replies began with which action. Ends with 1 where a connection was lost.
@@ -20,6 +25,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <netinet/tcp.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -33,13 +39,16 @@
 
 enum { LATENCIES = 1 << 24, REPLY = 1024 };
 struct connection { int fd, have; unsigned serial; double sent; char reply[REPLY]; };
+struct ids { int *id, count; };
 struct counts { size_t replies; long dunno, reject, other, dropped; };
 
-static int connections = 10, percent = 0;
-static double seconds = 3, warm_seconds = 0.5, rate = 0;
+static int connections = 10, least = 0, percent = 0, is_poisson = 0, epoll;
+static double seconds = 3, warm_seconds = 0.5, rate = 0, exponent = 0;
+static const char *address;
 static uint64_t recipients = 1000, senders = 1000, state = 88172645463325252ull;
 static struct connection *all;
-static int *idle, idle_count;
+static struct ids idle, shut; /* which connections wait for a request, and which are not open */
+static double *frequency; /* by rank: how much of all is drawn up to there, of 1 */
 static struct counts counts;
 static float *latency;
 
@@ -65,9 +74,32 @@ static uint64_t draw(uint64_t below) {
     return state % below;
 }
 
+/* Evenly above 0 and up to 1. */
+static double draw_fraction(void) { return (draw(1ull << 53) + 1) / (double)(1ull << 53); }
+
+static void prepare_zipf(void) {
+    double sum = 0;
+    frequency = malloc(recipients * sizeof *frequency);
+    for (uint64_t rank = 0; rank < recipients; rank++) frequency[rank] = sum += pow(rank + 1, -exponent);
+    for (uint64_t rank = 0; rank < recipients; rank++) frequency[rank] /= sum;
+}
+
+static unsigned long draw_recipient(void) {
+    if (!frequency) return draw(recipients);
+    double fraction = draw_fraction();
+    uint64_t low = 0, high = recipients - 1;
+    while (low < high) {
+        uint64_t middle = (low + high) / 2;
+        if (frequency[middle] < fraction) low = middle + 1;
+        else high = middle;
+    }
+    /* Neighbours in rank are no neighbours in the tables: a prime that divides no N so small leads to all numbers. */
+    return low * 2654435761ull % recipients;
+}
+
 /* A request as Postfix 3.7 sends it. */
 static int build(char *out, size_t size, struct connection *c, int id) {
-    unsigned long sender = draw(senders), recipient = draw(recipients);
+    unsigned long sender = draw(senders), recipient = draw_recipient();
     int host = id % 250;
     char kind = percent && draw(100) < (uint64_t)percent ? 'x' : 'u';
     return snprintf(out, size,
@@ -82,7 +114,7 @@ static int build(char *out, size_t size, struct connection *c, int id) {
         host + 1, host, 30000 + id, host, host, sender, kind, recipient, id, c->serial++, recipient & 0xffff);
 }
 
-static int dial(const char *address) {
+static int dial(void) {
     struct sockaddr_un u = { .sun_family = AF_UNIX };
     struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     int fd, failed, port, one = 1;
@@ -100,6 +132,31 @@ static int dial(const char *address) {
     if (failed) { perror(address); exit(1); }
     fcntl(fd, F_SETFL, O_NONBLOCK);
     return fd;
+}
+
+static void open_one(void) {
+    struct epoll_event wanted = { .events = EPOLLIN, .data.u32 = shut.id[--shut.count] };
+    int id = wanted.data.u32;
+    all[id].fd = dial();
+    epoll_ctl(epoll, EPOLL_CTL_ADD, all[id].fd, &wanted);
+    idle.id[idle.count++] = id;
+}
+
+/* Any that is idle, which is then no longer among those. */
+static int take_idle(void) {
+    int at = draw(idle.count), id = idle.id[at];
+    idle.id[at] = idle.id[--idle.count];
+    return id;
+}
+
+static void wander(void) {
+    uint64_t direction = draw(3);
+    if (direction == 0 && shut.count) open_one();
+    if (direction == 1 && connections - shut.count > least && idle.count) {
+        int id = take_idle();
+        close(all[id].fd);
+        shut.id[shut.count++] = id;
+    }
 }
 
 static void drop(struct connection *c) {
@@ -131,20 +188,22 @@ static void receive(int id) {
     if (c->have < 2 || memcmp(c->reply + c->have - 2, "\n\n", 2)) return;
     count(c);
     c->have = 0;
-    idle[idle_count++] = id;
+    idle.id[idle.count++] = id;
 }
 
 /* Ask and be answered until `end`; `due` is when the next request is, where there is a rate. */
-static double converse(int poll, double due, double end) {
+static double converse(double due, double end) {
     struct epoll_event ready[256];
     for (double t; (t = now()) < end;) {
-        while (idle_count && (rate == 0 || due <= t)) {
-            ask(idle[--idle_count], rate == 0 ? now() : due);
-            if (rate > 0) due += 1 / rate;
+        while (idle.count && (rate == 0 || due <= t)) {
+            if (least) wander();
+            if (!idle.count) break;
+            ask(take_idle(), rate == 0 ? now() : due);
+            if (rate > 0) due += is_poisson ? -log(draw_fraction()) / rate : 1 / rate;
         }
-        double next = rate > 0 && idle_count ? due : end;
+        double next = rate > 0 && idle.count ? due : end;
         int wait = next <= t ? 0 : (int)((next - t) * 1000);
-        int count = epoll_wait(poll, ready, 256, wait < 100 ? wait : 100);
+        int count = epoll_wait(epoll, ready, 256, wait < 100 ? wait : 100);
         for (int i = 0; i < count; i++) receive(ready[i].data.u32);
     }
     return due;
@@ -167,20 +226,25 @@ static int report(double took, double busy) {
 }
 
 static char **options(int argc, char **argv) {
-    for (int option; (option = getopt(argc, argv, "c:t:w:n:s:x:r:")) != -1;) {
+    for (int option; (option = getopt(argc, argv, "c:l:t:w:n:z:s:x:r:p")) != -1;) {
         switch (option) {
         case 'c': connections = atoi(optarg); break;
+        case 'l': least = atoi(optarg); break;
         case 't': seconds = atof(optarg); break;
         case 'w': warm_seconds = atof(optarg); break;
         case 'n': recipients = strtoull(optarg, NULL, 10); break;
+        case 'z': exponent = atof(optarg); break;
         case 's': senders = strtoull(optarg, NULL, 10); break;
         case 'x': percent = atoi(optarg); break;
         case 'r': rate = atof(optarg); break;
+        case 'p': is_poisson = 1; break;
         default: exit(2);
         }
     }
-    if (optind >= argc || connections < 1 || !recipients || !senders) {
-        fprintf(stderr, "usage: policyload [-c N] [-t S] [-w S] [-n N] [-s N] [-x PERCENT] [-r RATE] ADDRESS [PID...]\n");
+    int needs_rate = least || is_poisson;
+    if (optind >= argc || connections < 1 || least > connections || !recipients || !senders || (needs_rate && !rate)) {
+        fprintf(stderr, "usage: policyload [-c N] [-l LEAST] [-t S] [-w S] [-n N] [-z EXPONENT] [-s N] [-x PERCENT] "
+            "[-r RATE [-p]] ADDRESS [PID...]\n");
         exit(2);
     }
     return argv + optind;
@@ -188,21 +252,20 @@ static char **options(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     char **words = options(argc, argv);
-    int poll = epoll_create1(0);
+    address = words[0];
+    epoll = epoll_create1(0);
     all = calloc(connections, sizeof *all);
-    idle = calloc(connections, sizeof *idle);
+    idle.id = calloc(connections, sizeof *idle.id);
+    shut.id = calloc(connections, sizeof *shut.id);
     latency = malloc(LATENCIES * sizeof *latency);
-    for (int i = connections; i--;) {
-        struct epoll_event wanted = { .events = EPOLLIN, .data.u32 = i };
-        all[i].fd = dial(words[0]);
-        epoll_ctl(poll, EPOLL_CTL_ADD, all[i].fd, &wanted);
-        idle[idle_count++] = i;
-    }
-    double due = converse(poll, now(), now() + warm_seconds);
+    if (exponent > 0) prepare_zipf();
+    while (shut.count < connections) shut.id[shut.count] = shut.count, shut.count++;
+    for (int wanted = least ? (least + connections) / 2 : connections; connections - shut.count < wanted;) open_one();
+    double due = converse(now(), now() + warm_seconds);
     long dropped = counts.dropped;
     counts = (struct counts){ .dropped = dropped };
     double start = now(), busy = cpu_seconds(words + 1);
-    converse(poll, due, start + seconds);
+    converse(due, start + seconds);
     busy = cpu_seconds(words + 1) - busy;
     return report(now() - start, busy);
 }

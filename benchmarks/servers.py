@@ -12,11 +12,15 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+from editions import TODAY, Edition, RefusedError
 
 HERE = Path(__file__).resolve().parent
+SMALL, MILLION, LARGE = 1_000, 1_000_000, 10_000_000  # mailboxes
 LIMIT_SECONDS = 60  # for a server to answer, or to stop
 MAILBOXES = """
     WITH RECURSIVE n(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < ? - 1)
@@ -31,6 +35,15 @@ BLOCKED = """
     INSERT INTO blocked_sender (pattern, recipients, reason, comment, created_at, created_by)
     SELECT 'b' || id || '@blocked.example', 'anyone', '', '', 0, 'benchmark' FROM mailbox WHERE id % 10 = 0
 """
+
+# The numbers of what is made next, which the first edition's tables do not keep.
+NEXT_NUMBERS = """
+    UPDATE journal_head SET
+    next_mailbox = (SELECT max(id) + 1 FROM mailbox), next_blocked = (SELECT count(*) + 1 FROM blocked_sender)
+"""
+HAS_NEXT_NUMBERS = "SELECT 1 FROM sqlite_schema WHERE name = 'journal_head'"
+
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +65,24 @@ class Load:
     rejected_percent: int = 0
     rate: int = 0  # requests a second; 0 is as fast as answers come
     seconds: float = 3
+    least_connections: int = 0  # how many are open wanders between this and `connections`; 0: all are
+    zipf_exponent: float = 0  # how much more often some recipients are asked for than others; 0: all alike
+    is_poisson: bool = False  # whether requests come at random, or evenly spaced
+
+    @property
+    def options(self) -> list[str]:
+        """The command line of policyload."""
+        given = {
+            "c": self.connections,
+            "l": self.least_connections,
+            "t": self.seconds,
+            "n": self.recipients,
+            "z": self.zipf_exponent,
+            "s": self.senders,
+            "x": self.rejected_percent,
+            "r": self.rate,
+        }
+        return [*(f"-{letter}{value}" for letter, value in given.items()), *(["-p"] if self.is_poisson else [])]
 
 
 class Server:
@@ -72,7 +103,7 @@ class Server:
                 break
             time.sleep(0.002)
         self.stop()
-        raise SystemExit(f"{process.args!r} does not answer on {address}")
+        raise RefusedError(f"{process.args!r} does not answer on {address}")
 
     def pids(self) -> list[str]:
         """The processes that are the server, descendants and all."""
@@ -99,13 +130,14 @@ class Server:
 
 
 class Bench:
-    """The folder *folder*, and what runs there."""
+    """The folder *folder*, and what runs there: policyd as it is, and the edition *before*, where one is asked."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, before: Edition | None = None) -> None:
         self.folder = folder
+        self.editions = (TODAY, before) if before else (TODAY,)
         self._running: list[subprocess.Popen[bytes]] = []
         for name in ("floor", "sink", "policyload"):
-            subprocess.run(["gcc", "-O2", "-o", folder / name, HERE / f"{name}.c"], check=True)
+            subprocess.run(["gcc", "-O2", "-o", folder / name, HERE / f"{name}.c", "-lm"], check=True)
         self._spawn([folder / "sink", folder / "log"])
 
     def close(self) -> None:
@@ -115,22 +147,38 @@ class Bench:
         for process in self._running:
             process.wait(LIMIT_SECONDS)
 
-    def make_tables(self, rows: int) -> Path:
-        """A database of *rows* mailboxes with an address each, and a tenth as many blocked senders; made once."""
-        database = self.folder / f"{rows}.db"
+    def of_each_edition(self, make: Callable[[Edition], _Made]) -> Iterator[_Made]:
+        """What *make* gives for each edition, policyd as it is first; none for an older one that refuses."""
+        for edition in self.editions:
+            try:
+                yield make(edition)
+            except RefusedError as error:
+                if edition is TODAY:
+                    raise
+                print(f"can't be asked: {error}", file=sys.stderr)
+
+    def make_tables(self, rows: int, edition: Edition = TODAY) -> Path:
+        """A database of *rows* mailboxes with an address each, and a tenth as many blocked senders; made once.
+
+        Raises RefusedError where *edition* has other tables.
+        """
+        database = self.folder / f"{edition.name}-{rows}.db"
         if database.exists():
             return database
-        policyd = [sys.executable, "-m", "policyd", "--database", str(database)]
-        subprocess.run([*policyd, "database", "create"], check=True, stdout=subprocess.DEVNULL)
-        add = [*policyd, "domain", "add", "example.com", "--unlisted", "reject"]
-        subprocess.run(add, check=True, stdout=subprocess.DEVNULL)
+        edition.run("--database", database, "database", "create")
+        edition.run("--database", database, "domain", "add", "example.com", "--unlisted", "reject")
         with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as connection:
             for pragma in ("synchronous = OFF", "cache_size = -262144", "temp_store = MEMORY"):
                 connection.execute(f"PRAGMA {pragma}")
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute(MAILBOXES, (rows,))
-            connection.execute(ADDRESSES)
-            connection.execute(BLOCKED)
+            try:
+                connection.execute(MAILBOXES, (rows,))
+                connection.execute(ADDRESSES)
+                connection.execute(BLOCKED)
+                if connection.execute(HAS_NEXT_NUMBERS).fetchone():
+                    connection.execute(NEXT_NUMBERS)
+            except sqlite3.Error as error:
+                raise RefusedError(f"{edition.name}, its tables: {error}") from error
             connection.execute("COMMIT")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return database
@@ -140,22 +188,23 @@ class Bench:
         address = f"inet:127.0.0.1:{free_port()}"
         return Server(self._spawn([self.folder / "floor", address]), address)
 
-    def start_policyd(self, rows: int, audit: str = "rejects", workers: int = 1, http_port: int = 0) -> Server:
+    def start_policyd(
+        self, rows: int, audit: str = "rejects", workers: int = 1, http_port: int = 0, edition: Edition = TODAY
+    ) -> Server:
         """policyd on tables of *rows* mailboxes, its audit going into the sink; with *http_port*, also its pages."""
         port = free_port()
-        settings = self.write_settings(rows, audit, port, http_port)
-        words = ["--config", settings, "serve", "--workers", str(workers)]
-        return self.start_other([sys.executable, "-m", "policyd", *words], port)
+        settings = self.write_settings(self.make_tables(rows, edition), audit, port, http_port)
+        return self.start_other(edition.command("--config", settings, "serve", "--workers", str(workers)), port)
 
     def start_other(self, command: Sequence[str | Path], port: int, pid_file: Path | None = None) -> Server:
         """A server that *command* starts on *port* of loopback."""
         return Server(self._spawn(command), f"inet:127.0.0.1:{port}", pid_file)
 
-    def write_settings(self, rows: int, audit: str, port: int, http_port: int = 0) -> Path:
-        """The settings file: *port*, and tables of *rows* mailboxes, made if need be; pages on *http_port*."""
-        file = self.folder / "policyd.toml"
+    def write_settings(self, database: Path, audit: str, port: int, http_port: int = 0) -> Path:
+        """The settings file beside *database*: listen on *port*, and have pages on *http_port*."""
+        file = database.with_suffix(".toml")
         file.write_text(
-            f'database = "sqlite:///{self.make_tables(rows)}"\n'
+            f'database = "sqlite:///{database}"\n'
             f'user = "{pwd.getpwuid(os.geteuid()).pw_name}"\n'
             f'listen = ["tcp:{port}:interface=127.0.0.1"]\n'
             f'[audit]\ndecisions = "{audit}"\nsyslog = "unix:{self.folder / "log"}"\n'
@@ -165,10 +214,7 @@ class Bench:
 
     def load(self, server: Server, load: Load) -> dict[str, float]:
         """What policyload says of *server* under *load*."""
-        pairs = [("c", load.connections), ("t", load.seconds), ("n", load.recipients), ("s", load.senders)]
-        pairs += [("x", load.rejected_percent), ("r", load.rate)]
-        options = [f"-{letter}{value}" for letter, value in pairs]
-        command: list[str | Path] = [self.folder / "policyload", *options, server.address, *server.pids()]
+        command: list[str | Path] = [self.folder / "policyload", *load.options, server.address, *server.pids()]
         asked = subprocess.run(command, capture_output=True, text=True, timeout=load.seconds + LIMIT_SECONDS)
         if asked.returncode:
             raise SystemExit(f"policyload on {server.process.args!r}: {asked.stdout}{asked.stderr}")

@@ -10,11 +10,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from others import installed
-from report import Pair, print_rows, shown
+from report import in_turn, print_rows, ratio, shown
 from servers import Bench, Server
 
 from tests.postfix.instance import Postfix, find_program
@@ -31,30 +32,31 @@ def measure(bench: Bench, runs: int, rows: int) -> None:
     if missing or os.geteuid() != 0:
         print(f"no Postfix: {' '.join(missing) or 'root'} is needed", file=sys.stderr)
         return
-    servers = {"floor": bench.start_floor(), "policyd": bench.start_policyd(rows)}
+    servers = {"floor": bench.start_floor()}
+    started = bench.of_each_edition(lambda edition: bench.start_policyd(rows, edition=edition))
+    servers |= zip(("policyd", "policyd before"), started, strict=False)
     servers |= {name: start() for name, start in installed(bench).items()}
     checks = {"no check": "", **native_maps(bench, rows)}
     checks |= {name: f"check_policy_service {server.address}," for name, server in servers.items()}
     instance = make_postfix(bench.folder / "postfix", checks)
     instance.start()
     try:
-        rates: dict[str, list[float]] = {name: [] for name in checks}
         send(instance, "no check")  # its processes start, and do not count
-        for _ in range(runs):
-            for name, found in rates.items():
-                found.append(send(instance, name))
+        found = in_turn(runs, [partial(send, instance, name) for name in checks])
     finally:
         instance.stop()
         stop(servers)
-    print_rows((f"Postfix with ({rows:,} addresses)", "messages/s", "of floor's", "native"), compared(rates))
+    print_rows(
+        (f"Postfix with ({rows:,} addresses)", "messages/s", "of floor's", "native"),
+        compared(dict(zip(checks, found, strict=True))),
+    )
 
 
 def compared(rates: dict[str, list[float]]) -> Iterator[tuple[str, ...]]:
     """The rows: each beside the floor's, and beside the first of Postfix's own maps."""
     native = next(rate for name, rate in rates.items() if ":" in name)
     for name, found in rates.items():
-        ratios = [Pair(name, base, found).ratio for base in (rates["floor"], native)]
-        yield name, shown(median(found)), *(f"{ratio:.2f}" for ratio in ratios)
+        yield name, shown(median(found)), *(shown(ratio(found, each)) for each in (rates["floor"], native))
 
 
 def native_maps(bench: Bench, rows: int) -> dict[str, str]:

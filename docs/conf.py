@@ -1,13 +1,13 @@
 """How Sphinx makes the pages; `docs/build` calls it."""
 
-import re
+import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-project = "policyd"
-_version = re.search(r'^__version__ = "([^"]+)"$', (HERE.parent / "policyd/__init__.py").read_text(), re.MULTILINE)
-release = _version[1] if _version else ""
+from policyd import __version__
+
+project, release = "policyd", __version__
 
 # No extension: the pages read the same on a screen without Sphinx, and what stands in them of the program's own
 # texts is written by docs/generate.py.

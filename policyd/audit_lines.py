@@ -6,6 +6,7 @@ Each is read whatever a log has put before it, in either format, and only if it 
 import json
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from policyd.audit import ATOM, DECISION_FIELDS, OWN_NAMES, shown_as_json, shown_as_text
@@ -26,11 +27,16 @@ _TOLD = ("action", "rule", "reason", "text", *OWN_NAMES)
 _FIRST_EDITION = DECISION_FIELDS[: -len(OWN_NAMES)]  # it had no names of our own
 _ABOUT = {"change": "a change of the tables", "event": "the daemon itself", "warning": "the daemon itself"}
 
-# How the line about a request is in which nothing had to be quoted: most are, and are read by this alone.
-_PLAIN = f"({ATOM}|<{ATOM}>)"
+# How the line about a request is in which nothing of the peer's had to be quoted, and nothing of ours has a code in it:
+# most are, and are read by this alone.
+_OURS = ("reason", "text", *OWN_NAMES)
+_PLAIN = f"{ATOM}|<{ATOM}>"
+_PLAIN_FIELD = {
+    name: rf'{name}=({_PLAIN}|"[^"\\…]*")' if name in _OURS else f"{name}=({_PLAIN})" for name in DECISION_FIELDS
+}
 _PLAIN_DECISION = re.compile(
     "(?:, would=(REJECT))?, ".join(
-        [f"action={_PLAIN}", ", ".join(f"{name}={_PLAIN}" for name in DECISION_FIELDS if name != "action")]
+        [_PLAIN_FIELD["action"], ", ".join(field for name, field in _PLAIN_FIELD.items() if name != "action")]
     )
 )
 
@@ -106,7 +112,10 @@ def read_decision(line: str) -> LoggedDecision:
     text = line[found.start() :].strip()
     if plain := _PLAIN_DECISION.fullmatch(text):
         action, would, *others = plain.groups()
-        return _decision(dict(zip(DECISION_FIELDS, [action, *others], strict=True)), bool(would), frozenset())
+        values = dict(zip(DECISION_FIELDS, [action, *others], strict=True))
+        for name in _OURS:
+            values[name], _ = _read_ours(name, values[name])
+        return _decision(values, bool(would), frozenset())
 
     # Its fields: each must be written as `AuditLog` writes it.
     fields = [*(_json_fields(text) if found[1] else _text_fields(text))]
@@ -235,6 +244,9 @@ def _read_text(name: str, shown: str) -> tuple[str, bool]:
     if shown_as_text(value, len(value)) != shown:
         raise _damaged(name)
     return value, True
+
+
+_read_ours = lru_cache(4096)(_read_text)  # there are few reasons, texts and names, and each is read many times
 
 
 def _read_json(name: str, shown: Any) -> tuple[str, bool]:

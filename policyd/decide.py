@@ -66,6 +66,10 @@ class Decider:
         """The same about an address as an envelope sender, with the entries that match it. Raises StoreError."""
         return self._identities.sender(text)
 
+    def find_login(self, text: str) -> Identity:
+        """The same about a login, as which a mailbox's name does, too. Raises StoreError."""
+        return self._identities.login(text)
+
     def accepted_as(self, request: Request) -> Party | None:
         """As whom an accepted sender would let *request* through; None where nobody proves who sends it.
 

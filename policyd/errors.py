@@ -1,6 +1,8 @@
 """The errors of policyd, each named for who must act; `str()` gives one line for a log or a terminal."""
 
 import errno
+import os
+import sys
 
 
 class PolicydError(Exception):
@@ -162,3 +164,10 @@ class ListenError(PolicydError):
 def reason_of(error: OSError) -> str:
     """The operating system's own words for *error*, without the path and number around them."""
     return error.strerror or errno.errorcode.get(error.errno or 0, str(error))
+
+
+def install_line(extra: str) -> str:
+    """The command that installs what *extra* of policyd needs: by the pip of the environment that policyd is in."""
+    is_apart = sys.prefix != sys.base_prefix  # Debian refuses pip install beside its own packages
+    pip = os.path.join(sys.prefix, "bin", "pip") if is_apart else "pip"
+    return f"{pip} install 'policyd[{extra}]'"

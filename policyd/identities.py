@@ -164,7 +164,7 @@ class Identities:
         place = written = self._locate(text)
         leads_outside = False
         if written.holder is None:
-            inner = self._inner(text, written)
+            inner = self._decapsulated(self._inner(text, written))
             leads_outside = inner is not written and inner.is_outside
             if inner.holder is not None:
                 place = inner._replace(addresses=inner.addresses + written.addresses, ways=("route", *inner.ways))
@@ -329,12 +329,26 @@ class Identities:
                 break
         return place
 
+    def _decapsulated(self, written: _Place) -> _Place:
+        """Where an Exchange behind Postfix sends what *written* encapsulates, if that is outside; else *written*.
+
+        Source: Q189492.
+        """
+        place = written
+        while place.holder is None and not place.is_outside:
+            found = filter(None, [decode_imcea(address.local) for address in place.addresses])
+            inside = next((each.smtp_address for each in found if has_domain(each.smtp_address)), "")
+            if not inside:
+                break
+            place = self._locate(inside)
+        return place if place.is_outside else written
+
     def _find_holder(self, address: EmailAddress, domain: Domain) -> tuple[Holder | None, tuple[str, ...]]:
         """The mailbox that *address* leads to, and by which ways.
 
         *domain* is the managed domain that it is in, of an alias domain the target.
         """
-        # Most are listed as they stand, and so may an IMCEA address be, which has no extension.
+        # Most are listed as they stand, and so may an IMCEA address be.
         text = f"{address.local}@{address.domain}"
         holder = self._tables.holder_of(text) if address.local else None
         if holder is not None:
@@ -345,7 +359,11 @@ class Identities:
         if listed[0] is not None or encapsulated is None:
             return listed
         holder = self._find_encapsulated(encapsulated)
-        return (holder, ("IMCEA",)) if holder is not None else (None, ())
+        if holder is not None:
+            return holder, ("IMCEA",)
+
+        # What encapsulates nobody is to Postfix an address like others, with an extension.
+        return self._find_listed(address, address.locals[1:], domain)
 
     def _find_listed(
         self, address: EmailAddress, locals_: Sequence[str], domain: Domain, *, missing: str = ""

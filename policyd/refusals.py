@@ -5,11 +5,13 @@ has a number, by which whoever reads finds out that it was written over meanwhil
 """
 
 import mmap
+import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 from typing import NamedTuple
 
+from policyd.address import fold
 from policyd.audit_lines import LoggedDecision, read_decision
 from policyd.errors import AuditLineError
 
@@ -18,6 +20,7 @@ _HEAD = struct.Struct("=QdQ")  # the number, when in Unix seconds, and how many 
 _NUMBER = struct.Struct("=Q")
 _COUNT_BYTES = _NUMBER.size
 _LINE_BYTES = _SLOT_BYTES - _HEAD.size
+_PLAIN = re.compile(r"[a-z0-9@._-]+")  # stands in a line as it is, whatever is beside it
 
 
 class Refused(NamedTuple):
@@ -52,9 +55,14 @@ class RefusalRing:
         """The ring of one process, for it alone to write."""
         return PlaceRefusals(self._row(place), self.slots)
 
-    def newest(self) -> Iterator[Refused]:
-        """The refusals, the newest first. One that is written over meanwhile is left out."""
-        rows = [self._newest_of(self._row(place)) for place in range(self._places)]
+    def newest(self, texts: Iterable[str] = ()) -> Iterator[Refused]:
+        """The refusals, the newest first. One that is written over meanwhile is left out.
+
+        With *texts*, folded, those that may have each of them in a value, and surely all that have: to find a text in
+        a line takes a tenth of the time that it takes to read the line.
+        """
+        pieces = [piece.encode() for text in texts for piece in _PLAIN.findall(text)]
+        rows = [self._newest_of(self._row(place), pieces) for place in range(self._places)]
         for at, line in merge(*rows, reverse=True):
             try:
                 yield Refused(at, read_decision(line.decode("utf-8", "replace")))
@@ -76,10 +84,10 @@ class RefusalRing:
     def _row(self, place: int) -> memoryview:
         return self._memory[place * self._row_bytes : (place + 1) * self._row_bytes]
 
-    def _newest_of(self, row: memoryview) -> Iterator[tuple[float, bytes]]:
+    def _newest_of(self, row: memoryview, pieces: Sequence[bytes]) -> Iterator[tuple[float, bytes]]:
         last = _count(row)
         for number in range(last, max(0, last - self.slots), -1):
-            if (found := self._read(row, number)) is not None:
+            if (found := self._read(row, number, pieces)) is not None:
                 yield found
 
     def _oldest_of(self, row: memoryview) -> float | None:
@@ -89,11 +97,17 @@ class RefusalRing:
                 return found[0]
         return None
 
-    def _read(self, row: memoryview, number: int) -> tuple[float, bytes] | None:
-        """When the one of that *number* was, and its line; None where another one is in its slot by now."""
+    def _read(self, row: memoryview, number: int, pieces: Sequence[bytes] = ()) -> tuple[float, bytes] | None:
+        """When the one of that *number* was, and its line.
+
+        None where the line can't have all *pieces*, and where another one is in its slot by now.
+        """
         first = _slot_at(number, self.slots)
         found, at, length = _HEAD.unpack_from(row, first)
-        line = bytes(row[first + _HEAD.size : first + _HEAD.size + min(length, _LINE_BYTES)])
+        begin = first + _HEAD.size
+        line = bytes(row[begin : begin + min(length, _LINE_BYTES)])
+        if pieces and not _may_have(line, pieces):
+            return None
         still = _NUMBER.unpack_from(row, first)[0]
         return (at, line) if found == number == still else None
 
@@ -128,3 +142,13 @@ def _count(row: memoryview) -> int:
 def _slot_at(number: int, slots: int) -> int:
     """Where the slot of the refusal of that *number* begins in a row."""
     return _COUNT_BYTES + (number - 1) % slots * _SLOT_BYTES
+
+
+def _may_have(line: bytes, pieces: Sequence[bytes]) -> bool:
+    """Whether a value in *line* may have each of *pieces*, of plain characters."""
+    folded = line.lower() if line.isascii() else fold(line.decode("utf-8", "replace")).encode()
+    for piece in pieces:  # all() would take twice the time
+        if piece not in folded:
+            # In JSON, a code may stand for a character that folds to a plain one.
+            return line.startswith(b"{") and b"\\" in line
+    return True

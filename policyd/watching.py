@@ -1,9 +1,10 @@
-"""What is watched of the daemon's processes: the counters and the refusals, of each worker and of their parent."""
+"""What is watched of the daemon's processes: the counters, now and minute by minute, and the refusals."""
 
 import time
 
 from policyd.audit import Watched
 from policyd.counters import Cell, CounterPage
+from policyd.minutes import Minutes
 from policyd.model import Mode
 from policyd.refusals import RefusalRing
 from policyd.settings import Settings
@@ -16,6 +17,7 @@ class WatchedProcesses:
         self._parent = settings.workers
         self.counters = CounterPage(settings.workers + 1, settings.insider_contexts)
         self.refusals = RefusalRing(settings.workers, settings.http.refusals)
+        self.minutes = Minutes()
 
     def worker(self, place: int, settings: Settings) -> Watched:
         """What the worker at *place*, from 0, writes to."""

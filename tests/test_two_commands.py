@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("run", "test", "docs/build", "tools/environment.sh", "setup.py", "pyproject.toml")
+TOOLS = ("tools/environment.sh", "tools/release", "tools/release.py", "tools/distributions.py")
+SCRIPTS = ("run", "test", "docs/build", "setup.py", "pyproject.toml", *TOOLS)
 BARE_DEBIAN = ("sh", "cat", "cp", "dirname", "flock", "mkdir", "mv", "rm", "sed")
 LIMIT_SECONDS = 180
 PYTEST = "pytest -n auto --dist loadfile --no-loadscope-reorder"
@@ -228,6 +229,14 @@ def test_a_warning_fails_the_build(machine):
     machine.lacks("policyd-fails")
     assert machine.call("docs/build").returncode != 0
     assert "The pages are in" not in machine.call("docs/build").stdout
+
+
+def test_a_release_is_built_with_the_tools_of_the_list(machine):
+    """Whoever builds it again must get the same bytes; what the list names comes after what is newest today."""
+    done = machine.call("tools/release")
+    said = "tools/release: the following arguments are required: TAG; see tools/release --help\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", MAKING + said)
+    assert machine.log() == ["venv", "pip .[docs,build,release]", "pip requirements-build.txt"]
 
 
 def test_environment_of_the_tests_is_enough_to_run(machine):

@@ -9,10 +9,10 @@ from policyd.address import internal_address
 from policyd.admin.asking import found_address
 from policyd.admin.journal_pages import changes_of_address, changes_of_mailbox
 from policyd.admin.session import Session
-from policyd.admin.showing import show_entries, show_mailbox
+from policyd.admin.showing import matching_entries, show_entries, show_mailbox
 from policyd.decide import Decider
 from policyd.errors import RefusedError
-from policyd.model import BlockedSender, Change, Mailbox
+from policyd.model import Change, pattern_party
 from policyd.rules import Identity
 from policyd.settings import Settings
 from policyd.store.edit import need_mailbox
@@ -51,14 +51,14 @@ def about(session: Session, settings: Settings, text: str, now: int, *, limit_se
         if "@" in text:
             typed = internal_address(text)
             found = _about_address(queries, decider.find_recipient(typed), now)
-            sender = typed
+            sender = pattern_party(typed)
         else:
             found = About(mailbox=show_mailbox(queries, text, now))
-            sender = next(iter(found.mailbox["addresses"]), "") if found.mailbox else ""
+            sender = need_mailbox(queries, text).party
 
         # The entries about it, and what was changed.
         mailbox = need_mailbox(queries, found.mailbox["name"]) if found.mailbox else None
-        found.blocked = show_entries(_matching(queries, decider, sender, mailbox), now)
+        found.blocked = show_entries(matching_entries(decider, sender), now)
         if mailbox is not None:
             parties = (mailbox.party, *(group.party for group in queries.groups_of(mailbox.id)))
             found.blocked_to_it = show_entries((entry for each in parties for entry in queries.entries_to(each)), now)
@@ -77,12 +77,3 @@ def _about_address(queries: Queries, recipient: Identity, now: int) -> About:
         return found
     found.how, found.mailbox = leads["how"], show_mailbox(queries, leads["mailbox"], now)
     return found
-
-
-def _matching(queries: Queries, decider: Decider, sender: str, mailbox: Mailbox | None) -> list[BlockedSender]:
-    """The entries that match an address as a sender, "" for none, or a mailbox, each once."""
-    by_target = decider.find_sender(sender).entries if sender else {}
-    entries = [entry for group in by_target.values() for entry in group]
-    if mailbox is not None:
-        entries += queries.entries_of(mailbox.party)
-    return [*{entry.id: entry for entry in entries}.values()]

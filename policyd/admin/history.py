@@ -1,7 +1,7 @@
 """What the journal holds, and what narrows any list: a text or glob, and a domain."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from policyd.address import fold
 from policyd.changes import whom_it_is_to
@@ -11,7 +11,7 @@ from policyd.store.queries import Queries
 
 def list_changes(
     queries: Queries, of_object: str, since: int, text: str, domain: str, limit: int | None
-) -> list[Change]:
+) -> Iterator[Change]:
     """The journal's rows, the oldest first; *text* may be in whom a blocked sender may not write to, too.
 
     Those about *of_object*, since *since* in Unix seconds, to *domain* or what is in it; of all these the last *limit*.

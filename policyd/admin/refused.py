@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import NamedTuple
 
+from policyd.address import fold
 from policyd.admin.history import name_filter
 from policyd.printable import printable
 from policyd.refusals import Refused
@@ -81,6 +82,11 @@ def wanted(
         )
 
     return is_wanted
+
+
+def texts_in(words: Mapping[str, str]) -> list[str]:
+    """What stands, folded, in the values of each refusal that is `wanted` for these *words*; of a glob, its pieces."""
+    return [fold(word) for text in words.values() for word in text.split() if not word.startswith("-")]
 
 
 def page_of(

@@ -5,18 +5,23 @@ inside the session's transaction. *now* is in Unix seconds. *text* narrows a lis
 case, or that are as a glob with `*` or `?` says.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
+from shlex import quote
 from typing import Any, assert_never
 
 from policyd.address import fold, unicode_domain
 from policyd.admin.history import is_in, name_filter
 from policyd.admin.in_force import InForce, in_force, reach_of
+from policyd.decide import Decider
 from policyd.errors import RefusedError
 from policyd.model import BlockedSender, Domain, Group, Mailbox, Party, PartyKind
-from policyd.rules import is_past
+from policyd.rules import NO_ENTRIES, is_past
+from policyd.settings import Settings
 from policyd.store.edit import Restricted, entries_found, need_domain, need_group, need_mailbox, need_managed
 from policyd.store.journal import shown
+from policyd.store.lookup import Answers
 from policyd.store.queries import Queries
 
 Shown = Mapping[str, Any]
@@ -91,7 +96,7 @@ def list_addresses(queries: Queries, domain: str = "", text: str = "") -> Iterat
     return (shown(each) for each in queries.addresses(domain) if is_wanted(each.address, each.mailbox))
 
 
-def list_mailboxes(queries: Queries, now: int, text: str = "", domain: str = "") -> list[Shown]:
+def list_mailboxes(queries: Queries, now: int, text: str = "", domain: str = "") -> Iterator[Shown]:
     """The mailboxes, by name, each with its `addresses`, the primary one first; *text* may be in these, too.
 
     All, or those with an address in *domain*. Raises NotManagedError where that is not managed.
@@ -99,13 +104,11 @@ def list_mailboxes(queries: Queries, now: int, text: str = "", domain: str = "")
     if domain:
         need_managed(queries, "no addresses", domain)
     is_wanted, end = name_filter(text), f"@{domain}" if domain else ""
-    mailboxes = [
-        (mailbox, addresses)
-        for mailbox, addresses in queries.mailboxes()
+    return (
+        _with_addresses(mailbox, addresses, now)
+        for mailbox, addresses in queries.mailboxes_by_name()
         if is_wanted(mailbox.name, *addresses) and (not end or any(each.endswith(end) for each in addresses))
-    ]
-    mailboxes.sort(key=lambda each: fold(each[0].name))
-    return [_with_addresses(mailbox, addresses, now) for mailbox, addresses in mailboxes]
+    )
 
 
 def show_mailbox(queries: Queries, name: str, now: int) -> dict[str, Any]:
@@ -139,19 +142,57 @@ def list_blocked_senders(
     )
 
 
-def show_sender(queries: Queries, sender: Party, now: int) -> list[Shown]:
+def show_sender(queries: Queries, sender: Party, now: int, others: Sequence[BlockedSender] = ()) -> list[Shown]:
     """Every entry of *sender*, the oldest first, expired ones, too; of an address without any, its mailbox's.
 
-    Raises RefusedError where there is none.
+    Raises RefusedError where there is none; the first of *others*, which it matches, is named then.
     """
-    if sender.kind is PartyKind.MAILBOX:
-        sender = need_mailbox(queries, sender.text).party
-    elif sender.kind is PartyKind.GROUP:
-        sender = need_group(queries, sender.text).party
-    entries = [_stated(entry, now) for entry in entries_found(queries, sender)]
+    entries = [_stated(entry, now) for entry in entries_found(queries, _numbered(queries, sender))]
+    if not entries and others:
+        first = str(others[0].who)
+        raise RefusedError(f"{sender} has no entry, but {first} has; see: policyd sender show {quote(first)}")
     if not entries:
         raise RefusedError(f"{sender} is not blocked; see: policyd sender list")
     return entries
+
+
+def other_entries(queries: Queries, settings: Settings, sender: Party, now: int) -> list[BlockedSender]:
+    """The entries in force that *sender* matches, too, but for `anyone`: its mailbox's, its groups', its domain's.
+
+    Those that `show_sender` has are not among them. The oldest first.
+    """
+    answers = Answers(queries)
+    answers.look_at_flags()
+    its_own = entries_found(queries, _numbered(queries, sender))
+    matching = matching_entries(Decider(settings, answers), sender)
+    return [each for each in matching if each not in its_own and not is_past(each.until, now)]
+
+
+def _numbered(queries: Queries, sender: Party) -> Party:
+    """*sender* with its number. Raises RefusedError where there is no such mailbox or group."""
+    match sender.kind:
+        case PartyKind.MAILBOX:
+            return need_mailbox(queries, sender.text).party
+        case PartyKind.GROUP:
+            return need_group(queries, sender.text).party
+        case PartyKind.PATTERN | PartyKind.ANYONE | PartyKind.OUTSIDE:
+            return sender
+        case _:
+            assert_never(sender.kind)
+
+
+def matching_entries(decider: Decider, sender: Party) -> list[BlockedSender]:
+    """The entries that a mailbox or an address, as a sender, matches, the oldest first; of other parties none."""
+    match sender.kind:
+        case PartyKind.MAILBOX:
+            found = decider.find_login(sender.text).entries
+        case PartyKind.PATTERN:
+            found = decider.find_sender(sender.text).entries if all(sender.text.rpartition("@")) else NO_ENTRIES
+        case PartyKind.GROUP | PartyKind.ANYONE | PartyKind.OUTSIDE:
+            return []
+        case _:
+            assert_never(sender.kind)
+    return sorted(chain.from_iterable(found.values()), key=lambda each: each.id)
 
 
 def show_entries(entries: Iterable[BlockedSender], now: int) -> list[Shown]:

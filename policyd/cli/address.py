@@ -82,6 +82,6 @@ def list_(text: str, domain: str | None, limit: int | None) -> None:
     print_list(
         invocation(),
         lambda queries: list_addresses(queries, domain or "", text),
-        ("address", "mailbox", "is_primary"),
+        lambda _: ("address", "mailbox", "is_primary"),
         limit=limit,
     )

@@ -1,7 +1,7 @@
 """`policyd domain`: manages domains, says who may send to them, and lists them."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,9 @@ from policyd.cli.restriction import (
 from policyd.cli.types import DOMAIN, NEW_DOMAIN, TEXT, as_stored
 from policyd.model import Domain, Party, Receive, Rule, Unlisted
 from policyd.printable import count_of
+
+if TYPE_CHECKING:
+    from policyd.store.queries import Queries
 
 _UNLISTED = click.Choice([each.value for each in Unlisted])
 _COLUMNS = ("name", "unlisted")
@@ -224,6 +227,13 @@ def list_(text: str, domain: str | None, limit: int | None) -> None:
     from policyd.admin.showing import list_domains
 
     call = invocation()
-    print_list(
-        call, lambda queries: list_domains(queries, call.now, text, domain or ""), _COLUMNS, _TRAILING, limit=limit
-    )
+
+    def read(queries: "Queries") -> Iterator[Mapping[str, Any]]:
+        return list_domains(queries, call.now, text, domain or "")
+
+    def columns(queries: "Queries") -> list[str]:
+        said = {name for each in read(queries) for name, nothing in _TRAILING.items() if each[name] != nothing}
+        last = max((number for number, name in enumerate(_TRAILING, start=1) if name in said), default=0)
+        return [*_COLUMNS, *[*_TRAILING][:last]]
+
+    print_list(call, read, columns, limit=limit)

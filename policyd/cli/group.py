@@ -216,4 +216,6 @@ def list_(text: str, domain: str | None, limit: int | None) -> None:
     from policyd.admin.showing import list_groups
 
     call = invocation()
-    print_list(call, lambda queries: list_groups(queries, call.now, text, domain or ""), _COLUMNS, limit=limit)
+    print_list(
+        call, lambda queries: list_groups(queries, call.now, text, domain or ""), lambda _: _COLUMNS, limit=limit
+    )

@@ -46,7 +46,7 @@ def command(text: str, of_object: Party | None, since: int, domain: str | None, 
         for each in list_changes(queries, str(of_object or ""), since, text, domain or "", limit):
             yield as_object(each) | ({} if call.json else {"change": _in_words(each)})
 
-    print_list(call, read, _COLUMNS)
+    print_list(call, read, lambda _: _COLUMNS)
 
 
 def _in_words(change: Change) -> str:

@@ -15,7 +15,6 @@ from policyd.cli.types import MAILBOX, NAME, NEW_ADDRESS, NEW_MAILBOX, NEW_NAME,
 from policyd.model import Party, Rule
 
 _COLUMNS = ("name", "receive", "until", "addresses", "accept", "reason")
-_TRAILING = {"comment": ""}
 
 
 @click.group("mailbox", cls=Group)
@@ -117,7 +116,10 @@ def list_(text: str, domain: str | None, limit: int | None) -> None:
 
     call = invocation()
     print_list(
-        call, lambda queries: list_mailboxes(queries, call.now, text, domain or ""), _COLUMNS, _TRAILING, limit=limit
+        call,
+        lambda queries: list_mailboxes(queries, call.now, text, domain or ""),
+        lambda queries: (*_COLUMNS, *(("comment",) if queries.has_comments() else ())),
+        limit=limit,
     )
 
 

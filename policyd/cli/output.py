@@ -5,13 +5,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from policyd.changes import as_object, describe, value_text
-from policyd.cli.terminal import echo, echo_cells, echo_json
+from policyd.cli.terminal import echo, echo_cells, echo_json, echo_json_array
 from policyd.model import Change
 from policyd.printable import printable
 
@@ -45,28 +44,23 @@ class Call(Protocol):
 def print_list(
     call: Call,
     read: "Callable[[Queries], Iterable[Mapping[str, Any]]]",
-    columns: Sequence[str],
-    trailing: Mapping[str, Any] = MappingProxyType({}),
+    columns: "Callable[[Queries], Sequence[str]]",
     *,
     limit: int | None = None,
 ) -> None:
     """Print *columns* of the objects *read*: a table for people, tab-separated lines for scripts, all fields as JSON.
 
-    *trailing* are columns at the end, each with the value that says nothing: they are printed up to the last one that
-    says something of some object. Of more than *limit* objects the first are printed, and that is said.
+    Each is printed as soon as it is read, but for those of a table. Of more than *limit* objects the first are printed,
+    and that is said.
     """
     try:
         with call.reading() as queries:
             objects = _limited(call, read(queries), limit)
             if call.json:
-                echo_json([*objects], indent=1)
+                echo_json_array(objects, indent=1)
                 return
-            if trailing:
-                objects = [*objects]
-                columns = [*columns, *trailing]
-                while columns[-1] in trailing and all(each[columns[-1]] == trailing[columns[-1]] for each in objects):
-                    columns.pop()
-            lines = ([printable(_cell(each, name)) for name in columns] for each in objects)
+            names = columns(queries)
+            lines = ([printable(_cell(each, name)) for name in names] for each in objects)
             if not (sys.stdout and sys.stdout.isatty()):
                 for cells in lines:
                     echo_cells(cells)
@@ -74,7 +68,7 @@ def print_list(
             rows = [*lines]
 
         # A person takes his time: no state of the tables is kept meanwhile.
-        _print_table(rows, columns)
+        _print_table(rows, names)
     except KeyboardInterrupt:  # whoever has seen enough needs to be told nothing
         sys.exit(130)
 

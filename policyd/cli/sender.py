@@ -1,7 +1,6 @@
 """`policyd sender`: blocks and unblocks senders, lists the entries; `output.print_changes` prints what was changed."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from policyd.store.queries import Queries
 
 _COLUMNS = ("id", "sender", "to", "until", "except", "reason", "comment")
-_TRAILING: Mapping[str, Any] = {"except_sender": []}
 _TO = "outside|anyone|MAILBOX|group:G|PATTERN"
 _only_to = click.option(
     "--to", metavar=_TO, type=RECIPIENTS, help="Only the entry for these recipients.  [default: every entry]"
@@ -155,8 +153,7 @@ def list_(text: str, domain: str | None, limit: int | None, expired: bool) -> No
     print_list(
         call,
         lambda queries: list_blocked_senders(queries, call.now, text, domain or "", is_expired=expired),
-        _COLUMNS,
-        _TRAILING,
+        lambda queries: (*_COLUMNS, *(("except_sender",) if queries.has_senders_excepted() else ())),
         limit=limit,
     )
 
@@ -166,20 +163,25 @@ def list_(text: str, domain: str | None, limit: int | None, expired: bool) -> No
 def show(sender: Party) -> None:
     """Show every entry of a blocked sender, expired or not; of an address that has none, those of its mailbox.
 
+    Which entries of others it matches, too, as its group's or its domain's, is told on a terminal.
+
     \b
     Example: policyd sender show alice
     """
-    from policyd.admin.showing import show_sender
+    from policyd.admin.showing import other_entries, show_sender
 
     call = invocation()
     with call.reading() as queries:
-        entries = show_sender(queries, sender, call.now)
+        others = other_entries(queries, call.settings, sender, call.now)
+        entries = show_sender(queries, sender, call.now, others)
     if call.json:
         echo_json(entries, indent=1)
         return
     for number, entry in enumerate(entries):
         click.echo("", nl=number > 0)
         print_object(call, entry)
+    for other in others:
+        call.say(f"{sender} matches entry {other.id}, too: {other.who} may not send to {other.to}")
 
 
 def _need_exceptions(recipients: tuple[Party, ...], senders: tuple[Party, ...]) -> None:

@@ -23,12 +23,12 @@ def echo_json(value: Any, *, indent: int | None = None) -> None:
     click.echo(to_json(value, indent=indent))
 
 
-def echo_json_array(values: Iterable[Any]) -> None:
-    """Print *values* as a JSON array, one on each line: memory does not grow with their number."""
-    separator = "["
+def echo_json_array(values: Iterable[Any], *, indent: int | None = None) -> None:
+    """Print *values* as a JSON array, one on each line without *indent*: memory does not grow with their number."""
+    separator, margin = "[", " " * (indent or 0)
     for value in values:
         click.echo(separator)
-        click.echo(to_json(value), nl=False)
+        click.echo(margin + to_json(value, indent=indent).replace("\n", f"\n{margin}"), nl=False)
         separator = ","
     click.echo("[]" if separator == "[" else "\n]")
 

@@ -18,7 +18,7 @@ from policyd.daemon.admission import raise_descriptor_limit
 from policyd.daemon.privileges import UMASK, become, identity_to_become
 from policyd.daemon.systemd import find_supervisor, take_endpoints
 from policyd.endpoint import NOT_GIVEN, Given, default_listen
-from policyd.errors import PolicydError, SettingsError
+from policyd.errors import PolicydError, SettingsError, install_line
 from policyd.files import owner_of
 from policyd.reply import read_ahead
 from policyd.settings import WORKERS_LIMIT, AuditSettings, Settings
@@ -222,9 +222,9 @@ def _serve_web(
     from policyd.daemon.worker import HEARTBEAT_SECONDS
     from policyd.web.serve import WebService
 
-    # What answers goes first.
+    # What answers goes first: whoever is to answer stops this process at once, and no slice of time keeps it waiting.
     with suppress(OSError):
-        os.nice(10)
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     reactor = _reactor()
     beat_seconds = min(beat_seconds or HEARTBEAT_SECONDS, HEARTBEAT_SECONDS)
     service = WebService(settings, watched, listeners, channel, reactor, beat_seconds)
@@ -280,7 +280,7 @@ def _import_ahead(*, reads_all: bool, follows: bool = False, serves_web: bool = 
         except ModuleNotFoundError as error:
             raise SettingsError(
                 f"http.listen: metrics and pages need {error.name}, which is not installed; type: "
-                "pip install 'policyd[web]', or take [http] out of the settings"
+                f"{install_line('web')}, or take [http] out of the settings"
             ) from error
     names = ["encodings.idna", "twisted.internet.unix", "policyd.daemon.fast_twisted", "policyd.daemon.prefork"]
     for name in [*names, *(["policyd.replica.follower", "policyd.store.postgresql"] if follows else [])]:

@@ -8,7 +8,7 @@ from policyd.address import normal_domain
 from policyd.doctor.diagnosis import Diagnosis, Severity
 from policyd.doctor.examination import Examination
 from policyd.doctor.hosts import own_addresses
-from policyd.doctor.maps import TableError, is_listed, list_rows, plain_name
+from policyd.doctor.maps import TableError, is_listed, plain_name
 from policyd.doctor.networks import Network, is_covered, networks_in
 from policyd.doctor.postconf import read_named, read_origin
 from policyd.doctor.words import is_table, split_words
@@ -210,7 +210,7 @@ def _listed(examined: Examination, name: str, word: str) -> Iterable[str]:
             examined.unseen.append(f"{name}: {word} can't list what it has")
             return []
         try:
-            return [key for key, _ in list_rows(table, str(examined.instance.folder)) if "@" not in key]
+            return [key for key, _ in examined.listings.rows(table) if "@" not in key]
         except TableError as error:
             examined.unseen.append(f"{name}: {word}: {error}")
             return []

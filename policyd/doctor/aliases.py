@@ -8,7 +8,7 @@ target without a domain is one in that of myorigin.
 from collections.abc import Collection, Iterator, Set
 
 from policyd.address import fold
-from policyd.doctor.maps import TableError, is_listed, list_rows, look_up, tables_in
+from policyd.doctor.maps import Listings, TableError, is_listed, look_up, tables_in
 from policyd.doctor.postconf import Instance, read_origin
 from policyd.doctor.words import split_words
 
@@ -17,9 +17,9 @@ _LONGEST = 1000  # steps of a chain; source: postconf(5), virtual_alias_recursio
 
 
 class Aliases:
-    """What `virtual_alias_maps` says; what can't be looked at is added to *unseen*."""
+    """What `virtual_alias_maps` says, by *listings* of its tables; what can't be looked at is added to *unseen*."""
 
-    def __init__(self, instance: Instance, unseen: list[str]) -> None:
+    def __init__(self, instance: Instance, listings: Listings, unseen: list[str]) -> None:
         self._delimiters = instance.values.get("recipient_delimiter", "")
         self._folder = str(instance.folder)
         self._rows: dict[str, str] = {}
@@ -34,7 +34,7 @@ class Aliases:
                 continue
             self._tables.add(table)
             try:
-                rows = dict(list_rows(table, self._folder))
+                rows = dict(listings.rows(table))
             except TableError as error:
                 unseen.append(f"virtual_alias_maps: {table}: {error}")
                 continue

@@ -60,7 +60,9 @@ CODES: Mapping[str, Code] = MappingProxyType(
             _E, "Postfix logs the refusal (reject_warning) and takes the mail. The log of policyd says REJECT."
         ),
         "class-undeclared": Code(
-            _E, "Postfix does not know that word of a list, and puts off all mail with 451 where it comes to it."
+            _E,
+            "Postfix does not understand that word of a list, or what stands behind it, and puts off all mail with 451 "
+            "where it comes to it.",
         ),
         "check-twice": Code(
             _W, "Each recipient is asked about twice: it costs time, and every number in logs and counters is doubled."

@@ -9,7 +9,7 @@ from shlex import quote
 
 from policyd.doctor.aliases import Aliases
 from policyd.doctor.endpoints import host_and_port, relative_endpoint, service_of, wanted_endpoint
-from policyd.doctor.maps import permitting_row
+from policyd.doctor.maps import Listings, permitting_row
 from policyd.doctor.networks import networks_in
 from policyd.doctor.postconf import Instance, Service
 from policyd.doctor.restrictions import (
@@ -84,7 +84,12 @@ class Examination:
     @cached_property
     def aliases(self) -> Aliases:
         """Postfix's virtual aliases."""
-        return Aliases(self.instance, self.unseen)
+        return Aliases(self.instance, self.listings, self.unseen)
+
+    @cached_property
+    def listings(self) -> Listings:
+        """The rows of Postfix's tables."""
+        return Listings(str(self.instance.folder))
 
     def domain_target(self, name: str) -> str:
         """The domain to which all mail for the domain *name* goes on, "" where that is none."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from policyd.doctor.daemon import diagnose_daemon, diagnose_log
 from policyd.doctor.diagnosis import Diagnosis, Severity
 from policyd.doctor.examination import Examination
 from policyd.doctor.hosts import gateways_among
+from policyd.doctor.mistakes import diagnose_mistakes
 from policyd.doctor.placement import diagnose_placement
 from policyd.doctor.postconf import read_instances
 from policyd.doctor.proof import prove
 from policyd.doctor.running import diagnose_running
 from policyd.doctor.sockets import diagnose_sockets, find_dead
-from policyd.doctor.tables import MapCheck, compare_addresses, diagnose_tables
+from policyd.doctor.tables import MapCheck, address_tables, compare_addresses, diagnose_tables
 from policyd.endpoint import default_listen
 from policyd.errors import StoreError
 from policyd.settings import DEFAULT_FILE, Settings
@@ -82,11 +84,19 @@ def examine(
         for number, instance in enumerate(read_instances(folder))
     ]
     found: list[Diagnosis] = []
-    for examined in instances:
-        find_dead(examined)
-        found += [*diagnose_placement(examined), *diagnose_sockets(examined), *diagnose_agreement(examined)]
-        found += diagnose_running(examined)
-    found += _by_tables(settings, instances, now, report)
+    with ExitStack() as listings:
+        for examined in instances:
+            listings.enter_context(examined.listings.beside(address_tables(examined.instance)))
+        for examined in instances:
+            find_dead(examined)
+            found += [
+                *diagnose_mistakes(examined),
+                *diagnose_placement(examined),
+                *diagnose_sockets(examined),
+                *diagnose_agreement(examined),
+            ]
+            found += diagnose_running(examined)
+        found += _by_tables(settings, instances, now, report)
     found += diagnose_log(settings, report.unseen)
     if is_proven:
         found += _proof(settings, instances, now, log_file, report)

@@ -7,7 +7,9 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from itertools import chain
 from typing import IO
 
 from policyd.address import fold
@@ -15,10 +17,14 @@ from policyd.doctor.postconf import find_program, read_named
 from policyd.doctor.words import is_table, split_words
 from policyd.transfer.postfix.entries import Answer, answer_of
 
+# What postalias(1) writes into each file of aliases(5) beside them, for NIS; as a key is folded.
+NO_ALIASES = frozenset({"yp_last_modified", "yp_master_name"})
 _LISTED = frozenset({"hash", "btree", "dbm", "cdb", "lmdb", "sdbm", "inline", "texthash"})
 _SECONDS = 3  # for an answer: a table on a network may never give one
 _LIST_SECONDS = 120  # for all rows of a file, of which there may be millions
-_BLOCK_BYTES = 1 << 20  # of rows, decoded and folded at once: a row alone takes three times as long
+_BLOCK_BYTES = 1 << 18  # of rows, decoded, folded and split at once: a row alone takes four times as long
+_ROW = re.compile(r"^([^\t\n]+)\t?(.*)$", re.MULTILINE)
+_MISSING = re.compile("No such file|unsupported dictionary type")
 _EXPRESSION = re.compile(r"(!?([^\w\s#])(?:\\.|(?!\2).)*\2\w*)\s+(.*)")
 _PATTERNS = {"regexp": _EXPRESSION, "pcre": _EXPRESSION, "cidr": re.compile(r"(!?[0-9a-fA-F.:/\[\]]+)\s+(.*)")}
 
@@ -42,13 +48,58 @@ def is_listed(table: str) -> bool:
     return table.partition(":")[0] in _LISTED
 
 
-def list_rows(table: str, folder: str) -> Iterator[tuple[str, str]]:
-    """The keys and values of *table*, both folded. Raises TableError."""
-    for block in _list(table, folder):
-        for line in fold(block).split("\n"):
-            key, _, value = line.partition("\t")
-            if key:
-                yield key, value
+class Listings:
+    """The rows of the tables of the instance configured in *folder*.
+
+    postmap takes seconds for a million rows: what it is told to list `beside` all else is there when it is asked for.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._begun: dict[str, _Listing] = {}
+
+    @contextmanager
+    def beside(self, tables: Iterable[str]) -> Iterator[None]:
+        """Have *tables* listed while the body of the `with` runs."""
+        try:
+            for table in filter(is_listed, tables):
+                with suppress(TableError):  # it is told to whom asks for the rows
+                    self._begun.setdefault(table, _Listing(table, self._folder))
+            yield
+        finally:
+            while self._begun:
+                self._begun.popitem()[1].end()
+
+    def rows(self, table: str) -> Iterator[tuple[str, str]]:
+        """The keys and values of *table*, both folded. Raises TableError."""
+        listing = self._begun.pop(table, None) or _Listing(table, self._folder)
+        return chain.from_iterable(_ROW.findall(fold(block)) for block in listing.blocks())
+
+
+class _Listing:
+    """What postmap lists of *table*, into a file: of a million rows only some are in memory. Raises TableError."""
+
+    def __init__(self, table: str, folder: str) -> None:
+        self._rows = tempfile.TemporaryFile()  # noqa: SIM115 - closed when it was read, or nobody wants it
+        try:
+            self._process = _start(self._rows, folder, "-s", table)
+        except TableError:
+            self._rows.close()
+            raise
+
+    def blocks(self) -> Iterator[str]:
+        """What is listed, whole lines at a time. Raises TableError."""
+        with self._rows:
+            _finish(self._process, _LIST_SECONDS)
+            self._rows.seek(0)
+            while block := self._rows.read(_BLOCK_BYTES):
+                yield (block + self._rows.readline()).decode("utf-8", "surrogateescape")
+
+    def end(self) -> None:
+        """Nobody wants the rows any more."""
+        self._process.kill()
+        self._process.communicate()
+        self._rows.close()
 
 
 def look_up(table: str, keys: Iterable[str], folder: str) -> dict[str, str]:
@@ -56,10 +107,22 @@ def look_up(table: str, keys: Iterable[str], folder: str) -> dict[str, str]:
     asked = "".join(f"{key}\n" for key in keys)
     if not asked:
         return {}
-    with tempfile.TemporaryFile() as answers:
-        _postmap(answers, folder, "-q", "-", table, stdin=asked)
+    with tempfile.TemporaryFile() as keys_asked, tempfile.TemporaryFile() as answers:
+        keys_asked.write(asked.encode("utf-8", "surrogateescape"))
+        keys_asked.seek(0)
+        _finish(_start(answers, folder, "-q", "-", table, stdin=keys_asked), _SECONDS)
+        answers.seek(0)
         lines = answers.read().decode("utf-8", "surrogateescape").split("\n")
     return {key: value for key, tab, value in (line.partition("\t") for line in lines) if tab}
+
+
+def why_not_there(table: str, folder: str) -> str:
+    """Why nobody can look into *table*, where its file or what reads its kind is missing; "" where that is not so."""
+    try:
+        look_up(plain_name(table), ["policyd-doctor"], folder)
+    except TableError as error:
+        return str(error) if _MISSING.search(str(error)) else ""
+    return ""
 
 
 @lru_cache(maxsize=256)
@@ -93,45 +156,35 @@ def _rows_of_patterns(table: str) -> Iterator[tuple[str, str]]:
 
 
 def _rows_as_written(table: str, folder: str) -> Iterator[tuple[str, str]]:
-    for block in _list(table, folder):
-        for line in block.splitlines():
-            key, _, value = line.partition("\t")
-            yield key, value
+    return chain.from_iterable(map(_ROW.findall, _Listing(table, folder).blocks()))
 
 
-def _list(table: str, folder: str) -> Iterator[str]:
-    """What `postmap` lists, whole lines at a time: of a million rows only some are in memory. Raises TableError."""
-    with tempfile.TemporaryFile() as listed:
-        _postmap(listed, folder, "-s", table, seconds=_LIST_SECONDS)
-        while block := listed.read(_BLOCK_BYTES):
-            yield (block + listed.readline()).decode("utf-8", "surrogateescape")
-
-
-def _postmap(stdout: IO[bytes], folder: str, *words: str, stdin: str = "", seconds: int = _SECONDS) -> None:
-    """Have `postmap` write to *stdout*, which then is at its beginning.
-
-    Raises TableError, also where it warns of a table that can't be read.
-    """
+def _start(
+    stdout: IO[bytes], folder: str, *words: str, stdin: IO[bytes] | int = subprocess.DEVNULL
+) -> "subprocess.Popen[bytes]":
+    """Have `postmap` write to *stdout*. Raises TableError."""
     postmap = find_program("postmap")
     if postmap is None:
         raise TableError("there is no postmap on this host")
+    command = [postmap, *(["-c", folder] if folder else []), *words]
     try:
-        done = subprocess.run(
-            [postmap, *(["-c", folder] if folder else []), *words],
-            input=stdin.encode("utf-8", "surrogateescape"),
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            timeout=seconds,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise TableError(f"it took longer than {seconds} seconds") from error
+        return subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE)
     except (OSError, ValueError) as error:
         raise TableError(str(error)) from error
-    stdout.seek(0)
+
+
+def _finish(postmap: "subprocess.Popen[bytes]", seconds: int) -> None:
+    """Wait for *postmap* so long. Raises TableError, also where it warns of a table that can't be read."""
+    try:
+        _, complaints = postmap.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired as error:
+        postmap.kill()
+        postmap.communicate()
+        raise TableError(f"it took longer than {seconds} seconds") from error
     said = [
         line
-        for line in done.stderr.decode("utf-8", "replace").splitlines()
+        for line in complaints.decode("utf-8", "replace").splitlines()
         if "fatal" in line or "error" in line or "warning" in line
     ]
-    if done.returncode != 0 and said:
+    if postmap.returncode != 0 and said:
         raise TableError(said[-1].partition(": ")[2] or said[-1])

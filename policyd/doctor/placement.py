@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from shlex import quote
 
 from policyd.doctor.diagnosis import Diagnosis
 from policyd.doctor.endpoints import needs_socket_in
@@ -16,12 +15,10 @@ from policyd.doctor.restrictions import (
     RELAY,
     PolicyService,
     Question,
-    empty_classes,
     is_at_recipient,
     is_relay_first,
     questions,
     refuses_all,
-    undeclared,
 )
 from policyd.doctor.words import split_words
 
@@ -32,7 +29,6 @@ _REJECTING = re.compile(r"(reject|5\d\d)\b", re.IGNORECASE)
 
 def diagnose_placement(examined: Examination) -> Iterator[Diagnosis]:
     """What is wrong with the lists of every service."""
-    yield from _complaints(examined)
     for service in examined.instance.smtpd:
         if examined.is_reinjection(service):
             yield from _reinjection(examined, service)
@@ -255,81 +251,3 @@ def _reinjection(examined: Examination, service: Service) -> Iterator[Diagnosis]
         (examined.postconf("-P", f"{service.name}/mynetworks=127.0.0.0/8"),),
         advice=f"Better still, let it listen on loopback alone: 127.0.0.1:{service.endpoint} in master.cf.",
     )
-
-
-def _complaints(examined: Examination) -> Iterator[Diagnosis]:
-    """What postconf says of names, and of words that are no options."""
-    instance = examined.instance
-    unknown = {word for service in instance.smtpd for word in undeclared(service, instance.unused)}
-    for word in sorted(unknown):
-        classes = [*split_words(instance.values.get("smtpd_restriction_classes", "")), word]
-        known = word in instance.unused
-        yield Diagnosis(
-            "class-undeclared",
-            examined.about(word),
-            f"A list has the word {word}, which is no restriction, and no class that smtpd_restriction_classes names.",
-            (examined.postconf("-e", f"smtpd_restriction_classes = {', '.join(classes)}"),) if known else (),
-            advice="" if known else "Take the word out of the list, or correct it.",
-        )
-    for name in instance.undefined:
-        yield _undefined(examined, name)
-    for name in dict.fromkeys(each for service in instance.smtpd for each in empty_classes(service)):
-        told = f"smtpd_restriction_classes names {name}, which has no value: smtpd ends before it says a word."
-        yield Diagnosis(
-            "undefined-parameter", examined.about(name), told, advice=f"Give {name} a value, or take it out."
-        )
-    for service in instance.smtpd:
-        if service.stray:
-            yield _cut(examined, service)
-    for name in instance.set_twice:
-        yield Diagnosis("parameter-set-twice", examined.about(name), f"main.cf has {name} twice.")
-    for name, value in instance.unused.items():
-        if name not in unknown:
-            told = f"Nothing names the parameter {name}, which has the value {value!r}."
-            fix = (examined.postconf("-#", name),) if name in instance.raw else ()
-            yield Diagnosis("unused-parameter", examined.about(name), told, fix)
-
-
-def _undefined(examined: Examination, name: str) -> Diagnosis:
-    """Something names a parameter without a value."""
-    using = [
-        service
-        for service in examined.instance.smtpd
-        if any(re.search(rf"\$[({{]?{re.escape(name)}\b", value) for value in service.overrides.values())
-    ]
-    where = ", ".join(service.name for service in using) or "main.cf"
-    commands: tuple[str, ...] = ()
-    if name.endswith("recipient_restrictions") and using:
-        commands = plan(examined, using[0])
-    elif name.endswith("_restrictions"):
-        commands = (examined.postconf("-e", f"{name} = permit_sasl_authenticated, reject"),)
-        if re.search("helo|sender", name):
-            commands = (examined.postconf("-e", f"{name} = "),)
-    return Diagnosis(
-        "undefined-parameter",
-        examined.about(name),
-        f"{where} names ${name}, which nobody has given a value.",
-        (*commands, _restart(examined)) if commands else (),
-        advice="" if commands else f"Give {name} a value in main.cf, or take it out.",
-    )
-
-
-def _cut(examined: Examination, service: Service) -> Diagnosis:
-    """Words of a command in master.cf that belong to no option."""
-    last = service.arguments[: len(service.arguments) - len(service.stray)][-1:]
-    name = last[0].partition("=")[0] if last else ""
-    sentence = f"{service.name}: -o {name} ends at a blank, and {' '.join(service.stray[:3])} … are no options."
-    commands = (*(plan(examined, service) if name == RECIPIENT else ()),)
-    return Diagnosis(
-        "value-cut",
-        examined.about(f'{service.name}: -o {last[0] if last else ""} ends before "{service.stray[0]}"'),
-        sentence,
-        (*commands, _restart(examined)) if commands else (),
-        advice="" if commands else f"Write it in braces in master.cf: -o {{ {name} = … }}.",
-    )
-
-
-def _restart(examined: Examination) -> str:
-    """master takes a service that died at once up again only after a while; a start does it now."""
-    where = "" if examined.is_default else f" -c {quote(str(examined.instance.folder))}"
-    return f"postfix{where} stop; postfix{where} start"

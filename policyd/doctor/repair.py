@@ -126,13 +126,17 @@ def _relay_control(examined: Examination, service: Service) -> list[str]:
         return []
     commands = []
     if not split_words(service.values.get(RELAY, "")):
-        relay = ", ".join(_MX_REST)
-        commands.append(examined.postconf("-e", f"{RELAY} = {relay}"))
-        if RELAY in service.overrides:
-            commands = [examined.postconf("-P", f"{service.name}/{RELAY}={relay.replace(' ', '')}")]
+        commands.append(relay_list(examined, service))
     if examined.instance.version >= _RELAY_FIRST_SINCE and not is_relay_first(service):
         commands.append(examined.postconf("-e", f"{_RELAY_FIRST}=yes"))
     return commands
+
+
+def relay_list(examined: Examination, service: Service) -> str:
+    """The command that gives *service* the usual list for relaying."""
+    if RELAY in service.overrides:
+        return examined.postconf("-P", f"{service.name}/{RELAY}={','.join(_MX_REST)}")
+    return examined.postconf("-e", f"{RELAY} = {', '.join(_MX_REST)}")
 
 
 def _whole_command(examined: Examination, service: Service, override: str) -> str:

@@ -7,6 +7,7 @@ RESTRICTION_CLASS_README.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from policyd.doctor.postconf import Service
@@ -17,13 +18,13 @@ RELAY, RECIPIENT = "smtpd_relay_restrictions", "smtpd_recipient_restrictions"
 DATA, END_OF_DATA = "smtpd_data_restrictions", "smtpd_end_of_data_restrictions"
 LISTS = (CLIENT, HELO, SENDER, RELAY, RECIPIENT, DATA, END_OF_DATA)
 DEFAULT_ACTION = "451 4.3.5 Server configuration problem"  # Postfix's own
-ASK = "check_policy_service"
+ASK, WARN = "check_policy_service", "warn_if_reject"
 
-_WARN = "warn_if_reject"
 _WITH_ARGUMENT = re.compile(
     r"check_(?!relay_domains).*|(reject|permit)_(rbl|dnswl|rhsbl|rhswl).*|reject_maps_rbl.*|sleep", re.IGNORECASE
 )
 _KNOWN = re.compile(r"(permit|reject|defer|check|warn_if_reject|sleep)(_\w+)?", re.IGNORECASE)
+_ACCESS = re.compile(r"check_\w+_access", re.IGNORECASE)
 _MAY_PERMIT = re.compile(r"check_\w+_access|check_policy_service|permit_(dnswl|rhswl)_\w+", re.IGNORECASE)
 _RELAY_CONTROL = frozenset({"reject_unauth_destination", "defer_unauth_destination", "check_relay_domains"})
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -111,6 +112,31 @@ def undeclared(service: Service, unused: Mapping[str, str]) -> list[str]:
     ]
 
 
+def wrong_arguments(service: Service) -> Iterator[tuple[str, str]]:
+    """Restrictions with an argument that is none, or with a table where Postfix looks for none; and what it wants."""
+    for name in (*LISTS, *classes_of(service)):
+        value = service.values.get(name, "")
+        for step in _steps(value, {}, ()):
+            what = f"{step.word} {step.argument}".rstrip()
+            if _ACCESS.fullmatch(step.word) and ":" not in step.argument:
+                yield what, "a table, as hash:/etc/postfix/access"
+            elif step.word == ASK and ":" not in step.argument:
+                yield what, "a policy service, as unix:policyd/policyd.sock"
+            elif step.word == "sleep" and not step.argument.isdecimal():
+                yield what, "a number of seconds"
+        for before, word in pairwise(["", *split_words(value)]) if name in (DATA, END_OF_DATA) else ():
+            if is_table(word) and not _WITH_ARGUMENT.fullmatch(before):
+                yield word, f"check_recipient_access, or the like, in front of it in {name}"
+
+
+def access_tables(service: Service) -> Iterator[str]:
+    """The tables that are looked in when smtpd comes to them."""
+    for name in (*LISTS, *classes_of(service)):
+        for step in _steps(service.values.get(name, ""), {}, ()):
+            if _ACCESS.fullmatch(step.word) and is_table(step.argument):
+                yield step.argument
+
+
 def walk(name: str, service: Service, unused: Mapping[str, str]) -> list[Step]:
     """The steps of the list or class *name* of *service*, those of its classes in their place.
 
@@ -124,7 +150,7 @@ def _steps(value: str, classes: Mapping[str, str], within: tuple[str, ...], *, w
     words = iter(split_words(value))
     is_warn_only = warns
     for word in words:
-        if word.lower() == _WARN:
+        if word.lower() == WARN:
             is_warn_only = True
             continue
         if word in classes:
@@ -218,7 +244,7 @@ def _without(
     words = iter(split_words(value))
     prefix = ""
     for word in words:
-        if word.lower() == _WARN:
+        if word.lower() == WARN:
             prefix = f"{word} "
             continue
         argument = next(words, "") if _WITH_ARGUMENT.fullmatch(word) else ""

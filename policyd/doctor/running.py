@@ -12,6 +12,7 @@ from pathlib import Path
 from policyd.doctor.diagnosis import Diagnosis
 from policyd.doctor.examination import Examination
 from policyd.doctor.postconf import Service
+from policyd.doctor.starting import why_dead
 
 _SECONDS = 5
 _QUEUE_MANAGER, _MASTER = "qmgr", "master"
@@ -72,7 +73,7 @@ def diagnose_running(examined: Examination) -> Iterator[Diagnosis]:
         told = "main.cf or master.cf is newer than the Postfix that runs."
         yield Diagnosis("not-reloaded", examined.about("postfix"), told, (f"postfix{where} reload",))
     for service in examined.instance.smtpd:
-        if service.type != "inet" or service.stray or examined.instance.undefined:
+        if service.type != "inet" or service.stray or examined.instance.undefined or why_dead(service):
             continue  # what is told of these is why they are dead
         if problem := why_mute(service):
             told = f"{service.name} does not answer: {problem}. The mail log says why, in a line with fatal."

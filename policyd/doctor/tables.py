@@ -14,7 +14,8 @@ from policyd.doctor.aliases import ASKED
 from policyd.doctor.daemon import outsider
 from policyd.doctor.diagnosis import Diagnosis
 from policyd.doctor.examination import Examination
-from policyd.doctor.maps import TableError, is_listed, list_rows, tables_in
+from policyd.doctor.maps import NO_ALIASES, TableError, is_listed, tables_in
+from policyd.doctor.postconf import Instance
 from policyd.model import Domain, Request, Rule, Unlisted
 from policyd.printable import count_of
 from policyd.settings import Settings
@@ -24,6 +25,7 @@ _TOLD = 20  # findings of one kind, of which there may be a million
 _NAMED = 5
 _AT_ONCE = 2000  # addresses that are compared with the keys of the maps: as many as a processor's cache holds
 _VERDICTS = 20_000  # of the rules, for each kind of finding: of a million aliases all may lead to restricted addresses
+_RECIPIENTS = ("virtual_mailbox_maps", "relay_recipient_maps")
 _CLASSES = ("mydestination", "virtual_alias_domains", "virtual_mailbox_domains", "relay_domains")
 
 
@@ -128,7 +130,7 @@ class MapCheck:
     def _keys_by_map(self) -> Iterator[tuple[str, Iterable[str]]]:
         """Postfix's maps, each with its keys that are addresses, or "@" with a domain."""
         examined = self._examined
-        for name in ("virtual_mailbox_maps", "relay_recipient_maps"):
+        for name in _RECIPIENTS:
             keys = [key for key, _ in self._rows(name) if "@" in key]
             self._seen.update(key for key in keys if key in self._restricted or key[0] == "@")
             yield name, keys
@@ -136,7 +138,7 @@ class MapCheck:
         local = examined.settings.origin
         if local and local in domains_in(examined, "mydestination"):
             names = (key for key, value in self._rows("alias_maps") if "@" not in key and value)
-            yield "alias_maps", (f"{name}@{local}" for name in names)
+            yield "alias_maps", (f"{name}@{local}" for name in names if name not in NO_ALIASES)
 
     def _rows(self, name: str) -> Iterator[tuple[str, str]]:
         for table in tables_in(self._examined.instance.values.get(name, "")):
@@ -144,7 +146,7 @@ class MapCheck:
                 self._note(f"{name}: {table} can't list what it has")
                 continue
             try:
-                yield from list_rows(table, str(self._examined.instance.folder))
+                yield from self._examined.listings.rows(table)
             except TableError as error:
                 self._note(f"{name}: {table}: {error}")
 
@@ -260,6 +262,12 @@ class MapCheck:
             about = examined.about(_few(missing))
             told = f"Postfix has no mailbox and no alias for {_few(missing)}."
             yield Diagnosis("restricted-unknown-to-postfix", about, told)
+
+
+def address_tables(instance: Instance) -> list[str]:
+    """Postfix's tables of addresses, of which each may have a million, in the order in which they are read here."""
+    names = ("virtual_alias_maps", *_RECIPIENTS)
+    return [table for name in names for table in tables_in(instance.values.get(name, ""))]
 
 
 def compare_addresses(queries: Queries, checks: Sequence[MapCheck]) -> set[str]:

@@ -13,7 +13,15 @@ from policyd.setup.record import FILES
 
 # Findings of doctor's that a person must understand first.
 FOREIGN = frozenset(
-    {"check-conditional", "class-undeclared", "undefined-parameter", "value-cut", "too-old", "reinjection-open"}
+    {
+        "check-conditional",
+        "class-undeclared",
+        "undefined-parameter",
+        "value-cut",
+        "too-old",
+        "reinjection-open",
+        "smtpd-dead",
+    }
 )
 # Where an image writes main.cf anew at each start, and the file that it takes a person's lines from.
 _IMAGES = {

@@ -8,6 +8,7 @@ from typing import Any
 from policyd.doctor.agreement import diagnose_agreement
 from policyd.doctor.diagnosis import Diagnosis
 from policyd.doctor.examination import Examination
+from policyd.doctor.mistakes import diagnose_mistakes
 from policyd.doctor.placement import diagnose_placement
 from policyd.doctor.postconf import Instance, read_instance
 from policyd.doctor.sockets import find_dead
@@ -115,7 +116,7 @@ def make_plan(settings: Settings, settings_file: Path | None, folder: Path | Non
 
     # Postfix is read with the settings as they will be: then what is ours is known as ours.
     examined = examine_for(instance, wanted.settings, file, is_default=folder is None)
-    found = [*diagnose_placement(examined), *diagnose_agreement(examined)]
+    found = [*diagnose_mistakes(examined), *diagnose_placement(examined), *diagnose_agreement(examined)]
     commands = dict.fromkeys(line for each in found if each.code in _PLACED for line in each.commands)
     listed = _missing(read_listed(examined, wanted.settings.origin), wanted.settings)
     obstacles = [*why_left_alone(examined, found)]
@@ -143,7 +144,7 @@ def examine_for(instance: Instance, settings: Settings, file: Path, *, is_defaul
 def still_wrong(copy: Path, plan: Plan) -> list[Diagnosis]:
     """What is wrong in the configuration in *copy*, of what setup should have put right."""
     examined = examine_for(read_instance(copy), plan.settings, plan.settings_file, is_default=False)
-    found = [*diagnose_placement(examined), *diagnose_agreement(examined)]
+    found = [*diagnose_mistakes(examined), *diagnose_placement(examined), *diagnose_agreement(examined)]
     return [each for each in found if each.code in _PLACED | FOREIGN]
 
 

@@ -15,6 +15,7 @@ from policyd.setup.record import Record
 
 _RUNS_SYSTEMD = Path("/run/systemd/system")
 _UNITS = ("policyd.socket", "policyd.service")
+_FURTHER = ("policyd-http.socket", "policyd-doctor.timer")  # which people add, and which need the service
 _ENABLE = ("enable", "--now", *_UNITS)
 _FOLDER = Path("/etc/systemd/system")
 _HIDDEN = ("/home", "/root", "/run/user")  # source: systemd.exec(5), ProtectHome=, which the service has
@@ -74,11 +75,17 @@ def reload_daemon() -> str:
 
 
 def take_away(record: Record) -> Iterator[str]:
-    """Stop the daemon whose units *record* has, and remove these. Raises SetupError and OSError."""
+    """Stop the daemon whose units *record* has, and remove these; what somebody has added is named.
+
+    Raises SetupError and OSError.
+    """
     if _is_known():
         yield _systemctl("disable", "--now", *_UNITS)
     yield from (f"rm {file}" for file in record.restore(UNIT_FILES))
     yield _systemctl("daemon-reload")
+    for name in _FURTHER:
+        if (_FOLDER / name).exists():
+            yield f"# {name} stays; to take it away: systemctl disable --now {name}"
 
 
 def _is_known() -> bool:

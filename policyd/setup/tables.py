@@ -12,7 +12,7 @@ from policyd.admin.session import Session, Summary
 from policyd.doctor.agreement import domains_in
 from policyd.doctor.examination import Examination
 from policyd.doctor.hosts import own_addresses
-from policyd.doctor.maps import TableError, is_listed, list_rows, tables_in
+from policyd.doctor.maps import NO_ALIASES, TableError, is_listed, tables_in
 from policyd.doctor.words import split_words
 from policyd.errors import AddressError
 from policyd.model import Domain, Unlisted
@@ -119,7 +119,7 @@ def _mailboxes(examined: Examination, listed: Listed) -> Iterator[str]:
                 )
                 continue
             try:
-                for key, _ in list_rows(table, str(examined.instance.folder)):
+                for key, _ in examined.listings.rows(table):
                     if address := _address(key):
                         yield address
             except TableError as error:
@@ -163,11 +163,11 @@ def _local_aliases(examined: Examination, local: str, listed: Listed) -> Iterato
         if not is_listed(table):
             continue
         try:
-            for key, value in list_rows(table, str(examined.instance.folder)):
+            for key, value in examined.listings.rows(table):
                 rows.setdefault(key.lower(), value.strip().lower())
         except TableError as error:
             listed.notes.append(f"alias_maps: {table}: {error}")
-    for key in rows:
+    for key in (each for each in rows if each not in NO_ALIASES):
         target = key
         for _ in range(_LONGEST):
             target = rows.get(target, target)

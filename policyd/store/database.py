@@ -29,6 +29,7 @@ from policyd.errors import (
     StoreOutdatedError,
     StoreSpoiledError,
     StoreWriteError,
+    install_line,
     reason_of,
 )
 from policyd.files import acting, check_permissions, drafting, entered, owner_of, refuse_planted
@@ -247,7 +248,7 @@ def postgresql() -> ModuleType:
         return import_module("policyd.store.postgresql")
     except ModuleNotFoundError as error:
         raise StoreError(
-            f"PostgreSQL needs the Python package {error.name}, which is missing; pip install 'policyd[postgresql]'"
+            f"PostgreSQL needs the Python package {error.name}, which is missing; type: {install_line('postgresql')}"
         ) from error
 
 

@@ -1,5 +1,6 @@
 """Every query of the tables, once: single objects by their keys, lists, and whole tables as streams."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby, islice
@@ -32,6 +33,7 @@ from policyd.store.journal import UPGRADE, is_upgrade_from_first
 
 _ARITIES = 300  # a domain has 127 labels at most, an address two forms
 _ENTRIES_AT_ONCE = 256  # whose exceptions are asked for
+_MAILBOXES_AT_ONCE = 256  # whose addresses and accepted senders are
 _PATTERNS_AT_ONCE = 16  # whose entries are asked for; SQLite takes 500 terms
 _RECEIVE = {each.value: each for each in Receive}  # a third of the time that a call of an enum takes
 _UNLISTED = {each.value: each for each in Unlisted}
@@ -238,6 +240,11 @@ _HOLDER_CALLED = {
 }
 _MAILBOX_NUMBERED = Statement(_select_mailbox.where(schema.mailbox.c.id == bindparam("id")))
 _MAILBOXES = Statement(_select_mailbox.order_by(schema.mailbox.c.id))
+_MAILBOXES_BY_NAME = Statement(_select_mailbox.order_by(schema.mailbox.c.folded_name))
+_HAS_COMMENTS = Statement(
+    select(exists(select(literal_column("1")).where(schema.mailbox.c.comment != literal_column("''"))))
+)
+_HAS_SENDERS_EXCEPTED = Statement(select(exists(select(literal_column("1")).select_from(schema.allowed_sender))))
 _MAILBOXES_WITH_AN_END = Statement(
     _select_mailbox.where(schema.mailbox.c.until.is_not(None)).order_by(schema.mailbox.c.id)
 )
@@ -357,11 +364,25 @@ _ADDRESSES_IN = Statement(
         == bindparam("same_suffix")
     ).order_by(schema.address.c.address)
 )
-_ADDRESSES_BY_MAILBOX = Statement(
-    select(schema.address.c.mailbox_id, schema.address.c.address).order_by(
-        schema.address.c.mailbox_id, schema.address.c.is_primary.desc(), schema.address.c.address
-    )
+_addresses_by_mailbox = select(schema.address.c.mailbox_id, schema.address.c.address).order_by(
+    schema.address.c.mailbox_id, schema.address.c.is_primary.desc(), schema.address.c.address
 )
+_ADDRESSES_BY_MAILBOX = Statement(_addresses_by_mailbox)
+
+
+@lru_cache(_ARITIES)
+def _addresses_of(mailboxes: int) -> Statement:
+    """The statement for the addresses of so many mailboxes, the primary ones first."""
+    return Statement(_addresses_by_mailbox.where(schema.address.c.mailbox_id.in_(_keys("mailbox", mailboxes))))
+
+
+@lru_cache(_ARITIES)
+def _accepted_of(mailboxes: int) -> Statement:
+    """The statement for the accepted senders of so many mailboxes."""
+    mailbox_id = schema.accepted_sender.c.mailbox_id
+    return Statement(_select_accepted(mailbox_id).where(mailbox_id.in_(_keys("mailbox", mailboxes))))
+
+
 _ENTRIES_OF_WHO = {
     PartyKind.MAILBOX: _entries_where(schema.blocked_sender.c.mailbox_id == bindparam("who")),
     PartyKind.GROUP: _entries_where(schema.blocked_sender.c.group_id == bindparam("who")),
@@ -399,9 +420,9 @@ _LATER_CHANGES = Statement(
     .where(schema.change.c.object == bindparam("name"), schema.change.c.id > bindparam("after"))
     .order_by(schema.change.c.id)
 )
-_CHANGES_SINCE = Statement(
-    select(schema.change).where(schema.change.c.at >= bindparam("since")).order_by(schema.change.c.id.desc())
-)
+_changes_since = select(schema.change).where(schema.change.c.at >= bindparam("since"))
+_CHANGES_SINCE = Statement(_changes_since.order_by(schema.change.c.id.desc()))
+_CHANGES_FROM_THEN_ON = Statement(_changes_since.order_by(schema.change.c.id))
 _CHANGES_BEFORE = Statement(
     select(schema.change).where(schema.change.c.id < bindparam("before")).order_by(schema.change.c.id.desc())
 )
@@ -516,6 +537,22 @@ class Queries:
         for row in self._stream(_MAILBOXES):
             own = tuple(address for (address,) in held.of(row[-1]))
             yield _to_named(Mailbox, row, _to_parties("accepted_sender", accepted.of(row[-1]))), own
+
+    def mailboxes_by_name(self) -> Iterator[tuple[Mailbox, tuple[str, ...]]]:
+        """Every mailbox, by its folded name, with its addresses, the primary one first: the first at once."""
+        rows = self._stream(_MAILBOXES_BY_NAME)
+        while some := [*islice(rows, _MAILBOXES_AT_ONCE)]:
+            # Asked for by number: whatever is ordered by name would be sorted as a whole first.
+            numbers = _filled_up([row[-1] for row in some])
+            held = _by_owner(self._fetch(_addresses_of(len(numbers)), *numbers))
+            accepted = _by_owner(self._fetch(_accepted_of(len(numbers)), *numbers))
+            for row in some:
+                own = tuple(address for (address,) in held[row[-1]])
+                yield _to_named(Mailbox, row, _to_parties("accepted_sender", accepted[row[-1]])), own
+
+    def has_comments(self) -> bool:
+        """Whether some mailbox has a comment."""
+        return bool(self._fetch(_HAS_COMMENTS)[0][0])
 
     def mailboxes_with_an_end(self) -> Iterator[Mailbox]:
         """The mailboxes whose restriction has an end, passed or not, oldest first; without their accepted senders."""
@@ -697,6 +734,10 @@ class Queries:
         for row in self._stream(_ENTRIES):
             yield _to_entry(row, [*recipients.of(row[-1]), *senders.of(row[-1])])
 
+    def has_senders_excepted(self) -> bool:
+        """Whether some blocked sender has exceptions by sender."""
+        return bool(self._fetch(_HAS_SENDERS_EXCEPTED)[0][0])
+
     # --- The journal ---
 
     def last_change(self) -> tuple[int, int]:
@@ -710,13 +751,18 @@ class Queries:
         since: int = 0,
         limit: int | None = None,
         is_wanted: Callable[[Change], bool] = lambda _: True,
-    ) -> list[Change]:
+    ) -> Iterator[Change]:
         """The journal, oldest first: the last *limit* wanted rows of those from *since* on, in Unix seconds."""
-        found = self.changes_since(since)
-        if of_object:
-            names = _folded_forms(of_object)
-            found = (change for change in found if fold(change.object) in names)
-        return [*islice(filter(is_wanted, found), limit)][::-1]
+        names = _folded_forms(of_object) if of_object else frozenset()
+
+        def is_found(change: Change) -> bool:
+            return (not names or fold(change.object) in names) and is_wanted(change)
+
+        # The last ones are found from the end on; all of them, as they come.
+        if limit is not None:
+            return reversed([*islice(filter(is_found, self.changes_since(since)), limit)])
+        rows = self._stream(_CHANGES_FROM_THEN_ON, since)
+        return filter(is_found, (Change(*row) for row in rows))
 
     def changes_since(self, since: int) -> Iterator[Change]:
         """The journal's rows from *since* on, in Unix seconds, one by one, the last first."""
@@ -787,12 +833,23 @@ class Queries:
         exceptions: dict[int, list[tuple[Any, ...]]] = {row[-1]: [] for row in found}
         numbers = [*exceptions]
         for first in range(0, len(numbers), _ENTRIES_AT_ONCE):
-            # As many numbers as the next power of two has, the last one again and again: few statements are compiled.
-            some = numbers[first : first + _ENTRIES_AT_ONCE]
-            some += [some[-1]] * ((1 << (len(some) - 1).bit_length()) - len(some))
+            some = _filled_up(numbers[first : first + _ENTRIES_AT_ONCE])
             for row in self._fetch(_exceptions_of(len(some)), *some, *some):
                 exceptions[row[0]].append(row[1:])
         return tuple(_to_entry(row, exceptions[row[-1]]) for row in found)
+
+
+def _filled_up(numbers: list[int]) -> list[int]:
+    """*numbers*, the last one again and again up to the next power of two: so few statements are compiled."""
+    return numbers + [numbers[-1]] * ((1 << (len(numbers) - 1).bit_length()) - len(numbers))
+
+
+def _by_owner(rows: Iterable[tuple[Any, ...]]) -> defaultdict[int, list[Any]]:
+    """The other columns of *rows* by the first, an id."""
+    found: defaultdict[int, list[Any]] = defaultdict(list)
+    for owner_id, *columns in rows:
+        found[owner_id].append(columns)
+    return found
 
 
 class Grouped:

@@ -13,12 +13,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from policyd.audit import AuditLog, open_audit
+from policyd.minutes import MINUTE
 from policyd.settings import Settings
 from policyd.watching import WatchedProcesses
 from policyd.web.acceptor import Acceptor, Listening
 from policyd.web.access import Access, read_token
 from policyd.web.context import Threads, WebContext
-from policyd.web.pages.minutes import MINUTE
 from policyd.web.site import make_desk, make_site
 
 _ALIVE = b"."  # what the parent gets as a sign of life

@@ -17,7 +17,7 @@ from policyd.web.threaded import ThreadedPages
 def make_desk(context: WebContext) -> Desk:
     """The pages for the help desk."""
     processes = context.processes
-    return Desk(Sources(context.settings, processes.counters, processes.refusals, context.file_lock))
+    return Desk(Sources(context.settings, processes.counters, processes.refusals, processes.minutes, context.file_lock))
 
 
 def make_site(context: WebContext, desk: Desk, access: Access, audit: AuditLog, reactor: IReactorTime) -> Site:

@@ -87,7 +87,7 @@ def test_change_is_told_in_words_and_undone(session):
     undone = undo(session, 7, ACTOR, NOW)
     assert undone.changeset is not None
     with session.reading() as queries:
-        block, unblock = queries.changes(of_object="alice")[-2:]
+        block, unblock = [*queries.changes(of_object="alice")][-2:]
     assert changes.describe(block) == "blocked sender alice to outside: added: reason left"
     assert (changes.difference(unblock), unblock.operation) == ("removed", "sender.undo")
     assert changes.as_object(unblock)["after"] is None

@@ -3,11 +3,17 @@
 import csv
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from policyd.admin.refused import COLUMNS, SPOKEN, WOULD, as_csv, page_of, wanted
+from policyd.admin.refused import COLUMNS, NARROWED, SPOKEN, WOULD, as_csv, page_of, texts_in, wanted
+from policyd.audit import AuditLog, Watched
 from policyd.audit_lines import LoggedDecision
-from policyd.model import Request
-from policyd.refusals import Refused
+from policyd.model import Action, Decision, Request, Rule
+from policyd.refusals import RefusalRing, Refused
+from policyd.settings import AuditSettings, LineFormat
+from tests.core.test_audit import requests
+from tests.support.kept_lines import KeptLines
 
 HOSTILE = "<script>\u202e\n=1+1"
 
@@ -52,6 +58,51 @@ def test_what_was_only_logged_can_be_told_from_what_was_spoken():
     assert senders(spoken=WOULD) == ["news@a.example"]
     assert senders(spoken=SPOKEN) == ["eve@a.example", "EVE@b.example", ""]
     assert senders(since=2.0, until=3.0) == ["EVE@b.example", "news@a.example"]
+
+
+def keep(ring, request, *, reason="internal", format_=LineFormat.TEXT):
+    """Have *request* refused, and kept in *ring* as the daemon keeps it."""
+    decision = Decision(Action.REJECT, Rule.BLOCKED_SENDER, "5.7.1 no", reason, mailbox="Müller", is_refused=True)
+    watched = Watched(refusals=ring.at(0))
+    AuditLog(AuditSettings(format=format_), KeptLines(), watched=watched).decided(request, decision, 0.1)
+
+
+@pytest.mark.parametrize("format_", LineFormat)
+@given(
+    request=requests | st.builds(Request, sender=st.text("kKe\u212a\u0301\u017fßﬁ\u0338Ḱ,-", max_size=8)),
+    reason=st.sampled_from(["internal", "in Kürze, später", 'a \\ b "c"', "…"]),
+    data=st.data(),
+)
+def test_what_is_looked_for_first_leaves_out_nothing_that_is_wanted(format_, request, reason, data):
+    """Most lines are passed over unread: never one that a person asks for, however it is written in the line."""
+    ring = RefusalRing(1, 1)
+    keep(ring, request, reason=reason, format_=format_)
+    for refused in ring.newest():
+        name = data.draw(st.sampled_from(NARROWED))
+        value = COLUMNS[name](refused)
+        begin, end = sorted(data.draw(st.tuples(*[st.integers(0, len(value))] * 2)))
+        words = {name: data.draw(st.sampled_from(["", "*"])) + value[begin:end].swapcase()}
+        is_wanted = wanted(words)
+        assert [*filter(is_wanted, ring.newest(texts_in(words)))] == [*filter(is_wanted, [refused])]
+
+
+@pytest.mark.parametrize("format_", LineFormat)
+@pytest.mark.parametrize("sender", ["\u212aarl@a.example", "ﬁ\udcfff@a.example", "MÜLLER, karl@a.example"])
+def test_character_that_folds_to_plain_ones_is_found_in_a_line(format_, sender):
+    """In JSON, it stands there as a code."""
+    ring = RefusalRing(1, 1)
+    keep(ring, Request(sender=sender), format_=format_)
+    text = "fi" if sender.startswith("ﬁ") else "karl"
+    assert [each.decision.request.sender for each in ring.newest([text])] == [sender]
+
+
+def test_most_lines_are_passed_over_unread():
+    """Ten thousand would take half a second to read."""
+    ring = RefusalRing(1, 10)
+    for name in ("eve", "EVE", "joe"):
+        keep(ring, Request(sender=f"{name}@a.example"))
+    found = ring.newest(texts_in({"sender": "*eve@?.example -b.example"}))
+    assert [each.decision.request.sender for each in found] == ["EVE@a.example", "eve@a.example"]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 50])

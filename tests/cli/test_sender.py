@@ -398,6 +398,33 @@ def test_address_finds_the_entries_of_its_mailbox(policyd):
     assert listed(policyd, "sender") == []
 
 
+def test_show_says_what_else_a_sender_matches(policyd):
+    """To unblock what is shown is not enough where her group, or the domain, is blocked, too."""
+    policyd.run("group add staff alice")
+    for who in (
+        "group:staff",
+        "@example.com --to anyone",
+        "alice@example.com",
+        "@partner.example",
+        "anyone --to @x.example",
+    ):
+        policyd.run(f"sender block {who}")
+    policyd.run("sender block alice --to @y.example --until 2098-01-01")
+    ended = policyd.ends("-v sender show alice@example.com")
+    assert (ended.status, ended.err.splitlines()) == (
+        0,
+        [
+            "alice@example.com matches entry 1, too: group:staff may not send to outside",
+            "alice@example.com matches entry 2, too: @example.com may not send to anyone",
+            "alice@example.com matches entry 6, too: alice may not send to @y.example",
+        ],
+    )
+    assert policyd.ends("sender show alice@example.com").err == ""
+    assert policyd.refuses("sender show eve@example.com") == (
+        "policyd: eve@example.com has no entry, but @example.com has; see: policyd sender show @example.com"
+    )
+
+
 def test_exceptions_by_sender_are_added_and_taken(policyd):
     """Mailboxes, groups and patterns; beside those by recipient."""
     policyd.run("group add staff bob")

@@ -930,11 +930,22 @@ def test_restriction_holds_for_an_address_inside_of_another(tables, recipient):
 
 @pytest.mark.parametrize(
     "recipient",
-    ["joe%gmail.example@example.com", "gmail.example!joe", "joe@gmail.example@example.com", "joe%gmail.example"],
+    [
+        *("joe%gmail.example@example.com", "gmail.example!joe", "joe@gmail.example@example.com", "joe%gmail.example"),
+        pytest.param("IMCEASMTP-joe+40gmail+2Eexample@example.com", id="encapsulated"),
+        pytest.param("prvs=1=imceasmtp-joe+2Bx+40gmail+2Eexample@example.com", id="encapsulated and signed"),
+        pytest.param(
+            "IMCEASMTP-IMCEASMTP-joe+2B40gmail+2B2Eexample+40example+2Ecom@example.com", id="encapsulated twice"
+        ),
+        pytest.param("IMCEASMTP-joe+40gmail+2Eexample%example.com@example.com", id="encapsulated in a route"),
+    ],
 )
 @pytest.mark.parametrize("origin", ["", "example.com"])
 def test_blocked_to_outside_cannot_write_there_through_our_own_domain(tables, recipient, origin):
-    """For an insider Postfix relays each to gmail.example; exceptions count for the address inside."""
+    """For an insider Postfix relays each to gmail.example, or an Exchange behind it.
+
+    Exceptions count for the address inside.
+    """
     tables.block("alice", to="outside", allowed=frozenset({"@partner.example"}))
     settings = Settings(origin=origin)
     ask_as = partial(ask, tables, settings, sasl_username="alice")
@@ -950,6 +961,7 @@ def test_strangers_learn_and_reach_nothing_through_our_own_domain(tables):
     assert rule(tables, recipient="nobody%example.com@example.com") is Rule.UNLISTED_RECIPIENT
     assert rule(tables, recipient="bob%example.com@gmail.example") is Rule.DEFAULT
     assert rule(tables, recipient="postmaster%gmail.example@example.com") is Rule.UNLISTED_RECIPIENT
+    assert rule(tables, recipient="IMCEASMTP-postmaster+40gmail+2Eexample@example.com") is Rule.UNLISTED_RECIPIENT
     assert rule(tables, recipient="postmaster%example.com@example.com") is not Rule.ALWAYS_ACCEPTED
 
 
@@ -957,6 +969,15 @@ def test_address_with_a_percent_sign_of_its_own_is_a_mailboxs(tables):
     """Where a mailbox has the address as it stands, nothing is looked for inside of it."""
     tables.add_mailbox("sale", "50%off@example.com")
     assert ask(tables, recipient="50%off@example.com").mailbox == "sale"
+
+
+@pytest.mark.parametrize("extension", ["x", "x=1", "20", "\udcff"])
+def test_address_that_only_looks_encapsulated_has_its_extensions_like_others(tables, extension):
+    """Old Exchange addresses are kept so that replies arrive: Postfix delivers each of these to bob."""
+    tables.add_address("bob", "imceaex-_o=org_cn=robert@example.com")
+    tables.restrict("bob", Receive.NOBODY)
+    asked = {"sasl_username": "alice", "sender": "alice@example.com"}
+    assert ask(tables, recipient=f"IMCEAEX-_O=ORG_CN=ROBERT+{extension}@example.com", **asked).mailbox == "bob"
 
 
 def test_blocked_sender_cannot_hide_inside_of_an_address_nor_pass_for_an_accepted_one(tables):

@@ -7,6 +7,7 @@ import pytest
 
 from policyd.doctor import tables
 from policyd.doctor.aliases import Aliases
+from policyd.doctor.maps import Listings
 from policyd.doctor.postconf import Instance, find_program
 from tests.support.required import give_up
 
@@ -24,7 +25,7 @@ def aliases(folder: Path, rows: str, **values: str) -> Aliases:
     """Those of a Postfix with these *rows* in its virtual_alias_maps, configured in *folder*."""
     (folder / "main.cf").touch()
     values = {"virtual_alias_maps": f"inline:{{{rows}}}", "recipient_delimiter": "+", **values}
-    return Aliases(Instance(folder, values, values, (), ()), [])
+    return Aliases(Instance(folder, values, values, (), ()), Listings(str(folder)), [])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from policyd.doctor.examination import Examination
+from policyd.doctor.mistakes import diagnose_mistakes
 from policyd.doctor.placement import diagnose_placement
 from policyd.doctor.postconf import Instance, Service
 from policyd.doctor.repair import plan
@@ -38,7 +39,8 @@ def examination(overrides: dict[str, str], *services: Service, **values: str) ->
 
 def found(**values: str) -> set[str]:
     """The codes of what is told of an MX with these parameters in main.cf."""
-    return {each.code for each in diagnose_placement(examination({}, **values))}
+    examined = examination({}, **values)
+    return {each.code for each in (*diagnose_mistakes(examined), *diagnose_placement(examined))}
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,10 @@ def found(**values: str) -> set[str]:
         ),
         pytest.param(f"asked, {REST}", {"smtpd_restriction_classes": "asked", "asked": ASK}, set(), id="in a class"),
         pytest.param(
-            f"round, {ASK}", {"smtpd_restriction_classes": "round", "round": "round"}, set(), id="a class in itself"
+            f"round, {ASK}",
+            {"smtpd_restriction_classes": "round", "round": "round"},
+            {"smtpd-dead"},
+            id="a class in itself",
         ),
         pytest.param(
             f"check_recipient_access inline:{{bob=asked}}, {REST}",
@@ -109,8 +114,33 @@ def found(**values: str) -> set[str]:
             {"default-action-implicit", "timeout-long"},
             id="without braces",
         ),
-        pytest.param("check_policy_service", {}, {"check-missing"}, id="without an argument"),
+        pytest.param("check_policy_service", {}, {"check-missing", "class-undeclared"}, id="without an argument"),
         pytest.param("", {}, {"check-missing"}, id="nothing at all"),
+        pytest.param(
+            f"{REST}, check_policy_service {{ unix:greylist, {{ default_action = 451 }}",
+            {},
+            {"check-missing", "smtpd-dead"},
+            id="a brace that nobody closes",
+        ),
+        pytest.param(f"{ASK}, {REST}", {"smtpd_delay_reject": "true"}, {"smtpd-dead"}, id="a switch that is neither"),
+        pytest.param(
+            f"{ASK}, check_sender_access /etc/postfix/senders, {REST}",
+            {},
+            {"class-undeclared"},
+            id="a table without its type",
+        ),
+        pytest.param(
+            f"{ASK}, {REST}",
+            {"smtpd_data_restrictions": "hash:/etc/postfix/senders"},
+            {"class-undeclared"},
+            id="a table where nothing says of what",
+        ),
+        pytest.param(
+            f"{ASK}, permit",
+            {"smtpd_relay_restrictions": "permit_mynetworks, permit, reject_unauth_destination"},
+            {"smtpd-dead"},
+            id="nothing keeps strangers from relaying",
+        ),
     ],
 )
 def test_place_of_the_check_is_judged(recipient: str, others: dict[str, str], codes: set[str]) -> None:

@@ -42,6 +42,15 @@ VARIANTS: Mapping[str, tuple[Mapping[str, str], str, set[str]]] = {
     "milters of rspamd": ({}, "smtpd_milters = inet:localhost:11332\nmilter_default_action = accept", set()),
     "permit among the restrictions of clients": ({}, "smtpd_client_restrictions = permit_mynetworks, permit", set()),
     "addresses that are not looked for": ({}, "smtpd_reject_unlisted_recipient = no", set()),
+    "rows of postalias that are no aliases": (
+        {
+            "mydestination = mx": "mydestination = example.com, mx",
+            "virtual_mailbox_domains = example.com": "virtual_mailbox_domains =",
+            "alias_maps =": "alias_maps = inline:{ YP_LAST_MODIFIED=1795684477, YP_MASTER_NAME=mx }",
+        },
+        "",
+        set(),
+    ),
     "a copy of all mail": ({}, "always_bcc = archive@example.com", set()),
     "an action for all policy services": (
         {"        { default_action = 451 4.3.5 policy service unavailable },\n": ""},

@@ -17,9 +17,9 @@ _HEAD = """policyd {name}, on Debian {release}
 {line}
 
 A minimal Debian with systemd as its first process, in namespaces; Postfix as Debian configures an "Internet Site" for
-example.com; the users alice and bob; swaks and curl. Its address is {here}, that of the machine outside {stranger}.
-The checkout is in {there}, where everything is typed. Downloads, which are shortened here, go over the
-network of the machine that this ran on.
+example.com; the users alice and bob; swaks and curl. Its address is {here}, that of the machine outside is
+{stranger}; its loopback interface has both. Everything is typed in {there}, where the checkout is.
+Downloads, which are shortened here, go over the network of the machine that this ran on.
 """
 
 
@@ -28,6 +28,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.journey", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--debian", action="append", choices=[*RELEASES], help="which; both unless you say")
     parser.add_argument("--route", action="append", choices=[*ROUTES], help="which; all unless you say")
+    parser.add_argument(
+        "--deb", type=Path, help="Debian's package; without it, only the ways from a checkout are walked"
+    )
     parser.add_argument("--systems", type=Path, help="a folder in which bare systems are kept for the next time")
     parser.add_argument("--into", type=Path, default=Path("var/journey"), help="where the transcripts go")
     arguments = parser.parse_args()
@@ -38,15 +41,15 @@ def main() -> None:
         systems = arguments.systems or Path(folder)
         for release in arguments.debian or RELEASES:
             system = bootstrap(release, systems)
-            for name in arguments.route or ROUTES:
-                _walk(name, release, system, Path(folder, f"{release}-{name}"), arguments.into)
+            for name in arguments.route or [name for name in ROUTES if name != "package" or arguments.deb]:
+                _walk(name, release, system, Path(folder, f"{release}-{name}"), arguments.into, arguments.deb)
 
 
-def _walk(name: str, release: str, system: Path, place: Path, into: Path) -> None:
+def _walk(name: str, release: str, system: Path, place: Path, into: Path, package: Path | None) -> None:
     """Walk one route, and say where its transcript is. Raises AssertionError where it leads astray."""
     place.mkdir()
     route, file = ROUTES[name], into / f"debian-{release}-{name}.txt"
-    machine = debian_machine(system, place)
+    machine = debian_machine(system, place, *([package.absolute()] if package else []))
     try:
         with file.open("w", encoding="utf-8") as transcript:
             title = _HEAD.format(

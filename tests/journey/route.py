@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.docs.pages import commands, parse, section
-from tests.support.machine import STRANGER
+from tests.docs.pages import blocks, commands, parse, section
+from tests.support.machine import HERE, STRANGER
 
 REFUSED = "554 5.7.1 <bob@example.com>: Recipient address rejected"
 _GUIDE = "docs/guide.rst"
@@ -41,6 +41,23 @@ class Step(NamedTuple):
         return found.pop()
 
 
+class Edit(NamedTuple):
+    """Lines of the documents that are written into a file, by how they begin; or taken out of it again."""
+
+    document: str
+    section: str
+    begins: str
+    path: str
+    is_taken_out: bool = False
+
+    def text(self) -> str:
+        """The lines, as they stand there."""
+        (found,) = [
+            each for each in blocks(section(parse(self.document), self.section)) if each.startswith(self.begins)
+        ]
+        return found
+
+
 class Look(NamedTuple):
     """Something that is tried beside the documents, and why."""
 
@@ -56,19 +73,21 @@ class Chapter(NamedTuple):
     """Steps that belong together."""
 
     title: str
-    steps: tuple[Step | Look, ...]
+    steps: tuple[Step | Edit | Look, ...]
 
 
 class Route(NamedTuple):
     """A way of installing, to the first refused mail and back.
 
-    What differs on the disk after *given* and after the last chapter is what is left, and must be of *left* only.
+    What differs on the disk after *given* and after the last chapter is what is left, and must be of *left* only. Where
+    *keeps_user* says so, the user is left, too.
     """
 
     name: str
     given: Chapter
     chapters: tuple[Chapter, ...]
     left: tuple[str, ...]
+    keeps_user: bool = False
 
 
 def _mail(shown: str, status: int) -> Step:
@@ -87,6 +106,11 @@ def _mail(shown: str, status: int) -> Step:
 
 def _guide(title: str, command: str, *shows: str, status: int = 0, **more: object) -> Step:
     return Step(_GUIDE, title, command, shows, status, **more)  # type: ignore[arg-type]
+
+
+def _doctor(*shows: str) -> Step:
+    """What may be wrong: the guide's insider_networks are not Debian's mynetworks."""
+    return Step("docs/troubleshooting.rst", "My rule has no effect", "policyd doctor", ("networks-differ", *shows), 1)
 
 
 def _undo_of(_line: str, history: str) -> str:
@@ -125,6 +149,7 @@ _REFUSED = Chapter(
     "The first refused mail",
     (_guide("The short way", "policyd setup --enforce", 'mode = "enforce"'), _mail(REFUSED, _SWAKS_REFUSED)),
 )
+_REASON = "The reason: in the log, by check and why, on the page, in the metrics"
 _IN_THE_LOG = (
     _guide("Find the reason", "journalctl --identifier policyd --grep action=REJECT --lines 1", "mailbox=bob"),
     _guide(
@@ -135,9 +160,12 @@ _IN_THE_LOG = (
     ),
     Step(_README, "What it looks like", "policyd check", ("rule: restricted-recipient",), 1),
 )
-_ON_THE_PAGE = (
+_FOR_THE_PAGE = (
+    _guide("Find the reason", "/opt/policyd/bin/pip", is_online=True),
     _guide("Find the reason", "install -m 644 contrib/systemd/policyd-http.socket"),
     _guide("Find the reason", "systemctl daemon-reload"),
+)
+_ON_THE_PAGE = (
     _guide("Find the reason", "systemctl enable policyd-http.socket", "Created symlink"),
     _guide("Find the reason", "systemctl stop"),
     _guide("Find the reason", "systemctl start"),
@@ -180,27 +208,37 @@ _WITHOUT_POLICYD = (
     Look("nobody asks any more", "postconf -n | grep policyd", (), 1),
 )
 
-CHECKOUT = Route(
-    "from a checkout",
-    Chapter(
-        "What Debian has",
-        (_guide("1. Install", "apt-get install", answers=(("[Y/n]", "y\n"),), is_online=True),),
-    ),
+_PYTHON = Chapter(
+    "What Debian has", (_guide("1. Install", "apt-get install python3", answers=(("[Y/n]", "y\n"),), is_online=True),)
+)
+_INSTALLED = Chapter(
+    "Install",
     (
-        Chapter(
-            "Install",
-            (
-                _guide("1. Install", "/usr/bin/python3 -m venv"),
-                _guide("1. Install", "/opt/policyd/bin/pip", "Successfully installed", is_online=True),
-                _guide("1. Install", "ln -s"),
-            ),
-        ),
+        _guide("1. Install", "/usr/bin/python3 -m venv"),
+        _guide("1. Install", "/opt/policyd/bin/pip", "Successfully installed", is_online=True),
+        _guide("1. Install", "ln -s"),
+    ),
+)
+_KEPT_COPY = _guide("Remove it", "policyd database backup", "checked")
+_REMOVED = (
+    _KEPT_COPY,
+    _guide("Remove it", "rm -r /etc/policyd"),
+    _guide("Remove it", "userdel"),
+    _guide("Remove it", "rm -r /usr/local/bin/policyd"),
+)
+_KEPT = ("/var/backups/policyd.db",)
+
+_FROM_A_CHECKOUT = Route(
+    "from a checkout, the short way",
+    _PYTHON,
+    (
+        _INSTALLED,
         _SLIPS,
         _SET_UP,
         _REFUSED,
         Chapter(
-            "The reason: in the log, by check and why, on the page, in the metrics",
-            (*_IN_THE_LOG, _guide("Find the reason", "/opt/policyd/bin/pip", is_online=True), *_ON_THE_PAGE),
+            _REASON,
+            (*_IN_THE_LOG, *_FOR_THE_PAGE, *_ON_THE_PAGE),
         ),
         _TAKEN_BACK,
         Chapter(
@@ -209,13 +247,124 @@ CHECKOUT = Route(
                 _guide("Remove it", "systemctl disable --now policyd-http.socket"),
                 _guide("Remove it", "rm /etc/systemd/system/policyd-http.socket"),
                 *_WITHOUT_POLICYD,
-                _guide("Remove it", "policyd database backup"),
-                _guide("Remove it", "rm -r /etc/policyd"),
-                _guide("Remove it", "userdel"),
-                _guide("Remove it", "rm -r /usr/local/bin/policyd"),
+                *_REMOVED,
             ),
         ),
     ),
-    left=("/var/backups/policyd.db",),
+    _KEPT,
 )
-ROUTES = {"checkout": CHECKOUT}
+
+_SERVICE = "Running it as a service"
+_MAIN_CF = Edit(_GUIDE, "6. Connect", "allow_percent_hack", "/etc/postfix/main.cf")
+_BY_HAND = Route(
+    "from a checkout, by hand",
+    _PYTHON,
+    (
+        _INSTALLED,
+        Chapter(
+            "User, folders, settings, tables",
+            (
+                _guide("2. Make a user", "useradd"),
+                *(
+                    _guide("2. Make a user", f"install -d -{each}")
+                    for each in ("m", "o policyd -g pol", "o policyd -g pos")
+                ),
+                Edit(_GUIDE, "3. Write", "database =", "/etc/policyd/policyd.toml"),
+                _guide("4. Add", "policyd domain add example.com"),
+                _guide("4. Add", "policyd mailbox add alice", "alice@example.com: added"),
+                _guide("4. Add", "policyd mailbox add bob", "bob@example.com: added"),
+                _guide("4. Add", "policyd domain set example.com", "unlisted accept -> reject"),
+                _guide("4. Add", "postconf -h", "mx.example.com"),
+                *(_guide("4. Add", f"policyd domain add {each}") for each in ("mx.example.com", "localhost", "'[127")),
+                _guide(
+                    "4. Add",
+                    "policyd domain add '[192",
+                    instead=lambda _line, _before: f"policyd domain add '[{HERE}]'",
+                    because="that is the address of this host",
+                ),
+            ),
+        ),
+        Chapter(
+            "The daemon, and Postfix",
+            (
+                *(
+                    Step("docs/operations.rst", _SERVICE, f"install -m 644 contrib/systemd/policyd.{each}")
+                    for each in ("socket", "service")
+                ),
+                Step("docs/operations.rst", _SERVICE, "systemctl daemon-reload"),
+                Step("docs/operations.rst", _SERVICE, "systemctl enable --now"),
+                Step("docs/operations.rst", _SERVICE, "policyd check --daemon", ("DUNNO",)),
+                _MAIN_CF,
+                _guide("6. Connect", "postfix reload"),
+                _doctor("error domain-unmanaged", "2 errors, 1 warning"),
+                _guide(
+                    "4. Add",
+                    "policyd domain add mx.example.com",
+                    instead=lambda _line, doctor: "\n".join(re.findall(r"# (policyd domain add .+)", doctor)),
+                    because="doctor has named other domains of this host",
+                ),
+                _doctor("0 errors, 1 warning"),
+            ),
+        ),
+        Chapter(
+            "The first refused mail",
+            (
+                _mail("250 2.1.5 Ok", 0),
+                _guide("7. Restrict", "policyd mailbox restrict bob", "receive inherit -> insiders"),
+                _guide("7. Restrict", "policyd sender block alice", "left the company"),
+                _guide("7. Restrict", "policyd check --login alice", "rule: blocked-sender", status=1),
+                _mail(REFUSED, _SWAKS_REFUSED),
+                *_IN_THE_LOG,
+            ),
+        ),
+        Chapter(
+            "Back to nothing",
+            (
+                _MAIN_CF._replace(is_taken_out=True),
+                _guide("Remove it", "postfix reload"),
+                _mail("250 2.1.5 Ok", 0),
+                _guide("Remove it", "systemctl disable --now policyd.socket"),
+                _guide("Remove it", "rm /etc/systemd/system/policyd.socket"),
+                _guide("Remove it", "systemctl daemon-reload"),
+                *_REMOVED,
+            ),
+        ),
+    ),
+    _KEPT,
+)
+_FROM_THE_PACKAGE = Route(
+    "from Debian's package",
+    Chapter(
+        "What Debian has",
+        (Look("what the package depends on stays", "apt-get install --yes python3", is_online=True),),
+    ),
+    (
+        Chapter(
+            "Install",
+            (
+                _guide(
+                    "1. Install",
+                    "apt-get install ./",
+                    "to see what that takes, run: policyd setup",
+                    is_online=True,
+                ),
+            ),
+        ),
+        _SET_UP,
+        _REFUSED,
+        Chapter(_REASON, (*_IN_THE_LOG, *_ON_THE_PAGE)),
+        _TAKEN_BACK,
+        Chapter(
+            "Back to nothing",
+            (
+                _guide("Remove it", "systemctl disable --now policyd-http.socket"),
+                *_WITHOUT_POLICYD,
+                _KEPT_COPY,
+                _guide("Remove it", "apt-get purge", answers=(("[Y/n]", "y\n"),), is_online=True),
+            ),
+        ),
+    ),
+    (*_KEPT, *(f"/var/lib/dpkg/{each}" for each in ("status", "status-old", "triggers/File"))),
+    keeps_user=True,
+)
+ROUTES = {"short": _FROM_A_CHECKOUT, "by-hand": _BY_HAND, "package": _FROM_THE_PACKAGE}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TextIO
 
 from tests.journey.debian import THERE
-from tests.journey.route import Chapter, Look, Route, Step
+from tests.journey.route import Chapter, Edit, Look, Route, Step
 from tests.support.machine import Machine, State
 from tests.support.terminal import type_line
 
@@ -23,6 +23,7 @@ class Journey:
         self._machine = machine
         self._file = file
         self._shown = ""  # by the last command
+        self._files: dict[str, str] = {}  # as they were before an edit
         self._environment = {"PATH": _PATH, "HOME": "/root", "TERM": "dumb", "LANG": "C.UTF-8", "PAGER": "cat"}
         self._environment |= {name: os.environ[name] for name in _DOWNLOADED if name in os.environ}
 
@@ -37,11 +38,14 @@ class Journey:
     def _chapter(self, chapter: Chapter) -> None:
         self._say(f"\n{chapter.title}\n{'-' * len(chapter.title)}")
         for step in chapter.steps:
-            if isinstance(step, Step):
-                self._step(step)
-            else:
-                self._say(f"\nBeside the documents: {step.why}")
-                self._type("#", step.command, step)
+            match step:
+                case Step():
+                    self._step(step)
+                case Edit():
+                    self._edit(step)
+                case Look():
+                    self._say(f"\nBeside the documents: {step.why}")
+                    self._type("#", step.command, step)
 
     def _step(self, step: Step) -> None:
         line = step.line()
@@ -52,6 +56,20 @@ class Journey:
         elif step.also:
             line = f"{line} {step.also}"
         self._type(step.prompt, line, step)
+
+    def _edit(self, edit: Edit) -> None:
+        """Write the lines into the file, in place of what it said of the same names; or put back what it was."""
+        file = self._machine.root / edit.path.removeprefix("/")
+        text = edit.text()
+        where = f"{edit.document}, line {_line_number(edit, text)}, {edit.section}"
+        if edit.is_taken_out:
+            file.write_text(self._files[edit.path])
+            self._say(f"\n{where}: taken out of {edit.path} again")
+            return
+        old = self._files[edit.path] = file.read_text() if file.exists() else ""
+        names = "|".join(re.findall(r"^(\w+) =", text, re.MULTILINE))
+        file.write_text(re.sub(rf"^({names}) =.*\n", "", old, flags=re.MULTILINE) + text + "\n")
+        self._say(f"\n{where}: written into {edit.path}\n{_indented(text)}")
 
     def _type(self, prompt: str, line: str, step: Step | Look) -> None:
         """Type *line*, and see that what it prints and ends with is what *step* says."""
@@ -77,21 +95,24 @@ class Journey:
         left = sorted(path for path in paths if not path.startswith(THERE))
         for path in left:
             self._say(f"    {path}")
-        assert not self._machine.output("getent", "passwd", "policyd")
+        assert bool(self._machine.output("getent", "passwd", "policyd")) == route.keeps_user
         unknown = {*left} - accounts - {*route.left}
         assert not unknown, f"left, and nobody said so: {sorted(unknown)}"
-        self._say("  seen: no user policyd, and no file but these that is not as it was before")
+        user = "the user policyd" if route.keeps_user else "no user policyd"
+        self._say(f"  seen: {user}, and no file but these that is not as it was before")
 
     def _say(self, text: str) -> None:
         self._file.write(f"{text}\n")
         self._file.flush()
 
 
-def _line_number(step: Step, line: str) -> int:
-    """Where *line* stands in the document of *step*."""
+def _line_number(step: Step | Edit, text: str) -> int:
+    """Where the command or the lines *text* of *step* begin in its document."""
     lines = (ROOT / step.document).read_text(encoding="utf-8").splitlines()
     title = next(number for number, each in enumerate(lines) if each.startswith(step.section))
-    first = f"{step.prompt} {line.splitlines()[0]}"
+    first = text.splitlines()[0]
+    if isinstance(step, Step):
+        first = f"{step.prompt} {first}"
     return next(number for number, each in enumerate(lines, 1) if number > title and each.strip() == first)
 
 

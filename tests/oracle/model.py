@@ -514,11 +514,26 @@ def _applies(world: World, entry: Entry, who: Identities, place: Place, now: int
 
 def _covers(world: World, party: str, recipient: str, place: Place) -> bool:
     """Whether *recipient*, which leads to *place*, is the party, or is in it."""
+    beyond = _beyond(world, recipient, place)
     if party == OUTSIDE:
-        return bool(take_apart(world, recipient).domains) and not place.domain
+        return bool(beyond) or (bool(take_apart(world, recipient).domains) and not place.domain)
     if is_pattern(party):
-        return party in patterns_matching(world, recipient)
+        return party in patterns_matching(world, recipient) | (patterns_matching(world, beyond) if beyond else set())
     return bool(place.mailbox) and _is_or_holds(world, party, place.mailbox)
+
+
+def _beyond(world: World, recipient: str, place: Place) -> str:
+    """The address outside to which an Exchange behind Postfix would send an IMCEA address on; "" for none."""
+    text = recipient
+    while place.domain and not place.mailbox:
+        wrapped = [decode_imcea(local) for local in take_apart(world, text).locals if is_imcea(local)]
+        text = next(("/".join(parts) for kind, parts in wrapped if kind == "smtp"), "")
+        if not text.rpartition("@")[0] or text.endswith("@"):
+            break
+        place = find(world, text)
+        if not place.domain:
+            return text
+    return ""
 
 
 def _judged(world: World, who: Identities, place: Place, now: int) -> Answer:

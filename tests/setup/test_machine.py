@@ -76,8 +76,12 @@ def test_machine_is_set_up_in_four_commands_and_is_as_before(machine: Machine) -
     assert "proven at smtp/inet" in machine.run("policyd", "doctor")
     assert "systemctl reload" in machine.run("policyd", "setup", "--enforce")
 
-    # And back.
+    # And back. What somebody has added needs the service, and is named.
+    further = "/etc/systemd/system/policyd-http.socket"
+    machine.run("cp", "/opt/policyd/checkout/contrib/systemd/policyd-http.socket", further)
     told = machine.run("policyd", "setup", "--undo")
+    assert "policyd-http.socket stays; to take it away: systemctl disable --now policyd-http.socket" in told
+    machine.run("rm", further)
     assert machine.answer(BOB).startswith("250")
     left = ("/etc/policyd", "/var/lib/policyd", "/var/spool/postfix/policyd")
     assert {path for path in differing(before, machine.state()) if not path.startswith(left)} == set()

@@ -10,6 +10,7 @@ from zlib import crc32
 from policyd.admin.session import Session, open_session
 from policyd.audit import AuditLog
 from policyd.counters import Cell, CounterPage
+from policyd.minutes import Minutes
 from policyd.model import OUTSIDE, Action, Decision, Domain, Receive, Request, Rule
 from policyd.refusals import RefusalRing
 from policyd.settings import AuditSettings, HttpSettings, Settings
@@ -52,8 +53,10 @@ class Place:
         self.now = NOW
         self.counters = CounterPage(1)
         self.refusals = RefusalRing(1, 1000)
+        self.minutes = Minutes()
         self.lock = Lock()
-        self.desk = Desk(Sources(self.settings, self.counters, self.refusals, self.lock), lambda: self.now)
+        sources = Sources(self.settings, self.counters, self.refusals, self.minutes, self.lock)
+        self.desk = Desk(sources, lambda: self.now)
         self.counters.at(0).set(Cell.WORKERS, 1)
 
     @property

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.support.required import give_up
 from tests.support.waiting import LIMIT_SECONDS, until
 
-HERE, STRANGER = "192.0.2.25", "192.0.2.7"  # its address, and that of somebody outside
+HERE, STRANGER = "192.0.2.25", "203.0.113.7"  # its address, and that of somebody outside
 _PROGRAMS = ("unshare", "nsenter", "pivot_root", "ip")
 _SYSTEMD = "/lib/systemd/systemd"
 _NAMESPACES = ("mount", "pid", "net", "uts", "ipc", "cgroup")
@@ -94,6 +94,8 @@ class Machine:
     def _is_up(self) -> bool:
         if self._holder.poll() is not None:
             give_up("SYSTEMD", f"no machine can be made here: {self._output.read_text()}")
+        if not self._first():
+            return False
         return self._enter("systemctl", "is-system-running").stdout.strip() in ("running", "degraded")
 
     def stop(self) -> None:
@@ -101,11 +103,20 @@ class Machine:
         self._holder.kill()
         self._holder.wait(LIMIT_SECONDS)
 
+    @property
+    def root(self) -> Path:
+        """Its root folder, seen from here."""
+        return Path(f"/proc/{self._first()}/root")
+
+    def _first(self) -> str:
+        """The process id of its first process, here; "" before there is one."""
+        children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children").read_text()
+        return children.partition(" ")[0]
+
     def command(self, *words: str, is_online: bool = False) -> list[str]:
         """The command that runs *words* there, from here; *is_online* with the network of here, where downloads are."""
-        children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children").read_text().split()
         entered = [f"--{each}" for each in _NAMESPACES if not (is_online and each == "net")]
-        return ["nsenter", *entered, "--root", "--wd", "--target", *children[:1], "--", *words]
+        return ["nsenter", *entered, "--root", "--wd", "--target", self._first(), "--", *words]
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -152,8 +163,7 @@ class Machine:
 
     def state(self) -> State:
         """Each file on its disk that is not as the system has it: by its path, what it holds, its owner and mode."""
-        first = self.command()[-2]
-        layer = f"/proc/{first}/root/{_LAYER}"
+        layer = f"{self.root}/{_LAYER}"
         found: State = {}
         for folder, folders, files in os.walk(layer):
             for name in folders + files:

@@ -4,16 +4,15 @@ import json
 
 import pytest
 
-from policyd.counters import OUTCOMES, Cell
+from policyd.counters import Cell
+from policyd.minutes import MINUTE
 from policyd.model import Mode
 from policyd.web.pages.charts import bars
 from policyd.web.pages.findings import read_findings
 from policyd.web.pages.fitting import some
-from policyd.web.pages.minutes import MINUTE, Minutes
 from tests.support.help_desk import NOW, PERMITTED, REFUSED, Place, mail, make_place
 from tests.support.markup import Markup
 
-ONE, OTHER = OUTCOMES[0], OUTCOMES[1]
 FINDING = {
     "severity": "error",
     "code": "x",
@@ -29,33 +28,6 @@ def body(place: Place) -> str:
 
 
 # Charts
-
-
-def test_minutes_say_what_came_when():
-    """Each bar is what came in its span, and all bars together what came in all."""
-    minutes = Minutes()
-    for number in range(61):
-        minutes.sample(NOW + MINUTE * number, {(ONE, "inbound"): number * 2, (ONE, "other"): number, (OTHER, ""): 7})
-    counts = {(ONE, ""): 60 * 3, (OTHER, ""): 7}
-    series = minutes.per_span(NOW + 60 * MINUTE, counts, MINUTE, 60)
-    assert series[ONE] == [3] * 60
-    assert series[OTHER] == [0] * 60
-    assert minutes.per_span(NOW + 60 * MINUTE, counts, 10 * MINUTE, 6)[ONE] == [30] * 6
-    assert minutes.per_span(NOW + 90 * MINUTE, counts, MINUTE, 60)[ONE] == [3] * 30 + [0] * 30
-
-    # What came since the last sample is in the last one.
-    assert minutes.per_span(NOW + 60 * MINUTE + 5, counts | {(OTHER, ""): 9}, MINUTE, 60)[OTHER] == [0] * 59 + [2]
-
-
-def test_minutes_forget_what_is_older_than_a_day_and_a_clock_that_went_back():
-    """A process that runs for a year takes no more memory than one that runs for a day."""
-    minutes = Minutes()
-    for number in range(2000):
-        minutes.sample(NOW + MINUTE * number, {(ONE, ""): number})
-    assert minutes.since == NOW + MINUTE * (2000 - 1441)
-    minutes.sample(NOW, {(ONE, ""): 1})
-    assert minutes.since == NOW
-    assert minutes.per_span(NOW, {(ONE, ""): 1}, MINUTE, 60)[ONE] == [0] * 60
 
 
 @pytest.mark.parametrize("counts", [[], [0] * 60, [1], [0, 2**40, 1], [*range(48)]])

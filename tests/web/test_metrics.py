@@ -233,11 +233,13 @@ def test_hangups_are_counted_by_reason(daemon):
     client="the answer, as ever; the metrics again a moment later, with all that was counted",
 )
 def test_web_process_that_dies_is_replaced_and_costs_no_answer(daemon):
-    """Who decides does not need it; and what was counted is there afterwards."""
+    """Who decides does not need it, and goes before it; and what was counted is there afterwards."""
     start(daemon)
     with FakeSmtpd(os.fspath(daemon.socket)) as smtpd:
         smtpd.ask(UNKNOWN)
         victim = web_process_of(daemon)
+        assert os.sched_getscheduler(victim) == os.SCHED_IDLE
+        assert {os.sched_getscheduler(pid) for pid in workers_of(daemon)} == {os.SCHED_OTHER}
         os.kill(victim, signal.SIGKILL)
         assert smtpd.ask(UNKNOWN).startswith("REJECT")
         daemon.syslog.wait_for("the web process ended: SIGKILL")
@@ -277,6 +279,10 @@ def test_new_settings_are_seen_after_a_reload(daemon):
     assert value(scraped, "policyd_decisions_total", rule="unlisted-recipient", action="DUNNO", would="reject") == 1
     assert value(scraped, "policyd_decisions_total") == 3
     assert daemon.syslog.matching("warning=") == []
+
+    # The page of the new process has charted what came before it.
+    _, _, page = fetch(daemon.web, "/health")
+    assert "restricted-recipient, REJECT: 1 in the last hour" in page
 
 
 def test_what_only_a_restart_changes_is_told(daemon):
@@ -347,7 +353,7 @@ def test_library_that_is_missing_is_named_with_what_to_type(daemon, monkeypatch)
     called = CliRunner().invoke(main, ["--config", str(daemon.config), "serve"])
     told = (
         "policyd: http.listen: metrics and pages need prometheus_client, which is not installed; type: "
-        "pip install 'policyd[web]', or take [http] out of the settings\n"
+        f"{sys.prefix}/bin/pip install 'policyd[web]', or take [http] out of the settings\n"
     )
     assert (called.exit_code, called.stderr) == (78, told)
 

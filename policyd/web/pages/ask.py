@@ -97,13 +97,13 @@ def _fields_of(request: Request, fields: dict[str, str]) -> dict[str, str]:
 def _of_pair(sources: Sources, request: Request) -> Iterator[Refused]:
     """The refusals of mail from this sender to this recipient; from anybody, where no sender was asked about."""
     sender, recipient = fold(request.sender), fold(request.recipient)
-    for refused in islice(sources.refusals.newest(), LOOKED_AT):
+    for refused in islice(sources.refusals.newest([sender, recipient]), LOOKED_AT):
         other = refused.decision.request
         if fold(other.recipient) == recipient and (not sender or fold(other.sender) == sender):
             yield refused
 
 
 def _with_id(sources: Sources, text: str) -> Iterator[Refused]:
-    for refused in islice(sources.refusals.newest(), LOOKED_AT):
+    for refused in islice(sources.refusals.newest([fold(text)]), LOOKED_AT):
         if text in (refused.decision.request.queue_id, refused.decision.request.instance):
             yield refused

@@ -11,12 +11,12 @@ from policyd import __version__
 from policyd.admin.journal_pages import page_of_changes
 from policyd.counters import OUTCOMES, Cell, CounterPage, Outcome
 from policyd.errors import StoreError
+from policyd.minutes import MINUTE, Minutes, by_outcome
 from policyd.model import Change, Mode
 from policyd.printable import count_of
 from policyd.replica.status import read_status, why_outdated
 from policyd.web.pages.charts import bars
 from policyd.web.pages.findings import Findings, read_findings
-from policyd.web.pages.minutes import MINUTE, Minutes, by_outcome
 from policyd.web.pages.page import Form, Page
 from policyd.web.pages.sources import LIMIT_SECONDS, Sources
 

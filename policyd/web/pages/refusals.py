@@ -1,9 +1,10 @@
 """The page Refusals: what was refused lately, narrowed by what is known of a mail, and the same as csv."""
 
 import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from policyd.admin.refused import COLUMNS, NARROWED, SPOKEN, WOULD, Position, Wanted, as_csv, page_of, wanted
+from policyd.admin.refused import COLUMNS, NARROWED, SPOKEN, WOULD, Position, Wanted, as_csv, page_of, texts_in, wanted
 from policyd.refusals import Refused
 from policyd.timestamps import read_when
 from policyd.web.pages.fitting import weight
@@ -18,7 +19,7 @@ _TIMES = ("since", "until")
 def show(sources: Sources, form: Form, now: int) -> Page:
     """The page for what *form* asks at *now*, in Unix seconds."""
     fields, problems, is_wanted = _filter(form, now)
-    page = page_of(sources.refusals.newest(), is_wanted, _position(form), limit=_ROWS, room=_ROOM, weigh=_weigh)
+    page = page_of(_newest(sources, fields), is_wanted, _position(form), limit=_ROWS, room=_ROOM, weigh=_weigh)
     values: dict[str, Any] = {
         "fields": fields,
         "is_narrowed": any(fields.values()),
@@ -34,12 +35,17 @@ def show(sources: Sources, form: Form, now: int) -> Page:
 
 def as_file(sources: Sources, form: Form, now: int) -> Reply | Page:
     """All that *form* asks for as csv; where something is wrong with it, the page that says so."""
-    _, problems, is_wanted = _filter(form, now)
+    fields, problems, is_wanted = _filter(form, now)
     if problems:
         return show(sources, form, now)
     name = time.strftime("refusals-%Y%m%d-%H%M.csv", time.localtime(now))
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return Reply(OK, "text/csv; charset=utf-8", as_csv(sources.refusals.newest(), is_wanted), headers)
+    return Reply(OK, "text/csv; charset=utf-8", as_csv(_newest(sources, fields), is_wanted), headers)
+
+
+def _newest(sources: Sources, fields: Mapping[str, str]) -> Iterator[Refused]:
+    """The refusals that may be what the *fields* of the form ask for, the newest first."""
+    return sources.refusals.newest(texts_in({name: fields[name] for name in NARROWED}))
 
 
 def _filter(form: Form, now: int) -> tuple[dict[str, str], dict[str, str], Wanted]:

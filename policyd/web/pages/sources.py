@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Lock
 
 from policyd.admin.session import Session, open_session
 from policyd.counters import CounterPage
 from policyd.errors import StoreError
+from policyd.minutes import Minutes
 from policyd.refusals import RefusalRing
 from policyd.settings import Settings
-from policyd.web.pages.minutes import Minutes
 
 LIMIT_SECONDS = 5.0  # for the questions of one page
 _WAIT_SECONDS = 10.0  # for the pages before it
@@ -27,8 +27,8 @@ class Sources:
     settings: Settings
     counters: CounterPage
     refusals: RefusalRing
+    minutes: Minutes
     file_lock: Lock
-    minutes: Minutes = field(default_factory=Minutes)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

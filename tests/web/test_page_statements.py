@@ -1,0 +1,59 @@
+"""What a page asks the tables: a few rows by their keys, however many there are. Only the journal is looked through."""
+
+import re
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from tests.support.help_desk import make_place
+
+# What may be read from its beginning on: the journal, for a page that has five seconds for it; of the members of groups
+# the first one, to see whether there is any; of SQLite's own list of tables all, which are a dozen; and what a
+# statement has made itself.
+READ_ON = re.compile(
+    r"SCAN (change|group_member USING COVERING INDEX \w+|sqlite_(schema|master)"
+    r"|up|\(?subquery-?.*|(\d+ )?CONSTANT ROWS?)"
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A small site, which no test changes."""
+    return make_place(tmp_path_factory.mktemp("statements"))
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("/", {"about": "bob@example.com", "other": "eve1@a.example"}),
+        ("/", {"about": "4XyZ0B1cJ2z9"}),
+        ("/", {"about": "carol", "other": "x@y.example"}),
+        ("/", {"about": "alice", "direction": "from", "other": "x@y.example"}),
+        ("/", {"about": "nobody@example.com"}),
+        ("/mailbox", {"name": "bob"}),
+        ("/mailbox", {"name": "alice@example.com"}),
+        ("/mailbox", {"name": "nobody@example.com"}),
+        ("/journal", {}),
+        ("/journal", {"object": "bob"}),
+        ("/health", {}),
+    ],
+)
+def test_page_reads_no_table_but_by_its_keys(place, monkeypatch, path, form):
+    """So that it takes no longer with a million mailboxes than with ten."""
+    run: list[str] = []
+    connect = sqlite3.connect
+
+    def connect_and_listen(*args, **options):
+        connection = connect(*args, **options)
+        connection.set_trace_callback(run.append)
+        return connection
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite3, "connect", connect_and_listen)
+        place.post(path, **form)
+    selects = [each for each in run if re.match(r"\s*(SELECT|WITH)\b", each)]
+    assert 2 <= len(selects) <= 40
+    with closing(connect(place.settings.database.removeprefix("sqlite:///"))) as connection:
+        plans = [row[3] for each in selects for row in connection.execute(f"EXPLAIN QUERY PLAN {each}")]
+    assert [each for each in plans if each.startswith("SCAN") and not READ_ON.fullmatch(each)] == []
