@@ -30,8 +30,10 @@ _WILDCARD = re.compile(r"[*?]")
 _UNSCANNED = r"\1"
 _ATOM = r"[^\x00-\x20\x7f\"(),.:;<>@\[\]\\]++"
 _DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*+")
-# Without blanks of any script, which separate what people type, and the two that people mean as wildcards.
-_TYPED_ATOM = r"[^\s\x00-\x1f\x7f\"(),.:;<>@\[\]\\*?]++"
+# Without blanks of any script, which separate what people type, the two that people mean as wildcards, and the unseen.
+_UNSEEN = "\u00ad\u180e\u200b\u2060\u2061\u2062\u2063\u2064\ufeff"  # what people paste and do not see
+_LOST = "\ufffd"  # stands for what was no text
+_TYPED_ATOM = rf"[^\s\x00-\x1f\x7f\"(),.:;<>@\[\]\\*?{_UNSEEN}{_LOST}]++"
 _TYPED_PLAIN = re.compile(rf"{_TYPED_ATOM}(?:\.{_TYPED_ATOM})*+")
 _DOMAIN_LIMIT = 253  # bytes; RFC 1035 §2.3.4 less the root label
 _LOCAL_LIMIT = 1024  # characters; RFC 5321 §4.5.3.1.1 says 64, VERP and IMCEA take more
@@ -456,6 +458,10 @@ def _normal_name(text: str, what: str) -> str:
         raise AddressError(
             f"{name[:100]!a} can't name a {what}; a name has 1 to {_NAME_LIMIT} characters, no blank at an end"
         )
+    if name != name.strip(_UNSEEN) or _LOST in name:
+        raise AddressError(
+            f"{name[:100]!a} can't name a {what}; it holds a character that nobody sees or that was lost: type it anew"
+        )
     return name
 
 
@@ -511,6 +517,10 @@ def _typed_badly(local: str, domain: str) -> AddressError:
         )
         return AddressError(f"{shown}: type it {without}")
     quoted = quote_local_part(shown)
+    if not frozenset(_UNSEEN + _LOST).isdisjoint(local):
+        return AddressError(
+            f"{shown!a} holds a character that nobody sees or that was lost; type it anew, or in quotes"
+        )
     if _WILDCARD.search(local):
         instead = f"for every address in the domain write @{domain}" if domain else "for everybody write anyone"
         return AddressError(f"{shown}: no * or ? stands for other characters; {instead}; for this one {quoted}")

@@ -44,7 +44,6 @@ DECISION_FIELDS = (
     *("action", "rule", "entry", "state", "queue_id", "instance", "client", "sender", "recipient", "login", "context"),
     *("reason", "text", "ms", *OWN_NAMES),
 )
-_ASKED_FROM, _ASKED_TO = DECISION_FIELDS.index("state"), DECISION_FIELDS.index("reason")  # the peer's values
 
 # The line about a request, made in one piece; and how it begins if all values of the peer's are plain, so that each of
 # them is where it was put. What comes from our own tables and settings stands around them, written as it must be.
@@ -118,7 +117,7 @@ class AuditLog:
     def decided(self, request: Request, decision: Decision, milliseconds: float) -> None:
         """A request was answered."""
         is_logged = self._is_to_log(decision)
-        is_kept = decision.is_refused and self._refusals is not None
+        is_kept = decision.is_refused and self._refusals is not None and not request.is_trial
         if not (is_logged or is_kept):
             return
         line = self._decision_line(request, decision, milliseconds)
@@ -235,7 +234,7 @@ class AuditLog:
                 decision.action if not _is_unspoken(decision) else f"{decision.action}, would={Action.REJECT}",
                 decision.rule,
                 decision.entry or "",
-                *decision_values(request, decision, milliseconds)[_ASKED_FROM:_ASKED_TO],
+                *_asked_values(request),
                 _own(decision.reason),
                 _own(decision.text),
                 round(milliseconds, 2),
@@ -306,6 +305,18 @@ def decision_values(request: Request, decision: Decision, milliseconds: float) -
         decision.action,
         decision.rule,
         decision.entry,
+        *_asked_values(request),
+        decision.reason,
+        decision.text,
+        round(milliseconds, 2),
+        decision.mailbox,
+        decision.by,
+    )
+
+
+def _asked_values(request: Request) -> tuple[str, ...]:
+    """Those of them that come from the peer."""
+    return (
         request.protocol_state,
         request.queue_id,
         request.instance,
@@ -314,11 +325,6 @@ def decision_values(request: Request, decision: Decision, milliseconds: float) -
         f"<{request.recipient}>",
         request.sasl_username,
         request.policy_context,
-        decision.reason,
-        decision.text,
-        round(milliseconds, 2),
-        decision.mailbox,
-        decision.by,
     )
 
 

@@ -200,7 +200,10 @@ class PlaceCounters:
         self.take_contexts(insider_contexts)
 
     def decided(self, request: Request, decision: Decision, seconds: float) -> None:
-        """A request was decided, in that time."""
+        """A request was decided, in that time. Trials are not counted: nobody's mail comes with them."""
+        if request.is_trial:
+            return
+
         # Which cell, in three looks: what is counted here costs each request its time.
         context = request.policy_context
         at = self._firsts.get(context, _CONTEXTS)

@@ -309,8 +309,11 @@ class Identities:
         """
         if written.holder is not None or written.is_outside:
             return written
-        places = [self._follow(each, written) for each in (text, without_batv(text)) if each]
-        return next((place for place in places if place.holder is not None), places[0])
+        place = self._follow(text, written)
+        if place.holder is None and (untagged := without_batv(text)):
+            inside = self._follow(untagged, written)
+            return inside if inside.holder is not None else place
+        return place
 
     def _follow(self, text: str, written: _Place) -> _Place:
         """The same for *text* as it stands.

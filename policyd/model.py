@@ -141,6 +141,9 @@ class Mode(StrEnum):
     MONITOR = "monitor"
 
 
+TRIAL = "policyd-"  # begins the `instance` of a question about no mail; Postfix's own are numbers
+
+
 class Request(NamedTuple):
     """One question from Postfix, under Postfix's own attribute names.
 
@@ -157,6 +160,11 @@ class Request(NamedTuple):
     recipient: str = ""  # "" before RCPT, and at DATA for several recipients
     sasl_username: str = ""
     policy_context: str = ""
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether it is about no mail: doctor or setup asks, or a person who tries the daemon."""
+        return self.instance.startswith(TRIAL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ are in normal form, and parties without numbers.
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar, assert_never
 
@@ -99,7 +99,8 @@ class MailboxRow:
     the one that has the first of the addresses it adds; a new one is called `name`, the local part, or `name (domain)`
     where that is another's name. With `is_flag`, `receive` is what a directory's flag says, `insiders` at least or
     `inherit`, which opens nothing that is restricted more. Of the addresses added, the `optional` ones count only where
-    their domain is managed: they bring none in, and elsewhere they are left out.
+    their domain is managed: they bring none in, and elsewhere they are left out. Where it `is_entry`, of a directory,
+    another entry of that name is another mailbox, and not more about this one.
     """
 
     name: str
@@ -114,6 +115,7 @@ class MailboxRow:
     is_named_by_address: bool = False
     is_flag: bool = False
     optional: tuple[str, ...] = ()
+    is_entry: bool = field(default=False, compare=False)  # where it comes from, and not what it says
 
 
 @dataclass(frozen=True, slots=True)

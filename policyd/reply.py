@@ -63,7 +63,7 @@ def render_text(rule: Rule, template: str, **fields: str) -> str:
     At most `TEXT_LIMIT` printable ASCII characters on one line. Where a field is empty, the
     punctuation that led up to it at the end goes too.
     """
-    return _shortened(rule, template, *[(name, fields.get(name, "")) for name in _fields_of(template)])
+    return _shortened(rule, template, *[fields.get(name, "") for name in _fields_of(template)])
 
 
 @lru_cache(_KEPT)
@@ -73,9 +73,9 @@ def _fields_of(template: str) -> tuple[str, ...]:
 
 
 @lru_cache(_KEPT)
-def _shortened(rule: Rule, template: str, *fields: tuple[str, str]) -> str:
-    """The text with *fields*, names and values, of which most templates have only the reason: few texts are made."""
-    text = _whole_text(rule, template, dict(fields))
+def _shortened(rule: Rule, template: str, *values: str) -> str:
+    """The text with these *values* of its fields. Most templates have only the reason: then few texts are made."""
+    text = _whole_text(rule, template, dict(zip(_fields_of(template), values, strict=True)))
     return text if len(text) <= TEXT_LIMIT else f"{text[: TEXT_LIMIT - 3]}..."
 
 

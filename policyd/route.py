@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from policyd.address import is_dot_string
 
-_ROUTING = "@!%"
+_ROUTING = frozenset("@!%")
 _OPERATORS = '|%!()<>@,;:".[]'
 # A word is an atom, a string, a literal or a comment, each of which may want its end; a backslash takes what follows.
 _SCANNED = re.compile(
@@ -69,7 +69,7 @@ def inner_addresses(text: str) -> Iterator[tuple[str, bool]]:
     missing ends in `@`.
     """
     local, at, domain = text.rpartition("@")
-    if not any(operator in (local if at else domain) for operator in _ROUTING):
+    if _ROUTING.isdisjoint(local if at else domain):
         return
     outer = _scan(_quoted(text))
     # The last `@` may have come to stand inside of a literal or a string, so that another one is the last.
@@ -92,7 +92,7 @@ def _inside(tokens: Tokens) -> Tokens | None:
         tokens = tokens.before(at)
 
     # In what is left the next address is written out, or inside of a string, which is the whole local part.
-    if any(operator in tokens.kinds for operator in _ROUTING):
+    if not _ROUTING.isdisjoint(tokens.kinds):
         return _rewritten(tokens)
     if tokens.kinds != _STRING:
         return None

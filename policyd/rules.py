@@ -192,6 +192,8 @@ def judge(question: Question, policy: Policy, facts: Facts, now: int, note: Note
 
     # Who may send to it, and whether that lets the client in.
     restriction = restriction_of(recipient, now, note)
+    if restriction is OPEN:
+        return _PERMITTED
     if _is_let_in(question, recipient, restriction, facts, note):
         return Verdict(False, Rule.DEFAULT, None, restriction)
 
@@ -228,7 +230,9 @@ def blocking_entry(question: Question, facts: Facts, now: int, note: Note = sile
         note("entry {}: {} may not send to {}: {}", entry.id, entry.who, entry.to, obstacle or "applies")
         if not obstacle:
             blocking.append(entry)
-    return min(blocking, key=specificity, default=None)
+    if len(blocking) < 2:
+        return blocking[0] if blocking else None
+    return min(blocking, key=specificity)
 
 
 def why_not_applicable(entry: BlockedSender, question: Question, facts: Facts, now: int, note: Note = silent) -> str:

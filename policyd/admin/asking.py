@@ -15,7 +15,7 @@ from policyd.address import NULL_SENDER, fold, has_domain, internal_address, spl
 from policyd.decide import Decider
 from policyd.endpoint import Endpoint, default_listen
 from policyd.errors import AuditLineError, DaemonError, NotManagedError, ProtocolError, RefusedError
-from policyd.model import Decision, Holder, Request
+from policyd.model import TRIAL, Decision, Holder, Request
 from policyd.rules import Identity
 from policyd.settings import Settings
 from policyd.store.connection import Database
@@ -167,8 +167,12 @@ def found_address(found: Identity) -> dict[str, Any]:
 
 
 def ask_daemon(settings: Settings, request: Request) -> str:
-    """The running daemon's own reply to *request*, without `action=`, over its first socket. Raises DaemonError."""
+    """The running daemon's own reply to *request*, without `action=`, over its first socket. Raises DaemonError.
+
+    Where the request says of no message that it is about it, it is a trial.
+    """
     # Ask as Postfix does.
+    request = request._replace(instance=request.instance or f"{TRIAL}check")
     endpoint = (settings.listen or default_listen())[0]
     with reaching(endpoint, "answers", "listen"), connected(endpoint, _DAEMON_SECONDS) as connection:
         deadline = time.monotonic() + _DAEMON_SECONDS

@@ -224,9 +224,8 @@ def _apply(
     for record, problems in bulk.finish():
         note(record, problems)
     wrong.finish()
-    if bulk.circle:
-        groups = ", ".join(str(Party(PartyKind.GROUP, name)) for name in bulk.circle)
-        callbacks.on_notice(Notice(1, f"groups that are in one another, which harms nothing: {groups}"))
+    for notice in _notices(bulk):
+        callbacks.on_notice(notice)
     outcome.opened = bulk.open_domains(opens)
     if replacement is not None and not outcome.rejected:
         try:
@@ -237,6 +236,16 @@ def _apply(
             replacement.remove_unnamed(inf)
     outcome.tally = bulk.tally
     outcome.advice += cut.advice()
+
+
+def _notices(bulk: BulkEditor) -> Iterator[Notice]:
+    """What is to be known of a whole file that *bulk* has applied."""
+    if bulk.circle:
+        groups = ", ".join(str(Party(PartyKind.GROUP, name)) for name in bulk.circle)
+        yield Notice(1, f"groups that are in one another, which harms nothing: {groups}")
+    if bulk.taken:
+        taken = "; ".join(bulk.taken)
+        yield Notice(1, f"rows take away what others of this file say, and the last one counts: {taken}")
 
 
 class _CutReasons:

@@ -93,6 +93,8 @@ def _period(report: Mapping[str, Any]) -> Iterator[str]:
     yield f"Questions: {report['questions']}"
     if report["asked_twice"]:
         yield f"Asked twice: {report['asked_twice']} more; the check stands in two of Postfix's lists"
+    if report["trials"]:
+        yield f"Not counted: {count_of(report['trials'], 'trial')} of doctor, setup and check"
     for rule, answers in report["rules"].items():
         told = [f"{count} {name.replace('_', ' ')}" for name, count in answers.items() if count]
         if told:

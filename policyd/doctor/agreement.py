@@ -207,20 +207,24 @@ def _listed(examined: Examination, name: str, word: str) -> Iterable[str]:
         if examined.aliases.has(table):  # as virtual_alias_domains has them by default: a domain's own key
             return [key for key, _ in examined.aliases.rows() if "@" not in key and "." in key]
         if not is_listed(table):
-            examined.unseen.append(f"{name}: {word} can't list what it has")
-            return []
+            return _unseen(examined, name, f"{word} can't list what it has")
         try:
             return [key for key, _ in examined.listings.rows(table) if "@" not in key]
         except TableError as error:
-            examined.unseen.append(f"{name}: {word}: {error}")
-            return []
+            return _unseen(examined, name, f"{word}: {error}")
     if word.startswith("/"):
         try:
             return split_words(read_named(word))
         except OSError as error:
-            examined.unseen.append(f"{name}: {word}: {error.strerror}")
-            return []
+            return _unseen(examined, name, f"{word}: {error.strerror}")
     return [word]
+
+
+def _unseen(examined: Examination, name: str, why: str) -> list[str]:
+    """Note *why* some of what the parameter *name* lists can't be looked at."""
+    examined.unseen.append(f"{name}: {why}")
+    examined.incomplete.add(name)
+    return []
 
 
 def _normal(names: Iterable[str]) -> list[str]:

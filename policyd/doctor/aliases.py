@@ -32,12 +32,12 @@ class Aliases:
             if not is_listed(table):
                 self._silent.append(table)
                 continue
-            self._tables.add(table)
             try:
                 rows = dict(listings.rows(table))
             except TableError as error:
                 unseen.append(f"virtual_alias_maps: {table}: {error}")
                 continue
+            self._tables.add(table)
             rows.update(self._rows)
             self._rows = rows
 

@@ -10,7 +10,7 @@ from policyd.admin.asking import ask_daemon, explain
 from policyd.doctor.diagnosis import Diagnosis
 from policyd.endpoint import Endpoint, default_listen
 from policyd.errors import DaemonError
-from policyd.model import Action, Mode, Request, Unlisted
+from policyd.model import TRIAL, Action, Mode, Request, Unlisted
 from policyd.settings import Settings
 from policyd.store.connection import Database
 from policyd.store.database import reading
@@ -18,6 +18,7 @@ from policyd.store.queries import Queries
 
 _OUTSIDERS = ("192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1")
 _NOBODY = "nobody-of-policyd-doctor"
+DOCTOR = f"{TRIAL}doctor"
 _TRIED = 20  # addresses that are perhaps refused
 
 
@@ -37,7 +38,7 @@ def refused_request(settings: Settings, database: Database, now: int) -> Request
     for recipient in _candidates(settings, database):
         request = Request(
             protocol_state="RCPT",
-            instance="policyd-doctor",
+            instance=DOCTOR,
             client_name="unknown",
             client_address=client,
             sender=f"{_NOBODY}@doctor.invalid",
@@ -61,13 +62,14 @@ def _candidates(settings: Settings, database: Database) -> list[str]:
 def diagnose_daemon(settings: Settings, database: Database, now: int, unseen: list[str]) -> Iterator[Diagnosis]:
     """What is wrong with the answers on each socket."""
     request = refused_request(settings, database, now)
-    if request is None:
-        unseen.append("whether the daemon answers from these tables: they refuse nothing to a stranger")
-        request = Request(protocol_state="RCPT", instance="policyd-doctor", recipient=f"{_NOBODY}@doctor.invalid")
-    decision, _ = explain(database, settings, request, now)
-    expected = f"{decision.action} {decision.text}".rstrip() if decision.action.is_refusal else str(decision.action)
     if settings.mode is Mode.MONITOR:
         unseen.append("whether the daemon answers from these tables: in monitor mode it refuses nothing")
+    elif request is None:
+        unseen.append("whether the daemon answers from these tables: they refuse nothing to a stranger")
+    if request is None:
+        request = Request(protocol_state="RCPT", instance=DOCTOR, recipient=f"{_NOBODY}@doctor.invalid")
+    decision, _ = explain(database, settings, request, now)
+    expected = f"{decision.action} {decision.text}".rstrip() if decision.action.is_refusal else str(decision.action)
     for endpoint in settings.listen or default_listen():
         yield from _endpoint(settings, endpoint, request, expected, unseen)
 

@@ -39,7 +39,7 @@ class Examination:
     `is_default` says that postconf finds it without being told where it is, `is_further` that another one starts it.
     `dead` are endpoints of policy services at which nobody answers; `unseen` collects what could not be looked at, each
     with the reason. `gateways` are networks of insiders that look like a container's, each with its gateway. `domains`
-    are those that parameters list, as they were found.
+    are those that parameters list, as they were found; of those that are `incomplete`, some could not be looked at.
     """
 
     instance: Instance
@@ -52,6 +52,7 @@ class Examination:
     dead: set[str] = field(default_factory=set)
     gateways: tuple[tuple[str, str], ...] = ()
     domains: dict[str, list[str]] = field(default_factory=dict)
+    incomplete: set[str] = field(default_factory=set)
 
     def about(self, place: str) -> str:
         """*place*, in front of it the instance's name where there are several."""

@@ -24,6 +24,7 @@ _SECONDS = 3  # for an answer: a table on a network may never give one
 _LIST_SECONDS = 120  # for all rows of a file, of which there may be millions
 _BLOCK_BYTES = 1 << 18  # of rows, decoded, folded and split at once: a row alone takes four times as long
 _ROW = re.compile(r"^([^\t\n]+)\t?(.*)$", re.MULTILINE)
+_SEVERITY = re.compile(r"^postmap: |(fatal|error|warning): ")
 _MISSING = re.compile("No such file|unsupported dictionary type")
 _EXPRESSION = re.compile(r"(!?([^\w\s#])(?:\\.|(?!\2).)*\2\w*)\s+(.*)")
 _PATTERNS = {"regexp": _EXPRESSION, "pcre": _EXPRESSION, "cidr": re.compile(r"(!?[0-9a-fA-F.:/\[\]]+)\s+(.*)")}
@@ -187,4 +188,4 @@ def _finish(postmap: "subprocess.Popen[bytes]", seconds: int) -> None:
         if "fatal" in line or "error" in line or "warning" in line
     ]
     if postmap.returncode != 0 and said:
-        raise TableError(said[-1].partition(": ")[2] or said[-1])
+        raise TableError(_SEVERITY.sub("", said[-1]))

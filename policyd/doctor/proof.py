@@ -14,12 +14,14 @@ from itertools import islice
 from pathlib import Path
 
 from policyd.admin.asking import ask_daemon, explain
+from policyd.doctor.daemon import DOCTOR
 from policyd.doctor.diagnosis import Diagnosis
 from policyd.doctor.examination import Examination
 from policyd.doctor.postconf import Service
 from policyd.doctor.running import find_running, session_with
 from policyd.errors import DaemonError
 from policyd.model import OUTSIDE, PartyKind, Request, Unlisted
+from policyd.report.counting import MARKER
 from policyd.report.log_files import USUAL_LOGS
 from policyd.settings import Settings
 from policyd.store.connection import Database
@@ -105,7 +107,7 @@ def prove(
 def _is_log_readable(settings: Settings, log: Log) -> bool:
     """Whether what the daemon is asked about comes to the log: it is asked as itself, without Postfix."""
     marker = _marker()
-    request = Request(protocol_state="RCPT", instance="policyd-doctor", recipient=f"{marker}@doctor.invalid")
+    request = Request(protocol_state="RCPT", instance=DOCTOR, recipient=f"{marker}@doctor.invalid")
     try:
         ask_daemon(settings, request)
     except DaemonError:
@@ -147,7 +149,7 @@ def _prove(examined: Examination, service: Service, probe: Probe, log: Log) -> D
 
 
 def _marker() -> str:
-    return f"policyd-doctor-{secrets.token_hex(6)}"
+    return f"{MARKER}{secrets.token_hex(6)}"
 
 
 def _probe(settings: Settings, database: Database, now: int) -> Probe:

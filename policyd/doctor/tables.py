@@ -332,10 +332,9 @@ def _strange_domains(domains: list[Domain], examined: list[Examination]) -> Iter
     """Managed domains for which no Postfix here takes mail from strangers."""
     if not any(each.is_mx(service) for each in examined for service in each.instance.smtpd):
         return
-    before = [len(each.unseen) for each in examined]
     known = {name for each in examined for parameter in _CLASSES for name in domains_in(each, parameter)}
     parents = {name for each in examined for name in domains_in(each, "relay_domains")}
-    if any(len(each.unseen) > count for each, count in zip(examined, before, strict=True)) or _has_silent(examined):
+    if any(parameter in each.incomplete for each in examined for parameter in _CLASSES):
         return
     for domain in domains:
         name = domain.name
@@ -344,16 +343,6 @@ def _strange_domains(domains: list[Domain], examined: list[Examination]) -> Iter
             told = f"{name} is managed, and Postfix takes no mail for it."
             fix = examined[0].postconf("-e", f"relay_domains = {', '.join([*sorted(parents), name])}")
             yield Diagnosis("domain-not-postfix's", name, told, advice=f"If it should, for example: {fix}.")
-
-
-def _has_silent(examined: list[Examination]) -> bool:
-    """Whether the domains of some class are in a table that can't list them."""
-    return any(
-        not is_listed(table)
-        for each in examined
-        for parameter in _CLASSES
-        for table in tables_in(each.instance.values.get(parameter, ""))
-    )
 
 
 def _first(found: Iterator[Diagnosis], code: str) -> Iterator[Diagnosis]:

@@ -68,6 +68,7 @@ def _totals(counts: Counts) -> dict[str, Any]:
         "last": int(counts.period.last) or None,
         "questions": counts.decisions,
         "asked_twice": counts.asked_twice,
+        "trials": counts.trials,
         "cut": counts.cut,
         "rules": {str(rule): asdict(answers) for rule, answers in counts.rules.items()},
         "unlisted_questions": sum(asdict(counts.rules[Rule.UNLISTED_RECIPIENT]).values()),

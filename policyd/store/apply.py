@@ -41,6 +41,7 @@ from policyd.records import (
 from policyd.rules import is_past
 from policyd.store.edit import NO_END, Editor, EntryTerms, RestrictionTerms
 from policyd.store.journal import Stored
+from policyd.store.listed import ListedOnce
 
 _Value = TypeVar("_Value")
 
@@ -79,7 +80,7 @@ class RowApplier:
     addresses that were left out.
     `on_named`, if set, gets each object that the file names, as it stands then. `leaves_blocks` says that a blocked
     sender had to wait: so do all below it, to come in the order of the file. `new_domains` are those that were not
-    managed before.
+    managed before. `listed` is to be told when a record is applied, or is not.
     """
 
     def __init__(self, editor: Editor, *, adds_domains: bool = False) -> None:
@@ -90,6 +91,7 @@ class RowApplier:
         self.on_named: Callable[[Stored], None] | None = None
         self.leaves_blocks = False
         self.new_domains: set[str] = set()
+        self.listed = ListedOnce()
         self._begun: set[str | int] = set()  # by name or id, what rows have changed of which something is left
         self._named_again: set[str | int] = set()  # those of them that are in a later row, too
 
@@ -288,8 +290,11 @@ class RowApplier:
         self._editor.put_group(before, replace(after, name=row.name))
         return before
 
-    def fill_group(self, row: GroupRow, before: Group | None, *, takes_circles: bool) -> None:
-        """Make members and accepted senders of a declared group, which was *before*, what *row* says."""
+    def fill_group(self, row: GroupRow, before: Group | None, listed: ListedOnce, *, takes_circles: bool) -> None:
+        """Make members and accepted senders of a declared group, which was *before*, what *row* says.
+
+        What other rows have said of members is in *listed*.
+        """
         group = self._editor.group(row.name)
         accepted = self._edited(group.accepted, row.accepted)
         if accepted is not None:
@@ -304,6 +309,8 @@ class RowApplier:
         joining = set(map(self._editor.member, row.members.add))
         leaving = held if row.members.clear else self._known(row.members.remove, are_members=True)
         gone = (held & leaving) - joining
+        if _is_whole(row.members):
+            listed.say(str(group.party), str(group.party), map(str, gone))
         for membership in self._editor.leave(group, sorted(gone)):
             self.count(membership, None)
         for membership in self._editor.join(group, row.members.add, takes_circles=takes_circles):
@@ -396,11 +403,18 @@ class RowApplier:
         # Everything that may be refused comes before anything is written.
         terms = self._terms(row, before)
         new_name = row.name if before and not row.is_named_by_address else name
-        after = replace(self._editor.after(before or Mailbox(name), terms), name=new_name)
+        after = self._editor.after(before or Mailbox(name), terms)
+        if new_name != after.name:
+            after = replace(after, name=new_name)
         held = self._queries.addresses_of(before.id) if before else []
         wanted = None if isinstance(row.addresses, Keep) else self._wanted_addresses(held, row.addresses)
+        left_out = [each.address for each in held if wanted is not None and each.address not in wanted]
+        if row.is_entry and left_out and before is not None and self.listed.is_said(before.id):
+            raise RefusedError(f"another entry, which has {left_out[0]}, is called {name}, too; give one another name")
 
         after = self._editor.put_mailbox(before, after)
+        if _is_whole(row.addresses):
+            self.listed.say(after.id, after.name, left_out)
         if wanted is not None:
             self._set_addresses(after, [replace(each, mailbox=after.name) for each in held], wanted)
         return after
@@ -556,7 +570,22 @@ class RowApplier:
             _given(row.created_at),
             _given(row.created_by),
         )
+        self._say_exceptions(entry, row.allowed, terms.allowed, entry.allowed)
+        self._say_exceptions(entry, row.allowed_senders, terms.allowed_senders, entry.allowed_senders)
         self.count(before, self._editor.set_entry(entry, terms))
+
+    def _say_exceptions(
+        self,
+        entry: BlockedSender,
+        edit: ListEdit[Party] | Keep,
+        edited: frozenset[Party] | None,
+        current: frozenset[Party],
+    ) -> None:
+        """Note that a row makes the *current* exceptions of *entry* those that are *edited*, if it says all of them."""
+        if _is_whole(edit) and edited is not None:
+            kind = "except" if current is entry.allowed else "except_sender"
+            key = f"{kind} {entry.who} {entry.to}"
+            self.listed.say(key, f"the exceptions of {entry.who} to {entry.to}", map(str, current - edited))
 
     def _need_no_proof(self, who: Party, senders: Iterable[Party]) -> None:
         """Raises RefusedError where one of *senders*, exceptions from *who*, is let through only if it is proven."""
@@ -608,6 +637,11 @@ def _need_mode(mode: RowMode, what: str, is_there: bool) -> None:
             pass
         case _:
             assert_never(mode)
+
+
+def _is_whole(edit: ListEdit[_Value] | Keep) -> bool:
+    """Whether a row says a whole list, and does not just empty it."""
+    return isinstance(edit, ListEdit) and edit.clear and bool(edit.add)
 
 
 def _given(value: _Value | Keep) -> _Value | None:

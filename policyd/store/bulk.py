@@ -51,6 +51,11 @@ class BulkEditor:
         """The groups of the file that are in one another."""
         return self._groups.circle
 
+    @property
+    def taken(self) -> list[str]:
+        """What rows of the file have taken away that others of it say: of some, in words."""
+        return self.applier.listed.taken + self._groups.listed.taken
+
     def apply(self, record: Record) -> tuple[Problem, ...]:
         """Apply *record*, or return what is wrong with it: then nothing of it was applied.
 
@@ -71,9 +76,9 @@ class BulkEditor:
         try:
             left = self.applier.begin(record.rows[0], is_last=False)
         except RefusedError as error:
+            self.applier.listed.drop()
             return self._wait_or_fail(record, error, is_last=False)
-        if left is not None:
-            self._leave(record, [left])
+        self._keep(record, [left] if left is not None else [])
         return ()
 
     def finish(self) -> Iterator[tuple[Record, tuple[Problem, ...]]]:
@@ -138,7 +143,7 @@ class BulkEditor:
 
         # All rows are applied, but for what is left of them.
         self._connection.release_savepoint()
-        self._leave(record, left)
+        self._keep(record, left)
         return ()
 
     def _end_whole(self, record: Record, rows: Sequence[Left], wrong: dict[str, WrongGroup]) -> tuple[Problem, ...]:
@@ -156,6 +161,7 @@ class BulkEditor:
             self._note_wrong(record.line, rows)
             return (self._problem(error.fact, rows),)
         self._connection.release_savepoint()
+        self.applier.listed.keep()
         return ()
 
     def _note_wrong(self, line: int, rows: Sequence[Left | Row]) -> None:
@@ -169,6 +175,7 @@ class BulkEditor:
         self._editor.journal.reset(journaled)
         self._editor.forget()
         self.applier.tally = tally
+        self.applier.listed.drop()
 
     def _wait_or_fail(self, record: Record, error: RefusedError, *, is_last: bool) -> tuple[Problem, ...]:
         """Let *record* wait, if another one may mend what *error* says; else what is wrong with it."""
@@ -181,8 +188,9 @@ class BulkEditor:
         self._waiting_domains.update(row.name for row in record.rows if isinstance(row, DomainRow))
         return ()
 
-    def _leave(self, record: Record, rows: Sequence[Left]) -> None:
-        """Keep *rows*, what is left of *record*, until every mailbox of the file is there."""
+    def _keep(self, record: Record, rows: Sequence[Left]) -> None:
+        """Note that *record* is applied, but for *rows*, which are left until every mailbox of the file is there."""
+        self.applier.listed.keep()
         for row in rows:
             if isinstance(row, GroupRow):
                 self._groups.add(record.line, row)

@@ -68,6 +68,9 @@ class RestrictionTerms:
     comment: str | None = None
 
 
+_NOTHING_SAID = RestrictionTerms()
+
+
 @dataclass(frozen=True, slots=True)
 class EntryTerms:
     """What is said of a blocked sender's entry; None leaves it as it is. `until`: Unix seconds, `NO_END` for none."""
@@ -87,7 +90,8 @@ def need_mailbox(queries: Queries, name: str) -> Mailbox:
     if mailbox is not None:
         return mailbox
     fact = f"{name} is no mailbox's address" if "@" in name else f"there is no mailbox {name}{slip_in_name(name)}"
-    raise NotYetError(f"{fact}; see: policyd mailbox list, or: policyd mailbox add{_meant(queries, name)}", fact=fact)
+    meant = _meant(queries, name)
+    raise NotYetError(f"{fact}; see: policyd mailbox list, or: policyd mailbox add{meant}", fact=f"{fact}{meant}")
 
 
 def _meant(queries: Queries, name: str) -> str:
@@ -101,9 +105,11 @@ def _meant(queries: Queries, name: str) -> str:
     if "." not in name or "@" in name:
         return ""
     try:
-        domain = normal_domain(name)
+        domain = normal_domain(name.removeprefix("."))
     except AddressError:
         return ""
+    if name.startswith("."):
+        return f"; all subdomains are written {quote(f'@.{domain}')}"
     return f"; the domain is written {quote(f'@{domain}')}, and has its own commands: policyd domain"
 
 
@@ -268,6 +274,8 @@ class Editor:
         restriction that has ended is in force again when it is set again; to accept somebody more does not set it, and
         is refused.
         """
+        if terms == _NOTHING_SAID:
+            return current
         receive = terms.receive or current.receive
         comment = current.comment if terms.comment is None else terms.comment
         accepted = current.accepted if terms.accepted is None else self.resolved(terms.accepted)
@@ -414,12 +422,13 @@ class Editor:
     def join(self, group: Group, members: Iterable[Party], *, takes_circles: bool = False) -> list[Membership]:
         """Put mailboxes and groups into *group*, but those that are in it; returns the new memberships.
 
-        A group that would close a circle is refused, as a courtesy: a circle that is taken is harmless.
+        A group that would close a circle is refused, as a courtesy: a circle that is taken is harmless. Where they are
+        taken, *group* in itself is left out, since it says nothing.
         """
         held = {each.member for each in self.queries.members_of(group.id)}
         made = []
         for member in dict.fromkeys(map(self.member, members)):
-            if member in held:
+            if member in held or (takes_circles and member == group.party):
                 continue
             if not takes_circles and self._makes_circle(group.id, member):
                 raise RefusedError(f"{member} can't join {group.party}, which is in it already; groups make no circle")

@@ -11,6 +11,7 @@ from policyd.records import GroupRow, ListEdit, RowMode, groups_of
 from policyd.store.apply import RowApplier
 from policyd.store.connection import Connection
 from policyd.store.edit import Editor
+from policyd.store.listed import ListedOnce
 from policyd.store.spool import Spool
 
 
@@ -26,7 +27,7 @@ class GroupRows:
     """Keeps rows about groups, and applies them when every mailbox of the file is there.
 
     Rows of a directory may hold circles, which are harmless: *takes_circles* takes them. After `apply`, `circle` are
-    the groups of the file that are in one another.
+    the groups of the file that are in one another, and `listed` has whose members were said.
     """
 
     def __init__(self, connection: Connection, editor: Editor, applier: RowApplier, *, takes_circles: bool) -> None:
@@ -38,6 +39,7 @@ class GroupRows:
         self._naming: dict[str, dict[str, str]] = defaultdict(dict)  # of each group, those of the file that name it
         self._refused: dict[str, WrongGroup] = {}
         self.circle: list[str] = []
+        self.listed = ListedOnce()
 
     def add(self, line: int, row: GroupRow) -> None:
         """Keep *row*, of the record at *line*."""
@@ -90,12 +92,14 @@ class GroupRows:
                     found[name] = WrongGroup(row.name, line, error.fact)
 
         # Then each gets its members, and whom it accepts.
+        self.listed = ListedOnce()
         for line, row in self._rows:
             name = fold(row.name)
             if row.mode is not RowMode.DELETE and name not in wrong and name not in found:
                 try:
                     former = before.pop(name) if name in before else self._editor.group(row.name)
-                    self._applier.fill_group(row, former, takes_circles=self._takes_circles)
+                    self._applier.fill_group(row, former, self.listed, takes_circles=self._takes_circles)
+                    self.listed.keep()
                 except RefusedError as error:
                     found[name] = WrongGroup(row.name, line, error.fact)
         return found
@@ -115,9 +119,11 @@ class GroupRows:
         found = set()
         for _, row in self._rows:
             members = row.members.add if isinstance(row.members, ListEdit) else ()
-            if fold(row.name) not in wrong and any(party.kind is PartyKind.GROUP for party in members):
+            groups = [fold(party.text) for party in members if party.kind is PartyKind.GROUP]
+            if groups and fold(row.name) not in wrong:
                 group = self._editor.group(row.name)
-                if group.id in [each.id for each in self._editor.queries.groups_above(group.id)]:
+                above = [each.id for each in self._editor.queries.groups_above(group.id)]
+                if fold(row.name) in groups or group.id in above:
                     found.add(group.name)
         self.circle = sorted(found)
 

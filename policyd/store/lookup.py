@@ -173,6 +173,7 @@ class Lookup(Answers):
         self._version = _NO_VERSION  # of the state that was last read, as the connection counts
         self._has_begun = False
         self._has_snapshot = False  # SQLite holds the state
+        self._has_read = False  # what is not confirmed yet
         self._is_log_left = False  # the log was not empty when `tidy` last looked
         self._patterns: frozenset[str] | None = None  # all that are blocked, of the last state; None where too many are
         super().__init__(Queries(self))
@@ -211,13 +212,16 @@ class Lookup(Answers):
         A checkpoint writes to the file, too, and only what readers find in the log meanwhile. A file that lost its name
         to another one stays what it was.
         """
-        if self._has_snapshot and self._is_another(os.fstat(self._descriptor)) and not self._is_checkpoint():
+        if not self._has_read:
+            return
+        self._has_read = False
+        if self._is_another(os.fstat(self._descriptor)) and not self._is_checkpoint():
             self.close()
             raise TablesMovedError
 
     def end(self) -> None:
         """Stop reading from the state that `begin` took, if any. Never raises."""
-        self._has_begun = False
+        self._has_begun = self._has_read = False
         if self._has_snapshot and self._cursor is not None:
             self._has_snapshot = False
             try:
@@ -256,7 +260,7 @@ class Lookup(Answers):
         descriptors = self._descriptor, self._index_descriptor
         self._descriptor = self._index_descriptor = _NO_DESCRIPTOR
         self._file = None
-        self._has_begun = self._has_snapshot = False
+        self._has_begun = self._has_snapshot = self._has_read = False
         if connection is not None:
             connection.close()
         # In this order: to close any descriptor of a file takes this process's locks on it away.
@@ -266,6 +270,7 @@ class Lookup(Answers):
 
     def fetch(self, statement: Statement, *values: Any) -> list[tuple[Any, ...]]:
         """All rows that *statement* finds."""
+        self._has_read = self._has_begun
         if self._has_snapshot or not self._has_begun:
             return self._run(statement.text(SQLITE), values)
 

@@ -9,6 +9,7 @@ from types import UnionType
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, and_, bindparam, exists, func, literal_column, or_, select, union_all
+from sqlalchemy.ext.compiler import compiles
 
 from policyd.address import fold, normal_domain
 from policyd.errors import AddressError, StoreError
@@ -37,6 +38,7 @@ _MAILBOXES_AT_ONCE = 256  # whose addresses and accepted senders are
 _PATTERNS_AT_ONCE = 16  # whose entries are asked for; SQLite takes 500 terms
 _RECEIVE = {each.value: each for each in Receive}  # a third of the time that a call of an enum takes
 _UNLISTED = {each.value: each for each in Unlisted}
+_NO_END = 2**63 - 1  # the highest id that a row can have
 _WORDS = {word: Party(PartyKind(word), word) for word in RESERVED_WORDS}
 _TEXT, _NUMBER, _MAYBE_TEXT, _MAYBE_NUMBER = str, int, str | None, int | None
 _NAMED_TYPES = {(str, str, str, until, str, int) for until in (int, type(None))}
@@ -124,6 +126,25 @@ def _select_exceptions(table: Any, is_recipient: int) -> Any:
 def _keys(name: str, count: int) -> list[Any]:
     """The placeholders for *count* values."""
     return [bindparam(f"{name}{number}") for number in range(count)]
+
+
+class _HasOtherThanAscii(ColumnElement[bool]):
+    """Whether there is another character in a text than printable ASCII, as each engine can tell."""
+
+    inherit_cache = True
+
+    def __init__(self, text: ColumnElement[str]) -> None:
+        self.text = text
+
+
+@compiles(_HasOtherThanAscii, "sqlite")
+def _by_glob(element: _HasOtherThanAscii, compiler: Any, **given: Any) -> str:
+    return f"{compiler.process(element.text, **given)} GLOB '*[^ -~]*'"
+
+
+@compiles(_HasOtherThanAscii, "postgresql")
+def _by_regular_expression(element: _HasOtherThanAscii, compiler: Any, **given: Any) -> str:
+    return f"{compiler.process(element.text, **given)} ~ '[^ -~]'"
 
 
 def _entries_where(*alternatives: ColumnElement[bool]) -> Statement:
@@ -406,9 +427,21 @@ _EXCEPTIONS = [
     Statement(_select_exceptions(table, is_recipient).order_by(table.c.blocked_sender_id))
     for table, is_recipient in ((schema.allowed_recipient, 1), (schema.allowed_sender, 0))
 ]
-_CHANGES_OF = Statement(
+# The rows of a changeset stand together: another one's row ends it.
+_END_OF_CHANGESET = Statement(
+    select(schema.change.c.id)
+    .where(schema.change.c.id >= bindparam("first"), schema.change.c.changeset != bindparam("changeset"))
+    .order_by(schema.change.c.id)
+    .limit(literal_column("1"))
+    .offset(literal_column("0"))
+)
+_CHANGES_BETWEEN = Statement(
     select(schema.change)
-    .where(schema.change.c.id >= bindparam("first"), schema.change.c.changeset == bindparam("changeset"))
+    .where(
+        schema.change.c.id >= bindparam("first"),
+        schema.change.c.id < bindparam("end"),
+        schema.change.c.changeset == bindparam("changeset"),
+    )
     .order_by(schema.change.c.id.desc())
 )
 _CHANGES_FROM = select(schema.change).where(schema.change.c.id >= bindparam("first"))
@@ -420,9 +453,21 @@ _LATER_CHANGES = Statement(
     .where(schema.change.c.object == bindparam("name"), schema.change.c.id > bindparam("after"))
     .order_by(schema.change.c.id)
 )
-_changes_since = select(schema.change).where(schema.change.c.at >= bindparam("since"))
-_CHANGES_SINCE = Statement(_changes_since.order_by(schema.change.c.id.desc()))
-_CHANGES_FROM_THEN_ON = Statement(_changes_since.order_by(schema.change.c.id))
+
+
+@lru_cache(_ARITIES)
+def _changes_since(names: int = 0, *, is_last_first: bool = True) -> Statement:
+    """The statement for the changes from a time on; with so many folded *names*, those that may be of one of them.
+
+    Where a name is plain ASCII, lower case is what it folds to, and the database can tell.
+    """
+    change = schema.change.c
+    query = select(schema.change).where(change.at >= bindparam("since"))
+    if names:
+        query = query.where(or_(func.lower(change.object).in_(_keys("name", names)), _HasOtherThanAscii(change.object)))
+    return Statement(query.order_by(change.id.desc() if is_last_first else change.id))
+
+
 _CHANGES_BEFORE = Statement(
     select(schema.change).where(schema.change.c.id < bindparam("before")).order_by(schema.change.c.id.desc())
 )
@@ -521,15 +566,19 @@ class Queries:
 
     def holder_of(self, address: str, *, has_groups: bool) -> Holder | None:
         """The mailbox that has *address*; *has_groups* says whether some mailbox is in a group."""
-        for *row, is_primary, is_in_groups in self._fetch(_HOLDER_WITH[has_groups], address):
-            return Holder(_to_named(Mailbox, row), address if is_primary else None, is_in_groups != 0)
-        return None
+        found = self._fetch(_HOLDER_WITH[has_groups], address)
+        if not found:
+            return None
+        row = found[0]
+        return Holder(_to_named(Mailbox, row[:-2]), address if row[-2] else None, row[-1] != 0)
 
     def holder_called(self, folded_name: str, *, has_groups: bool) -> Holder | None:
         """The mailbox whose name folds to this; *has_groups* says whether some mailbox is in a group."""
-        for *row, primary, is_in_groups in self._fetch(_HOLDER_CALLED[has_groups], folded_name):
-            return Holder(_to_named(Mailbox, row), primary or "", is_in_groups != 0)
-        return None
+        found = self._fetch(_HOLDER_CALLED[has_groups], folded_name)
+        if not found:
+            return None
+        row = found[0]
+        return Holder(_to_named(Mailbox, row[:-2]), row[-2] or "", row[-1] != 0)
 
     def mailboxes(self) -> Iterator[tuple[Mailbox, tuple[str, ...]]]:
         """Every mailbox, oldest first, with its addresses, the primary one first."""
@@ -753,20 +802,19 @@ class Queries:
         is_wanted: Callable[[Change], bool] = lambda _: True,
     ) -> Iterator[Change]:
         """The journal, oldest first: the last *limit* wanted rows of those from *since* on, in Unix seconds."""
-        names = _folded_forms(of_object) if of_object else frozenset()
+        names = sorted(_folded_forms(of_object)) if of_object else []
 
         def is_found(change: Change) -> bool:
             return (not names or fold(change.object) in names) and is_wanted(change)
 
         # The last ones are found from the end on; all of them, as they come.
-        if limit is not None:
-            return reversed([*islice(filter(is_found, self.changes_since(since)), limit)])
-        rows = self._stream(_CHANGES_FROM_THEN_ON, since)
-        return filter(is_found, (Change(*row) for row in rows))
+        statement = _changes_since(len(names), is_last_first=limit is not None)
+        found = filter(is_found, (Change(*row) for row in self._stream(statement, since, *names)))
+        return found if limit is None else reversed([*islice(found, limit)])
 
     def changes_since(self, since: int) -> Iterator[Change]:
         """The journal's rows from *since* on, in Unix seconds, one by one, the last first."""
-        return (Change(*row) for row in self._stream(_CHANGES_SINCE, since))
+        return (Change(*row) for row in self._stream(_changes_since(), since))
 
     def changes_before(self, number: int) -> Iterator[Change]:
         """The journal's rows before the one with this id, one by one, the last first."""
@@ -788,7 +836,9 @@ class Queries:
 
     def changes_of(self, changeset: int) -> Iterator[Change]:
         """The journal's rows of one changeset, the last first, one by one."""
-        return (Change(*row) for row in self._stream(_CHANGES_OF, changeset, changeset))
+        end = self._fetch(_END_OF_CHANGESET, changeset, changeset)
+        rows = self._stream(_CHANGES_BETWEEN, changeset, end[0][0] if end else _NO_END, changeset)
+        return (Change(*row) for row in rows)
 
     def changes_from(self, first: int, *, is_removed_first: bool = False) -> Iterator[Change]:
         """The journal's rows from the one with this id on, one by one; those of what was removed first if asked for."""

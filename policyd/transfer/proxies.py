@@ -127,8 +127,9 @@ def _take_apart(value: str, *, is_directory: bool) -> tuple[str, str]:
         if kind.upper() == "SMTP":
             return ("SMTP" if kind == "SMTP" else "smtp"), typed[2]
         return ("", typed[2].partition("?")[0]) if kind.lower() == "mailto" else (kind.upper(), typed[2])
-    is_odd = _ODDLY_TYPED.fullmatch(value) or ("@" not in value and not {"/", "="}.isdisjoint(value))
-    return (OTHER, value) if is_directory and is_odd else ("", value)
+    if is_directory and (_ODDLY_TYPED.fullmatch(value) or ("@" not in value and not {"/", "="}.isdisjoint(value))):
+        return OTHER, value
+    return "", value
 
 
 class _Values:

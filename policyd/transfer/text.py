@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -13,6 +14,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_UTF16 = re.compile(rb"(?P<little>[!-~]\0)|\0[!-~]")  # its first character, where there is no mark
 _CHUNK_BYTES = 1024 * 1024  # read at a time
 
 
@@ -28,11 +30,15 @@ class Line:
 def find_encoding(stream: BinaryIO) -> str:
     """The encoding of all of *stream*, which is left at its start: by its BOM, else UTF-8, else Windows-1252.
 
+    UTF-16 without a mark is known by the NUL beside the first character, which in all our formats is one of ASCII.
+
     Source: Q261112.
     """
     stream.seek(0)
     start = stream.read(3)
     encoding = next((encoding for bom, encoding in _BOMS if start.startswith(bom)), "")
+    if not encoding and (unmarked := _UTF16.match(start)):
+        encoding = "utf-16-le" if unmarked["little"] else "utf-16-be"
     if not encoding:
         stream.seek(0)
         encoding = "utf-8" if _is_utf8(stream) else "cp1252"
@@ -43,7 +49,7 @@ def find_encoding(stream: BinaryIO) -> str:
 def read_lines(stream: BinaryIO, encoding: str) -> Iterator[Line]:
     """The lines of *stream* from its start, ended by LF, CR LF or CR. Bytes that don't decode stand as surrogates."""
     stream.seek(0)
-    errors = "replace" if encoding == "utf-16" else "surrogateescape"
+    errors = "replace" if encoding.startswith("utf-16") else "surrogateescape"
     text = io.TextIOWrapper(stream, encoding=encoding, errors=errors, newline=None)
     try:
         number = 0

@@ -295,6 +295,124 @@ def test_wrong_rows_give_the_bar_way_on_a_terminal(policyd):
     assert all(line.rpartition("\r")[2].startswith("people.csv:") for line in wrong), wrong
 
 
+def test_list_of_bare_domains_says_how_domains_are_written(policyd):
+    """Lists of spammers from elsewhere have them so, and Postfix's maps do."""
+    told = imports(policyd, "spam.example\n.bulk.example\n", "--into blocked --format list", name="l", status=65)
+    assert "there is no mailbox spam.example; the domain is written @spam.example" in told[0]
+    assert "there is no mailbox .bulk.example; all subdomains are written @.bulk.example" in told[1]
+
+
+# --- Two rows about one ---
+
+SMITHS = {
+    "powershell": "Name,Alias,EmailAddresses\nAnn,smith,SMTP:a@example.com\nBen,Smith,SMTP:b@example.com\n",
+    "ldif": "dn: cn=smith,ou=a,dc=x\ncn: smith\nmail: a@example.com\n\n"
+    "dn: cn=Smith,ou=b,dc=x\ncn: Smith\nmail: b@example.com\n",
+}
+ROWS = {
+    "csv": "name,addresses\nsmith,a@example.com\nSmith,b@example.com\n",
+    "jsonl": '{"name": "smith", "addresses": ["a@example.com"]}\n{"name": "Smith", "addresses": ["b@example.com"]}\n',
+    "exchange-csv": "Obj-Class,Directory Name,E-mail Addresses\nMailbox,smith,SMTP:a@example.com\n"
+    "Mailbox,Smith,SMTP:b@example.com\n",
+}
+
+
+@pytest.mark.parametrize("content", SMITHS.values(), ids=SMITHS)
+def test_two_people_of_one_name_do_not_take_each_others_addresses(policyd, content):
+    """The first one's mail would be refused from then on; in the second night, too."""
+    for _ in range(2):
+        told = imports(policyd, content, status=65)
+        assert told[1].partition(": ")[2] == (
+            "another entry, which has a@example.com, is called smith, too; give one another name"
+        )
+        assert held(policyd) == ["smith a@example.com*"]
+
+
+@pytest.mark.parametrize("content", ROWS.values(), ids=ROWS)
+def test_what_one_row_takes_from_another_is_told(policyd, content):
+    """A later row counts, as where the first is corrected; but it may be a row for each address of one person."""
+    taken = "rows take away what others of this file say, and the last one counts: a@example.com of Smith"
+    for _ in range(2):
+        assert imports(policyd, content)[1].partition(": ")[2] == taken
+        assert held(policyd) == ["Smith b@example.com*"]
+
+
+def test_rows_that_add_to_one_another_are_good(policyd):
+    """Some other column, the same again, more of the same, one address a row, and a list that is emptied."""
+    content = "name,addresses,address,comment\nsmith,a@example.com\nsmith,,,boss\nsmith,a@example.com\n"
+    told = imports(policyd, content + 'smith,"a@example.com b@example.com"\nsmith,,c@example.com\n')
+    assert "take away" not in "".join(told)
+    assert [line.split()[1] for line in held(policyd)] == ["a@example.com*", "b@example.com", "c@example.com"]
+    imports(policyd, "name,addresses\nsmith,b@example.com\n")
+    imports(policyd, "name,addresses\nsmith,d@example.com b@example.com\nsmith,-\n")
+    assert held(policyd) == []
+
+
+def test_row_that_has_waited_is_not_taken_for_another_one(policyd):
+    """It is tried twice, since the address that it wants is given up further down."""
+    policyd.run("mailbox add ann a@example.com")
+    policyd.run("mailbox add ben b@example.com")
+    told = imports(policyd, "name,addresses\nann,b@example.com\nben,c@example.com\n")
+    assert "take away" not in "".join(told)
+    assert held(policyd) == ["ann b@example.com*", "ben c@example.com*"]
+
+
+@pytest.mark.parametrize(
+    ("content", "taken"),
+    [
+        ("sender,to,except\n@x.example,anyone,a@example.com\n@x.example,anyone,b@example.com\n", "a@example.com"),
+        ("sender,to,except_sender\n@x.example,anyone,a@x.example\n@x.example,anyone,b@x.example\n", "a@x.example"),
+        ("kind,name,members\nmailbox,a\nmailbox,b\ngroup,g,a\ngroup,G,b\n", "a"),
+    ],
+    ids=["exceptions by recipient", "exceptions by sender", "members"],
+)
+def test_items_that_one_row_takes_from_another_are_told(policyd, content, taken):
+    """A row for each exception, or for each member, is how some people write lists."""
+    told = imports(policyd, content)[1]
+    assert f"and the last one counts: {taken} of " in told
+    assert "take away" not in "".join(imports(policyd, content.rpartition("\n")[0].rpartition("\n")[0]))
+
+
+# --- Letters that nobody sees ---
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_known(policyd, codec):
+    """Some programs leave it out; the rejected rows are written likewise."""
+    told = imports(policyd, "name,addresses\r\njörg,j@example.com\r\nx,x@\r\n".encode(codec), status=65)
+    assert told[0].startswith("people.csv: read as csv")
+    assert held(policyd) == ["jörg j@example.com*"]
+    assert (policyd.folder / "people.csv.err").read_bytes() == "name,addresses\r\nx,x@\r\n".encode(codec)
+
+
+def test_file_that_is_cut_within_a_letter_makes_nobody(policyd):
+    """A half letter at the end is no mailbox."""
+    told = imports(policyd, "\ufeffname,addresses\r\nann,a@example.com\r\nb".encode("utf-16-le")[:-1], status=65)
+    assert "holds a character that nobody sees or that was lost" in told[1]
+    assert [each["name"] for each in policyd.json("mailbox list")] == ["ann"]
+
+
+@pytest.mark.parametrize("unseen", ["\u200b", "\ufeff", "\u00ad", "\u2060", "\ufffd"])
+@pytest.mark.parametrize(
+    "row", ["{}ann,a@example.com", "ann{},a@example.com", "ann,{}a@example.com", "ann,a{}@example.com"]
+)
+def test_letters_that_nobody_sees_are_told(policyd, unseen, row):
+    """They come along where somebody pastes, and nobody could write to that address, or find that mailbox."""
+    told = imports(policyd, f"name,addresses\n{row.format(unseen)}\n", status=65)
+    assert "holds a character that nobody sees or that was lost" in told[1]
+    assert held(policyd) == []
+
+
+def test_letters_that_nobody_sees_in_quotes_are_meant(policyd):
+    """A spammer may have one in its address, and then must be blocked by it; the export has the quotes, too."""
+    policyd.run("sender block '\"e\u200bve\"@x.example'")
+    assert blocked(policyd) == ["e\u200bve@x.example"]
+    policyd.run(f"export --format csv -o {policyd.folder / 'all.csv'}")
+    policyd.run("sender unblock '\"e\u200bve\"@x.example'")
+    imports(policyd, (policyd.folder / "all.csv").read_bytes())
+    assert blocked(policyd) == ["e\u200bve@x.example"]
+
+
 # --- What is of no use ---
 
 

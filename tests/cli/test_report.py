@@ -278,6 +278,22 @@ def test_question_that_is_asked_twice_counts_once(policyd, log):
     assert (told["questions"], told["asked_twice"]) == (2, 1)
 
 
+def test_what_doctor_asks_is_nobodys_mail(policyd, log):
+    """Its timer asks each hour: then an hour in which Postfix asks nothing would not show, and bob had a stranger."""
+    begin = WEEK - WEEK % HOUR
+    for hour in (0, 4):
+        log.ask("bob@example.com", "joe@example.net", begin + hour * HOUR)
+    for hour in range(4):
+        log.ask(
+            "bob@example.com", "nobody-of-policyd-doctor@doctor.invalid", begin + hour * HOUR, instance="policyd-doctor"
+        )
+        log.ask("bob@example.com", f"policyd-doctor-0123456789a{hour}@doctor.invalid", begin + hour * HOUR)
+    told = report(policyd, log)
+    assert (told["questions"], told["trials"], told["asked_twice"]) == (2, 8, 0)
+    assert {each["sender"] for each in told["refused"]} == {"joe@example.net"}
+    assert told["hours_without_questions"] == [{"from": begin + HOUR, "to": begin + 4 * HOUR}]
+
+
 def test_lines_before_are_left_out(policyd, log):
     """Of a log of a month, the last week."""
     log.ask("bob@example.com", "joe@example.net", WEEK - HOUR)

@@ -60,6 +60,14 @@ def test_decision_is_counted_once_by_rule_and_context(decision, outcome, context
     assert not any(page.insiders().values())
 
 
+def test_trial_is_not_counted():
+    """Doctor's timer asks each hour: an alert that nobody asks would never come."""
+    page = CounterPage(1)
+    page.at(0).decided(Request(instance="policyd-doctor", policy_context="inbound"), REFUSED, 0.0)
+    assert not counted(page)
+    assert page.durations() == CounterPage(1).durations()
+
+
 @pytest.mark.parametrize(
     ("request_", "key"),
     [

@@ -96,6 +96,16 @@ def test_line_that_a_killed_worker_left_half_written_is_not_shown(left):
 # What the audit keeps
 
 
+def test_trial_is_logged_and_not_kept():
+    """Doctor looks for its line in the log; on the page, people would look for who has sent that."""
+    ring, kept = RefusalRing(1, 10), KeptLines()
+    AuditLog(AuditSettings(), kept, watched=Watched(refusals=ring.at(0))).decided(
+        Request(instance="policyd-doctor", recipient="bob@example.com"), REFUSED, 0.1
+    )
+    assert len(kept.lines) == 1
+    assert recipients(ring) == []
+
+
 @pytest.mark.parametrize("format_", LineFormat)
 @pytest.mark.parametrize("decisions", Decisions)
 @pytest.mark.parametrize("decision", [REFUSED, WOULD_BE], ids=["refused", "would be"])

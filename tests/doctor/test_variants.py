@@ -80,6 +80,11 @@ VARIANTS: Mapping[str, tuple[Mapping[str, str], str, set[str]]] = {
         "",
         set(),
     ),
+    "domains in a table that nobody can read": (
+        {"virtual_mailbox_domains = example.com": "virtual_mailbox_domains = hash:/nowhere/domains"},
+        "",
+        set(),
+    ),
     "delivery by lmtp": ({}, "virtual_transport = lmtp:unix:private/dovecot-lmtp", set()),
 }
 SAMPLE = {"postscreen in front", "an alias to a plain name"}  # the others take as long

@@ -34,6 +34,7 @@ SECTIONS = {
         "faults/test_restore.py",
         "faults/test_files_changed.py",
         "store/test_check.py",
+        "store/test_race.py",
     ),
     "Hostile peers": ("faults/test_hostile_peers.py", "postfix/test_slow_peers.py"),
     "Past the restriction": ("postfix/test_same_address.py", "core/test_decide.py"),

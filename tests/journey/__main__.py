@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tests.journey.debian import RELEASES, THERE, bootstrap, debian_machine, missing_for_debian
-from tests.journey.route import ROUTES
+from tests.journey.routes import ROUTES
 from tests.journey.transcript import Journey
 from tests.support.machine import HERE, STRANGER
 

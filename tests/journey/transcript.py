@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TextIO
 
 from tests.journey.debian import THERE
-from tests.journey.route import Chapter, Edit, Look, Route, Step
+from tests.journey.steps import Chapter, Edit, Look, Route, Step
 from tests.support.machine import Machine, State
 from tests.support.terminal import type_line
 

@@ -152,6 +152,20 @@ def test_circle_in_a_directory_is_taken_and_told_once(database):
     assert groups(database) == {"a": ["group:b", "bob"], "b": ["group:a", "bob"], "outer": ["group:a"]}
 
 
+def test_group_of_a_directory_in_itself_is_a_circle_too(database):
+    """It says nothing, and must not keep a whole directory out."""
+    with changing(database) as connection:
+        bulk = bulk_on(connection, takes_circles=True)
+        rows = (
+            GroupRow("Self", members=holds("group:self", "bob")),
+            GroupRow("self", members=holds("bob", "GROUP:SELF")),
+        )
+        assert [bulk.apply(Record(line, "x", (row,))) for line, row in enumerate(rows)] == [(), ()]
+        assert [problems for _, problems in bulk.finish()] == [(), ()]
+        assert bulk.circle == ["self"]
+    assert groups(database) == {"self": ["bob"]}
+
+
 def test_row_of_a_group_that_cant_be_read_takes_along_what_names_it(database):
     """The group may be there from before, and what it holds then is not what the file says."""
     imported(database, GroupRow("staff", members=holds("bob")))

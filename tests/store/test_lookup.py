@@ -248,6 +248,25 @@ def test_file_that_is_written_over_again_and_again_is_not_believed(database, tab
     assert decider.decide(request, NOW).rule is Rule.DEFAULT
 
 
+def test_open_file_is_looked_at_again_only_after_a_read(database, tables, monkeypatch):
+    """Of the requests of one turn, those that are answered from memory ask nothing of the kernel."""
+    asked, fstat = [], os.fstat
+
+    def counted(descriptor: int) -> os.stat_result:
+        asked.append(descriptor)
+        return fstat(descriptor)
+
+    decider = Decider(Settings(), tables)
+    request = Request(protocol_state="RCPT", sender="eve@example.com", recipient="alice@example.com")
+    decider.decide(request, NOW)
+    monkeypatch.setattr(os, "fstat", counted)
+    for _ in range(3):
+        decider.decide(request, NOW)
+    assert asked == []
+    decider.decide(request._replace(recipient="new@example.com"), NOW)
+    assert len(asked) == 1
+
+
 def test_log_may_be_moved_into_the_file_while_it_is_read(database, tables):
     """Every command ends with that, and a large one goes on with it for seconds: no answer waits for it."""
     with closing(sqlite3.connect(database.path)) as holding:

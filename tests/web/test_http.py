@@ -55,6 +55,8 @@ def world(root):
     [
         pytest.param("/", "GET", {}, 200, id="a page"),
         pytest.param("/", "HEAD", {}, 200, id="its head"),
+        pytest.param("/", "GET", {"range": "bytes=0-1"}, 200, id="all of it where a part is asked for"),
+        pytest.param("/", "GET", {"upgrade": "h2c", "connection": "upgrade, http2-settings"}, 200, id="no upgrade"),
         pytest.param("/", "PUT", {}, 405, id="a method"),
         pytest.param("/", "OPTIONS", {}, 405, id="another one"),
         pytest.param("/", "GET", {"host": "evil.example"}, 421, id="a name"),
@@ -315,6 +317,14 @@ def test_form_has_so_many_fields(world):
         pytest.param(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", id="chunks of chunks"),
         pytest.param(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n", id="a chunk of less than nothing"),
         pytest.param(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\nx\r\n", id="a chunk in C"),
+        pytest.param(
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"x" * 20_000 + b"\r\nx\r\n0\r\n\r\n",
+            id="a chunk of which much is said",
+        ),
+        pytest.param(
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: y\r\n" * 20_000 + b"\r\n",
+            id="trailers without end",
+        ),
         pytest.param(b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 65 + b"\r\n", id="many headers"),
         pytest.param(b"GET / HTTP/1.1\r\n" + b"X: " + b"y" * 20_000 + b"\r\n\r\n", id="a long header"),
         pytest.param(b"GET /" + b"y" * 20_000 + b" HTTP/1.1\r\n\r\n", id="a long path"),

@@ -214,6 +214,7 @@ def _read_content(entry: Entry, reading: _Reading, *, is_group: bool) -> Iterato
         rejected=_read_senders(entry, REJECTED, reading),
         is_flag=not is_listed and must_sign_in is not None,
         optional=optional_addresses(entry.values, reading.options),
+        is_entry=True,
     )
 
 

@@ -1,93 +1,15 @@
-"""The way from a bare Debian to the first refused mail and back: which commands of the documents, and what must come.
-
-Nothing that is typed stands here whole: a step says where its command stands in the documents, and how it begins.
-"""
+"""The ways from a bare Debian to the first refused mail and back: commands of the documents, and what must come."""
 
 import re
-from collections.abc import Callable
-from typing import NamedTuple
 
-from tests.docs.pages import blocks, commands, parse, section
+from tests.journey.steps import Chapter, Edit, Look, Route, Step
 from tests.support.machine import HERE, STRANGER
 
-REFUSED = "554 5.7.1 <bob@example.com>: Recipient address rejected"
+_REFUSAL = "554 5.7.1 <bob@example.com>: Recipient address rejected"
 _GUIDE = "docs/guide.rst"
 _README = "README.rst"
 _REPLY = r"RCPT TO|^<(..  ?2.0 2\.1\.5|\*\*)"
 _SWAKS_REFUSED = 24
-
-
-class Step(NamedTuple):
-    """A command of the documents: where it stands, how it begins, and what must come of it."""
-
-    document: str
-    section: str
-    command: str
-    shows: tuple[str, ...] = ()  # what must be printed
-    status: int = 0
-    prompt: str = "#"  # "$" is somebody's on another machine
-    answers: tuple[tuple[str, str], ...] = ()  # what is shown that asks, and what is typed then
-    is_online: bool = False
-    keeps: str = ""  # the lines of the output that the transcript keeps; "" is all of them
-    also: str = ""  # what is typed behind it
-    instead: Callable[[str, str], str] | None = None  # what is typed, from the command and the output before it
-    because: str = ""  # why it is not typed as it stands
-
-    def line(self) -> str:
-        """The command as it stands in the documents: the one that is just this, or else the only one that begins so."""
-        typed = {line for line, _ in commands(section(parse(self.document), self.section), self.prompt)}
-        found = {self.command} & typed or {line for line in typed if line.startswith(self.command)}
-        assert len(found) == 1, f"{self.document}, {self.section}: {self.command}: {found or 'no such command'}"
-        return found.pop()
-
-
-class Edit(NamedTuple):
-    """Lines of the documents that are written into a file, by how they begin; or taken out of it again."""
-
-    document: str
-    section: str
-    begins: str
-    path: str
-    is_taken_out: bool = False
-
-    def text(self) -> str:
-        """The lines, as they stand there."""
-        (found,) = [
-            each for each in blocks(section(parse(self.document), self.section)) if each.startswith(self.begins)
-        ]
-        return found
-
-
-class Look(NamedTuple):
-    """Something that is tried beside the documents, and why."""
-
-    why: str
-    command: str
-    shows: tuple[str, ...] = ()
-    status: int = 0
-    keeps: str = ""
-    is_online: bool = False
-
-
-class Chapter(NamedTuple):
-    """Steps that belong together."""
-
-    title: str
-    steps: tuple[Step | Edit | Look, ...]
-
-
-class Route(NamedTuple):
-    """A way of installing, to the first refused mail and back.
-
-    What differs on the disk after *given* and after the last chapter is what is left, and must be of *left* only. Where
-    *keeps_user* says so, the user is left, too.
-    """
-
-    name: str
-    given: Chapter
-    chapters: tuple[Chapter, ...]
-    left: tuple[str, ...]
-    keeps_user: bool = False
 
 
 def _mail(shown: str, status: int) -> Step:
@@ -147,7 +69,7 @@ _SET_UP = Chapter(
 )
 _REFUSED = Chapter(
     "The first refused mail",
-    (_guide("The short way", "policyd setup --enforce", 'mode = "enforce"'), _mail(REFUSED, _SWAKS_REFUSED)),
+    (_guide("The short way", "policyd setup --enforce", 'mode = "enforce"'), _mail(_REFUSAL, _SWAKS_REFUSED)),
 )
 _REASON = "The reason: in the log, by check and why, on the page, in the metrics"
 _IN_THE_LOG = (
@@ -169,7 +91,7 @@ _ON_THE_PAGE = (
     _guide("Find the reason", "systemctl enable policyd-http.socket", "Created symlink"),
     _guide("Find the reason", "systemctl stop"),
     _guide("Find the reason", "systemctl start"),
-    _mail(REFUSED, _SWAKS_REFUSED),
+    _mail(_REFUSAL, _SWAKS_REFUSED),
     _guide(
         "Find the reason",
         "ssh",
@@ -300,7 +222,7 @@ _BY_HAND = Route(
                 _guide(
                     "4. Add",
                     "policyd domain add mx.example.com",
-                    instead=lambda _line, doctor: "\n".join(re.findall(r"# (policyd domain add .+)", doctor)),
+                    instead=lambda _line, doctor: " && ".join(re.findall(r"# (policyd domain add .+)", doctor)),
                     because="doctor has named other domains of this host",
                 ),
                 _doctor("0 errors, 1 warning"),
@@ -313,7 +235,7 @@ _BY_HAND = Route(
                 _guide("7. Restrict", "policyd mailbox restrict bob", "receive inherit -> insiders"),
                 _guide("7. Restrict", "policyd sender block alice", "left the company"),
                 _guide("7. Restrict", "policyd check --login alice", "rule: blocked-sender", status=1),
-                _mail(REFUSED, _SWAKS_REFUSED),
+                _mail(_REFUSAL, _SWAKS_REFUSED),
                 *_IN_THE_LOG,
             ),
         ),

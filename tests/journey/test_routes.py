@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.journey.route import ROUTES, Edit, Step
+from tests.journey.routes import ROUTES
+from tests.journey.steps import Edit, Step
 
 
 @pytest.mark.parametrize("name", ROUTES)
