@@ -201,12 +201,11 @@ def test_quitting_the_pager_early_is_no_error(large):
 
 def test_ctrl_c_is_the_pagers(large):
     """For less it is no end; were it one for policyd, less and the shell would both read the keys."""
-    stubborn = (
-        """sh -c 'trap "echo caught" INT; head -n 1; read line </dev/tty; read line </dev/tty; echo done $line'"""
-    )
+    reading = "read line </dev/tty; " * 3
+    stubborn = f"""sh -c 'trap "echo caught" INT; head -n 1; {reading} echo done $line'"""
     with on_terminal(large, ["mailbox", "list"], PAGER=stubborn) as terminal:
         terminal.read_until("name")
-        terminal.type("\x03")
+        terminal.type("\x03\n")  # a signal that comes just before a shell begins to read is seen when that ends
         terminal.read_until("caught")
         assert terminal.process.poll() is None
         terminal.type("a\nb\n")

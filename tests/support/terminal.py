@@ -4,6 +4,7 @@ import codecs
 import fcntl
 import os
 import pty
+import select
 import struct
 import subprocess
 import termios
@@ -44,12 +45,16 @@ class Terminal:
 
     def _read(self) -> str:
         try:
-            while read := os.read(self._ours, 65536):
+            while True:
+                is_ready, _, _ = select.select([self._ours], [], [], LIMIT_SECONDS)
+                assert is_ready, f"nothing more is shown, and nobody goes away, after: {self.shown[-2000:]}"
+                read = os.read(self._ours, 65536)
+                if not read:
+                    return ""
                 if text := self._decoder.decode(read):
                     return text
         except OSError:  # nobody has the other end any more
-            pass
-        return ""
+            return ""
 
 
 def type_line(
