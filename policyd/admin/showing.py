@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from shlex import quote
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from policyd.address import fold, unicode_domain
 from policyd.admin.history import is_in, name_filter
 from policyd.admin.in_force import InForce, in_force, reach_of
-from policyd.decide import Decider
 from policyd.errors import RefusedError
 from policyd.model import BlockedSender, Domain, Group, Mailbox, Party, PartyKind
 from policyd.rules import NO_ENTRIES, is_past
@@ -23,6 +22,9 @@ from policyd.store.edit import Restricted, entries_found, need_domain, need_grou
 from policyd.store.journal import shown
 from policyd.store.lookup import Answers
 from policyd.store.queries import Queries
+
+if TYPE_CHECKING:
+    from policyd.decide import Decider
 
 Shown = Mapping[str, Any]
 
@@ -161,6 +163,8 @@ def other_entries(queries: Queries, settings: Settings, sender: Party, now: int)
 
     Those that `show_sender` has are not among them. The oldest first.
     """
+    from policyd.decide import Decider  # what no list and no other page needs
+
     answers = Answers(queries)
     answers.look_at_flags()
     its_own = entries_found(queries, _numbered(queries, sender))
@@ -181,7 +185,7 @@ def _numbered(queries: Queries, sender: Party) -> Party:
             assert_never(sender.kind)
 
 
-def matching_entries(decider: Decider, sender: Party) -> list[BlockedSender]:
+def matching_entries(decider: "Decider", sender: Party) -> list[BlockedSender]:
     """The entries that a mailbox or an address, as a sender, matches, the oldest first; of other parties none."""
     match sender.kind:
         case PartyKind.MAILBOX:
