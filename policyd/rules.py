@@ -192,8 +192,6 @@ def judge(question: Question, policy: Policy, facts: Facts, now: int, note: Note
 
     # Who may send to it, and whether that lets the client in.
     restriction = restriction_of(recipient, now, note)
-    if restriction is OPEN:
-        return _PERMITTED
     if _is_let_in(question, recipient, restriction, facts, note):
         return Verdict(False, Rule.DEFAULT, None, restriction)
 

@@ -43,6 +43,7 @@ from policyd.address import (
 from policyd.errors import AddressError
 
 SHARP_S = r"\xdf"  # as an error shows it
+UNSEEN = "holds a character that nobody sees or that was lost"
 NAME = "a name has 1 to 256 characters, no blank at an end"
 PATTERN = "is not a pattern; a pattern is user@example.com, @example.com, @.example.com, user@ or <>"
 
@@ -565,6 +566,12 @@ def test_typed_address_is_the_one_that_postfix_sends(typed, local, domain):
             for scheme in ("SMTP:", "smtp:", "mailto:")
         ),
         pytest.param("<a@x.example>", "<a@x.example>: type it without < and >", id="in angle brackets"),
+        pytest.param(
+            "a\u200b@a.b", rf"'a\u200b@a.b' {UNSEEN}; type it anew, or in quotes", id="a letter that nobody sees"
+        ),
+        pytest.param(
+            "a\ufffd@a.b", rf"'a\ufffd@a.b' {UNSEEN}; type it anew, or in quotes", id="a letter that was lost"
+        ),
         *(
             pytest.param(
                 f"{local}@x.example",
@@ -1071,6 +1078,10 @@ def test_mailbox_name_is_kept_as_it_was_typed(typed, name):
         pytest.param("ANYONE", "ANYONE can't name a mailbox; --to anyone has a meaning of its own", id="the other"),
         pytest.param(
             "Group:staff", "Group:staff can't name a mailbox; what begins with group: is a group", id="a group's prefix"
+        ),
+        *(
+            pytest.param(typed, rf"'{shown}' can't name a mailbox; it {UNSEEN}: type it anew", id=shown)
+            for typed, shown in (("bob\u200b", r"bob\u200b"), ("\ufeffbob", r"\ufeffbob"), ("b\ufffdb", r"b\ufffdb"))
         ),
     ],
 )

@@ -702,6 +702,17 @@ def test_sender_is_found_for_other_commands_as_for_the_daemon(tables):
     assert [str(to) for to in found.entries] == ["outside"]
 
 
+def test_login_is_found_for_other_commands_as_for_the_daemon(tables):
+    """`sender show` tells what a mailbox's own mail matches, whichever of its addresses sends it."""
+    tables.block("bob@example.com")
+    decider = Decider(Settings(), tables)
+    tables.begin()
+    found = decider.find_login("bob")
+    assert found.mailbox is not None
+    assert found.mailbox.name == "bob"
+    assert [str(to) for to in found.entries] == ["outside"]
+
+
 def test_each_step_is_explained_once(tables):
     """What is proven matters to a restriction and to its list of accepted senders, and is one fact."""
     tables.restrict("bob", Receive.DOMAIN, accepted=frozenset({"@partner.example"}))
