@@ -691,23 +691,19 @@ def test_recipient_is_found_for_other_commands_as_for_the_daemon(tables):
     assert found.mailbox.name == "bob"
 
 
-def test_sender_is_found_for_other_commands_as_for_the_daemon(tables):
-    """A page tells who a sender is, and to whom it is blocked, from the same code."""
+@pytest.mark.parametrize(
+    ("find", "text"),
+    [
+        pytest.param(Decider.find_sender, "bob@example.com", id="an envelope sender"),
+        pytest.param(Decider.find_login, "bob", id="a login"),
+    ],
+)
+def test_sender_is_found_for_other_commands_as_for_the_daemon(tables, find, text):
+    """A page and `sender show` tell who a sender is, and to whom it is blocked, from the same code."""
     tables.block("bob@example.com")
     decider = Decider(Settings(), tables)
     tables.begin()
-    found = decider.find_sender("bob@example.com")
-    assert found.mailbox is not None
-    assert found.mailbox.name == "bob"
-    assert [str(to) for to in found.entries] == ["outside"]
-
-
-def test_login_is_found_for_other_commands_as_for_the_daemon(tables):
-    """`sender show` tells what a mailbox's own mail matches, whichever of its addresses sends it."""
-    tables.block("bob@example.com")
-    decider = Decider(Settings(), tables)
-    tables.begin()
-    found = decider.find_login("bob")
+    found = find(decider, text)
     assert found.mailbox is not None
     assert found.mailbox.name == "bob"
     assert [str(to) for to in found.entries] == ["outside"]
