@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from policyd.address import as_word, quote_local_part
+from policyd.errors import StoreError
 from policyd.model import Change, party_text
 from policyd.printable import count_of
 from policyd.timestamps import show_local
@@ -15,8 +16,24 @@ _NOUNS = {"sender": "blocked sender"}
 _NOT_NEWS = frozenset({"id", "name", "address", "mailbox_id", "sender", "created_at", "created_by"})
 
 
+def sides(change: Change) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What *change* found and what it left, as the journal has objects; an empty one for nothing.
+
+    Raises StoreError where the journal has something else there, which somebody wrote past policyd.
+    """
+    return _side(change, change.before), _side(change, change.after)
+
+
+def odd_change(change: Change) -> StoreError:
+    """What to do about a row of the journal that policyd would never write."""
+    return StoreError(
+        f"the journal has a row that policyd did not write: change {change.id}; see: policyd database check"
+    )
+
+
 def as_object(change: Change) -> dict[str, Any]:
     """A change for `--json`: `before` and `after` are objects, or null."""
+    before, after = sides(change)
     return {
         "id": change.id,
         "at": change.at,
@@ -24,8 +41,8 @@ def as_object(change: Change) -> dict[str, Any]:
         "changeset": change.changeset,
         "operation": change.operation,
         "object": change.object,
-        "before": change.before and json.loads(change.before),
-        "after": change.after and json.loads(change.after),
+        "before": before or None,
+        "after": after or None,
         "digest": change.digest,
     }
 
@@ -40,14 +57,13 @@ def describe(change: Change) -> str:
 
 def whom_it_is_to(change: Change) -> str:
     """To whom the blocked sender that was changed may not send; "" for any other object."""
-    stored = json.loads(change.before or change.after or "{}")
+    stored = _side(change, change.before or change.after)
     return party_text(stored["to"]) if "to" in stored else ""
 
 
 def difference(change: Change) -> str:
     """What is different after *change*: `added`, `removed`, who joined or left, or each field's old and new value."""
-    before: Mapping[str, Any] = json.loads(change.before or "{}")
-    after: Mapping[str, Any] = json.loads(change.after or "{}")
+    before, after = sides(change)
     if after.keys() == {"changes"}:
         return count_of(after["changes"], "change")  # an import or an undo, which the journal has row by row
     if "member" in (before or after):
@@ -81,6 +97,16 @@ def value_text(name: str, value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return " ".join(as_word(party_text(each)) for each in value)
     return quote_local_part(value) if name in _ADDRESSES and isinstance(value, str) else str(value)
+
+
+def _side(change: Change, text: str | None) -> dict[str, Any]:
+    try:
+        read = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        read = None
+    if not isinstance(read, dict):
+        raise odd_change(change)
+    return read
 
 
 def _quoted(name: str, value: Any) -> str:

@@ -384,7 +384,8 @@ def refuse_planted(path: Path) -> None:
         owners = {owner} if os.geteuid() == 0 else {owner, os.geteuid()}
         for each, status in _files_of(spot):
             if not stat.S_ISREG(status.st_mode):
-                advice = "name another one" if each == spot.path else f"see who made it, and type: rm {each}"
+                remove = "rm -r" if stat.S_ISDIR(status.st_mode) else "rm"
+                advice = "name another one" if each == spot.path else f"see who made it, and type: {remove} {each}"
                 raise UntrustedError(each, f"it is {_kind(status)}, and no file; {advice}")
             if each == spot.path:
                 _check_owner(spot, status, owner)

@@ -31,6 +31,7 @@ from policyd.store.database import create_database, exists
 from policyd.store.replace import Replacement
 from policyd.store.spool import Spool
 from policyd.transfer.formats import Format, ReadOptions, load_format
+from policyd.transfer.text import need_text
 
 _SMALL_BYTES = 65536  # some hundred rows
 
@@ -100,16 +101,20 @@ class ImportOutcome:
 
 @contextmanager
 def opened(file: Path) -> Iterator[BinaryIO]:
-    """*file*, seekable: what comes through a pipe is put into a temporary file first. `-` is stdin."""
+    """*file*, seekable: what comes through a pipe is put into a temporary file first. `-` is stdin.
+
+    Raises TransferError where it is no text, OSError where it can't be read.
+    """
     if str(file) == "-" and sys.stdin is None:
         raise TransferError("stdin is closed; nothing can be read from it")
     with sys.stdin.buffer if str(file) == "-" else open_to_read(file) as source:
         if source.seekable():
+            need_text(cast(BinaryIO, source))
             yield cast(BinaryIO, source)
             return
         with tempfile.TemporaryFile() as spool:
             shutil.copyfileobj(source, spool)
-            spool.seek(0)
+            need_text(cast(BinaryIO, spool))
             yield cast(BinaryIO, spool)
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from policyd.address import fold
 from policyd.audit_lines import LoggedDecision
+from policyd.changes import sides
 from policyd.decide import Decider
 from policyd.model import GROUP_PREFIX, Change, Receive, Rule, Unlisted, party_text
 from policyd.rules import Identity, is_past, senders_in_words
@@ -192,7 +193,8 @@ class Tracing:
             if not change.operation.startswith(f"{noun}.") or '"member": ' in stored:
                 continue
             if fold(change.object.removeprefix(GROUP_PREFIX)) == wanted or quoted in stored:
-                taken = json.loads(stored)
+                before, after = sides(change)
+                taken = after or before
                 if fold(taken.get("name", "")) == wanted:
                     return Subject(noun, name, taken.get("id", 0))
         return Subject(noun, name)
@@ -212,7 +214,7 @@ class Tracing:
         for change in self._about([subject], latest):
             if change.after is None or not subject.has(change):
                 continue
-            before, after = json.loads(change.before or "{}"), json.loads(change.after)
+            before, after = sides(change)
             if any(after.get(name) != before.get(name) for name in fields) and explains(after):
                 return change
         return None
@@ -228,8 +230,7 @@ class Tracing:
 
 def _after(change: Change | None) -> _Snapshot:
     """What an object was after a change; nothing of no change."""
-    after: _Snapshot = json.loads(change.after or "{}") if change else {}
-    return after
+    return sides(change)[1] if change else {}
 
 
 def _may_be(value: str, decision: LoggedDecision, name: str) -> bool:

@@ -36,7 +36,7 @@ from policyd.files import acting, check_permissions, drafting, entered, owner_of
 from policyd.pipe_watch import watching
 from policyd.store.connection import Connection, Database
 from policyd.store.schema import APPLICATION_ID, REPLICA_ID, VERSION, first_head, journal_head, metadata
-from policyd.store.wal import has_log, identity, need_own_log, new_cookie, writer_of
+from policyd.store.wal import has_journal, has_log, identity, need_own_log, new_cookie, writer_of
 
 _WRITER_WAIT_SECONDS = 600.0  # for an import of a million rows, or for two hundred others on a busy machine
 _QUIET_WAIT_SECONDS = 1.0  # until a person is told of the writer that is waited for
@@ -126,8 +126,12 @@ def reading(database: Database, *, is_checked: bool = True, limit_seconds: float
             yield connection
         return
 
-    # Where there is no log, opening the tables makes one, which is to go again.
+    # What another program has left half done is taken back, for which somebody must open the file to write.
     path = database.path
+    if has_journal(path):
+        empty_log(path)
+
+    # Where there is no log, opening the tables makes one, which is to go again.
     is_alone = identity(path)[1:] == _NO_FILES
     try:
         with _transaction(path, "ro", _READER_WAIT_SECONDS, _begin_reading) as connection:
@@ -262,6 +266,13 @@ def store_error(path: Path, error: sqlite3.Error | DBAPIError) -> StoreError:
     if code == sqlite3.SQLITE_CANTOPEN and (why := _why_unreadable(path)):
         return missing_error(path, why)
 
+    # Another program has left a change half done, which only who may write takes back.
+    if extended_code == sqlite3.SQLITE_READONLY_ROLLBACK:
+        return StoreError(
+            f"{path}: another program was interrupted while it changed the file; to take that back, type: policyd "
+            "database check"
+        )
+
     # It can't be written: no room, no right.
     is_read = extended_code in (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR) and not is_read:
@@ -276,6 +287,8 @@ def store_error(path: Path, error: sqlite3.Error | DBAPIError) -> StoreError:
         return StoreError(f"{path}: the question took longer than it may; ask for less")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StoreSpoiledError(f"{path}: not a policyd database, or damaged: {cause}; restore it from a backup")
+    if code == sqlite3.SQLITE_CONSTRAINT:
+        return StoreError(f"{path}: nothing was changed: {cause}; see what is wrong with: policyd database check")
     return StoreError(f"{path}: the database can't be read: {cause}")
 
 

@@ -61,6 +61,7 @@ _LOOK_SECONDS = 0.5
 _PASSWORD_BYTES = 4096
 _ROWS_AT_ONCE = 2000
 _FOLLOWER_SECONDS = 10.0  # for one statement of who follows
+_WORD_SECONDS = 5.0  # between two statements of who only waits: a server may end a connection that is idle
 # What bounds the wait for a host that is gone; each host of several has its own.
 _BOUNDS: dict[str, Any] = {
     "connect_timeout": 5,
@@ -86,6 +87,8 @@ _CHANGES_FROM = Statement(
 )
 _FIRST_HEAD = Statement(insert(journal_head))
 _ADVICE = ("Is the server running", "DETAIL:", "HINT:")  # lines of libpq's beside the reason
+_EACH_HOST = "- host: "  # a line of psycopg's for each host of several
+_PREFIX = re.compile(f"({_EACH_HOST}.*?: )?connection (failed|is bad): ")  # psycopg's, before libpq's reason
 _NOT_YET = re.compile("starting up|shutting down|recovery|not accepting|too many|terminating")
 _TRIES = 20  # to learn whether a change was kept
 _DIGEST = Statement(select(change.c.digest).where(change.c.id == bindparam("id")))
@@ -249,9 +252,15 @@ def listening(database: Database) -> Iterator[Callable[[float], None]]:
             yield time.sleep
             return
 
+        spoke_at = time.monotonic()
+
         def wait(seconds: float) -> None:
+            nonlocal spoke_at
             for _ in driver.notifies(timeout=seconds, stop_after=1):
                 pass
+            if time.monotonic() - spoke_at >= _WORD_SECONDS:
+                driver.execute("SELECT 1")
+                spoke_at = time.monotonic()
 
         yield wait
 
@@ -285,6 +294,13 @@ def _new_tables(database: Database) -> Iterator["_WatchedConnection"]:
             raise StoreCreateError(
                 f"{database}: its encoding is {found[0]} and its locale {found[1]}; make another database with: "
                 "createdb --template=template0 --encoding=UTF8 --locale=C NAME"
+            )
+        # In the first schema of the search_path that is there.
+        ((schema, path),) = driver.execute("SELECT current_schema(), current_setting('search_path')").fetchall()
+        if schema is None:
+            raise StoreCreateError(
+                f"{database}: its search_path ({path}) names no schema that is there and that this role may use; "
+                "make one with: CREATE SCHEMA, or grant it with: GRANT USAGE, CREATE ON SCHEMA"
             )
         there = driver.execute(
             "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')"
@@ -486,6 +502,8 @@ def _parameters(database: Database, *, is_writer: bool) -> dict[str, Any]:
             "database: not a URL as PostgreSQL's libpq takes it; in a user name or password, @ : / ? and % are written "
             "as %40 %3A %2F %3F and %25; better keep the password in a password_file"
         ) from error
+    if not all(map(_can_be_host, str(said.get("host") or "").split(","))):
+        raise SettingsError("database: a host in the URL can't be one: a part between its dots is empty or too long")
     sslmode = said.get("sslmode") or os.environ.get("PGSSLMODE")
     if sslmode != "verify-full" and not database.may_be_insecure and not _is_on_this_machine(said):
         raise SettingsError(
@@ -508,6 +526,14 @@ def _is_on_this_machine(said: dict[str, Any]) -> bool:
         return False
     named = said.get("hostaddr") or said.get("host") or os.environ.get("PGHOSTADDR") or os.environ.get("PGHOST") or ""
     return all(_is_local(host) for host in str(named).split(","))
+
+
+def _can_be_host(host: str) -> bool:
+    """Whether *host* is a socket's folder, an address, or what can be looked up as a name."""
+    try:
+        return host.startswith("/") or bool(host.encode("idna")) or not host
+    except UnicodeError:
+        return False
 
 
 def _is_local(host: str) -> bool:
@@ -544,10 +570,11 @@ def _unreachable(database: Database, error: psycopg.Error) -> StoreError:
     """What the administrator must know where no connection came about."""
     lines = [line.strip() for line in str(error).splitlines()]
     reasons = [line for line in lines if line and not line.startswith(_ADVICE)]
-    reason = reasons[-1].removeprefix("connection failed: ") if reasons else "no reason was given"
+    told = [line for line in reasons if line.startswith(_EACH_HOST)] or reasons[-1:]
+    reason = "; ".join(_PREFIX.sub("", each, count=1) for each in told) or "no reason was given"
     if "password" in reason:
         reason += "; see the setting password_file"
-    is_refused = "FATAL:" in reason and not _NOT_YET.search(reason)
+    is_refused = any("FATAL:" in each and not _NOT_YET.search(each) for each in told)
     return (StoreError if is_refused else StoreAwayError)(f"{database}: can't be reached: {reason}")
 
 
@@ -566,6 +593,15 @@ def _store_error(database: Database, error: psycopg.Error, *, was_given_up: bool
     reason = str(error).strip().partition("\n")[0]
     if was_given_up:
         return StoreError(f"{database}: the server does not answer, and nothing was changed; try again")
+    if told := _understood(database, error, reason):
+        return told
+    if error.sqlstate is None or error.sqlstate.startswith(("08", "57")):
+        return StoreError(f"{database}: the connection was lost, and nothing was changed: {reason}; do it again")
+    return StoreError(f"{database}: the server says: {reason}")
+
+
+def _understood(database: Database, error: psycopg.Error, reason: str) -> StoreError | None:
+    """What to do about an error of a kind that is known; None for any other."""
     match error:
         case errors.LockNotAvailable():
             return StoreError(f"{database}: another command is changing the tables and does not end; try again")
@@ -579,8 +615,10 @@ def _store_error(database: Database, error: psycopg.Error, *, was_given_up: bool
             return StoreWriteError(f"{database}: can't be written, nothing was changed: {reason}; make room there")
         case errors.IdleInTransactionSessionTimeout():
             return StoreError(f"{database}: nothing was changed: the command did nothing for too long; do it again")
+        case psycopg.IntegrityError():
+            return StoreError(
+                f"{database}: nothing was changed: {reason}; see what is wrong with: policyd database check"
+            )
         case errors.QueryCanceled():
             return StoreError(f"{database}: nothing was changed: the server gave up: {reason}; raise its limit there")
-    if error.sqlstate is None or error.sqlstate.startswith(("08", "57")):
-        return StoreError(f"{database}: the connection was lost, and nothing was changed: {reason}; do it again")
-    return StoreError(f"{database}: the server says: {reason}")
+    return None

@@ -1,7 +1,8 @@
 """Undoes a changeset: a new changeset changes back what each of its changes did."""
 
-import json
+from typing import Any
 
+from policyd.changes import odd_change, sides
 from policyd.errors import RefusedError
 from policyd.model import Address, Change
 from policyd.store.edit import Editor
@@ -32,7 +33,7 @@ def undo_changeset(editor: Editor, changeset: int) -> None:
             raise _upgraded(change)
         count += 1
         noun = change.operation.partition(".")[0]
-        before, after = _object(noun, change.before, is_first), _object(noun, change.after, is_first)
+        before, after = _objects(change, noun, is_first)
         if editor.restore(noun, after, before):
             mailboxes |= _holders(editor.queries, before, after)
         else:
@@ -54,14 +55,14 @@ def undo_changeset(editor: Editor, changeset: int) -> None:
 
 def _restored(change: Change) -> RefusedError:
     """A restore is not undone object by object."""
-    file = json.loads(change.before)["file"] if change.before else ""
+    file = sides(change)[0].get("file", "")
     advice = f"to take it back, type: policyd database restore {file}" if file else "nothing was there before"
     return RefusedError(f"changeset {change.changeset} restored a whole database; {advice}")
 
 
 def _upgraded(change: Change) -> RefusedError:
     """Neither is an upgrade of the tables."""
-    before, after = json.loads(change.before or "{}"), json.loads(change.after or "{}")
+    before, after = sides(change)
     return RefusedError(
         f"changeset {change.changeset} is the upgrade of the database from version {before.get('schema')} to "
         f"{after.get('schema')}, which can't be undone; what it was before, for the policyd before, is in "
@@ -76,8 +77,17 @@ def _no_changeset(queries: Queries, number: int) -> RefusedError:
     return RefusedError(f"there is no changeset {number}; see: policyd history")
 
 
-def _object(noun: str, taken: str | None, is_first_edition: bool) -> Stored | None:
-    return None if taken is None else from_snapshot(noun, json.loads(taken), is_first_edition=is_first_edition)
+def _objects(change: Change, noun: str, is_first_edition: bool) -> tuple[Stored | None, Stored | None]:
+    """What *change* found and what it left."""
+
+    def taken(fields: dict[str, Any]) -> Stored | None:
+        return from_snapshot(noun, fields, is_first_edition=is_first_edition) if fields else None
+
+    before, after = sides(change)
+    try:
+        return taken(before), taken(after)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise odd_change(change) from error
 
 
 def _holders(queries: Queries, *changed: Stored | None) -> dict[int, None]:

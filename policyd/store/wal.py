@@ -93,6 +93,11 @@ def has_log(path: Path) -> bool:
         return False
 
 
+def has_journal(path: Path) -> bool:
+    """Whether a journal of SQLite's other kind is beside the database at *path*: policyd writes none."""
+    return os.path.lexists(f"{os.path.realpath(path)}-journal")
+
+
 def identity(path: Path) -> tuple[tuple[int, int], ...]:
     """Which files the database, its log and its index are: device and inode of each, zeros where there is none."""
     return tuple(_identity(each) for each in (os.path.realpath(path), *beside(path)))

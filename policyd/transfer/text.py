@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from policyd.errors import TransferError
+
 LINE_LIMIT = 1024 * 1024  # characters of one line, or of one record over several lines
 
 _BOMS = (
@@ -14,6 +16,25 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_UNPACK = "; import what comes out of it: {} -dc FILE | policyd import -"
+_SAVE = "; save the sheet as CSV, and import that"
+_INDEXED = "an indexed map of Postfix's; import the text that it was made of"
+# What begins like this, at that byte, is no text, whatever a format would make of it.
+_NO_TEXT = (
+    (0, b"\x1f\x8b", "compressed by gzip" + _UNPACK.format("gzip")),
+    (0, b"\xfd7zXZ\0", "compressed by xz" + _UNPACK.format("xz")),
+    (0, b"\x28\xb5\x2f\xfd", "compressed by zstd" + _UNPACK.format("zstd")),
+    (0, b"BZh", "compressed by bzip2" + _UNPACK.format("bzip2")),
+    (0, b"PK\3\4", "a workbook, or another zip archive" + _SAVE),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a workbook of an old Excel" + _SAVE),
+    (0, b"SQLite format 3\0", "a database; import what this prints: policyd --database FILE export --format jsonl"),
+    (0, codecs.BOM_UTF32_LE, "UTF-32; save it as UTF-8"),
+    (0, codecs.BOM_UTF32_BE, "UTF-32; save it as UTF-8"),
+    (12, b"\x61\x15\x06\0", _INDEXED),  # Berkeley DB, hash:
+    (12, b"\x62\x31\x05\0", _INDEXED),  # and btree:
+    (16, b"\xde\xc0\xef\xbe", _INDEXED),  # lmdb:
+)
+_NO_TEXT_BYTES = 32
 _UTF16 = re.compile(rb"(?P<little>[!-~]\0)|\0[!-~]")  # its first character, where there is no mark
 _CHUNK_BYTES = 1024 * 1024  # read at a time
 
@@ -25,6 +46,16 @@ class Line:
     number: int
     text: str
     is_too_long: bool = False
+
+
+def need_text(stream: BinaryIO) -> None:
+    """Raises TransferError where *stream*, which is left at its start, is a file of some other kind."""
+    stream.seek(0)
+    start = stream.read(_NO_TEXT_BYTES)
+    stream.seek(0)
+    for position, beginning, kind in _NO_TEXT:
+        if start[position:].startswith(beginning):
+            raise TransferError(f"the file is {kind}")
 
 
 def find_encoding(stream: BinaryIO) -> str:

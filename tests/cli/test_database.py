@@ -4,6 +4,8 @@ import json
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -183,6 +185,39 @@ def test_many_findings_are_counted(company):
         f"policyd: {company.store}: 50 things are wrong, the first 20 of which were told; "
         "do for each what its line says\n"
     )
+
+
+def test_counter_that_somebody_has_set_back_lets_nothing_in(policyd):
+    """A number that is taken is not given again; the line names what tells more."""
+    policyd.run("domain add example.com")
+    policyd.run("mailbox add alice alice@example.com")
+    policyd.rows("UPDATE journal_head SET next_mailbox = 1")
+    message = policyd.refuses("mailbox add bob bob@example.com", 69)
+    assert "nothing was changed: " in message
+    assert message.endswith("; see what is wrong with: policyd database check")
+    assert "next_mailbox" in policyd.ends("database check").out
+
+
+@pytest.mark.file_only("SQLite's journal")
+def test_change_that_another_program_left_half_done_is_told_and_taken_back(policyd):
+    """Who only reads, as the daemon does, can't do that, and says which command does."""
+    policyd.run("domain add example.com")
+    half = (
+        "import os, sqlite3; tables = sqlite3.connect(os.environ['TABLES'], isolation_level=None)",
+        "tables.execute('PRAGMA journal_mode = DELETE')",
+        "tables.execute('PRAGMA cache_spill = 1'); tables.execute('PRAGMA cache_size = 1'); tables.execute('BEGIN')",
+        "tables.execute('UPDATE domain SET comment = hex(zeroblob(20000))')",
+        "tables.execute('UPDATE domain SET unlisted = ' + repr('accept')); os._exit(0)",
+    )
+    environment = {**os.environ, "TABLES": str(policyd.database)}
+    subprocess.run([sys.executable, "-c", "\n".join(half)], env=environment, check=True)
+    assert policyd.refuses("check alice@example.com", 69) == (
+        f"policyd: {policyd.database}: another program was interrupted while it changed the file; to take that back, "
+        "type: policyd database check"
+    )
+    assert policyd.run("database check") == ""
+    assert policyd.run("domain list") == "example.com\treject\n"
+    assert policyd.ends("check alice@example.com").status == 1
 
 
 def test_backup_is_the_database_in_one_file(company):

@@ -169,3 +169,16 @@ def test_history_of_a_group_tells_who_came_and_went(policyd):
     ]
     (join,) = [each for each in policyd.json("history") if each["operation"] == "group.join"]
     assert join["after"] == {"id": 1, "group": {"group": 1, "name": "staff"}, "member": {"mailbox": 1, "name": "JÖRG"}}
+
+
+@pytest.mark.parametrize("taken", ["{", "[]", "7", "[" * 9999, '{"name": "JÖRG"}'])
+@pytest.mark.parametrize("line", ["history", "--json history", "undo 2", "undo 2 --dry-run"])
+def test_journal_that_somebody_has_written_into_is_one_line(policyd, line, taken):
+    """It says which row is meant, and what tells more; nothing asks for a defect of policyd's to be reported."""
+    policyd.rows(f"UPDATE change SET after = '{taken}' WHERE id = 2")
+    ended = policyd.ends(line)
+    if ended.status:
+        wrong = "policyd: the journal has a row that policyd did not write: change 2; see: policyd database check\n"
+        assert (ended.status, ended.err) == (69, wrong)
+    else:
+        assert (line.split()[-1], taken) == ("history", '{"name": "JÖRG"}')

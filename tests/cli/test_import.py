@@ -1,7 +1,10 @@
 """`policyd import`: a file into the tables in one transaction, with an error for each row that is wrong."""
 
+import bz2
+import gzip
 import hashlib
 import json
+import lzma
 import os
 import pty
 import random
@@ -639,9 +642,6 @@ LONG = 50_000_000
         pytest.param(b"", 65, "policyd: the file is empty", id="empty"),
         pytest.param(b"\n\n \n", 65, "policyd: the file is empty", id="blank lines alone"),
         pytest.param(bytes(range(256)) * 40, 65, "policyd: the format of the file can't be told", id="binary junk"),
-        pytest.param(
-            b"PK\x03\x04" + bytes(4000), 65, "policyd: the format of the file can't be told", id="a spreadsheet"
-        ),
         pytest.param(b'name,addresses\n"x,x@example.com\n', 65, 'has a " that is not closed', id="a cut quote"),
         pytest.param(b"name,addresses\nx,x@example.com,y,z\n", 65, "has 4 cells, the header 2", id="too many fields"),
         pytest.param(b"name,addresses,comment\nx,x@example.com\n", 0, "mailbox: 1 added", id="missing trailing fields"),
@@ -666,6 +666,37 @@ def test_damaged_file_gives_row_errors_or_one_clear_line(policyd, content, statu
     lines = imports(policyd, content, status=status)
     assert told in "\n".join(lines)
     assert all(line.isprintable() and len(line) < 500 for line in lines), lines
+
+
+SHEET = b"name,addresses\nx,x@example.com\n"
+
+
+@pytest.mark.parametrize("options", ["", "--format csv", "--format list --into blocked"])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        pytest.param(
+            gzip.compress(SHEET), "compressed by gzip; import what comes out of it: gzip -dc FILE | ", id="gz"
+        ),
+        pytest.param(lzma.compress(SHEET), "compressed by xz; import what comes out of it: xz -dc FILE | ", id="xz"),
+        pytest.param(bz2.compress(SHEET), "compressed by bzip2; import what", id="bzip2"),
+        pytest.param(b"\x28\xb5\x2f\xfd\x24\x1f\xf9\0\0" + SHEET, "compressed by zstd; import what", id="zstd"),
+        pytest.param(b"PK\x03\x04" + bytes(4000), "a workbook, or another zip archive; save the sheet", id="xlsx, ods"),
+        pytest.param(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(9), "a workbook of an old Excel; save", id="xls"),
+        pytest.param(b"SQLite format 3\0\x10\0", "a database; import what this prints: policyd", id="a database"),
+        pytest.param(SHEET.decode().encode("utf-32"), "UTF-32; save it as UTF-8", id="UTF-32"),
+        pytest.param(bytes(12) + b"\x61\x15\x06\0" + bytes(99), "an indexed map of Postfix's; import the", id="hash:"),
+        pytest.param(bytes(12) + b"\x62\x31\x05\0" + bytes(99), "an indexed map of Postfix's; import the", id="btree:"),
+        pytest.param(bytes(16) + b"\xde\xc0\xef\xbe" + bytes(99), "an indexed map of Postfix's; import", id="lmdb:"),
+    ],
+)
+def test_file_that_is_no_text_says_what_it_is_and_how_to_import_it(policyd, content, told, options):
+    """No row of it is guessed at, whatever format is named; the same comes through a pipe."""
+    file = policyd.folder / "people"
+    file.write_bytes(content)
+    for ended in (policyd.ends(f"import {options} {file}"), policyd.ends(f"import {options} -", stdin=content)):
+        assert (ended.status, len(ended.err.splitlines())) == (65, 1)
+        assert ended.err.startswith(f"policyd: the file is {told}")
 
 
 @pytest.mark.parametrize("format_", FORMATS)

@@ -170,9 +170,10 @@ def test_what_is_planted_beside_the_database_is_refused(place, suffix, kind):
     """SQLite would open it, zero its beginning, wait for it, or take it for the newest rows."""
     path = Path(f"{place.database}{suffix}")
     plant(place, path, kind)
+    advice = f"type: rm {'-r ' if kind == 'folder' else ''}{path}"
     for line in COMMANDS:
-        place.refuses(line, f"policyd: {path}: it ", f"type: rm {path}")
-    place.refuses(f"database backup {place.top}/backup.db", f"type: rm {path}")
+        place.refuses(line, f"policyd: {path}: it ", advice)
+    place.refuses(f"database backup {place.top}/backup.db", advice)
     assert place.is_unharmed()
     assert not (place.top / "planted").exists()
     path.rmdir() if kind == "folder" else path.unlink()

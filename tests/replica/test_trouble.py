@@ -307,6 +307,20 @@ def test_pooler_is_followed_through(server: Cluster, follow: Follow, mode: str) 
         following.end()
 
 
+def test_connection_that_only_waits_is_never_idle_for_long(
+    server: Cluster, follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server with an `idle_session_timeout`, or a pooler, would end it: an alarm each time, and a second lost."""
+    monkeypatch.setattr(postgresql, "_WORD_SECONDS", 0.0)
+    url = with_tables(server)
+    following = follow(url)
+    query = f"SELECT query FROM pg_stat_activity WHERE datname = '{name_of(url)}' AND query LIKE 'SELECT 1%'"
+    until(lambda: server.execute(query), "a word over the connection that waits")
+    run(url, "mailbox restrict bob")
+    following.wait_to_be_equal()
+    assert following.lines == []
+
+
 def test_hot_standby_is_followed(own_server: Cluster, follow: Follow) -> None:
     """It tells of no change, and is asked twice a second; a command there is refused."""
     url = with_tables(own_server)

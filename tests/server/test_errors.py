@@ -51,6 +51,26 @@ def test_server_that_can_not_be_reached_is_one_line(policyd, server, line):
         assert reason in message
 
 
+def test_each_of_several_hosts_says_why_it_was_not_reached(policyd, server, tmp_path):
+    """The last one alone would be the standby, which is well, and takes no changes."""
+    hosts = f"127.0.0.1:1,127.0.0.1:{server.port}"
+    assert refused(policyd, f"postgresql://owner@{hosts}/nothing").endswith(
+        ' can\'t be reached: connection to server at "127.0.0.1", port 1 failed: Connection refused; '
+        f'connection to server at "127.0.0.1", port {server.port} failed: FATAL:  database "nothing" does not exist'
+    )
+    places = f"{tmp_path},/nonexistent"
+    message = refused(policyd, f"postgresql:///x?host={places}")
+    assert message.count('.s.PGSQL.5432" failed: No such file or directory') == 2
+    assert "connection is bad" not in message
+
+
+@pytest.mark.parametrize("host", ["a..b", f"{'a' * 64}.example", ".example"])
+def test_host_that_nothing_can_be_called_is_a_setting_to_correct(policyd, host):
+    """Whatever libpq, or Python below it, has to say about such a name."""
+    message = refused(policyd, f"postgresql://{host}/x?sslmode=verify-full", status=78)
+    assert message.startswith("policyd: database: a host in the URL can't be one")
+
+
 @pytest.fixture
 def with_password(own: CommandLine, own_server: Cluster) -> str:
     """The URL of the database for a user who needs a password, which is `SECRET`."""
@@ -360,6 +380,18 @@ def test_database_without_tables_says_how_to_make_them(policyd, server):
     policyd.ends("database create", POLICYD_DATABASE=server.url(name))
     assert policyd.ends(READS, POLICYD_DATABASE=server.url(name)).status == 0
     assert "it has the tables already" in refused(policyd, server.url(name), "database create", 73)
+
+
+def test_schema_that_is_not_there_is_told(policyd, server):
+    """Tables go into the first schema of the search_path that is there; the way to one is not `database create`."""
+    name = server.make_empty()
+    nowhere = f"{server.url(name)}&options=-csearch_path%3Dours"
+    message = refused(policyd, nowhere, "database create", 73)
+    assert "its search_path (ours) names no schema that is there" in message
+    server.execute("CREATE SCHEMA ours", name)
+    assert policyd.ends("database create", POLICYD_DATABASE=nowhere).status == 0
+    assert policyd.ends("domain add example.com", POLICYD_DATABASE=nowhere).status == 0
+    assert server.execute("SELECT name FROM ours.domain", name) == [("example.com",)]
 
 
 def test_somebody_else_s_database_is_left_alone(policyd, server):

@@ -1,11 +1,10 @@
 """The page Journal: every change of the tables, the last first, with what each object was before and is after it."""
 
-import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from policyd.admin.journal_pages import change_filter, page_of_changes
-from policyd.changes import describe, value_text
+from policyd.changes import describe, sides, value_text
 from policyd.errors import StoreError
 from policyd.model import Change
 from policyd.web.pages.fitting import weight
@@ -80,8 +79,7 @@ def _fitting(changes: list[Change]) -> tuple[list[Row], int]:
 
 
 def _different(change: Change) -> Iterator[Different]:
-    before: dict[str, Any] = json.loads(change.before or "{}")
-    after: dict[str, Any] = json.loads(change.after or "{}")
+    before, after = sides(change)
     for name in {**before, **after}:
         was, is_now = value_text(name, before.get(name)), value_text(name, after.get(name))
         if was != is_now:
