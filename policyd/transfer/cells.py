@@ -11,6 +11,7 @@ TEXTS = frozenset({"reason", "comment", "created_by", "alias_of"})  # which may 
 Split = Callable[[str], tuple[str, ...]]
 
 _ESCAPED = re.compile(r"\\+-")  # a text of nothing but this is written with one backslash more
+_AS_TEXT = re.compile(r'="((?:[^"]|"")*+)"')  # a formula that programs write for a text that Excel would change
 _FORMULA = ("=", "+", "-", "@", "\t", "'")  # how a cell begins that a spreadsheet runs, or that looks guarded
 
 
@@ -51,5 +52,7 @@ def guarded(cell: str) -> str:
 
 
 def unguarded(cell: str) -> str:
-    """*cell* without what `guarded` puts in front; any other `'` is the text's own."""
+    """*cell* without what `guarded` puts in front, or programs around a text; any other `'` is the text's own."""
+    if as_text := _AS_TEXT.fullmatch(cell):
+        return as_text[1].replace('""', '"')
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell

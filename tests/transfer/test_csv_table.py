@@ -337,6 +337,17 @@ def test_cell_without_a_mark_is_read_as_it_stands(text):
     assert rows_of(csv_table, f"name,comment\nalice,{text}\n") == [MailboxRow("alice", comment=text)]
 
 
+@pytest.mark.parametrize(
+    ("text", "means"),
+    [('="007"', "007"), ('"=""007"""', "007"), ('="a ""b"" c"', 'a "b" c'), ('=""', ""), ('=1&"2"', '=1&"2"')],
+)
+def test_formula_that_is_a_text_is_read_as_that_text(text, means):
+    """Programs write a cell so, that Excel may not make a number or a date of it."""
+    assert rows_of(csv_table, f'name,addresses,comment\n="alice",="a@example.com",{text}\n') == [
+        MailboxRow("alice", addresses=ListEdit(True, (), ("a@example.com",)), comment=means or KEEP)
+    ]
+
+
 def test_patterns_come_back_from_a_file():
     """With a mark and without one."""
     for accept in ("@example.com", "'@example.com"):
