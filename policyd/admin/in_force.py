@@ -71,7 +71,7 @@ def in_force(queries: Queries, mailbox: Mailbox, now: int) -> list[InForce]:
 
 def reach_of(queries: Queries, owner: Group | Domain, now: int) -> Reach:
     """Whom the restriction of *owner* is about at *now*, in Unix seconds."""
-    has_groups, _ = queries.flags()
+    has_groups = queries.flags().has_groups
     mailboxes = sorted(_mailboxes(queries, owner), key=lambda each: fold(each.name))
     own, others, restricted = [], [], []
     for mailbox in mailboxes:
