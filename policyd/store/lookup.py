@@ -246,7 +246,7 @@ class Lookup(Answers):
         """The managed domain *name*, in normal form."""
         if self._domains is not None and name not in self._domains:
             return None
-        return super().domain(name)
+        return self._domain(name)
 
     def entries_of(
         self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
