@@ -68,7 +68,7 @@ def whom_it_is_to(change: Change) -> str:
 
 def who_moved(change: Change) -> str:
     """Who joined or left a group; "" for any other change."""
-    stored = json.loads(change.before or change.after or "{}")
+    stored = _side(change, change.before or change.after)
     return party_text(stored["member"]) if "member" in stored else ""
 
 
