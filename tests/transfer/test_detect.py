@@ -13,6 +13,7 @@ from policyd.transfer import address_list, csv_table, detect, formats, jsonl, po
 from policyd.transfer.columns import key_of
 from policyd.transfer.detect import detect_format
 from policyd.transfer.formats import FORMATS, Format, load_format
+from policyd.transfer.text import need_text
 from tests.support.parties import party
 from tests.support.randomised import examples
 from tests.support.tables_strategies import FixedTables, tables
@@ -47,6 +48,15 @@ def test_content_tells_the_format(content, name):
     """Nobody should have to know what a file is called."""
     stream = io.BytesIO(content.encode())
     assert detect_format(stream) == name
+    assert stream.tell() == 0
+
+
+def test_what_is_no_text_is_not_taken_for_a_format():
+    """It would be rows of nonsense; text is left as it was, for whoever reads it."""
+    with pytest.raises(TransferError, match=r"^the file is compressed by gzip; "):
+        need_text(io.BytesIO(b"\x1f\x8b\x08\x00"))
+    stream = io.BytesIO(b"name,addresses\n")
+    need_text(stream)
     assert stream.tell() == 0
 
 
