@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from policyd.changes import as_object, describe, difference, value_text
+from policyd.changes import as_object, describe, difference, sides, value_text
+from policyd.errors import StoreError
 from policyd.model import Change
 from policyd.timestamps import show_local
 
@@ -91,3 +92,11 @@ def test_change_is_an_object_for_scripts():
 def test_value_is_shown_as_a_person_reads_it(name, value, text):
     """In lists and tables, too."""
     assert value_text(name, value) == text
+
+
+@pytest.mark.parametrize("text", ["{", "7", "[" * 9999])
+def test_what_policyd_did_not_write_into_the_journal_is_told(text):
+    """Somebody has changed the row past policyd; there is a command that tells more."""
+    written = Change(42, FRIDAY, "root", 41, "mailbox.set", "mailbox:bob", "{}", text, "ab")
+    with pytest.raises(StoreError, match=r"did not write: change 42; see: policyd database check$"):
+        sides(written)
