@@ -7,7 +7,6 @@ import pytest
 from policyd.decide import Decider
 from policyd.model import Receive, Request, Rule, Unlisted
 from policyd.settings import Settings
-from policyd.store import lookup
 from tests.support.asking import OUTSIDE, ask, decide, rule, trace
 
 REALMS = Settings(origin="example.com", login_realms=frozenset({"example", "example.local", "example.com"}))
@@ -398,22 +397,18 @@ def reads(tables, decider, **fields):
     ],
 )
 @pytest.mark.parametrize("has_groups", [False, True])
-def test_request_without_groups_and_restrictions_costs_what_it_did(tables, fields, statements, has_groups, monkeypatch):
+def test_request_without_groups_and_restrictions_costs_what_it_did(tables, fields, statements, has_groups):
     """Somebody else's group and restriction make no statement more; asked again, there is none at all."""
     if has_groups:
         tables.add_group("staff", "bob")
         tables.restrict_group("staff", Receive.NOBODY)
         tables.restrict_domain("xn--bcher-kva.example", Receive.NOBODY)
-
-    # A file that was written just now, or that nobody had open, is opened again at the next turn.
-    monkeypatch.setattr(lookup, "_is_settled", lambda *_: True)
-    tables.begin()
-    tables.end()
+    tables.settle()
     decider = Decider(Settings(), tables)
     request = Request("RCPT", **fields)
     with tables.count_statements() as first:
         decide(decider, request)
-    assert first.count == 4 + statements, "four for the state of the tables"
+    assert first.count == statements
     with tables.count_statements() as second:
         decide(decider, request)
     assert second.count == 0
@@ -423,6 +418,7 @@ def test_what_is_asked_of_groups_and_lists_is_asked_once(tables):
     """The next recipient's mail asks nothing that is known: groups, accepted senders, addresses, domains."""
     tables.add_group("staff", "JDoe")
     tables.restrict_group("staff", Receive.DOMAIN, accepted=frozenset({"@partner.example"}))
+    tables.settle()
     decider = Decider(Settings(), tables)
     asked = {"sasl_username": "alice.old@example.com", "sender": "x@y.example", "recipient": "jdoe@bücher.example"}
     first = reads(tables, decider, **asked)
