@@ -6,7 +6,7 @@ from functools import lru_cache
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
 from types import UnionType
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, and_, bindparam, exists, func, literal_column, or_, select, union_all
 from sqlalchemy.ext.compiler import compiles
@@ -380,6 +380,7 @@ _FLAGS = Statement(
                 schema.blocked_sender.c.senders == literal_column(f"'{PartyKind.ANYONE}'")
             )
         ),
+        exists(select(literal_column("1")).select_from(schema.accepted_sender)),
     )
 )
 _ACCEPTED_OF_MAILBOXES = Statement(
@@ -508,13 +509,18 @@ _ENTRIES_TO = {
     PartyKind.MAILBOX: _first_entries_where(schema.blocked_sender.c.recipient_mailbox_id == bindparam("to")),
     PartyKind.GROUP: _first_entries_where(schema.blocked_sender.c.recipient_group_id == bindparam("to")),
 }
-_PATTERNS_BLOCKED = Statement(
-    select(schema.blocked_sender.c.pattern)
-    .where(schema.blocked_sender.c.pattern.is_not(None))
-    .distinct()
-    .limit(bindparam("most"))
-    .offset(literal_column("0"))
-)
+
+
+def _first_of(column: Any) -> Statement:
+    """The statement for the first values of *column*, each once, as many as are asked for."""
+    return Statement(
+        select(column).where(column.is_not(None)).distinct().limit(bindparam("most")).offset(literal_column("0"))
+    )
+
+
+_DOMAIN_NAMES = _first_of(schema.domain.c.name)
+_PATTERNS_BLOCKED = _first_of(schema.blocked_sender.c.pattern)
+_MAILBOXES_BLOCKED = _first_of(schema.blocked_sender.c.mailbox_id)
 _ENTRY = _entries_where(schema.blocked_sender.c.id == bindparam("id"))
 _ENTRIES = Statement(_select_entry.order_by(schema.blocked_sender.c.id))
 _EXCEPTIONS = [
@@ -603,6 +609,14 @@ _LAST_CHANGE = Statement(
 )
 
 
+class Flags(NamedTuple):
+    """What there is at all in the tables: what there is none of, nobody needs to ask for."""
+
+    has_groups: bool  # some mailbox or group is in a group
+    has_anyone_entries: bool  # some blocked sender is anyone
+    has_accepted_senders: bool
+
+
 class Source(Protocol):
     """What runs a statement: all rows that it finds, or one after another."""
 
@@ -634,6 +648,10 @@ class Queries:
         """The same without its accepted senders: for who asks for those only if they matter."""
         found = self._fetch(_DOMAIN, name)
         return _to_domain(found[0]) if found else None
+
+    def domain_names(self, most: int) -> frozenset[str] | None:
+        """The names of all managed domains; None where there are more than *most*."""
+        return self._few(_DOMAIN_NAMES, most)
 
     def domains(self) -> Iterator[Domain]:
         """Every managed domain, by name."""
@@ -779,10 +797,10 @@ class Queries:
         """Every membership, oldest first."""
         return map(_to_membership, self._stream(_MEMBERSHIPS))
 
-    def flags(self) -> tuple[bool, bool]:
-        """Whether there are memberships at all, and whether some blocked sender is anyone."""
-        ((has_members, has_anyone),) = self._fetch(_FLAGS)
-        return bool(has_members), bool(has_anyone)
+    def flags(self) -> Flags:
+        """What there is at all."""
+        (found,) = self._fetch(_FLAGS)
+        return Flags(*map(bool, found))
 
     # --- Accepted senders ---
 
@@ -895,8 +913,11 @@ class Queries:
 
     def blocked_patterns(self, most: int) -> frozenset[str] | None:
         """Every pattern that is a blocked sender; None where there are more than *most*."""
-        found = self._fetch(_PATTERNS_BLOCKED, most + 1)
-        return frozenset(pattern for (pattern,) in found) if len(found) <= most else None
+        return self._few(_PATTERNS_BLOCKED, most)
+
+    def blocked_mailboxes(self, most: int) -> frozenset[int] | None:
+        """The id of every mailbox that is a blocked sender; None where there are more than *most*."""
+        return self._few(_MAILBOXES_BLOCKED, most)
 
     def entries_for_anyone(
         self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
@@ -1027,6 +1048,11 @@ class Queries:
             ended = int(self._fetch(_ENDED[table], now)[0][0]) if table in _ENDED else 0
             found[name] = (rows - ended, ended)
         return found
+
+    def _few(self, statement: Statement, most: int) -> frozenset[Any] | None:
+        """Every value that *statement* finds, with which comes how many; None where there are more than *most*."""
+        found = self._fetch(statement, most + 1)
+        return frozenset(value for (value,) in found) if len(found) <= most else None
 
     def _mailbox(self, found: list[tuple[Any, ...]]) -> Mailbox | None:
         return _to_named(Mailbox, found[0], self.accepted_by(mailbox_id=found[0][-1])) if found else None
