@@ -69,7 +69,7 @@ def changes_of_mailbox(queries: Queries, mailbox: Mailbox) -> Iterator[Change]:
         *(Subject("sender", str(each.who), each.id) for each in queries.entries_about(mailbox.party)),
     ][:_SUBJECTS]
     joined = f'"member": {{"mailbox": {mailbox.id},'
-    for change in changes_about(queries, subjects, [mailbox.id]):
+    for change in changes_about(queries, subjects, [mailbox.party]):
         if any(each.has(change) for each in subjects) or joined in (change.after or change.before or ""):
             yield change
 

@@ -41,8 +41,8 @@ class Subject(NamedTuple):
         return fold(change.object.removeprefix(GROUP_PREFIX)) == fold(self.name)
 
 
-def changes_about(queries: Queries, subjects: Sequence[Subject], members: Sequence[int] = ()) -> Iterator[Change]:
-    """The journal's rows that may be about *subjects*, or about a mailbox with one of these numbers as a member."""
+def changes_about(queries: Queries, subjects: Sequence[Subject], members: Sequence[Party] = ()) -> Iterator[Change]:
+    """The journal's rows that may be about *subjects*, or that one of *members* joined or left a group."""
     names = {name for each in subjects for name in (each.name, f"{GROUP_PREFIX}{each.name}") if each.name}
     numbers = {each.number for each in subjects if each.number > 0}
     return queries.changes_about(sorted(names), sorted(numbers), members)

@@ -21,10 +21,13 @@ from sqlalchemy import (
     Table,
     Text,
     func,
+    text,
 )
 from sqlalchemy.schema import SchemaItem
 
-VERSION = 2  # of these tables; kept in journal_head, and in PRAGMA user_version
+from policyd.store.engines import HasOtherThanAscii, PlaceOf
+
+VERSION = 3  # of these tables; kept in journal_head, and in PRAGMA user_version
 APPLICATION_ID = 0x706F6C64  # "pold", in PRAGMA application_id: tells our files from other people's
 REPLICA_ID = 0x706F6C72  # "polr": and a replica, which only its follower changes, from a database
 
@@ -313,6 +316,30 @@ change = Table(
     comment="the journal of every change, written in the change's own transaction",
     sqlite_strict=True,
 )
+
+
+def _up_to_comma(whole: ColumnElement[str]) -> ColumnElement[str]:
+    """The beginning of *whole* with its first comma; nothing where there is none."""
+    return func.substr(whole, text("1"), PlaceOf(whole, text("','")))
+
+
+# What a row of the journal is found by. An object's name is in it as it was then, so that what has been renamed is
+# found by its number: snapshots begin with that, but for those of domains and addresses, which have none. Case matters
+# in no name; of other letters than those of ASCII, no engine knows which are the same.
+_snapshot = func.coalesce(change.c.after, change.c.before)
+_member = PlaceOf(_snapshot, text("""'"member": '"""))
+change_object = func.lower(change.c.object)
+change_number = _up_to_comma(_snapshot)  # {"id": 7,
+change_member = _up_to_comma(func.substr(_snapshot, _member))  # "member": {"mailbox": 7,
+has_number = func.substr(_snapshot, text("1"), text("7")) == text("""'{"id": '""")
+has_member = _member > text("0")
+has_other_than_ascii = HasOtherThanAscii(change.c.object)
+is_upgrade = change.c.operation == text("'database.upgrade'")
+Index("change_object", change_object)
+Index("change_object_other", change.c.object, sqlite_where=has_other_than_ascii)
+Index("change_number", change_number, sqlite_where=has_number)
+Index("change_member", change_member, sqlite_where=has_member)
+Index("change_upgrade", change.c.id, sqlite_where=is_upgrade)
 
 # What a replica has in place of the journal and its head.
 replica_metadata = MetaData()
