@@ -5,7 +5,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from policyd.admin.history import name_filter
-from policyd.admin.tracing import Subject, changes_about
+from policyd.admin.tracing import Subject, changes_about, is_member_in
 from policyd.changes import whom_it_is_to
 from policyd.model import Change, Mailbox
 from policyd.store.queries import Queries
@@ -68,9 +68,8 @@ def changes_of_mailbox(queries: Queries, mailbox: Mailbox) -> Iterator[Change]:
         *(Subject("address", each.address) for each in queries.addresses_of(mailbox.id)),
         *(Subject("sender", str(each.who), each.id) for each in queries.entries_about(mailbox.party)),
     ][:_SUBJECTS]
-    joined = f'"member": {{"mailbox": {mailbox.id},'
     for change in changes_about(queries, subjects, [mailbox.party]):
-        if any(each.has(change) for each in subjects) or joined in (change.after or change.before or ""):
+        if any(each.has(change) for each in subjects) or is_member_in(change, mailbox.party):
             yield change
 
 

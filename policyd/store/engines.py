@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Boolean, Integer
+from sqlalchemy import Integer
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -10,8 +10,7 @@ from sqlalchemy.sql.functions import FunctionElement
 class HasOtherThanAscii(FunctionElement[bool]):
     """Whether there is another character in a text than printable ASCII."""
 
-    name = "has_other_than_ascii"
-    type = Boolean()
+    name = "has_other_than_ascii"  # without a type: of a boolean, SQLAlchemy would ask whether it is 1
     inherit_cache = True
 
 

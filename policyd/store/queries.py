@@ -29,7 +29,7 @@ from policyd.model import (
 )
 from policyd.store import schema
 from policyd.store.connection import Statement
-from policyd.store.journal import is_upgrade_from_first
+from policyd.store.journal import field_of_group, field_of_member, field_of_number, is_upgrade_from_first
 
 _ARITIES = 300  # a domain has 127 labels at most, an address two forms
 _ENTRIES_AT_ONCE = 256  # whose exceptions are asked for
@@ -449,17 +449,24 @@ _CHANGES_BEFORE = Statement(
 
 
 @lru_cache(_ARITIES)
-def _changes_about(names: int, numbers: int, members: int, *, is_last_first: bool) -> Statement:
-    """The statement for the changes of objects by so many names, and by what the journal has them under.
+def _changes_about(
+    names: int, numbers: int = 0, members: int = 0, groups: int = 0, *, is_last_first: bool = True
+) -> Statement:
+    """The statement for the changes of objects with so many names, numbers, members, and groups that have members.
 
-    Each kind of key has an index of its own, which is looked at before the rows.
+    Each of these has an index of its own, which is looked at before the rows.
     """
     change = schema.change
-    found = [
-        *([schema.change_object.in_([*map(func.lower, _keys("name", names))])] if names else []),
-        *([and_(schema.has_number, schema.change_number.in_(_keys("number", numbers)))] if numbers else []),
-        *([and_(schema.has_member, schema.change_member.in_(_keys("member", members)))] if members else []),
-    ]
+    found: list[ColumnElement[bool]] = []
+    if names:
+        found.append(schema.change_object.in_([*map(func.lower, _keys("name", names))]))
+    for kind, count, (has_field, field) in (
+        ("number", numbers, schema.change_number),
+        ("member", members, schema.change_member),
+        ("group", groups, schema.change_group),
+    ):
+        if count:
+            found.append(and_(has_field, field.in_(_keys(kind, count))))
     query = select(change).where(change.c.id.in_(union_all(*(select(change.c.id).where(each) for each in found))))
     return Statement(query.order_by(change.c.id.desc() if is_last_first else change.c.id))
 
@@ -784,11 +791,12 @@ class Queries:
         # The last ones are found from the end on; all of them, as they come.
         is_last_first = limit is not None
         if of_object:
-            rows = self._changes_about(self._spellings(of_object), (), (), is_last_first=is_last_first)
-            found = (change for change in rows if change.at >= since and is_wanted(change))
+            names = self._spellings(of_object)
+            rows = self._stream(_changes_about(len(names), is_last_first=is_last_first), *names)
         else:
-            every = self._stream(_CHANGES_SINCE[is_last_first], since)
-            found = filter(is_wanted, (Change(*row) for row in every))
+            rows = self._stream(_CHANGES_SINCE[is_last_first], since)
+        changes = (Change(*row) for row in rows)
+        found = (change for change in changes if change.at >= since and is_wanted(change))
         return found if limit is None else reversed([*islice(found, limit)])
 
     def changes_since(self, since: int) -> Iterator[Change]:
@@ -800,27 +808,28 @@ class Queries:
         return (Change(*row) for row in self._stream(_CHANGES_BEFORE, number))
 
     def changes_about(
-        self, names: Sequence[str], numbers: Sequence[int] = (), members: Sequence[Party] = ()
+        self,
+        names: Sequence[str],
+        numbers: Sequence[int] = (),
+        members: Sequence[Party] = (),
+        groups: Sequence[int] = (),
     ) -> Iterator[Change]:
-        """The journal's rows that may be about one of these, one by one, the last first; few others are among them.
+        """The journal's rows about any of these, one by one, the last first; few others are among them.
 
         That is about what has one of *names*, whatever the case of its ASCII letters; about what was stored under one
-        of *numbers*, of whatever kind; or that one of *members*, mailboxes and groups, was in a group.
+        of *numbers*, of whatever kind; that one of *members*, mailboxes or groups, was in a group; or that something
+        was in the groups with these numbers.
         """
-        return self._changes_about(
-            names,
-            [f'{{"id": {number},' for number in numbers],
-            [f'"member": {{"{member.kind}": {member.number},' for member in members],
-            is_last_first=True,
+        keys = (
+            *names,
+            *map(field_of_number, numbers),
+            *map(field_of_member, members),
+            *map(field_of_group, groups),
         )
-
-    def _changes_about(
-        self, names: Sequence[str], numbers: Sequence[str], members: Sequence[str], *, is_last_first: bool
-    ) -> Iterator[Change]:
-        if not names and not numbers and not members:
+        if not keys:
             return iter(())
-        statement = _changes_about(len(names), len(numbers), len(members), is_last_first=is_last_first)
-        return (Change(*row) for row in self._stream(statement, *names, *numbers, *members))
+        statement = _changes_about(len(names), len(numbers), len(members), len(groups))
+        return (Change(*row) for row in self._stream(statement, *keys))
 
     def _spellings(self, name: str) -> list[str]:
         """How the journal has what is called *name*, which may be a domain's in Unicode: all but the case of ASCII.

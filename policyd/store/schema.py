@@ -323,24 +323,30 @@ def _up_to_comma(whole: ColumnElement[str]) -> ColumnElement[str]:
     return func.substr(whole, text("1"), PlaceOf(whole, text("','")))
 
 
-# What a row of the journal is found by. An object's name is in it as it was then, so that what has been renamed is
-# found by its number: snapshots begin with that, but for those of domains and addresses, which have none. Case matters
-# in no name; of other letters than those of ASCII, no engine knows which are the same.
-_snapshot = func.coalesce(change.c.after, change.c.before)
-_member = PlaceOf(_snapshot, text("""'"member": '"""))
+def _index_field(name: str, beginning: str) -> tuple[ColumnElement[bool], ColumnElement[str]]:
+    """An index on the number in a field of the journal's snapshots, which begins so, of the rows that have it.
+
+    Returns the conditions for a query: whether a row has the field, and what it is then up to the number.
+    """
+    snapshot = func.coalesce(change.c.after, change.c.before)
+    place = PlaceOf(snapshot, text(f"'{beginning}'"))
+    has_field, field = place > text("0"), _up_to_comma(func.substr(snapshot, place))
+    Index(f"change_{name}", field, sqlite_where=has_field)
+    return has_field, field
+
+
+# What a row of the journal is found by: what its object was called then, and, since that may have been renamed, its
+# number; of a membership, the member's and the group's. Case matters in no name; of other letters than ASCII's, no
+# engine knows which are the same.
 change_object = func.lower(change.c.object)
-change_number = _up_to_comma(_snapshot)  # {"id": 7,
-change_member = _up_to_comma(func.substr(_snapshot, _member))  # "member": {"mailbox": 7,
-has_number = func.substr(_snapshot, text("1"), text("7")) == text("""'{"id": '""")
-has_member = _member > text("0")
 has_other_than_ascii = HasOtherThanAscii(change.c.object)
 is_upgrade = change.c.operation == text("'database.upgrade'")
 Index("change_object", change_object)
 Index("change_object_other", change.c.object, sqlite_where=has_other_than_ascii)
-Index("change_number", change_number, sqlite_where=has_number)
-Index("change_member", change_member, sqlite_where=has_member)
 Index("change_upgrade", change.c.id, sqlite_where=is_upgrade)
-
+change_number = _index_field("number", '"id": ')  # as "id": 7,
+change_member = _index_field("member", '"member": {')  # as "member": {"mailbox": 7,
+change_group = _index_field("group", '"group": {"group": ')  # as "group": {"group": 7,
 # What a replica has in place of the journal and its head.
 replica_metadata = MetaData()
 replica = Table(
