@@ -105,6 +105,33 @@ def test_revisions_can_be_written_for_postgresql():
     assert "CREATE UNIQUE INDEX blocked_sender_once ON blocked_sender (coalesce(mailbox_id, 0), " in printed.getvalue()
 
 
+VERSION_2 = (
+    *(f"DROP INDEX change_{name}" for name in ("object", "object_other", "number", "member", "group", "upgrade")),
+    "UPDATE journal_head SET schema = 2",
+)
+
+
+def test_journal_of_version_2_gets_its_indexes():
+    """On either engine; with whatever somebody wrote into a row, which the check that follows tells."""
+    with command_line("domain add example.com", "mailbox add alice alice@example.com") as policyd:
+        texts = ("", '"member": {', '"id": ')
+        spoiled = [f"UPDATE change SET after = '{text}' WHERE id = {number}" for number, text in enumerate(texts, 1)]
+        for statement in (*VERSION_2, *spoiled):
+            policyd.rows(statement)
+        if not policyd.server:
+            policyd.rows("PRAGMA user_version = 2")
+        told = policyd.refuses("history --object alice", 69)
+        assert f"has tables of version 2, and this policyd needs version {VERSION}" in told
+
+        ended = policyd.ends("database upgrade --yes")
+        assert (ended.status, "index" in ended.out) == (1, False), ended
+        ((before, after),) = policyd.rows("SELECT before, after FROM change WHERE operation = 'database.upgrade'")
+        assert (json.loads(before)["schema"], json.loads(after)) == (2, {"schema": VERSION})
+        assert policyd.rows("SELECT schema FROM journal_head") == [(VERSION,)]
+        assert policyd.run("mailbox restrict alice") == ""
+        assert policyd.json("history --object ALICE --limit 1")[0]["operation"] == "mailbox.restrict"
+
+
 # --- What is in them ---
 
 
