@@ -151,8 +151,8 @@ FAULTS = {
     made="``PRAGMA user_version``",
     client="hang-up",
     log=(
-        "``hung up: …: made by a newer policyd (tables version 3…)`` / ``has tables of version 1, and this "
-        "policyd needs version 2; type: policyd database upgrade`` once; ``event=recovered``"
+        f"``hung up: …: made by a newer policyd (tables version {VERSION + 1}…)`` / ``has tables of version 1, and "
+        f"this policyd needs version {VERSION}; type: policyd database upgrade`` once; ``event=recovered``"
     ),
     case="from a newer / an older policyd",
 )

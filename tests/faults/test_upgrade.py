@@ -34,7 +34,7 @@ MANY = (
     "INSERT INTO address SELECT 'm' || i || '@example.com', i, 1 FROM n",
     "DROP TABLE n",
 )
-OUTDATED = "has tables of version 1, and this policyd needs version 2; type: policyd database upgrade"
+OUTDATED = f"has tables of version 1, and this policyd needs version {VERSION}; type: policyd database upgrade"
 
 
 @pytest.fixture
