@@ -57,6 +57,11 @@ class Service:
         return self.name.rpartition("/")[2]
 
     @property
+    def port(self) -> str:
+        """The port, as it is written, where it listens at one: `smtp`, `10025`."""
+        return self.endpoint.rpartition(":")[2]
+
+    @property
     def is_smtpd(self) -> bool:
         """Whether mail comes in through it."""
         return self.command == _SMTPD and self.type in ("inet", "pass", "unix")

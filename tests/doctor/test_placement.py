@@ -34,7 +34,8 @@ def examination(overrides: dict[str, str], *services: Service, **values: str) ->
     main = {**DEFAULTS, **values}
     smtp = Service("smtp/inet", "smtpd", (), False, (), overrides, {**main, **overrides})
     instance = Instance(Path("/nowhere"), main, main, (smtp, *services), ())
-    return Examination(instance, Settings(), (parse_endpoint("unix:/nowhere/queue/policyd/policyd.sock"),))
+    settings = Settings(insider_contexts=frozenset({"submission"}))
+    return Examination(instance, settings, (parse_endpoint("unix:/nowhere/queue/policyd/policyd.sock"),))
 
 
 def found(**values: str) -> set[str]:
@@ -135,6 +136,43 @@ def found(**values: str) -> set[str]:
             {"class-undeclared"},
             id="a table where nothing says of what",
         ),
+        pytest.param(f"check_recipient_maps, {ASK}, {REST}", {}, set(), id="behind a name for what is unlisted"),
+        pytest.param(f"reject_maps_rbl, {ASK}, {REST}", {}, set(), id="behind old lists of hosts"),
+        pytest.param(f"check_relay_domains, {ASK}", {}, {"check-after-permit"}, id="behind what relays or refuses"),
+        pytest.param(f"permit_tls_clientcerts, {ASK}, {REST}", {}, set(), id="behind certificates of nobody"),
+        pytest.param(
+            f"permit_tls_clientcerts, {ASK}, {REST}",
+            {"smtpd_tls_ask_ccert": "yes", "relay_clientcerts": "hash:/etc/postfix/clients"},
+            {"check-after-permit"},
+            id="behind certificates",
+        ),
+        pytest.param(
+            f"check_sender_mx_access inline:{{far.example=OK}}, {ASK}, {REST}",
+            {},
+            set(),
+            id="behind a table that may not permit",
+        ),
+        pytest.param(
+            f"reject_unauth_destinaton, {ASK}, {REST}", {}, {"class-undeclared"}, id="a restriction misspelled"
+        ),
+        pytest.param(
+            f"{ASK.replace('inbound', 'submission')}, permit_sasl_authenticated, permit_auth_destination, reject",
+            {},
+            {"context-open"},
+            id="strangers come in to this host alone",
+        ),
+        pytest.param(
+            f"{ASK.replace('inbound', 'submission')}, permit_sasl_authenticated, reject, permit_mynetworks",
+            {},
+            set(),
+            id="something behind the reject",
+        ),
+        pytest.param(
+            f"{ASK.replace('inbound', 'submission')}, {REST}",
+            {"smtpd_sender_restrictions": "permit_sasl_authenticated, reject"},
+            set(),
+            id="strangers are refused by their sender",
+        ),
         pytest.param(
             f"{ASK}, permit",
             {"smtpd_relay_restrictions": "permit_mynetworks, permit, reject_unauth_destination"},
@@ -146,6 +184,26 @@ def found(**values: str) -> set[str]:
 def test_place_of_the_check_is_judged(recipient: str, others: dict[str, str], codes: set[str]) -> None:
     """Postfix takes them all, and says nothing of any."""
     assert found(smtpd_recipient_restrictions=recipient, **others) == codes
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["unix:/var/spool/postfix/postgrey/socket", "unix:private/policy-spf", "inet:127.0.0.1:7777", "inet:[::1]:12525"],
+)
+def test_another_program_that_is_away_is_not_taken_for_policyd(endpoint: str) -> None:
+    """Who is told of its socket alone believes that policyd is asked as soon as that program runs."""
+    examined = examination({}, smtpd_recipient_restrictions=f"check_policy_service {endpoint}, {REST}")
+    examined.dead.add(endpoint)
+    assert [each.code for each in diagnose_placement(examined)] == ["check-missing"]
+
+
+@pytest.mark.parametrize("name", ["smtp/inet", "25/inet", "192.0.2.1:smtp/inet"])
+def test_the_port_of_strangers_is_none_of_a_content_filter(name: str) -> None:
+    """Where only what people send is filtered, the port of all others says content_filter=, too."""
+    own = {"content_filter": "", "smtpd_recipient_restrictions": f"{ASK}, {REST}"}
+    service = Service(name, "smtpd", (), False, (), own, {**DEFAULTS, **own})
+    examined = examination({}, service, smtpd_recipient_restrictions=f"{ASK}, {REST}")
+    assert [*diagnose_placement(examined)] == []
 
 
 def test_other_programs_stay_where_a_list_is_put_right() -> None:
