@@ -29,7 +29,7 @@ from policyd.settings import Settings
 
 SUBMISSION_CONTEXT, INBOUND_CONTEXT = "submission", "inbound"
 _NAMED_POLICYD = re.compile(r"(^|[/:])policyd([/.]|$)")
-# Those of postgrey, Dovecot's quota-status, SQLgrey, iRedAPD, policyd-weight, Proxmox and Modoboa, as their manuals say.
+# postgrey, Dovecot's quota-status, SQLgrey, iRedAPD, policyd-weight, Proxmox and Modoboa, as their manuals have them.
 _PORTS_OF_OTHERS = frozenset({10023, 12340, 2501, 7777, 12525, 10022, 9999})
 _PORTS_OF_STRANGERS = frozenset({"smtp", "25"})
 _NAMED_OTHERWISE = re.compile("gr[ea]y|spf|quota|weight|iredapd|postfwd|dovecot|rate|cluebringer", re.IGNORECASE)
