@@ -28,6 +28,9 @@ _SEVERITY = re.compile(r"^postmap: |(fatal|error|warning): ")
 _MISSING = re.compile("No such file|unsupported dictionary type")
 _EXPRESSION = re.compile(r"(!?([^\w\s#])(?:\\.|(?!\2).)*\2\w*)\s+(.*)")
 _PATTERNS = {"regexp": _EXPRESSION, "pcre": _EXPRESSION, "cidr": re.compile(r"(!?[0-9a-fA-F.:/\[\]]+)\s+(.*)")}
+_NO_LINE = re.compile(r"^[ \t]*(?:#.*)?(?:\n|\Z)", re.MULTILINE)  # also in the middle of a row
+_REFUSING = re.compile(r"(?:reject_\w+[\s,]*)+", re.IGNORECASE)  # but an argument may be a list of hosts, as anything
+_CONTINUED = re.compile(r"\n[ \t]+")
 
 
 class TableError(Exception):
@@ -152,7 +155,7 @@ def may_pass(value: str) -> bool:
     """Whether an answer of access(5) lets mail pass, or may, without any more of its list."""
     answer, word = answer_of(value, is_access=True)
     if answer is Answer.UNCERTAIN:
-        return word == "restriction"
+        return word == "restriction" and not _REFUSING.fullmatch(value)
     return answer in (Answer.CODE, Answer.NONE) or (answer is Answer.PASSED and word != "dunno")
 
 
@@ -162,7 +165,8 @@ def _rows_of_patterns(table: str) -> Iterator[tuple[str, str]]:
     pattern = _PATTERNS.get(kind)
     if pattern is None or not file.startswith("/"):
         raise TableError(f"{kind} does not list what it has")
-    for line in read_named(file).splitlines():
+    lines = _NO_LINE.sub("", read_named(file))
+    for line in _CONTINUED.sub(" ", lines).splitlines():
         if match := pattern.match(line):
             yield match[1], match[match.lastindex or 1].strip()
 

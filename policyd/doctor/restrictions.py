@@ -109,6 +109,17 @@ def is_at_recipient(name: str, service: Service) -> bool:
     return name in (RELAY, RECIPIENT) or (name in (CLIENT, HELO, SENDER) and is_delayed(service))
 
 
+def is_relay_controlled_before(name: str, service: Service, unused: Mapping[str, str]) -> bool:
+    """Whether strangers that want to relay are refused in a list that comes before the list *name*."""
+    last = (RELAY, RECIPIENT) if is_relay_first(service) else (RECIPIENT, RELAY)
+    order = [*((CLIENT, HELO, SENDER) if is_delayed(service) else ()), *last]
+    before = order[: order.index(name)] if name in order else []
+    if RELAY in before and split_words(service.values.get(RELAY, "")):
+        return True
+    steps = (step for each in before for step in walk(each, service, unused))
+    return any(step.word in _RELAY_CONTROL and not step.is_warn_only for step in steps)
+
+
 def classes_of(service: Service) -> list[str]:
     """The restriction classes that are declared."""
     return split_words(service.values.get("smtpd_restriction_classes", ""))

@@ -102,6 +102,12 @@ def found(**values: str) -> set[str]:
             REST, {"smtpd_sender_restrictions": ASK}, {"check-before-relay"}, id="before relaying is looked at"
         ),
         pytest.param(
+            REST,
+            {"smtpd_sender_restrictions": ASK, "smtpd_client_restrictions": REST},
+            set(),
+            id="behind relaying among the restrictions of clients",
+        ),
+        pytest.param(
             f"{ASK}, {REST}",
             {"smtpd_relay_restrictions": ""},
             {"check-before-relay"},
@@ -204,6 +210,15 @@ def test_the_port_of_strangers_is_none_of_a_content_filter(name: str) -> None:
     service = Service(name, "smtpd", (), False, (), own, {**DEFAULTS, **own})
     examined = examination({}, service, smtpd_recipient_restrictions=f"{ASK}, {REST}")
     assert [*diagnose_placement(examined)] == []
+
+
+def test_filter_of_another_host_is_not_locked_out() -> None:
+    """It gives mail back at an address that is there for it: mynetworks of loopback would stop all mail."""
+    own = {"content_filter": "", "smtpd_recipient_restrictions": "permit_mynetworks, reject"}
+    service = Service("10.89.0.3:10025/inet", "smtpd", (), False, (), own, {**DEFAULTS, **own})
+    (told,) = diagnose_placement(examination({}, service, smtpd_recipient_restrictions=f"{ASK}, {REST}"))
+    assert (told.code, told.commands) == ("reinjection-open", ())
+    assert "listens at 10.89.0.3: 192.0.2.0/24 gets past" in told.sentence
 
 
 def test_other_programs_stay_where_a_list_is_put_right() -> None:
