@@ -154,3 +154,18 @@ def test_row_of_patterns_that_permits_is_named(tmp_path: Path, text: str, row: s
     """It ends the list before the check; a false alarm for each table would hide it."""
     (tmp_path / "access").write_text(text)
     assert permitting_row(f"regexp:{tmp_path}/access", "") == row
+
+
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [
+        ("static:DUNNO", None),
+        ("static:{permit_mynetworks, reject}", "permit_mynetworks, reject"),
+        ("cidr:{{192.0.2.0/24 REJECT no}, {0.0.0.0/0 OK}}", "0.0.0.0/0 OK"),
+        ("proxy:regexp:{{/^bob@/ REJECT}}", None),
+        ("unionmap:{static:DUNNO,static:OK}", ""),
+    ],
+)
+def test_row_of_a_table_in_a_list_itself_is_named(table: str, row: str | None) -> None:
+    """What such a table has needs no file."""
+    assert permitting_row(table, "") == row
