@@ -212,6 +212,17 @@ def test_the_port_of_strangers_is_none_of_a_content_filter(name: str) -> None:
     assert [*diagnose_placement(examined)] == []
 
 
+def test_network_that_postfix_can_not_use_is_noted() -> None:
+    """It puts off all mail that it compares with such a one, and logs a warning only."""
+    wrong = ["192.0.2.5/24", "192.0.2.0/33", "!10.1.2.3/8", "192.0.2.0/255.255.255.0", "192.0.2/24", "192.0.2.0/"]
+    wrong += ["[2001:db8::1]/32", "2001:db8::/32"]
+    good = ["127.0.0.0/8", "192.0.2.5", "[::1]/128", "[::1]", "!10.0.0.0/8", "[fe80::]/64", "mx.example.com"]
+    examined = examination({}, mynetworks=" ".join([*good, *wrong]), smtpd_recipient_restrictions=f"{ASK}, {REST}")
+    assert [*diagnose_mistakes(examined)] == []
+    told = "mynetworks: {} is no network; Postfix puts off with 451 what is compared with it"
+    assert examined.unseen == [told.format(word) for word in wrong]
+
+
 def test_filter_of_another_host_is_not_locked_out() -> None:
     """It gives mail back at an address that is there for it: mynetworks of loopback would stop all mail."""
     own = {"content_filter": "", "smtpd_recipient_restrictions": "permit_mynetworks, reject"}
