@@ -56,6 +56,11 @@ class BulkEditor:
         """What rows of the file have taken away that others of it say: of some, in words."""
         return self.applier.listed.taken + self._groups.listed.taken
 
+    @property
+    def idle(self) -> list[str]:
+        """What was taken as it stood, though it does nothing, in words."""
+        return [*self.applier.idle]
+
     def apply(self, record: Record) -> tuple[Problem, ...]:
         """Apply *record*, or return what is wrong with it: then nothing of it was applied.
 

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable, Mapping
 
-from policyd.web.pages import ask, health, journal, mailbox, refusals
-from policyd.web.pages.page import NOT_FOUND, OK, Form, Page, Reply
+from policyd.web.pages import about, ask, health, journal, refusals
+from policyd.web.pages.page import NOT_FOUND, OK, Form, Page, Reply, Streamed
 from policyd.web.pages.rendering import MEDIA_TYPES, STATIC, render
 from policyd.web.pages.sources import Sources
 
@@ -15,7 +15,9 @@ _STATIC_SECONDS = 3600
 PAGES: Mapping[str, tuple[str, Callable[[Sources, Form, int], Page]]] = {
     "/": ("Ask", ask.show),
     "/refusals": ("Refusals", refusals.show),
-    "/mailbox": ("Mailbox", mailbox.show),
+    "/mailbox": ("Mailbox", about.show_mailbox),
+    "/domain": ("Domain", about.show_domain),
+    "/group": ("Group", about.show_group),
     "/journal": ("Journal", journal.show),
     "/health": ("Health", health.show),
 }
@@ -31,14 +33,14 @@ class Desk:
         self._sources = sources
         self._clock = clock
 
-    def answer(self, path: str, form: Form) -> Reply:
+    def answer(self, path: str, form: Form) -> Reply | Streamed:
         """The reply to a request for *path*, with the fields of a *form*. It takes as long as the tables do."""
         if path.startswith("/static/"):
             return self._static(path.removeprefix("/static/"))
         now = int(self._clock())
         if path == TABLE:
             table = refusals.as_file(self._sources, form, now)
-            return table if isinstance(table, Reply) else self._reply("/refusals", table)
+            return table if isinstance(table, Streamed) else self._reply("/refusals", table)
         if path not in PAGES:
             return self._reply(path, Page("missing.html", {}, NOT_FOUND))
         _, show = PAGES[path]
@@ -49,7 +51,7 @@ class Desk:
         self._sources.minutes.sample(int(self._clock()), self._sources.counters.decisions())
 
     def _reply(self, path: str, page: Page) -> Reply:
-        body = render(page.template, **page.values, navigation=_NAVIGATION, path=path)
+        body = render(page.template, **page.values, navigation=_NAVIGATION, path=page.path or path)
         return Reply(page.status, HTML, body, {"Cache-Control": "no-store"})
 
     def _static(self, name: str) -> Reply:
