@@ -78,7 +78,7 @@ def test_what_is_to_be_called_at_the_end_of_a_turn_waits_for_no_event(reactor):
 
 def test_call_that_comes_during_another_waits_for_the_next_turn(reactor):
     """Whoever has answers without end keeps nobody else from being read."""
-    called = []
+    called: list[int] = []
 
     def again():
         called.append(len(called))
