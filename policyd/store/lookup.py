@@ -33,7 +33,7 @@ from policyd.store.queries import Queries
 from policyd.store.wal import beside, has_log
 
 _DOMAINS_KEPT = 1024
-_PATTERNS_KEPT = 1000  # a millisecond, at each new state of the tables
+_KNOWN_LIMIT = 1000  # domains, blocked patterns, blocked mailboxes: a millisecond, at each new state of the tables
 _NO_VERSION = -1
 _NO_INDEX = (0, 0, 0)
 _NO_DESCRIPTOR = -1
@@ -53,6 +53,7 @@ class Answers:
         self._domain = lru_cache(_DOMAINS_KEPT)(queries.find_domain)
         self.has_groups = False  # in the state that was last looked at: some mailbox or group is in a group
         self.has_anyone_entries = False  # and some blocked sender is anyone
+        self.has_accepted_senders = False  # and somebody accepts anybody
 
     def begin(self) -> bool:
         """Begin to ask; returns whether the tables may differ from when they were last asked."""
@@ -66,7 +67,7 @@ class Answers:
 
     def look_at_flags(self) -> None:
         """See what there is none of in the state there is: nobody asks for that then."""
-        self.has_groups, self.has_anyone_entries = self._queries.flags()
+        self.has_groups, self.has_anyone_entries, self.has_accepted_senders = self._queries.flags()
 
     def domain(self, name: str) -> Domain | None:
         """The managed domain *name*, in normal form; without its accepted senders, as all that is found here."""
@@ -94,6 +95,8 @@ class Answers:
 
     def accepted_by(self, *, mailbox_id: int = 0, group_ids: Sequence[int] = (), domain: str = "") -> frozenset[Party]:
         """Whom a mailbox, groups and a domain accept, all together; of those that are given."""
+        if not self.has_accepted_senders:
+            return frozenset()
         return self._queries.accepted_by(mailbox_id=mailbox_id, group_ids=group_ids, domain=domain)
 
     def entries_of(
@@ -177,7 +180,10 @@ class Lookup(Answers):
         self._has_snapshot = False  # SQLite holds the state
         self._has_read = False  # what is not confirmed yet
         self._is_log_left = False  # the log was not empty when `tidy` last looked
-        self._patterns: frozenset[str] | None = None  # all that are blocked, of the last state; None where too many are
+        # All that there are in the last state; None where there are too many to know.
+        self._domains: frozenset[str] | None = None
+        self._blocked_patterns: frozenset[str] | None = None
+        self._blocked_mailboxes: frozenset[int] | None = None
         super().__init__(Queries(self))
 
     def begin(self) -> bool:
@@ -234,13 +240,23 @@ class Lookup(Answers):
     def look_at_flags(self) -> None:
         """See what there is none of, or little, in the state there is: nobody asks for that then."""
         super().look_at_flags()
-        self._patterns = self._queries.blocked_patterns(_PATTERNS_KEPT)
+        self._domains = self._queries.domain_names(_KNOWN_LIMIT)
+        self._blocked_patterns = self._queries.blocked_patterns(_KNOWN_LIMIT)
+        self._blocked_mailboxes = self._queries.blocked_mailboxes(_KNOWN_LIMIT)
+
+    def domain(self, name: str) -> Domain | None:
+        """The managed domain *name*, in normal form."""
+        if self._domains is not None and name not in self._domains:
+            return None
+        return self._domain(name)
 
     def entries_of(
         self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
     ) -> tuple[BlockedSender, ...]:
         """The blocked senders that are this mailbox (0 for none), one of the groups or of *patterns*, in no order."""
-        if self._patterns is not None and self._patterns.isdisjoint(patterns):
+        if self._blocked_mailboxes is not None and mailbox_id not in self._blocked_mailboxes:
+            mailbox_id = 0
+        if self._blocked_patterns is not None and self._blocked_patterns.isdisjoint(patterns):
             patterns = ()
         if not (mailbox_id or group_ids or patterns):
             return ()
