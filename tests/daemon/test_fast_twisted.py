@@ -70,7 +70,7 @@ def reactor():
 
 def test_what_is_to_be_called_at_the_end_of_a_turn_waits_for_no_event(reactor):
     """An answer that becomes due outside of a turn, as by a timer, is sent though nothing comes from anybody."""
-    called = []
+    called: list[str] = []
     fast_twisted.call_at_end(reactor, lambda: called.append("first"))
     reactor.doPoll(None)
     assert called == ["first"]
@@ -78,7 +78,7 @@ def test_what_is_to_be_called_at_the_end_of_a_turn_waits_for_no_event(reactor):
 
 def test_call_that_comes_during_another_waits_for_the_next_turn(reactor):
     """Whoever has answers without end keeps nobody else from being read."""
-    called = []
+    called: list[int] = []
 
     def again():
         called.append(len(called))
@@ -93,7 +93,7 @@ def test_call_that_comes_during_another_waits_for_the_next_turn(reactor):
 
 def test_defect_in_one_call_at_the_end_costs_no_other_one(reactor):
     """The reactor logs it, and goes on with its next turn."""
-    called = []
+    called: list[str] = []
 
     def fail():
         raise ZeroDivisionError
