@@ -18,6 +18,8 @@ from policyd.model import GROUP_PREFIX, RESERVED_WORDS, Party, PartyKind
 NULL_SENDER = "<>"
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+# What is in normal form, and to Postfix no other domain and no number.
+_PLAIN_DOMAIN = re.compile(rf"{_LABEL.pattern}(?:\.{_LABEL.pattern})*(?<![0-9])")
 _LEADING_ZEROS = re.compile(r"\b0+(?=[0-9])")
 _OCTAL = re.compile(r"\b0[0-7]+\b")
 _SCANNED = re.compile(r'\\(.?)|["\t-\r ]', re.DOTALL)  # what is gone once a domain has been parsed as RFC 822 has it
@@ -354,7 +356,7 @@ def matching_patterns(address: EmailAddress) -> tuple[str, ...]:
     if not address.domain:
         return ()
     local, domain, base = address
-    of_domain = _patterns_of_domain(domain) if len(domain) <= _DOMAIN_LIMIT else ()
+    of_domain = patterns_of_domain(domain) if len(domain) <= _DOMAIN_LIMIT else ()
     if local and not base:
         return (f"{local}@{domain}", f"{local}@", *of_domain)
     forms = address.locals
@@ -362,7 +364,8 @@ def matching_patterns(address: EmailAddress) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1024)
-def _patterns_of_domain(domain: str) -> tuple[str, ...]:
+def patterns_of_domain(domain: str) -> tuple[str, ...]:
+    """Every pattern that matches each address in *domain*, in normal form."""
     labels = [] if domain.startswith("[") else domain.split(".")
     return (f"@{domain}", *["@." + ".".join(labels[first:]) for first in range(1, len(labels))])
 
@@ -559,6 +562,8 @@ def _normal_local(text: str) -> str:
 @lru_cache(maxsize=4096)
 def _domain_forms(text: str) -> tuple[str, str]:
     """A domain in normal form, and the one for which Postfix takes it, "" where that is the same or none."""
+    if len(text) <= _DOMAIN_LIMIT and _PLAIN_DOMAIN.fullmatch(text):
+        return text, ""
     try:
         normal = normal_domain(text)
     except AddressError:

@@ -14,7 +14,7 @@ from policyd.audit_lines import LoggedDecision
 from policyd.decide import Decider
 from policyd.model import GROUP_PREFIX, Change, Party, PartyKind, Receive, Rule, Unlisted, party_text
 from policyd.rules import Identity, is_past, senders_in_words
-from policyd.store.journal import field_of_member, field_of_number, is_membership
+from policyd.store.journal import field_of_group, field_of_member, field_of_number, is_membership
 from policyd.store.queries import Queries
 
 _SHOWN = 100  # changes since
@@ -54,6 +54,11 @@ def changes_about(
 def is_member_in(change: Change, member: Party) -> bool:
     """Whether a change is that *member* joined or left a group."""
     return field_of_member(member) in (change.after or change.before or "")
+
+
+def is_in_group(change: Change, number: int) -> bool:
+    """Whether a change is that somebody joined or left the group with this number."""
+    return field_of_group(number) in (change.after or change.before or "")
 
 
 @dataclass(slots=True)
