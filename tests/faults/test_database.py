@@ -23,12 +23,12 @@ from tests.support.command_line import Ended
 from tests.support.disks import fill_up, small_disk
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, OutOfStepError, request
+from tests.support.required import as_root
 from tests.support.running_daemon import Daemon
 from tests.support.waiting import LIMIT_SECONDS, until
 
 UNLISTED = "REJECT 5.1.1 This address does not receive mail"
 BLOCKED = "REJECT 5.7.1 This sender may not write to this recipient"
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount, or to become somebody else")
 
 
 def question(recipient: str = "alice", sender: str = "joe@example.net") -> bytes:
