@@ -33,6 +33,7 @@ from policyd.store.journal import field_of_group, field_of_member, field_of_numb
 
 _ARITIES = 300  # a domain has 127 labels at most, an address two forms
 _ENTRIES_AT_ONCE = 256  # whose exceptions are asked for
+_CHANGES_AT_ONCE = 64  # whose ids are known
 _MAILBOXES_AT_ONCE = 256  # whose addresses and accepted senders are
 _PATTERNS_AT_ONCE = 16  # whose entries are asked for; SQLite takes 500 terms
 _RECEIVE = {each.value: each for each in Receive}  # a third of the time that a call of an enum takes
@@ -549,12 +550,11 @@ _CHANGES_BEFORE = Statement(
 
 
 @lru_cache(_ARITIES)
-def _changes_about(
-    names: int, numbers: int = 0, members: int = 0, groups: int = 0, *, is_last_first: bool = True
-) -> Statement:
-    """The statement for the changes of objects with so many names, numbers, members, and groups that have members.
+def _ids_about(names: int, numbers: int = 0, members: int = 0, groups: int = 0) -> Statement:
+    """The statement for the ids of the changes of so many names, numbers, members, and groups that have members.
 
-    Each of these has an index of its own, which is looked at before the rows.
+    It looks only at the indexes, of which each of these has one. The rows are another statement's: in one for both,
+    PostgreSQL would go through all rows in their order as long as it has not counted what an index has.
     """
     change = schema.change
     found: list[ColumnElement[bool]] = []
@@ -567,8 +567,13 @@ def _changes_about(
     ):
         if count:
             found.append(and_(has_field, field.in_(_keys(kind, count))))
-    query = select(change).where(change.c.id.in_(union_all(*(select(change.c.id).where(each) for each in found))))
-    return Statement(query.order_by(change.c.id.desc() if is_last_first else change.c.id))
+    return Statement(union_all(*(select(change.c.id).where(each) for each in found)))
+
+
+@lru_cache(_ARITIES)
+def _changes_with(ids: int) -> Statement:
+    """The statement for the changes with so many ids."""
+    return Statement(select(schema.change).where(schema.change.c.id.in_(_keys("id", ids))).order_by(schema.change.c.id))
 
 
 _UPGRADES_SINCE = Statement(
@@ -969,10 +974,9 @@ class Queries:
         is_last_first = limit is not None
         if of_object:
             names = self._spellings(of_object)
-            rows = self._stream(_changes_about(len(names), is_last_first=is_last_first), *names)
+            changes = self._changes_with(self._fetch(_ids_about(len(names)), *names), is_last_first=is_last_first)
         else:
-            rows = self._stream(_CHANGES_SINCE[is_last_first], since)
-        changes = (Change(*row) for row in rows)
+            changes = (Change(*row) for row in self._stream(_CHANGES_SINCE[is_last_first], since))
         found = (change for change in changes if change.at >= since and is_wanted(change))
         return found if limit is None else reversed([*islice(found, limit)])
 
@@ -1005,8 +1009,16 @@ class Queries:
         )
         if not keys:
             return iter(())
-        statement = _changes_about(len(names), len(numbers), len(members), len(groups))
-        return (Change(*row) for row in self._stream(statement, *keys))
+        found = self._fetch(_ids_about(len(names), len(numbers), len(members), len(groups)), *keys)
+        return self._changes_with(found)
+
+    def _changes_with(self, found: list[tuple[int]], *, is_last_first: bool = True) -> Iterator[Change]:
+        """The changes with the ids that were *found*, each once, some read at a time."""
+        ids = sorted({number for (number,) in found}, reverse=is_last_first)
+        for first in range(0, len(ids), _CHANGES_AT_ONCE):
+            some = _filled_up(ids[first : first + _CHANGES_AT_ONCE])
+            rows = self._fetch(_changes_with(len(some)), *some)
+            yield from (Change(*row) for row in (reversed(rows) if is_last_first else rows))
 
     def _spellings(self, name: str) -> list[str]:
         """How the journal has what is called *name*, which may be a domain's in Unicode: all but the case of ASCII.
