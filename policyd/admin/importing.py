@@ -6,7 +6,7 @@ import stat
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -33,6 +33,7 @@ from policyd.store.spool import Spool
 from policyd.transfer.formats import Format, ReadOptions, load_format
 
 _SMALL_BYTES = 65536  # some hundred rows
+_BLOCK = 500  # records of which the tables are asked at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,15 +211,18 @@ def _apply(
         replacement = Replacement(made.connection, made.edit, bulk, domains, carries_groups=chosen.has_all)
 
     # Records in the order of the file; what names a mailbox that may come further down waits.
-    for item in chosen.read(stream, plan.read):
-        if isinstance(item, Notice):
-            callbacks.on_notice(item)
-            continue
-        outcome.records += 1
-        outcome.skipped.update(item.skipped)
-        outcome.useful += bool(item.rows or item.problems)
-        note(item, bulk.apply(item))
-        callbacks.on_record()
+    for items in _in_blocks(chosen.read(stream, plan.read)):
+        bulk.look_ahead(item for item in items if isinstance(item, Record))
+        for item in items:
+            if isinstance(item, Notice):
+                callbacks.on_notice(item)
+                continue
+            outcome.records += 1
+            if item.skipped:
+                outcome.skipped.update(item.skipped)
+            outcome.useful += bool(item.rows or item.problems)
+            note(item, bulk.apply(item))
+            callbacks.on_record()
 
     # Then what waited, and at last what the whole file did not name.
     for record, problems in bulk.finish():
@@ -236,6 +240,21 @@ def _apply(
             replacement.remove_unnamed(inf)
     outcome.tally = bulk.tally
     outcome.advice += cut.advice()
+
+
+def _in_blocks(items: Iterable[Record | Notice]) -> Iterator[list[Record | Notice]]:
+    """*items*, some hundred at a time; where reading fails, first those that were read before."""
+    block: list[Record | Notice] = []
+    try:
+        for item in items:
+            block.append(item)
+            if len(block) == _BLOCK:
+                yield block
+                block = []
+    except TransferError:
+        yield block
+        raise
+    yield block
 
 
 def _notices(bulk: BulkEditor) -> Iterator[Notice]:

@@ -4,7 +4,7 @@ It is one long file, so that whoever asks "may the tables be like this?" has one
 transaction; each change writes its journal row in it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -68,7 +68,7 @@ class RestrictionTerms:
     comment: str | None = None
 
 
-_NOTHING_SAID = RestrictionTerms()
+NOTHING_SAID = RestrictionTerms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +210,25 @@ class Editor:
         self._now = journal.now
         self._domain = lru_cache(_CACHED_DOMAINS)(self.queries.find_domain)
         self._restored: set[int] = set()  # the memberships that came back, by number
+        self._nobodys: set[str] = set()  # addresses, and folded names of mailboxes
 
     def forget(self) -> None:
         """Forget what was remembered of the tables, after a rollback to a savepoint."""
         self._domain.cache_clear()
+        self._nobodys.clear()
+
+    def look_ahead(self, names: Collection[str], addresses: Collection[str]) -> None:
+        """Find out which of these folded names of mailboxes and of these addresses are nobody's, for what comes next.
+
+        One statement for hundreds takes a fifth of the time that one for each takes.
+        """
+        self._nobodys = {*names, *addresses}.difference(
+            self.queries.names_among(names), self.queries.addresses_among(addresses)
+        )
+
+    def find_mailbox(self, folded_name: str) -> Mailbox | None:
+        """The mailbox whose name folds to this."""
+        return None if folded_name in self._nobodys else self.queries.mailbox_named(folded_name)
 
     def mailbox(self, name: str) -> Mailbox:
         """The mailbox *name*, or the one that has this address. Raises NotYetError where there is none."""
@@ -274,7 +289,7 @@ class Editor:
         restriction that has ended is in force again when it is set again; to accept somebody more does not set it, and
         is refused.
         """
-        if terms == _NOTHING_SAID:
+        if terms is NOTHING_SAID or terms == NOTHING_SAID:
             return current
         receive = terms.receive or current.receive
         comment = current.comment if terms.comment is None else terms.comment
@@ -385,6 +400,7 @@ class Editor:
 
     def put_mailbox(self, before: Mailbox | None, after: Mailbox) -> Mailbox:
         """Make the mailbox that is *before* be *after*, as `after` gave it; return it as stored."""
+        self._nobodys.discard(fold(after.name))
         return self._writer.put_mailbox("mailbox.set" if before else "mailbox.add", before, after) or after
 
     # --- Groups ---
@@ -470,7 +486,7 @@ class Editor:
         domain = address.rpartition("@")[2]
         if not self.is_managed(domain):
             raise NotManagedError(address, domain, postfix_spelling(self.queries, domain))
-        owner = self.queries.address(address)
+        owner = None if address in self._nobodys else self.queries.address(address)
         if owner is not None:
             fact = f"{address} is an address of {owner.mailbox} already"
             raise NotYetError(f"{fact}; to take it away: policyd address remove {quote(address)}", fact=fact)
@@ -486,11 +502,12 @@ class Editor:
         changes += [(old.get(each.address), each) for each in new]
 
         # A mailbox never has two primary addresses: the former one is demoted before another takes its place.
-        if new and new[0] not in held:
+        if held and new and new[0] not in held:
             changes.sort(key=lambda change: not (change[0] and change[0].is_primary))
         for before, after in changes:
             operation = "address.add" if before is None else "address.promote" if after else "address.remove"
             self._writer.put_address(operation, before, after)
+        self._nobodys.difference_update(wanted)
         return changes
 
     def primary_problem(self, mailbox_id: int) -> str:
@@ -744,8 +761,9 @@ class Editor:
         return member.number in above
 
     def _put(self, operation: str, before: Stored | None, after: Stored | None) -> None:
-        """Make *before* be *after*, and forget what was remembered of domains."""
+        """Make *before* be *after*, and forget what was remembered of the likes of it."""
         self._writer.put(operation, before, after)
+        self._nobodys.clear()
         if isinstance(before or after, Domain):
             self._domain.cache_clear()
 

@@ -1,7 +1,7 @@
 """Every query of the tables, once: single objects by their keys, lists, and whole tables as streams."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
@@ -35,6 +35,7 @@ from policyd.store.journal import UPGRADE, is_upgrade_from_first
 _ARITIES = 300  # a domain has 127 labels at most, an address two forms
 _ENTRIES_AT_ONCE = 256  # whose exceptions are asked for
 _MAILBOXES_AT_ONCE = 256  # whose addresses and accepted senders are
+_VALUES_AT_ONCE = 512  # that are looked for in a column
 _PATTERNS_AT_ONCE = 16  # whose entries are asked for; SQLite takes 500 terms
 _RECEIVE = {each.value: each for each in Receive}  # a third of the time that a call of an enum takes
 _UNLISTED = {each.value: each for each in Unlisted}
@@ -46,8 +47,16 @@ _DOMAIN_TYPES = (_TEXT, _TEXT, _MAYBE_TEXT, _TEXT, _TEXT, _MAYBE_NUMBER, _TEXT)
 _TERM_TYPES = (_TEXT, _MAYBE_NUMBER, _TEXT, _NUMBER, _TEXT, _NUMBER)
 _by_id = attrgetter("id")
 _Named = TypeVar("_Named", Mailbox, Group)
+_Value = TypeVar("_Value", int, str)
 _NONE: frozenset[Party] = frozenset()
 _TABLE_OF: dict[type, str] = {Mailbox: schema.mailbox.name, Group: schema.mailbox_group.name}
+
+
+@lru_cache(_ARITIES)
+def _among(column: ColumnElement[str], count: int) -> Statement:
+    """The statement for which of *count* values stand in a *column*."""
+    return Statement(select(column).where(column.in_(_keys("value", count))))
+
 
 # Who stands in the columns of a list, or of an entry: the mailbox or group by number and name, joined by its number.
 _a_mailbox, _a_group = schema.mailbox.alias("a_mailbox"), schema.mailbox_group.alias("a_group")
@@ -560,6 +569,10 @@ class Queries:
         """The mailbox whose name folds to this."""
         return self._mailbox(self._fetch(_MAILBOX_NAMED, folded_name))
 
+    def names_among(self, folded_names: Collection[str]) -> set[str]:
+        """Those of these folded names that mailboxes have."""
+        return self._among(schema.mailbox.c.folded_name, folded_names)
+
     def mailbox_numbered(self, number: int) -> Mailbox | None:
         """The mailbox with this id."""
         return self._mailbox(self._fetch(_MAILBOX_NUMBERED, number))
@@ -688,6 +701,10 @@ class Queries:
         """The address *text*, and whose it is."""
         found = self._fetch(_ADDRESS, text)
         return to_address(found[0]) if found else None
+
+    def addresses_among(self, texts: Collection[str]) -> set[str]:
+        """Those of these addresses that mailboxes have."""
+        return self._among(schema.address.c.address, texts)
 
     def primary_address(self, mailbox_id: int) -> str:
         """The primary address of a mailbox, "" where it has none."""
@@ -872,6 +889,14 @@ class Queries:
             found[name] = (rows - ended, ended)
         return found
 
+    def _among(self, column: ColumnElement[str], values: Collection[str]) -> set[str]:
+        found: set[str] = set()
+        rest = iter(values)
+        while some := [*islice(rest, _VALUES_AT_ONCE)]:
+            some = _filled_up(some)
+            found.update(value for (value,) in self._fetch(_among(column, len(some)), *some))
+        return found
+
     def _mailbox(self, found: list[tuple[Any, ...]]) -> Mailbox | None:
         return _to_named(Mailbox, found[0], self.accepted_by(mailbox_id=found[0][-1])) if found else None
 
@@ -889,9 +914,9 @@ class Queries:
         return tuple(_to_entry(row, exceptions[row[-1]]) for row in found)
 
 
-def _filled_up(numbers: list[int]) -> list[int]:
-    """*numbers*, the last one again and again up to the next power of two: so few statements are compiled."""
-    return numbers + [numbers[-1]] * ((1 << (len(numbers) - 1).bit_length()) - len(numbers))
+def _filled_up(values: list[_Value]) -> list[_Value]:
+    """*values*, the last one again and again up to the next power of two: so few statements are compiled."""
+    return values + [values[-1]] * ((1 << (len(values) - 1).bit_length()) - len(values))
 
 
 def _by_owner(rows: Iterable[tuple[Any, ...]]) -> defaultdict[int, list[Any]]:
