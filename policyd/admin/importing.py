@@ -216,13 +216,10 @@ def _apply(
         for item in items:
             if isinstance(item, Notice):
                 callbacks.on_notice(item)
-                continue
-            outcome.records += 1
-            if item.skipped:
-                outcome.skipped.update(item.skipped)
-            outcome.useful += bool(item.rows or item.problems)
-            note(item, bulk.apply(item))
-            callbacks.on_record()
+            else:
+                _count(item, outcome)
+                note(item, bulk.apply(item))
+                callbacks.on_record()
 
     # Then what waited, and at last what the whole file did not name.
     for record, problems in bulk.finish():
@@ -232,14 +229,28 @@ def _apply(
         callbacks.on_notice(notice)
     outcome.opened = bulk.open_domains(opens)
     if replacement is not None and not outcome.rejected:
-        try:
-            replacement.remove_unnamed(plan.max_remove)
-        except RefusedError as error:
-            # It is done all the same, and discarded: who is refused sees what it would have been.
-            outcome.refusal = error
-            replacement.remove_unnamed(inf)
+        outcome.refusal = _remove_unnamed(replacement, plan.max_remove)
     outcome.tally = bulk.tally
     outcome.advice += cut.advice()
+
+
+def _remove_unnamed(replacement: Replacement, max_percent: float) -> RefusedError | None:
+    """Remove what the file did not name; returns why that is refused, where it is more than *max_percent*."""
+    try:
+        replacement.remove_unnamed(max_percent)
+    except RefusedError as error:
+        # It is done all the same, and discarded: who is refused sees what it would have been.
+        replacement.remove_unnamed(inf)
+        return error
+    return None
+
+
+def _count(record: Record, outcome: ImportOutcome) -> None:
+    """Count *record* in *outcome*, and what of it was left out."""
+    outcome.records += 1
+    outcome.useful += bool(record.rows or record.problems)
+    if record.skipped:
+        outcome.skipped.update(record.skipped)
 
 
 def _in_blocks(items: Iterable[Record | Notice]) -> Iterator[list[Record | Notice]]:

@@ -406,7 +406,7 @@ class RowApplier:
         after = self._editor.after(before or Mailbox(name), terms)
         if new_name != after.name:
             after = replace(after, name=new_name)
-        held = self._queries.addresses_of(before.id) if before else []
+        held = self._editor.addresses_of(before) if before else []
         wanted = None if isinstance(row.addresses, Keep) else self._wanted_addresses(held, row.addresses)
         left_out = [] if wanted is None else [each.address for each in held if each.address not in wanted]
         if row.is_entry and left_out and before is not None and self.listed.is_said(before.id):

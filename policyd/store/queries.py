@@ -1,7 +1,7 @@
 """Every query of the tables, once: single objects by their keys, lists, and whole tables as streams."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
@@ -35,7 +35,7 @@ from policyd.store.journal import UPGRADE, is_upgrade_from_first
 _ARITIES = 300  # a domain has 127 labels at most, an address two forms
 _ENTRIES_AT_ONCE = 256  # whose exceptions are asked for
 _MAILBOXES_AT_ONCE = 256  # whose addresses and accepted senders are
-_VALUES_AT_ONCE = 512  # that are looked for in a column
+_KEYS_AT_ONCE = 256  # names and addresses
 _PATTERNS_AT_ONCE = 16  # whose entries are asked for; SQLite takes 500 terms
 _RECEIVE = {each.value: each for each in Receive}  # a third of the time that a call of an enum takes
 _UNLISTED = {each.value: each for each in Unlisted}
@@ -50,12 +50,6 @@ _Named = TypeVar("_Named", Mailbox, Group)
 _Value = TypeVar("_Value", int, str)
 _NONE: frozenset[Party] = frozenset()
 _TABLE_OF: dict[type, str] = {Mailbox: schema.mailbox.name, Group: schema.mailbox_group.name}
-
-
-@lru_cache(_ARITIES)
-def _among(column: ColumnElement[str], count: int) -> Statement:
-    """The statement for which of *count* values stand in a *column*."""
-    return Statement(select(column).where(column.in_(_keys("value", count))))
 
 
 # Who stands in the columns of a list, or of an entry: the mailbox or group by number and name, joined by its number.
@@ -249,6 +243,14 @@ _with_address = _select_mailbox.join(schema.address, schema.address.c.mailbox_id
 )
 _MAILBOX_WITH = Statement(_with_address)
 _MAILBOX_NAMED = Statement(_select_mailbox.where(schema.mailbox.c.folded_name == bindparam("name")))
+
+
+@lru_cache(_ARITIES)
+def _mailboxes_named(names: int) -> Statement:
+    """The statement for the mailboxes with so many folded names."""
+    return Statement(_select_mailbox.where(schema.mailbox.c.folded_name.in_(_keys("name", names))))
+
+
 # Whether a mailbox is in a group is asked together with it, but only while there are groups.
 _is_in_groups = exists(literal_column("1")).where(schema.group_member.c.mailbox_id == schema.mailbox.c.id)
 _primary = schema.address.alias("primary_address")
@@ -401,9 +403,16 @@ _ADDRESSES_BY_MAILBOX = Statement(_addresses_by_mailbox)
 
 
 @lru_cache(_ARITIES)
+def _addresses_among(addresses: int) -> Statement:
+    """The statement for which of so many addresses mailboxes have."""
+    return Statement(select(schema.address.c.address).where(schema.address.c.address.in_(_keys("address", addresses))))
+
+
+@lru_cache(_ARITIES)
 def _addresses_of(mailboxes: int) -> Statement:
-    """The statement for the addresses of so many mailboxes, the primary ones first."""
-    return Statement(_addresses_by_mailbox.where(schema.address.c.mailbox_id.in_(_keys("mailbox", mailboxes))))
+    """The statement for the addresses of so many mailboxes, the primary ones first, and whether they are that."""
+    query = _addresses_by_mailbox.add_columns(schema.address.c.is_primary)
+    return Statement(query.where(schema.address.c.mailbox_id.in_(_keys("mailbox", mailboxes))))
 
 
 @lru_cache(_ARITIES)
@@ -569,9 +578,12 @@ class Queries:
         """The mailbox whose name folds to this."""
         return self._mailbox(self._fetch(_MAILBOX_NAMED, folded_name))
 
-    def names_among(self, folded_names: Collection[str]) -> set[str]:
-        """Those of these folded names that mailboxes have."""
-        return self._among(schema.mailbox.c.folded_name, folded_names)
+    def mailboxes_among(self, folded_names: Iterable[str]) -> Iterator[tuple[Mailbox, list[Address]]]:
+        """The mailboxes whose names fold to one of these, with their addresses, the primary one first."""
+        for names in _some_at_once(folded_names):
+            for mailbox, held in self._with_addresses(self._fetch(_mailboxes_named(len(names)), *names)):
+                name, number = mailbox.name, mailbox.id
+                yield mailbox, [Address(text, name, bool(is_primary), number) for text, is_primary in held]
 
     def mailbox_numbered(self, number: int) -> Mailbox | None:
         """The mailbox with this id."""
@@ -604,13 +616,8 @@ class Queries:
         """Every mailbox, by its folded name, with its addresses, the primary one first: the first at once."""
         rows = self._stream(_MAILBOXES_BY_NAME)
         while some := [*islice(rows, _MAILBOXES_AT_ONCE)]:
-            # Asked for by number: whatever is ordered by name would be sorted as a whole first.
-            numbers = _filled_up([row[-1] for row in some])
-            held = _by_owner(self._fetch(_addresses_of(len(numbers)), *numbers))
-            accepted = _by_owner(self._fetch(_accepted_of(len(numbers)), *numbers))
-            for row in some:
-                own = tuple(address for (address,) in held[row[-1]])
-                yield _to_named(Mailbox, row, _to_parties("accepted_sender", accepted[row[-1]])), own
+            for mailbox, held in self._with_addresses(some):
+                yield mailbox, tuple(address for address, _ in held)
 
     def has_comments(self) -> bool:
         """Whether some mailbox has a comment."""
@@ -702,9 +709,10 @@ class Queries:
         found = self._fetch(_ADDRESS, text)
         return to_address(found[0]) if found else None
 
-    def addresses_among(self, texts: Collection[str]) -> set[str]:
+    def addresses_among(self, texts: Iterable[str]) -> set[str]:
         """Those of these addresses that mailboxes have."""
-        return self._among(schema.address.c.address, texts)
+        found = (self._fetch(_addresses_among(len(some)), *some) for some in _some_at_once(texts))
+        return {text for rows in found for (text,) in rows}
 
     def primary_address(self, mailbox_id: int) -> str:
         """The primary address of a mailbox, "" where it has none."""
@@ -889,13 +897,14 @@ class Queries:
             found[name] = (rows - ended, ended)
         return found
 
-    def _among(self, column: ColumnElement[str], values: Collection[str]) -> set[str]:
-        found: set[str] = set()
-        rest = iter(values)
-        while some := [*islice(rest, _VALUES_AT_ONCE)]:
-            some = _filled_up(some)
-            found.update(value for (value,) in self._fetch(_among(column, len(some)), *some))
-        return found
+    def _with_addresses(self, found: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Mailbox, list[Any]]]:
+        """The mailboxes in these rows, each with its addresses and whether they are primary, the primary one first."""
+        # Asked for by number: whatever is ordered by name would be sorted as a whole first.
+        numbers = _filled_up([row[-1] for row in found])
+        held = _by_owner(self._fetch(_addresses_of(len(numbers)), *numbers)) if found else {}
+        accepted = _by_owner(self._fetch(_accepted_of(len(numbers)), *numbers)) if found else {}
+        for row in found:
+            yield _to_named(Mailbox, row, _to_parties("accepted_sender", accepted[row[-1]])), held[row[-1]]
 
     def _mailbox(self, found: list[tuple[Any, ...]]) -> Mailbox | None:
         return _to_named(Mailbox, found[0], self.accepted_by(mailbox_id=found[0][-1])) if found else None
@@ -916,7 +925,14 @@ class Queries:
 
 def _filled_up(values: list[_Value]) -> list[_Value]:
     """*values*, the last one again and again up to the next power of two: so few statements are compiled."""
-    return values + [values[-1]] * ((1 << (len(values) - 1).bit_length()) - len(values))
+    return values + values[-1:] * ((1 << (len(values) - 1).bit_length()) - len(values))
+
+
+def _some_at_once(keys: Iterable[str]) -> Iterator[list[str]]:
+    """*keys*, as many as a statement asks for."""
+    rest = iter(keys)
+    while some := [*islice(rest, _KEYS_AT_ONCE)]:
+        yield _filled_up(some)
 
 
 def _by_owner(rows: Iterable[tuple[Any, ...]]) -> defaultdict[int, list[Any]]:
