@@ -36,7 +36,7 @@ from policyd.files import acting, check_permissions, drafting, entered, owner_of
 from policyd.pipe_watch import watching
 from policyd.store.connection import Connection, Database
 from policyd.store.schema import APPLICATION_ID, REPLICA_ID, VERSION, first_head, journal_head, metadata
-from policyd.store.wal import has_log, identity, need_own_log, new_cookie, writer_of
+from policyd.store.wal import are_open, has_log, identity, need_own_log, new_cookie, writer_of
 
 _WRITER_WAIT_SECONDS = 600.0  # for an import of a million rows, or for two hundred others on a busy machine
 _QUIET_WAIT_SECONDS = 1.0  # until a person is told of the writer that is waited for
@@ -167,7 +167,6 @@ def changing(database: Database, *, is_bulk: bool = False, journal_from: int | N
         check_objects(path, connection.driver)
         cache_mebibytes = _BULK_CACHE_MEBIBYTES if is_bulk else _CACHE_MEBIBYTES
         connection.driver.execute(f"PRAGMA cache_size = {-1024 * cache_mebibytes}")
-        files = identity(path)
         yield connection
         connection.finish()
 
@@ -175,7 +174,7 @@ def changing(database: Database, *, is_bulk: bool = False, journal_from: int | N
         connection.driver.execute(f"PRAGMA user_version = {VERSION}")
 
         # A commit to a file that is no longer at this path would be lost without a word.
-        if identity(path) != files:
+        if not are_open(path):
             raise StoreWriteError(f"{path}: {_MOVED}, nothing was changed: do it again")
 
     # The changes are kept; the file alone is to be the whole database.

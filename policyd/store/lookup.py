@@ -41,7 +41,8 @@ _HEADER = 48  # bytes at the beginning of the log's index, twice: what every com
 _INDEX = struct.Struct("=96sI28xI")  # with how much of the log is in the file, and how much soon will be
 # Of a file's status: what is another in another file, or after it was written, renamed or removed.
 _stamp = attrgetter("st_dev", "st_ino", "st_nlink", "st_size", "st_ctime_ns")
-_SETTLED_NS = 1_000_000_000  # clocks of file systems tick: what happens to a file just after a change has its time, too
+_TICK_NS = 20_000_000  # clocks of file systems tick: what happens to a file just after a change has its time, too
+_SECOND_NS = 1_000_000_000  # the tick of those that count seconds
 
 
 class Answers:
@@ -163,6 +164,7 @@ class Lookup(Answers):
         self._connection: sqlite3.Connection | None = None
         self._cursor: sqlite3.Cursor | None = None  # one for all: to make one takes as long as to find a row
         self._file: tuple[int, ...] | None = None  # the stamp of the open file
+        self._is_settled = False  # whatever is written to the file gives it another stamp
         self._descriptor = _NO_DESCRIPTOR  # to look at the open file by, whatever has its name by now
         self._index = _NO_INDEX  # the log's index that is open: device, inode and size
         self._is_fixed = False  # opened as a file that can't change
@@ -192,8 +194,8 @@ class Lookup(Answers):
         except OSError as error:
             self.close()
             raise missing_error(self._path, error) from error
-        if self._is_another(status) or self._has_lost_index():
-            self._open(status)
+        if self._is_another(status) or not self._is_settled or self._has_lost_index():
+            self._open()
 
         # Nothing was committed since where the log's index stands as it stood: then nothing must be held yet.
         self._has_begun = True
@@ -358,7 +360,7 @@ class Lookup(Answers):
             return False
 
         # Else whether it is there is asked by its name.
-        self._index_stamp = None
+        self._index_stamp, now = None, time.time_ns()
         try:
             found = os.stat(self._index_name)
         except OSError:
@@ -367,7 +369,7 @@ class Lookup(Answers):
         if found.st_ino != inode or found.st_dev != device or found.st_size < size:
             return not self._is_fixed
         self._index = (device, inode, found.st_size)
-        if self._index_descriptor != _NO_DESCRIPTOR and time.time_ns() - found.st_ctime_ns > _SETTLED_NS:
+        if self._index_descriptor != _NO_DESCRIPTOR and _is_settled(found, now):
             self._index_stamp = _stamp(found)
         return False
 
@@ -386,22 +388,31 @@ class Lookup(Answers):
             self._index = _NO_INDEX
         return descriptor
 
-    def _open(self, status: os.stat_result) -> None:
-        """Open the file by that name, whose *status* was this a moment ago."""
+    def _open(self) -> None:
+        """Open the file by that name."""
         self.close()
-        self._is_fixed = is_unchanging(self._path)
-        self._connection = connect_reading(self._database)
+        self._index_name = str(beside(self._path)[1])
+        index, now = self._index_now(), time.time_ns()
         try:
+            status = os.stat(self._name)
+            self._is_fixed = is_unchanging(self._path)
+            self._connection = connect_reading(self._database)
             self._descriptor = os.open(self._name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             self.close()
             raise missing_error(self._path, error) from error
-        self._index_name = str(beside(self._path)[1])
         self._cursor = self._connection.cursor()
-        self._index = _NO_INDEX if self._is_fixed else self._index_now()
+
+        # Where it was written a moment ago, the next turn opens it again: whoever writes to it now leaves this stamp.
+        self._file = _stamp(status)
+        self._is_settled = self._is_fixed or _is_settled(status, now)
+
+        # SQLite opens the index by its name, too. Which one that was is known where the name stood for the same one
+        # before and after; else the next turn opens all of it again.
+        found = self._index_now()
+        self._index = _NO_INDEX if self._is_fixed or found[:2] != index[:2] else found
         self._index_stamp = None
         self._known = b""
-        self._file = _stamp(status)
         self._version = _NO_VERSION
 
     def _need_version(self) -> None:
@@ -420,3 +431,9 @@ class Lookup(Answers):
 def _is_whole(index: bytes) -> bool:
     """Whether the log's index, which begins so, is not being written: its header stands there twice."""
     return bool(index) and index[:_HEADER] == index[_HEADER : 2 * _HEADER]
+
+
+def _is_settled(status: os.stat_result, now: int) -> bool:
+    """Whether what happens to the file from *now* on, in nanoseconds, changes the time of its last change."""
+    tick = _TICK_NS if status.st_ctime_ns % _SECOND_NS else 2 * _SECOND_NS
+    return abs(now - status.st_ctime_ns) > tick

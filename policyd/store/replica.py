@@ -36,7 +36,7 @@ from policyd.store.database import SQLITE, compiled, connect_following, give_awa
 from policyd.store.journal import Stored, chain_digest, from_snapshot
 from policyd.store.rows import Rows
 from policyd.store.schema import REPLICA_ID, REPLICATED, VERSION, replica
-from policyd.store.wal import beside, identity
+from policyd.store.wal import are_open, beside
 from policyd.store.writer import Writer
 
 _CACHE_MEBIBYTES = 16
@@ -73,7 +73,6 @@ class Replica:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._driver = _connected(path)
-        self._files = identity(path)
         self._numbers = _Numbers()
         self._connection = Connection(self._driver, SQLITE)
         self._writer = Writer(self._connection, self._numbers)
@@ -104,7 +103,7 @@ class Replica:
 
     def need_place(self) -> None:
         """Raises StoreWriteError where the file, or what is beside it, is not the one that was opened."""
-        if identity(self._path) != self._files:
+        if not are_open(self._path):
             raise StoreWriteError(f"{self._path}: the file, or -wal or -shm beside it, was removed or replaced")
 
     def _read_position(self) -> Position:

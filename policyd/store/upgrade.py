@@ -44,7 +44,7 @@ from policyd.store.database import (
 )
 from policyd.store.journal import UPGRADE, Journal
 from policyd.store.schema import VERSION, change, journal_head
-from policyd.store.wal import identity
+from policyd.store.wal import are_open
 
 _SCRIPTS = Path(migrations.__file__).parent
 VERSIONS = [_SCRIPTS / "versions"]  # the folders with revisions
@@ -114,8 +114,7 @@ class Upgrade:
             self._outcome.before = version_of(self._path, driver)
             if self._outcome.before < VERSION:
                 self._need_known(driver)
-                files = identity(self._path)
-                self._keep_and_change(driver, files)
+                self._keep_and_change(driver)
         empty_log(self._path)
         return self._outcome
 
@@ -173,7 +172,7 @@ class Upgrade:
                 "right what was added, altered or removed there, or restore a backup"
             )
 
-    def _keep_and_change(self, driver: sqlite3.Connection, files: tuple[tuple[int, int], ...]) -> None:
+    def _keep_and_change(self, driver: sqlite3.Connection) -> None:
         # Keep what is about to be changed: the file gets its name when all is done but the commit.
         self._outcome.kept = kept = _free_name(self._path, self._outcome.before)
         try:
@@ -183,7 +182,7 @@ class Upgrade:
                 self._change(driver)
 
                 # A commit to a file that is no longer at this path would be lost without a word.
-                if identity(self._path) != files:
+                if not are_open(self._path):
                     raise StoreWriteError(
                         f"{self._path}: the file, or -wal or -shm beside it, was removed or replaced meanwhile, "
                         "nothing was changed: do it again"

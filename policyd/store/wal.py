@@ -98,6 +98,22 @@ def identity(path: Path) -> tuple[tuple[int, int], ...]:
     return tuple(_identity(each) for each in (os.path.realpath(path), *beside(path)))
 
 
+def are_open(path: Path) -> bool:
+    """Whether the database, its log and its index, as they are by these names now, are open in this process.
+
+    What is committed to files that lost their names is lost.
+    """
+    try:
+        numbers = os.listdir("/proc/self/fd")
+    except OSError:
+        return True  # nobody can tell
+    opened = set()
+    for number in numbers:
+        with suppress(OSError):  # what listed them is closed by now
+            opened.add(_named(os.fstat(int(number))))
+    return opened.issuperset(identity(path))
+
+
 def need_own_log(path: Path) -> None:
     """Make sure, before the database at *path* is opened, that the log and the index beside it are its own.
 
@@ -270,9 +286,12 @@ def _open(path: Path) -> int:
 
 def _identity(path: Path | str) -> tuple[int, int]:
     try:
-        status = os.lstat(path)
+        return _named(os.lstat(path))
     except OSError:
         return 0, 0
+
+
+def _named(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
