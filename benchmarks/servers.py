@@ -88,8 +88,13 @@ class Load:
 class Server:
     """A started server: where it listens, its process, and in how many seconds it first answered."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", address: str, pid_file: Path | None = None) -> None:
-        """Wait until *process* answers on *address*; with a *pid_file*, the one named there is the server, too."""
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", address: str, output: Path, pid_file: Path | None = None
+    ) -> None:
+        """Wait until *process* answers on *address*; with a *pid_file*, the one named there is the server, too.
+
+        What it says is in the file *output*: where it does not answer, its last line is what is wrong.
+        """
         self.process = process
         self.address = address
         self._pid_file = pid_file
@@ -103,7 +108,8 @@ class Server:
                 break
             time.sleep(0.002)
         self.stop()
-        raise RefusedError(f"{process.args!r} does not answer on {address}")
+        said = (output.read_text(errors="replace").splitlines() or ["it says nothing"])[-1]
+        raise RefusedError(f"{process.args!r} does not answer on {address}: {said}")
 
     def pids(self) -> list[str]:
         """The processes that are the server, descendants and all."""
@@ -136,6 +142,9 @@ class Bench:
         self.folder = folder
         self.editions = (TODAY, before) if before else (TODAY,)
         self._running: list[subprocess.Popen[bytes]] = []
+        self._output = folder / "output"
+        if shutil.which("gcc") is None:
+            raise SystemExit("gcc is not installed (Debian: apt-get install gcc libc6-dev)")
         for name in ("floor", "sink", "policyload"):
             subprocess.run(["gcc", "-O2", "-o", folder / name, HERE / f"{name}.c", "-lm"], check=True)
         self._spawn([folder / "sink", folder / "log"])
@@ -186,7 +195,7 @@ class Bench:
     def start_floor(self) -> Server:
         """The floor."""
         address = f"inet:127.0.0.1:{free_port()}"
-        return Server(self._spawn([self.folder / "floor", address]), address)
+        return Server(self._spawn([self.folder / "floor", address]), address, self._output)
 
     def start_policyd(
         self, rows: int, audit: str = "rejects", workers: int = 1, http_port: int = 0, edition: Edition = TODAY
@@ -198,7 +207,7 @@ class Bench:
 
     def start_other(self, command: Sequence[str | Path], port: int, pid_file: Path | None = None) -> Server:
         """A server that *command* starts on *port* of loopback."""
-        return Server(self._spawn(command), f"inet:127.0.0.1:{port}", pid_file)
+        return Server(self._spawn(command), f"inet:127.0.0.1:{port}", self._output, pid_file)
 
     def write_settings(self, database: Path, audit: str, port: int, http_port: int = 0) -> Path:
         """The settings file beside *database*: listen on *port*, and have pages on *http_port*."""
@@ -223,7 +232,7 @@ class Bench:
     def _spawn(self, command: Sequence[str | Path]) -> "subprocess.Popen[bytes]":
         # Whatever becomes of the benchmark, its servers end with it.
         bound = [shutil.which("setpriv") or "setpriv", "--pdeathsig", "TERM", *command]
-        with (self.folder / "output").open("ab") as output:
+        with self._output.open("ab") as output:
             self._running.append(subprocess.Popen(bound, stdin=subprocess.DEVNULL, stdout=output, stderr=output))
         return self._running[-1]
 

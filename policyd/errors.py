@@ -166,8 +166,20 @@ def reason_of(error: OSError) -> str:
     return error.strerror or errno.errorcode.get(error.errno or 0, str(error))
 
 
-def install_line(extra: str) -> str:
-    """The command that installs what *extra* of policyd needs: by the pip of the environment that policyd is in."""
+# The packages that only an extra of policyd needs.
+_EXTRAS = {"prometheus_client": "web", "jinja2": "web", "markupsafe": "web", "psycopg": "postgresql"}
+
+
+def missing_package(error: ModuleNotFoundError) -> str:
+    """Which package is not installed, and what to type; "" where it is a module of policyd that is not there."""
+    package = (error.name or "").partition(".")[0]
+    if package in ("", "policyd"):
+        return ""
+    return f"the Python package {package} is missing; type: {install_line(_EXTRAS.get(package, ''))}"
+
+
+def install_line(extra: str = "") -> str:
+    """The command that installs what policyd needs, or an *extra* of it: by the pip of the environment it is in."""
     is_apart = sys.prefix != sys.base_prefix  # Debian refuses pip install beside its own packages
     pip = os.path.join(sys.prefix, "bin", "pip") if is_apart else "pip"
-    return f"{pip} install 'policyd[{extra}]'"
+    return f"{pip} install 'policyd[{extra}]'" if extra else f"{pip} install policyd"

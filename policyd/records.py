@@ -77,7 +77,8 @@ class GroupRow:
     """A group, its members, which are mailboxes and groups, and its restriction.
 
     `accepted` are senders that may send to those in it though they are restricted. `until` is in Unix seconds, None
-    for no end.
+    for no end. A row that says all that an export says of a group tells it `as_it_stood`: circles are taken, which
+    nobody could type.
     """
 
     name: str
@@ -88,6 +89,7 @@ class GroupRow:
     until: int | Keep | None = KEEP
     comment: str | Keep = KEEP
     accepted: ListEdit[Party] | Keep = KEEP
+    as_it_stood: bool = field(default=False, compare=False)  # where it comes from, and not what it says
 
 
 @dataclass(slots=True)  # not frozen: that costs five times the time, and files have millions
@@ -101,7 +103,8 @@ class MailboxRow:
     where that is another's name. With `is_flag`, `receive` is what a directory's flag says, `insiders` at least or
     `inherit`, which opens nothing that is restricted more. Of the addresses added, the `optional` ones count only where
     their domain is managed: they bring none in, and elsewhere they are left out. Where it `is_entry`, of a directory,
-    another entry of that name is another mailbox, and not more about this one.
+    another entry of that name is another mailbox, and not more about this one. A row that says all that an export says
+    of a mailbox tells it `as_it_stood`: it may be open and accept senders, as one that was opened later.
     """
 
     name: str
@@ -117,6 +120,7 @@ class MailboxRow:
     is_flag: bool = False
     optional: tuple[str, ...] = ()
     is_entry: bool = field(default=False, compare=False)  # where it comes from, and not what it says
+    as_it_stood: bool = field(default=False, compare=False)  # likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +143,8 @@ class BlockRow:
     `to` is None where the file does not say (then as `policyd sender block` without --to). `allowed` are exceptions by
     recipient, `allowed_senders` by sender; where those come from a file that asks nobody for a proof, `needs_no_proof`,
     and one of them would have to prove who it is, the row is wrong. `created_at` (Unix seconds) and `created_by` are
-    KEEP where the file does not carry them.
+    KEEP where the file does not carry them. A row that says all that an export says of a blocked sender tells it
+    `as_it_stood`: an exception may do nothing, as one for which the tables have changed since it was typed.
     """
 
     sender: Party
@@ -153,6 +158,7 @@ class BlockRow:
     created_at: int | Keep = KEEP
     created_by: str | Keep = KEEP
     needs_no_proof: bool = False
+    as_it_stood: bool = field(default=False, compare=False)  # where it comes from, and not what it says
 
 
 Row = DomainRow | GroupRow | MailboxRow | AddressRow | BlockRow

@@ -34,6 +34,7 @@ from policyd.transfer.formats import Format, ReadOptions, load_format
 
 _SMALL_BYTES = 65536  # some hundred rows
 _BLOCK = 500  # records of which the tables are asked at once
+_IDLE_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +274,9 @@ def _notices(bulk: BulkEditor) -> Iterator[Notice]:
     if bulk.circle:
         groups = ", ".join(str(Party(PartyKind.GROUP, name)) for name in bulk.circle)
         yield Notice(1, f"groups that are in one another, which harms nothing: {groups}")
+    if idle := bulk.idle:
+        more = [f"and {len(idle) - _IDLE_SHOWN} more"] if len(idle) > _IDLE_SHOWN else []
+        yield Notice(1, f"taken as it stood, though it does nothing now: {'; '.join([*idle[:_IDLE_SHOWN], *more])}")
     if bulk.taken:
         taken = "; ".join(bulk.taken)
         yield Notice(1, f"rows take away what others of this file say, and the last one counts: {taken}")

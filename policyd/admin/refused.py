@@ -2,8 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from policyd.address import fold
@@ -15,6 +14,7 @@ from policyd.transfer.cells import guarded
 
 WOULD, SPOKEN = "would", "spoken"  # the refusals that were only logged, in monitor mode, and the others
 LOOKED_AT = 100_000  # refusals, for one page
+PIECE_CHARACTERS, PIECE_REFUSALS = 65_536, 10_000  # of a table: what ends a piece of it, whichever comes first
 
 Wanted = Callable[[Refused], bool]
 
@@ -125,17 +125,27 @@ def page_of(
     return Page(found, None)
 
 
-def as_csv(newest: Iterable[Refused], is_wanted: Wanted) -> bytes:
-    """The wanted ones of *newest* as csv in UTF-8, with a header; of these, `LOOKED_AT` at most.
+def as_csv(newest: Iterable[Refused], is_wanted: Wanted) -> Iterator[bytes]:
+    """The wanted ones of *newest* as csv in UTF-8, with a header, in pieces.
 
-    What doesn't print is written as a code, and what a spreadsheet would run has a `'` in front.
+    A piece is full with `PIECE_CHARACTERS`, or a line more, and ends where `PIECE_REFUSALS` were looked at: it may be
+    empty. What doesn't print is written as a code, and what a spreadsheet would run has a `'` in front.
     """
-    file = io.StringIO()
-    table = csv.writer(file, lineterminator="\r\n")
+    piece = io.StringIO("\ufeff", newline="")  # by which a spreadsheet knows UTF-8
+    piece.seek(0, io.SEEK_END)
+    table = csv.writer(piece, lineterminator="\r\n")
     table.writerow(COLUMNS)
-    for refused in islice(filter(is_wanted, newest), LOOKED_AT):
-        table.writerow([guarded(printable(column(refused))) for column in COLUMNS.values()])
-    return file.getvalue().encode("utf-8-sig")  # by which a spreadsheet knows UTF-8
+    looked = 0
+    for refused in newest:
+        looked += 1
+        if is_wanted(refused):
+            table.writerow([guarded(printable(column(refused))) for column in COLUMNS.values()])
+        if piece.tell() >= PIECE_CHARACTERS or looked == PIECE_REFUSALS:
+            yield piece.getvalue().encode()
+            piece.seek(0)
+            piece.truncate()
+            looked = 0
+    yield piece.getvalue().encode()
 
 
 def _before(position: Position) -> Position:

@@ -16,7 +16,7 @@ import click
 
 from policyd import __version__
 from policyd.cli.terminal import confirm, echo
-from policyd.errors import PolicydError
+from policyd.errors import PolicydError, missing_package
 
 if TYPE_CHECKING:
     from policyd.admin.session import Session
@@ -153,6 +153,10 @@ def failure_of(error: Exception) -> tuple[str, int]:
         return str(error), error.exit_status
     if isinstance(error, OSError):
         return f"{error.filename or 'input or output'}: {error.strerror}", 74
+
+    # A package that it needs is not there: perhaps one of an extra, which is asked for only now.
+    if isinstance(error, ModuleNotFoundError) and (told := missing_package(error)):
+        return told, 69
 
     # A defect of ours.
     message = " ".join(str(error).split())

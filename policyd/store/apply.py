@@ -80,7 +80,8 @@ class RowApplier:
     addresses that were left out.
     `on_named`, if set, gets each object that the file names, as it stands then. `leaves_blocks` says that a blocked
     sender had to wait: so do all below it, to come in the order of the file. `new_domains` are those that were not
-    managed before. `listed` is to be told when a record is applied, or is not.
+    managed before. `listed` is to be told when a record is applied, or is not. `idle` is in words what was taken as it
+    stood, though it does nothing.
     """
 
     def __init__(self, editor: Editor, *, adds_domains: bool = False) -> None:
@@ -92,6 +93,7 @@ class RowApplier:
         self.leaves_blocks = False
         self.new_domains: set[str] = set()
         self.listed = ListedOnce()
+        self.idle: dict[str, None] = {}
         self._begun: set[str | int] = set()  # by name or id, what rows have changed of which something is left
         self._named_again: set[str | int] = set()  # those of them that are in a later row, too
 
@@ -413,6 +415,8 @@ class RowApplier:
             raise RefusedError(f"another entry, which has {left_out[0]}, is called {name}, too; give one another name")
 
         after = self._editor.put_mailbox(before, after)
+        if row.as_it_stood and after.receive is Receive.ANYONE and after.accepted:
+            self.idle[f"{after.name} is open, and accepts senders for when it is restricted again"] = None
         if _is_whole(row.addresses):
             self.listed.say(after.id, after.name, left_out)
         if wanted is not None:
@@ -459,6 +463,7 @@ class RowApplier:
             _given(row.reason),
             _given_end(row.until),
             _given(row.comment),
+            as_it_stood=isinstance(row, MailboxRow) and row.as_it_stood,
         )
 
     def _obeys_flag(self, receive: Receive | None, before: Domain | Group | Mailbox | None) -> bool:
@@ -573,10 +578,21 @@ class RowApplier:
             _given(row.comment),
             _given(row.created_at),
             _given(row.created_by),
+            as_it_stood=row.as_it_stood,
         )
         self._say_exceptions(entry, row.allowed, terms.allowed, entry.allowed)
         self._say_exceptions(entry, row.allowed_senders, terms.allowed_senders, entry.allowed_senders)
-        self.count(before, self._editor.set_entry(entry, terms))
+        after = self._editor.set_entry(entry, terms)
+        self.count(before, after)
+        if row.as_it_stood:
+            self._note_idle(after)
+
+    def _note_idle(self, entry: BlockedSender) -> None:
+        """Note what of *entry*, which is taken as it stood, no command would take."""
+        try:
+            self._editor.need_useful(entry, entry.allowed, entry.allowed_senders)
+        except RefusedError as error:
+            self.idle[f"{entry.who} to {entry.to}: {error.fact}"] = None
 
     def _say_exceptions(
         self,

@@ -56,6 +56,11 @@ class BulkEditor:
         """What rows of the file have taken away that others of it say: of some, in words."""
         return self.applier.listed.taken + self._groups.listed.taken
 
+    @property
+    def idle(self) -> list[str]:
+        """What was taken as it stood, though it does nothing, in words."""
+        return [*self.applier.idle]
+
     def look_ahead(self, records: Iterable[Record]) -> None:
         """Find out at once what `apply` will ask of each of *records*: who has the names and the addresses in it."""
         names: dict[str, None] = {}

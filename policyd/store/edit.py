@@ -59,13 +59,17 @@ Step = tuple[str, Stored, Stored | None]  # an operation, and an object before a
 
 @dataclass(frozen=True, slots=True)
 class RestrictionTerms:
-    """What is said of a mailbox, group or domain; None leaves it as it is. `until`: Unix seconds, `NO_END` for none."""
+    """What is said of a mailbox, group or domain; None leaves it as it is. `until`: Unix seconds, `NO_END` for none.
+
+    A mailbox `as_it_stood` may be open and accept senders, for when it is restricted again.
+    """
 
     receive: Receive | None = None
     accepted: frozenset[Party] | None = None
     reason: str | None = None
     until: int | None = None
     comment: str | None = None
+    as_it_stood: bool = False
 
 
 NOTHING_SAID = RestrictionTerms()
@@ -73,7 +77,10 @@ NOTHING_SAID = RestrictionTerms()
 
 @dataclass(frozen=True, slots=True)
 class EntryTerms:
-    """What is said of a blocked sender's entry; None leaves it as it is. `until`: Unix seconds, `NO_END` for none."""
+    """What is said of a blocked sender's entry; None leaves it as it is. `until`: Unix seconds, `NO_END` for none.
+
+    An entry `as_it_stood` may have exceptions that do nothing, or everything, as the tables are by now.
+    """
 
     allowed: frozenset[Party] | None = None
     allowed_senders: frozenset[Party] | None = None
@@ -82,6 +89,7 @@ class EntryTerms:
     comment: str | None = None
     created_at: int | None = None
     created_by: str | None = None
+    as_it_stood: bool = False
 
 
 def need_mailbox(queries: Queries, name: str) -> Mailbox:
@@ -315,7 +323,7 @@ class Editor:
 
         # Accepted senders go with the restriction; to accept somebody where nobody is kept out would do nothing.
         if not receive.is_restriction:
-            if terms.accepted and receive is Receive.ANYONE:
+            if terms.accepted and receive is Receive.ANYONE and not terms.as_it_stood:
                 raise self._accepts_anyway(current)
             if current.receive.is_restriction and terms.accepted is None:
                 accepted = frozenset()
@@ -567,7 +575,8 @@ class Editor:
             created_at=entry.created_at if terms.created_at is None else terms.created_at,
             created_by=entry.created_by if terms.created_by is None else terms.created_by,
         )
-        self._need_useful(after, after.allowed - entry.allowed, after.allowed_senders - entry.allowed_senders)
+        if not terms.as_it_stood:
+            self.need_useful(after, after.allowed - entry.allowed, after.allowed_senders - entry.allowed_senders)
         return self._writer.put_blocked("sender.block", entry if entry.id else None, after) or after
 
     def unblock_sender(self, who: Party, to: Party | None) -> None:
@@ -585,7 +594,7 @@ class Editor:
         """Let *who* send to *recipients* all the same, and *senders* to whomever *who* may not."""
         allowed, allowed_senders = self.resolved(recipients), self.resolved(senders)
         for entry in self._need_entries(who, to):
-            self._need_useful(entry, allowed - entry.allowed, allowed_senders - entry.allowed_senders)
+            self.need_useful(entry, allowed - entry.allowed, allowed_senders - entry.allowed_senders)
             after = replace(
                 entry, allowed=entry.allowed | allowed, allowed_senders=entry.allowed_senders | allowed_senders
             )
@@ -879,7 +888,7 @@ class Editor:
 
     # --- Exceptions that would do nothing, or everything ---
 
-    def _need_useful(self, entry: BlockedSender, recipients: Iterable[Party], senders: Iterable[Party]) -> None:
+    def need_useful(self, entry: BlockedSender, recipients: Iterable[Party], senders: Iterable[Party]) -> None:
         """Raises RefusedError for an entry or exception that no recipient can match, and for one that they all do."""
         if entry.to.text == NULL_SENDER:
             raise RefusedError(

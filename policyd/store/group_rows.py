@@ -26,8 +26,9 @@ class WrongGroup(NamedTuple):
 class GroupRows:
     """Keeps rows about groups, and applies them when every mailbox of the file is there.
 
-    Rows of a directory may hold circles, which are harmless: *takes_circles* takes them. After `apply`, `circle` are
-    the groups of the file that are in one another, and `listed` has whose members were said.
+    Rows of a directory may hold circles, which are harmless: *takes_circles* takes them, and so does a file with a row
+    that says how a group stood. After `apply`, `circle` are the groups of the file that are in one another, and
+    `listed` has whose members were said.
     """
 
     def __init__(self, connection: Connection, editor: Editor, applier: RowApplier, *, takes_circles: bool) -> None:
@@ -44,6 +45,7 @@ class GroupRows:
     def add(self, line: int, row: GroupRow) -> None:
         """Keep *row*, of the record at *line*."""
         self._rows.put((line, row))
+        self._takes_circles |= row.as_it_stood
         for name in groups_of(row):
             self._naming[name][fold(row.name)] = row.name
 

@@ -154,6 +154,12 @@ KEYS: Mapping[Kind, Mapping[str, tuple[str, Parse]]] = {
         "is_primary": ("", _flag),
     },
 }
+# What a row that is made of an export has, of the kinds that tables hold in ways in which no command would make them.
+_EXPORTED: Mapping[Kind, frozenset[str]] = {
+    Kind.GROUP: frozenset({"name", "members", "receive", "accepted", "reason", "until", "comment"}),
+    Kind.MAILBOX: frozenset({"name", "addresses", "receive", "accepted", "reason", "until", "comment"}),
+    Kind.BLOCKED: frozenset(attribute for attribute, _ in KEYS[Kind.BLOCKED].values()) - {"", "mode"},
+}
 BOTH = "address and addresses can't both be given"
 LISTS = frozenset({"addresses", "accept", "except", "except_sender", "members"})
 
@@ -238,6 +244,8 @@ def mailbox_of(address: str, **said: Any) -> MailboxRow:
 
 def _make(kind: Kind, found: dict[str, Any]) -> tuple[Row, ...]:
     """The rows of *kind* with the attributes *found*. Raises CellError where one is missing that it needs."""
+    if kind in _EXPORTED and found.keys() >= _EXPORTED[kind]:
+        found = {**found, "as_it_stood": True}
     match kind:
         case Kind.DOMAIN:
             _need(found, name="a domain needs a name")

@@ -30,7 +30,7 @@ BODY_BYTES = 16_384  # of a form; the head may have as many, by Twisted's own li
 CONNECTIONS = 64
 REQUESTS = 100  # on one connection
 REQUEST_SECONDS = 20  # for a whole request to come, counted from the last answer
-ANSWER_SECONDS = 120  # for its answer to be found, and read
+ANSWER_SECONDS = 120  # for its answer to be found, and read; of one in pieces, for each
 
 _DISCARDED_BYTES = 1_048_576  # of a body that is too long: so much is read yet, so that the peer reads why
 _DIGITS = 12  # of a Content-Length
@@ -143,6 +143,10 @@ class Connection(http.HTTPChannel):
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
         super().connectionLost(reason)
+
+    def have_read(self) -> None:
+        """A part of a long answer has been read: there is as much time for the next one."""
+        self._set_deadline(ANSWER_SECONDS)
 
     def abort(self) -> None:
         """Close it at once."""

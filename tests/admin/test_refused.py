@@ -132,7 +132,7 @@ def test_page_behind_the_last_is_empty():
 
 def test_csv_runs_nothing_and_forges_no_row():
     """A sender who calls himself a formula, or has a line break in his name, is a text in one cell."""
-    text = as_csv([refused(sender=HOSTILE, reason="=HYPERLINK(1)")], lambda _: True).decode("utf-8-sig")
+    text = b"".join(as_csv([refused(sender=HOSTILE, reason="=HYPERLINK(1)")], lambda _: True)).decode("utf-8-sig")
     header, row = csv.reader(text.splitlines())
     assert header == [*COLUMNS]
     cells = dict(zip(header, row, strict=True))

@@ -18,11 +18,32 @@ import pytest
 
 from policyd import __version__
 from policyd.cli import main
+from policyd.cli.command import failure_of
 from policyd.model import Request
 from tests.core.test_audit import PERMITTED, line_of
 from tests.support.command_line import CommandLine, command_line
 from tests.support.engine import IS_SERVER
 from tests.support.waiting import LIMIT_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("module", "wanted"),
+    [
+        pytest.param("rich.live", "policyd", id="what it always needs"),
+        pytest.param("psycopg", "'policyd[postgresql]'", id="the driver"),
+        pytest.param("jinja2.sandbox", "'policyd[web]'", id="the pages"),
+    ],
+)
+def test_package_that_is_missing_is_no_defect_to_report(module, wanted):
+    """Whichever command comes to it: what to type is one line."""
+    told = f"the Python package {module.partition('.')[0]} is missing; type: {sys.prefix}/bin/pip install {wanted}"
+    assert failure_of(ModuleNotFoundError(f"No module named {module!r}", name=module)) == (told, 69)
+
+
+def test_module_of_ours_that_is_missing_is_a_defect():
+    """No package brings it."""
+    message, status = failure_of(ModuleNotFoundError("No module named 'policyd.x'", name="policyd.x"))
+    assert (message.startswith("internal error"), status) == (True, 70)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 
 from policyd.address import fold
-from policyd.model import Party
+from policyd.model import Party, PartyKind
 from policyd.records import Record
 from policyd.store.connection import Database
 from policyd.store.database import changing, create_database, reading
@@ -23,7 +23,7 @@ from tests.support.randomised import examples
 from tests.support.tables_strategies import tables
 from tests.support.transfer_reading import rows_of_tables
 from tests.support.waiting import LIMIT_SECONDS
-from tests.support.writing import bulk_on
+from tests.support.writing import bulk_on, editor_on
 
 FORMATS = ("exchange-csv", "ldif", "csv", "jsonl", "list", "postfix")
 
@@ -207,6 +207,111 @@ def test_missing_database_is_not_exported(policyd):
 def test_export_of_a_format_that_is_none_is_bad_usage(policyd):
     """With the formats there are."""
     assert "'exchange-csv', 'ldif', 'csv', 'jsonl', 'list', 'postfix'" in policyd.refuses("export --format x", 2)
+
+
+# --- What stands in the tables, though no command would make it so by now ---
+
+BOTH_STAND = ["group add all", "group add sales", "mailbox add anna a@example.com"]
+
+
+@pytest.mark.parametrize("format_", ["csv", "jsonl"])
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        pytest.param(
+            ["sender block Bob --to group:sales --except group:all", "group join all group:sales"],
+            "Bob to group:sales: the exception group:all leaves nothing of the entry, which is to group:sales",
+            id="a group has joined the one that is excepted",
+        ),
+        pytest.param(
+            ["sender block Bob --to anna --except group:all", "group join all anna"],
+            "Bob to anna: the exception group:all leaves nothing of the entry, which is to anna",
+            id="a mailbox has joined the group that is excepted",
+        ),
+        pytest.param(
+            ["sender block Bob --to outside --except @partner.example", "domain add partner.example"],
+            "Bob to outside: the exception @partner.example would do nothing: partner.example is managed, and this "
+            "entry leaves recipients in managed domains alone anyway; leave it out",
+            id="the domain that is excepted is managed by now",
+        ),
+        pytest.param(
+            ["domain add b.example", "sender block Bob --to anna --except @b.example", "domain remove b.example"],
+            "Bob to anna: the exception @b.example would do nothing: b.example is not managed, so anna has no address "
+            "there; leave it out",
+            id="the domain that is excepted is managed no more",
+        ),
+        pytest.param(
+            [
+                "domain add b.example --alias-of example.com",
+                "sender block Bob --to @b.example --except x@example.com",
+                "domain set b.example --no-alias",
+            ],
+            "Bob to @b.example: the exception x@example.com would do nothing: no recipient that @b.example matches is "
+            "one; leave it out",
+            id="the domain of the entry stands for the other one no more",
+        ),
+        pytest.param(
+            [
+                "domain add x.example",
+                "sender block @x.example --to Bob --except-sender @x.example",
+                "domain remove x.example",
+            ],
+            "@x.example to Bob: the exception @x.example leaves nothing of the entry, which is for @x.example",
+            id="the domain of who would have to prove it is managed no more",
+        ),
+        pytest.param(
+            ["mailbox accept anna Bob", "mailbox open anna"],
+            "anna is open, and accepts senders for when it is restricted again",
+            id="a mailbox that accepted somebody was opened",
+        ),
+        pytest.param(
+            ["mailbox accept anna x@partner.example", "mailbox open anna --until 2096-01-01"],
+            "anna is open, and accepts senders for when it is restricted again",
+            id="a mailbox that accepted somebody was opened for a while",
+        ),
+    ],
+)
+def test_what_no_command_would_make_by_now_comes_back_as_it_stood(policyd, format_, lines, told):
+    """An export that is not taken again is no backup; who reads it in is told what does nothing."""
+    for line in [*BOTH_STAND, *lines]:
+        policyd.run(line)
+    file, other = policyd.folder / "out", policyd.folder / "other.db"
+    policyd.run(f"export --format {format_} -o {file}")
+    ended = policyd.ends(f"import --strict {file} --database {other}")
+    assert ended.status == 0, ended
+    assert f"taken as it stood, though it does nothing now: {told}\n" in ended.err
+    assert contents(Database.at(other)) == contents(policyd.store)
+    ended = policyd.ends(f"-v import --replace {file} --database {other}")
+    assert ended.err.splitlines()[-1] == "nothing to change: it stands so already"
+
+
+@pytest.mark.parametrize("format_", ["csv", "jsonl"])
+def test_circle_of_a_directory_comes_back(policyd, format_):
+    """It is harmless, and all that names its groups would be refused with it."""
+    with changing(policyd.store) as connection:
+        edit = editor_on(connection)
+        edit.join(edit.add_group("a"), [edit.add_group("b").party, Party(PartyKind.MAILBOX, "Bob")])
+        edit.join(edit.group("b"), [edit.group("a").party], takes_circles=True)
+    policyd.run("group restrict a --receive nobody")
+    file, other = policyd.folder / "out", policyd.folder / "other.db"
+    policyd.run(f"export --format {format_} -o {file}")
+    ended = policyd.ends(f"import --strict {file} --database {other}")
+    assert ended.status == 0, ended
+    assert "groups that are in one another, which harms nothing: group:a, group:b\n" in ended.err
+    assert contents(Database.at(other)) == contents(policyd.store)
+
+
+def test_of_much_that_does_nothing_a_part_is_told(policyd):
+    """A company of a thousand opened mailboxes does not read a line of a thousand names."""
+    for number in range(7):
+        policyd.run(f"mailbox add m{number}")
+        policyd.run(f"mailbox accept m{number} Bob")
+        policyd.run(f"mailbox open m{number}")
+    file, other = policyd.folder / "out", policyd.folder / "other.db"
+    policyd.run(f"export -o {file}")
+    told = policyd.ends(f"import {file} --database {other}").err
+    assert told.count(" is open, ") == 5
+    assert "; and 2 more\n" in told
 
 
 # --- Random databases ---

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -151,6 +152,16 @@ def test_setting_that_is_missing_is_named(tmp_path):
             "the settings, and restart the daemon\n"
         ),
     )
+
+
+def test_library_that_is_missing_is_named_with_what_to_type(tmp_path, monkeypatch):
+    """Metrics are an extra: who has not installed it has made no discovery of a defect."""
+    monkeypatch.delitem(sys.modules, "policyd.web.scraped")
+    monkeypatch.setitem(sys.modules, "prometheus_client.parser", None)
+    told = (
+        f"policyd: the Python package prometheus_client is missing; type: {sys.prefix}/bin/pip install 'policyd[web]'\n"
+    )
+    assert ended(settings(tmp_path, 'listen = "tcp:9"')) == (69, "", told)
 
 
 def test_place_can_be_named(daemon, tmp_path):

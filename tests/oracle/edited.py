@@ -30,7 +30,7 @@ class EditedAnswerer(ProductAnswerer):
             number = 0
             try:
                 with changing(self.commands.store) as connection:
-                    editor = editor_on(connection, now=0)
+                    editor = editor_on(connection)
                     for number, command in enumerate(left):  # noqa: B007 - which one it was, where it is refused
                         noun, verb, words, given = parse(command)
                         EDITS[noun, verb](editor, words, given)

@@ -15,8 +15,8 @@ from policyd.model import OUTSIDE, Action, Decision, Domain, Receive, Request, R
 from policyd.refusals import RefusalRing
 from policyd.settings import AuditSettings, HttpSettings, Settings
 from policyd.store.edit import EntryTerms, RestrictionTerms, need_group, need_mailbox
-from policyd.web.pages.desk import Desk
-from policyd.web.pages.page import Reply
+from policyd.web.pages.desk import TABLE, Desk
+from policyd.web.pages.page import Reply, Streamed
 from policyd.web.pages.sources import Sources
 from tests.support.kept_lines import KeptLines
 from tests.support.parties import party, party_set
@@ -74,15 +74,26 @@ class Place:
 
     def get(self, path: str) -> Reply:
         """The reply to a GET."""
-        return self.desk.answer(path, {})
+        return self._page(path, {})
 
     def post(self, path: str, **form: str) -> Reply:
         """The reply to a form."""
-        return self.desk.answer(path, form)
+        return self._page(path, form)
 
     def text(self, path: str, form: Mapping[str, str] | None = None) -> str:
         """The page, in Unicode."""
-        return self.desk.answer(path, form or {}).body.decode("utf-8")
+        return self._page(path, form or {}).body.decode("utf-8")
+
+    def table(self, **form: str) -> Streamed:
+        """The refusals that the form asks for, as a file."""
+        answered = self.desk.answer(TABLE, form)
+        assert isinstance(answered, Streamed)
+        return answered
+
+    def _page(self, path: str, form: Mapping[str, str]) -> Reply:
+        answered = self.desk.answer(path, form)
+        assert isinstance(answered, Reply)
+        return answered
 
 
 def make_place(folder: Path, **settings: object) -> Place:

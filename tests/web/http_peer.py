@@ -67,8 +67,10 @@ class Transport(StringTransport):
 class Peer:
     """One connection."""
 
-    def __init__(self, world: World, address: IAddress) -> None:
-        self._transport = Transport(peerAddress=address)
+    transport_class: type[Transport] = Transport
+
+    def __init__(self, world: World, address: IAddress = LOOPBACK) -> None:
+        self._transport = self.transport_class(peerAddress=address)
         self.protocol: Any = world.site.buildProtocol(address)
         self._is_told = False
         self.protocol.makeConnection(self._transport)

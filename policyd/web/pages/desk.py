@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from policyd.web.pages import ask, health, journal, mailbox, refusals
-from policyd.web.pages.page import NOT_FOUND, OK, Form, Page, Reply
+from policyd.web.pages.page import NOT_FOUND, OK, Form, Page, Reply, Streamed
 from policyd.web.pages.rendering import MEDIA_TYPES, STATIC, render
 from policyd.web.pages.sources import Sources
 
@@ -31,14 +31,14 @@ class Desk:
         self._sources = sources
         self._clock = clock
 
-    def answer(self, path: str, form: Form) -> Reply:
+    def answer(self, path: str, form: Form) -> Reply | Streamed:
         """The reply to a request for *path*, with the fields of a *form*. It takes as long as the tables do."""
         if path.startswith("/static/"):
             return self._static(path.removeprefix("/static/"))
         now = int(self._clock())
         if path == TABLE:
             table = refusals.as_file(self._sources, form, now)
-            return table if isinstance(table, Reply) else self._reply("/refusals", table)
+            return table if isinstance(table, Streamed) else self._reply("/refusals", table)
         if path not in PAGES:
             return self._reply(path, Page("missing.html", {}, NOT_FOUND))
         _, show = PAGES[path]

@@ -1,7 +1,7 @@
 """What a page is before it is rendered, and what a form sends for it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from policyd.errors import RefusedError
@@ -28,6 +28,14 @@ class Reply(NamedTuple):
     status: int
     media_type: str
     body: bytes
+    headers: Mapping[str, str] = {}
+
+
+class Streamed(NamedTuple):
+    """What is sent in *pieces*, for it may be large: each is made when the one before has been read."""
+
+    media_type: str
+    pieces: Iterator[bytes]
     headers: Mapping[str, str] = {}
 
 

@@ -8,7 +8,7 @@ from policyd.admin.refused import COLUMNS, NARROWED, SPOKEN, WOULD, Position, Wa
 from policyd.refusals import Refused
 from policyd.timestamps import read_when
 from policyd.web.pages.fitting import weight
-from policyd.web.pages.page import BAD_REQUEST, OK, Form, Page, Reply, field_of_request, typed
+from policyd.web.pages.page import BAD_REQUEST, OK, Form, Page, Streamed, field_of_request, typed
 from policyd.web.pages.sources import Sources
 
 _ROWS = 25
@@ -33,14 +33,14 @@ def show(sources: Sources, form: Form, now: int) -> Page:
     return Page("refusals.html", values, BAD_REQUEST if problems else OK)
 
 
-def as_file(sources: Sources, form: Form, now: int) -> Reply | Page:
+def as_file(sources: Sources, form: Form, now: int) -> Streamed | Page:
     """All that *form* asks for as csv; where something is wrong with it, the page that says so."""
     fields, problems, is_wanted = _filter(form, now)
     if problems:
         return show(sources, form, now)
     name = time.strftime("refusals-%Y%m%d-%H%M.csv", time.localtime(now))
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return Reply(OK, "text/csv; charset=utf-8", as_csv(_newest(sources, fields), is_wanted), headers)
+    return Streamed("text/csv; charset=utf-8", as_csv(_newest(sources, fields), is_wanted), headers)
 
 
 def _newest(sources: Sources, fields: Mapping[str, str]) -> Iterator[Refused]:
