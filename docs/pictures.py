@@ -17,6 +17,8 @@ PICTURES: dict[str, tuple[dict[str, Any], str, dict[str, str]]] = {
     "ask": (DESKTOP, "", {"#about": "bob@example.com", "#other": "joe@partner.example"}),
     "refusals": (DESKTOP, "refusals", {"#sender": "-bulk"}),
     "mailbox": (DESKTOP, "mailbox", {"main input": "ann@example.com"}),
+    "domain": (DESKTOP, "domain", {"main input": "example.com"}),
+    "group": (DESKTOP, "group", {"main input": "Office"}),
     "journal": (DESKTOP, "journal", {}),
     "health": (DESKTOP, "health", {}),
     "telephone": (TELEPHONE, "", {"#about": "payroll@example.com", "#other": "invoice@shop.example"}),

@@ -354,7 +354,7 @@ def matching_patterns(address: EmailAddress) -> tuple[str, ...]:
     if not address.domain:
         return ()
     local, domain, base = address
-    of_domain = _patterns_of_domain(domain) if len(domain) <= _DOMAIN_LIMIT else ()
+    of_domain = patterns_of_domain(domain) if len(domain) <= _DOMAIN_LIMIT else ()
     if local and not base:
         return (f"{local}@{domain}", f"{local}@", *of_domain)
     forms = address.locals
@@ -362,7 +362,8 @@ def matching_patterns(address: EmailAddress) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1024)
-def _patterns_of_domain(domain: str) -> tuple[str, ...]:
+def patterns_of_domain(domain: str) -> tuple[str, ...]:
+    """Every pattern that matches each address in *domain*, in normal form."""
     labels = [] if domain.startswith("[") else domain.split(".")
     return (f"@{domain}", *["@." + ".".join(labels[first:]) for first in range(1, len(labels))])
 

@@ -32,16 +32,27 @@ def as_object(change: Change) -> dict[str, Any]:
 
 def describe(change: Change) -> str:
     """A change in words: the object, and what is different now."""
-    noun = change.operation.partition(".")[0]
-    name = change.object.removeprefix(f"{noun}:")
+    name = change.object.removeprefix(f"{change.operation.partition('.')[0]}:")
     to = whom_it_is_to(change)
-    return f"{_NOUNS.get(noun, noun)} {name}{' to ' if to else ''}{to}: {difference(change)}"
+    return f"{noun_changed(change)} {name}{' to ' if to else ''}{to}: {difference(change)}"
+
+
+def noun_changed(change: Change) -> str:
+    """What kind of object was changed: `mailbox`, `blocked sender`."""
+    noun = change.operation.partition(".")[0]
+    return _NOUNS.get(noun, noun)
 
 
 def whom_it_is_to(change: Change) -> str:
     """To whom the blocked sender that was changed may not send; "" for any other object."""
     stored = json.loads(change.before or change.after or "{}")
     return party_text(stored["to"]) if "to" in stored else ""
+
+
+def who_moved(change: Change) -> str:
+    """Who joined or left a group; "" for any other change."""
+    stored = json.loads(change.before or change.after or "{}")
+    return party_text(stored["member"]) if "member" in stored else ""
 
 
 def difference(change: Change) -> str:
@@ -51,7 +62,7 @@ def difference(change: Change) -> str:
     if after.keys() == {"changes"}:
         return count_of(after["changes"], "change")  # an import or an undo, which the journal has row by row
     if "member" in (before or after):
-        return f"{party_text((before or after)['member'])} {'joined' if after else 'left'}"
+        return f"{who_moved(change)} {'joined' if after else 'left'}"
     if not after:
         return "removed"
     if not before:

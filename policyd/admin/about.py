@@ -1,6 +1,6 @@
 """All that the tables say about one mailbox or address: who may write to it, to whom it may not, and who said so."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -10,14 +10,17 @@ from policyd.admin.asking import found_address
 from policyd.admin.journal_pages import changes_of_address, changes_of_mailbox
 from policyd.admin.session import Session
 from policyd.admin.showing import matching_entries, show_entries, show_mailbox
+from policyd.admin.typed_commands import Offer, offers, unblocking
 from policyd.decide import Decider
 from policyd.errors import RefusedError
-from policyd.model import Change, pattern_party
+from policyd.model import BlockedSender, Change, pattern_party
 from policyd.rules import Identity
 from policyd.settings import Settings
 from policyd.store.edit import need_mailbox
 from policyd.store.lookup import Answers
 from policyd.store.queries import Queries
+
+ENTRIES = 200  # of one party that are looked at; a page shows fewer
 
 
 @dataclass(slots=True)
@@ -26,7 +29,8 @@ class About:
 
     `mailbox` is as `show_mailbox` has it; it is None for an address that leads to none, as `remark` says then. Of an
     address, `how` says how it leads there. `blocked` are all entries that match it as a sender, by its group or a
-    pattern, too, and `blocked_to_it` those that name it, or a group that it is in. `changes` are those of all that.
+    pattern, too, and `blocked_to_it` those that name it, or a group that it is in. `changes` are those of all
+    that. `offers` would change the mailbox.
     """
 
     address: str = ""
@@ -35,6 +39,7 @@ class About:
     mailbox: Mapping[str, Any] | None = None
     blocked: list[Mapping[str, Any]] = field(default_factory=list)
     blocked_to_it: list[Mapping[str, Any]] = field(default_factory=list)
+    offers: list[Offer] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
 
 
@@ -58,13 +63,23 @@ def about(session: Session, settings: Settings, text: str, now: int, *, limit_se
 
         # The entries about it, and what was changed.
         mailbox = need_mailbox(queries, found.mailbox["name"]) if found.mailbox else None
-        found.blocked = show_entries(matching_entries(decider, sender), now)
+        found.blocked = entries_shown(matching_entries(decider, sender), now)
         if mailbox is not None:
             parties = (mailbox.party, *(group.party for group in queries.groups_of(mailbox.id)))
-            found.blocked_to_it = show_entries((entry for each in parties for entry in queries.entries_to(each)), now)
+            to_it = (entry for each in parties for entry in queries.entries_to(each, ENTRIES))
+            found.blocked_to_it = entries_shown(to_it, now)
+            found.offers = offers(mailbox, now)
         made = changes_of_mailbox(queries, mailbox) if mailbox else changes_of_address(queries, found.address)
         found.changes = [*islice(made, changes)]
         return found
+
+
+def entries_shown(entries: Iterable[BlockedSender], now: int) -> list[Mapping[str, Any]]:
+    """Entries as `show_entries` has them, each with the command that would `unblock` its sender."""
+    listed = sorted(entries, key=lambda each: each.id)
+    return [
+        {**each, "unblock": unblocking(entry)} for each, entry in zip(show_entries(listed, now), listed, strict=True)
+    ]
 
 
 def _about_address(queries: Queries, recipient: Identity, now: int) -> About:

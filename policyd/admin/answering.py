@@ -3,17 +3,26 @@
 The answer and its steps are those of `policyd.admin.asking`, so that every face gives the same one.
 """
 
+import re
 from dataclasses import dataclass, replace
 from typing import NamedTuple, assert_never
 
-from policyd.address import NULL_SENDER, fold, normal_client, quote_local_part
+from policyd.address import (
+    NULL_SENDER,
+    fold,
+    is_group,
+    is_pattern,
+    normal_client,
+    normal_domain,
+    quote_local_part,
+)
 from policyd.admin.asking import explain_from, place_of_answers, typed_request
 from policyd.admin.reviewing import Remedy, reviewing
 from policyd.admin.session import Session
 from policyd.admin.tracing import Cause
 from policyd.audit_lines import LoggedDecision
 from policyd.decide import Decider
-from policyd.errors import RefusedError, StoreError
+from policyd.errors import AddressError, RefusedError, StoreError
 from policyd.model import GROUP_PREFIX, Decision, Domain, Group, Mailbox, PartyKind, Receive, Request, Rule
 from policyd.rules import Identity
 from policyd.settings import Settings
@@ -89,10 +98,30 @@ def request_meant(session: Session, question: Question, *, limit_seconds: float 
     )
 
 
-def is_mailbox(session: Session, name: str, *, limit_seconds: float | None = None) -> bool:
-    """Whether there is a mailbox of this *name*. Raises StoreError."""
+def noun_of(session: Session, text: str, *, limit_seconds: float | None = None) -> str:
+    """What *text* names, by the first word of its commands: `mailbox`, `group` or `domain`; "" where it names nothing.
+
+    As `parse_party` reads it, `group:NAME` is a group, and what has an `@` an address, but for `@DOMAIN`, which is a
+    domain. A bare name is that of a mailbox, else of a managed domain, else of a group. Raises StoreError.
+    """
+    if is_group(text):
+        return Group.noun
+    if is_pattern(text):
+        return Domain.noun if re.match(r"@[^.]", text) else Mailbox.noun
     with session.reading(limit_seconds=limit_seconds) as queries:
-        return queries.mailbox_named(fold(name)) is not None
+        if queries.mailbox_named(fold(text)) is not None:
+            return Mailbox.noun
+        if _is_managed(queries, text):
+            return Domain.noun
+        return Group.noun if queries.group_named(fold(text)) is not None else ""
+
+
+def _is_managed(queries: Queries, text: str) -> bool:
+    """Whether *text* is a managed domain."""
+    try:
+        return queries.find_domain(normal_domain(text)) is not None
+    except AddressError:
+        return False
 
 
 def answer(

@@ -5,6 +5,7 @@ What counts is decided by `policyd.rules`, as for the daemon.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 from policyd.address import fold
@@ -12,7 +13,7 @@ from policyd.model import Domain, Group, Mailbox, Party, PartyKind, Receive
 from policyd.rules import Identity, Restriction, is_past, restriction_of
 from policyd.store.queries import Queries
 
-_MANY = 1000  # mailboxes
+_AT_ONCE = 256  # mailboxes that are asked for
 
 
 class InForce(NamedTuple):
@@ -35,6 +36,14 @@ class InForce(NamedTuple):
         """Who says so, in words."""
         by = self.restriction.by
         return f"domain {self.restriction.domain}" if by == "domain" else by
+
+
+class Held(NamedTuple):
+    """A mailbox, without whom it accepts, its addresses, the primary one first, and what restricts it."""
+
+    mailbox: Mailbox
+    addresses: tuple[str, ...]
+    restriction: Restriction
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +80,32 @@ def in_force(queries: Queries, mailbox: Mailbox, now: int) -> list[InForce]:
 
 def reach_of(queries: Queries, owner: Group | Domain, now: int) -> Reach:
     """Whom the restriction of *owner* is about at *now*, in Unix seconds."""
-    has_groups, _ = queries.flags()
-    mailboxes = sorted(_mailboxes(queries, owner), key=lambda each: fold(each.name))
+    domain = owner if isinstance(owner, Domain) else None
+    held = sorted(held_with_restriction(queries, _mailboxes(queries, owner), domain, now), key=_folded_name)
     own, others, restricted = [], [], []
-    for mailbox in mailboxes:
-        groups = queries.groups_of(mailbox.id) if has_groups else ()
-        domain = owner if isinstance(owner, Domain) else None
-        restriction = restriction_of(Identity("", domain=domain, mailbox=mailbox, groups=groups), now)
+    for mailbox, _, restriction in held:
         if restriction.receive.is_restriction:
             restricted.append(mailbox.name)
         if mailbox.receive is not Receive.INHERIT and not is_past(mailbox.until, now):
             own.append(mailbox.name)
         elif restriction.group_ids and not (isinstance(owner, Group) and owner.id in restriction.group_ids):
             others.append(mailbox.name)
-    return Reach(len(mailboxes), own, others, restricted)
+    return Reach(len(held), own, others, restricted)
+
+
+def held_with_restriction(queries: Queries, numbers: Iterable[int], domain: Domain | None, now: int) -> Iterator[Held]:
+    """The mailboxes of these *numbers*, in no order, with what counts for each at *now*, in Unix seconds.
+
+    That is, for its addresses in *domain*; where that is None, what is said by itself or a group of it.
+    """
+    has_groups, _ = queries.flags()
+    rest = iter(sorted({*numbers}))
+    while some := [*islice(rest, _AT_ONCE)]:
+        groups = queries.groups_of_each(some) if has_groups else {}
+        for mailbox, addresses in queries.mailboxes_numbered(some):
+            its_groups = tuple(groups.get(mailbox.id, ()))
+            restriction = restriction_of(Identity("", domain=domain, mailbox=mailbox, groups=its_groups), now)
+            yield Held(mailbox, addresses, restriction)
 
 
 def _accepted(queries: Queries, mailbox: Mailbox, restriction: Restriction) -> frozenset[Party]:
@@ -99,33 +120,16 @@ def _target(queries: Queries, name: str) -> Domain | None:
     return queries.find_domain(domain.alias_of) if domain and domain.alias_of else domain
 
 
-def _mailboxes(queries: Queries, owner: Group | Domain) -> Iterator[Mailbox]:
-    """The mailboxes in a group, directly or not, or with an address in a domain or in an alias of it; each once."""
-    numbers = {*(_in_group(queries, owner.id) if isinstance(owner, Group) else _in_domain(queries, owner.name))}
-
-    # One pass over the table is faster than many looks into it.
-    if len(numbers) > _MANY:
-        yield from (mailbox for mailbox, _ in queries.mailboxes() if mailbox.id in numbers)
+def _mailboxes(queries: Queries, owner: Group | Domain) -> Iterator[int]:
+    """The numbers of the mailboxes in a group, directly or not, or with an address in a domain or in an alias of it."""
+    if isinstance(owner, Domain):
+        for name in (owner.name, *queries.aliases_of(owner.name)):
+            yield from (address.mailbox_id for address in queries.addresses(name))
         return
-    for number in numbers:
-        mailbox = queries.mailbox_numbered(number)
-        if mailbox is not None:
-            yield mailbox
+    for number in queries.groups_within(owner.id):
+        members = (each.member for each in queries.members_of(number))
+        yield from (member.number for member in members if member.kind is PartyKind.MAILBOX)
 
 
-def _in_domain(queries: Queries, name: str) -> Iterable[int]:
-    for each in (name, *queries.aliases_of(name)):
-        yield from (address.mailbox_id for address in queries.addresses(each))
-
-
-def _in_group(queries: Queries, number: int) -> Iterable[int]:
-    """The numbers of the mailboxes in a group; a circle is harmless."""
-    seen, waiting = {number}, [number]
-    while waiting:
-        for membership in queries.members_of(waiting.pop()):
-            member = membership.member
-            if member.kind is PartyKind.MAILBOX:
-                yield member.number
-            elif member.number not in seen:
-                seen.add(member.number)
-                waiting.append(member.number)
+def _folded_name(held: Held) -> str:
+    return fold(held.mailbox.name)

@@ -1,13 +1,13 @@
 """The journal by pages, the last change first: some rows at a time, however long it is."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
 from policyd.admin.history import name_filter
 from policyd.admin.tracing import Subject, changes_about
 from policyd.changes import whom_it_is_to
-from policyd.model import Change, Mailbox
+from policyd.model import BlockedSender, Change, Group, Mailbox
 from policyd.store.queries import Queries
 
 _BEHIND_THE_LAST = 2**62  # larger than any id
@@ -66,7 +66,7 @@ def changes_of_mailbox(queries: Queries, mailbox: Mailbox) -> Iterator[Change]:
     subjects = [
         Subject("mailbox", mailbox.name, mailbox.id),
         *(Subject("address", each.address) for each in queries.addresses_of(mailbox.id)),
-        *(Subject("sender", str(each.who), each.id) for each in queries.entries_about(mailbox.party)),
+        *map(_subject, queries.entries_about(mailbox.party)),
     ][:_SUBJECTS]
     joined = f'"member": {{"mailbox": {mailbox.id},'
     for change in changes_about(queries, subjects, [mailbox.id]):
@@ -78,3 +78,22 @@ def changes_of_address(queries: Queries, address: str) -> Iterator[Change]:
     """The changes of an *address*, in normal form, and of a blocked sender that is written so; the last first."""
     subjects = [Subject(noun, address) for noun in ("address", "sender")]
     return (change for change in changes_about(queries, subjects) if any(each.has(change) for each in subjects))
+
+
+def changes_of_domain(queries: Queries, domain: str, entries: Iterable[BlockedSender]) -> Iterator[Change]:
+    """The changes of a *domain*, and of these *entries*; the last first."""
+    subjects = [Subject("domain", domain), *map(_subject, entries)][:_SUBJECTS]
+    return (change for change in changes_about(queries, subjects) if any(each.has(change) for each in subjects))
+
+
+def changes_of_group(queries: Queries, group: Group, entries: Iterable[BlockedSender]) -> Iterator[Change]:
+    """The changes of *group*, of who is in it, and of these *entries*; the last first."""
+    subjects = [Subject("group", group.name, group.id), *map(_subject, entries)][:_SUBJECTS]
+    joined = f'"group": {{"group": {group.id},'
+    for change in changes_about(queries, subjects):
+        if any(each.has(change) for each in subjects) or joined in (change.after or change.before or ""):
+            yield change
+
+
+def _subject(entry: BlockedSender) -> Subject:
+    return Subject("sender", str(entry.who), entry.id)

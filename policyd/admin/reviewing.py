@@ -5,12 +5,12 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
-from shlex import quote
 from typing import Any, assert_never
 
 from policyd.address import fold, name_after, pattern_covers, quote_local_part
 from policyd.admin.session import Session
 from policyd.admin.tracing import Cause, Tracing
+from policyd.admin.typed_commands import typed_command
 from policyd.audit_lines import LoggedDecision
 from policyd.decide import Decider
 from policyd.model import (
@@ -197,40 +197,29 @@ class Review:
         """How the entry would leave the recipient alone; where that is all that it is about, how it goes."""
         entry = self._queries.entry(decision.entry or 0)
         assert entry is not None  # in the state in which it was decided
-        to = ("--to", entry.to)
         if not request.recipient:
-            return _remedy(decision, "sender", "unblock", *to, entry.who)
+            return _remedy(decision, "sender", "unblock", entry.who, to=entry.to)
         recipient = self._decider.find_recipient(request.recipient)
         match entry.to.kind:
             case PartyKind.MAILBOX:
-                return _remedy(decision, "sender", "unblock", *to, entry.who)
+                return _remedy(decision, "sender", "unblock", entry.who, to=entry.to)
             case PartyKind.GROUP:
                 excepted = recipient.mailbox.party if recipient.mailbox else pattern_party(str(recipient.addresses[0]))
             case PartyKind.PATTERN | PartyKind.ANYONE | PartyKind.OUTSIDE:
                 excepted = pattern_party(str(recipient.addresses[0]))
                 if entry.to.kind is PartyKind.PATTERN and pattern_covers(excepted.text, entry.to.text):
-                    return _remedy(decision, "sender", "unblock", *to, entry.who)
+                    return _remedy(decision, "sender", "unblock", entry.who, to=entry.to)
             case _:
                 assert_never(entry.to.kind)
-        return _remedy(decision, "sender", "except", *to, entry.who, excepted)
+        return _remedy(decision, "sender", "except", entry.who, excepted, to=entry.to)
 
 
-def _remedy(decision: Decision, *words: str | Party, remark: str = "") -> Remedy:
+def _remedy(
+    decision: Decision, noun: str, verb: str, *words: str | Party, to: Party | None = None, remark: str = ""
+) -> Remedy:
     """The command of these words, if a person can type them."""
-    typed = [*map(_word, words)]
-    if not all(each.isprintable() for each in typed):
-        return Remedy(decision, remark=_UNTYPABLE)
-    # What begins with a dash is no option behind `--`.
-    options = typed[:4] if "--to" in typed else typed[:2]
-    rest = typed[len(options) :]
-    dashes = ["--"] if any(each.startswith(("-", "'-")) for each in rest) else []
-    return Remedy(decision, " ".join(["policyd", *options, *dashes, *rest]), remark)
-
-
-def _word(word: str | Party) -> str:
-    if isinstance(word, Party) and word.kind is PartyKind.PATTERN:
-        return quote(quote_local_part(word.text))
-    return quote(str(word))
+    command = typed_command(noun, verb, *words, options=() if to is None else ("--to", to))
+    return Remedy(decision, command, remark) if command else Remedy(decision, remark=_UNTYPABLE)
 
 
 def _almost(local: str) -> set[str]:

@@ -51,8 +51,12 @@ def show_domain(queries: Queries, name: str, now: int) -> dict[str, Any]:
     """
     domain = need_domain(queries, name)
     target = need_domain(queries, domain.alias_of) if domain.alias_of else domain
-    counting = _stated(_counting(queries, domain), now)
-    return {**counting, "aliases": queries.aliases_of(name), **_reach(queries, target, now)}
+    return {**domain_facts(queries, domain, now), **_reach(queries, target, now)}
+
+
+def domain_facts(queries: Queries, domain: Domain, now: int) -> Shown:
+    """*domain* with its `aliases`; of an alias domain, what its target says."""
+    return {**_stated(_counting(queries, domain), now), "aliases": queries.aliases_of(domain.name)}
 
 
 def _counting(queries: Queries, domain: Domain) -> Domain:
@@ -84,10 +88,15 @@ def show_group(queries: Queries, name: str, now: int) -> dict[str, Any]:
     group = need_group(queries, name)
     return {
         **_with_members(queries, group, now),
-        "groups": sorted(str(each.party) for each in queries.groups_above(group.id)),
+        **group_facts(queries, group, now),
         **_reach(queries, group, now),
         **_entries(queries, group.party, now),
     }
+
+
+def group_facts(queries: Queries, group: Group, now: int) -> Shown:
+    """*group* with the `groups` that it is in."""
+    return {**_stated(group, now), "groups": sorted(str(each.party) for each in queries.groups_above(group.id))}
 
 
 def list_addresses(queries: Queries, domain: str = "", text: str = "") -> Iterator[Shown]:

@@ -40,6 +40,7 @@ _PATTERNS_AT_ONCE = 16  # whose entries are asked for; SQLite takes 500 terms
 _RECEIVE = {each.value: each for each in Receive}  # a third of the time that a call of an enum takes
 _UNLISTED = {each.value: each for each in Unlisted}
 _NO_END = 2**63 - 1  # the highest id that a row can have
+_LAST_OF_ALL = "\U0010ffff"  # behind every address
 _WORDS = {word: Party(PartyKind(word), word) for word in RESERVED_WORDS}
 _TEXT, _NUMBER, _MAYBE_TEXT, _MAYBE_NUMBER = str, int, str | None, int | None
 _NAMED_TYPES = {(str, str, str, until, str, int) for until in (int, type(None))}
@@ -47,7 +48,7 @@ _DOMAIN_TYPES = (_TEXT, _TEXT, _MAYBE_TEXT, _TEXT, _TEXT, _MAYBE_NUMBER, _TEXT)
 _TERM_TYPES = (_TEXT, _MAYBE_NUMBER, _TEXT, _NUMBER, _TEXT, _NUMBER)
 _by_id = attrgetter("id")
 _Named = TypeVar("_Named", Mailbox, Group)
-_Value = TypeVar("_Value", int, str)
+_Key = TypeVar("_Key", int, str)
 _NONE: frozenset[Party] = frozenset()
 _TABLE_OF: dict[type, str] = {Mailbox: schema.mailbox.name, Group: schema.mailbox_group.name}
 
@@ -154,6 +155,11 @@ def _entries_where(*alternatives: ColumnElement[bool]) -> Statement:
     return Statement(_select_entry.where(or_(*alternatives)))
 
 
+def _first_entries_where(condition: ColumnElement[bool]) -> Statement:
+    """The statement for the oldest entries of which this holds, as many as asked for."""
+    return Statement(_at_most("most", _select_entry.where(condition).order_by(schema.blocked_sender.c.id)))
+
+
 @lru_cache(_ARITIES)
 def _has_entries(has_mailbox: bool, groups: int, patterns: int) -> Statement:
     """The statement for whether a mailbox, one of *groups* or one of *patterns* has an entry.
@@ -233,6 +239,69 @@ def _groups_above(column: Any) -> Statement:
     return Statement(_select_group.join(up, up.c.id == schema.mailbox_group.c.id))
 
 
+@lru_cache(_ARITIES)
+def _groups_of_each(mailboxes: int) -> Statement:
+    """The statement for the groups above so many mailboxes, each with the number of the mailbox."""
+    member, above = schema.group_member.c, schema.group_member.alias("above")
+    up = select(member.mailbox_id.label("mailbox_id"), member.group_id.label("id")).where(
+        member.mailbox_id.in_(_keys("mailbox", mailboxes))
+    )
+    each = up.cte("up", recursive=True)
+    each = each.union(select(each.c.mailbox_id, above.c.group_id).where(above.c.member_group_id == each.c.id))
+    return Statement(_select_group.add_columns(each.c.mailbox_id).join(each, each.c.id == schema.mailbox_group.c.id))
+
+
+def _at_most(name: str, query: Any) -> Any:
+    """The first rows of *query*, as many as the value of this *name* says."""
+    return query.limit(bindparam(name)).offset(literal_column("0"))
+
+
+def _groups_within() -> Any:
+    """The numbers of a group and of all that are in it, directly or not: each once, also in a circle."""
+    member = schema.group_member.c
+    down = select(schema.mailbox_group.c.id).where(schema.mailbox_group.c.id == bindparam("group"))
+    within = down.cte("down", recursive=True)
+    return within.union(
+        select(member.member_group_id).where(member.group_id == within.c.id, member.member_group_id.is_not(None))
+    )
+
+
+def _ends_with(name: str) -> ColumnElement[bool]:
+    """Whether an address ends as the value of this *name* says, which is given twice."""
+    address = schema.address.c.address
+    first = func.length(address) - func.length(bindparam(name)) + literal_column("1")
+    return func.substr(address, first) == bindparam(f"same_{name}")
+
+
+def _is_between(domains: int) -> ColumnElement[bool]:
+    """Whether an address is behind one, no further than another, and in one of so many domains."""
+    address = schema.address.c.address
+    is_in = or_(*[_ends_with(f"suffix{number}") for number in range(domains)])
+    return and_(address > bindparam("after"), address <= bindparam("last"), is_in)
+
+
+@lru_cache(_ARITIES)
+def _held_in(domains: int) -> Statement:
+    """The statement for the first addresses that `_is_between` has, each with the number of its mailbox."""
+    query = select(schema.address.c.address, schema.address.c.mailbox_id).where(_is_between(domains))
+    return Statement(_at_most("most", query.order_by(schema.address.c.address)))
+
+
+@lru_cache(_ARITIES)
+def _count_in(domains: int) -> Statement:
+    """The statement for how many mailboxes have one of the addresses that `_is_between` has."""
+    return Statement(select(func.count(schema.address.c.mailbox_id.distinct())).where(_is_between(domains)))
+
+
+@lru_cache(_ARITIES)
+def _entries_with(column: str, patterns: int) -> Statement:
+    """The statement for the oldest entries that have one of so many patterns in this *column*."""
+    query = _select_entry.where(schema.blocked_sender.c[column].in_(_keys("pattern", patterns))).order_by(
+        schema.blocked_sender.c.id
+    )
+    return Statement(_at_most("most", query))
+
+
 _DOMAIN = Statement(select(schema.domain).where(schema.domain.c.name == bindparam("name")))
 _DOMAINS = Statement(select(schema.domain).order_by(schema.domain.c.name))
 _ALIASES_OF = Statement(
@@ -285,9 +354,28 @@ _GROUP_NUMBERED = Statement(_select_group.where(schema.mailbox_group.c.id == bin
 _GROUPS = Statement(_select_group.order_by(schema.mailbox_group.c.id))
 _GROUPS_OF_MAILBOX = _groups_above(schema.group_member.c.mailbox_id)
 _GROUPS_OF_GROUP = _groups_above(schema.group_member.c.member_group_id)
+_within = _groups_within()
+_GROUPS_WITHIN = Statement(_at_most("most", select(_within.c.id)))
+_mailboxes_within = _at_most(
+    "rows",
+    select(schema.group_member.c.mailbox_id).where(
+        schema.group_member.c.group_id.in_(select(_within.c.id)), schema.group_member.c.mailbox_id.is_not(None)
+    ),
+).subquery("looked_at")
+_COUNT_WITHIN = Statement(
+    select(func.count(), func.count(_mailboxes_within.c.mailbox_id.distinct())).select_from(_mailboxes_within)
+)
 _MEMBERSHIP = Statement(_select_membership.where(schema.group_member.c.id == bindparam("id")))
 _MEMBERS_OF = Statement(
     _select_membership.where(schema.group_member.c.group_id == bindparam("group")).order_by(schema.group_member.c.id)
+)
+_MEMBERS_BEHIND = Statement(
+    _at_most(
+        "most",
+        _select_membership.where(
+            schema.group_member.c.group_id == bindparam("group"), schema.group_member.c.id > bindparam("after")
+        ).order_by(schema.group_member.c.id),
+    )
 )
 _MEMBERSHIPS_OF_MAILBOX = Statement(_select_membership.where(schema.group_member.c.mailbox_id == bindparam("member")))
 _MEMBERSHIPS_OF_GROUP = Statement(
@@ -387,19 +475,24 @@ _ENDED_ENTRIES = Statement(
     .where(schema.blocked_sender.c.until <= bindparam("now"))
     .order_by(schema.blocked_sender.c.id)
 )
-_ADDRESSES_IN = Statement(
-    SELECT_ADDRESS.where(
-        func.substr(
-            schema.address.c.address,
-            func.length(schema.address.c.address) - func.length(bindparam("suffix")) + literal_column("1"),
-        )
-        == bindparam("same_suffix")
-    ).order_by(schema.address.c.address)
-)
+_ADDRESSES_IN = Statement(SELECT_ADDRESS.where(_ends_with("suffix")).order_by(schema.address.c.address))
 _addresses_by_mailbox = select(schema.address.c.mailbox_id, schema.address.c.address).order_by(
     schema.address.c.mailbox_id, schema.address.c.is_primary.desc(), schema.address.c.address
 )
 _ADDRESSES_BY_MAILBOX = Statement(_addresses_by_mailbox)
+_LAST_BEHIND = Statement(
+    select(schema.address.c.address)
+    .where(schema.address.c.address > bindparam("after"))
+    .order_by(schema.address.c.address)
+    .limit(literal_column("1"))
+    .offset(bindparam("rows"))
+)
+
+
+@lru_cache(_ARITIES)
+def _mailboxes_numbered(mailboxes: int) -> Statement:
+    """The statement for so many mailboxes."""
+    return Statement(_select_mailbox.where(schema.mailbox.c.id.in_(_keys("mailbox", mailboxes))))
 
 
 @lru_cache(_ARITIES)
@@ -423,14 +516,14 @@ def _accepted_of(mailboxes: int) -> Statement:
 
 
 _ENTRIES_OF_WHO = {
-    PartyKind.MAILBOX: _entries_where(schema.blocked_sender.c.mailbox_id == bindparam("who")),
-    PartyKind.GROUP: _entries_where(schema.blocked_sender.c.group_id == bindparam("who")),
-    PartyKind.PATTERN: _entries_where(schema.blocked_sender.c.pattern == bindparam("who")),
-    PartyKind.ANYONE: _entries_where(schema.blocked_sender.c.senders == bindparam("who")),
+    PartyKind.MAILBOX: _first_entries_where(schema.blocked_sender.c.mailbox_id == bindparam("who")),
+    PartyKind.GROUP: _first_entries_where(schema.blocked_sender.c.group_id == bindparam("who")),
+    PartyKind.PATTERN: _first_entries_where(schema.blocked_sender.c.pattern == bindparam("who")),
+    PartyKind.ANYONE: _first_entries_where(schema.blocked_sender.c.senders == bindparam("who")),
 }
 _ENTRIES_TO = {
-    PartyKind.MAILBOX: _entries_where(schema.blocked_sender.c.recipient_mailbox_id == bindparam("to")),
-    PartyKind.GROUP: _entries_where(schema.blocked_sender.c.recipient_group_id == bindparam("to")),
+    PartyKind.MAILBOX: _first_entries_where(schema.blocked_sender.c.recipient_mailbox_id == bindparam("to")),
+    PartyKind.GROUP: _first_entries_where(schema.blocked_sender.c.recipient_group_id == bindparam("to")),
 }
 _PATTERNS_BLOCKED = Statement(
     select(schema.blocked_sender.c.pattern)
@@ -605,6 +698,18 @@ class Queries:
         row = found[0]
         return Holder(_to_named(Mailbox, row[:-2]), row[-2] or "", row[-1] != 0)
 
+    def mailboxes_numbered(self, numbers: Sequence[int]) -> Iterator[tuple[Mailbox, tuple[str, ...]]]:
+        """The mailboxes with these ids, a few hundred at most, in no order; without whom they accept.
+
+        Each with its addresses, the primary one first.
+        """
+        if not numbers:
+            return
+        keys = _filled_up(numbers)
+        held = _by_owner(self._fetch(_addresses_of(len(keys)), *keys))
+        for row in self._fetch(_mailboxes_numbered(len(keys)), *keys):
+            yield _to_named(Mailbox, row), tuple(address for address, _ in held[row[-1]])
+
     def mailboxes(self) -> Iterator[tuple[Mailbox, tuple[str, ...]]]:
         """Every mailbox, oldest first, with its addresses, the primary one first."""
         held, accepted = Grouped(self._stream(_ADDRESSES_BY_MAILBOX)), Grouped(self._stream(_ACCEPTED_OF_MAILBOXES))
@@ -646,6 +751,14 @@ class Queries:
         """The groups that a mailbox is in, directly or not, without their accepted senders."""
         return tuple(_to_named(Group, row) for row in self._fetch(_GROUPS_OF_MAILBOX, mailbox_id))
 
+    def groups_of_each(self, mailbox_ids: Sequence[int]) -> dict[int, list[Group]]:
+        """The same of some mailboxes, by their ids; nothing of one that is in no group."""
+        found: defaultdict[int, list[Group]] = defaultdict(list)
+        keys = _filled_up(mailbox_ids) if mailbox_ids else []
+        for *row, mailbox_id in self._fetch(_groups_of_each(len(keys)), *keys) if keys else ():
+            found[mailbox_id].append(_to_named(Group, row))
+        return found
+
     def groups_above(self, group_id: int) -> tuple[Group, ...]:
         """The groups that a group is in, directly or not, without their accepted senders; itself in a circle."""
         return tuple(_to_named(Group, row) for row in self._fetch(_GROUPS_OF_GROUP, group_id))
@@ -658,6 +771,22 @@ class Queries:
     def members_of(self, group_id: int) -> list[Membership]:
         """Who is in a group directly, oldest first."""
         return [*map(_to_membership, self._fetch(_MEMBERS_OF, group_id))]
+
+    def members_behind(self, group_id: int, number: int, most: int) -> list[Membership]:
+        """The first *most* of those in a group directly whose membership came after the one with this id."""
+        return [*map(_to_membership, self._fetch(_MEMBERS_BEHIND, group_id, number, most))]
+
+    def groups_within(self, group_id: int, most: int = _NO_END) -> list[int]:
+        """The ids of a group and of those in it, directly or not: *most* of them, in no order."""
+        return [number for (number,) in self._fetch(_GROUPS_WITHIN, group_id, most)]
+
+    def count_within(self, group_id: int, rows: int) -> tuple[int, bool]:
+        """How many mailboxes are in a group, directly or not; no more than *rows* memberships are looked at.
+
+        And whether that were all.
+        """
+        ((looked, mailboxes),) = self._fetch(_COUNT_WITHIN, group_id, rows)
+        return int(mailboxes), int(looked) < rows
 
     def memberships_of(self, member: Party) -> list[Membership]:
         """What groups a mailbox or group is in directly, oldest first."""
@@ -730,6 +859,26 @@ class Queries:
             return map(to_address, self._stream(_ADDRESSES))
         return map(to_address, self._stream(_ADDRESSES_IN, f"@{domain}", f"@{domain}"))
 
+    def last_behind(self, after: str, rows: int) -> str:
+        """The last of the *rows* addresses behind *after*; "" where there are fewer."""
+        found = self._fetch(_LAST_BEHIND, after, rows - 1)
+        return str(found[0][0]) if found else ""
+
+    def held_in(self, domains: Sequence[str], after: str, last: str, most: int) -> list[tuple[str, int]]:
+        """The first *most* addresses in *domains* behind *after*, up to *last*, each with the number of its mailbox.
+
+        *last* is "" for no such limit.
+        """
+        suffixes = _suffixes(domains)
+        found = self._fetch(_held_in(len(suffixes) // 2), after, last or _LAST_OF_ALL, *suffixes, most)
+        return [(address, number) for address, number in found]
+
+    def count_in(self, domains: Sequence[str], last: str) -> int:
+        """How many mailboxes have an address in *domains*, up to *last*, which is "" for no such limit."""
+        suffixes = _suffixes(domains)
+        ((mailboxes,),) = self._fetch(_count_in(len(suffixes) // 2), "", last or _LAST_OF_ALL, *suffixes)
+        return int(mailboxes)
+
     def address_texts(self) -> Iterator[str]:
         """Every address, as text, by address: a fifth of the time that `addresses` takes."""
         return map(itemgetter(0), self._stream(_ADDRESS_TEXTS))
@@ -783,14 +932,20 @@ class Queries:
         statement = _entries_of_anyone(len(group_ids), len(patterns))
         return self._entries(self._fetch(statement, mailbox_id, *group_ids, *patterns))
 
-    def entries_of(self, who: Party) -> list[BlockedSender]:
-        """The entries of one sender, known by its number where it has one, oldest first."""
+    def entries_of(self, who: Party, most: int = _NO_END) -> list[BlockedSender]:
+        """The entries of one sender, known by its number where it has one: the oldest *most*, oldest first."""
         key = who.number if who.kind in (PartyKind.MAILBOX, PartyKind.GROUP) else who.text
-        return sorted(self._entries(self._fetch(_ENTRIES_OF_WHO[who.kind], key)), key=_by_id)
+        return [*self._entries(self._fetch(_ENTRIES_OF_WHO[who.kind], key, most))]
 
-    def entries_to(self, to: Party) -> list[BlockedSender]:
-        """The blocked senders that may not send to this one mailbox or group, oldest first."""
-        return sorted(self._entries(self._fetch(_ENTRIES_TO[to.kind], to.number)), key=_by_id)
+    def entries_to(self, to: Party, most: int = _NO_END) -> list[BlockedSender]:
+        """The blocked senders that may not send to this one mailbox or group: the oldest *most*, oldest first."""
+        return [*self._entries(self._fetch(_ENTRIES_TO[to.kind], to.number, most))]
+
+    def entries_with(self, patterns: Sequence[str], most: int) -> tuple[list[BlockedSender], list[BlockedSender]]:
+        """The entries that are one of *patterns*, and those to one of them: the oldest *most* of each."""
+        statements = [_entries_with(each, len(patterns)) for each in ("pattern", "recipient_pattern")]
+        who, to = [[*self._entries(self._fetch(each, *patterns, most))] for each in statements]
+        return who, to
 
     def entries_about(self, party: Party) -> list[BlockedSender]:
         """The entries that are this mailbox or group, then those that are to it; each once, oldest first."""
@@ -899,10 +1054,12 @@ class Queries:
 
     def _with_addresses(self, found: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Mailbox, list[Any]]]:
         """The mailboxes in these rows, each with its addresses and whether they are primary, the primary one first."""
+        if not found:
+            return
         # Asked for by number: whatever is ordered by name would be sorted as a whole first.
         numbers = _filled_up([row[-1] for row in found])
-        held = _by_owner(self._fetch(_addresses_of(len(numbers)), *numbers)) if found else {}
-        accepted = _by_owner(self._fetch(_accepted_of(len(numbers)), *numbers)) if found else {}
+        held = _by_owner(self._fetch(_addresses_of(len(numbers)), *numbers))
+        accepted = _by_owner(self._fetch(_accepted_of(len(numbers)), *numbers))
         for row in found:
             yield _to_named(Mailbox, row, _to_parties("accepted_sender", accepted[row[-1]])), held[row[-1]]
 
@@ -923,9 +1080,15 @@ class Queries:
         return tuple(_to_entry(row, exceptions[row[-1]]) for row in found)
 
 
-def _filled_up(values: list[_Value]) -> list[_Value]:
-    """*values*, the last one again and again up to the next power of two: so few statements are compiled."""
-    return values + values[-1:] * ((1 << (len(values) - 1).bit_length()) - len(values))
+def _suffixes(domains: Sequence[str]) -> list[str]:
+    """How the addresses in *domains* end, each twice."""
+    return [suffix for domain in _filled_up(domains) for suffix in [f"@{domain}"] * 2]
+
+
+def _filled_up(keys: Sequence[_Key]) -> list[_Key]:
+    """*keys*, the last one again and again up to the next power of two: so few statements are compiled."""
+    missing = (1 << (len(keys) - 1).bit_length()) - len(keys)
+    return list(keys) + [keys[-1]] * missing
 
 
 def _some_at_once(keys: Iterable[str]) -> Iterator[list[str]]:

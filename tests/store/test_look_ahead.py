@@ -127,7 +127,7 @@ def test_mailboxes_take_few_statements_by_the_hundred(connection):
     records = [Record(line, "", (row,)) for line, row in enumerate(rows)]
     add_late(connection, "example.com")
     bulk = bulk_on(connection)
-    asked = []
+    asked: list[str] = []
     connection.driver.set_trace_callback(asked.append)
     for _ in range(2):
         bulk.look_ahead(records)

@@ -21,11 +21,14 @@ mailbox add "Bob Baker" bob@example.com
 mailbox add Payroll payroll@example.com
 mailbox add Former former@example.com
 group add Accounting "Ann Miller" Payroll
+group add Office Reception group:Accounting
 mailbox restrict Payroll --reason "internal mailbox" --until +40d --accept @bank.example
 group restrict Accounting --receive domain --reason "the team's own"
 mailbox restrict "Bob Baker" --reason "on leave, please write to Reception" --until +12d
 sender block Former --reason "left the company"
 sender block @bulk.example --to Reception --reason "no advertising, please"
+sender block @.casino.example --to @example.com --reason "nothing but advertising" --until +90d
+sender block poll@research.example --to group:Office --except Reception --reason "write to Reception"
 """
 
 # Where nothing else takes a text from outside, a name, a reason and a comment of our own tables do.

@@ -7,7 +7,7 @@ from html import unescape
 import pytest
 
 from policyd.model import OUTSIDE, Domain, Mode, Receive
-from policyd.store.edit import EntryTerms, RestrictionTerms, need_mailbox
+from policyd.store.edit import EntryTerms, RestrictionTerms, need_group, need_mailbox
 from policyd.web.pages.desk import PAGES
 from tests.support.help_desk import MONITORED, NOW, REFUSED, SET, Place, mail, make_place
 from tests.support.markup import Markup
@@ -16,6 +16,7 @@ from tests.support.parties import party, party_set
 PAGE_BYTES = 60_000
 LONG = "x" * 2000
 HOSTILE = "<script>alert(1)</script>\"'&amp;\u202e\u2066\x1b[31m{{7*7}}" + LONG
+PLAIN = '<i>&"' * 50  # what a browser sends unchanged
 SPELLED = "<script>alert(1)</script>\"'&amp;\\u202e\\u2066\\x1b[31m{{7*7}}"
 
 
@@ -50,6 +51,10 @@ def body(page: Markup) -> str:
         ("/mailbox", {"name": "bob"}),
         ("/mailbox", {"name": "alice@example.com"}),
         ("/mailbox", {"name": "nobody@example.com"}),
+        ("/domain", {"name": "example.com"}),
+        ("/domain", {"name": "foo.bulk.example"}),
+        ("/group", {"name": "crew"}),
+        ("/group", {"name": "nobody"}),
         ("/journal", {"object": "bob", "actor": "ann"}),
         ("/nothing", {}),
     ],
@@ -113,7 +118,9 @@ def test_a_mail_is_found_by_its_queue_id(place):
     ("asked", "told"),
     [
         pytest.param(
-            {"about": "4ZZZZZZZZZZ"}, "there is no mailbox 4ZZZZZZZZZZ, and no mail with this", id="unknown id"
+            {"about": "4ZZZZZZZZZZ"},
+            "there is no mailbox, managed domain or group 4ZZZZZZZZZZ, and no mail with this",
+            id="unknown id",
         ),
         pytest.param({"about": "bob", "client": "mx.a.example"}, "is not an IP address", id="no client"),
         pytest.param({"about": "bob", "direction": "from"}, "whom the mail is to is missing", id="to nobody"),
@@ -255,6 +262,9 @@ def hostile(tmp_path_factory):
     with place.session.changing(f"root(sudo:{HOSTILE})", SET, may_create=True) as made:
         edit = made.edit
         edit.add_domain(Domain("example.com", comment=HOSTILE))
+        edit.restrict(
+            edit.domain("example.com"), RestrictionTerms(Receive.INSIDERS, party_set("a<b>@a.example"), HOSTILE)
+        )
         edit.add_mailbox(HOSTILE[:256], ["bob@example.com"], HOSTILE)
         bob = need_mailbox(edit.queries, "bob@example.com")
         edit.restrict(bob, RestrictionTerms(Receive.INSIDERS, party_set("a<b>@a.example"), HOSTILE))
@@ -262,6 +272,19 @@ def hostile(tmp_path_factory):
             who = party(f"<i>{number}</i>{LONG[:40]}@a.example")
             edit.block_sender(who, bob.party, EntryTerms(reason=HOSTILE, comment=HOSTILE))
         edit.block_sender(bob.party, OUTSIDE, EntryTerms(reason=HOSTILE))
+        for name in (PLAIN, HOSTILE[:256]):
+            edit.add_group(name, [bob.party], HOSTILE)
+        plain, spelled = [need_group(edit.queries, name) for name in (PLAIN, HOSTILE[:256])]
+        edit.join(plain, [spelled.party])
+        edit.restrict(plain, RestrictionTerms(Receive.DOMAIN, frozenset((bob.party,)), HOSTILE))
+        for number in range(60):
+            name = f"{PLAIN}{number}"
+            edit.add_mailbox(name, [f"a{number}@example.com"], HOSTILE)
+            member = need_mailbox(edit.queries, name)
+            edit.join(plain, [member.party])
+            edit.restrict(member, RestrictionTerms(Receive.INSIDERS, None, HOSTILE))
+            edit.block_sender(member.party, party("@example.com"), EntryTerms(reason=HOSTILE, comment=HOSTILE))
+            edit.block_sender(member.party, plain.party, EntryTerms(reason=HOSTILE, comment=HOSTILE))
     for number in range(60):
         request = mail(
             f"{number}{HOSTILE}",
@@ -302,6 +325,11 @@ def hostile(tmp_path_factory):
         ("/mailbox", {"name": "bob@example.com"}),
         ("/mailbox", {"name": HOSTILE}),
         ("/mailbox", {"name": f"{HOSTILE}@a.example"}),
+        ("/domain", {"name": "example.com"}),
+        ("/domain", {"name": HOSTILE, "after": HOSTILE}),
+        ("/group", {"name": HOSTILE[:256]}),
+        ("/group", {"name": PLAIN}),
+        ("/group", {"name": HOSTILE, "after": HOSTILE}),
         ("/journal", {}),
         ("/journal", {"object": HOSTILE, "actor": HOSTILE, "before": HOSTILE}),
         ("/health", {}),

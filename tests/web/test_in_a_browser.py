@@ -26,7 +26,7 @@ SCHEMES = pytest.mark.parametrize(
         pytest.param({"viewport": TELEPHONE, "color_scheme": "dark"}, id="dark"),
     ],
 )
-PAGES = ["", "refusals", "mailbox", "journal", "health"]
+PAGES = ["", "refusals", "mailbox", "domain", "group", "journal", "health"]
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +112,49 @@ def test_mailbox_is_looked_up_by_keyboard_alone(visit, options):
 
 
 @pytest.mark.parametrize("options", [USUAL, DARK_TELEPHONE, NO_SCRIPTS])
+def test_domain_leads_to_a_mailbox_and_its_group_by_keyboard_alone(visit, options):
+    """It is typed where one asks; from there every name leads on, and none of them stands in a URL."""
+    visitor = visit(**options)
+    ask(visitor, "example.com")
+    assert visitor.read("h1") == "Domain"
+    assert "nothing but advertising" in visitor.read()
+    visitor.tab_to("td button[value='Ann Miller']")
+    visitor.press_enter()
+    assert visitor.read("h1") == "Mailbox"
+    visitor.tab_to("dd button[value='group:Accounting']")
+    visitor.press_enter()
+    assert visitor.read("h1") == "Group"
+    assert "the team's own" in visitor.read()
+    visitor.tab_to("details.offers summary")
+    visitor.page.keyboard.press("Enter")
+    assert "policyd group lift Accounting" in visitor.read("details.offers[open]")
+    assert visitor.page.url.endswith("/group")
+
+
+@SCHEMES
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("domain", "example.com"),
+        ("domain", "list.bulk.example"),
+        ("group", "Office"),
+        ("group", IMAGE.replace('"', "")),
+        ("mailbox", SCRIPT),
+    ],
+)
+def test_page_about_one_is_for_everybody(visit, options, path, name):
+    """Also one in which somebody hostile is named."""
+    visitor = visit(**options)
+    visitor.open(path)
+    visitor.type_into("#name", name)
+    visitor.press_enter()
+    for folded in visitor.page.locator("details").all():
+        folded.evaluate("each => { each.open = true }")
+    must_be_accessible(visitor)
+    must_be_harmless(visitor)
+
+
+@pytest.mark.parametrize("options", [USUAL, DARK_TELEPHONE, NO_SCRIPTS])
 def test_journal_is_searched_by_keyboard_alone(visit, options):
     """Who changed what, with the values before and after."""
     visitor = visit(**options)
@@ -192,7 +235,10 @@ def must_be_accessible(visitor: Visitor) -> None:
     assert found.violations_count == 0, found.generate_report()
 
 
-@pytest.mark.parametrize(("path", "field"), [("", "#about"), ("mailbox", "main input"), ("refusals", "#sender")])
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [("", "#about"), *((each, "#name") for each in ("mailbox", "domain", "group")), ("refusals", "#sender")],
+)
 def test_whatever_is_typed_is_text(visit, path, field):
     """It is shown again as it was typed, fits, and does nothing."""
     visitor = visit(viewport=TELEPHONE)

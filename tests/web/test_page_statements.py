@@ -13,7 +13,7 @@ from tests.support.help_desk import make_place
 # statement has made itself.
 READ_ON = re.compile(
     r"SCAN (change|group_member USING COVERING INDEX \w+|sqlite_(schema|master)"
-    r"|up|\(?subquery-?.*|(\d+ )?CONSTANT ROWS?)"
+    r"|up|down|looked_at|\(?subquery-?.*|(\d+ )?CONSTANT ROWS?)"
 )
 
 
@@ -34,6 +34,9 @@ def place(tmp_path_factory):
         ("/mailbox", {"name": "bob"}),
         ("/mailbox", {"name": "alice@example.com"}),
         ("/mailbox", {"name": "nobody@example.com"}),
+        ("/domain", {"name": "example.com"}),
+        ("/domain", {"name": "a.bulk.example"}),
+        ("/group", {"name": "crew"}),
         ("/journal", {}),
         ("/journal", {"object": "bob"}),
         ("/health", {}),

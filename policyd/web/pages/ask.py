@@ -2,20 +2,23 @@
 
 from collections.abc import Iterator
 from itertools import islice
+from shlex import quote
 from typing import Any
 
 from policyd.address import NULL_SENDER, fold
-from policyd.admin.answering import Answer, Question, answer, is_mailbox, request_meant
+from policyd.admin.answering import Answer, Question, answer, noun_of, request_meant
 from policyd.admin.refused import LOOKED_AT
 from policyd.errors import AddressError, RefusedError, StoreError
-from policyd.model import Request
+from policyd.model import Domain, Group, Mailbox, Request
 from policyd.refusals import Refused
 from policyd.replica.status import why_outdated
+from policyd.web.pages.about import show_domain, show_group
 from policyd.web.pages.page import BAD_REQUEST, OK, UNAVAILABLE, Form, Page, request_in_field, typed
 from policyd.web.pages.sources import LIMIT_SECONDS, Sources
 
 FROM = "from"  # the direction; anything else is mail to what was asked about
 _REFUSALS = 5  # that are shown below an answer
+_ELSEWHERE = {Domain.noun: show_domain, Group.noun: show_group}
 
 
 def show(sources: Sources, form: Form, now: int) -> Page:
@@ -26,7 +29,11 @@ def show(sources: Sources, form: Form, now: int) -> Page:
         return Page("ask.html", values)
 
     try:
-        request, found = _meant(sources, form, fields)
+        # There is no mail to a domain or a group: each has a page of its own.
+        noun = _noun(sources, form, fields)
+        if noun in _ELSEWHERE:
+            return _ELSEWHERE[noun](sources, {"name": fields["about"]}, now)
+        request, found = _meant(sources, form, fields, is_party=bool(noun))
         values |= {"fields": fields | _fields_of(request, fields), "refusals": found, "is_by_id": bool(found)}
         values["answer"] = _answer(sources, request, now)
     except (AddressError, RefusedError) as error:
@@ -43,8 +50,16 @@ def show(sources: Sources, form: Form, now: int) -> Page:
     return Page("ask.html", values, OK)
 
 
-def _meant(sources: Sources, form: Form, fields: dict[str, str]) -> tuple[Request, list[Refused]]:
-    """The request that is asked about, and where that was by an id, the refusals that have it."""
+def _noun(sources: Sources, form: Form, fields: dict[str, str]) -> str:
+    """What it is that is asked about; "" where it may be the id of a mail."""
+    if form.get("asked"):
+        return Mailbox.noun
+    with sources.reading() as session:
+        return noun_of(session, fields["about"], limit_seconds=LIMIT_SECONDS)
+
+
+def _meant(sources: Sources, form: Form, fields: dict[str, str], *, is_party: bool) -> tuple[Request, list[Refused]]:
+    """The request that is asked about, and where that was not by a party but by an id, the refusals that have it."""
     # One that another page offered.
     if asked := form.get("asked"):
         return request_in_field(asked), []
@@ -59,15 +74,14 @@ def _meant(sources: Sources, form: Form, fields: dict[str, str]) -> tuple[Reques
         fields["client"],
         fields["context"],
     )
-    with sources.reading() as session:
-        is_party = "@" in about or about == NULL_SENDER
-        if is_party or is_mailbox(session, about, limit_seconds=LIMIT_SECONDS):
+    if is_party:
+        with sources.reading() as session:
             return request_meant(session, question, limit_seconds=LIMIT_SECONDS), []
     found = [*islice(_with_id(sources, about), _REFUSALS)]
     if not found:
         raise RefusedError(
-            f"there is no mailbox {about}, and no mail with this queue id or instance among the refusals that are kept;"
-            f" an older one is found in the mail log, with: policyd why {about}"
+            f"there is no mailbox, managed domain or group {about}, and no mail with this queue id or instance among"
+            f" the refusals that are kept; an older one is found in the mail log, with: policyd why {quote(about)}"
         )
     decision = found[0].decision
     if decision.cut & {"sender", "recipient", "login", "client", "context", "state"}:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
-from policyd.web.pages import ask, health, journal, mailbox, refusals
+from policyd.web.pages import about, ask, health, journal, refusals
 from policyd.web.pages.page import NOT_FOUND, OK, Form, Page, Reply, Streamed
 from policyd.web.pages.rendering import MEDIA_TYPES, STATIC, render
 from policyd.web.pages.sources import Sources
@@ -15,7 +15,9 @@ _STATIC_SECONDS = 3600
 PAGES: Mapping[str, tuple[str, Callable[[Sources, Form, int], Page]]] = {
     "/": ("Ask", ask.show),
     "/refusals": ("Refusals", refusals.show),
-    "/mailbox": ("Mailbox", mailbox.show),
+    "/mailbox": ("Mailbox", about.show_mailbox),
+    "/domain": ("Domain", about.show_domain),
+    "/group": ("Group", about.show_group),
     "/journal": ("Journal", journal.show),
     "/health": ("Health", health.show),
 }
@@ -49,7 +51,7 @@ class Desk:
         self._sources.minutes.sample(int(self._clock()), self._sources.counters.decisions())
 
     def _reply(self, path: str, page: Page) -> Reply:
-        body = render(page.template, **page.values, navigation=_NAVIGATION, path=path)
+        body = render(page.template, **page.values, navigation=_NAVIGATION, path=page.path or path)
         return Reply(page.status, HTML, body, {"Cache-Control": "no-store"})
 
     def _static(self, name: str) -> Reply:

@@ -21,10 +21,13 @@ class Some(NamedTuple):
     more: int
 
 
-def some(things: Sequence[Any], room: int, most: int = 30) -> Some:
-    """The first of *things* that have *room*, in bytes, on a page, *most* of them; but always the first one."""
+def some(things: Sequence[Any], room: int, most: int = 30, times: int = 1) -> Some:
+    """The first of *things* that have *room*, in bytes, on a page, *most* of them; but always the first one.
+
+    Each of their texts stands there so many *times*: a name that leads to its page does twice.
+    """
     for count, thing in enumerate(things[:most]):
-        room -= _MARKUP + weight(*_texts(thing))
+        room -= _MARKUP + times * weight(*_texts(thing))
         if room < 0 and count:
             return Some(things[:count], len(things) - count)
     return Some(things[:most], max(0, len(things) - most))

@@ -15,11 +15,15 @@ Form = Mapping[str, str]
 
 
 class Page(NamedTuple):
-    """A page: the *template* that makes it of *values*, and its status in HTTP."""
+    """A page: the *template* that makes it of *values*, and its status in HTTP.
+
+    *path* is its own path where another one was asked for that led there, else "".
+    """
 
     template: str
     values: Mapping[str, Any]
     status: int = OK
+    path: str = ""
 
 
 class Reply(NamedTuple):

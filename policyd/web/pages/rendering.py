@@ -8,10 +8,12 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 from policyd.address import NULL_SENDER, quote_local_part
-from policyd.changes import describe
+from policyd.changes import describe, difference, noun_changed, who_moved, whom_it_is_to
 from policyd.printable import count_of, printable
+from policyd.rules import senders_in_words
 from policyd.timestamps import show_local
 from policyd.web.pages.fitting import VALUE_LIMIT, some
+from policyd.web.pages.leading import lead_to, lead_to_changed
 from policyd.web.pages.page import field_of_request
 
 MEDIA_TYPES = {"style.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -69,9 +71,16 @@ def _environment() -> Environment:
         "as_field": field_of_request,
         "count_of": count_of,
         "describe": describe,
+        "difference": difference,
+        "lead": lead_to,
+        "lead_changed": lead_to_changed,
+        "noun_changed": noun_changed,
+        "senders": senders_in_words,
         "some": some,
         "span": shown_span,
         "time": _time,
+        "who_moved": who_moved,
+        "whom_it_is_to": whom_it_is_to,
     }
     environment.globals["value_limit"] = VALUE_LIMIT
     for name in texts:
