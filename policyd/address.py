@@ -18,6 +18,8 @@ from policyd.model import GROUP_PREFIX, RESERVED_WORDS, Party, PartyKind
 NULL_SENDER = "<>"
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+# What is in normal form, and to Postfix no other domain and no number.
+_PLAIN_DOMAIN = re.compile(rf"{_LABEL.pattern}(?:\.{_LABEL.pattern})*(?<![0-9])")
 _LEADING_ZEROS = re.compile(r"\b0+(?=[0-9])")
 _OCTAL = re.compile(r"\b0[0-7]+\b")
 _SCANNED = re.compile(r'\\(.?)|["\t-\r ]', re.DOTALL)  # what is gone once a domain has been parsed as RFC 822 has it
@@ -25,6 +27,7 @@ _LABEL_LIMIT = 63
 _SCHEME = re.compile(r"(?:smtp|mailto):", re.IGNORECASE)
 _SEPARATED = re.compile(r"[\s,;]")
 _BETWEEN_WORDS = re.compile(r"[,;]")
+_WITHOUT_ANGLES = "type it without < and >"
 _LISTED = re.compile(r"""[\s",;]""")  # blanks separate words; people take the others for separators, too
 _WILDCARD = re.compile(r"[*?]")
 _UNSCANNED = r"\1"
@@ -411,6 +414,16 @@ def slip_in_name(text: str) -> str:
     return "; several are typed as a word each" if _BETWEEN_WORDS.search(text) else ""
 
 
+def slip_around_address(text: str) -> str:
+    """How *text*, one address, is typed without what stands around it where people copy it from; "" for nothing."""
+    if scheme := _SCHEME.match(text):
+        return f"type it without {scheme[0]} in front"
+    name, angle, inside = text.rpartition("<")
+    if angle and inside.endswith(">"):
+        return f"type it without the name in front, and without < and >: {inside[:-1]}" if name else _WITHOUT_ANGLES
+    return f"type it without the {text[-1]} at its end" if _BETWEEN_WORDS.match(text[-1:]) else ""
+
+
 def is_group(text: str) -> bool:
     """Whether *text* is meant as a group, rather than a mailbox's name or a pattern."""
     return text[: len(GROUP_PREFIX)].lower() == GROUP_PREFIX
@@ -511,12 +524,8 @@ def _typed_badly(local: str, domain: str) -> AddressError:
     if scheme := _SCHEME.match(local):
         each = "each address as a word of its own" if _SEPARATED.search(local) else "it"
         return AddressError(f"{shown}: type {each} without {scheme[0]} in front")
-    name, angle, inside = local.rpartition("<")
-    if angle and domain.endswith(">"):
-        without = (
-            f"without the name in front, and without < and >: {inside}@{domain[:-1]}" if name else "without < and >"
-        )
-        return AddressError(f"{shown}: type it {without}")
+    if "<" in local and domain.endswith(">"):
+        return AddressError(f"{shown}: {slip_around_address(f'{local}@{domain}')}")
     quoted = quote_local_part(shown)
     if not frozenset(_UNSEEN + _LOST).isdisjoint(local):
         return AddressError(
@@ -561,6 +570,8 @@ def _normal_local(text: str) -> str:
 @lru_cache(maxsize=4096)
 def _domain_forms(text: str) -> tuple[str, str]:
     """A domain in normal form, and the one for which Postfix takes it, "" where that is the same or none."""
+    if len(text) <= _DOMAIN_LIMIT and _PLAIN_DOMAIN.fullmatch(text):
+        return text, ""
     try:
         normal = normal_domain(text)
     except AddressError:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.required import need_program
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 TOOLS = ("tools/environment.sh", "tools/release", "tools/release.py", "tools/distributions.py")
 SCRIPTS = ("run", "test", "docs/build", "setup.py", "pyproject.toml", *TOOLS)
@@ -336,9 +338,9 @@ def test_missing_python_is_named(machine):
     )
 
 
-@pytest.mark.skipif(shutil.which("flock") is None, reason="without flock(1) two at once are not kept apart")
 def test_two_at_once_make_one_environment(machine):
-    """./test typed while ./run still makes the environment waits, and doesn't throw it away."""
+    """./test typed while ./run still makes the environment waits, and doesn't throw it away: by flock(1)."""
+    need_program("flock", "util-linux")
     started, waits = machine.folder / "pip-started", machine.folder / "pip-waits"
     os.mkfifo(started)
     os.mkfifo(waits)

@@ -24,8 +24,8 @@ class AboutDomain:
 
     `domain` is as `show_domain` has it, but for its mailboxes; it is None where that is not managed, as `remark` says
     then. The mailboxes are those that its restriction is about: of an alias domain, its target's. `blocked` are the
-    entries that match every sender in it, `blocked_to_it` those to every recipient in it, and `changes` those of all
-    that. `offers` would change it.
+    entries that match every sender in it, or in all its subdomains, `blocked_to_it` those to every recipient there, and
+    `changes` those of all that. `offers` would change it.
     """
 
     name: str
@@ -58,9 +58,9 @@ def about_domain(
         else:
             _add_facts(found, queries, domain, after, now, rows)
 
-        # The entries about all of it, and what was changed.
+        # The entries about all of it, or of its subdomains, and what was changed.
         names = dict.fromkeys((found.name, (found.domain or {}).get("alias_of") or found.name))
-        patterns = dict.fromkeys(pattern for name in names for pattern in patterns_of_domain(name))
+        patterns = dict.fromkeys((f"@.{found.name}", *(each for name in names for each in patterns_of_domain(name))))
         blocked, blocked_to_it = queries.entries_with([*patterns], ENTRIES)
         found.blocked, found.blocked_to_it = entries_shown(blocked, now), entries_shown(blocked_to_it, now)
         found.changes = [*islice(changes_of_domain(queries, found.name, [*blocked, *blocked_to_it]), changes)]

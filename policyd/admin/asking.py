@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from shlex import quote
 from typing import Any
 
-from policyd.address import NULL_SENDER, fold, has_domain, internal_address, split_address
+from policyd.address import NULL_SENDER, fold, has_domain, internal_address, slip_around_address, split_address
 from policyd.decide import Decider
 from policyd.endpoint import Endpoint, default_listen
-from policyd.errors import AuditLineError, DaemonError, NotManagedError, ProtocolError, RefusedError
+from policyd.errors import AddressError, AuditLineError, DaemonError, NotManagedError, ProtocolError, RefusedError
 from policyd.model import TRIAL, Decision, Holder, Request
 from policyd.rules import Identity
 from policyd.settings import Settings
@@ -27,7 +27,13 @@ _REPLY_BYTES = 65536  # far above what the daemon sends
 
 
 def typed_request(recipient: str, sender: str, login: str, client_address: str, context: str) -> Request:
-    """A request at RCPT, from addresses as a person types them. Raises AddressError."""
+    """A request at RCPT, from addresses as a person types them.
+
+    Raises AddressError, also for what is around an address where people copy it from.
+    """
+    for typed in (recipient, sender):
+        if typed != NULL_SENDER and (told := slip_around_address(typed)):
+            raise AddressError(f"{typed[:100]}: {told}")
     return Request(
         protocol_state="RCPT",
         sender="" if sender == NULL_SENDER else _unquoted(sender),

@@ -98,7 +98,7 @@ def held_with_restriction(queries: Queries, numbers: Iterable[int], domain: Doma
 
     That is, for its addresses in *domain*; where that is None, what is said by itself or a group of it.
     """
-    has_groups, _ = queries.flags()
+    has_groups = queries.flags().has_groups
     rest = iter(sorted({*numbers}))
     while some := [*islice(rest, _AT_ONCE)]:
         groups = queries.groups_of_each(some) if has_groups else {}

@@ -5,7 +5,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from policyd.admin.history import name_filter
-from policyd.admin.tracing import Subject, changes_about
+from policyd.admin.tracing import Subject, changes_about, is_in_group, is_member_in
 from policyd.changes import whom_it_is_to
 from policyd.model import BlockedSender, Change, Group, Mailbox
 from policyd.store.queries import Queries
@@ -68,9 +68,8 @@ def changes_of_mailbox(queries: Queries, mailbox: Mailbox) -> Iterator[Change]:
         *(Subject("address", each.address) for each in queries.addresses_of(mailbox.id)),
         *map(_subject, queries.entries_about(mailbox.party)),
     ][:_SUBJECTS]
-    joined = f'"member": {{"mailbox": {mailbox.id},'
-    for change in changes_about(queries, subjects, [mailbox.id]):
-        if any(each.has(change) for each in subjects) or joined in (change.after or change.before or ""):
+    for change in changes_about(queries, subjects, [mailbox.party]):
+        if any(each.has(change) for each in subjects) or is_member_in(change, mailbox.party):
             yield change
 
 
@@ -87,11 +86,11 @@ def changes_of_domain(queries: Queries, domain: str, entries: Iterable[BlockedSe
 
 
 def changes_of_group(queries: Queries, group: Group, entries: Iterable[BlockedSender]) -> Iterator[Change]:
-    """The changes of *group*, of who is in it, and of these *entries*; the last first."""
+    """The changes of *group*, of who is in it, of what it is in, and of these *entries*; the last first."""
     subjects = [Subject("group", group.name, group.id), *map(_subject, entries)][:_SUBJECTS]
-    joined = f'"group": {{"group": {group.id},'
-    for change in changes_about(queries, subjects):
-        if any(each.has(change) for each in subjects) or joined in (change.after or change.before or ""):
+    for change in changes_about(queries, subjects, [group.party], [group.id]):
+        is_moved = is_member_in(change, group.party) or is_in_group(change, group.id)
+        if is_moved or any(each.has(change) for each in subjects):
             yield change
 
 

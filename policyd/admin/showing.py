@@ -222,7 +222,7 @@ class _InDomain:
     def __init__(self, queries: Queries, domain: str) -> None:
         self._domain = domain
         self._mailboxes = {each.mailbox_id for each in queries.addresses(domain)} if domain else set()
-        has_members, _ = queries.flags()
+        has_members = queries.flags().has_groups
         with_members = self._mailboxes if has_members else ()
         self._groups = {group.id for number in with_members for group in queries.groups_of(number)}
 

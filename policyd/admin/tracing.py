@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from policyd.address import fold
 from policyd.audit_lines import LoggedDecision
 from policyd.decide import Decider
-from policyd.model import GROUP_PREFIX, Change, Receive, Rule, Unlisted, party_text
+from policyd.model import GROUP_PREFIX, Change, Party, PartyKind, Receive, Rule, Unlisted, party_text
 from policyd.rules import Identity, is_past, senders_in_words
+from policyd.store.journal import field_of_group, field_of_member, field_of_number, is_membership
 from policyd.store.queries import Queries
 
 _SHOWN = 100  # changes since
@@ -37,15 +38,27 @@ class Subject(NamedTuple):
             return False
         stored = change.after or change.before or ""
         if self.number and stored.startswith('{"id": '):
-            return stored.startswith(f'{{"id": {self.number}, ') and '"member": ' not in stored
+            return field_of_number(self.number) in stored and not is_membership(stored)
         return fold(change.object.removeprefix(GROUP_PREFIX)) == fold(self.name)
 
 
-def changes_about(queries: Queries, subjects: Sequence[Subject], members: Sequence[int] = ()) -> Iterator[Change]:
-    """The journal's rows that may be about *subjects*, or about a mailbox with one of these numbers as a member."""
+def changes_about(
+    queries: Queries, subjects: Sequence[Subject], members: Sequence[Party] = (), groups: Sequence[int] = ()
+) -> Iterator[Change]:
+    """The journal's rows that may be about *subjects*, or that *members* joined or left a group, or others *groups*."""
     names = {name for each in subjects for name in (each.name, f"{GROUP_PREFIX}{each.name}") if each.name}
     numbers = {each.number for each in subjects if each.number > 0}
-    return queries.changes_about(sorted(names), sorted(numbers), members)
+    return queries.changes_about(sorted(names), sorted(numbers), members, groups)
+
+
+def is_member_in(change: Change, member: Party) -> bool:
+    """Whether a change is that *member* joined or left a group."""
+    return field_of_member(member) in (change.after or change.before or "")
+
+
+def is_in_group(change: Change, number: int) -> bool:
+    """Whether a change is that somebody joined or left the group with this number."""
+    return field_of_group(number) in (change.after or change.before or "")
 
 
 @dataclass(slots=True)
@@ -148,12 +161,16 @@ class Tracing:
         self, words: str, set_by: Change | None, subjects: list[Subject], latest: int, decision: LoggedDecision
     ) -> Cause:
         """The cause, with what changed after the mail of what it was about."""
-        member = self._member(decision, latest)
+        members = self._members(decision, latest)
         first = set_by.id + 1 if set_by else 0
         since: list[Change] = []
         more = 0
-        for change in self._queries.changes_since(latest - _SLACK):
-            if change.id < first or not (any(each.has(change) for each in subjects) or member(change)):
+        for change in changes_about(self._queries, subjects, members):
+            if change.id < first:
+                break
+            if change.at < latest - _SLACK or not (
+                any(each.has(change) for each in subjects) or any(is_member_in(change, each) for each in members)
+            ):
                 continue
             if len(since) == _SHOWN:
                 more += 1
@@ -162,15 +179,12 @@ class Tracing:
         until = _after(set_by).get("until")
         return Cause(words, set_by, since[::-1], more, until if is_past(until, self._now) else None)
 
-    def _member(self, decision: LoggedDecision, latest: int) -> Callable[[Change], bool]:
-        """Whether a change is that the recipient's mailbox joined or left a group, where one restricted it."""
+    def _members(self, decision: LoggedDecision, latest: int) -> list[Party]:
+        """The recipient's mailbox, where a group restricted it: it may have joined that, or left it."""
         if not decision.by.startswith(GROUP_PREFIX):
-            return lambda _: False
+            return []
         number = self._numbered("mailbox", decision.mailbox, latest).number
-        return lambda change: (
-            change.operation.startswith("group.")
-            and f'"member": {{"mailbox": {number},' in (change.after or change.before or "")
-        )
+        return [Party(PartyKind.MAILBOX, decision.mailbox, number)]
 
     def _about_recipient(self, decision: LoggedDecision, recipient: Identity, latest: int) -> Iterator[Subject]:
         """What else may let the recipient receive: the mailbox itself, and whose the address is."""
@@ -181,21 +195,22 @@ class Tracing:
     def _numbered(self, noun: str, name: str, latest: int) -> Subject:
         """The mailbox or group that had this name at *latest*, by its number."""
         wanted = fold(name)
-        if latest >= self._now:  # then the tables know it
-            queries = self._queries
-            found = queries.mailbox_named(wanted) if noun == "mailbox" else queries.group_named(wanted)
-            if found is not None:
-                return Subject(noun, name, found.id)
-        quoted = f'"name": {json.dumps(name, ensure_ascii=False)}'
-        for change in self._before(latest):
-            stored = change.after or change.before or ""
-            if not change.operation.startswith(f"{noun}.") or '"member": ' in stored:
-                continue
-            if fold(change.object.removeprefix(GROUP_PREFIX)) == wanted or quoted in stored:
-                taken = json.loads(stored)
-                if fold(taken.get("name", "")) == wanted:
-                    return Subject(noun, name, taken.get("id", 0))
-        return Subject(noun, name)
+        queries = self._queries
+        found = queries.mailbox_named(wanted) if noun == "mailbox" else queries.group_named(wanted)
+        if found is not None and latest >= self._now:
+            return Subject(noun, name, found.id)
+
+        # Who had the name then has it now, or a row that calls it so says what became of it.
+        called = Subject(noun, name)
+        had_it = {0} if found is None else {found.id}
+        for change in changes_about(queries, [called]):
+            if called.has(change) and not is_membership(stored := change.after or change.before or "{}"):
+                had_it.add(json.loads(stored).get("id", 0))
+        for change in self._about([called, *(Subject(noun, name, number) for number in had_it)], latest):
+            taken = json.loads(change.after or change.before or "{}")
+            if change.operation.startswith(f"{noun}.") and fold(taken.get("name", "")) == wanted:
+                return Subject(noun, name, taken.get("id", 0))
+        return called
 
     def _domain_of(self, recipient: Identity, latest: int) -> str:
         """The domain whose word counts for *recipient*: of an alias domain, its target, as it was at *latest*."""
@@ -220,10 +235,6 @@ class Tracing:
     def _about(self, subjects: Sequence[Subject], latest: int) -> Iterator[Change]:
         """What of the journal up to *latest* may be about *subjects*, the last change first."""
         return (change for change in changes_about(self._queries, subjects) if change.at <= latest)
-
-    def _before(self, latest: int) -> Iterator[Change]:
-        """The journal up to *latest*, the last change first."""
-        return (change for change in self._queries.changes_since(0) if change.at <= latest)
 
 
 def _after(change: Change | None) -> _Snapshot:

@@ -16,7 +16,7 @@ import click
 
 from policyd import __version__
 from policyd.cli.terminal import confirm, echo
-from policyd.errors import PolicydError, missing_package
+from policyd.errors import NotYetError, PolicydError, RefusedError, missing_package
 
 if TYPE_CHECKING:
     from policyd.admin.session import Session
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _Owner = TypeVar("_Owner")
 _PLACE = re.compile(r"(?<= )'\[?([A-Z]+)(?:\|-)?\]?(?:\.\.\.)?'")  # an argument in a message of click's
+_TYPED = "policyd.typed"  # in a context's `meta`: the words of the command line
 _LISTED = 30  # lines, before a question about more than fits a screen
 
 
@@ -243,7 +244,9 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: Any) -> N
 
 
 class Command(click.Command):
-    """A command that takes the common options."""
+    """A command that takes the common options. Words that it does not take are told with what is meant by them."""
+
+    allow_extra_args = True  # for click: `parse_args` has a better word for them
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -251,9 +254,30 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse *args*, and return what is left of them; a mistake names this command's help."""
+        ctx.meta[_TYPED] = typed = [*args]
         with _helped(self, ctx):
             ctx.ensure_object(Invocation).need_taken(ctx)
-            return super().parse_args(ctx, args)
+            extra = super().parse_args(ctx, args)
+            if extra and not ctx.resilient_parsing:
+                from policyd.cli.word_hints import extra_hint
+
+                words = " ".join(extra)
+                told = f"Got unexpected extra argument{'s' if len(extra) > 1 else ''} ({words})"
+                hint = extra_hint(ctx.command_path.split()[1:], typed, extra, _options_of(self, ctx))
+                raise click.UsageError(_with_hint(told, hint), ctx)
+        return extra
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it; what is no mailbox or group may be meant for something else."""
+        try:
+            return super().invoke(ctx)
+        except NotYetError as error:
+            from policyd.cli.word_hints import missing_hint
+
+            hint = missing_hint(error.fact, ctx.meta[_TYPED], _options_of(self, ctx))
+            if not hint:
+                raise
+            raise RefusedError(f"{error.fact}; {hint}") from error
 
 
 class Group(click.Group):
@@ -267,7 +291,12 @@ class Group(click.Group):
         self.params += _common_options()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse *args*, and return what is left of them; a mistake names this noun's help."""
+        """Parse *args*, and return what is left of them; a mistake names this noun's help.
+
+        Help in front of a command is that of the command.
+        """
+        if len(args) > 1 and args[0] in ctx.help_option_names and self.get_command(ctx, args[1]) is not None:
+            args = [*args[1:], args[0]]
         with _helped(self, ctx):
             return super().parse_args(ctx, args)
 
@@ -296,12 +325,18 @@ def _helped(command: click.Command, ctx: click.Context) -> Iterator[None]:
     except click.NoSuchOption as error:
         from policyd.cli.hints import option_hint
 
-        known = [name for param in command.get_params(ctx) for name in (*param.opts, *param.secondary_opts)]
-        hint = option_hint(ctx.info_name or "", error.option_name, known)
+        commands = command.list_commands(ctx) if isinstance(command, click.Group) and ctx.parent is None else ()
+        hint = option_hint(ctx.info_name or "", error.option_name, _options_of(command, ctx), commands)
         raise click.UsageError(_with_hint(f"No such option '{error.option_name}'", hint), error.ctx or ctx) from error
     except click.UsageError as error:
         error.ctx = error.ctx or ctx
         raise
+
+
+def _options_of(command: click.Command, ctx: click.Context) -> list[str]:
+    """The options of *command*, with their dashes."""
+    named = [name for param in command.get_params(ctx) for name in (*param.opts, *param.secondary_opts)]
+    return [name for name in named if name.startswith("-")]
 
 
 def _with_hint(problem: str, hint: str) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from shlex import quote
 
 _DOMAIN = re.compile(r"[\w-]+(?:\.[\w-]+)+")
 _ALIKE = 0.75  # of 1: `--to` is no slip for `--json`
@@ -123,6 +124,7 @@ _ALONE: Mapping[str, tuple[str, ...]] = {
     "upgrade": ("database upgrade",),
     "stats": ("database stats",),
 }
+_OF_EACH = ("add", "set", "remove", "rename", "show", "list")  # verbs that each noun has, or a word for
 # What the nouns, and the commands without one, are called elsewhere.
 _NOUNS: Mapping[str, str] = {
     "mailbox": "mailboxes mbox user users account accounts person people recipient recipients inbox",
@@ -199,12 +201,17 @@ def command_hint(path: tuple[str, ...], word: str, following: Iterable[str], kno
         return _type(" ".join([*path, *rest[:2], "--help"]) if len(path) < 2 else "")
     if not path:
         return _top_hint(word, rest[:1], [*known])
-    return _verb_hint(path[-1], word, [*known])
+    return _verb_hint(path[-1], word, rest[:1], [*known])
 
 
-def option_hint(verb: str, option: str, known: Iterable[str]) -> str:
-    """What to type instead of *option* of a command *verb* that has the options *known*; "" where nobody knows."""
+def option_hint(verb: str, option: str, known: Iterable[str], commands: Iterable[str] = ()) -> str:
+    """What to type instead of *option* of a command *verb* that has the options *known*; "" where nobody knows.
+
+    Of policyd itself, it may be one of the *commands*.
+    """
     name = option.lower() if option.startswith("--") else option
+    if name.removeprefix("--") in commands:
+        return _type(name.removeprefix("--"))
     options = [*known]
     meant = [each for each in options if name in _OPTIONS.get(each, "").split()]
     if meant:
@@ -218,6 +225,13 @@ def option_hint(verb: str, option: str, known: Iterable[str]) -> str:
 
 def _top_hint(word: str, following: list[str], known: list[str]) -> str:
     """What is meant by *word* where a noun is wanted."""
+    # An address alone is asked about; and a verb may stand in front of its noun.
+    if "@" in word:
+        return _type(f"check {quote(word)}")
+    noun = _meaning(_NOUNS, following[0].lower()) if following else ""
+    if noun in _ELSEWHERE and (verb := _meaning(_VERBS, word)) in _OF_EACH:
+        return _type(*_ELSEWHERE[noun].get(verb, (f"{noun} {verb}",)))
+
     # The noun by another name, with its verb, if one follows.
     if (noun := _meaning(_NOUNS, word)) in known and word not in _ALONE:
         verb = _meaning(_VERBS, following[0].lower()) if following else ""
@@ -241,8 +255,8 @@ def _top_hint(word: str, following: list[str], known: list[str]) -> str:
     return _type(*_ALONE.get(alike, (alike,))) if alike else ""
 
 
-def _verb_hint(noun: str, word: str, known: list[str]) -> str:
-    """What is meant by *word* behind *noun*, which has the verbs *known*."""
+def _verb_hint(noun: str, word: str, following: list[str], known: list[str]) -> str:
+    """What is meant by *word* behind *noun*, which has the verbs *known*; *following* is the word behind it, if any."""
     elsewhere = _ELSEWHERE.get(noun, {})
     meant = [verb for verb, words in _VERBS.items() if word == verb or word in words.split()]
     if own := [verb for verb in meant if verb in known]:
@@ -250,8 +264,16 @@ def _verb_hint(noun: str, word: str, known: list[str]) -> str:
     for verb in (word, *meant):
         if verb in elsewhere:
             return _type(*elsewhere[verb])
-    alike = _alike(word, known)
-    return _type(f"{noun} {alike}") if alike else ""
+    if alike := _alike(word, known):
+        return _type(f"{noun} {alike}")
+
+    # It may be whom the command is about: the verb comes behind, or nothing.
+    behind = _meaning(_VERBS, following[0].lower()) if following else ""
+    if behind in known:
+        return _type(f"{noun} {behind} {quote(word)}")
+    if noun == "domain" and _DOMAIN.fullmatch(word):
+        return _type(f"domain show {quote(word)}")
+    return _type(f"address find {quote(word)}") if noun == "address" and "@" in word else ""
 
 
 def _meaning(words: Mapping[str, str], word: str) -> str:

@@ -5,10 +5,12 @@ benchmarks/NOTES.rst says how much time each saves. With a Twisted that has rena
 
 import select
 import sys
+from collections import deque
+from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.interfaces import IReactorFDSet
+from twisted.internet.interfaces import IReactorFDSet, IReactorTime
 from twisted.internet.main import installReactor
 from twisted.internet.posixbase import PosixReactorBase
 
@@ -27,13 +29,24 @@ class _FastReactor(_PublicReactor):
     What policyd logs names the peer itself. All else is Twisted's, and so is what becomes of errors in what is called.
     """
 
+    def __init__(self) -> None:
+        self._calls_at_end: deque[Callable[[], None]] = deque()
+        super().__init__()
+
     def doPoll(self, timeout: float | None) -> None:
-        """Wait for events, *timeout* seconds at most, and dispatch each."""
-        events = self._poller.poll(-1 if timeout is None else timeout, max(1, len(self._selectables)))
+        """Wait for events, *timeout* seconds at most, and dispatch each; then call what is to be called at the end."""
+        wait = 0 if self._calls_at_end else -1 if timeout is None else timeout
+        events = self._poller.poll(wait, max(1, len(self._selectables)))
         for descriptor, event in events:
             selectable = self._selectables.get(descriptor)
             if selectable is not None:  # it may have been closed by one of the others
                 self._doReadOrWrite(selectable, descriptor, event)
+        for _ in range(len(self._calls_at_end)):
+            self._calls_at_end.popleft()()
+
+    def call_at_end(self, call: Callable[[], None]) -> None:
+        """Call *call* once, when all events of this turn are dispatched; from outside of one, in the next."""
+        self._calls_at_end.append(call)
 
     doIteration = doPoll
 
@@ -47,6 +60,17 @@ def make_reactor() -> PosixReactorBase:
         reactor = _FastReactor() if hasattr(select, "epoll") else _PublicReactor()
         installReactor(_PublicReactor() if _missing(reactor, _REACTOR_NAMES) else reactor)
     return cast(PosixReactorBase, sys.modules["twisted.internet.reactor"])
+
+
+def call_at_end(clock: IReactorTime, call: Callable[[], None]) -> None:
+    """Have the reactor *clock* call *call* when it has read all that came in this turn.
+
+    Twisted's own way makes an object for it and sorts that among the timers: a twentieth of what a lone answer costs.
+    """
+    if isinstance(clock, _FastReactor):
+        clock.call_at_end(call)
+    else:
+        clock.callLater(0, call)
 
 
 def missing_names(reactor: PosixReactorBase) -> list[str]:

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from policyd.audit import AuditLog
 from policyd.counters import NO_COUNTERS, Cell, Counters
+from policyd.daemon import fast_twisted
 from policyd.daemon.connection import Events, PolicyConnection, Standing, Timeouts
 from policyd.decide import UNJUDGED
 from policyd.errors import ProtocolError, StoreError
@@ -130,7 +131,7 @@ class PolicyFactory(Factory):
     def _received(self, connection: PolicyConnection) -> None:
         """Answer *connection* at the end of this turn of the reactor."""
         if not self._waiting:
-            self._clock.callLater(0, self._answer_waiting)
+            fast_twisted.call_at_end(self._clock, self._answer_waiting)
         self._waiting[connection] = None
 
     def _answer_waiting(self) -> None:

@@ -213,11 +213,21 @@ def _listed(examined: Examination, name: str, word: str) -> Iterable[str]:
         except TableError as error:
             return _unseen(examined, name, f"{word}: {error}")
     if word.startswith("/"):
-        try:
-            return split_words(read_named(word))
-        except OSError as error:
-            return _unseen(examined, name, f"{word}: {error.strerror}")
+        return _of_file(examined, name, word)
     return [word]
+
+
+def _of_file(examined: Examination, name: str, path: str) -> list[str]:
+    """The domains that a file lists as a parameter does, but in lines that begin with # . Source: match_list.c."""
+    try:
+        lines = read_named(path).splitlines()
+    except OSError as error:
+        return _unseen(examined, name, f"{path}: {error.strerror}")
+    words = [word for line in lines if not line.startswith("#") for word in split_words(line)]
+    further = [word for word in words if word.startswith("/")]
+    if further:  # which may be the file itself
+        _unseen(examined, name, f"{path} names {', '.join(further)}, which is not followed")
+    return [each for word in words if word not in further for each in _listed(examined, name, word)]
 
 
 def _unseen(examined: Examination, name: str, why: str) -> list[str]:

@@ -13,13 +13,13 @@ from policyd.doctor.maps import Listings, permitting_row
 from policyd.doctor.networks import networks_in
 from policyd.doctor.postconf import Instance, Service
 from policyd.doctor.restrictions import (
-    CLIENT,
+    AT_RECIPIENT,
     RECIPIENT,
     RELAY,
     PolicyService,
     Question,
     Step,
-    ends_in_reject,
+    keeps_strangers_out,
     permits,
     questions,
     walk,
@@ -29,7 +29,10 @@ from policyd.settings import Settings
 
 SUBMISSION_CONTEXT, INBOUND_CONTEXT = "submission", "inbound"
 _NAMED_POLICYD = re.compile(r"(^|[/:])policyd([/.]|$)")
-_PORTS_OF_OTHERS = frozenset({10023, 12340})  # postgrey; quota-status of Dovecot's manuals
+# postgrey, Dovecot's quota-status, SQLgrey, iRedAPD, policyd-weight, Proxmox and Modoboa, as their manuals have them.
+_PORTS_OF_OTHERS = frozenset({10023, 12340, 2501, 7777, 12525, 10022, 9999})
+_PORTS_OF_STRANGERS = frozenset({"smtp", "25"})
+_NAMED_OTHERWISE = re.compile("gr[ea]y|spf|quota|weight|iredapd|postfwd|dovecot|rate|cluebringer", re.IGNORECASE)
 
 
 @dataclass
@@ -76,7 +79,9 @@ class Examination:
         port, service = host_and_port(asked.endpoint), service_of(asked.endpoint, self.instance)
         if self.is_ours(asked) or service is not None or (port is not None and port[1] in _PORTS_OF_OTHERS):
             return False
-        return bool(_NAMED_POLICYD.search(asked.endpoint)) or asked.endpoint in self.dead
+        if _NAMED_POLICYD.search(asked.endpoint):
+            return True
+        return asked.endpoint in self.dead and not _NAMED_OTHERWISE.search(asked.endpoint)
 
     def is_to_go(self, service: Service) -> Callable[[PolicyService], bool]:
         """Which policy services the check of *service* stands in for, where it is put right."""
@@ -120,15 +125,15 @@ class Examination:
     def is_submission(self, service: Service) -> bool:
         """Whether only those who log in, or are in a network, can send through *service*."""
         unused = self.instance.unused
-        for name in (CLIENT, RELAY, RECIPIENT):
+        for name in AT_RECIPIENT:
             words = {step.word for step in walk(name, service, unused)}
-            if ends_in_reject(name, service, unused) and "permit_sasl_authenticated" in words:
+            if keeps_strangers_out(name, service, unused) and "permit_sasl_authenticated" in words:
                 return True
         return False
 
     def is_reinjection(self, service: Service) -> bool:
         """Whether *service* takes mail back from a content filter."""
-        if self.is_submission(service):
+        if self.is_submission(service) or service.port in _PORTS_OF_STRANGERS:
             return False
         if "" in (service.overrides.get("content_filter"), service.overrides.get("smtpd_proxy_filter")):
             return True
@@ -141,7 +146,7 @@ class Examination:
         return (
             not self.is_submission(service)
             and not self.is_reinjection(service)
-            and not any(ends_in_reject(name, service, unused) for name in (CLIENT, RELAY, RECIPIENT))
+            and not any(keeps_strangers_out(name, service, unused) for name in AT_RECIPIENT)
         )
 
     def may_permit(self, step: Step) -> bool:
@@ -161,7 +166,7 @@ class Examination:
         wide = [each for each in networks_in(service.values.get("mynetworks", ""))[0] if not each.is_loopback]
         let_in = {*self.lets_in(service, RECIPIENT), *self.lets_in(service, RELAY)}
         unused = self.instance.unused
-        closed = ends_in_reject(RECIPIENT, service, unused) or ends_in_reject(RELAY, service, unused)
+        closed = any(keeps_strangers_out(name, service, unused) for name in (RELAY, RECIPIENT))
         return closed and not ("permit" in let_in or ("permit_mynetworks" in let_in and wide))
 
     def lets_in(self, service: Service, name: str) -> tuple[str, ...]:

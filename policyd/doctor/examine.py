@@ -81,7 +81,7 @@ def examine(
             settings_file=settings_file or DEFAULT_FILE,
             gateways=tuple(gateways_among(settings.insider_networks, is_here=folder is None)),
         )
-        for number, instance in enumerate(read_instances(folder))
+        for number, instance in enumerate(read_instances(folder, report.unseen))
     ]
     found: list[Diagnosis] = []
     with ExitStack() as listings:

@@ -14,7 +14,7 @@ from typing import IO
 
 from policyd.address import fold
 from policyd.doctor.postconf import find_program, read_named
-from policyd.doctor.words import is_table, split_words
+from policyd.doctor.words import is_table, split_words, without_braces
 from policyd.transfer.postfix.entries import Answer, answer_of
 
 # What postalias(1) writes into each file of aliases(5) beside them, for NIS; as a key is folded.
@@ -28,6 +28,9 @@ _SEVERITY = re.compile(r"^postmap: |(fatal|error|warning): ")
 _MISSING = re.compile("No such file|unsupported dictionary type")
 _EXPRESSION = re.compile(r"(!?([^\w\s#])(?:\\.|(?!\2).)*\2\w*)\s+(.*)")
 _PATTERNS = {"regexp": _EXPRESSION, "pcre": _EXPRESSION, "cidr": re.compile(r"(!?[0-9a-fA-F.:/\[\]]+)\s+(.*)")}
+_NO_LINE = re.compile(r"^[ \t]*(?:#.*)?(?:\n|\Z)", re.MULTILINE)  # also in the middle of a row
+_REFUSING = re.compile(r"(?:reject_\w+[\s,]*)+", re.IGNORECASE)  # but an argument may be a list of hosts, as anything
+_CONTINUED = re.compile(r"\n[ \t]+")
 
 
 class TableError(Exception):
@@ -143,7 +146,7 @@ def permitting_row(table: str, folder: str) -> str | None:
     table = plain_name(table)
     try:
         rows = _rows_as_written(table, folder) if is_listed(table) else _rows_of_patterns(table)
-        return next((f"{key} {value}" for key, value in rows if may_pass(value)), None)
+        return next((f"{key} {value}".lstrip() for key, value in rows if may_pass(value)), None)
     except (TableError, OSError):
         return ""
 
@@ -152,19 +155,29 @@ def may_pass(value: str) -> bool:
     """Whether an answer of access(5) lets mail pass, or may, without any more of its list."""
     answer, word = answer_of(value, is_access=True)
     if answer is Answer.UNCERTAIN:
-        return word == "restriction"
+        return word == "restriction" and not _REFUSING.fullmatch(value)
     return answer in (Answer.CODE, Answer.NONE) or (answer is Answer.PASSED and word != "dunno")
 
 
 def _rows_of_patterns(table: str) -> Iterator[tuple[str, str]]:
     """The rows in the file of a table of patterns. Raises TableError and OSError."""
     kind, _, file = table.partition(":")
+    if kind == "static":
+        yield "", without_braces(file) or file
+        return
     pattern = _PATTERNS.get(kind)
-    if pattern is None or not file.startswith("/"):
+    rows = without_braces(file)
+    if pattern is None or (rows is None and not file.startswith("/")):
         raise TableError(f"{kind} does not list what it has")
-    for line in read_named(file).splitlines():
+    lines = _CONTINUED.sub(" ", _NO_LINE.sub("", read_named(file))).splitlines() if rows is None else _written(rows)
+    for line in lines:
         if match := pattern.match(line):
             yield match[1], match[match.lastindex or 1].strip()
+
+
+def _written(rows: str) -> Iterator[str]:
+    """The rows that stand in the braces behind the type of a table."""
+    return (row for word in split_words(rows) if (row := without_braces(word)) is not None)
 
 
 def _rows_as_written(table: str, folder: str) -> Iterator[tuple[str, str]]:

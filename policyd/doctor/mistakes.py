@@ -7,6 +7,7 @@ from shlex import quote
 from policyd.doctor.diagnosis import Diagnosis
 from policyd.doctor.examination import Examination
 from policyd.doctor.maps import why_not_there
+from policyd.doctor.networks import refused_networks
 from policyd.doctor.postconf import Service
 from policyd.doctor.repair import plan, relay_list
 from policyd.doctor.restrictions import RECIPIENT, RELAY, access_tables, empty_classes, undeclared, wrong_arguments
@@ -51,6 +52,11 @@ def _of_lists(examined: Examination) -> Iterator[Diagnosis]:
         if why := why_not_there(table, str(instance.folder)):
             told = f"{table}: {why}; Postfix puts off with 451 what comes to it in a list"
             examined.unseen.append(examined.about(told))
+    for word in dict.fromkeys(
+        each for service in instance.smtpd for each in refused_networks(service.values.get("mynetworks", ""))
+    ):
+        told = f"mynetworks: {word} is no network; Postfix puts off with 451 what is compared with it"
+        examined.unseen.append(examined.about(told))
 
 
 def _unknown_words(examined: Examination) -> set[str]:

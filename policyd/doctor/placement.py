@@ -16,11 +16,10 @@ from policyd.doctor.restrictions import (
     PolicyService,
     Question,
     is_at_recipient,
-    is_relay_first,
+    is_relay_controlled_before,
     questions,
     refuses_all,
 )
-from policyd.doctor.words import split_words
 
 _LONG_SECONDS = 30
 _PERMITTING = re.compile(r"(dunno|ok|permit\w*)\b", re.IGNORECASE)
@@ -153,14 +152,13 @@ def _before_relay(examined: Examination, service: Service, asks: list[Question])
     """Strangers' attempts to relay are asked about."""
     if not examined.is_mx(service):
         return
-    is_controlled_first = is_relay_first(service) and bool(split_words(service.values.get(RELAY, "")))
     early = [
         each
         for each in asks
         if is_at_recipient(each.list, service)
         and _why_not_reached(each) is None
         and not each.is_relay_controlled
-        and not (each.list == RECIPIENT and is_controlled_first)
+        and not is_relay_controlled_before(each.list, service, examined.instance.unused)
     ]
     if not early:
         return
@@ -244,10 +242,16 @@ def _reinjection(examined: Examination, service: Service) -> Iterator[Diagnosis]
     who = "everybody" if "permit" in let_in or not let_in else ", ".join(map(str, wide))
     if not who or examined.lets_nobody_in(service):
         return
+    host = service.endpoint.rpartition(":")[0]
+    commands = () if host else (examined.postconf("-P", f"{service.name}/mynetworks=127.0.0.0/8"),)
+    advice = f"Better still, let it listen on loopback alone: 127.0.0.1:{service.port} in master.cf."
+    if host:  # where a filter on another host is to come in
+        advice = f"Let its mynetworks be the filter's address alone, or have it listen at 127.0.0.1:{service.port}."
     yield Diagnosis(
         "reinjection-open",
         f"{place}: {who}",
-        f"{service.name} takes mail back from a content filter and listens everywhere: {who} gets past policyd there.",
-        (examined.postconf("-P", f"{service.name}/mynetworks=127.0.0.0/8"),),
-        advice=f"Better still, let it listen on loopback alone: 127.0.0.1:{service.endpoint} in master.cf.",
+        f"{service.name} takes mail back from a content filter and listens {f'at {host}' if host else 'everywhere'}: "
+        f"{who} gets past policyd there.",
+        commands,
+        advice=advice,
     )

@@ -57,6 +57,11 @@ class Service:
         return self.name.rpartition("/")[2]
 
     @property
+    def port(self) -> str:
+        """The port, as it is written, where it listens at one: `smtp`, `10025`."""
+        return self.endpoint.rpartition(":")[2]
+
+    @property
     def is_smtpd(self) -> bool:
         """Whether mail comes in through it."""
         return self.command == _SMTPD and self.type in ("inet", "pass", "unix")
@@ -114,10 +119,21 @@ class Instance:
         return tuple(map(Path, split_words(self.values.get("multi_instance_directories", ""))))
 
 
-def read_instances(folder: Path | None = None) -> list[Instance]:
-    """The instance configured in *folder*, or in Postfix's own, and those that it starts. Raises PostfixError."""
+def read_instances(folder: Path | None, unseen: list[str]) -> list[Instance]:
+    """The instance configured in *folder*, or in Postfix's own, and those that it starts. Raises PostfixError.
+
+    Of those that it starts, what can't be read is added to *unseen*.
+    """
     first = read_instance(folder)
-    return [first, *(read_instance(other) for other in first.others if other != first.folder)]
+    found = [first]
+    for other in first.others:
+        if other == first.folder:
+            continue
+        try:
+            found.append(read_instance(other))
+        except PostfixError as error:
+            unseen.append(f"{other} of multi_instance_directories: {error}")
+    return found
 
 
 def read_instance(folder: Path | None = None) -> Instance:

@@ -9,8 +9,8 @@ from policyd.doctor.restrictions import (
     LISTS,
     RECIPIENT,
     RELAY,
-    ends_in_reject,
     is_relay_first,
+    keeps_strangers_out,
     without_questions,
 )
 from policyd.doctor.words import split_words
@@ -71,7 +71,7 @@ def _rest(examined: Examination, service: Service, *, is_submission: bool) -> li
         return [*_MUA_REST]
     rest = _kept(examined, service, RECIPIENT)
     if is_submission:
-        return rest if ends_in_reject(RECIPIENT, service, examined.instance.unused) else [*rest, *_mua_rest(rest)]
+        return rest if keeps_strangers_out(RECIPIENT, service, examined.instance.unused) else [*rest, *_mua_rest(rest)]
     return rest or [*_MX_REST]
 
 

@@ -16,17 +16,36 @@ from policyd.doctor.words import is_table, split_words, without_braces
 CLIENT, HELO, SENDER = "smtpd_client_restrictions", "smtpd_helo_restrictions", "smtpd_sender_restrictions"
 RELAY, RECIPIENT = "smtpd_relay_restrictions", "smtpd_recipient_restrictions"
 DATA, END_OF_DATA = "smtpd_data_restrictions", "smtpd_end_of_data_restrictions"
-LISTS = (CLIENT, HELO, SENDER, RELAY, RECIPIENT, DATA, END_OF_DATA)
+AT_RECIPIENT = (CLIENT, HELO, SENDER, RELAY, RECIPIENT)
+LISTS = (*AT_RECIPIENT, DATA, END_OF_DATA)
 DEFAULT_ACTION = "451 4.3.5 Server configuration problem"  # Postfix's own
 ASK, WARN = "check_policy_service", "warn_if_reject"
 
+# What smtpd knows, by whether a word follows that belongs to it; all of it in any case.
+_SERVERS = "(client|helo|sender|recipient|reverse_client_hostname)"
 _WITH_ARGUMENT = re.compile(
-    r"check_(?!relay_domains).*|(reject|permit)_(rbl|dnswl|rhsbl|rhswl).*|reject_maps_rbl.*|sleep", re.IGNORECASE
+    rf"check_{_SERVERS}(_mx|_ns|_a)?_access|check_(ccert|sasl|etrn)_access|check_policy_service|"
+    r"reject_rbl(_client)?|reject_rhsbl_(client|reverse_client|helo|sender|recipient)|"
+    r"permit_(dnswl|rhswl)_client|sleep",
+    re.IGNORECASE,
 )
-_KNOWN = re.compile(r"(permit|reject|defer|check|warn_if_reject|sleep)(_\w+)?", re.IGNORECASE)
+_WITHOUT = re.compile(
+    r"permit(_auth_destination|_inet_interfaces|_mx_backup|_mynetworks|_naked_ip_address|_sasl_authenticated|"
+    r"_tls_all_clientcerts|_tls_clientcerts)?|defer(_if_permit|_if_reject|_unauth_destination)?|warn_if_reject|"
+    r"check_(recipient_maps|relay_domains)|reject(_(authenticated|known|unauthenticated)_sender_login_mismatch|"
+    r"_sender_login_mismatch|_(invalid|unknown|non_fqdn)(_helo)?_hostname|_non_fqdn_(sender|recipient)|"
+    r"_unknown_(sender|recipient)_domain|_unknown_address|_unknown_client|"
+    r"_unknown_(|reverse_|forward_)client_hostname|_(unlisted|unverified)_(sender|recipient)|_maps_rbl|"
+    r"_multi_recipient_bounce|_plaintext_session|_unauth_(destination|pipelining))?",
+    re.IGNORECASE,
+)
 _ACCESS = re.compile(r"check_\w+_access", re.IGNORECASE)
-_MAY_PERMIT = re.compile(r"check_\w+_access|check_policy_service|permit_(dnswl|rhswl)_\w+", re.IGNORECASE)
+# Those that look up the name of a server may not answer OK: smtpd puts the mail off then.
+_MAY_PERMIT = re.compile(
+    r"check_(?!reverse_)(?!\w+_(mx|ns|a)_access)\w+_access|check_policy_service|permit_(dnswl|rhswl)_\w+", re.IGNORECASE
+)
 _RELAY_CONTROL = frozenset({"reject_unauth_destination", "defer_unauth_destination", "check_relay_domains"})
+_FOR_STRANGERS = frozenset({"permit", "permit_auth_destination", "permit_mx_backup", "check_relay_domains"})
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _YES = "yes"
 
@@ -90,6 +109,17 @@ def is_at_recipient(name: str, service: Service) -> bool:
     return name in (RELAY, RECIPIENT) or (name in (CLIENT, HELO, SENDER) and is_delayed(service))
 
 
+def is_relay_controlled_before(name: str, service: Service, unused: Mapping[str, str]) -> bool:
+    """Whether strangers that want to relay are refused in a list that comes before the list *name*."""
+    last = (RELAY, RECIPIENT) if is_relay_first(service) else (RECIPIENT, RELAY)
+    order = [*((CLIENT, HELO, SENDER) if is_delayed(service) else ()), *last]
+    before = order[: order.index(name)] if name in order else []
+    if RELAY in before and split_words(service.values.get(RELAY, "")):
+        return True
+    steps = (step for each in before for step in walk(each, service, unused))
+    return any(step.word in _RELAY_CONTROL and not step.is_warn_only for step in steps)
+
+
 def classes_of(service: Service) -> list[str]:
     """The restriction classes that are declared."""
     return split_words(service.values.get("smtpd_restriction_classes", ""))
@@ -108,7 +138,7 @@ def undeclared(service: Service, unused: Mapping[str, str]) -> list[str]:
     return [
         word
         for word in dict.fromkeys(words)
-        if word not in declared and not is_table(word) and (word in unused or not _KNOWN.fullmatch(word))
+        if word not in declared and not is_table(word) and (word in unused or not _is_restriction(word))
     ]
 
 
@@ -137,6 +167,11 @@ def access_tables(service: Service) -> Iterator[str]:
                 yield step.argument
 
 
+def _is_restriction(word: str) -> bool:
+    """Whether smtpd knows *word*, whatever Postfix's version."""
+    return bool(_WITH_ARGUMENT.fullmatch(word) or _WITHOUT.fullmatch(word))
+
+
 def walk(name: str, service: Service, unused: Mapping[str, str]) -> list[Step]:
     """The steps of the list or class *name* of *service*, those of its classes in their place.
 
@@ -160,7 +195,7 @@ def _steps(value: str, classes: Mapping[str, str], within: tuple[str, ...], *, w
             yield Step("check_recipient_access", word, is_warn_only, within)
         else:
             argument = next(words, "") if _WITH_ARGUMENT.fullmatch(word) else ""
-            known = word.lower() if _KNOWN.fullmatch(word) else word
+            known = word.lower() if _is_restriction(word) else word
             yield Step(known, argument, is_warn_only, within)
         is_warn_only = warns
 
@@ -207,13 +242,24 @@ def _questions_in(name: str, steps: list[Step], service: Service) -> Iterator[Qu
 
 def permits(step: Step, service: Service) -> bool:
     """Whether *step* lets some mail pass *service* for certain, without any more of its list."""
+    values = service.values
     match step.word:
         case "permit_sasl_authenticated":
-            return service.values.get("smtpd_sasl_auth_enable", "no") == _YES
+            return values.get("smtpd_sasl_auth_enable", "no") == _YES
         case "permit_mynetworks":
-            return bool(service.values.get("mynetworks", "").strip())
+            return bool(values.get("mynetworks", "").strip())
+        case "permit_tls_clientcerts":
+            return _asks_for_certificates(service) and bool(values.get("relay_clientcerts", "").strip())
+        case "permit_tls_all_clientcerts":
+            return _asks_for_certificates(service)
+        case "check_relay_domains":
+            return True
         case word:
             return bool(re.fullmatch(r"permit(_\w+)?", word)) and not _MAY_PERMIT.fullmatch(word)
+
+
+def _asks_for_certificates(service: Service) -> bool:
+    return _YES in (service.values.get("smtpd_tls_ask_ccert"), service.values.get("smtpd_tls_req_ccert"))
 
 
 def parse_policy_service(argument: str) -> PolicyService:
@@ -266,7 +312,7 @@ def _asks(
 
 def refuses_all(service: Service, unused: Mapping[str, str]) -> bool:
     """Whether some list refuses whatever mail there is: a reject stands in it before all that permits, or may."""
-    for name in (CLIENT, HELO, SENDER, RELAY, RECIPIENT):
+    for name in AT_RECIPIENT:
         for step in walk(name, service, unused):
             if step.word in ("reject", "defer") and not step.is_warn_only:
                 return True
@@ -275,7 +321,11 @@ def refuses_all(service: Service, unused: Mapping[str, str]) -> bool:
     return False
 
 
-def ends_in_reject(name: str, service: Service, unused: Mapping[str, str]) -> bool:
-    """Whether a list lets in nobody whom it does not permit."""
-    steps = walk(name, service, unused)
-    return bool(steps) and steps[-1].word in ("reject", "defer") and not steps[-1].is_warn_only
+def keeps_strangers_out(name: str, service: Service, unused: Mapping[str, str]) -> bool:
+    """Whether a list ends in a reject, and nothing before lets in whoever writes to this host."""
+    for step in walk(name, service, unused):
+        if step.word in _FOR_STRANGERS:
+            return False
+        if step.word in ("reject", "defer") and not step.is_warn_only:
+            return True
+    return False

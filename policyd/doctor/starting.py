@@ -1,7 +1,8 @@
 """What keeps smtpd from starting, as it reads its parameters and lists; and what it ends at. Pure.
 
 `postconf` and `postfix check` read none of it. Source: smtpd_check_init(), has_required() and
-policy_client_register() in Postfix's smtpd_check.c; attr_override.c, extpar.c and mail_conf_bool.c.
+policy_client_register() in Postfix's smtpd_check.c; attr_override.c, extpar.c, mail_conf_bool.c, mail_conf_int.c and
+mail_conf_time.c.
 """
 
 import re
@@ -20,6 +21,22 @@ _SWITCHES = (
     *("smtpd_sasl_authenticated_header", "smtpd_tls_ask_ccert", "smtpd_tls_auth_only", "smtpd_tls_received_header"),
     *("smtpd_tls_req_ccert", "smtpd_tls_wrappermode", "smtpd_use_tls", "smtpd_enforce_tls"),
 )
+# Of those that are a number or a time, with a unit or without one.
+_NUMBERS = (
+    *("access_map_defer_code", "access_map_reject_code", "message_size_limit", "queue_minfree", "reject_code"),
+    *("relay_domains_reject_code", "smtpd_client_connection_count_limit", "smtpd_client_connection_rate_limit"),
+    *("smtpd_client_message_rate_limit", "smtpd_client_recipient_rate_limit", "smtpd_hard_error_limit"),
+    *("smtpd_junk_command_limit", "smtpd_policy_service_request_limit", "smtpd_policy_service_try_limit"),
+    *("smtpd_recipient_limit", "smtpd_recipient_overshoot_limit", "smtpd_soft_error_limit"),
+    *("unknown_client_reject_code", "unknown_local_recipient_reject_code"),
+)
+_TIMES = (
+    *("milter_command_timeout", "milter_connect_timeout", "milter_content_timeout", "smtpd_error_sleep_time"),
+    *("smtpd_policy_service_max_idle", "smtpd_policy_service_max_ttl", "smtpd_policy_service_retry_delay"),
+    *("smtpd_policy_service_timeout", "smtpd_proxy_timeout", "smtpd_starttls_timeout", "smtpd_timeout"),
+)
+_NUMBER = re.compile(r"[+-]?\d+")
+_ANY_TIME = re.compile(r"\+?\d+([smhdw].*)?")
 _AGAINST_RELAYING = ("reject_unauth_destination", "defer_unauth_destination", "reject", "defer", "defer_if_permit")
 _REQUIRED = frozenset({*_AGAINST_RELAYING, "check_relay_domains"})
 _TIME = re.compile(r"\+?0*[1-9]\d*([smhdw].*)?")
@@ -34,7 +51,13 @@ _ATTRIBUTES: Mapping[str, re.Pattern[str]] = {
 
 def why_dead(service: Service) -> str:
     """Why smtpd ends at its start, or where it comes to a class; "" where nothing of its parameters says so."""
-    reasons = chain(_wrong_switches(service), _wrong_policy_services(service), _circles(service), _open_relay(service))
+    reasons = chain(
+        _wrong_switches(service),
+        _wrong_numbers(service),
+        _wrong_policy_services(service),
+        _circles(service),
+        _open_relay(service),
+    )
     return next(reasons, "")
 
 
@@ -48,6 +71,14 @@ def _wrong_switches(service: Service) -> Iterator[str]:
         value = service.values.get(name, "yes")
         if value.lower() not in ("yes", "no"):
             yield f"{name} = {value}, which is neither yes nor no: smtpd does not start."
+
+
+def _wrong_numbers(service: Service) -> Iterator[str]:
+    for names, pattern, what in ((_NUMBERS, _NUMBER, "number"), (_TIMES, _ANY_TIME, "time")):
+        for name in names:
+            value = service.values.get(name, "")
+            if value and not pattern.fullmatch(value):
+                yield f"{name} = {value}, which is no {what}: smtpd does not start."
 
 
 def _wrong_policy_services(service: Service) -> Iterator[str]:

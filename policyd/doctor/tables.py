@@ -203,6 +203,7 @@ class MapCheck:
         is_special = re.compile(rf"[\s,{re.escape(delimiters)}]").search
         followed = self._restricting | {key[1:] for key in keys if key[0] == "@"}
         always = set(map(fold, self._examined.settings.always_accept))
+        yield from self._examined.aliases.further()
         for key, value in self._examined.aliases.rows():
             if value in restricted:
                 # What else is the same mailbox's is restricted as it is, unless it is never refused.

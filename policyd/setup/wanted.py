@@ -51,7 +51,7 @@ def settings_for(
     """What the settings file, which has *text* and is read as *settings*, should say for *instance*.
 
     `is_here` is as in `gateways_among`. Where policyd is asked already, `is_watching`, the mode stays as it is.
-    *database* is one that was named on the command line.
+    *database* is one that was named on the command line. Raises SetupError.
     """
     values = instance.values
     networks, others = networks_in(values.get("mynetworks", ""))
@@ -132,7 +132,10 @@ def _with(settings: Settings, added: Mapping[str, Any]) -> Settings:
     """*settings* as they will be read with what is *added*."""
     changes: dict[str, Any] = {key: added[key] for key in ("user", "origin", "recipient_delimiter") if key in added}
     if "listen" in added:
-        changes["listen"] = tuple(map(parse_endpoint, added["listen"]))
+        try:
+            changes["listen"] = tuple(map(parse_endpoint, added["listen"]))
+        except ValueError as error:
+            raise SetupError(f"queue_directory: policyd can't listen there: {error}") from error
     if "insider_networks" in added:
         changes["insider_networks"] = tuple(networks_in(" ".join(added["insider_networks"]))[0])
     if "insider_contexts" in added:

@@ -35,6 +35,7 @@ Shown = Mapping[str, Any]  # an object's fields by name, as JSON has them
 
 UPGRADE = "database.upgrade"  # the operation of the row that an upgrade writes: above it, rows of this edition
 _FIRST_SCHEMA = 1  # the tables' version in the first edition
+_MEMBER = '"member": '  # a field that only memberships have; in a text, its quotes would be escaped
 
 _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 # How a value of a type stands in JSON, without an encoder, which is made anew at each call for whatever is no text.
@@ -259,6 +260,26 @@ def object_name(stored: Stored) -> str:
             return stored.name
         case _:
             assert_never(stored)
+
+
+def field_of_number(number: int) -> str:
+    """What is in the snapshot of what has this number, of whatever kind it is; domains and addresses have none."""
+    return f'"id": {number},'
+
+
+def field_of_member(member: Party) -> str:
+    """What is in the snapshot of a membership of *member*, a mailbox or a group."""
+    return f'{_MEMBER}{{"{member.kind}": {member.number},'
+
+
+def field_of_group(number: int) -> str:
+    """What is in the snapshot of a membership in the group with this number."""
+    return f'"group": {{"group": {number},'
+
+
+def is_membership(taken: str) -> bool:
+    """Whether *taken*, a snapshot as the journal holds it, is a membership's."""
+    return _MEMBER in taken
 
 
 def as_json(stored: Stored | None) -> str | None:

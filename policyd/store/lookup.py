@@ -30,13 +30,14 @@ from policyd.store.database import (
     store_error,
 )
 from policyd.store.queries import Queries
-from policyd.store.wal import beside, has_log
+from policyd.store.wal import are_open, beside, has_log
 
 _DOMAINS_KEPT = 1024
-_PATTERNS_KEPT = 1000  # a millisecond, at each new state of the tables
+_KNOWN_LIMIT = 1000  # domains, blocked patterns, blocked mailboxes: a millisecond, at each new state of the tables
 _NO_VERSION = -1
 _NO_INDEX = (0, 0, 0)
 _NO_DESCRIPTOR = -1
+_FILE_HEADER = 100  # bytes at the beginning of the file
 _HEADER = 48  # bytes at the beginning of the log's index, twice: what every commit changes
 _INDEX = struct.Struct("=96sI28xI")  # with how much of the log is in the file, and how much soon will be
 # Of a file's status: what is another in another file, or after it was written, renamed or removed.
@@ -53,6 +54,7 @@ class Answers:
         self._domain = lru_cache(_DOMAINS_KEPT)(queries.find_domain)
         self.has_groups = False  # in the state that was last looked at: some mailbox or group is in a group
         self.has_anyone_entries = False  # and some blocked sender is anyone
+        self.has_accepted_senders = False  # and somebody accepts anybody
 
     def begin(self) -> bool:
         """Begin to ask; returns whether the tables may differ from when they were last asked."""
@@ -66,7 +68,7 @@ class Answers:
 
     def look_at_flags(self) -> None:
         """See what there is none of in the state there is: nobody asks for that then."""
-        self.has_groups, self.has_anyone_entries = self._queries.flags()
+        self.has_groups, self.has_anyone_entries, self.has_accepted_senders = self._queries.flags()
 
     def domain(self, name: str) -> Domain | None:
         """The managed domain *name*, in normal form; without its accepted senders, as all that is found here."""
@@ -94,6 +96,8 @@ class Answers:
 
     def accepted_by(self, *, mailbox_id: int = 0, group_ids: Sequence[int] = (), domain: str = "") -> frozenset[Party]:
         """Whom a mailbox, groups and a domain accept, all together; of those that are given."""
+        if not self.has_accepted_senders:
+            return frozenset()
         return self._queries.accepted_by(mailbox_id=mailbox_id, group_ids=group_ids, domain=domain)
 
     def entries_of(
@@ -164,7 +168,8 @@ class Lookup(Answers):
         self._connection: sqlite3.Connection | None = None
         self._cursor: sqlite3.Cursor | None = None  # one for all: to make one takes as long as to find a row
         self._file: tuple[int, ...] | None = None  # the stamp of the open file
-        self._is_settled = False  # whatever is written to the file gives it another stamp
+        self._header = b""  # what the open file began with
+        self._is_settled = False  # whatever is written to it from now on gives it another stamp
         self._descriptor = _NO_DESCRIPTOR  # to look at the open file by, whatever has its name by now
         self._index = _NO_INDEX  # the log's index that is open: device, inode and size
         self._is_fixed = False  # opened as a file that can't change
@@ -177,7 +182,10 @@ class Lookup(Answers):
         self._has_snapshot = False  # SQLite holds the state
         self._has_read = False  # what is not confirmed yet
         self._is_log_left = False  # the log was not empty when `tidy` last looked
-        self._patterns: frozenset[str] | None = None  # all that are blocked, of the last state; None where too many are
+        # All that there are in the last state; None where there are too many to know.
+        self._domains: frozenset[str] | None = None
+        self._blocked_patterns: frozenset[str] | None = None
+        self._blocked_mailboxes: frozenset[int] | None = None
         super().__init__(Queries(self))
 
     def begin(self) -> bool:
@@ -194,7 +202,7 @@ class Lookup(Answers):
         except OSError as error:
             self.close()
             raise missing_error(self._path, error) from error
-        if self._is_another(status) or not self._is_settled or self._has_lost_index():
+        if self._is_another(status) or self._has_lost_index():
             self._open()
 
         # Nothing was committed since where the log's index stands as it stood: then nothing must be held yet.
@@ -234,13 +242,23 @@ class Lookup(Answers):
     def look_at_flags(self) -> None:
         """See what there is none of, or little, in the state there is: nobody asks for that then."""
         super().look_at_flags()
-        self._patterns = self._queries.blocked_patterns(_PATTERNS_KEPT)
+        self._domains = self._queries.domain_names(_KNOWN_LIMIT)
+        self._blocked_patterns = self._queries.blocked_patterns(_KNOWN_LIMIT)
+        self._blocked_mailboxes = self._queries.blocked_mailboxes(_KNOWN_LIMIT)
+
+    def domain(self, name: str) -> Domain | None:
+        """The managed domain *name*, in normal form."""
+        if self._domains is not None and name not in self._domains:
+            return None
+        return self._domain(name)
 
     def entries_of(
         self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
     ) -> tuple[BlockedSender, ...]:
         """The blocked senders that are this mailbox (0 for none), one of the groups or of *patterns*, in no order."""
-        if self._patterns is not None and self._patterns.isdisjoint(patterns):
+        if self._blocked_mailboxes is not None and mailbox_id not in self._blocked_mailboxes:
+            mailbox_id = 0
+        if self._blocked_patterns is not None and self._blocked_patterns.isdisjoint(patterns):
             patterns = ()
         if not (mailbox_id or group_ids or patterns):
             return ()
@@ -347,7 +365,17 @@ class Lookup(Answers):
         To open it again takes as long as ten answers, and is right in each case. After a copy over the file, pages that
         SQLite remembers and pages that it reads could together look like tables without the row that was asked for.
         """
-        return _stamp(status) != self._file or (self._is_fixed and not is_unchanging(self._path))
+        if _stamp(status) != self._file or (self._is_fixed and not is_unchanging(self._path)):
+            return True
+        if self._is_settled:
+            return False
+
+        # What is written in the tick in which it was opened shows in the header alone, where each change is counted.
+        now = time.time_ns()
+        if os.pread(self._descriptor, _FILE_HEADER, 0) != self._header:
+            return True
+        self._is_settled = _is_settled(status, now)
+        return False
 
     def _has_lost_index(self) -> bool:
         """Whether the log's index is another one than this process has open, which then misses what others write.
@@ -396,21 +424,25 @@ class Lookup(Answers):
         try:
             status = os.stat(self._name)
             self._is_fixed = is_unchanging(self._path)
-            self._connection = connect_reading(self._database)
             self._descriptor = os.open(self._name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._header = os.pread(self._descriptor, _FILE_HEADER, 0)
         except OSError as error:
             self.close()
             raise missing_error(self._path, error) from error
+        try:
+            self._connection = connect_reading(self._database)
+        except StoreError:
+            self.close()
+            raise
         self._cursor = self._connection.cursor()
-
-        # Where it was written a moment ago, the next turn opens it again: whoever writes to it now leaves this stamp.
         self._file = _stamp(status)
-        self._is_settled = self._is_fixed or _is_settled(status, now)
+        self._is_settled = _is_settled(status, now)
 
-        # SQLite opens the index by its name, too. Which one that was is known where the name stood for the same one
-        # before and after; else the next turn opens all of it again.
+        # SQLite opens the index by its name, too, and makes it where there is none. Where the name does not stand for
+        # what is open, the next turn opens all of it again.
         found = self._index_now()
-        self._index = _NO_INDEX if self._is_fixed or found[:2] != index[:2] else found
+        is_open = not self._is_fixed and (found[:2] == index[:2] or are_open(self._path))
+        self._index = found if is_open else _NO_INDEX
         self._index_stamp = None
         self._known = b""
         self._version = _NO_VERSION

@@ -52,6 +52,7 @@ LOCALE = ("UTF8", "C")  # of the database: its encoding and its collation
 CHANNEL = "policyd"  # on which each change is told
 
 _CALL_SECONDS = 60.0  # for one statement
+_REVISION_SECONDS = 600.0  # for one of an upgrade
 _QUIET_WAIT_SECONDS = 1.0  # for another command, before that is said
 _WRITER_WAIT_SECONDS = 600.0  # for another command that is changing the tables
 _TABLE_WAIT_SECONDS = 50.0  # for who has locked a table: less than a call may take, so that it is told as what it is
@@ -382,7 +383,10 @@ def upgrading(database: Database) -> Iterator[tuple[ServerConnection, int]]:
         if not found or found[0][0] > VERSION:
             _need_version(database, found)
         ((version,),) = found
-        yield connection, version
+
+        # An index of a long journal is one statement.
+        with driver.allowing(_REVISION_SECONDS):
+            yield connection, version
         connection.finish()
         _keep(database, connection)
 

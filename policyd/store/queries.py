@@ -6,10 +6,9 @@ from functools import lru_cache
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
 from types import UnionType
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, and_, bindparam, exists, func, literal_column, or_, select, union_all
-from sqlalchemy.ext.compiler import compiles
 
 from policyd.address import fold, normal_domain
 from policyd.errors import AddressError, StoreError
@@ -30,7 +29,7 @@ from policyd.model import (
 )
 from policyd.store import schema
 from policyd.store.connection import Statement
-from policyd.store.journal import UPGRADE, is_upgrade_from_first
+from policyd.store.journal import field_of_group, field_of_member, field_of_number, is_upgrade_from_first
 
 _ARITIES = 300  # a domain has 127 labels at most, an address two forms
 _ENTRIES_AT_ONCE = 256  # whose exceptions are asked for
@@ -130,25 +129,6 @@ def _select_exceptions(table: Any, is_recipient: int) -> Any:
 def _keys(name: str, count: int) -> list[Any]:
     """The placeholders for *count* values."""
     return [bindparam(f"{name}{number}") for number in range(count)]
-
-
-class _HasOtherThanAscii(ColumnElement[bool]):
-    """Whether there is another character in a text than printable ASCII, as each engine can tell."""
-
-    inherit_cache = True
-
-    def __init__(self, text: ColumnElement[str]) -> None:
-        self.text = text
-
-
-@compiles(_HasOtherThanAscii, "sqlite")
-def _by_glob(element: _HasOtherThanAscii, compiler: Any, **given: Any) -> str:
-    return f"{compiler.process(element.text, **given)} GLOB '*[^ -~]*'"
-
-
-@compiles(_HasOtherThanAscii, "postgresql")
-def _by_regular_expression(element: _HasOtherThanAscii, compiler: Any, **given: Any) -> str:
-    return f"{compiler.process(element.text, **given)} ~ '[^ -~]'"
 
 
 def _entries_where(*alternatives: ColumnElement[bool]) -> Statement:
@@ -390,6 +370,7 @@ _FLAGS = Statement(
                 schema.blocked_sender.c.senders == literal_column(f"'{PartyKind.ANYONE}'")
             )
         ),
+        exists(select(literal_column("1")).select_from(schema.accepted_sender)),
     )
 )
 _ACCEPTED_OF_MAILBOXES = Statement(
@@ -525,13 +506,18 @@ _ENTRIES_TO = {
     PartyKind.MAILBOX: _first_entries_where(schema.blocked_sender.c.recipient_mailbox_id == bindparam("to")),
     PartyKind.GROUP: _first_entries_where(schema.blocked_sender.c.recipient_group_id == bindparam("to")),
 }
-_PATTERNS_BLOCKED = Statement(
-    select(schema.blocked_sender.c.pattern)
-    .where(schema.blocked_sender.c.pattern.is_not(None))
-    .distinct()
-    .limit(bindparam("most"))
-    .offset(literal_column("0"))
-)
+
+
+def _first_of(column: Any) -> Statement:
+    """The statement for the first values of *column*, each once, as many as are asked for."""
+    return Statement(
+        select(column).where(column.is_not(None)).distinct().limit(bindparam("most")).offset(literal_column("0"))
+    )
+
+
+_DOMAIN_NAMES = _first_of(schema.domain.c.name)
+_PATTERNS_BLOCKED = _first_of(schema.blocked_sender.c.pattern)
+_MAILBOXES_BLOCKED = _first_of(schema.blocked_sender.c.mailbox_id)
 _ENTRY = _entries_where(schema.blocked_sender.c.id == bindparam("id"))
 _ENTRIES = Statement(_select_entry.order_by(schema.blocked_sender.c.id))
 _EXCEPTIONS = [
@@ -561,44 +547,50 @@ _MADE_REMOVED_FIRST = Statement(_CHANGES_FROM.order_by(schema.change.c.after.is_
 _CHANGESET_OF = Statement(select(schema.change.c.changeset).where(schema.change.c.id == bindparam("id")))
 _LATER_CHANGES = Statement(
     select(schema.change)
-    .where(schema.change.c.object == bindparam("name"), schema.change.c.id > bindparam("after"))
+    .where(
+        schema.change_object == func.lower(bindparam("name")),
+        schema.change.c.object == bindparam("same_name"),
+        schema.change.c.id > bindparam("after"),
+    )
     .order_by(schema.change.c.id)
 )
-
-
-@lru_cache(_ARITIES)
-def _changes_since(names: int = 0, *, is_last_first: bool = True) -> Statement:
-    """The statement for the changes from a time on; with so many folded *names*, those that may be of one of them.
-
-    Where a name is plain ASCII, lower case is what it folds to, and the database can tell.
-    """
-    change = schema.change.c
-    query = select(schema.change).where(change.at >= bindparam("since"))
-    if names:
-        query = query.where(or_(func.lower(change.object).in_(_keys("name", names)), _HasOtherThanAscii(change.object)))
-    return Statement(query.order_by(change.id.desc() if is_last_first else change.id))
-
-
+_since = select(schema.change).where(schema.change.c.at >= bindparam("since"))
+_CHANGES_SINCE = {
+    True: Statement(_since.order_by(schema.change.c.id.desc())),  # the last first
+    False: Statement(_since.order_by(schema.change.c.id)),
+}
+_OTHER_OBJECTS = Statement(select(schema.change.c.object).where(schema.has_other_than_ascii).distinct())
 _CHANGES_BEFORE = Statement(
     select(schema.change).where(schema.change.c.id < bindparam("before")).order_by(schema.change.c.id.desc())
 )
 
 
 @lru_cache(_ARITIES)
-def _changes_about(names: int, beginnings: int, parts: int) -> Statement:
-    """The statement for the changes of so many names, or of what was stored as so many patterns of LIKE say."""
-    change = schema.change.c
-    stored = func.coalesce(change.after, change.before)
-    alternatives = [
-        *(change.object == key for key in _keys("name", names)),
-        *(stored.like(key) for key in (*_keys("beginning", beginnings), *_keys("part", parts))),
-    ]
-    return Statement(select(schema.change).where(or_(*alternatives)).order_by(change.id.desc()))
+def _changes_about(
+    names: int, numbers: int = 0, members: int = 0, groups: int = 0, *, is_last_first: bool = True
+) -> Statement:
+    """The statement for the changes of objects with so many names, numbers, members, and groups that have members.
+
+    Each of these has an index of its own, which is looked at before the rows.
+    """
+    change = schema.change
+    found: list[ColumnElement[bool]] = []
+    if names:
+        found.append(schema.change_object.in_([*map(func.lower, _keys("name", names))]))
+    for kind, count, (has_field, field) in (
+        ("number", numbers, schema.change_number),
+        ("member", members, schema.change_member),
+        ("group", groups, schema.change_group),
+    ):
+        if count:
+            found.append(and_(has_field, field.in_(_keys(kind, count))))
+    query = select(change).where(change.c.id.in_(union_all(*(select(change.c.id).where(each) for each in found))))
+    return Statement(query.order_by(change.c.id.desc() if is_last_first else change.c.id))
 
 
 _UPGRADES_SINCE = Statement(
     select(schema.change.c.operation, schema.change.c.before).where(
-        schema.change.c.id > bindparam("after"), schema.change.c.operation == bindparam("upgrade")
+        schema.change.c.id > bindparam("after"), schema.is_upgrade
     )
 )
 _COUNTS = {
@@ -618,6 +610,14 @@ _LAST_CHANGE = Statement(
         schema.change.c.id == select(func.max(schema.change.c.id)).scalar_subquery()
     )
 )
+
+
+class Flags(NamedTuple):
+    """What there is at all in the tables: what there is none of, nobody needs to ask for."""
+
+    has_groups: bool  # some mailbox or group is in a group
+    has_anyone_entries: bool  # some blocked sender is anyone
+    has_accepted_senders: bool
 
 
 class Source(Protocol):
@@ -651,6 +651,10 @@ class Queries:
         """The same without its accepted senders: for who asks for those only if they matter."""
         found = self._fetch(_DOMAIN, name)
         return _to_domain(found[0]) if found else None
+
+    def domain_names(self, most: int) -> frozenset[str] | None:
+        """The names of all managed domains; None where there are more than *most*."""
+        return self._few(_DOMAIN_NAMES, most)
 
     def domains(self) -> Iterator[Domain]:
         """Every managed domain, by name."""
@@ -798,10 +802,10 @@ class Queries:
         """Every membership, oldest first."""
         return map(_to_membership, self._stream(_MEMBERSHIPS))
 
-    def flags(self) -> tuple[bool, bool]:
-        """Whether there are memberships at all, and whether some blocked sender is anyone."""
-        ((has_members, has_anyone),) = self._fetch(_FLAGS)
-        return bool(has_members), bool(has_anyone)
+    def flags(self) -> Flags:
+        """What there is at all."""
+        (found,) = self._fetch(_FLAGS)
+        return Flags(*map(bool, found))
 
     # --- Accepted senders ---
 
@@ -919,8 +923,11 @@ class Queries:
 
     def blocked_patterns(self, most: int) -> frozenset[str] | None:
         """Every pattern that is a blocked sender; None where there are more than *most*."""
-        found = self._fetch(_PATTERNS_BLOCKED, most + 1)
-        return frozenset(pattern for (pattern,) in found) if len(found) <= most else None
+        return self._few(_PATTERNS_BLOCKED, most)
+
+    def blocked_mailboxes(self, most: int) -> frozenset[int] | None:
+        """The id of every mailbox that is a blocked sender; None where there are more than *most*."""
+        return self._few(_MAILBOXES_BLOCKED, most)
 
     def entries_for_anyone(
         self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
@@ -982,37 +989,57 @@ class Queries:
         is_wanted: Callable[[Change], bool] = lambda _: True,
     ) -> Iterator[Change]:
         """The journal, oldest first: the last *limit* wanted rows of those from *since* on, in Unix seconds."""
-        names = sorted(_folded_forms(of_object)) if of_object else []
-
-        def is_found(change: Change) -> bool:
-            return (not names or fold(change.object) in names) and is_wanted(change)
-
         # The last ones are found from the end on; all of them, as they come.
-        statement = _changes_since(len(names), is_last_first=limit is not None)
-        found = filter(is_found, (Change(*row) for row in self._stream(statement, since, *names)))
+        is_last_first = limit is not None
+        if of_object:
+            names = self._spellings(of_object)
+            rows = self._stream(_changes_about(len(names), is_last_first=is_last_first), *names)
+        else:
+            rows = self._stream(_CHANGES_SINCE[is_last_first], since)
+        changes = (Change(*row) for row in rows)
+        found = (change for change in changes if change.at >= since and is_wanted(change))
         return found if limit is None else reversed([*islice(found, limit)])
 
     def changes_since(self, since: int) -> Iterator[Change]:
         """The journal's rows from *since* on, in Unix seconds, one by one, the last first."""
-        return (Change(*row) for row in self._stream(_changes_since(), since))
+        return (Change(*row) for row in self._stream(_CHANGES_SINCE[True], since))
 
     def changes_before(self, number: int) -> Iterator[Change]:
         """The journal's rows before the one with this id, one by one, the last first."""
         return (Change(*row) for row in self._stream(_CHANGES_BEFORE, number))
 
     def changes_about(
-        self, names: Sequence[str], numbers: Sequence[int] = (), members: Sequence[int] = ()
+        self,
+        names: Sequence[str],
+        numbers: Sequence[int] = (),
+        members: Sequence[Party] = (),
+        groups: Sequence[int] = (),
     ) -> Iterator[Change]:
-        """The journal's rows that may be about one of these, one by one, the last first; few others are among them.
+        """The journal's rows about any of these, one by one, the last first; few others are among them.
 
-        That is about what has one of *names*; about what was stored under one of *numbers*, of whatever kind; or that a
-        mailbox with one of the numbers *members* was in a group. The whole journal is looked at, but only in the
-        database.
+        That is about what has one of *names*, whatever the case of its ASCII letters; about what was stored under one
+        of *numbers*, of whatever kind; that one of *members*, mailboxes or groups, was in a group; or that something
+        was in the groups with these numbers.
         """
-        beginnings = [f'{{"id": {number}, %' for number in numbers]
-        parts = [f'%"member": {{"mailbox": {number}, %' for number in members]
-        statement = _changes_about(len(names), len(beginnings), len(parts))
-        return (Change(*row) for row in self._stream(statement, *names, *beginnings, *parts))
+        keys = (
+            *names,
+            *map(field_of_number, numbers),
+            *map(field_of_member, members),
+            *map(field_of_group, groups),
+        )
+        if not keys:
+            return iter(())
+        statement = _changes_about(len(names), len(numbers), len(members), len(groups))
+        return (Change(*row) for row in self._stream(statement, *keys))
+
+    def _spellings(self, name: str) -> list[str]:
+        """How the journal has what is called *name*, which may be a domain's in Unicode: all but the case of ASCII.
+
+        What has other letters is compared here, each name once: no engine folds as names are folded.
+        """
+        folded = _folded_forms(name)
+        others = (found for (found,) in self._stream(_OTHER_OBJECTS) if fold(found) in folded)
+        return sorted({*folded, *others})
 
     def changes_of(self, changeset: int) -> Iterator[Change]:
         """The journal's rows of one changeset, the last first, one by one."""
@@ -1031,11 +1058,11 @@ class Queries:
 
     def later_changes(self, name: str, after: int) -> list[Change]:
         """The journal's rows about the object called *name* that came after the row with this id."""
-        return [Change(*row) for row in self._fetch(_LATER_CHANGES, name, after)]
+        return [Change(*row) for row in self._fetch(_LATER_CHANGES, name, name, after)]
 
     def is_first_edition(self, number: int) -> bool:
         """Whether the journal's row with this id was written by the first edition, before the upgrade from it."""
-        return any(is_upgrade_from_first(*row) for row in self._fetch(_UPGRADES_SINCE, number, UPGRADE))
+        return any(is_upgrade_from_first(*row) for row in self._fetch(_UPGRADES_SINCE, number))
 
     # --- All tables ---
 
@@ -1062,6 +1089,11 @@ class Queries:
         accepted = _by_owner(self._fetch(_accepted_of(len(numbers)), *numbers))
         for row in found:
             yield _to_named(Mailbox, row, _to_parties("accepted_sender", accepted[row[-1]])), held[row[-1]]
+
+    def _few(self, statement: Statement, most: int) -> frozenset[Any] | None:
+        """Every value that *statement* finds, with which comes how many; None where there are more than *most*."""
+        found = self._fetch(statement, most + 1)
+        return frozenset(value for (value,) in found) if len(found) <= most else None
 
     def _mailbox(self, found: list[tuple[Any, ...]]) -> Mailbox | None:
         return _to_named(Mailbox, found[0], self.accepted_by(mailbox_id=found[0][-1])) if found else None

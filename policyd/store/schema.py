@@ -21,10 +21,13 @@ from sqlalchemy import (
     Table,
     Text,
     func,
+    text,
 )
 from sqlalchemy.schema import SchemaItem
 
-VERSION = 2  # of these tables; kept in journal_head, and in PRAGMA user_version
+from policyd.store.engines import HasOtherThanAscii, PlaceOf
+
+VERSION = 3  # of these tables; kept in journal_head, and in PRAGMA user_version
 APPLICATION_ID = 0x706F6C64  # "pold", in PRAGMA application_id: tells our files from other people's
 REPLICA_ID = 0x706F6C72  # "polr": and a replica, which only its follower changes, from a database
 
@@ -314,6 +317,36 @@ change = Table(
     sqlite_strict=True,
 )
 
+
+def _up_to_comma(whole: ColumnElement[str]) -> ColumnElement[str]:
+    """The beginning of *whole* with its first comma; nothing where there is none."""
+    return func.substr(whole, text("1"), PlaceOf(whole, text("','")))
+
+
+def _index_field(name: str, beginning: str) -> tuple[ColumnElement[bool], ColumnElement[str]]:
+    """An index on the number in a field of the journal's snapshots, which begins so, of the rows that have it.
+
+    Returns the conditions for a query: whether a row has the field, and what it is then up to the number.
+    """
+    snapshot = func.coalesce(change.c.after, change.c.before)
+    place = PlaceOf(snapshot, text(f"'{beginning}'"))
+    has_field, field = place > text("0"), _up_to_comma(func.substr(snapshot, place))
+    Index(f"change_{name}", field, sqlite_where=has_field)
+    return has_field, field
+
+
+# What a row of the journal is found by: what its object was called then, and, since that may have been renamed, its
+# number; of a membership, the member's and the group's. Case matters in no name; of other letters than ASCII's, no
+# engine knows which are the same.
+change_object = func.lower(change.c.object)
+has_other_than_ascii = HasOtherThanAscii(change.c.object)
+is_upgrade = change.c.operation == text("'database.upgrade'")
+Index("change_object", change_object)
+Index("change_object_other", change.c.object, sqlite_where=has_other_than_ascii)
+Index("change_upgrade", change.c.id, sqlite_where=is_upgrade)
+change_number = _index_field("number", '"id": ')  # as "id": 7,
+change_member = _index_field("member", '"member": {')  # as "member": {"mailbox": 7,
+change_group = _index_field("group", '"group": {"group": ')  # as "group": {"group": 7,
 # What a replica has in place of the journal and its head.
 replica_metadata = MetaData()
 replica = Table(

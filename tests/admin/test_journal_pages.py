@@ -2,7 +2,13 @@
 
 import pytest
 
-from policyd.admin.journal_pages import change_filter, changes_of_address, changes_of_mailbox, page_of_changes
+from policyd.admin.journal_pages import (
+    change_filter,
+    changes_of_address,
+    changes_of_group,
+    changes_of_mailbox,
+    page_of_changes,
+)
 from policyd.admin.session import open_session
 from policyd.errors import StoreError
 from policyd.model import OUTSIDE, Domain
@@ -87,3 +93,28 @@ def ask_for_ever(database):
     numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n WHERE i < 0"
     with reading(database, limit_seconds=0.01) as connection:
         connection.driver.execute(numbers).fetchall()
+
+
+def test_group_is_followed_through_its_names(tmp_path):
+    """Who joined it, what it joined, what blocks it, and nothing about another group."""
+    session = open_session(Settings(database=f"sqlite:///{tmp_path}/policyd.db", audit=AuditSettings(syslog="none")))
+    with session.changing("root", NOW, may_create=True) as made:
+        edit = made.edit
+        edit.add_mailbox("ann", [], "")
+        for name in ("crew", "staff", "others"):
+            edit.add_group(name)
+        edit.join(need_group(edit.queries, "crew"), [party("ann")])
+        edit.join(need_group(edit.queries, "others"), [party("ann")])
+        edit.rename_group("crew", "team")
+        edit.join(need_group(edit.queries, "staff"), [party("group:team")])
+        edit.block_sender(party("group:team"), OUTSIDE, EntryTerms())
+    with session.reading() as queries:
+        team = need_group(queries, "team")
+        found = changes_of_group(queries, team, queries.entries_of(team.party))
+        assert [(change.operation, change.object) for change in found] == [
+            ("sender.block", "group:team"),
+            ("group.join", "group:staff"),
+            ("group.rename", "group:crew"),
+            ("group.join", "group:crew"),
+            ("group.add", "group:crew"),
+        ]

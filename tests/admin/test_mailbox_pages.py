@@ -4,21 +4,37 @@ import pytest
 
 from policyd.admin import mailbox_pages
 from policyd.admin.mailbox_pages import count_in_domains, count_in_group, page_of_mailboxes, page_of_members
-from policyd.admin.session import open_session
-from policyd.model import Domain, Receive
-from policyd.settings import AuditSettings, Settings
-from policyd.store.edit import RestrictionTerms, need_domain, need_group, need_mailbox
+from policyd.admin.session import Session
+from policyd.model import OUTSIDE, Domain, Receive
+from policyd.settings import AuditSettings
+from policyd.store.edit import EntryTerms, RestrictionTerms, need_domain, need_group, need_mailbox
+from tests.support.engine import new_database
 from tests.support.parties import party
 from tests.support.writing import NOW
 
+ENTRIES = [
+    ("a@b.example", "@example.com"),
+    ("@example.com", "outside"),
+    ("@.example.com", "user1"),
+    ("c@b.example", "@example.com"),
+    ("user2", "@.example.com"),
+    ("d@b.example", "user1"),
+    ("e@b.example", "@example.org"),
+]
 NAMES = ["example.com", "example.org"]
 
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
     """Two domains of which one is an alias, a third one, and groups within a group, one of which is empty."""
-    folder = tmp_path_factory.mktemp("mailboxes")
-    session = open_session(Settings(database=f"sqlite:///{folder}/policyd.db", audit=AuditSettings(syslog="none")))
+    with new_database(tmp_path_factory.mktemp("mailboxes")) as database:
+        session = Session(database, AuditSettings(syslog="none"))
+        fill(session)
+        yield session
+
+
+def fill(session):
+    """Make the tables."""
     with session.changing("root", NOW, may_create=True) as made:
         edit = made.edit
         edit.add_domain(Domain("example.com"))
@@ -28,6 +44,8 @@ def session(tmp_path_factory):
             edit.add_mailbox(f"user{number}", [f"user{number}@example.com", f"b{number}@example.org"], "")
         edit.add_mailbox("quoted", ["a@example.com@sub.example.com"], "")
         edit.restrict(need_mailbox(edit.queries, "user0"), RestrictionTerms(Receive.NOBODY))
+        for number, (sender, to) in enumerate(ENTRIES):
+            edit.block_sender(party(sender), OUTSIDE if to == "outside" else party(to), EntryTerms(reason=f"{number}"))
         edit.add_group("empty")
         edit.add_group("inner", [party("user7"), party("user8"), party("user0")])
         edit.add_group("middle", [party("group:inner"), party("group:empty"), party("user6")])
@@ -35,7 +53,6 @@ def session(tmp_path_factory):
         edit.add_group("trip", [party("group:round")])
         edit.join(need_group(edit.queries, "round"), [party("group:trip")], takes_circles=True)
         edit.add_group("outer", [party("user0"), party("group:middle"), party("user1"), party("user2")])
-    return session
 
 
 def mailboxes(queries, name, names, most):
@@ -126,3 +143,16 @@ def test_count_says_that_there_may_be_more(session, monkeypatch):
         assert not count.is_all
         assert 0 < count.mailboxes <= 4
         assert count_in_domains(queries, NAMES) == (3, False)  # the first address is in neither
+
+
+def test_entries_are_the_oldest_of_those_about_all_addresses(session):
+    """As many as a page looks at: an import may have a hundred thousand of them."""
+    with session.reading() as queries:
+        whole, parts = (["@example.com"], ["@.example.com", "@example.com"])
+        who, to = queries.entries_with(parts, 10)
+        assert [str(each.to) for each in who] == ["outside", "user1"]
+        assert [str(each.who) for each in to] == ["a@b.example", "c@b.example", "user2"]
+        assert [str(each.who) for each in queries.entries_with(whole, 1)[1]] == ["a@b.example"]
+        mailbox = need_mailbox(queries, "user1").party
+        assert [str(each.who) for each in queries.entries_to(mailbox, 1)] == ["@.example.com"]
+        assert [each.to for each in queries.entries_of(party("@example.com"), 1)] == [OUTSIDE]

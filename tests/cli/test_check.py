@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from tests.support.command_line import command_line
+from tests.support.required import as_root
 
 NO_REQUEST = (
     "Give either a recipient, as in: policyd check alice@example.com; or - for a request, or a line of the audit, on "
@@ -289,7 +290,7 @@ def test_absent_daemon_is_told_apart_from_a_refusal(policyd, listen):
     assert message.startswith(f"policyd: no daemon answers on {listen}: ")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+@as_root
 def test_a_socket_that_is_not_open_to_the_user_is_told_as_that(policyd):
     """A daemon that runs is not missing: the way to it is another one."""
     with socket.socket(socket.AF_UNIX) as listener:

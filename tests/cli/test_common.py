@@ -331,7 +331,8 @@ def test_what_is_no_time_is_refused_with_examples(policyd, typed):
         ),
         pytest.param(
             "domain list example.com example.net",
-            "Got unexpected extra argument (example.net). See: policyd domain list --help",
+            "Got unexpected extra argument (example.net); a list is narrowed by one text, in which * stands for any "
+            "characters. See: policyd domain list --help",
             id="a word too many",
         ),
     ],

@@ -100,7 +100,9 @@ def test_a_circle_is_refused_where_it_is_typed(policyd, member):
         pytest.param("group show nobody", NO_GROUP, id="show"),
         pytest.param("group remove nobody", NO_GROUP, id="remove"),
         pytest.param("group set nobody --comment x", NO_GROUP, id="set"),
-        pytest.param("group restrict staff nobody", NO_GROUP, id="restrict"),
+        pytest.param(
+            "group restrict staff nobody", "policyd: there is no group nobody; type: --receive nobody", id="restrict"
+        ),
         pytest.param("group restrict staff --accept nobody", NO_MAILBOX, id="accept an unknown mailbox"),
         pytest.param("group restrict staff --accept group:nobody", NO_GROUP, id="accept an unknown group"),
         pytest.param("group lift staff", "policyd: staff is not restricted; nothing to lift", id="lift what is open"),

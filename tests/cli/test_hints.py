@@ -63,6 +63,18 @@ def policyd():
         ("mailbx list", "policyd mailbox"),
         ("mailbox lsit", "policyd mailbox list"),
         ("mailbox-add bob", "policyd mailbox add"),
+        ("add mailbox bob", "policyd mailbox add"),
+        ("show users", "policyd mailbox show"),
+        ("list domains", "policyd domain list"),
+        ("delete address x@example.com", "policyd address remove"),
+        ("show address x@example.com", "policyd address find"),
+        ("remove sender @spam.example", "policyd sender unblock"),
+        ("alice@example.com", "policyd check alice@example.com"),
+        ("mailbox alice show", "policyd mailbox show alice"),
+        ("mailbox alice delete", "policyd mailbox remove alice"),
+        ("group 'All Staff' members", "policyd group show 'all staff'"),
+        ("domain example.com", "policyd domain show example.com"),
+        ("address alice@example.com", "policyd address find alice@example.com"),
     ],
 )
 def test_wrong_command_names_the_right_one(policyd, typed, meant):
@@ -86,11 +98,99 @@ def test_wrong_command_names_the_right_one(policyd, typed, meant):
         ("-V", "type: --version"),
         ("mailbox restrict --to alice", "to whom mail is restricted stands first"),
         ("domain list --jsn", "type: --json"),
+        ("--check alice@example.com", "type: policyd check"),
     ],
 )
 def test_wrong_option_names_the_right_one(policyd, typed, hint):
     """Those of other programs, and slips of a key."""
     assert f"'; {hint}" in policyd.refuses(typed, 2)
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("check joe@example.net alice@example.com", "type: policyd check RECIPIENT --sender SENDER"),
+        ("check sender=joe@example.net recipient=alice@example.com", "type: --recipient"),
+        ("why Nov 26 10:00:00 mx policyd[7]: action=REJECT", "a line of the log is one word, in quotes"),
+        ("undo 1 2", "changesets are taken back one at a time, the last one first"),
+        ("export people.csv", "type: policyd export -o FILE"),
+        ("export csv", "type: --format csv"),
+        ("doctor /etc/postfix", "Postfix's folder stands behind --postfix-config"),
+        ("top 5", "the seconds between two looks stand behind --interval"),
+        ("serve 10040", "where it listens stands behind --listen, as in: --listen tcp:10040"),
+        ("database create x.db", "which database is meant stands behind --database"),
+        ("mailbox show alice bob", "one at a time"),
+        ("mailbox list alice bob", "a list is narrowed by one text"),
+        ("mailbox rename alice to alicia", "type: policyd mailbox rename alice alicia"),
+        ("group rename 'All Staff' to Staff", "type: policyd group rename 'All Staff' Staff"),
+        ("domain add x.example accept", "type: --unlisted accept"),
+        ("domain set example.com alias x.example", "type: --alias-of"),
+        ("mailbox set alice comment --comment x", "type: --comment"),
+    ],
+)
+def test_word_too_many_is_told_what_is_meant(policyd, typed, hint):
+    """Whoever types it means something, and mostly there is one thing that he can mean."""
+    assert f"; {hint}" in policyd.refuses(typed, 2)
+
+
+EACH = "--accept a@x.example --accept b@x.example"
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("sender block alice to anyone", "there is no mailbox to; type: --to"),
+        ("mailbox restrict alice nobody", "there is no mailbox nobody; type: --receive nobody"),
+        ("mailbox restrict alice accept x@y.example", "there is no mailbox accept; type: --accept"),
+        (
+            "mailbox restrict alice --reason left the company --until +3d",
+            "there is no mailbox the; several words are one text in quotes; type: --reason 'left the company'",
+        ),
+        (
+            "mailbox restrict alice --accept a@x.example b@x.example",
+            f"b@x.example is no mailbox's address; --accept stands in front of each; type: {EACH}",
+        ),
+        ("sender block group 'All Staff'", "there is no mailbox group; a group is written 'group:All Staff'"),
+    ],
+)
+def test_word_that_is_no_mailbox_is_told_what_else_is_meant(policyd, typed, told):
+    """A word is taken for a mailbox where any number of those may stand."""
+    assert policyd.refuses(typed) == f"policyd: {told}"
+
+
+def test_word_that_is_a_mailbox_is_one(policyd):
+    """Whatever it is called: a hint is for what is wrong."""
+    policyd.run("mailbox add nobody")
+    policyd.run("mailbox restrict nobody")
+    assert "see: policyd mailbox list" in policyd.refuses("mailbox restrict bob --reason left")
+
+
+@pytest.mark.parametrize("typed", ["--help mailbox add", "mailbox --help add", "-h mailbox add", "mailbox add --help"])
+def test_help_in_front_of_a_command_is_that_of_the_command(policyd, typed):
+    """A page about everything says nothing about it."""
+    assert policyd.run(typed) == policyd.run("mailbox add -h")
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("'<alice@example.com>'", "type it without < and >"),
+        ("'Alice <alice@example.com>'", "type it without the name in front, and without < and >: alice@example.com"),
+        ("mailto:alice@example.com", "type it without mailto: in front"),
+        ("SMTP:alice@example.com", "type it without SMTP: in front"),
+        ("alice@example.com,", "type it without the , at its end"),
+        ("'alice@example.com;'", "type it without the ; at its end"),
+        ("alice@example.com --sender '<joe@example.net>'", "type it without < and >"),
+    ],
+)
+def test_check_does_not_answer_for_what_was_copied_with_an_address(policyd, typed, told):
+    """DUNNO for a domain `example.com>` is no answer to the question."""
+    assert f": {told}. See: policyd check" in policyd.refuses(f"check {typed}", 2)
+
+
+def test_check_answers_for_the_null_sender_and_a_trailing_dot(policyd):
+    """As Postfix takes them."""
+    policyd.run("check alice@example.com. --sender '<>'")
 
 
 @pytest.mark.parametrize("typed", ["bogus", "mailbox bogus", "mailbox list --all", "mailbox restrict alice --xyz"])

@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from policyd.store.database import reading
 from policyd.store.queries import Queries
 from tests.support.command_line import CommandLine, command_line
 from tests.support.few import few
+from tests.support.required import need_program
 from tests.support.terminal import on_terminal, shown_on_terminal
 
 MANY = 1000
@@ -249,9 +249,9 @@ def test_who_borrows_roots_rights_gets_no_shell_of_his(large, tmp_path):
     assert shown == "secure=1 FRX\n"
 
 
-@pytest.mark.skipif(not shutil.which("less"), reason="less is not installed (Debian: apt-get install less)")
 def test_less_shows_a_page_and_ends_at_q(large):
     """The pager that most have."""
+    need_program("less", "less")
     with on_terminal(large, ["mailbox", "list"], PAGER="less", columns=120) as terminal:
         terminal.read_until("p105@example.com")  # of names in the order of their letters, on the first page
         terminal.type("q")

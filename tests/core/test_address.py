@@ -373,6 +373,24 @@ def test_first_form_is_the_normal_one_and_a_second_differs_in_its_domain_only(te
         assert normal_domain(other.domain) == other.domain
 
 
+@given(st.one_of(domains, texts.filter(lambda text: "@" not in text and has_domain(f"bob@{text}"))))
+@example("192.0.2.1")
+@example("example.c0")
+@example("example.c0m")
+@example("-x.example")
+@example("x-.example")
+@example("x_y.example.")
+@example("a" * 63 + ".example")
+@example("a" * 64 + ".example")
+@example("a." * 126 + "a")
+@example("a." * 126 + "aa")
+def test_forms_are_in_the_domain_as_it_is_written_and_as_postfix_takes_it(text):
+    """Whether a domain is plain or odd, it is found by the same two names."""
+    first, *others = address_forms(f"bob@{text}")
+    assert first.domain == (taken(normal_domain, text) or first.domain)
+    assert [first.domain, *(other.domain for other in others)][-1] == (domain_for_postfix(text) or first.domain)
+
+
 @given(domains)
 def test_u_label_and_a_label_meet(domain):
     """A domain blocked as Bücher.example is blocked when the client writes xn--bcher-kva.example."""

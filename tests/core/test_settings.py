@@ -11,6 +11,7 @@ from policyd.model import Mode, Rule
 from policyd.reply import DEFAULT_TEXTS
 from policyd.settings import AuditSettings, Decisions, LineFormat, Settings, load_settings
 from tests.support.command_line import command_line
+from tests.support.required import as_root
 
 KEYS = (
     "allow_insecure_database, allow_remote, always_accept, audit, database, group, http, idle_seconds, "
@@ -360,7 +361,7 @@ def test_folder_is_no_settings_file(policyd, tmp_path):
     assert policyd.refuses("domain list --config ''", 78) == "policyd: .: Is a directory"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+@as_root
 def test_unreadable_file_is_no_missing_file(load, tmp_path):
     """Else a daemon without its settings would run on the defaults."""
     load("")

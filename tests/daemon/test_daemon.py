@@ -22,6 +22,7 @@ from policyd.store.schema import VERSION
 from tests.support import preloaded
 from tests.support.fake_smtpd import FakeSmtpd, request
 from tests.support.ports import free_port
+from tests.support.required import give_up
 from tests.support.running_daemon import Daemon
 from tests.support.waiting import LIMIT_SECONDS, until
 
@@ -516,7 +517,7 @@ def test_syslog_that_nobody_reads_stops_no_answer(daemon):
 def test_daemon_of_another_user_and_commands_of_root_share_the_database(tmp_path):
     """The daemon runs as its own user, the administrator types as root: neither may lock the other out."""
     if not IS_ROOT:
-        pytest.skip("only root can start a daemon as another user")
+        give_up("ROOT", "only root can start a daemon as another user")
     user = pwd.getpwnam("nobody")
     folder = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())  # one that others can reach
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import twisted
 
+from policyd.daemon import fast_twisted
 from tests.support.fake_smtpd import FakeSmtpd, request
 from tests.support.few import few
 from tests.support.running_daemon import Daemon
@@ -56,3 +57,50 @@ def test_installed_twisted_has_the_fast_way(tmp_path):
         daemon.start()
         assert daemon.ask(request(recipient="alice@example.com")) == "DUNNO"
         assert daemon.syslog.matching("this Twisted") == []
+
+
+@pytest.fixture
+def reactor():
+    """A reactor of its own, of which nobody else knows."""
+    reactor = fast_twisted._FastReactor()
+    yield reactor
+    reactor.waker.connectionLost(None)
+    reactor._poller.close()
+
+
+def test_what_is_to_be_called_at_the_end_of_a_turn_waits_for_no_event(reactor):
+    """An answer that becomes due outside of a turn, as by a timer, is sent though nothing comes from anybody."""
+    called: list[str] = []
+    fast_twisted.call_at_end(reactor, lambda: called.append("first"))
+    reactor.doPoll(None)
+    assert called == ["first"]
+
+
+def test_call_that_comes_during_another_waits_for_the_next_turn(reactor):
+    """Whoever has answers without end keeps nobody else from being read."""
+    called: list[int] = []
+
+    def again():
+        called.append(len(called))
+        fast_twisted.call_at_end(reactor, again)
+
+    fast_twisted.call_at_end(reactor, again)
+    reactor.doPoll(None)
+    assert called == [0]
+    reactor.doPoll(None)
+    assert called == [0, 1]
+
+
+def test_defect_in_one_call_at_the_end_costs_no_other_one(reactor):
+    """The reactor logs it, and goes on with its next turn."""
+    called: list[str] = []
+
+    def fail():
+        raise ZeroDivisionError
+
+    fast_twisted.call_at_end(reactor, fail)
+    fast_twisted.call_at_end(reactor, lambda: called.append("other"))
+    with pytest.raises(ZeroDivisionError):
+        reactor.doPoll(None)
+    reactor.doPoll(None)
+    assert called == ["other"]

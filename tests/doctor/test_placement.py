@@ -34,7 +34,8 @@ def examination(overrides: dict[str, str], *services: Service, **values: str) ->
     main = {**DEFAULTS, **values}
     smtp = Service("smtp/inet", "smtpd", (), False, (), overrides, {**main, **overrides})
     instance = Instance(Path("/nowhere"), main, main, (smtp, *services), ())
-    return Examination(instance, Settings(), (parse_endpoint("unix:/nowhere/queue/policyd/policyd.sock"),))
+    settings = Settings(insider_contexts=frozenset({"submission"}))
+    return Examination(instance, settings, (parse_endpoint("unix:/nowhere/queue/policyd/policyd.sock"),))
 
 
 def found(**values: str) -> set[str]:
@@ -101,6 +102,12 @@ def found(**values: str) -> set[str]:
             REST, {"smtpd_sender_restrictions": ASK}, {"check-before-relay"}, id="before relaying is looked at"
         ),
         pytest.param(
+            REST,
+            {"smtpd_sender_restrictions": ASK, "smtpd_client_restrictions": REST},
+            set(),
+            id="behind relaying among the restrictions of clients",
+        ),
+        pytest.param(
             f"{ASK}, {REST}",
             {"smtpd_relay_restrictions": ""},
             {"check-before-relay"},
@@ -135,6 +142,43 @@ def found(**values: str) -> set[str]:
             {"class-undeclared"},
             id="a table where nothing says of what",
         ),
+        pytest.param(f"check_recipient_maps, {ASK}, {REST}", {}, set(), id="behind a name for what is unlisted"),
+        pytest.param(f"reject_maps_rbl, {ASK}, {REST}", {}, set(), id="behind old lists of hosts"),
+        pytest.param(f"check_relay_domains, {ASK}", {}, {"check-after-permit"}, id="behind what relays or refuses"),
+        pytest.param(f"permit_tls_clientcerts, {ASK}, {REST}", {}, set(), id="behind certificates of nobody"),
+        pytest.param(
+            f"permit_tls_clientcerts, {ASK}, {REST}",
+            {"smtpd_tls_ask_ccert": "yes", "relay_clientcerts": "hash:/etc/postfix/clients"},
+            {"check-after-permit"},
+            id="behind certificates",
+        ),
+        pytest.param(
+            f"check_sender_mx_access inline:{{far.example=OK}}, {ASK}, {REST}",
+            {},
+            set(),
+            id="behind a table that may not permit",
+        ),
+        pytest.param(
+            f"reject_unauth_destinaton, {ASK}, {REST}", {}, {"class-undeclared"}, id="a restriction misspelled"
+        ),
+        pytest.param(
+            f"{ASK.replace('inbound', 'submission')}, permit_sasl_authenticated, permit_auth_destination, reject",
+            {},
+            {"context-open"},
+            id="strangers come in to this host alone",
+        ),
+        pytest.param(
+            f"{ASK.replace('inbound', 'submission')}, permit_sasl_authenticated, reject, permit_mynetworks",
+            {},
+            set(),
+            id="something behind the reject",
+        ),
+        pytest.param(
+            f"{ASK.replace('inbound', 'submission')}, {REST}",
+            {"smtpd_sender_restrictions": "permit_sasl_authenticated, reject"},
+            set(),
+            id="strangers are refused by their sender",
+        ),
         pytest.param(
             f"{ASK}, permit",
             {"smtpd_relay_restrictions": "permit_mynetworks, permit, reject_unauth_destination"},
@@ -146,6 +190,46 @@ def found(**values: str) -> set[str]:
 def test_place_of_the_check_is_judged(recipient: str, others: dict[str, str], codes: set[str]) -> None:
     """Postfix takes them all, and says nothing of any."""
     assert found(smtpd_recipient_restrictions=recipient, **others) == codes
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["unix:/var/spool/postfix/postgrey/socket", "unix:private/policy-spf", "inet:127.0.0.1:7777", "inet:[::1]:12525"],
+)
+def test_another_program_that_is_away_is_not_taken_for_policyd(endpoint: str) -> None:
+    """Who is told of its socket alone believes that policyd is asked as soon as that program runs."""
+    examined = examination({}, smtpd_recipient_restrictions=f"check_policy_service {endpoint}, {REST}")
+    examined.dead.add(endpoint)
+    assert [each.code for each in diagnose_placement(examined)] == ["check-missing"]
+
+
+@pytest.mark.parametrize("name", ["smtp/inet", "25/inet", "192.0.2.1:smtp/inet"])
+def test_the_port_of_strangers_is_none_of_a_content_filter(name: str) -> None:
+    """Where only what people send is filtered, the port of all others says content_filter=, too."""
+    own = {"content_filter": "", "smtpd_recipient_restrictions": f"{ASK}, {REST}"}
+    service = Service(name, "smtpd", (), False, (), own, {**DEFAULTS, **own})
+    examined = examination({}, service, smtpd_recipient_restrictions=f"{ASK}, {REST}")
+    assert [*diagnose_placement(examined)] == []
+
+
+def test_network_that_postfix_can_not_use_is_noted() -> None:
+    """It puts off all mail that it compares with such a one, and logs a warning only."""
+    wrong = ["192.0.2.5/24", "192.0.2.0/33", "!10.1.2.3/8", "192.0.2.0/255.255.255.0", "192.0.2/24", "192.0.2.0/"]
+    wrong += ["[2001:db8::1]/32", "2001:db8::/32"]
+    good = ["127.0.0.0/8", "192.0.2.5", "[::1]/128", "[::1]", "!10.0.0.0/8", "[fe80::]/64", "mx.example.com"]
+    examined = examination({}, mynetworks=" ".join([*good, *wrong]), smtpd_recipient_restrictions=f"{ASK}, {REST}")
+    assert [*diagnose_mistakes(examined)] == []
+    told = "mynetworks: {} is no network; Postfix puts off with 451 what is compared with it"
+    assert examined.unseen == [told.format(word) for word in wrong]
+
+
+def test_filter_of_another_host_is_not_locked_out() -> None:
+    """It gives mail back at an address that is there for it: mynetworks of loopback would stop all mail."""
+    own = {"content_filter": "", "smtpd_recipient_restrictions": "permit_mynetworks, reject"}
+    service = Service("10.89.0.3:10025/inet", "smtpd", (), False, (), own, {**DEFAULTS, **own})
+    (told,) = diagnose_placement(examination({}, service, smtpd_recipient_restrictions=f"{ASK}, {REST}"))
+    assert (told.code, told.commands) == ("reinjection-open", ())
+    assert "listens at 10.89.0.3: 192.0.2.0/24 gets past" in told.sentence
 
 
 def test_other_programs_stay_where_a_list_is_put_right() -> None:

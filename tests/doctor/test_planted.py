@@ -16,8 +16,9 @@ from policyd.errors import SetupError
 from policyd.settings import Settings
 from policyd.setup.wanted import settings_for
 from tests.support.places import OPEN_PLACE
+from tests.support.required import as_root
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to lose here")
+pytestmark = as_root
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from policyd.doctor.saved import save
 from policyd.errors import StoreCreateError
 from policyd.timestamps import is_time
 from tests.support.places import OPEN_PLACE
+from tests.support.required import as_root
 
 from .sites import MakeSite
 
 FOUND = {"at": 1, "findings": [], "not_looked_at": [], "proof": []}
 OWNER = pwd.getpwnam("nobody").pw_uid
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root writes for somebody else")
 
 
 @pytest.fixture

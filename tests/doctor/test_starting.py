@@ -42,8 +42,12 @@ STARTS = [
     {RECIPIENT: f"{ASK} {{ unix:x timeout=5s max_ttl=1000 retry_delay=1s request_limit=0 try_limit=3 }}"},
     {RECIPIENT: f"{ASK} {{unix:x,{{timeout = 5second}}}}"},
     {"smtpd_delay_reject": "NO", "soft_bounce": "Yes"},
+    {"smtpd_timeout": "5minutes", "message_size_limit": "0", "smtpd_error_sleep_time": "0"},
 ]
 DIES = [
+    {"message_size_limit": "50MB"},
+    {"smtpd_timeout": "5 minutes"},
+    {"smtpd_client_connection_rate_limit": "10/minute"},
     {RELAY: "permit_mynetworks, permit", RECIPIENT: "permit_mynetworks"},
     {RELAY: "permit, reject_unauth_destination"},
     {RELAY: "warn_if_reject reject_unauth_destination"},

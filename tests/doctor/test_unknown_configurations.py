@@ -10,7 +10,7 @@ import pytest
 
 from policyd.doctor.diagnosis import CODES
 from policyd.doctor.examine import examine
-from policyd.doctor.postconf import find_program
+from policyd.doctor.postconf import find_program, read_instances
 from policyd.errors import PostfixError
 from policyd.printable import to_json
 from policyd.settings import load_settings
@@ -81,3 +81,14 @@ def test_no_configuration_is_too_strange(tmp_path: Path, number: int) -> None:
             for line in each.commands:
                 shlex.split(line)
         json.loads(to_json(report.as_object()))
+
+
+def test_an_instance_that_is_gone_does_not_hide_the_others(tmp_path: Path) -> None:
+    """Its name stays in main.cf for as long as nobody misses it, and mail comes in by the first one."""
+    if find_program("postconf") is None:
+        give_up("POSTFIX", "not installed: postfix (Debian: apt-get install postfix)")
+    (tmp_path / "main.cf").write_text(f"multi_instance_directories = {tmp_path}/gone, {tmp_path}\n")
+    (tmp_path / "master.cf").write_text("smtp inet n - n - - smtpd\n")
+    unseen: list[str] = []
+    assert [each.folder for each in read_instances(tmp_path, unseen)] == [tmp_path]
+    assert [line.partition(":")[0] for line in unseen] == [f"{tmp_path}/gone of multi_instance_directories"]

@@ -23,12 +23,12 @@ from tests.support.command_line import Ended
 from tests.support.disks import fill_up, small_disk
 from tests.support.drills import drill
 from tests.support.fake_smtpd import FakeSmtpd, OutOfStepError, request
+from tests.support.required import as_root
 from tests.support.running_daemon import Daemon
 from tests.support.waiting import LIMIT_SECONDS, until
 
 UNLISTED = "REJECT 5.1.1 This address does not receive mail"
 BLOCKED = "REJECT 5.7.1 This sender may not write to this recipient"
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount, or to become somebody else")
 
 
 def question(recipient: str = "alice", sender: str = "joe@example.net") -> bytes:
@@ -151,8 +151,8 @@ FAULTS = {
     made="``PRAGMA user_version``",
     client="hang-up",
     log=(
-        "``hung up: …: made by a newer policyd (tables version 3…)`` / ``has tables of version 1, and this "
-        "policyd needs version 2; type: policyd database upgrade`` once; ``event=recovered``"
+        f"``hung up: …: made by a newer policyd (tables version {VERSION + 1}…)`` / ``has tables of version 1, and "
+        f"this policyd needs version {VERSION}; type: policyd database upgrade`` once; ``event=recovered``"
     ),
     case="from a newer / an older policyd",
 )

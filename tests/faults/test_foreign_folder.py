@@ -31,6 +31,7 @@ from tests.support.drills import drill
 from tests.support.fake_smtpd import request
 from tests.support.few import few
 from tests.support.places import OPEN_PLACE
+from tests.support.required import as_root
 from tests.support.waiting import LIMIT_SECONDS
 
 OWNER, STRANGER = "nobody", "daemon"
@@ -46,7 +47,7 @@ COMMANDS = (
 )
 ROWS = "name,addresses\nbob,bob@elsewhere.example\n"
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to lose here")
+pytestmark = as_root
 
 
 class Place:

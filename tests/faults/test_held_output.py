@@ -23,6 +23,7 @@ from policyd.store.backup import Progress, Verify, back_up
 from policyd.store.connection import Database
 from policyd.store.restore import Restore
 from tests.support.drills import drill
+from tests.support.required import as_root
 from tests.support.waiting import LIMIT_SECONDS, until
 
 OWNER = "nobody"
@@ -31,7 +32,7 @@ COMMAND = f"{QUICK}from policyd.cli import main; main()"
 LOOKS = 30  # in vain, after which the watch would have ended the process long ago
 STATUS = re.compile(r"State:\tS.*Uid:\t\d+\t(\d+)\t.*voluntary_ctxt_switches:\t(\d+)\nnonvol", re.DOTALL)
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root works as another user")
+pytestmark = as_root
 
 
 @pytest.fixture

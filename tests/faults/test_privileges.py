@@ -25,6 +25,7 @@ from tests.support.fake_smtpd import FakeSmtpd, request
 from tests.support.places import OPEN_PLACE
 from tests.support.processes import tree
 from tests.support.processes import workers as workers_of
+from tests.support.required import as_root, give_up
 from tests.support.running_daemon import Daemon
 from tests.support.waiting import LIMIT_SECONDS, until
 
@@ -34,7 +35,6 @@ IS_ROOT = os.geteuid() == 0
 KINDS = pytest.mark.parametrize(
     "workers", [pytest.param(1, id="one process"), pytest.param(2, id="workers", marks=pytest.mark.full)]
 )
-as_root = pytest.mark.skipif(not IS_ROOT, reason="only root can become somebody else")
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def folder() -> Iterator[Path]:
 def daemon(folder) -> Iterator[Daemon]:
     """A daemon that is not started yet, and becomes nobody. It knows alice@example.com."""
     if not IS_ROOT:
-        pytest.skip("only root can become somebody else")
+        give_up("ROOT", "only root can become somebody else")
     (folder / "site").mkdir()
     shutil.chown(folder / "site", USER)
     with Daemon(folder / "site", USER) as daemon:
@@ -173,7 +173,7 @@ def test_socket_in_a_folder_of_roots_is_the_users_and_outlives_the_daemon(daemon
 def test_roots_socket_in_somebody_elses_folder_is_made_with_his_rights(folder, user):
     """Swapped folders lead root nowhere that the owner couldn't go himself, and a link gets nothing made or removed."""
     if not IS_ROOT:
-        pytest.skip("only root can become somebody else")
+        give_up("ROOT", "only root can become somebody else")
     (folder / "site").mkdir()
     shutil.chown(folder / "site", user)
     queue, theirs = folder / "queue", folder / "theirs"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from policyd.store.schema import VERSION
-from tests.faults.test_database import as_root, call, must_not_answer, question
+from tests.faults.test_database import call, must_not_answer, question
 from tests.faults.test_kill import wait_for_a_write, written_at
 from tests.support.command_line import MEMORY, CommandLine, command_line
 from tests.support.disks import fill_up, small_disk
@@ -24,6 +24,7 @@ from tests.support.fake_smtpd import FakeSmtpd
 from tests.support.few import few
 from tests.support.first_edition import content_of, make_first_edition
 from tests.support.randomised import a_seed
+from tests.support.required import as_root
 from tests.support.running_daemon import Daemon
 from tests.support.waiting import LIMIT_SECONDS, until
 
@@ -34,7 +35,7 @@ MANY = (
     "INSERT INTO address SELECT 'm' || i || '@example.com', i, 1 FROM n",
     "DROP TABLE n",
 )
-OUTDATED = "has tables of version 1, and this policyd needs version 2; type: policyd database upgrade"
+OUTDATED = f"has tables of version 1, and this policyd needs version {VERSION}; type: policyd database upgrade"
 
 
 @pytest.fixture

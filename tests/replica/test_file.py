@@ -15,10 +15,11 @@ from policyd.store.database import postgresql
 from policyd.store.replica import Replica
 from tests.replica.commands import add_many, forge_history, run, with_tables
 from tests.replica.hosts import Follow, Host, MakeHost, rows_of_replica, rows_of_truth, started
-from tests.support.disks import as_root, fill_up, small_disk
+from tests.support.disks import fill_up, small_disk
 from tests.support.drills import drill
 from tests.support.fake_smtpd import OutOfStepError
 from tests.support.postgresql import Cluster
+from tests.support.required import as_root
 
 
 def damage(path: Path, first: int = 4096) -> None:

@@ -21,12 +21,13 @@ from policyd.store.replica import Replica
 from tests.replica.commands import QUIET, add_many, command, forge_history, name_of, run, with_tables
 from tests.replica.hosts import Follow, Proxy, rows_of_replica, rows_of_truth
 from tests.support import preloaded
-from tests.support.disks import as_root, fill_up, small_disk
+from tests.support.disks import fill_up, small_disk
 from tests.support.drills import drill
 from tests.support.pgbouncer import pooled
 from tests.support.postgresql import Cluster
 from tests.support.processes import is_alive
 from tests.support.randomised import a_seed
+from tests.support.required import as_root
 from tests.support.waiting import until
 
 # --- The journal is not the one that was followed ---

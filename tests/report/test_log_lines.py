@@ -2,7 +2,6 @@
 
 import io
 import os
-import shutil
 import subprocess
 import time
 from datetime import datetime
@@ -17,6 +16,7 @@ from policyd.report.log_files import Log
 from policyd.report.log_lines import Logged, LogReader, years_of
 from tests.core.test_audit import HOSTILE, PERMITTED, REQUEST, line_of
 from tests.support.log_formats import FORMATS, traditional
+from tests.support.required import need_program
 
 NOON = datetime(2026, 11, 25, 12).astimezone().timestamp()
 LINES = [
@@ -193,9 +193,9 @@ def test_lines_that_syslog_threw_away_are_counted():
     assert reader.lost == 120
 
 
-@pytest.mark.skipif(shutil.which("zstd") is None, reason="zstd is not installed")
 def test_log_that_zstd_compressed_is_read(tmp_path):
     """Python before 3.14 does not know it: the program does."""
+    need_program("zstd", "zstd")
     (tmp_path / "mail.log").write_bytes(FORMATS["traditional"](TIMED))
     os.utime(tmp_path / "mail.log", (NOON + 60, NOON + 60))
     subprocess.run(["zstd", "-q", "--rm", tmp_path / "mail.log"], check=True)

@@ -18,9 +18,10 @@ from policyd.store import postgresql
 from tests.server.cutting import cutting
 from tests.support import preloaded
 from tests.support.command_line import CommandLine
-from tests.support.disks import as_root, fill_up, small_disk
+from tests.support.disks import fill_up, small_disk
 from tests.support.drills import drill
 from tests.support.postgresql import Cluster
+from tests.support.required import as_root
 from tests.support.waiting import LIMIT_SECONDS, until
 
 READS, CHANGES = "domain list", "domain add other.example"

@@ -64,11 +64,12 @@ def test_tables_are_upgraded_whole_and_the_journal_says_so(either, newer):
     assert newer(either, "domain list").err.strip().endswith("type: policyd database upgrade")
     ended = newer(either, "database upgrade --yes")
     assert ended.status == 0, ended
-    assert versions(either) == (3, True)
+    assert versions(either) == (VERSION + 1, True)
     assert either.journal()[-1][0] == "database.upgrade"
     assert newer(either, "database check").status == 0
     assert newer(either, "domain add other.example").status == 0
-    assert "made by a newer policyd (tables version 3, this one knows 2)" in either.refuses("domain list", 69)
+    newer_one = f"made by a newer policyd (tables version {VERSION + 1}, this one knows {VERSION})"
+    assert newer_one in either.refuses("domain list", 69)
     again = newer(either, "-v database upgrade")
     assert (again.status, "is up to date already" in again.err) == (0, True)
 
@@ -78,7 +79,7 @@ def test_upgrade_of_a_server_asks_for_a_backup(policyd, newer):
     ended = newer(policyd, "database upgrade")
     assert ended.status == 2
     assert "make a backup first with: pg_dump --format=custom. Add --yes." in ended.err
-    assert versions(policyd) == (2, False)
+    assert versions(policyd) == (VERSION, False)
 
 
 def test_statements_are_printed_and_nothing_is_changed(either, newer):
@@ -87,7 +88,7 @@ def test_statements_are_printed_and_nothing_is_changed(either, newer):
     assert ended.status == 0
     assert "CREATE INDEX mailbox_until ON mailbox (until)" in ended.out
     assert "database.upgrade" in ended.out
-    assert versions(either) == (2, False)
+    assert versions(either) == (VERSION, False)
 
 
 def test_killed_half_way_it_has_not_begun(either, newer):
@@ -100,10 +101,10 @@ def test_killed_half_way_it_has_not_begun(either, newer):
     ) as upgrade:
         until(file.exists, "the revision to run")
         upgrade.send_signal(signal.SIGKILL)
-    assert versions(either) == (2, False)
+    assert versions(either) == (VERSION, False)
     either.run("domain add other.example")
     assert newer(either, "database upgrade --yes").status == 0
-    assert versions(either) == (3, True)
+    assert versions(either) == (VERSION + 1, True)
 
 
 def test_of_two_at_once_one_does_it(either):
@@ -113,7 +114,7 @@ def test_of_two_at_once_one_does_it(either):
     both = [subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL) for _ in range(2)]
     assert [each.wait(LIMIT_SECONDS) for each in both] == [0, 0]
     assert [operation for operation, _ in either.journal()].count("database.upgrade") == 1
-    assert versions(either) == (3, True)
+    assert versions(either) == (VERSION + 1, True)
 
 
 def test_host_stops_at_the_upgrade_serves_on_and_goes_on_as_the_newer_policyd(policyd, newer, tmp_path):
@@ -142,7 +143,7 @@ def test_host_stops_at_the_upgrade_serves_on_and_goes_on_as_the_newer_policyd(po
         subprocess.run([sys.executable, "-c", code, str(host.replica)], check=True)
         with closing(sqlite3.connect(host.replica)) as replica:
             tables = {name for (name,) in replica.execute("SELECT name FROM sqlite_schema")}
-            assert replica.execute("PRAGMA user_version").fetchall() == [(3,)]
+            assert replica.execute("PRAGMA user_version").fetchall() == [(VERSION + 1,)]
         assert "mailbox_until" in tables
         assert not {"change", "journal_head", "alembic_version"} & tables
 

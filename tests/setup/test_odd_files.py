@@ -15,8 +15,8 @@ from policyd.setup.plan import Plan, make_plan
 from policyd.setup.record import Record, begin, records
 from policyd.setup.swap import change_postfix
 from policyd.setup.wanted import with_lines
-from tests.support.disks import as_root, fill_up, small_disk
-from tests.support.required import give_up
+from tests.support.disks import fill_up, small_disk
+from tests.support.required import as_root, give_up
 
 from .conftest import MakeHost
 from .hosts import Host

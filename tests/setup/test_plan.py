@@ -2,6 +2,7 @@
 
 import pytest
 
+from policyd.errors import SetupError
 from policyd.settings import load_settings
 from policyd.setup.plan import Plan, make_plan
 from tests.doctor.sites import Site
@@ -61,6 +62,15 @@ def test_what_is_not_understood_is_left_to_a_person(make_host: MakeHost, name: s
     site = Site(name, folder, folder / "queue")
     obstacles = make_plan(load_settings(site.settings), site.settings, site.config).obstacles
     assert any(why in each for each in obstacles), obstacles
+
+
+def test_queue_in_which_nobody_can_listen_is_told(make_host: MakeHost) -> None:
+    """As of a template that nobody has filled in: one line, and no traceback."""
+    host = make_host("plain")
+    main_cf = host.postfix.config / "main.cf"
+    main_cf.write_text(f"{main_cf.read_text()}\nqueue_directory = @queue@\n")
+    with pytest.raises(SetupError, match=r"^queue_directory: policyd can't listen there: 'unix:@queue@/policyd/"):
+        make_plan(load_settings(host.settings), host.settings, host.postfix.config)
 
 
 def test_where_policyd_is_asked_as_it_should_be_nothing_is_to_do_in_postfix(make_host: MakeHost) -> None:

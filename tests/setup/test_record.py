@@ -8,6 +8,7 @@ import pytest
 
 from policyd.errors import SetupError
 from policyd.setup.record import begin, read_record, records
+from tests.support.required import as_root
 
 
 def test_file_comes_back_with_link_owner_and_mode(tmp_path: Path) -> None:
@@ -75,7 +76,7 @@ def test_copy_that_is_not_what_was_kept_is_not_put_back(tmp_path: Path) -> None:
     assert (first.read_bytes(), second.read_bytes()) == (b"new\n", b"new\n")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to lose here")
+@as_root
 @pytest.mark.parametrize("what", ["owner", "everybody", "its folder"])
 def test_record_that_somebody_else_may_have_written_is_refused(tmp_path: Path, what: str) -> None:
     """It says which file root is to write, with what, and for whom."""

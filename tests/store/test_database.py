@@ -24,11 +24,11 @@ from policyd.store.queries import Queries
 from policyd.store.schema import VERSION
 from policyd.store.wal import has_log
 from tests.support.command_line import MEMORY, CommandLine, Ended
+from tests.support.required import as_root
 from tests.support.waiting import LIMIT_SECONDS
 from tests.support.writing import editor_on
 
 NOBODY = 65534
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
 
 
 @pytest.fixture

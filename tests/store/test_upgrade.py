@@ -17,11 +17,12 @@ from alembic.config import Config
 from policyd.decide import Decider
 from policyd.model import Action, Request
 from policyd.settings import load_settings
-from policyd.store import migrations, schema
+from policyd.store import migrations
 from policyd.store.check import objects_in
 from policyd.store.connection import Database
 from policyd.store.database import create_database, empty_tables
 from policyd.store.lookup import looking
+from policyd.store.schema import VERSION
 from policyd.store.upgrade import run_revisions
 from tests.support.command_line import CommandLine, command_line
 from tests.support.first_edition import DATA, SETTINGS, content_of, first_edition_answers, make_first_edition
@@ -89,7 +90,7 @@ def test_first_revision_makes_the_tables_that_the_first_edition_made(policyd):
 
 def test_all_revisions_make_the_tables_of_the_schema():
     """Whoever changes the schema writes a revision."""
-    with closing(made_by_revisions(schema.VERSION)) as made, closing(empty_tables()) as fresh:
+    with closing(made_by_revisions(VERSION)) as made, closing(empty_tables()) as fresh:
         assert named(made) == named(fresh)
 
 
@@ -102,6 +103,33 @@ def test_revisions_can_be_written_for_postgresql():
     assert "id BIGINT NOT NULL" in printed.getvalue()
     assert "STRICT" not in printed.getvalue()
     assert "CREATE UNIQUE INDEX blocked_sender_once ON blocked_sender (coalesce(mailbox_id, 0), " in printed.getvalue()
+
+
+VERSION_2 = (
+    *(f"DROP INDEX change_{name}" for name in ("object", "object_other", "number", "member", "group", "upgrade")),
+    "UPDATE journal_head SET schema = 2",
+)
+
+
+def test_journal_of_version_2_gets_its_indexes():
+    """On either engine; with whatever somebody wrote into a row, which the check that follows tells."""
+    with command_line("domain add example.com", "mailbox add alice alice@example.com") as policyd:
+        texts = ("", '"member": {', '"id": ')
+        spoiled = [f"UPDATE change SET after = '{text}' WHERE id = {number}" for number, text in enumerate(texts, 1)]
+        for statement in (*VERSION_2, *spoiled):
+            policyd.rows(statement)
+        if not policyd.server:
+            policyd.rows("PRAGMA user_version = 2")
+        told = policyd.refuses("history --object alice", 69)
+        assert f"has tables of version 2, and this policyd needs version {VERSION}" in told
+
+        ended = policyd.ends("database upgrade --yes")
+        assert (ended.status, "index" in ended.out) == (1, False), ended
+        ((before, after),) = policyd.rows("SELECT before, after FROM change WHERE operation = 'database.upgrade'")
+        assert (json.loads(before)["schema"], json.loads(after)) == (2, {"schema": VERSION})
+        assert policyd.rows("SELECT schema FROM journal_head") == [(VERSION,)]
+        assert policyd.run("mailbox restrict alice") == ""
+        assert policyd.json("history --object ALICE --limit 1")[0]["operation"] == "mailbox.restrict"
 
 
 # --- What is in them ---
@@ -207,12 +235,12 @@ def test_journal_goes_on_from_where_it_was(upgraded):
     """One row says that the tables were upgraded; the head row has its digest, and numbers that nobody had."""
     (*_, row) = json.loads(upgraded.run("--json history"))
     assert row["operation"] == "database.upgrade"
-    assert (row["before"], row["after"]) == ({"schema": 1, "file": str(kept(upgraded))}, {"schema": 2})
+    assert (row["before"], row["after"]) == ({"schema": 1, "file": str(kept(upgraded))}, {"schema": VERSION})
     assert row["changeset"] == LAST + 1
     ((digest,),) = upgraded.rows("SELECT digest FROM change ORDER BY id DESC LIMIT 1")
     ((_, history, *head),) = upgraded.rows("SELECT * FROM journal_head")
     assert len(history) == 32
-    assert head == [row["id"], digest, 2, 24, 1, 1, 7, 12]
+    assert head == [row["id"], digest, VERSION, 24, 1, 1, 7, 12]
     assert upgraded.run("database check") == ""
 
 
@@ -275,8 +303,8 @@ def test_everything_of_the_first_edition_is_undone_backwards(upgraded):
 def test_undo_of_the_upgrade_names_the_file_with_what_was_before(upgraded):
     """It can't be undone row by row."""
     assert upgraded.refuses(f"undo {LAST + 1}") == (
-        f"policyd: changeset {LAST + 1} is the upgrade of the database from version 1 to 2, which can't be undone; "
-        f"what it was before, for the policyd before, is in {kept(upgraded)}"
+        f"policyd: changeset {LAST + 1} is the upgrade of the database from version 1 to {VERSION}, which can't be "
+        f"undone; what it was before, for the policyd before, is in {kept(upgraded)}"
     )
 
 
@@ -287,7 +315,7 @@ def test_upgraded_database_is_up_to_date_already(upgraded):
     """A script may call it at each start."""
     before = upgraded.database.read_bytes()
     assert upgraded.says("database upgrade") == [
-        f"{upgraded.database} is up to date already: its tables are of version 2"
+        f"{upgraded.database} is up to date already: its tables are of version {VERSION}"
     ]
     assert upgraded.run("database upgrade") == ""
     assert upgraded.database.read_bytes() == before
@@ -298,7 +326,7 @@ def test_backup_is_what_the_database_was(policyd):
     """With it, and the policyd before, everything is as it was."""
     before = content_of(policyd.database)
     assert policyd.run("database upgrade") == (
-        f"upgraded {policyd.database} from version 1 to 2; what it was is in {kept(policyd)}\n"
+        f"upgraded {policyd.database} from version 1 to {VERSION}; what it was is in {kept(policyd)}\n"
     )
     assert content_of(kept(policyd)) == before
     assert rows_of(kept(policyd), "PRAGMA user_version") == [(1,)]
@@ -314,7 +342,7 @@ def test_backup_overwrites_nothing(policyd):
     assert told == {
         "database": str(policyd.database),
         "before": 1,
-        "after": 2,
+        "after": VERSION,
         "kept": str(kept(policyd, "1.3")),
         "notices": [
             f"the mailbox {old} is called {new} now: what begins with group: is a group" for old, new in RENAMED.items()
@@ -343,7 +371,7 @@ def test_every_command_names_the_one_to_type(policyd, line):
     ended = policyd.ends(line, stdin="request=smtpd_access_policy\n\n")
     assert (ended.status, ended.out) == (69, "")
     assert ended.err == (
-        f"policyd: {policyd.database}: has tables of version 1, and this policyd needs version 2; "
+        f"policyd: {policyd.database}: has tables of version 1, and this policyd needs version {VERSION}; "
         "type: policyd database upgrade\n"
     )
 
@@ -397,7 +425,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda path: path.write_bytes(b""), "not a policyd database; say where yours is with --database"),
     "text": (lambda path: path.write_text("domain,unlisted\n" * 100), "not a policyd database, or damaged"),
     "another program's": (other_program, "not a policyd database; say where yours is with --database"),
-    "newer": (of_version(3), "made by a newer policyd (tables version 3, this one knows 2); install that policyd"),
+    "newer": (
+        of_version(VERSION + 1),
+        f"made by a newer policyd (tables version {VERSION + 1}, this one knows {VERSION}); install that policyd",
+    ),
     "of no version": (of_version(0), "has tables of version 0, which no policyd made; restore a backup"),
     "with a column more": (
         altered("ALTER TABLE mailbox ADD COLUMN phone TEXT"),
@@ -444,15 +475,15 @@ def test_what_was_unsound_before_is_told_after_the_upgrade():
             f"policyd: {policyd.database} was upgraded, and is not sound; what it was is in {kept(policyd)}: 1 thing "
             "is wrong; do for each what its line says"
         )
-        assert policyd.rows("PRAGMA user_version") == [(2,)]
+        assert policyd.rows("PRAGMA user_version") == [(VERSION,)]
 
 
 def test_backup_of_the_first_edition_is_refused_with_how_to_upgrade_it(upgraded):
     """Whoever wants back what was before the upgrade, in the new tables."""
     told = upgraded.refuses(f"database restore {kept(upgraded)} --yes", 65)
     assert told == (
-        f"policyd: {kept(upgraded)}: has tables of version 1, and this policyd needs version 2; nothing was changed. "
-        "Copy it, upgrade the copy with policyd database upgrade --database COPY, and restore that"
+        f"policyd: {kept(upgraded)}: has tables of version 1, and this policyd needs version {VERSION}; nothing was "
+        "changed. Copy it, upgrade the copy with policyd database upgrade --database COPY, and restore that"
     )
     copy = upgraded.folder / "copy.db"
     shutil.copy(kept(upgraded), copy)

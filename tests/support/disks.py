@@ -1,14 +1,11 @@
 """A disk that is soon full: as small as a test wants it, and gone with the test. Only root can mount one."""
 
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a disk")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from policyd.store.connection import Database, Statement
 from policyd.store.database import changing
 from policyd.store.edit import Editor, EntryTerms, Restricted, RestrictionTerms
 from policyd.store.lookup import Lookup
+from tests.support.waiting import until
 from tests.support.writing import editor_on
 
 Found = TypeVar("Found")
@@ -115,6 +116,16 @@ class WatchedTables(Lookup):
         self._counters.append(counter)
         yield counter
         self._counters.remove(counter)
+
+    def settle(self) -> None:
+        """Look until nothing is new: a file that was written just now, or that nobody had open, is opened once more."""
+
+        def is_known() -> bool:
+            is_new = self.begin()
+            self.end()
+            return not is_new
+
+        until(is_known, "the tables to stand still")
 
     # What the administrator does.
 

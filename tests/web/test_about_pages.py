@@ -147,6 +147,12 @@ def test_alias_says_what_its_target_says(place):
     assert ("domain", "example.com") in leads(page)
 
 
+def test_entry_about_subdomains_leads_to_their_domain(place):
+    """What is above them is the nearest that has a page, and has the entry."""
+    assert ("domain", "bulk.example") in leads(shown(place, "/domain", name="example.com"))
+    assert cells(shown(place, "/domain", name="bulk.example"), "Who") == ["@.bulk.example"]
+
+
 def test_domain_that_is_not_managed_says_what_blocks_it(place):
     """The partner's domain is asked about as often as one's own."""
     page = shown(place, "/domain", name="@news.bulk.example")
@@ -243,7 +249,11 @@ def test_what_is_typed_leads_to_its_page(place, path, typed, title):
         ("/mailbox", {"name": "alone"}, {("group", "group:staff"), ("domain", "bank.example")}),
         ("/domain", {"name": "example.com"}, {("domain", "partner.example"), ("group", "group:crew")}),
         ("/group", {"name": "staff"}, {("mailbox", "alone"), ("domain", "bank.example"), ("group", "group:crew")}),
-        ("/", {"about": "user04"}, {("mailbox", "user04"), ("group", "group:crew")}),
+        (
+            "/",
+            {"about": "user04"},
+            {("mailbox", "user04"), ("group", "group:crew"), ("domain", "example.com")},
+        ),
         ("/journal", {}, {("domain", "example.com"), ("group", "group:staff")}),
     ],
 )
@@ -251,4 +261,4 @@ def test_what_is_named_leads_to_its_page(place, path, form, expected):
     """One click further, by a form that is posted: no name stands in a URL."""
     found = leads(shown(place, path, **form))
     assert expected <= found
-    assert not {name for _, name in found} & {"outside", "anyone", "@.bulk.example"}
+    assert not {name for _, name in found} & {"outside", "anyone"}

@@ -21,6 +21,7 @@ from policyd.web.access import (
     read_token,
 )
 from tests.support.randomised import examples
+from tests.support.required import as_root
 
 NOW = 1_800_000_000
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -459,7 +460,7 @@ def test_token_in_a_folder_that_everybody_can_write_is_none(tmp_path):
         read_token(path)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of others")
+@as_root
 def test_token_of_another_user_is_none(tmp_path):
     """He knows it, and can write another one."""
     path = write_token(tmp_path, mode=0o600)

@@ -19,7 +19,7 @@ class Lead(NamedTuple):
 def lead_to(text: str) -> Lead | None:
     """Where there is more about *text*, a party or an address as it stands in the tables; None for what has no page.
 
-    That is `<>`, a pattern for more than one domain, a reserved word, and what no browser would send unchanged.
+    That is `<>`, a local part in any domain, a reserved word, and what no browser would send unchanged.
     """
     if not text.isprintable() or not 0 < len(text) <= _LONGEST or text in RESERVED_WORDS:
         return None
@@ -30,7 +30,7 @@ def lead_to(text: str) -> Lead | None:
     local, _, where = text.rpartition("@")
     if local and where:
         return Lead(Mailbox.noun, quote_local_part(text))
-    return Lead(Domain.noun, where) if where and not where.startswith(".") else None
+    return Lead(Domain.noun, where.removeprefix(".")) if where else None
 
 
 def lead_to_changed(change: Change) -> Lead | None:
