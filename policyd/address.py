@@ -540,6 +540,7 @@ def _typed_badly(local: str, domain: str) -> AddressError:
     return AddressError(f"{shown} is not an address as it stands; its local part needs quotes: {quoted}")
 
 
+@lru_cache(maxsize=4096)  # a million addresses are in few domains
 def _parse_domain(text: str) -> str:
     """The domain that a person typed behind an `@`, in normal form; raises AddressError."""
     if _WILDCARD.search(text):

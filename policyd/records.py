@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Generic, TypeVar, assert_never
+from enum import Enum, StrEnum, auto
+from typing import Final, Generic, TypeVar, assert_never
 
 from policyd.address import fold, normal_domain
 from policyd.errors import AddressError
@@ -25,12 +25,13 @@ class RowMode(StrEnum):
     DELETE = "delete"  # must be there, and goes
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """The type of KEEP: what a row leaves as it is."""
+class Keep(Enum):
+    """The type of KEEP: what a row leaves as it is. There is one, also of a row that waited in a file."""
+
+    KEEP = auto()
 
 
-KEEP = Keep()
+KEEP: Final = Keep.KEEP
 
 _Item = TypeVar("_Item")
 

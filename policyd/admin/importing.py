@@ -6,7 +6,7 @@ import stat
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -34,6 +34,7 @@ from policyd.transfer.formats import Format, ReadOptions, load_format
 from policyd.transfer.text import need_text
 
 _SMALL_BYTES = 65536  # some hundred rows
+_BLOCK = 500  # records of which the tables are asked at once
 _IDLE_SHOWN = 5
 
 
@@ -216,15 +217,15 @@ def _apply(
         replacement = Replacement(made.connection, made.edit, bulk, domains, carries_groups=chosen.has_all)
 
     # Records in the order of the file; what names a mailbox that may come further down waits.
-    for item in chosen.read(stream, plan.read):
-        if isinstance(item, Notice):
-            callbacks.on_notice(item)
-            continue
-        outcome.records += 1
-        outcome.skipped.update(item.skipped)
-        outcome.useful += bool(item.rows or item.problems)
-        note(item, bulk.apply(item))
-        callbacks.on_record()
+    for items in _in_blocks(chosen.read(stream, plan.read)):
+        bulk.look_ahead(item for item in items if isinstance(item, Record))
+        for item in items:
+            if isinstance(item, Notice):
+                callbacks.on_notice(item)
+            else:
+                _count(item, outcome)
+                note(item, bulk.apply(item))
+                callbacks.on_record()
 
     # Then what waited, and at last what the whole file did not name.
     for record, problems in bulk.finish():
@@ -234,14 +235,43 @@ def _apply(
         callbacks.on_notice(notice)
     outcome.opened = bulk.open_domains(opens)
     if replacement is not None and not outcome.rejected:
-        try:
-            replacement.remove_unnamed(plan.max_remove)
-        except RefusedError as error:
-            # It is done all the same, and discarded: who is refused sees what it would have been.
-            outcome.refusal = error
-            replacement.remove_unnamed(inf)
+        outcome.refusal = _remove_unnamed(replacement, plan.max_remove)
     outcome.tally = bulk.tally
     outcome.advice += cut.advice()
+
+
+def _remove_unnamed(replacement: Replacement, max_percent: float) -> RefusedError | None:
+    """Remove what the file did not name; returns why that is refused, where it is more than *max_percent*."""
+    try:
+        replacement.remove_unnamed(max_percent)
+    except RefusedError as error:
+        # It is done all the same, and discarded: who is refused sees what it would have been.
+        replacement.remove_unnamed(inf)
+        return error
+    return None
+
+
+def _count(record: Record, outcome: ImportOutcome) -> None:
+    """Count *record* in *outcome*, and what of it was left out."""
+    outcome.records += 1
+    outcome.useful += bool(record.rows or record.problems)
+    if record.skipped:
+        outcome.skipped.update(record.skipped)
+
+
+def _in_blocks(items: Iterable[Record | Notice]) -> Iterator[list[Record | Notice]]:
+    """*items*, some hundred at a time; where reading fails, first those that were read before."""
+    block: list[Record | Notice] = []
+    try:
+        for item in items:
+            block.append(item)
+            if len(block) == _BLOCK:
+                yield block
+                block = []
+    except TransferError:
+        yield block
+        raise
+    yield block
 
 
 def _notices(bulk: BulkEditor) -> Iterator[Notice]:

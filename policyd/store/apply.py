@@ -39,7 +39,7 @@ from policyd.records import (
     groups_of,
 )
 from policyd.rules import is_past
-from policyd.store.edit import NO_END, Editor, EntryTerms, RestrictionTerms
+from policyd.store.edit import NO_END, NOTHING_SAID, Editor, EntryTerms, RestrictionTerms
 from policyd.store.journal import Stored
 from policyd.store.listed import ListedOnce
 
@@ -408,9 +408,9 @@ class RowApplier:
         after = self._editor.after(before or Mailbox(name), terms)
         if new_name != after.name:
             after = replace(after, name=new_name)
-        held = self._queries.addresses_of(before.id) if before else []
+        held = self._editor.addresses_of(before) if before else []
         wanted = None if isinstance(row.addresses, Keep) else self._wanted_addresses(held, row.addresses)
-        left_out = [each.address for each in held if wanted is not None and each.address not in wanted]
+        left_out = [] if wanted is None else [each.address for each in held if each.address not in wanted]
         if row.is_entry and left_out and before is not None and self.listed.is_said(before.id):
             raise RefusedError(f"another entry, which has {left_out[0]}, is called {name}, too; give one another name")
 
@@ -420,14 +420,16 @@ class RowApplier:
         if _is_whole(row.addresses):
             self.listed.say(after.id, after.name, left_out)
         if wanted is not None:
-            self._set_addresses(after, [replace(each, mailbox=after.name) for each in held], wanted)
+            if before is not None and before.name != after.name:
+                held = [replace(each, mailbox=after.name) for each in held]
+            self._set_addresses(after, held, wanted)
         return after
 
     def _named_mailbox(self, row: MailboxRow) -> Mailbox | None:
         """The mailbox that *row* is about, if it is there; one named by its address is the one that has it."""
         if row.is_named_by_address and isinstance(row.addresses, ListEdit):
             return self._queries.mailbox_with(row.addresses.add[0])
-        return self._queries.mailbox_named(fold(row.name))
+        return self._editor.find_mailbox(fold(row.name))
 
     def _free_name(self, row: MailboxRow) -> str:
         """The name for a new mailbox: where an address named it and the name is taken, with the domain behind.
@@ -450,6 +452,8 @@ class RowApplier:
         self, row: DomainRow | GroupRow | MailboxRow, before: Domain | Group | Mailbox | None
     ) -> RestrictionTerms:
         """What *row* says of the restriction of what is *before*."""
+        if row.receive is row.accepted is row.reason is row.until is row.comment is KEEP:
+            return NOTHING_SAID
         receive = _given(row.receive)
         if isinstance(row, MailboxRow) and row.is_flag and not self._obeys_flag(receive, before):
             receive = None

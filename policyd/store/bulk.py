@@ -7,7 +7,7 @@ from dataclasses import replace
 from policyd.address import fold
 from policyd.errors import NotManagedError, NotYetError, RefusedError
 from policyd.model import Domain, Unlisted
-from policyd.records import BlockRow, DomainRow, GroupRow, Problem, Record, Row, groups_of
+from policyd.records import BlockRow, DomainRow, GroupRow, ListEdit, MailboxRow, Problem, Record, Row, groups_of
 from policyd.store.apply import Left, References, RowApplier
 from policyd.store.connection import Connection
 from policyd.store.edit import Editor
@@ -60,6 +60,18 @@ class BulkEditor:
     def idle(self) -> list[str]:
         """What was taken as it stood, though it does nothing, in words."""
         return [*self.applier.idle]
+
+    def look_ahead(self, records: Iterable[Record]) -> None:
+        """Find out at once what `apply` will ask of each of *records*: who has the names and the addresses in it."""
+        names: dict[str, None] = {}
+        addresses: dict[str, None] = {}
+        for record in records:
+            for row in record.rows:
+                if isinstance(row, MailboxRow):
+                    names[fold(row.name)] = None
+                    if isinstance(row.addresses, ListEdit):
+                        addresses |= dict.fromkeys(row.addresses.add)
+        self._editor.look_ahead(names, addresses)
 
     def apply(self, record: Record) -> tuple[Problem, ...]:
         """Apply *record*, or return what is wrong with it: then nothing of it was applied.

@@ -1,17 +1,20 @@
 """Which database, a statement, and one transaction on the tables: the same whichever engine there is."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Dialect
+from sqlalchemy import Dialect, Table
+from sqlalchemy.sql.visitors import iterate
 
 from policyd.errors import SettingsError
 from policyd.settings import Settings
 
 _SERVER = re.compile(r"postgres(?:ql)?://")
+_LATE_AT_ONCE = 500  # rows
 _SHOWN_URL = re.compile(r"(?P<user>[^:@/?]*)(?::[^@]*)?@(?P<place>[^@?]*)|(?P<alone>[^@?]*)")
 
 
@@ -86,11 +89,14 @@ class Database:
 class Statement:
     """A statement of SQLAlchemy's, compiled at its first use, and once for each engine."""
 
-    __slots__ = ("_construct", "_texts")
-
     def __init__(self, construct: Any) -> None:
         self._construct = construct
         self._texts: dict[str, str] = {}
+
+    @cached_property
+    def tables(self) -> frozenset[str]:
+        """The names of the tables in it, however deep."""
+        return frozenset(each.name for each in iterate(self._construct) if isinstance(each, Table))
 
     def text(self, dialect: Dialect) -> str:
         """The statement as *dialect* has it, with placeholders for the values in their order."""
@@ -106,27 +112,46 @@ class Connection:
     Statements run on the driver itself: a quarter of the time that SQLAlchemy's own execution takes.
     """
 
-    __slots__ = ("_at_commit", "_dialect", "_execute", "driver")
+    __slots__ = ("_at_commit", "_dialect", "_execute", "_late", "_late_tables", "driver")
 
     def __init__(self, driver: Any, dialect: Dialect) -> None:
         self.driver = driver
         self._at_commit: list[Callable[[], None]] = []
         self._execute = driver.execute
         self._dialect = dialect
+        self._late: dict[Statement, list[tuple[Any, ...]]] = {}
+        self._late_tables: set[str] = set()
 
     def fetch(self, statement: Statement, *values: Any) -> list[tuple[Any, ...]]:
         """All rows that *statement* finds."""
+        self._run_late_before(statement)
         rows: list[tuple[Any, ...]] = self._execute(statement.text(self._dialect), values).fetchall()
         return rows
 
     def stream(self, statement: Statement, *values: Any) -> Iterator[tuple[Any, ...]]:
         """The rows that *statement* finds, one by one: memory does not grow with their number."""
+        self._run_late_before(statement)
         rows: Iterator[tuple[Any, ...]] = self._execute(statement.text(self._dialect), values)
         return rows
 
     def run(self, statement: Statement, *values: Any) -> None:
         """Run *statement*, which finds nothing."""
+        self._run_late_before(statement)
         self._execute(statement.text(self._dialect), values)
+
+    def run_late(self, statement: Statement, *values: Any) -> None:
+        """Run *statement*, which only adds a row, some hundred at a time; but before another one asks for its table."""
+        rows = self._late.get(statement)
+        if rows is None:
+            rows = self._late[statement] = []
+            self._late_tables |= statement.tables
+        rows.append(values)
+        if len(rows) == _LATE_AT_ONCE:
+            self._run_all_late()
+
+    def run_each(self, statement: Statement, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Run *statement*, which finds nothing, with the values of each of *rows*."""
+        self.driver.executemany(statement.text(self._dialect), rows)
 
     def before_commit(self, last: Callable[[], None]) -> None:
         """Have *last* called when all else in the transaction is done."""
@@ -136,9 +161,11 @@ class Connection:
         """Call what `before_commit` was given; for whoever commits."""
         while self._at_commit:
             self._at_commit.pop(0)()
+        self._run_all_late()
 
     def set_savepoint(self) -> None:
         """Begin a part of the transaction that can be rolled back alone."""
+        self._run_all_late()
         self._execute("SAVEPOINT part")
 
     def release_savepoint(self) -> None:
@@ -147,5 +174,16 @@ class Connection:
 
     def roll_back_to_savepoint(self) -> None:
         """Undo what was done since the savepoint, and release it."""
+        self._late.clear()
         self._execute("ROLLBACK TO SAVEPOINT part")
         self._execute("RELEASE SAVEPOINT part")
+
+    def _run_late_before(self, statement: Statement) -> None:
+        """Run what is late, where it is about a table of *statement*, which is to run now."""
+        if self._late and not statement.tables.isdisjoint(self._late_tables):
+            self._run_all_late()
+
+    def _run_all_late(self) -> None:
+        late, self._late, self._late_tables = self._late, {}, set()
+        for statement, rows in late.items():
+            self.run_each(statement, rows)

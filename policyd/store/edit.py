@@ -4,7 +4,7 @@ It is one long file, so that whoever asks "may the tables be like this?" has one
 transaction; each change writes its journal row in it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -72,7 +72,7 @@ class RestrictionTerms:
     as_it_stood: bool = False
 
 
-_NOTHING_SAID = RestrictionTerms()
+NOTHING_SAID = RestrictionTerms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +218,38 @@ class Editor:
         self._now = journal.now
         self._domain = lru_cache(_CACHED_DOMAINS)(self.queries.find_domain)
         self._restored: set[int] = set()  # the memberships that came back, by number
+        # What `look_ahead` has found, as far as it is so yet: addresses, and folded names of mailboxes.
+        self._nobodys: set[str] = set()
+        self._found: dict[str, tuple[Mailbox, list[Address]]] = {}
 
     def forget(self) -> None:
         """Forget what was remembered of the tables, after a rollback to a savepoint."""
         self._domain.cache_clear()
+        self._forget_found()
+
+    def look_ahead(self, names: Collection[str], addresses: Collection[str]) -> None:
+        """Find out who has these folded *names* of mailboxes and these *addresses*, for what comes next.
+
+        One statement for hundreds takes a fifth of the time that one for each takes.
+        """
+        self._found = {fold(each[0].name): each for each in self.queries.mailboxes_among(names)}
+        self._nobodys = {*names, *addresses}.difference(self._found, self.queries.addresses_among(addresses))
+
+    def find_mailbox(self, folded_name: str) -> Mailbox | None:
+        """The mailbox whose name folds to this."""
+        if folded_name in self._nobodys:
+            return None
+        found = self._found.get(folded_name)
+        return found[0] if found is not None else self.queries.mailbox_named(folded_name)
+
+    def addresses_of(self, mailbox: Mailbox) -> list[Address]:
+        """The addresses of *mailbox*, the primary one first."""
+        found = self._found.get(fold(mailbox.name))
+        return found[1] if found is not None and found[0].id == mailbox.id else self.queries.addresses_of(mailbox.id)
+
+    def _forget_found(self) -> None:
+        self._nobodys.clear()
+        self._found.clear()
 
     def mailbox(self, name: str) -> Mailbox:
         """The mailbox *name*, or the one that has this address. Raises NotYetError where there is none."""
@@ -282,7 +310,7 @@ class Editor:
         restriction that has ended is in force again when it is set again; to accept somebody more does not set it, and
         is refused.
         """
-        if terms == _NOTHING_SAID:
+        if terms is NOTHING_SAID or terms == NOTHING_SAID:
             return current
         receive = terms.receive or current.receive
         comment = current.comment if terms.comment is None else terms.comment
@@ -393,6 +421,11 @@ class Editor:
 
     def put_mailbox(self, before: Mailbox | None, after: Mailbox) -> Mailbox:
         """Make the mailbox that is *before* be *after*, as `after` gave it; return it as stored."""
+        if before is not None and before.name != after.name:
+            self._forget_found()  # others may accept it by the name that it had
+        elif before != after:
+            self._nobodys.discard(fold(after.name))
+            self._found.pop(fold(after.name), None)
         return self._writer.put_mailbox("mailbox.set" if before else "mailbox.add", before, after) or after
 
     # --- Groups ---
@@ -413,6 +446,7 @@ class Editor:
 
     def put_group(self, before: Group | None, after: Group) -> Group:
         """Make the group that is *before* be *after*, as `after` gave it; return it as stored."""
+        self._forget_found()
         return self._writer.put_group("group.set" if before else "group.add", before, after) or after
 
     def remove_group(self, name: str) -> list[Stored]:
@@ -478,7 +512,7 @@ class Editor:
         domain = address.rpartition("@")[2]
         if not self.is_managed(domain):
             raise NotManagedError(address, domain, postfix_spelling(self.queries, domain))
-        owner = self.queries.address(address)
+        owner = None if address in self._nobodys else self.queries.address(address)
         if owner is not None:
             fact = f"{address} is an address of {owner.mailbox} already"
             raise NotYetError(f"{fact}; to take it away: policyd address remove {quote(address)}", fact=fact)
@@ -494,8 +528,11 @@ class Editor:
         changes += [(old.get(each.address), each) for each in new]
 
         # A mailbox never has two primary addresses: the former one is demoted before another takes its place.
-        if new and new[0] not in held:
+        if held and new and new[0] not in held:
             changes.sort(key=lambda change: not (change[0] and change[0].is_primary))
+        if any(before != after for before, after in changes):
+            self._nobodys.difference_update(wanted)
+            self._found.pop(fold(mailbox.name), None)
         for before, after in changes:
             operation = "address.add" if before is None else "address.promote" if after else "address.remove"
             self._writer.put_address(operation, before, after)
@@ -753,8 +790,9 @@ class Editor:
         return member.number in above
 
     def _put(self, operation: str, before: Stored | None, after: Stored | None) -> None:
-        """Make *before* be *after*, and forget what was remembered of domains."""
+        """Make *before* be *after*, and forget what was remembered of the likes of it."""
         self._writer.put(operation, before, after)
+        self._forget_found()
         if isinstance(before or after, Domain):
             self._domain.cache_clear()
 

@@ -37,7 +37,14 @@ UPGRADE = "database.upgrade"  # the operation of the row that an upgrade writes:
 _FIRST_SCHEMA = 1  # the tables' version in the first edition
 _MEMBER = '"member": '  # a field that only memberships have; in a text, its quotes would be escaped
 
-_encode = json.JSONEncoder(ensure_ascii=False).encode
+_encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
+# How a value of a type stands in JSON, without an encoder, which is made anew at each call for whatever is no text.
+_IN_JSON: Mapping[type, Callable[[Any], str]] = {
+    bool: {True: "true", False: "false"}.__getitem__,
+    int: str,
+    type(None): lambda _: "null",
+    list: lambda value: _encode(value) if value else "[]",
+}
 _INSERT = Statement(insert(change))
 _READ_HEAD = Statement(
     select(*(column for column in journal_head.c if column.name not in ("one", "schema"))).where(
@@ -131,18 +138,9 @@ class Journal:
     def write(self, operation: str, name: str, before: str | None, after: str | None) -> None:
         """Write down a change to what is called *name*; *before* and *after* are JSON."""
         number = self._last + 1
-        row = (
-            number,
-            self.now,
-            self.actor,
-            self.changeset,
-            operation,
-            name,
-            before,
-            after,
-        )
+        row = (number, self.now, self.actor, self.changeset, operation, name, before, after)
         digest = chain_digest(self._digest, row)
-        self._connection.run(_INSERT, *row, digest)
+        self._connection.run_late(_INSERT, *row, digest)
         self._last, self._digest = number, digest
         self.count += 1
         if self._on_change is not None:
@@ -171,7 +169,8 @@ def chain_digest(previous: str, row: tuple[int | str | None, ...]) -> str:
 
     Over *previous* and the row's other columns in the table's order, as UTF-8 text with a NUL between; NULL is empty.
     """
-    text = "\0".join([previous, *["" if column is None else str(column) for column in row]])
+    number, at, actor, changeset, operation, name, before, after = row
+    text = f"{previous}\0{number}\0{at}\0{actor}\0{changeset}\0{operation}\0{name}\0{before or ''}\0{after or ''}"
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -285,41 +284,15 @@ def is_membership(taken: str) -> bool:
 
 def as_json(stored: Stored | None) -> str | None:
     """The snapshot of *stored* as the journal holds it."""
-    return None if stored is None else _encode(snapshot(stored))
+    if stored is None:
+        return None
+    fields = [f'"{name}": {_IN_JSON.get(type(value), _encode)(value)}' for name, value in snapshot(stored).items()]
+    return f"{{{', '.join(fields)}}}"
 
 
 def _fields(stored: Stored, show: Callable[[Party], Any], order: Callable[[Party], Any]) -> dict[str, Any]:
     """Every field of *stored*; parties as *show* has them, in lists in this *order*."""
-
-    def listed(parties: Iterable[Party]) -> list[Any]:
-        return [show(each) for each in sorted(parties, key=order)]
-
     match stored:
-        case BlockedSender():
-            return {
-                "id": stored.id,
-                "sender": show(stored.who),
-                "to": show(stored.to),
-                "except": listed(stored.allowed),
-                "except_sender": listed(stored.allowed_senders),
-                "reason": stored.reason,
-                "until": stored.until,
-                "comment": stored.comment,
-                "created_at": stored.created_at,
-                "created_by": stored.created_by,
-            }
-        case Mailbox() | Group():
-            return {
-                "id": stored.id,
-                "name": stored.name,
-                "receive": stored.receive,
-                "accept": listed(stored.accepted),
-                "reason": stored.reason,
-                "until": stored.until,
-                "comment": stored.comment,
-            }
-        case Membership():
-            return {"id": stored.id, "group": show(stored.group), "member": show(stored.member)}
         case Address():
             return {
                 "address": stored.address,
@@ -327,13 +300,38 @@ def _fields(stored: Stored, show: Callable[[Party], Any], order: Callable[[Party
                 "mailbox": stored.mailbox,
                 "is_primary": stored.is_primary,
             }
+        case Mailbox() | Group():
+            return {
+                "id": stored.id,
+                "name": stored.name,
+                "receive": stored.receive,
+                "accept": [*map(show, sorted(stored.accepted, key=order))],
+                "reason": stored.reason,
+                "until": stored.until,
+                "comment": stored.comment,
+            }
+        case BlockedSender():
+            return {
+                "id": stored.id,
+                "sender": show(stored.who),
+                "to": show(stored.to),
+                "except": [*map(show, sorted(stored.allowed, key=order))],
+                "except_sender": [*map(show, sorted(stored.allowed_senders, key=order))],
+                "reason": stored.reason,
+                "until": stored.until,
+                "comment": stored.comment,
+                "created_at": stored.created_at,
+                "created_by": stored.created_by,
+            }
+        case Membership():
+            return {"id": stored.id, "group": show(stored.group), "member": show(stored.member)}
         case Domain():
             return {
                 "name": stored.name,
                 "unlisted": stored.unlisted,
                 "alias_of": stored.alias_of or None,
                 "receive": stored.receive,
-                "accept": listed(stored.accepted),
+                "accept": [*map(show, sorted(stored.accepted, key=order))],
                 "reason": stored.reason,
                 "until": stored.until,
                 "comment": stored.comment,

@@ -32,9 +32,10 @@ class ListedOnce:
 
     def keep(self) -> None:
         """The record is applied: what it said counts."""
-        self._said.update(self._saying)
-        self.taken += self._taking[: _SHOWN - len(self.taken)]
-        self.drop()
+        if self._saying:
+            self._said.update(self._saying)
+            self.taken += self._taking[: _SHOWN - len(self.taken)]
+            self.drop()
 
     def drop(self) -> None:
         """The record is not applied."""

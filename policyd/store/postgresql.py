@@ -106,6 +106,7 @@ class ServerConnection(Connection):
 
     def stream(self, statement: Statement, *values: Any) -> Iterator[tuple[Any, ...]]:
         """The rows that *statement* finds, some at a time; others may run meanwhile."""
+        self._run_late_before(statement)
         self._cursors += 1
         with self.driver.cursor(name=f"rows_{self._cursors}") as cursor:
             cursor.itersize = _ROWS_AT_ONCE

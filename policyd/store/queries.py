@@ -35,6 +35,7 @@ _ARITIES = 300  # a domain has 127 labels at most, an address two forms
 _ENTRIES_AT_ONCE = 256  # whose exceptions are asked for
 _CHANGES_AT_ONCE = 64  # whose ids are known
 _MAILBOXES_AT_ONCE = 256  # whose addresses and accepted senders are
+_KEYS_AT_ONCE = 256  # names and addresses
 _PATTERNS_AT_ONCE = 16  # whose entries are asked for; SQLite takes 500 terms
 _RECEIVE = {each.value: each for each in Receive}  # a third of the time that a call of an enum takes
 _UNLISTED = {each.value: each for each in Unlisted}
@@ -50,6 +51,7 @@ _Named = TypeVar("_Named", Mailbox, Group)
 _Key = TypeVar("_Key", int, str)
 _NONE: frozenset[Party] = frozenset()
 _TABLE_OF: dict[type, str] = {Mailbox: schema.mailbox.name, Group: schema.mailbox_group.name}
+
 
 # Who stands in the columns of a list, or of an entry: the mailbox or group by number and name, joined by its number.
 _a_mailbox, _a_group = schema.mailbox.alias("a_mailbox"), schema.mailbox_group.alias("a_group")
@@ -291,6 +293,14 @@ _with_address = _select_mailbox.join(schema.address, schema.address.c.mailbox_id
 )
 _MAILBOX_WITH = Statement(_with_address)
 _MAILBOX_NAMED = Statement(_select_mailbox.where(schema.mailbox.c.folded_name == bindparam("name")))
+
+
+@lru_cache(_ARITIES)
+def _mailboxes_named(names: int) -> Statement:
+    """The statement for the mailboxes with so many folded names."""
+    return Statement(_select_mailbox.where(schema.mailbox.c.folded_name.in_(_keys("name", names))))
+
+
 # Whether a mailbox is in a group is asked together with it, but only while there are groups.
 _is_in_groups = exists(literal_column("1")).where(schema.group_member.c.mailbox_id == schema.mailbox.c.id)
 _primary = schema.address.alias("primary_address")
@@ -468,9 +478,16 @@ def _mailboxes_numbered(mailboxes: int) -> Statement:
 
 
 @lru_cache(_ARITIES)
+def _addresses_among(addresses: int) -> Statement:
+    """The statement for which of so many addresses mailboxes have."""
+    return Statement(select(schema.address.c.address).where(schema.address.c.address.in_(_keys("address", addresses))))
+
+
+@lru_cache(_ARITIES)
 def _addresses_of(mailboxes: int) -> Statement:
-    """The statement for the addresses of so many mailboxes, the primary ones first."""
-    return Statement(_addresses_by_mailbox.where(schema.address.c.mailbox_id.in_(_keys("mailbox", mailboxes))))
+    """The statement for the addresses of so many mailboxes, the primary ones first, and whether they are that."""
+    query = _addresses_by_mailbox.add_columns(schema.address.c.is_primary)
+    return Statement(query.where(schema.address.c.mailbox_id.in_(_keys("mailbox", mailboxes))))
 
 
 @lru_cache(_ARITIES)
@@ -663,6 +680,13 @@ class Queries:
         """The mailbox whose name folds to this."""
         return self._mailbox(self._fetch(_MAILBOX_NAMED, folded_name))
 
+    def mailboxes_among(self, folded_names: Iterable[str]) -> Iterator[tuple[Mailbox, list[Address]]]:
+        """The mailboxes whose names fold to one of these, with their addresses, the primary one first."""
+        for names in _some_at_once(folded_names):
+            for mailbox, held in self._with_addresses(self._fetch(_mailboxes_named(len(names)), *names)):
+                name, number = mailbox.name, mailbox.id
+                yield mailbox, [Address(text, name, bool(is_primary), number) for text, is_primary in held]
+
     def mailbox_numbered(self, number: int) -> Mailbox | None:
         """The mailbox with this id."""
         return self._mailbox(self._fetch(_MAILBOX_NUMBERED, number))
@@ -693,7 +717,7 @@ class Queries:
         keys = _filled_up(numbers)
         held = _by_owner(self._fetch(_addresses_of(len(keys)), *keys))
         for row in self._fetch(_mailboxes_numbered(len(keys)), *keys):
-            yield _to_named(Mailbox, row), tuple(address for (address,) in held[row[-1]])
+            yield _to_named(Mailbox, row), tuple(address for address, _ in held[row[-1]])
 
     def mailboxes(self) -> Iterator[tuple[Mailbox, tuple[str, ...]]]:
         """Every mailbox, oldest first, with its addresses, the primary one first."""
@@ -706,13 +730,8 @@ class Queries:
         """Every mailbox, by its folded name, with its addresses, the primary one first: the first at once."""
         rows = self._stream(_MAILBOXES_BY_NAME)
         while some := [*islice(rows, _MAILBOXES_AT_ONCE)]:
-            # Asked for by number: whatever is ordered by name would be sorted as a whole first.
-            numbers = _filled_up([row[-1] for row in some])
-            held = _by_owner(self._fetch(_addresses_of(len(numbers)), *numbers))
-            accepted = _by_owner(self._fetch(_accepted_of(len(numbers)), *numbers))
-            for row in some:
-                own = tuple(address for (address,) in held[row[-1]])
-                yield _to_named(Mailbox, row, _to_parties("accepted_sender", accepted[row[-1]])), own
+            for mailbox, held in self._with_addresses(some):
+                yield mailbox, tuple(address for address, _ in held)
 
     def has_comments(self) -> bool:
         """Whether some mailbox has a comment."""
@@ -827,6 +846,11 @@ class Queries:
         """The address *text*, and whose it is."""
         found = self._fetch(_ADDRESS, text)
         return to_address(found[0]) if found else None
+
+    def addresses_among(self, texts: Iterable[str]) -> set[str]:
+        """Those of these addresses that mailboxes have."""
+        found = (self._fetch(_addresses_among(len(some)), *some) for some in _some_at_once(texts))
+        return {text for rows in found for (text,) in rows}
 
     def primary_address(self, mailbox_id: int) -> str:
         """The primary address of a mailbox, "" where it has none."""
@@ -1067,6 +1091,17 @@ class Queries:
             found[name] = (rows - ended, ended)
         return found
 
+    def _with_addresses(self, found: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Mailbox, list[Any]]]:
+        """The mailboxes in these rows, each with its addresses and whether they are primary, the primary one first."""
+        if not found:
+            return
+        # Asked for by number: whatever is ordered by name would be sorted as a whole first.
+        numbers = _filled_up([row[-1] for row in found])
+        held = _by_owner(self._fetch(_addresses_of(len(numbers)), *numbers))
+        accepted = _by_owner(self._fetch(_accepted_of(len(numbers)), *numbers))
+        for row in found:
+            yield _to_named(Mailbox, row, _to_parties("accepted_sender", accepted[row[-1]])), held[row[-1]]
+
     def _few(self, statement: Statement, most: int) -> frozenset[Any] | None:
         """Every value that *statement* finds, with which comes how many; None where there are more than *most*."""
         found = self._fetch(statement, most + 1)
@@ -1098,6 +1133,13 @@ def _filled_up(keys: Sequence[_Key]) -> list[_Key]:
     """*keys*, the last one again and again up to the next power of two: so few statements are compiled."""
     missing = (1 << (len(keys) - 1).bit_length()) - len(keys)
     return list(keys) + [keys[-1]] * missing
+
+
+def _some_at_once(keys: Iterable[str]) -> Iterator[list[str]]:
+    """*keys*, as many as a statement asks for."""
+    rest = iter(keys)
+    while some := [*islice(rest, _KEYS_AT_ONCE)]:
+        yield _filled_up(some)
 
 
 def _by_owner(rows: Iterable[tuple[Any, ...]]) -> defaultdict[int, list[Any]]:

@@ -159,7 +159,7 @@ class Writer:
         if after is None:
             self._connection.run(_DELETE["address"], before and before.address)
         elif before is None:
-            self._connection.run(_INSERT["address"], after.address, after.mailbox_id, int(after.is_primary))
+            self._connection.run_late(_INSERT["address"], after.address, after.mailbox_id, int(after.is_primary))
         else:
             self._connection.run(_UPDATE_ADDRESS, after.mailbox_id, int(after.is_primary), before.address)
         self.journal.record(operation, before, after)
@@ -211,7 +211,7 @@ class Writer:
             columns = (after.name, fold(after.name), after.receive, after.reason, after.until, after.comment)
             if before is None:
                 after = after if after.id else replace(after, id=next_number())
-                self._connection.run(_INSERT[table], after.id, *columns)
+                self._connection.run_late(_INSERT[table], after.id, *columns)
             else:
                 self._connection.run(change, *columns, before.id)
         stored = after or before
@@ -231,6 +231,8 @@ class Writer:
     ) -> None:
         """Make the accepted senders of the owner with this *key* those of *after*."""
         had, has = before.accepted if before else _NONE, after.accepted if after else _NONE
+        if had == has:
+            return
         for party in _sorted(had, has):
             self._connection.run(_UNACCEPT[owner, party.kind], key, party.number or party.text)
         owners = [key if name == owner else None for name in _OWNERS]

@@ -62,7 +62,7 @@ FORMAT = Format(read, write, recognize, has_all=True)
 
 def _load(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse)
+        value = _decode(text)
     except json.JSONDecodeError as error:
         hint = _HINT if text.strip() in ("[", "]") else ""
         raise CellError(f"not a JSON object: {error.msg} at character {error.pos + 1}{hint}") from error
@@ -86,6 +86,9 @@ def _distinct(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str) -> None:
     raise CellError(f"{constant} is not JSON")
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_refuse).decode
 
 
 def _kind_of(said: dict[str, Any]) -> Kind:

@@ -4,8 +4,7 @@ import codecs
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from policyd.errors import TransferError
 
@@ -39,8 +38,7 @@ _UTF16 = re.compile(rb"(?P<little>[!-~]\0)|\0[!-~]")  # its first character, whe
 _CHUNK_BYTES = 1024 * 1024  # read at a time
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):  # a file has millions: creating one takes a third of a dataclass's time
     """A line and its number, from 1, without its line break; of one that is too long only the beginning."""
 
     number: int

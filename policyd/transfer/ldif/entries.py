@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from policyd.errors import TransferError
 from policyd.records import Notice, Problem
@@ -89,11 +89,10 @@ class _Line:
 
     @property
     def text(self) -> str:
-        return "".join(self.pieces)
+        return self.pieces[0] if len(self.pieces) == 1 else "".join(self.pieces)
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
+class _Field(NamedTuple):  # a file has millions: creating one takes a third of a dataclass's time
     """A line taken apart, its value decoded; a `-` stands as a field named so."""
 
     number: int
