@@ -32,6 +32,7 @@ _NO_TEXT = (
     (12, b"\x61\x15\x06\0", _INDEXED),  # Berkeley DB, hash:
     (12, b"\x62\x31\x05\0", _INDEXED),  # and btree:
     (16, b"\xde\xc0\xef\xbe", _INDEXED),  # lmdb:
+    (0, bytes(3), "no text: it begins with zeros"),  # a device that has them without end, too
 )
 _NO_TEXT_BYTES = 32
 _UTF16 = re.compile(rb"(?P<little>[!-~]\0)|\0[!-~]")  # its first character, where there is no mark

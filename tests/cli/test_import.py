@@ -688,6 +688,7 @@ SHEET = b"name,addresses\nx,x@example.com\n"
         pytest.param(bytes(12) + b"\x61\x15\x06\0" + bytes(99), "an indexed map of Postfix's; import the", id="hash:"),
         pytest.param(bytes(12) + b"\x62\x31\x05\0" + bytes(99), "an indexed map of Postfix's; import the", id="btree:"),
         pytest.param(bytes(16) + b"\xde\xc0\xef\xbe" + bytes(99), "an indexed map of Postfix's; import", id="lmdb:"),
+        pytest.param(bytes(99), "no text: it begins with zeros", id="zeros"),
     ],
 )
 def test_file_that_is_no_text_says_what_it_is_and_how_to_import_it(policyd, content, told, options):
