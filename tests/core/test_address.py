@@ -34,6 +34,7 @@ from policyd.address import (
     pattern_rank,
     patterns_overlap,
     quote_local_part,
+    slip_around_address,
     slip_in_name,
     split_address,
     split_extension,
@@ -1235,3 +1236,24 @@ def test_pattern_that_covers_another_matches_all_that_it_does(one, other):
 def test_mailbox_that_is_not_there_is_perhaps_a_slip(typed, said):
     """Who thinks in wildcards or lists is told how it is said here, and not sent to look for such a mailbox."""
     assert slip_in_name(typed) == said
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        pytest.param("MailTo:bob@example.com", "type it without MailTo: in front", id="a link"),
+        pytest.param(
+            "Bob <bob@example.com>",
+            "type it without the name in front, and without < and >: bob@example.com",
+            id="a name in front",
+        ),
+        pytest.param("<bob@example.com>", "type it without < and >", id="angles"),
+        pytest.param("<bob@example.com", "", id="half of them"),
+        pytest.param("bob@example.com;", "type it without the ; at its end", id="one of a list"),
+        pytest.param("bob@example.com", "", id="as it should be"),
+        pytest.param("", "", id="nothing"),
+    ],
+)
+def test_address_is_perhaps_copied_with_what_stands_around_it(typed, said):
+    """What mail programs show around an address is copied with it."""
+    assert slip_around_address(typed) == said
