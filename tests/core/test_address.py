@@ -34,6 +34,7 @@ from policyd.address import (
     pattern_rank,
     patterns_overlap,
     quote_local_part,
+    slip_around_address,
     slip_in_name,
     split_address,
     split_extension,
@@ -1235,3 +1236,20 @@ def test_pattern_that_covers_another_matches_all_that_it_does(one, other):
 def test_mailbox_that_is_not_there_is_perhaps_a_slip(typed, said):
     """Who thinks in wildcards or lists is told how it is said here, and not sent to look for such a mailbox."""
     assert slip_in_name(typed) == said
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("mailto:a@example.com", "type it without mailto: in front"),
+        ("<a@example.com>", "type it without < and >"),
+        ("A <a@example.com>", "type it without the name in front, and without < and >: a@example.com"),
+        ("a@example.com,", "type it without the , at its end"),
+        ("a@example.com.", ""),
+        ("a<b@example.com", ""),
+        ("", ""),
+    ],
+)
+def test_what_stands_around_an_address_is_told(typed, told):
+    """People copy it from a letter, a log or a link."""
+    assert slip_around_address(typed) == told
