@@ -1239,21 +1239,17 @@ def test_mailbox_that_is_not_there_is_perhaps_a_slip(typed, said):
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "told"),
     [
-        pytest.param("MailTo:bob@example.com", "type it without MailTo: in front", id="a link"),
-        pytest.param(
-            "Bob <bob@example.com>",
-            "type it without the name in front, and without < and >: bob@example.com",
-            id="a name in front",
-        ),
-        pytest.param("<bob@example.com>", "type it without < and >", id="angles"),
-        pytest.param("<bob@example.com", "", id="half of them"),
-        pytest.param("bob@example.com;", "type it without the ; at its end", id="one of a list"),
-        pytest.param("bob@example.com", "", id="as it should be"),
-        pytest.param("", "", id="nothing"),
+        ("mailto:a@example.com", "type it without mailto: in front"),
+        ("<a@example.com>", "type it without < and >"),
+        ("A <a@example.com>", "type it without the name in front, and without < and >: a@example.com"),
+        ("a@example.com,", "type it without the , at its end"),
+        ("a@example.com.", ""),
+        ("a<b@example.com", ""),
+        ("", ""),
     ],
 )
-def test_address_is_perhaps_copied_with_what_stands_around_it(typed, said):
-    """What mail programs show around an address is copied with it."""
-    assert slip_around_address(typed) == said
+def test_what_stands_around_an_address_is_told(typed, told):
+    """People copy it from a letter, a log or a link."""
+    assert slip_around_address(typed) == told
