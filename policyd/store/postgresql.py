@@ -417,6 +417,10 @@ def statements_of(connection: ServerConnection) -> list[str]:
             told.append(psycopg.ClientCursor(driver).mogrify(query, params))
             return super().execute(query, params, **options)
 
+        def executemany(self, query: Any, params_seq: Iterable[Any], **_: Any) -> None:
+            for params in params_seq:
+                self.execute(query, params)
+
     driver.cursor_factory = NotingCursor
     return told
 

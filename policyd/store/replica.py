@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -74,7 +74,7 @@ class Replica:
         self._path = path
         self._driver = _connected(path)
         self._numbers = _Numbers()
-        self._connection = Connection(self._driver, SQLITE)
+        self._connection = _FollowingConnection(self._driver, SQLITE)
         self._writer = Writer(self._connection, self._numbers)
         self._is_tidy = False
         try:
@@ -189,6 +189,14 @@ class Replica:
             if frames == moved:
                 self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._is_tidy = True
+
+
+class _FollowingConnection(Connection):
+    """A connection for many transactions that adds each row at once: it is known which can't be added."""
+
+    def run_late(self, statement: Statement, *values: Any) -> None:
+        """Run *statement*."""
+        self.run(statement, *values)
 
 
 class _Numbers:
