@@ -25,9 +25,9 @@ settings.register_profile(
     print_blob=True,  # and a line to play a failure again
     deadline=None,  # a busy machine is no defect
     suppress_health_check=[HealthCheck.too_slow],
-    max_examples=100,
+    max_examples=60,
 )
-settings.register_profile("full", settings.get_profile("usual"))
+settings.register_profile("full", settings.get_profile("usual"), max_examples=100)
 settings.load_profile("usual")
 
 

@@ -7,13 +7,11 @@ from .sites import CONFIGURATIONS, NAMES, counted
 
 ON_LOOPBACK = {"amavis-reinjection"}  # a port of a test is on loopback, where nothing is wrong with it
 FIXED = [name for name in NAMES if (CONFIGURATIONS / name / "fix.json").exists() and name not in ON_LOOPBACK]
-SAMPLE = {"submission-template-debian12"}  # the others take as long
 
 
+@pytest.mark.full
 @pytest.mark.postfix
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in SAMPLE else pytest.mark.full) for name in FIXED]
-)
+@pytest.mark.parametrize("name", FIXED)
 def test_lines_that_are_printed_put_it_right(run: Run, name: str) -> None:
     """They are typed as they are printed, by somebody who knows no better; afterwards doctor has nothing to say."""
     site = run(name)

@@ -26,7 +26,8 @@ REFUSED = refused("unlisted-recipient", "nosuch@example.com")
     client="its answer, never 451: smtpd connects again",
     log="a warning that idle connections give way",
 )
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("workers", [1, 2])
 def test_postfix_whose_idle_connection_gave_way_gets_its_answers(
     daemon: Daemon, connect: Connect, audit: Audit, workers: int
 ) -> None:

@@ -88,6 +88,7 @@ BYTES = [
     made="each code point, folded by a real postmap(1)",
     client="what Postfix takes for one is one",
 )
+@pytest.mark.full
 def test_every_code_point_folds_as_postmap_folds_it(tmp_path: Path) -> None:
     """In local parts and in domains, whatever Postfix's maps take for one is one for policyd: all of Unicode."""
     if not find_program("postmap"):

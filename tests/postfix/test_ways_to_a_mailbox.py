@@ -75,6 +75,7 @@ def test_names_that_the_guide_adds_are_those_of_this_postfix(postfix: Postfix) -
     client="bob's mail is delivered until ``mx`` is managed; then the refusal",
     log="``recipient=bob@mx``: policyd is asked with what was written",
 )
+@pytest.mark.full
 def test_short_host_name_is_a_way_until_it_is_managed(postfix: Postfix, daemon: Daemon) -> None:
     """The guide says to set `append_dot_mydomain = no`, or to manage the short name, too."""
 

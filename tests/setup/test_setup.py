@@ -8,7 +8,6 @@ from .conftest import MakeHost
 from .hosts import KINDS, Host
 
 pytestmark = pytest.mark.postfix
-SAMPLE = {"debian12"}  # the others take as long
 
 
 def restrict_bob(host: Host) -> str:
@@ -29,9 +28,8 @@ def apply_with_a_reload_that_fails(host: Host, monkeypatch: pytest.MonkeyPatch) 
         return host.setup("--apply", status=1)
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(each, marks=() if each in SAMPLE else pytest.mark.full) for each in KINDS]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("kind", KINDS)
 def test_host_is_set_up_enforces_and_is_as_before(
     make_host: MakeHost, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
