@@ -264,12 +264,11 @@ class RowApplier:
             alias_of=current.alias_of if isinstance(row.alias_of, Keep) else row.alias_of,
         )
         after = self._editor.after(changed, self._terms(row, before))
-        if before is None:
-            self._editor.add_domain(after)
-            self.new_domains.add(row.name)
-        else:
-            self._editor.put_domain(before, after)
-        return after
+        if before is not None:
+            return self._editor.put_domain(before, after)
+        added = self._editor.add_domain(after)
+        self.new_domains.add(row.name)
+        return added
 
     # --- Groups ---
 

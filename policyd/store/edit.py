@@ -344,12 +344,13 @@ class Editor:
 
     # --- Domains ---
 
-    def add_domain(self, domain: Domain) -> None:
-        """Manage *domain*, which must not be managed yet."""
+    def add_domain(self, domain: Domain) -> Domain:
+        """Manage *domain*, which must not be managed yet; return it as stored."""
         if self.queries.domain(domain.name):
             raise RefusedError(f"{domain.name} is managed already; to change it: policyd domain set {domain.name}")
-        self._need_alias(domain)
-        self._put("domain.add", None, replace(domain, accepted=self.resolved(domain.accepted)))
+        after = replace(self._as_alias(domain), accepted=self.resolved(domain.accepted))
+        self._put("domain.add", None, after)
+        return after
 
     def set_domain(
         self, name: str, unlisted: Unlisted | None = None, *, alias_of: str | None = None, comment: str | None = None
@@ -364,12 +365,11 @@ class Editor:
         )
         self.put_domain(before, after)
 
-    def put_domain(self, before: Domain, after: Domain) -> None:
-        """Make the managed domain that is *before* be *after*."""
-        if after.alias_of:
-            self._need_alias(after)
-            after = replace(after, unlisted=Unlisted.REJECT)
+    def put_domain(self, before: Domain, after: Domain) -> Domain:
+        """Make the managed domain that is *before* be *after*; return it as stored."""
+        after = self._as_alias(after)
         self._put("domain.set", before, after)
+        return after
 
     def remove_domain(self, name: str) -> None:
         """Manage *name* no more, and take the addresses in it away."""
@@ -805,10 +805,16 @@ class Editor:
         other = self.queries.group_named(fold(name)) if is_group else self.queries.mailbox_named(fold(name))
         return other is None or other.id == owner.id
 
-    def _need_alias(self, domain: Domain) -> None:
-        """Raises NotYetError where *domain* can't be an alias of what it is to be one."""
+    def _as_alias(self, domain: Domain) -> Domain:
+        """*domain*; where it stands for another one, as such: what is unlisted there is the other's to say.
+
+        Raises NotYetError where it can't be an alias of what it is to be one.
+        """
+        if not domain.alias_of:
+            return domain
         if problem := self._alias_problem(domain):
             raise NotYetError(problem)
+        return replace(domain, unlisted=Unlisted.REJECT)
 
     def _alias_problem(self, domain: Domain) -> str:
         """Why *domain* can't be what it says: an alias of no managed domain, or one in a chain. "" where it can."""

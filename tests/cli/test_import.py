@@ -96,6 +96,15 @@ def test_same_file_twice_changes_nothing_and_says_so(policyd):
     assert policyd.journal() == before
 
 
+def test_alias_domain_has_nothing_to_say_of_what_is_unlisted(policyd):
+    """What its target says counts, as where the command is typed; and the file says nothing new the next time."""
+    row = "kind,name,unlisted,alias_of\ndomain,example.org,accept,example.com\n"
+    imports(policyd, row)
+    assert [each["unlisted"] for each in policyd.json("domain list")] == ["reject", "reject"]
+    imports(policyd, row)
+    assert len(policyd.journal()) == 2, "the two domains"
+
+
 def test_import_is_one_changeset_under_its_own_operation(policyd):
     """Who reads the history sees that a file did it, not a person one by one."""
     imports(policyd, PEOPLE + "bob,b@example.com\n")
