@@ -1,4 +1,7 @@
-"""Who an address or a login is: found in the tables, by every way that leads to a mailbox."""
+"""Who an address or a login is: found in the tables, by every way that leads to a mailbox.
+
+One file, as senders, recipients and logins are found by the same ways, and what they have in common is told once.
+"""
 
 from collections.abc import Sequence
 from functools import lru_cache, partial

@@ -1,4 +1,8 @@
-"""Every query of the tables, once: single objects by their keys, lists, and whole tables as streams."""
+"""Every query of the tables, once: single objects by their keys, lists, and whole tables as streams.
+
+It is one long file, so that whoever wants to ask something sees whether it is asked already: first the statements, then
+`Queries`, by the kind of object.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
