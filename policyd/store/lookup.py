@@ -372,10 +372,12 @@ class Lookup(Answers):
 
         # What is written in the tick in which it was opened shows in the header alone, where each change is counted.
         now = time.time_ns()
-        if os.pread(self._descriptor, _FILE_HEADER, 0) != self._header:
-            return True
-        self._is_settled = _is_settled(status, now)
-        return False
+        try:
+            is_same = os.pread(self._descriptor, _FILE_HEADER, 0) == self._header
+        except OSError:  # who opens it again reports that
+            is_same = False
+        self._is_settled = is_same and _is_settled(status, now)
+        return not is_same
 
     def _has_lost_index(self) -> bool:
         """Whether the log's index is another one than this process has open, which then misses what others write.

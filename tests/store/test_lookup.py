@@ -1,5 +1,6 @@
 """The daemon's reads: what they find, that they stand still, and when they say that they may have moved."""
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -411,6 +412,22 @@ def test_file_that_is_written_over_as_soon_as_it_was_opened_is_read_anew(databas
     shutil.copyfile(other, database.path)
     assert look(tables)
     assert tables.domain("example.net") == Domain("example.net")
+
+
+def test_disk_that_fails_as_soon_as_the_file_was_opened_is_told_as_such(database, monkeypatch):
+    """Whoever asks gets no answer, and Postfix asks again: it is no defect of ours that ends a connection."""
+
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(lookup, "_TICK_NS", LIMIT_SECONDS * 1_000_000_000)
+    with closing(Lookup(database)) as tables:
+        assert look(tables)
+        monkeypatch.setattr(os, "pread", fail)
+        with pytest.raises(StoreError, match="Input/output error"):
+            look(tables)
+        monkeypatch.undo()
+        assert look(tables)
 
 
 def test_tables_are_not_read_before_they_are_open(database):
