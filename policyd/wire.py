@@ -61,7 +61,8 @@ class RequestReader:
     """
 
     def __init__(self, layouts: Layouts) -> None:
-        self._buffer = bytearray()
+        self._piece = b""  # the last that was received, if nothing waited before it: mostly one whole request
+        self._buffer = bytearray()  # else all that waits
         self._searched = 0  # no request ends before this
         self._lines = 0  # that end before it
         self._layouts = layouts
@@ -71,15 +72,28 @@ class RequestReader:
 
     def feed(self, received: bytes) -> None:
         """Take *received*, any piece of the stream."""
-        self._buffer += received
+        if self._piece or self._buffer:
+            self._buffer += self._piece + received
+            self._piece = b""
+        else:
+            self._piece = received
 
     @property
     def is_mid_request(self) -> bool:
         """Whether a part of a request has come, and not its end."""
-        return bool(self._buffer)
+        return bool(self._piece or self._buffer)
 
     def next_request(self) -> Request | None:
         """The next whole request, or None until more is fed."""
+        # Postfix sends a request in one piece: mostly that is all there is.
+        piece = self._piece
+        if piece:
+            self._piece = b""
+            request = self._match(piece.decode("utf-8", "surrogateescape")) if len(piece) <= REQUEST_LIMIT else None
+            if request is not None:
+                return request
+            self._buffer += piece
+
         # Look for the end of the request, from where the last search ended.
         buffer = self._buffer
         if not buffer:
@@ -91,20 +105,24 @@ class RequestReader:
             self._look_at_part()
             return None
 
-        # Postfix sends the same attributes in the same order each time: one match finds them all.
-        text = buffer[:end].decode("utf-8", "surrogateescape")
-        match = self._layout.fullmatch(text)
-        if match is not None and "\0" not in text:
-            request = Request._make(match.group(*_NAMES))
-        else:
+        # Which of its lines is what; what comes after it may be the next request.
+        text = buffer[: end + len(_END)].decode("utf-8", "surrogateescape")
+        request = self._match(text)
+        if request is None:
             if buffer.count(b"\n", 0, end) >= ATTRIBUTES_LIMIT:  # before thousands of lines are split
                 raise ProtocolError(_TOO_MANY)
-            request = self._parse(text)
-
-        # What comes after it may be the next request.
+            request = self._parse(text[: -len(_END)])
         del buffer[: end + len(_END)]
         self._searched = self._lines = 0
         return request
+
+    def _match(self, text: str) -> Request | None:
+        """The request that *text* is, if it has the attributes of the last one in the same order, and nothing else.
+
+        So Postfix sends them: one match finds them all.
+        """
+        match = self._layout.fullmatch(text)
+        return Request._make(match.group(*_NAMES)) if match is not None and "\0" not in text else None
 
     def _look_at_part(self) -> None:
         """Remember how much of the buffer is no whole request. Raises ProtocolError where none can come of it."""
@@ -173,7 +191,7 @@ def _compile(names: tuple[str, ...]) -> re.Pattern[str]:
             lines[last[name]] = f"{name}=(?P<{name}>.*+)"
     lines[last["request"]] = f"request={_KIND}"
     absent = [f"(?P<{name}>)" for name in _NAMES if name not in last]
-    return re.compile("\n".join(lines) + "".join(absent))
+    return re.compile("\n".join(lines) + "".join(absent) + "\n\n")
 
 
 def _shown(text: str) -> str:
