@@ -73,6 +73,7 @@ class PolicyConnection(Protocol):
 
     def connectionMade(self) -> None:
         """Postfix connected."""
+        self._write = fast_twisted.shorten(self.transport, self.dataReceived)
         self._events.made(self)
         self.transport.registerProducer(self, True)
 
@@ -132,6 +133,7 @@ class PolicyConnection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone, whoever closed it."""
         self.is_lost = True
+        fast_twisted.forget(self.transport)
         self._events.lost(self)
 
     def pauseProducing(self) -> None:
@@ -154,7 +156,7 @@ class PolicyConnection(Protocol):
         """Send *replies*, and close where no further request will come."""
         if replies:
             self._moved = self._tick
-            fast_twisted.write(self.transport, replies)
+            self._write(replies)
         if self._has_ended and not self._is_paused:
             self.close()
 

@@ -1,8 +1,8 @@
 """Serves all connections: requests that come in one turn of the reactor are decided together, logged, and answered."""
 
-import time
 from collections.abc import Callable
 from operator import itemgetter
+from time import perf_counter, time
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
@@ -137,7 +137,8 @@ class PolicyFactory(Factory):
     def _answer_waiting(self) -> None:
         # Decide all requests on one state of the tables, the newest.
         waiting, self._waiting = self._waiting, {}
-        answers = [(connection, *self._answers_to(connection)) for connection in waiting]
+        now = int(time())
+        answers = [(connection, *self._answers_to(connection, now)) for connection in waiting]
         self.decider.end()
         # Log what was decided before it is sent: whoever has an answer finds it in the log.
         self._log_decided()
@@ -150,14 +151,15 @@ class PolicyFactory(Factory):
             elif self._is_stopping:
                 connection.finish()
 
-    def _answers_to(self, connection: PolicyConnection) -> tuple[bytes, Exception | None]:
+    def _answers_to(self, connection: PolicyConnection, now: int) -> tuple[bytes, Exception | None]:
         """The replies to the whole requests of *connection*, and what is wrong with the one after them, or None."""
         if not connection.can_be_answered:
             return b"", None
         replies: list[bytes] = []
+        next_request = connection.reader.next_request
         try:
-            while (request := connection.reader.next_request()) is not None:
-                replies.append(self._answer(request))
+            while (request := next_request()) is not None:
+                replies.append(self._answer(request, now))
         except (ProtocolError, StoreError) as error:
             return b"".join(replies), error
         except Exception as error:  # noqa: BLE001 - a defect of ours: this connection ends, the others go on
@@ -165,14 +167,15 @@ class PolicyFactory(Factory):
             return b"".join(replies), error
         return b"".join(replies), None
 
-    def _answer(self, request: Request) -> bytes:
-        """The reply to *request*, which is logged before it goes out. Raises StoreError."""
-        started = time.perf_counter()
-        decision = self.decider.decide(request, int(time.time()))
+    def _answer(self, request: Request, now: int) -> bytes:
+        """The reply to *request* at *now*, in Unix seconds, which is logged before it goes out. Raises StoreError."""
+        started = perf_counter()
+        decision = self.decider.decide(request, now)
+        seconds = perf_counter() - started
         if self._unanswered and request.protocol_state not in UNJUDGED:
             self.audit.noticed("recovered", unanswered=self._unanswered)
             self._troubles, self._unanswered = set(), 0
-        self._decided.append((request, decision, time.perf_counter() - started))
+        self._decided.append((request, decision, seconds))
         if len(self._decided) >= _LOGGED_TOGETHER:
             self._log_decided()
         return render_action(decision.action, decision.text if decision.action is Action.REJECT else "")

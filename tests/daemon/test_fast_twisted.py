@@ -1,21 +1,30 @@
 """The private names of Twisted's that answers take: a Twisted that has renamed them must stop no mail."""
 
+import gc
 import re
 import shutil
+import socket
+import weakref
 from pathlib import Path
 
 import pytest
 import twisted
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from policyd.daemon import fast_twisted
 from tests.support.fake_smtpd import FakeSmtpd, request
 from tests.support.few import few
 from tests.support.running_daemon import Daemon
 
+REACTOR_NAMES = ("_poller", "_selectables", "_doReadOrWrite", "_newTimedCalls", "_pendingTimedCalls")
 RENAMED = {
-    "the reactor's": ("_poller", "_selectables", "_doReadOrWrite"),
+    "the reactor's": REACTOR_NAMES,
     "the transport's": ("_tempDataBuffer",),
-    "all": ("_poller", "_selectables", "_doReadOrWrite", "_tempDataBuffer"),
+    "all": (*REACTOR_NAMES, "_disconnectSelectable", "_justStopped", "_tempDataBuffer"),
 }
 
 
@@ -64,6 +73,10 @@ def reactor():
     """A reactor of its own, of which nobody else knows."""
     reactor = fast_twisted._FastReactor()
     yield reactor
+    for each in reactor.removeAll():
+        each.connectionLost(Failure(ConnectionDone()))
+    if reactor.threadpool is not None:
+        reactor.threadpool.stop()
     reactor.waker.connectionLost(None)
     reactor._poller.close()
 
@@ -104,3 +117,135 @@ def test_defect_in_one_call_at_the_end_costs_no_other_one(reactor):
         reactor.doPoll(None)
     reactor.doPoll(None)
     assert called == ["other"]
+
+
+@implementer(IHalfCloseableProtocol)
+class Peer(Protocol):
+    """Notes what happens to it, and reads as connections from Postfix do."""
+
+    def __init__(self):
+        self.happened: list[object] = []
+
+    def connectionMade(self):
+        self.write = fast_twisted.shorten(self.transport, self.received)
+
+    def received(self, raw):
+        if raw == b"defect":
+            raise ZeroDivisionError
+        self.happened.append(raw)
+
+    def readConnectionLost(self):
+        self.happened.append("it sends no more")
+
+    def writeConnectionLost(self):
+        self.happened.append("it reads no more")
+
+    def connectionLost(self, reason=connectionDone):
+        fast_twisted.forget(self.transport)
+        self.happened.append(reason.type.__name__)
+
+
+@pytest.fixture
+def connected(reactor):
+    """Whoever is at one end, and the socket at the other."""
+    peers: list[Peer] = []
+
+    class Peers(Factory):
+        noisy = False
+
+        def buildProtocol(self, addr):
+            peers.append(Peer())
+            return peers[-1]
+
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours, theirs:
+        reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, Peers())
+        yield peers.pop(), theirs
+
+
+def take_turns(reactor):
+    """As many as it takes until nothing more happens."""
+    for _ in range(5):
+        reactor.doPoll(0)
+
+
+def test_peer_that_sends_no_more_is_told_from_one_that_is_gone(reactor, connected):
+    """Who has asked and shut its side down still gets its answer."""
+    peer, theirs = connected
+    theirs.send(b"a question")
+    theirs.shutdown(socket.SHUT_WR)
+    take_turns(reactor)
+    assert peer.happened == [b"a question", "it sends no more"]
+    peer.write(b"an answer")
+    assert theirs.recv(100) == b"an answer"
+    peer.transport.loseConnection()
+    take_turns(reactor)
+    assert peer.happened[2:] == ["ConnectionDone"]
+
+
+def test_defect_in_what_is_read_ends_that_connection_alone(reactor, connected, caplog):
+    """The others go on."""
+    peer, theirs = connected
+    theirs.send(b"defect")
+    reactor.doPoll(0)
+    assert peer.happened == ["ZeroDivisionError"]
+    assert theirs.recv(1) == b""
+
+
+def test_what_the_socket_does_not_take_waits_for_it(reactor, connected):
+    """Nothing is lost, and nothing overtakes."""
+    peer, theirs = connected
+    written = [bytes([65 + number]) * 100_000 for number in range(8)]
+    for piece in written:
+        peer.write(piece)
+    read = b""
+    while len(read) < 800_000:
+        reactor.doPoll(0)
+        read += theirs.recv(1_000_000)
+    assert read == b"".join(written)
+
+
+def test_connection_that_is_gone_is_forgotten(reactor, connected):
+    """A daemon runs for months, without a collection of what hangs together in circles."""
+    peer, _ = connected
+    gone = weakref.ref(peer.transport)
+    gc.disable()
+    try:
+        peer.transport.loseConnection()
+        take_turns(reactor)
+        assert peer.happened == ["ConnectionDone"]
+        del peer.transport, peer.write
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_timer_is_called_in_time_though_there_is_always_something_to_read(reactor, connected):
+    """Timeouts, reloads and signals come first; a peer that never stops sending puts nothing off."""
+    peer, theirs = connected
+    called: list[str] = []
+
+    def go_on(raw):
+        theirs.send(b"more")
+
+    fast_twisted.shorten(peer.transport, go_on)
+    reactor.callLater(0.01, called.append, "timer")
+    reactor.callLater(0.02, reactor.stop)
+    reactor.callWhenRunning(theirs.send, b"more")
+    reactor.run(installSignalHandlers=False)
+    assert called == ["timer"]
+
+
+def test_call_from_a_thread_is_made_though_there_is_always_something_to_read(reactor, connected):
+    """So signals come in."""
+    peer, theirs = connected
+
+    def go_on(raw):
+        theirs.send(b"more")
+        if raw == b"first":
+            reactor.callInThread(lambda: reactor.callFromThread(reactor.stop))
+
+    fast_twisted.shorten(peer.transport, go_on)
+    reactor.callWhenRunning(theirs.send, b"first")
+    reactor.run(installSignalHandlers=False)
+    assert not reactor.running
