@@ -104,6 +104,7 @@ class AuditLog:
         watched: Watched = UNWATCHED,
     ) -> None:
         self._settings = settings
+        self._logs_refusals, self._logs_permitted = _logged(settings.decisions)
         self._counters, self._refusals = watched
         self._is_terminal = is_terminal
         self._line_limit = line_limit(settings)
@@ -116,8 +117,9 @@ class AuditLog:
 
     def decided(self, request: Request, decision: Decision, milliseconds: float) -> None:
         """A request was answered."""
-        is_logged = self._is_to_log(decision)
-        is_kept = decision.is_refused and self._refusals is not None and not request.is_trial
+        is_refused = decision.is_refused
+        is_logged = self._logs_refusals if is_refused else self._logs_permitted
+        is_kept = is_refused and self._refusals is not None and not request.is_trial
         if not (is_logged or is_kept):
             return
         line = self._decision_line(request, decision, milliseconds)
@@ -185,17 +187,6 @@ class AuditLog:
         """Close *former*, and go on with its lines that wait, and its count of those that were dropped."""
         self._lines.take_over(former._lines)
         self._dropped += former._dropped
-
-    def _is_to_log(self, decision: Decision) -> bool:
-        match self._settings.decisions:
-            case Decisions.ALL:
-                return True
-            case Decisions.REJECTS:
-                return decision.is_refused
-            case Decisions.NONE:
-                return False
-            case _:
-                assert_never(self._settings.decisions)
 
     def _write_own(self, severity: int, fields: Mapping[str, Field], told: Mapping[str, Field]) -> None:
         """Log *fields*; where somebody sits at the terminal, what is *told* there is in words."""
@@ -267,6 +258,19 @@ class AuditLog:
         problem = self._sink.problem if isinstance(self._sink, SyslogSink) else ""
         where = f"{self._settings.syslog}{problem and f' ({problem})'}"
         self._alarm.send(WARNING, f"policyd: warning: syslog {where} takes no lines; they wait until it does")
+
+
+def _logged(decisions: Decisions) -> tuple[bool, bool]:
+    """Whether refusals are logged, and whether what is permitted is."""
+    match decisions:
+        case Decisions.ALL:
+            return True, True
+        case Decisions.REJECTS:
+            return True, False
+        case Decisions.NONE:
+            return False, False
+        case _:
+            assert_never(decisions)
 
 
 def _is_unspoken(decision: Decision) -> bool:

@@ -101,7 +101,7 @@ class Decider:
         login = identities.login(request.sasl_username) if request.sasl_username else None
         sender = identities.sender(request.sender) if request.sender else None
         recipient = identities.recipient(request.recipient) if request.recipient else None
-        is_null = not request.sender and bool(request.recipient or request.protocol_state not in _BEFORE_MAIL)
+        is_null = sender is None and (recipient is not None or request.protocol_state not in _BEFORE_MAIL)
 
         # Which blocked senders it may be: by its login, by its envelope sender, and those that are anyone.
         found: tuple[Entries, ...] = ()
@@ -114,28 +114,27 @@ class Decider:
         if self._tables.has_anyone_entries:
             found = (*found, recipient.entries if recipient is not None else identities.entries_of_anyone())
 
-        question = Question(recipient, sender, login, is_null, self._is_insider(request), found)
-        if note is not silent:
-            _explain(question, request, note)
-        return question
-
-    def _is_insider(self, request: Request) -> bool:
-        return bool(
-            request.sasl_username
+        is_insider = bool(
+            login is not None
             or request.policy_context in self._settings.insider_contexts
             or self._is_inside(request.client_address)
         )
+        question = Question(recipient, sender, login, is_null, is_insider, found)
+        if note is not silent:
+            _explain(question, request, note)
+        return question
 
     def _find_inside(self, client_address: str) -> bool:
         return is_in_networks(client_address, self._settings.insider_networks)
 
     def _decision(self, request: Request, question: Question, verdict: Verdict, note: Note) -> Decision:
-        mailbox = question.recipient.mailbox if question.recipient else None
-        name = mailbox.name if mailbox else ""
-        note("rule: {}", verdict.rule)
+        recipient = question.recipient
+        name = recipient.mailbox.name if recipient is not None and recipient.mailbox is not None else ""
+        if note is not silent:
+            note("rule: {}", verdict.rule)
         if not verdict.is_refused:
-            by = verdict.restriction.by
-            return Decision(Action.DUNNO, verdict.rule, mailbox=name, is_insider=question.is_insider, by=by)
+            is_insider, by = question.is_insider, verdict.restriction.by
+            return Decision(Action.DUNNO, verdict.rule, "", "", None, name, is_insider, False, by)
 
         # A refusal has the administrator's reason in its text.
         reason = _reason(verdict)

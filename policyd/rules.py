@@ -193,7 +193,7 @@ def judge(question: Question, policy: Policy, facts: Facts, now: int, note: Note
     # Who may send to it, and whether that lets the client in.
     restriction = restriction_of(recipient, now, note)
     if _is_let_in(question, recipient, restriction, facts, note):
-        return Verdict(False, Rule.DEFAULT, None, restriction)
+        return _PERMITTED if restriction is OPEN else Verdict(False, Rule.DEFAULT, None, restriction)
 
     # Who is accepted all the same.
     accepted = certainly(facts.accepted_by(restriction, recipient.mailbox), question, facts, note)
@@ -365,14 +365,16 @@ def restriction_of(recipient: Identity, now: int, note: Note = silent) -> Restri
     What the mailbox says itself stands before what its groups say, and that before what its domain says.
     """
     mailbox, domain = recipient.mailbox, recipient.domain
-    is_over = mailbox is not None and is_past(mailbox.until, now)
-    over = "; what it said itself has expired" if is_over else ""
+    over = ""
     if mailbox is not None:
         # The mailbox's own, unless it inherits.
-        if mailbox.receive is not Receive.INHERIT and not is_over:
-            note("mailbox {}: receives from {}", mailbox.name, senders_in_words(mailbox.receive))
-            is_open = mailbox.receive is Receive.ANYONE
-            return OPEN if is_open else Restriction(mailbox.receive, "mailbox", mailbox.reason)
+        if mailbox.receive is not Receive.INHERIT:
+            if not is_past(mailbox.until, now):
+                if note is not silent:
+                    note("mailbox {}: receives from {}", mailbox.name, senders_in_words(mailbox.receive))
+                is_open = mailbox.receive is Receive.ANYONE
+                return OPEN if is_open else Restriction(mailbox.receive, "mailbox", mailbox.reason)
+            over = "; what it said itself has expired"
 
         # The strictest of its groups.
         if recipient.groups and (found := _strictest(recipient.groups, now, note)):
@@ -393,8 +395,8 @@ def restriction_of(recipient: Identity, now: int, note: Note = silent) -> Restri
             return Restriction(domain.receive, "domain", domain.reason, domain=domain.name)
         note("domain {}: the restriction has expired", domain.name)
 
-    if mailbox is not None:
-        expired = ": the restriction has expired" if is_over and mailbox.receive is not Receive.ANYONE else ""
+    if mailbox is not None and note is not silent:
+        expired = ": the restriction has expired" if over and mailbox.receive is not Receive.ANYONE else ""
         note("mailbox {}: receives from anyone{}", mailbox.name, expired)
     return OPEN
 

@@ -745,7 +745,12 @@ NOT_PROVEN = "proven: nobody; an envelope sender counts only in a domain that is
             ],
             id="an unlisted recipient where that is accepted from some",
         ),
-        pytest.param(question(TO_BOB), ["mailbox bob: receives from anyone"], id="an open mailbox"),
+        pytest.param(question(TO_BOB), ["mailbox bob: receives from anyone"], id="a mailbox that inherits nothing"),
+        pytest.param(
+            question(somebody("bob@example.com", replace(BOB, receive=Receive.ANYONE))),
+            ["mailbox bob: receives from anyone"],
+            id="an open mailbox",
+        ),
         pytest.param(
             question(somebody("bob@example.com", replace(BOB, receive=NOBODY, until=NOW))),
             ["mailbox bob: receives from anyone: the restriction has expired"],
