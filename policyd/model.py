@@ -145,19 +145,19 @@ TRIAL = "policyd-"  # begins the `instance` of a question about no mail; Postfix
 
 
 class Request(NamedTuple):
-    """One question from Postfix, under Postfix's own attribute names.
+    """One question from Postfix, under Postfix's own attribute names, in the order in which it sends them.
 
     An attribute that Postfix did not send is "". Bytes that are not UTF-8 stand as lone surrogates.
     Source: SMTPD_POLICY_README.
     """
 
     protocol_state: str = ""
-    queue_id: str = ""
-    instance: str = ""
-    client_name: str = ""
     client_address: str = ""
+    client_name: str = ""
     sender: str = ""  # "" is the null sender <>
     recipient: str = ""  # "" before RCPT, and at DATA for several recipients
+    queue_id: str = ""
+    instance: str = ""
     sasl_username: str = ""
     policy_context: str = ""
 

@@ -30,6 +30,9 @@ Note = Callable[..., None]  # a format string, and what goes into it: for the tr
 Entries = Mapping[Party, tuple[BlockedSender, ...]]  # blocked senders by whom they may not send to
 NO_ENTRIES: Entries = {}
 
+# Python 3.11 looks for a member in its enumeration for as long as a call takes: these each request needs.
+_ANYONE, _INHERIT = Receive.ANYONE, Receive.INHERIT
+
 
 def silent(_step: str, *_values: object) -> None:
     """The `Note` of those who need no trace."""
@@ -368,11 +371,11 @@ def restriction_of(recipient: Identity, now: int, note: Note = silent) -> Restri
     over = ""
     if mailbox is not None:
         # The mailbox's own, unless it inherits.
-        if mailbox.receive is not Receive.INHERIT:
+        if mailbox.receive is not _INHERIT:
             if not is_past(mailbox.until, now):
                 if note is not silent:
                     note("mailbox {}: receives from {}", mailbox.name, senders_in_words(mailbox.receive))
-                is_open = mailbox.receive is Receive.ANYONE
+                is_open = mailbox.receive is _ANYONE
                 return OPEN if is_open else Restriction(mailbox.receive, "mailbox", mailbox.reason)
             over = "; what it said itself has expired"
 
@@ -388,7 +391,7 @@ def restriction_of(recipient: Identity, now: int, note: Note = silent) -> Restri
             return found
 
     # The domain's.
-    if domain is not None and domain.receive is not Receive.ANYONE:
+    if domain is not None and domain.receive is not _ANYONE:
         if not is_past(domain.until, now):
             says = f", as domain {domain.name} says" if mailbox else ""
             note("{}: receives from {}{}{}", _called(recipient), senders_in_words(domain.receive), says, over)
@@ -396,7 +399,7 @@ def restriction_of(recipient: Identity, now: int, note: Note = silent) -> Restri
         note("domain {}: the restriction has expired", domain.name)
 
     if mailbox is not None and note is not silent:
-        expired = ": the restriction has expired" if over and mailbox.receive is not Receive.ANYONE else ""
+        expired = ": the restriction has expired" if over and mailbox.receive is not _ANYONE else ""
         note("mailbox {}: receives from anyone{}", mailbox.name, expired)
     return OPEN
 

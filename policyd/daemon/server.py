@@ -16,7 +16,7 @@ from policyd.daemon import fast_twisted
 from policyd.daemon.connection import Events, PolicyConnection, Standing, Timeouts
 from policyd.decide import UNJUDGED
 from policyd.errors import ProtocolError, StoreError
-from policyd.model import Action, Decision, Request
+from policyd.model import Decision, Request
 from policyd.wire import Layouts, RequestReader, render_action
 
 TICK_SECONDS = 1  # between two looks at all connections; a timeout may be late by that
@@ -152,14 +152,24 @@ class PolicyFactory(Factory):
                 connection.finish()
 
     def _answers_to(self, connection: PolicyConnection, now: int) -> tuple[bytes, Exception | None]:
-        """The replies to the whole requests of *connection*, and what is wrong with the one after them, or None."""
+        """The replies to the whole requests of *connection* at *now*, in Unix seconds; what is wrong with the next one.
+
+        That is None where there is no next one.
+        """
         if not connection.can_be_answered:
             return b"", None
         replies: list[bytes] = []
-        next_request = connection.reader.next_request
+        next_request, decide = connection.reader.next_request, self.decider.decide
         try:
             while (request := next_request()) is not None:
-                replies.append(self._answer(request, now))
+                started = perf_counter()
+                decision = decide(request, now)
+                if self._unanswered and request.protocol_state not in UNJUDGED:
+                    self._note_recovery()
+                self._decided.append((request, decision, perf_counter() - started))
+                if len(self._decided) >= _LOGGED_TOGETHER:
+                    self._log_decided()
+                replies.append(render_action(decision.action, decision.text))
         except (ProtocolError, StoreError) as error:
             return b"".join(replies), error
         except Exception as error:  # noqa: BLE001 - a defect of ours: this connection ends, the others go on
@@ -167,18 +177,9 @@ class PolicyFactory(Factory):
             return b"".join(replies), error
         return b"".join(replies), None
 
-    def _answer(self, request: Request, now: int) -> bytes:
-        """The reply to *request* at *now*, in Unix seconds, which is logged before it goes out. Raises StoreError."""
-        started = perf_counter()
-        decision = self.decider.decide(request, now)
-        seconds = perf_counter() - started
-        if self._unanswered and request.protocol_state not in UNJUDGED:
-            self.audit.noticed("recovered", unanswered=self._unanswered)
-            self._troubles, self._unanswered = set(), 0
-        self._decided.append((request, decision, seconds))
-        if len(self._decided) >= _LOGGED_TOGETHER:
-            self._log_decided()
-        return render_action(decision.action, decision.text if decision.action is Action.REJECT else "")
+    def _note_recovery(self) -> None:
+        self.audit.noticed("recovered", unanswered=self._unanswered)
+        self._troubles, self._unanswered = set(), 0
 
     def _log_decided(self) -> None:
         """Log and count what is about to be answered."""

@@ -20,7 +20,7 @@ HOSTILE = "<script>\u202e\n=1+1"
 
 def refused(at=1.0, sender="eve@a.example", recipient="bob@example.com", would=False, **others):
     """A refusal at that time."""
-    request = Request("RCPT", "4XyZ", "1a.2b.0", "mx.a.example", "192.0.2.1", sender, recipient)
+    request = Request("RCPT", "192.0.2.1", "mx.a.example", sender, recipient, "4XyZ", "1a.2b.0")
     given = {"reason": "internal", "text": "5.7.1 internal", "mailbox": "bob", "by": "mailbox", **others}
     return Refused(
         at, LoggedDecision(request, "DUNNO" if would else "REJECT", would, "restricted-recipient", None, **given)

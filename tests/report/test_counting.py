@@ -50,7 +50,7 @@ def test_memory_does_not_grow_with_senders_recipients_and_clients(monkeypatch):
     for kept in (counts.refused, counts.unlisted, counts.guessing, counts.by_network):
         kept._limit = 50
     for number in range(200):
-        each = Request("RCPT", "", f"i{number}", "x", f"10.0.{number}", f"s{number}@x.example", f"r{number}@e.example")
+        each = Request("RCPT", f"10.0.{number}", "x", f"s{number}@x.example", f"r{number}@e.example", "", f"i{number}")
         for decision in (UNLISTED, RESTRICTED, PERMITTED):
             request = each._replace(instance=f"{each.instance} {decision.rule}")
             counts.take(Logged(float(number), line_of(request, decision)))
