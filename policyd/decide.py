@@ -8,7 +8,7 @@ from typing import assert_never
 from policyd.address import fold
 from policyd.errors import TablesMovedError
 from policyd.identities import FactLookup, Identities
-from policyd.model import Action, Decision, Mode, Party, Request, Rule
+from policyd.model import Action, Decision, Mode, Party, Request, Rule, new_tuple
 from policyd.reply import render_text
 from policyd.rules import Entries, Identity, Note, Policy, Question, Verdict, accepted_as, judge, silent
 from policyd.settings import Settings
@@ -121,7 +121,7 @@ class Decider:
             or request.policy_context in self._settings.insider_contexts
             or self._is_inside(request.client_address)
         )
-        question = Question(recipient, sender, login, is_null, is_insider, found)
+        question = new_tuple(Question, (recipient, sender, login, is_null, is_insider, found))
         if note is not silent:
             _explain(question, request, note)
         return question
@@ -136,7 +136,7 @@ class Decider:
             note("rule: {}", verdict.rule)
         if not verdict.is_refused:
             is_insider, by = question.is_insider, verdict.restriction.by
-            return Decision(_NO_OBJECTION, verdict.rule, "", "", None, name, is_insider, False, by)
+            return new_tuple(Decision, (_NO_OBJECTION, verdict.rule, "", "", None, name, is_insider, False, by))
 
         # A refusal has the administrator's reason in its text.
         reason = _reason(verdict)
