@@ -63,11 +63,11 @@ def render_text(rule: Rule, template: str, **fields: str) -> str:
     At most `TEXT_LIMIT` printable ASCII characters on one line. Where a field is empty, the
     punctuation that led up to it at the end goes too.
     """
-    return _shortened(rule, template, *[fields.get(name, "") for name in _fields_of(template)])
+    return _shortened(rule, template, *[fields.get(name, "") for name in fields_of(template)])
 
 
 @lru_cache(_KEPT)
-def _fields_of(template: str) -> tuple[str, ...]:
+def fields_of(template: str) -> tuple[str, ...]:
     """The fields that *template* has."""
     return tuple(dict.fromkeys(_FIELD.findall(template)))
 
@@ -75,7 +75,7 @@ def _fields_of(template: str) -> tuple[str, ...]:
 @lru_cache(_KEPT)
 def _shortened(rule: Rule, template: str, *values: str) -> str:
     """The text with these *values* of its fields. Most templates have only the reason: then few texts are made."""
-    text = _whole_text(rule, template, dict(zip(_fields_of(template), values, strict=True)))
+    text = _whole_text(rule, template, dict(zip(fields_of(template), values, strict=True)))
     return text if len(text) <= TEXT_LIMIT else f"{text[: TEXT_LIMIT - 3]}..."
 
 
