@@ -31,6 +31,7 @@ class Syslog:
         path.chmod(0o666)
         self._lines: list[str] = []
         self.header = ""  # what the last line began with
+        self.headers: dict[str, str] = {}  # what each line began with
         self._may_read = threading.Event()
         self._may_read.set()
         self._reader = threading.Thread(target=self._read)
@@ -75,7 +76,9 @@ class Syslog:
             text = datagram.decode()
             header = _HEADER.match(text)
             self.header = header[0] if header else ""
-            self._lines.append(text.removeprefix(self.header))
+            line = text.removeprefix(self.header)
+            self.headers[line] = self.header
+            self._lines.append(line)
             self._may_read.wait()
 
 
