@@ -36,22 +36,14 @@ _WHOLE = frozenset({"action", "would", "rule"})  # our own words are never cut
 _ESCAPED = re.compile("[\\\\\ud800-\udfff]|…\\Z")
 ATOM = r"[!#-+\--;=?-\[\]-~]*"  # ASCII but blanks, quotes, commas, backslashes and angle brackets
 PLAIN = re.compile(f"{ATOM}|<{ATOM}>")
+_PLAIN_BYTES = bytes(number for number in range(0x80) if re.fullmatch(ATOM, chr(number)))
 
-# The fields of a decision, in their order; `decision_values` has their values. With `would=` behind the action where
+# The fields of a decision, in their order; `_decision_values` has their values. With `would=` behind the action where
 # a refusal was not spoken.
 OWN_NAMES = ("mailbox", "by")  # names from our own tables, the last fields
 DECISION_FIELDS = (
     *("action", "rule", "entry", "state", "queue_id", "instance", "client", "sender", "recipient", "login", "context"),
     *("reason", "text", "ms", *OWN_NAMES),
-)
-
-# The line about a request, made in one piece; and how it begins if all values of the peer's are plain, so that each of
-# them is where it was put. What comes from our own tables and settings stands around them, written as it must be.
-_LINE = ", ".join(f"{name}=%s" for name in DECISION_FIELDS)
-_PLAIN_LINE = re.compile(
-    re.sub(r"(sender|recipient)=%s", lambda name: f"{name[1]}=<{ATOM}>", _LINE[: _LINE.index("%s, text=")])
-    .replace("action=%s", f"action={ATOM}(?:, would={ATOM})?")
-    .replace("%s", ATOM)
 )
 
 
@@ -104,6 +96,7 @@ class AuditLog:
         watched: Watched = UNWATCHED,
     ) -> None:
         self._settings = settings
+        self._is_text = settings.format is LineFormat.TEXT
         self._logs_refusals, self._logs_permitted = _logged(settings.decisions)
         self._counters, self._refusals = watched
         self._is_terminal = is_terminal
@@ -219,21 +212,15 @@ class AuditLog:
         return True
 
     def _decision_line(self, request: Request, decision: Decision, milliseconds: float) -> str:
-        # Most requests have nothing to escape: their line costs one format and one match.
-        if self._settings.format is LineFormat.TEXT:
-            line = _LINE % (
-                decision.action if not _is_unspoken(decision) else f"{decision.action}, would={Action.REJECT}",
-                decision.rule,
-                decision.entry or "",
-                *_asked_values(request),
-                _own(decision.reason),
-                _own(decision.text),
-                round(milliseconds, 2),
-                _own(decision.mailbox),
-                _own(decision.by),
-            )
-            if len(line) <= _VALUE_LIMITS[0] and _PLAIN_LINE.match(line) and _is_short(line, self._line_limit):
-                return line
+        # Most requests have nothing to escape: what is the peer's is made in one piece, and what is ours is kept.
+        if self._is_text:
+            asked = _asked(request)
+            if asked.encode("utf-8", "backslashreplace").translate(None, _PLAIN_BYTES) == _AROUND_PLAIN:
+                before, between, behind = _own_pieces(decision)
+                rounded = f"{milliseconds:.2f}".removesuffix("0")  # as round(milliseconds, 2), in a third of the time
+                line = f"{before}{asked}{between}{rounded}{behind}"
+                if len(line) <= _VALUE_LIMITS[0] and _is_short(line, self._line_limit):
+                    return line
         return self._line(_decision_fields(request, decision, milliseconds))
 
     def _line(self, fields: Mapping[str, Field], most_bytes: int | None = None) -> str:
@@ -279,7 +266,7 @@ def _is_unspoken(decision: Decision) -> bool:
 
 
 def _decision_fields(request: Request, decision: Decision, milliseconds: float) -> dict[str, Field]:
-    values = decision_values(request, decision, milliseconds)
+    values = _decision_values(request, decision, milliseconds)
     fields: dict[str, Field] = dict(zip(DECISION_FIELDS, values, strict=True))
     if _is_unspoken(decision):
         fields = {"action": fields.pop("action"), "would": Action.REJECT, **fields}
@@ -303,24 +290,12 @@ def open_audit(settings: AuditSettings, reactor: Reactor | None = None, watched:
     return AuditLog(settings, sink, StderrSink(), echo, reactor, is_terminal=is_terminal, watched=watched)
 
 
-def decision_values(request: Request, decision: Decision, milliseconds: float) -> tuple[Field, ...]:
+def _decision_values(request: Request, decision: Decision, milliseconds: float) -> tuple[Field, ...]:
     """The values of `DECISION_FIELDS`, in their order."""
     return (
         decision.action,
         decision.rule,
         decision.entry,
-        *_asked_values(request),
-        decision.reason,
-        decision.text,
-        round(milliseconds, 2),
-        decision.mailbox,
-        decision.by,
-    )
-
-
-def _asked_values(request: Request) -> tuple[str, ...]:
-    """Those of them that come from the peer."""
-    return (
         request.protocol_state,
         request.queue_id,
         request.instance,
@@ -329,6 +304,39 @@ def _asked_values(request: Request) -> tuple[str, ...]:
         f"<{request.recipient}>",
         request.sasl_username,
         request.policy_context,
+        decision.reason,
+        decision.text,
+        round(milliseconds, 2),
+        decision.mailbox,
+        decision.by,
+    )
+
+
+def _asked(request: Request) -> str:
+    """Those fields of a decision that come from the peer, as they stand in a line of text if all values are plain."""
+    return (
+        f"state={request.protocol_state}, queue_id={request.queue_id}, instance={request.instance}, "
+        f"client={request.client_name}[{request.client_address}], sender=<{request.sender}>, "
+        f"recipient=<{request.recipient}>, login={request.sasl_username}, context={request.policy_context}"
+    )
+
+
+# What is left of these fields without plain characters, if all values are plain: what stands around them, and no more.
+_AROUND_PLAIN = _asked(Request()).encode().translate(None, _PLAIN_BYTES)
+
+
+@lru_cache(maxsize=4096)
+def _own_pieces(decision: Decision) -> tuple[str, str, str]:
+    """What is ours in a line of text: before what is the peer's, between that and the duration, and behind it."""
+    action = f"{decision.action}, would={Action.REJECT}" if _is_unspoken(decision) else decision.action
+    reason, text, mailbox, by = (
+        shown_as_text(value, _VALUE_LIMITS[0])
+        for value in (decision.reason, decision.text, decision.mailbox, decision.by)
+    )
+    return (
+        f"action={action}, rule={decision.rule}, entry={decision.entry or ''}, ",
+        f", reason={reason}, text={text}, ms=",
+        f", mailbox={mailbox}, by={by}",
     )
 
 
@@ -376,12 +384,6 @@ def shown_as_text(value: Field, limit: int) -> str:
     if PLAIN.fullmatch(value):
         return value
     return f'{escape(value[:-1])[:-1]}{code("…")}"' if value.endswith("…") else escape(value)
-
-
-@lru_cache(maxsize=4096)
-def _own(value: str) -> str:
-    """A name, a reason or a text of ours as it stands in a line; most have blanks."""
-    return shown_as_text(value, _VALUE_LIMITS[0])
 
 
 def shown_as_json(value: Field, limit: int) -> Any:

@@ -9,13 +9,15 @@ from policyd.address import fold
 from policyd.errors import TablesMovedError
 from policyd.identities import FactLookup, Identities
 from policyd.model import Action, Decision, Mode, Party, Request, Rule, new_tuple
-from policyd.reply import render_text
+from policyd.reply import fields_of, render_text
 from policyd.rules import Entries, Identity, Note, Policy, Question, Verdict, accepted_as, judge, silent
 from policyd.settings import Settings
 
 _BEFORE_MAIL = frozenset({"", "CONNECT", "HELO", "EHLO"})
 UNJUDGED = frozenset({"VRFY", "ETRN"})  # states in which the tables are not asked
 _CACHED_CLIENTS = 4096
+_KEPT_REFUSALS = 4096
+_PEERS = frozenset({"recipient", "sender"})  # fields of a text that come from the peer
 _NO_OBJECTION = Action.DUNNO  # looked for in the enumeration once: Python 3.11 takes as long as for a call
 _DUNNO = Decision(_NO_OBJECTION, Rule.DEFAULT)
 
@@ -32,6 +34,11 @@ class Decider:
         self._policy = Policy(frozenset(map(fold, settings.always_accept)))
         self._identities = Identities(settings, tables)
         self._is_inside = lru_cache(_CACHED_CLIENTS)(self._find_inside)
+
+        # A refusal is made once for all requests that get the same one, if its text names none of the peer's addresses.
+        self._refusal_action = _refusal_action(settings.mode)
+        self._refusal = lru_cache(_KEPT_REFUSALS)(self._make_refusal)
+        self._naming_peers = {rule for rule, text in settings.reply.items() if _PEERS & fields_of(text)}
 
     def decide(self, request: Request, now: int, note: Note = silent) -> Decision:
         """The answer to *request* at *now*, in Unix seconds; *note* is called for each step.
@@ -138,37 +145,30 @@ class Decider:
             is_insider, by = question.is_insider, verdict.restriction.by
             return new_tuple(Decision, (_NO_OBJECTION, verdict.rule, "", "", None, name, is_insider, False, by))
 
-        # A refusal has the administrator's reason in its text.
-        reason = _reason(verdict)
-        text = render_text(
-            verdict.rule,
-            self._settings.reply[verdict.rule],
-            recipient=request.recipient,
-            sender=request.sender,
-            mailbox=name,
-            reason=reason,
-        )
+        if note is not silent and not self._refusal_action.is_refusal:
+            note("mode monitor: would be REJECT")
+        _, rule, entry, restriction = verdict
+        reason, number = (restriction.reason, None) if entry is None else (entry.reason, entry.id)
+        told = (rule, reason, number, name, question.is_insider, restriction.by)
+        if rule in self._naming_peers:
+            return self._make_refusal(*told, request.recipient, request.sender)
+        return self._refusal(*told)
 
-        # In monitor mode it is logged, and not sent.
-        match self._settings.mode:
-            case Mode.ENFORCE:
-                action = Action.REJECT
-            case Mode.MONITOR:
-                action = Action.DUNNO
-                note("mode monitor: would be REJECT")
-            case _:
-                assert_never(self._settings.mode)
-        return Decision(
-            action,
-            verdict.rule,
-            text,
-            reason,
-            verdict.entry.id if verdict.entry else None,
-            name,
-            question.is_insider,
-            is_refused=True,
-            by=verdict.restriction.by,
-        )
+    def _make_refusal(
+        self,
+        rule: Rule,
+        reason: str,
+        entry: int | None,
+        mailbox: str,
+        is_insider: bool,
+        by: str,
+        recipient: str = "",
+        sender: str = "",
+    ) -> Decision:
+        """A refusal, with the administrator's reason in its text. In monitor mode it is logged, and not sent."""
+        template = self._settings.reply[rule]
+        text = render_text(rule, template, recipient=recipient, sender=sender, mailbox=mailbox, reason=reason)
+        return Decision(self._refusal_action, rule, text, reason, entry, mailbox, is_insider, is_refused=True, by=by)
 
 
 def is_in_networks(client_address: str, networks: Iterable[IPv4Network | IPv6Network]) -> bool:
@@ -182,17 +182,15 @@ def is_in_networks(client_address: str, networks: Iterable[IPv4Network | IPv6Net
     return any(address in network for network in networks)
 
 
-def _reason(verdict: Verdict) -> str:
-    """The reason that the administrator gave for what decided."""
-    match verdict.rule:
-        case Rule.BLOCKED_SENDER:
-            return verdict.entry.reason if verdict.entry else ""
-        case Rule.RESTRICTED_RECIPIENT:
-            return verdict.restriction.reason
-        case Rule.UNLISTED_RECIPIENT | Rule.ALWAYS_ACCEPTED | Rule.ACCEPTED_SENDER | Rule.DEFAULT:
-            return ""
+def _refusal_action(mode: Mode) -> Action:
+    """What Postfix is told where a request is refused."""
+    match mode:
+        case Mode.ENFORCE:
+            return Action.REJECT
+        case Mode.MONITOR:
+            return Action.DUNNO
         case _:
-            assert_never(verdict.rule)
+            assert_never(mode)
 
 
 def _explain(question: Question, request: Request, note: Note) -> None:

@@ -4,13 +4,11 @@ import re
 import sys
 import unicodedata
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import assert_never
 
 from policyd.model import Rule
 
 TEXT_LIMIT = 200  # characters; RFC 5321 §4.5.3.1.5 leaves 512 bytes for the whole line
-_KEPT = 1024  # texts, and templates: those of a site whose texts name nobody
 FIELDS = ("recipient", "sender", "mailbox", "reason")
 
 
@@ -63,20 +61,13 @@ def render_text(rule: Rule, template: str, **fields: str) -> str:
     At most `TEXT_LIMIT` printable ASCII characters on one line. Where a field is empty, the
     punctuation that led up to it at the end goes too.
     """
-    return _shortened(rule, template, *[fields.get(name, "") for name in _fields_of(template)])
-
-
-@lru_cache(_KEPT)
-def _fields_of(template: str) -> tuple[str, ...]:
-    """The fields that *template* has."""
-    return tuple(dict.fromkeys(_FIELD.findall(template)))
-
-
-@lru_cache(_KEPT)
-def _shortened(rule: Rule, template: str, *values: str) -> str:
-    """The text with these *values* of its fields. Most templates have only the reason: then few texts are made."""
-    text = _whole_text(rule, template, dict(zip(_fields_of(template), values, strict=True)))
+    text = _whole_text(rule, template, fields)
     return text if len(text) <= TEXT_LIMIT else f"{text[: TEXT_LIMIT - 3]}..."
+
+
+def fields_of(template: str) -> frozenset[str]:
+    """The fields that *template* has."""
+    return frozenset(_FIELD.findall(template))
 
 
 def characters_over(rule: Rule, template: str, **fields: str) -> int:

@@ -71,8 +71,9 @@ def open_sink(settings: AuditSettings) -> Sink:
 class SyslogSink:
     """A socket to a syslog daemon, in the form that syslog(3) writes: of datagrams, or a stream where that is there.
 
-    Connects again, once a line, where the daemon went away. In a stream a record ends with NUL; where it took a part
-    of one, the same line must be sent again until all of it went, or the sink is closed.
+    Each process opens its own, with its pid in each line. Connects again, once a line, where the daemon went away. In
+    a stream a record ends with NUL; where it took a part of one, the same line must be sent again until all of it
+    went, or the sink is closed.
     """
 
     problem = ""  # why the last line was not taken
@@ -85,16 +86,18 @@ class SyslogSink:
         self._socket: socket.socket | None = None
         self._is_stream = False
         self._rest = b""  # of a record that a stream took a part of
-        self._second = 0
-        self._stamp = ""
+        self._pid = os.getpid()
+        self._head_of = (0, 0)  # the second and the severity
+        self._head = ""  # of a record
 
     def send(self, severity: int, line: str, said_at: float = 0.0) -> bool:
         """Whether the socket took *line*; a full queue or a missing daemon takes nothing."""
-        second = int(said_at or time.time())
-        if second != self._second:
-            self._second, self._stamp = second, time.strftime("%b %e %H:%M:%S", time.localtime(second))
-        head = f"<{self._facility * 8 + severity}>{self._stamp} {self._host}policyd[{os.getpid()}]: "
-        record = (head + line).encode("utf-8", "backslashreplace")[:_RECORD_LIMIT]
+        head_of = (int(said_at or time.time()), severity)
+        if head_of != self._head_of:
+            stamp = time.strftime("%b %e %H:%M:%S", time.localtime(head_of[0]))
+            self._head = f"<{self._facility * 8 + severity}>{stamp} {self._host}policyd[{self._pid}]: "
+            self._head_of = head_of
+        record = f"{self._head}{line}".encode("utf-8", "backslashreplace")[:_RECORD_LIMIT]
         return self._try(record) or (self._socket is None and self._try(record))
 
     def fileno(self) -> int:

@@ -5,6 +5,7 @@ Source: SMTPD_POLICY_README.
 """
 
 import re
+from functools import lru_cache
 
 from policyd.errors import ProtocolError
 from policyd.model import Action, Request, new_tuple
@@ -24,6 +25,7 @@ _CHARACTERS_EARNED = 12  # by each request
 _TOO_MANY = f"a request of more than {ATTRIBUTES_LIMIT} attributes"
 _WORDLESS = {action: f"action={action}\n\n".encode("ascii") for action in Action}
 
+_KEPT_REFUSALS = 1024  # of 200 characters at most
 _REJECT = Action.REJECT  # looked for in the enumeration once: Python 3.11 takes as long as for a call
 _NO_LAYOUT = re.compile("(?!)")  # matches nothing
 
@@ -174,7 +176,12 @@ def parse_attributes(text: str) -> dict[str, str]:
 
 def render_action(action: Action, text: str = "") -> bytes:
     """A reply: *action*, and with a refusal its *text*, which is printable ASCII on one line."""
-    return f"action={action} {text}\n\n".encode("ascii") if text and action is _REJECT else _WORDLESS[action]
+    return _refusal(text) if text and action is _REJECT else _WORDLESS[action]
+
+
+@lru_cache(_KEPT_REFUSALS)
+def _refusal(text: str) -> bytes:
+    return f"action={_REJECT} {text}\n\n".encode("ascii")
 
 
 def render_request(request: Request) -> bytes:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policyd.audit import AuditLog, Watched, escape, open_audit
+from policyd.audit import AuditLog, Watched, escape, open_audit, shown_as_text
 from policyd.counters import Cell, CounterPage
 from policyd.model import Action, Change, Decision, Request, Rule
 from policyd.settings import AuditSettings, Decisions, LineFormat
-from policyd.syslog import CHARACTERS, LINES, STUCK_SECONDS, StderrSink
+from policyd.syslog import CHARACTERS, LINE_LIMIT, LINES, STUCK_SECONDS, StderrSink
 from tests.support.kept_lines import KeptLines
 
 FIELDS = [
@@ -200,6 +200,54 @@ def test_reader_gets_back_exactly_what_was_meant(request, decision):
     line = line_of(request, decision)
     assert line.isprintable()
     assert [*parse(line)] == [*told(request, decision).items()]
+
+
+mostly_plain = st.sampled_from(["", "bob", "<bob>", "a@b.example", "x[y]", "%s"]) | st.text(max_size=20) | raw | tricky
+asked = st.builds(Request, **dict.fromkeys(Request._fields, mostly_plain))
+
+
+@given(st.lists(asked, max_size=4), st.lists(decisions, min_size=1, max_size=3), st.floats(0, 1e9))
+def test_line_made_in_one_piece_is_that_of_its_fields_one_by_one(requests, decisions, milliseconds):
+    """Also where something of it is kept: each line has what belongs to its own request and decision."""
+    sink, meant = KeptLines(), []
+    audit = AuditLog(AuditSettings(), sink)
+    for request in requests:
+        for decision in decisions:
+            audit.decided(request, decision, milliseconds)
+            fields = {**told(request, decision), "ms": round(milliseconds, 2)}
+            meant.append(", ".join(f"{name}={shown_as_text(value, 512)}" for name, value in fields.items()))
+    short = [number for number, line in enumerate(meant) if len(line.encode()) <= LINE_LIMIT]
+    assert [sink.lines[number] for number in short] == [meant[number] for number in short]
+
+
+@pytest.mark.parametrize("length", [511, 512, 513])
+def test_value_is_cut_where_it_has_more_than_512_characters(length):
+    """Also where none of them has to be quoted."""
+    shown = "a" * length if length <= 512 else '"' + "a" * 512 + '…"'
+    assert f", login={shown}, context=" in line_of(Request(sasl_username="a" * length))
+    assert f", reason={shown}, text=" in line_of(decision=REJECTED._replace(reason="a" * length))
+
+
+def test_line_for_udp_is_short_enough_where_only_the_reason_is_long():
+    """A receiver counts bytes, of which a letter may have four."""
+    reason = "😀" * 250
+    line = line_of(Request(), MONITORED._replace(reason=reason), syslog="udp:127.0.0.1:514")
+    assert len(line.encode()) <= 1024 - len(socket.gethostname())
+    assert dict(parse(line))["reason"] == f"{reason[:128]}…"
+
+
+@pytest.mark.parametrize("name", Request._fields)
+def test_each_character_stands_as_it_is_or_in_quotes_in_every_field(name):
+    """What stands as it is holds nothing by which a reader, or a script, finds the end of a value."""
+    ours = line_of().count('"')
+    as_they_are = set()
+    for character in map(chr, range(0x180)):
+        request = REQUEST._replace(**{name: f"a{character}b"})
+        line = line_of(request)
+        assert dict(parse(line)) == told(request, REJECTED)
+        if line.count('"') == ours:
+            as_they_are.add(character)
+    assert as_they_are == {*map(chr, range(0x21, 0x7F))} - {*'"\\,<>'}
 
 
 @given(requests, decisions)

@@ -611,6 +611,31 @@ def test_reply_text_is_the_one_of_the_settings(tables):
     ]
 
 
+@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize("text", ["no: {reason}", "{mailbox} takes no mail", "{sender} is refused", "no {recipient}"])
+def test_refusal_is_told_to_nobody_who_gets_another_one(tables, text, mode):
+    """What one request is told says whom another one was about, if they are mixed up."""
+    tables.restrict("alice", Receive.NOBODY, reason="closed")
+    tables.restrict("bob", Receive.NOBODY, reason="closed")
+    for who in ("@x.example", "@y.example"):
+        tables.block(who, OUTSIDE, reason="closed")
+    settings = Settings(mode=mode, reply=dict.fromkeys(Settings().reply, text))
+    requests = [
+        Request("RCPT", sender=sender, recipient=recipient, sasl_username=login)
+        for sender in ("a@x.example", "b@x.example", "a@y.example", "")
+        for recipient in ("alice@example.com", "bob@example.com", "no@example.com", "none@example.com", OUTSIDE)
+        for login in ("", "carol")
+    ]
+    alone = [decide(Decider(settings, tables), request) for request in requests]
+    assert len({decision for decision in alone if decision.is_refused}) > 4
+    decider = Decider(settings, tables)
+    for _ in range(2):
+        assert [decide(decider, request) for request in requests] == alone
+    for request, decision in zip(requests, alone, strict=True):
+        told = text.format(mailbox=decision.mailbox, reason=decision.reason, **request._asdict()).strip(" :")
+        assert decision.text.endswith(told) or not decision.is_refused
+
+
 def test_a_restricted_mailbox_lends_its_reason_to_no_other_rule(tables):
     """Why a mailbox is closed is not why a sender is blocked."""
     tables.restrict("bob", Receive.NOBODY, reason="closed")

@@ -17,7 +17,7 @@ import pytest
 from policyd.audit import AuditLog, open_audit
 from policyd.model import Action, Decision, Request, Rule
 from policyd.settings import AuditSettings, LineFormat
-from policyd.syslog import LINES, NOTICE, WARNING, SyslogSink, open_sink
+from policyd.syslog import INFO, LINES, NOTICE, WARNING, SyslogSink, open_sink
 from tests.support.required import need_address
 
 DECISION = Decision(Action.DUNNO, Rule.DEFAULT)
@@ -61,6 +61,19 @@ def test_line_is_in_the_form_that_syslog_daemons_expect(tmp_path, sockets):
     (line,) = read_all(log)
     assert re.fullmatch(rf"<21>{HEAD}policyd\[{os.getpid()}\]: event=started", line)
     sink.close()
+
+
+def test_each_line_has_its_own_severity_and_time(tmp_path, sockets):
+    """Whatever the line before it had."""
+    log = listen(tmp_path / "log", sockets)
+    sink = open_sink(AuditSettings(syslog=f"unix:{tmp_path}/log"))
+    said = [(INFO, 5.0), (INFO, 5.9), (NOTICE, 5.9), (NOTICE, 6.0), (INFO, 6.0), (INFO, 5.0)]
+    for severity, at in said:
+        assert sink.send(severity, "x", at)
+    sink.close()
+    stamps = [time.strftime("%b %e %H:%M:%S", time.localtime(at)) for _, at in said]
+    heads = [f"<{16 + severity}>{stamp}" for (severity, _), stamp in zip(said, stamps, strict=True)]
+    assert read_all(log) == [f"{head} policyd[{os.getpid()}]: x" for head in heads]
 
 
 def test_facility_is_the_one_that_is_set(tmp_path, sockets):

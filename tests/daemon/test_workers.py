@@ -159,6 +159,16 @@ def test_signal_to_the_whole_group_is_one_stop(serving, number):
     assert serving.syslog.matching("warning=") == []
 
 
+def test_each_process_logs_under_its_own_pid(serving):
+    """Whoever looks for what one process did finds its lines by that."""
+    processes_of_it = {serving.pid, *workers_of(serving)}
+    assert serving.stop() == (0, "")
+    told = [line for event in ("started", "stopped") for line in serving.syslog.matching(f"event={event}")]
+    pids = [int(found[1]) for line in told if (found := re.search(r"\bpid=(\d+)", line))]
+    assert {*pids} == processes_of_it
+    assert [serving.syslog.headers[line].partition(" policyd")[2] for line in told] == [f"[{pid}]: " for pid in pids]
+
+
 @pytest.mark.full
 def test_worker_that_does_not_stop_is_killed(serving):
     """systemd would kill it later, and call the unit failed."""

@@ -35,6 +35,7 @@ class Syslog:
         self._answered = threading.Event()
         self._lines: list[str] = []
         self.header = ""  # what the last line began with
+        self.headers: dict[str, str] = {}  # what each line began with
         self._may_read = threading.Event()
         self._may_read.set()
         self._reader = threading.Thread(target=self._read)
@@ -93,7 +94,9 @@ class Syslog:
             text = datagram.decode()
             header = _HEADER.match(text)
             self.header = header[0] if header else ""
-            self._lines.append(text.removeprefix(self.header))
+            line = text.removeprefix(self.header)
+            self.headers[line] = self.header
+            self._lines.append(line)
             self._may_read.wait()
 
 
