@@ -21,12 +21,13 @@ from policyd.address import (
     split_address,
     without_batv,
 )
-from policyd.model import BlockedSender, Domain, Group, Holder, Mailbox, Party
+from policyd.model import BlockedSender, Domain, Group, Holder, Party
 from policyd.route import inner_addresses
 from policyd.rules import NO_ENTRIES, Entries, Identity, Restriction, patterns_of
 from policyd.settings import Settings
 
 _KEPT = 4096
+_KEPT_DOMAINS = 1024
 _KEPT_SENDERS = 12_288  # a day's correspondents of a large site; half a kilobyte each
 _KEPT_LENGTH = 320  # characters; a longer text, which may be hostile, is looked up each time
 
@@ -36,7 +37,7 @@ class FactLookup(Protocol):
 
     After TablesMovedError begin again, and read again what was read: it may be of another state.
 
-    Mailboxes, groups and domains come without their accepted senders. What is asked for is in normal form.
+    Groups and domains come without their accepted senders. What is asked for is in normal form.
     """
 
     has_anyone_entries: bool  # some blocked sender is `anyone`
@@ -96,11 +97,6 @@ class _Place(NamedTuple):
     ways: tuple[str, ...] = ()
 
     @property
-    def mailbox(self) -> Mailbox | None:
-        """The mailbox that was found."""
-        return self.holder.mailbox if self.holder is not None else None
-
-    @property
     def is_outside(self) -> bool:
         return self.domain is None and self.addresses[0].domain != ""
 
@@ -116,6 +112,7 @@ class Identities:
         self._forms = partial(address_forms, origin=settings.origin, delimiters=settings.recipient_delimiter)
         self._realms = settings.login_realms
         self._tables = tables
+        self._managed = lru_cache(_KEPT_DOMAINS)(self._find_managed)
         self._recipient = lru_cache(_KEPT)(self._find_recipient)
         self._sender = lru_cache(_KEPT_SENDERS)(self._find_sender)
         self._login = lru_cache(_KEPT)(self._find_login)
@@ -129,7 +126,7 @@ class Identities:
     def forget(self) -> None:
         """Look everything up anew."""
         for cached in (
-            *(self._recipient, self._sender, self._login, self.null_entries, self.entries_of_anyone),
+            *(self._managed, self._recipient, self._sender, self._login, self.null_entries, self.entries_of_anyone),
             *(self._accepted_by, self._addresses_of, self._patterns_of, self._domains_of),
         ):
             cached.cache_clear()
@@ -148,15 +145,15 @@ class Identities:
 
     # What the rules ask.
 
-    def accepted_by(self, restriction: Restriction, mailbox: Mailbox | None) -> frozenset[Party]:
+    def accepted_by(self, restriction: Restriction, mailbox: Holder | None) -> frozenset[Party]:
         """The accepted senders that count where *restriction* holds for *mailbox*, or for a recipient without one."""
         return self._accepted_by(mailbox.id if mailbox is not None else 0, restriction.group_ids, restriction.domain)
 
-    def patterns_of_mailbox(self, mailbox: Mailbox) -> frozenset[Party]:
+    def patterns_of_mailbox(self, mailbox: Holder) -> frozenset[Party]:
         """Every pattern that an address of *mailbox* matches."""
         return self._patterns_of(mailbox.id)
 
-    def domains_of_mailbox(self, mailbox: Mailbox) -> frozenset[str]:
+    def domains_of_mailbox(self, mailbox: Holder) -> frozenset[str]:
         """The domains in which *mailbox* has an address, of alias domains the targets."""
         return self._domains_of(mailbox.id)
 
@@ -175,16 +172,17 @@ class Identities:
                 place = written._replace(addresses=inner.addresses + written.addresses)
 
         # An IMCEA address can be in any managed domain; its mailbox is in its own.
-        if "IMCEA" in place.ways and place.holder is not None:
-            home = self._managed(self._primary_of(place.holder).rpartition("@")[2])
+        holder = place.holder
+        if holder is not None and "IMCEA" in place.ways:
+            home = self._managed(self._primary_of(holder).rpartition("@")[2])
             place = place._replace(domain=home or place.domain)
 
         # What everybody may not send to it.
-        groups = self._groups_of(place.holder)
+        groups = self._tables.groups_of(holder.id) if holder is not None and holder.is_in_groups else ()
         entries = NO_ENTRIES
         if self._tables.has_anyone_entries:
             patterns = _patterns(place.addresses + place.others)
-            entries = _by_target(self._tables.entries_of_anyone(*_ids(place.mailbox, groups), patterns))
+            entries = _by_target(self._tables.entries_of_anyone(*_ids(holder, groups), patterns))
         return _identity(text, place, groups, entries, leads_outside=leads_outside)
 
     def _find_sender(self, text: str) -> Identity:
@@ -226,11 +224,11 @@ class Identities:
             patterns = _patterns(possible)
             found = self._tables.entries_of(0, (), patterns) if patterns else ()
             return _identity(text, written, (), _by_target(found) if found else NO_ENTRIES)
-        groups = self._groups_of(holder)
+        groups = self._tables.groups_of(holder.id) if holder.is_in_groups else ()
         if holder.primary is None or place.ways:
             primary = self._primary_of(holder)
             possible += self._spelled(primary) if primary else ()
-        found = self._tables.entries_of(*_ids(holder.mailbox, groups), _patterns(possible))
+        found = self._tables.entries_of(*_ids(holder, groups), _patterns(possible))
         return _identity(text, written, groups if written.holder else (), _by_target(found))
 
     def _find_null_entries(self) -> Entries:
@@ -298,12 +296,18 @@ class Identities:
 
     def _place_of(self, address: EmailAddress) -> _Place:
         """Where *address* leads to, in this one form."""
-        domain = self._managed(address.domain)
+        local, name, _ = address
+        domain = self._managed(name)
         if domain is None:
             alone = (address,)
             return _Place(alone, (), alone)
-        holder, ways = self._find_holder(address, domain)
-        return _Place(_with_target(address, domain), (), (), domain, holder, ways)
+
+        # Most are listed as they stand, and so may an IMCEA address be.
+        holder = self._tables.holder_of(f"{local}@{name}") if local else None
+        ways: tuple[str, ...] = ()
+        if holder is None:
+            holder, ways = self._find_otherwise(address, domain)
+        return _Place._make((_with_target(address, domain), (), (), domain, holder, ways))
 
     def _inner(self, text: str, written: _Place) -> _Place:
         """Where the address leads to which Postfix would send *written* on, or *written*.
@@ -349,19 +353,14 @@ class Identities:
             place = self._locate(inside)
         return place if place.is_outside else written
 
-    def _find_holder(self, address: EmailAddress, domain: Domain) -> tuple[Holder | None, tuple[str, ...]]:
-        """The mailbox that *address* leads to, and by which ways.
+    def _find_otherwise(self, address: EmailAddress, domain: Domain) -> tuple[Holder | None, tuple[str, ...]]:
+        """The mailbox that *address*, which nobody has as it stands, leads to, and by which ways.
 
         *domain* is the managed domain that it is in, of an alias domain the target.
         """
-        # Most are listed as they stand, and so may an IMCEA address be.
-        text = f"{address.local}@{address.domain}"
-        holder = self._tables.holder_of(text) if address.local else None
-        if holder is not None:
-            return holder, ()
         encapsulated = decode_imcea(address.local)
         locals_ = address.locals if encapsulated is None else (address.local,)
-        listed = self._find_listed(address, locals_, domain, missing=text)
+        listed = self._find_listed(address, locals_, domain, missing=f"{address.local}@{address.domain}")
         if listed[0] is not None or encapsulated is None:
             return listed
         holder = self._find_encapsulated(encapsulated)
@@ -402,9 +401,6 @@ class Identities:
 
     # What hangs on a mailbox.
 
-    def _groups_of(self, holder: Holder | None) -> tuple[Group, ...]:
-        return self._tables.groups_of(holder.mailbox.id) if holder is not None and holder.is_in_groups else ()
-
     def _find_accepted_by(self, mailbox_id: int, group_ids: tuple[int, ...], domain: str) -> frozenset[Party]:
         return self._tables.accepted_by(mailbox_id=mailbox_id, group_ids=group_ids, domain=domain)
 
@@ -420,9 +416,9 @@ class Identities:
 
     def _primary_of(self, holder: Holder) -> str:
         """The primary address of a mailbox, "" where it has none."""
-        return self._tables.primary_address(holder.mailbox.id) if holder.primary is None else holder.primary
+        return self._tables.primary_address(holder.id) if holder.primary is None else holder.primary
 
-    def _managed(self, name: str) -> Domain | None:
+    def _find_managed(self, name: str) -> Domain | None:
         """The managed domain *name*, of an alias domain its target."""
         domain = self._tables.domain(name) if name else None
         return (self._tables.domain(domain.alias_of) or domain) if domain and domain.alias_of else domain
@@ -443,13 +439,12 @@ def _identity(
     text: str, place: _Place, groups: tuple[Group, ...], entries: Entries, *, leads_outside: bool = False
 ) -> Identity:
     addresses, others, foreign, domain, holder, ways = place
-    mailbox = holder.mailbox if holder is not None else None
-    how = ", ".join(ways) if ways else "exact" if mailbox is not None else ""
-    return Identity(text, addresses, others, domain, mailbox, how, groups, foreign, leads_outside, entries)
+    how = ", ".join(ways) if ways else "exact" if holder is not None else ""
+    return Identity._make((text, addresses, others, domain, holder, how, groups, foreign, leads_outside, entries))
 
 
-def _ids(mailbox: Mailbox | None, groups: Sequence[Group]) -> tuple[int, tuple[int, ...]]:
-    return mailbox.id if mailbox is not None else 0, tuple([group.id for group in groups]) if groups else ()
+def _ids(holder: Holder | None, groups: Sequence[Group]) -> tuple[int, tuple[int, ...]]:
+    return holder.id if holder is not None else 0, tuple([group.id for group in groups]) if groups else ()
 
 
 def _patterns(addresses: Sequence[EmailAddress]) -> tuple[str, ...]:

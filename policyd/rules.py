@@ -17,7 +17,7 @@ from policyd.model import (
     BlockedSender,
     Domain,
     Group,
-    Mailbox,
+    Holder,
     Party,
     PartyKind,
     Receive,
@@ -42,7 +42,7 @@ class _Known(NamedTuple):
     addresses: tuple[EmailAddress, ...] = ()
     others: tuple[EmailAddress, ...] = ()
     domain: Domain | None = None
-    mailbox: Mailbox | None = None
+    mailbox: Holder | None = None
     how: str = ""
     groups: tuple[Group, ...] = ()
     foreign: tuple[EmailAddress, ...] = ()
@@ -116,13 +116,13 @@ _SHOWN_LIMIT = 20  # entries to other recipients that a trace lists
 class Facts(Protocol):
     """What the rules ask only where a verdict hangs on it. Each may raise StoreError."""
 
-    def accepted_by(self, restriction: Restriction, mailbox: Mailbox | None) -> frozenset[Party]:
+    def accepted_by(self, restriction: Restriction, mailbox: Holder | None) -> frozenset[Party]:
         """The accepted senders that count where *restriction* holds for *mailbox*, or for a recipient without one."""
 
-    def patterns_of_mailbox(self, mailbox: Mailbox) -> frozenset[Party]:
+    def patterns_of_mailbox(self, mailbox: Holder) -> frozenset[Party]:
         """Every pattern that an address of *mailbox* matches."""
 
-    def domains_of_mailbox(self, mailbox: Mailbox) -> frozenset[str]:
+    def domains_of_mailbox(self, mailbox: Holder) -> frozenset[str]:
         """The domains in which *mailbox* has an address, of alias domains the targets."""
 
 
@@ -511,5 +511,5 @@ def senders_in_words(receive: Receive) -> str:
             assert_never(receive)
 
 
-def _is_same(one: Mailbox | None, other: Mailbox | None) -> bool:
+def _is_same(one: Holder | None, other: Holder | None) -> bool:
     return one is not None and other is not None and one.id == other.id

@@ -774,7 +774,6 @@ def test_nothing_is_read_twice_while_the_tables_stand_still(tables):
         "name alice",
         "domain example.com",
         "entries of 1 alice@example.com alice@ @example.com @.com",
-        "domain example.com",
         "address bob@example.com",
         "entries of <>",
     ]
