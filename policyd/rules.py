@@ -43,7 +43,7 @@ class _Known(NamedTuple):
     others: tuple[EmailAddress, ...] = ()
     domain: Domain | None = None
     mailbox: Holder | None = None
-    how: str = ""
+    ways: tuple[str, ...] = ()
     groups: tuple[Group, ...] = ()
     foreign: tuple[EmailAddress, ...] = ()
     leads_outside: bool = False
@@ -57,7 +57,8 @@ class Identity(_Known):
     may take it for, too. `foreign` are the addresses as they are written, if their domain is not managed.
 
     `domain` is the managed domain that it is in, of an alias domain the target; of an IMCEA address, it is that of the
-    mailbox's primary address. `how` says how `mailbox` was found; `groups` are all that the mailbox is in.
+    mailbox's primary address. `ways` are those by which `mailbox` was found where it has not this address as it stands;
+    `groups` are all that the mailbox is in.
     `leads_outside` says that the address inside of this one is in a domain that is not managed.
 
     `entries` are the blocked senders that match a login or an envelope sender; of a recipient, they are those of
@@ -70,6 +71,11 @@ class Identity(_Known):
         if self.leads_outside:
             return True
         return self.domain is None and bool(self.addresses) and self.addresses[0].domain != ""
+
+    @property
+    def how(self) -> str:
+        """How its mailbox was found, in words."""
+        return ", ".join(self.ways) or "exact"
 
     @cached_property
     def holders(self) -> frozenset[Party]:
