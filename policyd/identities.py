@@ -4,7 +4,7 @@ One file, as senders, recipients and logins are found by the same ways, and what
 """
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import chain
 from typing import Protocol
 
@@ -93,8 +93,8 @@ class Identities:
     """
 
     def __init__(self, settings: Settings, tables: FactLookup) -> None:
+        self._origin = settings.origin
         self._delimiters = settings.recipient_delimiter
-        self._forms = partial(address_forms, origin=settings.origin, delimiters=settings.recipient_delimiter)
         self._realms = settings.login_realms
         self._tables = tables
         self._managed = lru_cache(_KEPT_DOMAINS)(self._find_managed)
@@ -411,6 +411,10 @@ class Identities:
         """The managed domain *name*, of an alias domain its target."""
         domain = self._tables.domain(name) if name else None
         return (self._tables.domain(domain.alias_of) or domain) if domain and domain.alias_of else domain
+
+    def _forms(self, text: str) -> tuple[EmailAddress, ...]:
+        """The address as it is written, and as Postfix takes it, if that is another."""
+        return address_forms(text, self._origin, self._delimiters)
 
     def _spelled(self, text: str) -> tuple[EmailAddress, ...]:
         """Every form of an address, each also in the target of its domain."""

@@ -743,6 +743,11 @@ def test_each_step_is_explained_once(tables):
             id="the recipient's address is removed",
         ),
         pytest.param({}, lambda tables: tables.manage("partner.example"), id="the recipient's domain is managed"),
+        pytest.param(
+            {"recipient": "bob@example.com"},
+            lambda tables: tables.restrict_domain("example.com", Receive.NOBODY),
+            id="the recipient's domain is restricted",
+        ),
     ],
 )
 def test_next_request_sees_a_change(tables, fields, change):
