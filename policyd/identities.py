@@ -3,7 +3,7 @@
 One file, as senders, recipients and logins are found by the same ways, and what they have in common is told once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Protocol
@@ -147,12 +147,12 @@ class Identities:
     def _find_recipient(self, text: str) -> Identity:
         # The address inside counts where it leads to a mailbox or outside.
         found = written = self._locate(text)
-        if written.mailbox is None:
-            inner = self._decapsulated(self._inner(text, written))
+        inner = self._decapsulated(self._inner(text, written)) if written.mailbox is None else written
+        if inner is not written:
             addresses = inner.addresses + written.addresses
             if inner.mailbox is not None:
                 found = inner._replace(text=text, addresses=addresses, ways=("route", *inner.ways))
-            elif inner is not written and inner.is_outside:
+            elif inner.is_outside:
                 found = written._replace(addresses=addresses, leads_outside=True)
 
         # An IMCEA address can be in any managed domain; its mailbox is in its own.
@@ -332,8 +332,7 @@ class Identities:
         """
         inner = written
         while inner.mailbox is None and not inner.is_outside:
-            found = filter(None, [decode_imcea(address.local) for address in inner.addresses])
-            inside = next((each.smtp_address for each in found if has_domain(each.smtp_address)), "")
+            inside = _encapsulated_by(inner.addresses)
             if not inside:
                 break
             inner = self._locate(inside)
@@ -426,6 +425,15 @@ def _with_target(address: EmailAddress, domain: Domain | None) -> tuple[EmailAdd
     if domain is None or domain.name == address.domain:
         return (address,)
     return address, address._replace(domain=domain.name)
+
+
+def _encapsulated_by(addresses: Iterable[EmailAddress]) -> str:
+    """The address with a domain that is encapsulated in the first of *addresses* that has one, "" where none has."""
+    for address in addresses:
+        encapsulated = decode_imcea(address.local)
+        if encapsulated is not None and has_domain(encapsulated.smtp_address):
+            return encapsulated.smtp_address
+    return ""
 
 
 def _ids(mailbox: Holder | None, groups: Sequence[Group]) -> tuple[int, tuple[int, ...]]:
