@@ -39,6 +39,7 @@ _LOST = "\ufffd"  # stands for what was no text
 _TYPED_ATOM = rf"[^\s\x00-\x1f\x7f\"(),.:;<>@\[\]\\*?{_UNSEEN}{_LOST}]++"
 _TYPED_PLAIN = re.compile(rf"{_TYPED_ATOM}(?:\.{_TYPED_ATOM})*+")
 _DOMAIN_LIMIT = 253  # bytes; RFC 1035 §2.3.4 less the root label
+_KEPT_LENGTH = 2 * _DOMAIN_LIMIT  # characters; a longer domain, which may be hostile, is looked at each time
 _LOCAL_LIMIT = 1024  # characters; RFC 5321 §4.5.3.1.1 says 64, VERP and IMCEA take more
 _LINE_LIMIT = 2048  # characters; Postfix takes no longer line: postconf(5), line_length_limit
 _NAME_LIMIT = 256
@@ -156,7 +157,7 @@ def domain_for_postfix(text: str) -> str:
     with a leading zero as octal, and can be told to take an address without brackets for a literal.
     Source: resolve_addr() in trivial-rewrite, resolve_local(), casefold(); postconf(5), resolve_numeric_domain.
     """
-    if len(text) <= 2 * _DOMAIN_LIMIT:
+    if len(text) <= _KEPT_LENGTH:
         return _domain_for_postfix(text)
     return _domain_for_postfix.__wrapped__(text) if len(text) <= _LINE_LIMIT else ""
 
@@ -192,18 +193,15 @@ def address_forms(text: str, origin: str = "", delimiters: str = "") -> tuple[Em
     local, at, domain = text.rpartition("@")
     if not at:
         local, domain = domain, origin
-    elif not domain.strip(_NO_DOMAIN):
-        domain = origin
+    normal, other = _domain_forms(domain) if len(domain) <= _KEPT_LENGTH else _domain_forms.__wrapped__(domain)
+    if not normal and origin:
+        normal, other = _domain_forms(origin)
     # The extension is split off before anything else is done: it may be no text at all, and folding may make one
     # character of the delimiter and what follows.
     base, extension = split_extension(local, delimiters)
     base = "" if extension is None else _normal_local(base)
-    local = _normal_local(local)
-    if not domain:
-        return (EmailAddress(local, "", base),)
-    normal, other = _domain_forms(domain) if len(domain) <= 2 * _DOMAIN_LIMIT else _domain_forms.__wrapped__(domain)
-    address = EmailAddress(local, normal, base)
-    return (address, EmailAddress(local, other, base)) if other else (address,)
+    address = EmailAddress(_normal_local(local), normal, base)
+    return (address, address._replace(domain=other)) if other else (address,)
 
 
 def is_dot_string(text: str) -> bool:
@@ -336,7 +334,10 @@ def split_extension(local_part: str, delimiters: str) -> tuple[str, str | None]:
     them in any case, but not by full case folding.
     Source: postconf(5), recipient_delimiter and owner_request_special; split_addr().
     """
-    if frozenset(delimiters).isdisjoint(local_part):
+    for delimiter in delimiters:
+        if delimiter in local_part:
+            break
+    else:
         return local_part, None
     at = min(at for at in map(local_part.find, delimiters) if at >= 0)
     if at == 0:
@@ -569,7 +570,12 @@ def _normal_local(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _domain_forms(text: str) -> tuple[str, str]:
-    """A domain in normal form, and the one for which Postfix takes it, "" where that is the same or none."""
+    """A domain in normal form, and the one for which Postfix takes it, "" where that is the same or none.
+
+    Both are "" for what says no domain.
+    """
+    if not text.strip(_NO_DOMAIN):
+        return "", ""
     if len(text) <= _DOMAIN_LIMIT and _PLAIN_DOMAIN.fullmatch(text):
         return text, ""
     try:

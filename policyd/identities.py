@@ -3,10 +3,10 @@
 One file, as senders, recipients and logins are found by the same ways, and what they have in common is told once.
 """
 
-from collections.abc import Sequence
-from functools import lru_cache, partial
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import chain
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from policyd.address import (
     NULL_SENDER,
@@ -21,12 +21,13 @@ from policyd.address import (
     split_address,
     without_batv,
 )
-from policyd.model import BlockedSender, Domain, Group, Holder, Mailbox, Party
+from policyd.model import BlockedSender, Domain, Group, Holder, Party
 from policyd.route import inner_addresses
 from policyd.rules import NO_ENTRIES, Entries, Identity, Restriction, patterns_of
 from policyd.settings import Settings
 
 _KEPT = 4096
+_KEPT_DOMAINS = 1024
 _KEPT_SENDERS = 12_288  # a day's correspondents of a large site; half a kilobyte each
 _KEPT_LENGTH = 320  # characters; a longer text, which may be hostile, is looked up each time
 
@@ -36,7 +37,7 @@ class FactLookup(Protocol):
 
     After TablesMovedError begin again, and read again what was read: it may be of another state.
 
-    Mailboxes, groups and domains come without their accepted senders. What is asked for is in normal form.
+    Groups and domains come without their accepted senders. What is asked for is in normal form.
     """
 
     has_anyone_entries: bool  # some blocked sender is `anyone`
@@ -85,26 +86,6 @@ class FactLookup(Protocol):
         """The entries of `anyone` to this mailbox (0 for none), one of these groups or *patterns*, and to words."""
 
 
-class _Place(NamedTuple):
-    """Where an address leads to: what `Identity` has of it, and by which ways the mailbox was found."""
-
-    addresses: tuple[EmailAddress, ...] = ()
-    others: tuple[EmailAddress, ...] = ()
-    foreign: tuple[EmailAddress, ...] = ()
-    domain: Domain | None = None
-    holder: Holder | None = None
-    ways: tuple[str, ...] = ()
-
-    @property
-    def mailbox(self) -> Mailbox | None:
-        """The mailbox that was found."""
-        return self.holder.mailbox if self.holder is not None else None
-
-    @property
-    def is_outside(self) -> bool:
-        return self.domain is None and self.addresses[0].domain != ""
-
-
 class Identities:
     """Finds in *tables*, by *settings*, who the texts of a request are, and remembers it until `forget`.
 
@@ -112,10 +93,11 @@ class Identities:
     """
 
     def __init__(self, settings: Settings, tables: FactLookup) -> None:
+        self._origin = settings.origin
         self._delimiters = settings.recipient_delimiter
-        self._forms = partial(address_forms, origin=settings.origin, delimiters=settings.recipient_delimiter)
         self._realms = settings.login_realms
         self._tables = tables
+        self._managed = lru_cache(_KEPT_DOMAINS)(self._find_managed)
         self._recipient = lru_cache(_KEPT)(self._find_recipient)
         self._sender = lru_cache(_KEPT_SENDERS)(self._find_sender)
         self._login = lru_cache(_KEPT)(self._find_login)
@@ -129,7 +111,7 @@ class Identities:
     def forget(self) -> None:
         """Look everything up anew."""
         for cached in (
-            *(self._recipient, self._sender, self._login, self.null_entries, self.entries_of_anyone),
+            *(self._managed, self._recipient, self._sender, self._login, self.null_entries, self.entries_of_anyone),
             *(self._accepted_by, self._addresses_of, self._patterns_of, self._domains_of),
         ):
             cached.cache_clear()
@@ -148,15 +130,15 @@ class Identities:
 
     # What the rules ask.
 
-    def accepted_by(self, restriction: Restriction, mailbox: Mailbox | None) -> frozenset[Party]:
+    def accepted_by(self, restriction: Restriction, mailbox: Holder | None) -> frozenset[Party]:
         """The accepted senders that count where *restriction* holds for *mailbox*, or for a recipient without one."""
         return self._accepted_by(mailbox.id if mailbox is not None else 0, restriction.group_ids, restriction.domain)
 
-    def patterns_of_mailbox(self, mailbox: Mailbox) -> frozenset[Party]:
+    def patterns_of_mailbox(self, mailbox: Holder) -> frozenset[Party]:
         """Every pattern that an address of *mailbox* matches."""
         return self._patterns_of(mailbox.id)
 
-    def domains_of_mailbox(self, mailbox: Mailbox) -> frozenset[str]:
+    def domains_of_mailbox(self, mailbox: Holder) -> frozenset[str]:
         """The domains in which *mailbox* has an address, of alias domains the targets."""
         return self._domains_of(mailbox.id)
 
@@ -164,31 +146,31 @@ class Identities:
 
     def _find_recipient(self, text: str) -> Identity:
         # The address inside counts where it leads to a mailbox or outside.
-        place = written = self._locate(text)
-        leads_outside = False
-        if written.holder is None:
-            inner = self._decapsulated(self._inner(text, written))
-            leads_outside = inner is not written and inner.is_outside
-            if inner.holder is not None:
-                place = inner._replace(addresses=inner.addresses + written.addresses, ways=("route", *inner.ways))
-            elif leads_outside:
-                place = written._replace(addresses=inner.addresses + written.addresses)
+        found = written = self._locate(text)
+        inner = self._decapsulated(self._inner(text, written)) if written.mailbox is None else written
+        if inner is not written:
+            addresses = inner.addresses + written.addresses
+            if inner.mailbox is not None:
+                found = inner._replace(text=text, addresses=addresses, ways=("route", *inner.ways))
+            elif inner.is_outside:
+                found = written._replace(addresses=addresses, leads_outside=True)
 
         # An IMCEA address can be in any managed domain; its mailbox is in its own.
-        if "IMCEA" in place.ways and place.holder is not None:
-            home = self._managed(self._primary_of(place.holder).rpartition("@")[2])
-            place = place._replace(domain=home or place.domain)
+        mailbox = found.mailbox
+        if mailbox is not None and "IMCEA" in found.ways:
+            home = self._managed(self._primary_of(mailbox).rpartition("@")[2])
+            found = found._replace(domain=home or found.domain)
 
         # What everybody may not send to it.
-        groups = self._groups_of(place.holder)
+        groups = self._groups_of(mailbox)
         entries = NO_ENTRIES
         if self._tables.has_anyone_entries:
-            patterns = _patterns(place.addresses + place.others)
-            entries = _by_target(self._tables.entries_of_anyone(*_ids(place.mailbox, groups), patterns))
-        return _identity(text, place, groups, entries, leads_outside=leads_outside)
+            patterns = _patterns(found.addresses + found.others)
+            entries = _by_target(self._tables.entries_of_anyone(*_ids(mailbox, groups), patterns))
+        return found._replace(groups=groups, entries=entries) if groups or entries else found
 
     def _find_sender(self, text: str) -> Identity:
-        return self._find_client(text, text, self._locate(text))
+        return self._find_client(self._locate(text), text)
 
     def _find_login(self, text: str) -> Identity:
         # An address is whoever sends by it, unless it is nobody's, and has a realm.
@@ -198,40 +180,41 @@ class Identities:
                 return sender
 
         # As it is written; then, as long as it is nobody's, without a realm.
-        asked, place = text, self._locate_login(text)
+        asked, found = text, self._locate_login(text)
         others: list[EmailAddress] = []
         ways: tuple[str, ...] = ()
-        while place.holder is None and (rest := self._without_realm(asked)):
-            others += place.addresses + place.others
+        while found.mailbox is None and (rest := self._without_realm(asked)):
+            others += found.addresses + found.others
             ways += ("realm",)
-            asked, place = rest, self._locate_login(rest)
-        place = place._replace(others=(*place.others, *others), ways=(*ways, *place.ways))
-        return self._find_client(text, asked if has_domain(asked) else "", place)
+            asked, found = rest, self._locate_login(rest)
+        found = found._replace(text=text, others=(*found.others, *others), ways=(*ways, *found.ways))
+        return self._find_client(found, asked if has_domain(asked) else "")
 
-    def _find_client(self, text: str, address: str, written: _Place) -> Identity:
-        """Who *text* is, a sender or login that leads to *written*, with the blocked senders it may be.
+    def _find_client(self, written: Identity, address: str) -> Identity:
+        """*written*, a sender or login, with the blocked senders it may be.
 
         *address* is what may hold another address, "" for a login that is none. Nobody who is blocked can hide behind
         another form of an address, or behind an address around it. The address inside does not count where somebody is
         let through.
         """
-        place = self._inner(address, written) if address else written
+        inner = self._inner(address, written) if address else written
         possible = written.addresses + written.others
-        if place is not written:
-            possible += place.addresses + place.others
+        if inner is not written:
+            possible += inner.addresses + inner.others
 
         # Whose mailbox it is counts by its groups and its primary address, too.
-        holder = place.holder
-        if holder is None:
+        mailbox = inner.mailbox
+        if mailbox is None:
             patterns = _patterns(possible)
             found = self._tables.entries_of(0, (), patterns) if patterns else ()
-            return _identity(text, written, (), _by_target(found) if found else NO_ENTRIES)
-        groups = self._groups_of(holder)
-        if holder.primary is None or place.ways:
-            primary = self._primary_of(holder)
+            return written._replace(entries=_by_target(found)) if found else written
+        groups = self._groups_of(mailbox)
+        if mailbox.primary is None or inner.ways:
+            primary = self._primary_of(mailbox)
             possible += self._spelled(primary) if primary else ()
-        found = self._tables.entries_of(*_ids(holder.mailbox, groups), _patterns(possible))
-        return _identity(text, written, groups if written.holder else (), _by_target(found))
+        found = self._tables.entries_of(*_ids(mailbox, groups), _patterns(possible))
+        own = groups if written.mailbox is not None else ()
+        return written._replace(groups=own, entries=_by_target(found)) if own or found else written
 
     def _find_null_entries(self) -> Entries:
         """The entries that the null sender matches."""
@@ -241,20 +224,20 @@ class Identities:
         """The entries of `anyone` that may apply where there is no recipient."""
         return _by_target(self._tables.entries_of_anyone(0, (), ())) if self._tables.has_anyone_entries else NO_ENTRIES
 
-    # Places.
+    # Where an address leads to.
 
-    def _locate_login(self, text: str) -> _Place:
-        """Where a login leads to, as it is: an address; without a domain a name, else an address at the origin."""
+    def _locate_login(self, text: str) -> Identity:
+        """Who a login is, as it stands: an address; without a domain a name, else an address at the origin."""
         if has_domain(text):
             return self._locate(text)
         local, at, rest = text.rpartition("@")
         name = split_address(local if at else rest).local
-        holder = self._tables.mailbox_called(name) if name else None
-        if holder is None:
-            place = self._locate(text)
-            return place._replace(ways=("origin", *place.ways)) if place.holder else place
+        mailbox = self._tables.mailbox_called(name) if name else None
+        if mailbox is None:
+            found = self._locate(text)
+            return found._replace(ways=("origin", *found.ways)) if found.mailbox else found
         # Somebody else may have that address; who is blocked by it is blocked, but nobody is let through by it.
-        return _Place(others=self._spelled(text), holder=holder, ways=("name",))
+        return Identity(text, others=self._spelled(text), mailbox=mailbox, ways=("name",))
 
     def _without_realm(self, login: str) -> str:
         """What is left of a login without a realm of the settings, "" where it has none, or nothing else."""
@@ -264,28 +247,28 @@ class Identities:
         rest, _, realm = login.rpartition("@")
         return rest if normal_realm(realm) in self._realms else ""
 
-    def _locate(self, text: str) -> _Place:
-        """Where an address leads to, by the first of its forms that leads to a mailbox.
+    def _locate(self, text: str) -> Identity:
+        """Who an address is, by the first of its forms that leads to a mailbox.
 
         The forms are the address as it is written, and as Postfix takes it; then both without a BATV tag. Where none
-        leads to a mailbox, the place is that of the first in a managed domain; where none is in one, it is outside.
+        leads to a mailbox, it is in the domain of the first in a managed one; where none is in one, it is outside.
         """
         plain = self._forms(text)
         untagged = without_batv(text)
-        place = self._place_of(plain[0])
+        found = self._locate_form(text, plain[0])
         if not untagged and len(plain) == 1:
-            return place
+            return found
 
         # A mailbox ends the search; a managed domain is kept in case that there is none.
         bare = self._forms(untagged) if untagged else ()
         located = plain[0].domain
         for form in (*plain[1:], *bare):
-            if place.holder is not None:
+            if found.mailbox is not None:
                 break
-            other = self._place_of(form)
-            if other.holder is not None or place.domain is None:
+            other = self._locate_form(text, form)
+            if other.mailbox is not None or found.domain is None:
                 ways = ("BATV", *other.ways) if form in bare else other.ways
-                place, located = other._replace(foreign=place.foreign, ways=ways), form.domain
+                found, located = other._replace(foreign=found.foreign, ways=ways), form.domain
 
         # It is itself where it was found, and as it is written, whatever else Postfix takes it for.
         certain: list[EmailAddress] = []
@@ -293,75 +276,76 @@ class Identities:
         for form in sorted(plain + bare, key=lambda form: form.domain != located):
             meant = certain if form.domain in (plain[0].domain, located) else others
             meant += _with_target(form, self._managed(form.domain))
-        foreign = (*place.foreign, *bare[:1]) if place.foreign else ()
-        return place._replace(addresses=tuple(certain), others=tuple(others), foreign=foreign)
+        foreign = (*found.foreign, *bare[:1]) if found.foreign else ()
+        return found._replace(addresses=tuple(certain), others=tuple(others), foreign=foreign)
 
-    def _place_of(self, address: EmailAddress) -> _Place:
-        """Where *address* leads to, in this one form."""
-        domain = self._managed(address.domain)
+    def _locate_form(self, text: str, address: EmailAddress) -> Identity:
+        """Who *text* is where it is this *address*."""
+        local, name, _ = address
+        domain = self._managed(name)
         if domain is None:
             alone = (address,)
-            return _Place(alone, (), alone)
-        holder, ways = self._find_holder(address, domain)
-        return _Place(_with_target(address, domain), (), (), domain, holder, ways)
+            return Identity(text, alone, (), None, None, (), (), alone)
 
-    def _inner(self, text: str, written: _Place) -> _Place:
+        # Most are listed as they stand, and so may an IMCEA address be.
+        mailbox = self._tables.holder_of(f"{local}@{name}") if local else None
+        ways: tuple[str, ...] = ()
+        if mailbox is None:
+            mailbox, ways = self._find_otherwise(address, domain)
+        addresses = _with_target(address, domain)
+        return Identity._make((text, addresses, (), domain, mailbox, ways, (), (), False, NO_ENTRIES))
+
+    def _inner(self, text: str, written: Identity) -> Identity:
         """Where the address leads to which Postfix would send *written* on, or *written*.
 
         Without its BATV tag *text* may lead to a mailbox where with it, it leads outside.
         """
-        if written.holder is not None or written.is_outside:
+        if written.mailbox is not None or written.is_outside:
             return written
-        place = self._follow(text, written)
-        if place.holder is None and (untagged := without_batv(text)):
+        inner = self._follow(text, written)
+        if inner.mailbox is None and (untagged := without_batv(text)):
             inside = self._follow(untagged, written)
-            return inside if inside.holder is not None else place
-        return place
+            return inside if inside.mailbox is not None else inner
+        return inner
 
-    def _follow(self, text: str, written: _Place) -> _Place:
+    def _follow(self, text: str, written: Identity) -> Identity:
         """The same for *text* as it stands.
 
         Postfix goes on where the domain is its own: so no further than through managed ones. Where it has passed one,
         it delivers no address in it but the innermost.
         """
-        place = written
+        inner = written
         passed = set()
         for hop, is_innermost in inner_addresses(text):
             domain = domain_for_postfix(hop.rpartition("@")[2])
             if domain not in passed or is_innermost:
-                place = self._locate(hop)
+                inner = self._locate(hop)
                 passed.add(domain)
-            if place.holder is not None or place.is_outside:
+            if inner.mailbox is not None or inner.is_outside:
                 break
-        return place
+        return inner
 
-    def _decapsulated(self, written: _Place) -> _Place:
+    def _decapsulated(self, written: Identity) -> Identity:
         """Where an Exchange behind Postfix sends what *written* encapsulates, if that is outside; else *written*.
 
         Source: Q189492.
         """
-        place = written
-        while place.holder is None and not place.is_outside:
-            found = filter(None, [decode_imcea(address.local) for address in place.addresses])
-            inside = next((each.smtp_address for each in found if has_domain(each.smtp_address)), "")
+        inner = written
+        while inner.mailbox is None and not inner.is_outside:
+            inside = _encapsulated_by(inner.addresses)
             if not inside:
                 break
-            place = self._locate(inside)
-        return place if place.is_outside else written
+            inner = self._locate(inside)
+        return inner if inner.is_outside else written
 
-    def _find_holder(self, address: EmailAddress, domain: Domain) -> tuple[Holder | None, tuple[str, ...]]:
-        """The mailbox that *address* leads to, and by which ways.
+    def _find_otherwise(self, address: EmailAddress, domain: Domain) -> tuple[Holder | None, tuple[str, ...]]:
+        """The mailbox that *address*, which nobody has as it stands, leads to, and by which ways.
 
         *domain* is the managed domain that it is in, of an alias domain the target.
         """
-        # Most are listed as they stand, and so may an IMCEA address be.
-        text = f"{address.local}@{address.domain}"
-        holder = self._tables.holder_of(text) if address.local else None
-        if holder is not None:
-            return holder, ()
         encapsulated = decode_imcea(address.local)
         locals_ = address.locals if encapsulated is None else (address.local,)
-        listed = self._find_listed(address, locals_, domain, missing=text)
+        listed = self._find_listed(address, locals_, domain, missing=f"{address.local}@{address.domain}")
         if listed[0] is not None or encapsulated is None:
             return listed
         holder = self._find_encapsulated(encapsulated)
@@ -402,8 +386,8 @@ class Identities:
 
     # What hangs on a mailbox.
 
-    def _groups_of(self, holder: Holder | None) -> tuple[Group, ...]:
-        return self._tables.groups_of(holder.mailbox.id) if holder is not None and holder.is_in_groups else ()
+    def _groups_of(self, mailbox: Holder | None) -> tuple[Group, ...]:
+        return self._tables.groups_of(mailbox.id) if mailbox is not None and mailbox.is_in_groups else ()
 
     def _find_accepted_by(self, mailbox_id: int, group_ids: tuple[int, ...], domain: str) -> frozenset[Party]:
         return self._tables.accepted_by(mailbox_id=mailbox_id, group_ids=group_ids, domain=domain)
@@ -418,14 +402,18 @@ class Identities:
         names = {address.domain for address in self._addresses_of(mailbox_id)}
         return frozenset(domain.name for domain in map(self._managed, names) if domain is not None)
 
-    def _primary_of(self, holder: Holder) -> str:
+    def _primary_of(self, mailbox: Holder) -> str:
         """The primary address of a mailbox, "" where it has none."""
-        return self._tables.primary_address(holder.mailbox.id) if holder.primary is None else holder.primary
+        return self._tables.primary_address(mailbox.id) if mailbox.primary is None else mailbox.primary
 
-    def _managed(self, name: str) -> Domain | None:
+    def _find_managed(self, name: str) -> Domain | None:
         """The managed domain *name*, of an alias domain its target."""
         domain = self._tables.domain(name) if name else None
         return (self._tables.domain(domain.alias_of) or domain) if domain and domain.alias_of else domain
+
+    def _forms(self, text: str) -> tuple[EmailAddress, ...]:
+        """The address as it is written, and as Postfix takes it, if that is another."""
+        return address_forms(text, self._origin, self._delimiters)
 
     def _spelled(self, text: str) -> tuple[EmailAddress, ...]:
         """Every form of an address, each also in the target of its domain."""
@@ -439,16 +427,16 @@ def _with_target(address: EmailAddress, domain: Domain | None) -> tuple[EmailAdd
     return address, address._replace(domain=domain.name)
 
 
-def _identity(
-    text: str, place: _Place, groups: tuple[Group, ...], entries: Entries, *, leads_outside: bool = False
-) -> Identity:
-    addresses, others, foreign, domain, holder, ways = place
-    mailbox = holder.mailbox if holder is not None else None
-    how = ", ".join(ways) if ways else "exact" if mailbox is not None else ""
-    return Identity(text, addresses, others, domain, mailbox, how, groups, foreign, leads_outside, entries)
+def _encapsulated_by(addresses: Iterable[EmailAddress]) -> str:
+    """The address with a domain that is encapsulated in the first of *addresses* that has one, "" where none has."""
+    for address in addresses:
+        encapsulated = decode_imcea(address.local)
+        if encapsulated is not None and has_domain(encapsulated.smtp_address):
+            return encapsulated.smtp_address
+    return ""
 
 
-def _ids(mailbox: Mailbox | None, groups: Sequence[Group]) -> tuple[int, tuple[int, ...]]:
+def _ids(mailbox: Holder | None, groups: Sequence[Group]) -> tuple[int, tuple[int, ...]]:
     return mailbox.id if mailbox is not None else 0, tuple([group.id for group in groups]) if groups else ()
 
 

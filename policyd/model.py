@@ -259,15 +259,24 @@ class Address:
 
 
 class Holder(NamedTuple):
-    """A mailbox as it was found, by an address or by its name; without its accepted senders.
+    """A mailbox as a decision needs it: found by an address or by its name, with what it says of who may send to it.
 
-    `primary` is its primary address, "" where it has none, and None where it was found by another one: then nobody has
-    looked. `is_in_groups` says whether it is in a group.
+    The first of its values are those of the `Mailbox`. `primary` is its primary address, "" where it has none, and None
+    where nobody has looked. `is_in_groups` says whether it is in a group.
     """
 
-    mailbox: Mailbox
-    primary: str | None
-    is_in_groups: bool
+    name: str
+    receive: Receive = Receive.INHERIT
+    reason: str = ""
+    until: int | None = None
+    id: int = 0
+    primary: str | None = None
+    is_in_groups: bool = False
+
+    @property
+    def party(self) -> Party:
+        """It as a party."""
+        return Party(PartyKind.MAILBOX, self.name, self.id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ allow_percent_hack, swap_bangpath, resolve_dequoted_address.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from policyd.address import is_dot_string
@@ -61,7 +61,7 @@ class Tokens(NamedTuple):
         return self._replace(kinds=self.kinds[at + 1 :], texts=self.texts[at + 1 :])
 
 
-def inner_addresses(text: str) -> Iterator[tuple[str, bool]]:
+def inner_addresses(text: str) -> Iterable[tuple[str, bool]]:
     """Each address inside of *text*, from the outermost to the innermost, and whether it is the innermost.
 
     *text* and what is yielded are in internal form, as Postfix sends it. Postfix goes on to the first if the domain of
@@ -69,11 +69,14 @@ def inner_addresses(text: str) -> Iterator[tuple[str, bool]]:
     missing ends in `@`.
     """
     local, at, domain = text.rpartition("@")
-    if _ROUTING.isdisjoint(local if at else domain):
-        return
+    return () if _ROUTING.isdisjoint(local if at else domain) else _unwrapped(text, domain if at else None)
+
+
+def _unwrapped(text: str, domain: str | None) -> Iterator[tuple[str, bool]]:
+    """The same for *text* that may have one inside, and its *domain*, None where it has none."""
     outer = _scan(_quoted(text))
     # The last `@` may have come to stand inside of a literal or a string, so that another one is the last.
-    is_as_written = outer.kinds.endswith(f"@{_scan(domain).kinds}") if at else "@" not in outer.kinds
+    is_as_written = outer.kinds.endswith(f"@{_scan(domain).kinds}") if domain is not None else "@" not in outer.kinds
     inner = _inside(outer) if is_as_written else outer
     while inner is not None:
         address = str(inner) if "@" in inner.kinds else f"{inner}@"

@@ -17,7 +17,7 @@ from policyd.model import (
     BlockedSender,
     Domain,
     Group,
-    Mailbox,
+    Holder,
     Party,
     PartyKind,
     Receive,
@@ -45,8 +45,8 @@ class _Known(NamedTuple):
     addresses: tuple[EmailAddress, ...] = ()
     others: tuple[EmailAddress, ...] = ()
     domain: Domain | None = None
-    mailbox: Mailbox | None = None
-    how: str = ""
+    mailbox: Holder | None = None
+    ways: tuple[str, ...] = ()
     groups: tuple[Group, ...] = ()
     foreign: tuple[EmailAddress, ...] = ()
     leads_outside: bool = False
@@ -60,7 +60,8 @@ class Identity(_Known):
     may take it for, too. `foreign` are the addresses as they are written, if their domain is not managed.
 
     `domain` is the managed domain that it is in, of an alias domain the target; of an IMCEA address, it is that of the
-    mailbox's primary address. `how` says how `mailbox` was found; `groups` are all that the mailbox is in.
+    mailbox's primary address. `ways` are those by which `mailbox` was found where it has not this address as it stands;
+    `groups` are all that the mailbox is in.
     `leads_outside` says that the address inside of this one is in a domain that is not managed.
 
     `entries` are the blocked senders that match a login or an envelope sender; of a recipient, they are those of
@@ -73,6 +74,11 @@ class Identity(_Known):
         if self.leads_outside:
             return True
         return self.domain is None and bool(self.addresses) and self.addresses[0].domain != ""
+
+    @property
+    def how(self) -> str:
+        """How its mailbox was found, in words."""
+        return ", ".join(self.ways) or "exact"
 
     @cached_property
     def holders(self) -> frozenset[Party]:
@@ -119,13 +125,13 @@ _SHOWN_LIMIT = 20  # entries to other recipients that a trace lists
 class Facts(Protocol):
     """What the rules ask only where a verdict hangs on it. Each may raise StoreError."""
 
-    def accepted_by(self, restriction: Restriction, mailbox: Mailbox | None) -> frozenset[Party]:
+    def accepted_by(self, restriction: Restriction, mailbox: Holder | None) -> frozenset[Party]:
         """The accepted senders that count where *restriction* holds for *mailbox*, or for a recipient without one."""
 
-    def patterns_of_mailbox(self, mailbox: Mailbox) -> frozenset[Party]:
+    def patterns_of_mailbox(self, mailbox: Holder) -> frozenset[Party]:
         """Every pattern that an address of *mailbox* matches."""
 
-    def domains_of_mailbox(self, mailbox: Mailbox) -> frozenset[str]:
+    def domains_of_mailbox(self, mailbox: Holder) -> frozenset[str]:
         """The domains in which *mailbox* has an address, of alias domains the targets."""
 
 
@@ -514,5 +520,5 @@ def senders_in_words(receive: Receive) -> str:
             assert_never(receive)
 
 
-def _is_same(one: Mailbox | None, other: Mailbox | None) -> bool:
+def _is_same(one: Holder | None, other: Holder | None) -> bool:
     return one is not None and other is not None and one.id == other.id

@@ -23,7 +23,7 @@ from policyd.admin.tracing import Cause
 from policyd.audit_lines import LoggedDecision
 from policyd.decide import Decider
 from policyd.errors import AddressError, RefusedError, StoreError
-from policyd.model import GROUP_PREFIX, Decision, Domain, Group, Mailbox, PartyKind, Receive, Request, Rule
+from policyd.model import GROUP_PREFIX, Decision, Domain, Group, Holder, Mailbox, PartyKind, Receive, Request, Rule
 from policyd.rules import Identity
 from policyd.settings import Settings
 from policyd.store.edit import need_mailbox
@@ -208,7 +208,7 @@ def _about_recipient(found: Answer, recipient: Identity) -> Answer:
     # Where a restriction was asked, what it says, and for whom it lets this mail through.
     owner = _owner(recipient, decision.by)
     if owner is not None:
-        says = "" if isinstance(owner, Mailbox) else f", as {_called(owner)} says"
+        says = "" if isinstance(owner, Holder) else f", as {_called(owner)} says"
         words = f"{called} takes mail from {_senders(owner.receive)}{says}"
         if decision.rule is Rule.ACCEPTED_SENDER:
             words = f"{words}, and accepts this sender"
@@ -224,7 +224,7 @@ def _about_recipient(found: Answer, recipient: Identity) -> Answer:
     return replace(found, because=f"nothing blocks the sender, and {called} takes mail from anyone")
 
 
-def _owner(recipient: Identity, by: str) -> Mailbox | Group | Domain | None:
+def _owner(recipient: Identity, by: str) -> Holder | Group | Domain | None:
     """What restricts *recipient*, where the decision says that it is restricted *by* this."""
     if by == "mailbox":
         return recipient.mailbox

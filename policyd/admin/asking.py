@@ -117,7 +117,7 @@ def _bare_recipient(bare: str, origin: str, holder: Holder | None) -> list[str]:
     )
     lines = [f"{bare} has no domain: {taken}"]
     if holder is not None:
-        name, primary = holder.mailbox.name, holder.primary
+        name, primary = holder.name, holder.primary
         told = f"its address is {primary}; type: policyd check {quote(primary)}" if primary else "it has no address"
         lines.append(f"there is a mailbox {name}: {told}")
     return lines

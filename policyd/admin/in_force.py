@@ -9,7 +9,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from policyd.address import fold
-from policyd.model import Domain, Group, Mailbox, Party, PartyKind, Receive
+from policyd.model import Domain, Group, Holder, Mailbox, Party, PartyKind, Receive
 from policyd.rules import Identity, Restriction, is_past, restriction_of
 from policyd.store.queries import Queries
 
@@ -65,10 +65,7 @@ def in_force(queries: Queries, mailbox: Mailbox, now: int) -> list[InForce]:
     groups = queries.groups_of(mailbox.id)
     names = dict.fromkeys(each.address.rpartition("@")[2] for each in queries.addresses_of(mailbox.id))
     domains: dict[str, Domain | None] = {each.name: each for name in names if (each := _target(queries, name))}
-    found = [
-        (name, restriction_of(Identity("", domain=domain, mailbox=mailbox, groups=groups), now))
-        for name, domain in (domains or {"": None}).items()
-    ]
+    found = [(name, _restriction(mailbox, domain, groups, now)) for name, domain in (domains or {"": None}).items()]
 
     # What the mailbox or a group says counts everywhere.
     is_same = all(restriction == found[0][1] for _, restriction in found)
@@ -104,8 +101,14 @@ def held_with_restriction(queries: Queries, numbers: Iterable[int], domain: Doma
         groups = queries.groups_of_each(some) if has_groups else {}
         for mailbox, addresses in queries.mailboxes_numbered(some):
             its_groups = tuple(groups.get(mailbox.id, ()))
-            restriction = restriction_of(Identity("", domain=domain, mailbox=mailbox, groups=its_groups), now)
+            restriction = _restriction(mailbox, domain, its_groups, now)
             yield Held(mailbox, addresses, restriction)
+
+
+def _restriction(mailbox: Mailbox, domain: Domain | None, groups: tuple[Group, ...], now: int) -> Restriction:
+    """What counts for *mailbox*, which is in *groups*, by an address in *domain*."""
+    holder = Holder(mailbox.name, mailbox.receive, mailbox.reason, mailbox.until, mailbox.id)
+    return restriction_of(Identity("", domain=domain, mailbox=holder, groups=groups), now)
 
 
 def _accepted(queries: Queries, mailbox: Mailbox, restriction: Restriction) -> frozenset[Party]:

@@ -10,7 +10,6 @@ import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -32,7 +31,6 @@ from policyd.store.database import (
 from policyd.store.queries import Queries
 from policyd.store.wal import are_open, beside, has_log
 
-_DOMAINS_KEPT = 1024
 _KNOWN_LIMIT = 1000  # domains, blocked patterns, blocked mailboxes: a millisecond, at each new state of the tables
 _NO_VERSION = -1
 _NO_INDEX = (0, 0, 0)
@@ -51,7 +49,6 @@ class Answers:
 
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
-        self._domain = lru_cache(_DOMAINS_KEPT)(queries.find_domain)
         self.has_groups = False  # in the state that was last looked at: some mailbox or group is in a group
         self.has_anyone_entries = False  # and some blocked sender is anyone
         self.has_accepted_senders = False  # and somebody accepts anybody
@@ -72,7 +69,7 @@ class Answers:
 
     def domain(self, name: str) -> Domain | None:
         """The managed domain *name*, in normal form; without its accepted senders, as all that is found here."""
-        return self._domain(name)
+        return self._queries.find_domain(name)
 
     def holder_of(self, address: str) -> Holder | None:
         """The mailbox that has *address*, in normal form."""
@@ -250,7 +247,7 @@ class Lookup(Answers):
         """The managed domain *name*, in normal form."""
         if self._domains is not None and name not in self._domains:
             return None
-        return self._domain(name)
+        return self._queries.find_domain(name)
 
     def entries_of(
         self, mailbox_id: int, group_ids: Sequence[int], patterns: Sequence[str]
@@ -333,7 +330,6 @@ class Lookup(Answers):
         self._need_version()
         self.look_at_flags()
         self._version = version
-        self._domain.cache_clear()
         return True
 
     def _read_index(self) -> bytes:

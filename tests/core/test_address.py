@@ -355,6 +355,9 @@ def test_a_label_that_stands_for_nothing_is_shown_as_it_is():
         pytest.param('bob@"example.com"', ['bob@"example.com"', "bob@example.com"], id="quotes"),
         pytest.param("bob", ["bob@xn--strae-oqa.example", "bob@strasse.example"], id="the origin"),
         pytest.param('bob@" "', ["bob@xn--strae-oqa.example", "bob@strasse.example"], id="a blank domain"),
+        pytest.param(
+            "bob@" + 600 * " ", ["bob@xn--strae-oqa.example", "bob@strasse.example"], id="a long blank domain"
+        ),
         pytest.param("bob@-x-", ["bob@-x-"], id="no domain at all"),
     ],
 )

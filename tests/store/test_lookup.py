@@ -15,7 +15,7 @@ import pytest
 
 from policyd.decide import Decider
 from policyd.errors import StoreError, TablesMovedError
-from policyd.model import ANYONE, BlockedSender, Domain, Group, Holder, Mailbox, Receive, Request, Rule, Unlisted
+from policyd.model import ANYONE, BlockedSender, Domain, Group, Holder, Receive, Request, Rule, Unlisted
 from policyd.settings import Settings
 from policyd.store import database as store
 from policyd.store import lookup
@@ -29,8 +29,8 @@ from tests.support.preloaded import PROGRAM, run
 from tests.support.waiting import LIMIT_SECONDS, until
 from tests.support.writing import ACTOR, NOW, editor_on
 
-ALICE = Mailbox("Alice")
-BOB = Mailbox("bob", Receive.NOBODY, "weg", NOW + 9)
+ALICE = Holder("Alice", id=1, primary="alice@example.com", is_in_groups=True)
+BOB = Holder("bob", Receive.NOBODY, "weg", NOW + 9, id=2, primary="")
 STAFF, ALL = Group("staff"), Group("all")
 MADE = BlockedSender(party("Alice", 1), created_at=NOW, created_by=ACTOR)
 OUTSIDE = replace(MADE, allowed=party_set("joe@", "@.x.example"), reason="weg")
@@ -101,10 +101,9 @@ def manage_another(database: Database) -> None:
 
 
 def unnumbered(found):
-    """What was found, in any order and without numbers of its own."""
-    if isinstance(found, Holder):
-        return found._replace(mailbox=replace(found.mailbox, id=0))
-    return {replace(each, id=0) for each in found} if isinstance(found, tuple) else found
+    """What was found, of several in any order and without numbers of their own."""
+    several = isinstance(found, tuple) and not isinstance(found, Holder)
+    return {replace(each, id=0) for each in found} if several else found
 
 
 @pytest.mark.parametrize(
@@ -119,21 +118,19 @@ def unnumbered(found):
         pytest.param(lambda tables: tables.domain("example.net"), None, id="another domain"),
         pytest.param(
             lambda tables: tables.holder_of("alice@example.com"),
-            Holder(ALICE, "alice@example.com", True),
+            ALICE,
             id="an address, the primary one",
         ),
         pytest.param(
-            lambda tables: tables.holder_of("a b@example.org"), Holder(ALICE, None, True), id="another address"
+            lambda tables: tables.holder_of("a b@example.org"), ALICE._replace(primary=None), id="another address"
         ),
         pytest.param(lambda tables: tables.holder_of("bob@example.com"), None, id="an address of nobody"),
         pytest.param(
             lambda tables: tables.mailbox_called("alice"),
-            Holder(ALICE, "alice@example.com", True),
+            ALICE,
             id="a name in another case",
         ),
-        pytest.param(
-            lambda tables: tables.mailbox_called("bob"), Holder(BOB, "", False), id="the name of a restricted mailbox"
-        ),
+        pytest.param(lambda tables: tables.mailbox_called("bob"), BOB, id="the name of a restricted mailbox"),
         pytest.param(lambda tables: tables.mailbox_called("eve"), None, id="a name of nobody"),
         pytest.param(lambda tables: tables.primary_address(1), "alice@example.com", id="a primary address"),
         pytest.param(lambda tables: tables.primary_address(2), "", id="no primary address"),
@@ -327,10 +324,10 @@ def test_log_may_be_moved_into_the_file_while_it_is_read(database, tables):
     with closing(sqlite3.connect(database.path)) as holding:
         # A change, as of a command that was killed before it could empty the log.
         holding.execute("PRAGMA wal_autocheckpoint = 0")
-        holding.execute("UPDATE mailbox SET comment = 'c' WHERE name = 'Alice'")
+        holding.execute("UPDATE mailbox SET receive = 'nobody', reason = 'c' WHERE name = 'Alice'")
         holding.commit()
         assert look(tables)
-        assert tables.mailbox_called("alice").mailbox.comment == "c"
+        assert tables.mailbox_called("alice").reason == "c"
 
         # It is emptied meanwhile, by another one.
         before = database.path.stat().st_ctime_ns
