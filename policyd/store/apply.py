@@ -4,7 +4,7 @@ One file, as rows of every kind have their lists edited, their terms read and th
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, count
@@ -45,7 +45,7 @@ from policyd.store.listed import ListedOnce
 
 _Value = TypeVar("_Value")
 
-_KINDS = {
+_KINDS: Mapping[type, str] = {
     Domain: "domain",
     Mailbox: "mailbox",
     Group: "group",
@@ -634,8 +634,9 @@ class RowApplier:
 
 def _came_of(before: Stored | None, after: Stored | None) -> tuple[str, str]:
     """Where an object that was *before* and is *after* counts."""
-    what = "added" if before is None else "removed" if after is None else "unchanged" if before == after else "changed"
-    return _KINDS[type(before or after)], what
+    if before is None:
+        return _KINDS[type(after)], "added"
+    return _KINDS[type(before)], "removed" if after is None else "unchanged" if before == after else "changed"
 
 
 def _exceptions(entry: BlockedSender) -> int:

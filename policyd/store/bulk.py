@@ -70,7 +70,8 @@ class BulkEditor:
                 if isinstance(row, MailboxRow):
                     names[fold(row.name)] = None
                     if isinstance(row.addresses, ListEdit):
-                        addresses |= dict.fromkeys(row.addresses.add)
+                        for address in row.addresses.add:
+                            addresses[address] = None
         self._editor.look_ahead(names, addresses)
 
     def apply(self, record: Record) -> tuple[Problem, ...]:

@@ -533,7 +533,7 @@ class Editor:
             # A mailbox never has two primary addresses: the former one is demoted before another takes its place.
             if new and new[0] not in held:
                 changes.sort(key=lambda change: not (change[0] and change[0].is_primary))
-        if any(before is None or before != after for before, after in changes):
+        if (new and not held) or any(before != after for before, after in changes):
             self._nobodys.difference_update(wanted)
             if self._found:
                 self._found.pop(fold(mailbox.name), None)

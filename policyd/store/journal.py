@@ -146,7 +146,7 @@ class Journal:
         number = self._last + 1
         row = (number, self.now, self.actor, self.changeset, operation, name, before, after)
         digest = chain_digest(self._digest, row)
-        self._connection.run_late(_INSERT, *row, digest)
+        self._connection.run_late(_INSERT, (*row, digest))
         self._last, self._digest = number, digest
         self.count += 1
         if self._on_change is not None:

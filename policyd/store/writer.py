@@ -159,7 +159,7 @@ class Writer:
         if after is None:
             self._connection.run(_DELETE["address"], before and before.address)
         elif before is None:
-            self._connection.run_late(_INSERT["address"], after.address, after.mailbox_id, int(after.is_primary))
+            self._connection.run_late(_INSERT["address"], (after.address, after.mailbox_id, int(after.is_primary)))
         else:
             self._connection.run(_UPDATE_ADDRESS, after.mailbox_id, int(after.is_primary), before.address)
         self.journal.record(operation, before, after)
@@ -208,12 +208,13 @@ class Writer:
         if before is not None and before == after:
             return after
         if after is not None:
-            columns = (after.name, fold(after.name), after.receive, after.reason, after.until, after.comment)
+            names: tuple[str, str] = (after.name, fold(after.name))
+            terms: tuple[Any, ...] = (after.receive, after.reason, after.until, after.comment)
             if before is None:
                 after = after if after.id else _numbered(after, next_number())
-                self._connection.run_late(_INSERT[table], after.id, *columns)
+                self._connection.run_late(_INSERT[table], (after.id, *names, *terms))
             else:
-                self._connection.run(change, *columns, before.id)
+                self._connection.run(change, *names, *terms, before.id)
         stored = after or before
         assert stored is not None
         self._put_accepted(owner, stored.id, before, after)
