@@ -4,7 +4,7 @@ One file, as rows of every kind have their lists edited, their terms read and th
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, count
@@ -45,7 +45,7 @@ from policyd.store.listed import ListedOnce
 
 _Value = TypeVar("_Value")
 
-_KINDS = {
+_KINDS: Mapping[type, str] = {
     Domain: "domain",
     Mailbox: "mailbox",
     Group: "group",
@@ -409,7 +409,7 @@ class RowApplier:
             after = replace(after, name=new_name)
         held = self._editor.addresses_of(before) if before else []
         wanted = None if isinstance(row.addresses, Keep) else self._wanted_addresses(held, row.addresses)
-        left_out = [] if wanted is None else [each.address for each in held if each.address not in wanted]
+        left_out = [each.address for each in held if each.address not in wanted] if held and wanted is not None else []
         if row.is_entry and left_out and before is not None and self.listed.is_said(before.id):
             raise RefusedError(f"another entry, which has {left_out[0]}, is called {name}, too; give one another name")
 
@@ -634,8 +634,9 @@ class RowApplier:
 
 def _came_of(before: Stored | None, after: Stored | None) -> tuple[str, str]:
     """Where an object that was *before* and is *after* counts."""
-    what = "added" if before is None else "removed" if after is None else "unchanged" if before == after else "changed"
-    return _KINDS[type(before or after)], what
+    if before is None:
+        return _KINDS[type(after)], "added"
+    return _KINDS[type(before)], "removed" if after is None else "unchanged" if before == after else "changed"
 
 
 def _exceptions(entry: BlockedSender) -> int:
@@ -646,14 +647,14 @@ def _exceptions(entry: BlockedSender) -> int:
 def _need_mode(mode: RowMode, what: str, is_there: bool) -> None:
     """Raises RefusedError where *what* must be there, or must not, to be changed so."""
     match mode:
+        case RowMode.UPDATE:
+            pass
         case RowMode.CREATE:
             if is_there:
                 raise RefusedError(f"{what} is there already; the mode Create wants it not to be")
         case RowMode.MODIFY | RowMode.DELETE:
             if not is_there:
                 raise RefusedError(f"{what} is not there; the mode {mode.capitalize()} wants it to be")
-        case RowMode.UPDATE:
-            pass
         case _:
             assert_never(mode)
 
@@ -675,11 +676,12 @@ def _given_end(until: int | Keep | None) -> int | None:
 
 def _has_references(row: MailboxRow | DomainRow) -> bool:
     """Whether *row* names mailboxes or groups, which may stand further down."""
-    if row.mode is RowMode.DELETE:
-        return False
-    if isinstance(row, MailboxRow) and row.rejected is not KEEP:
-        return True
+    rejected = row.rejected if isinstance(row, MailboxRow) else KEEP
     accepted = row.accepted
+    if rejected is accepted is KEEP or row.mode is RowMode.DELETE:
+        return False
+    if rejected is not KEEP:
+        return True
     if isinstance(accepted, Keep):
         return False
     return any(party.kind is not PartyKind.PATTERN for party in (*accepted.add, *accepted.remove))

@@ -70,7 +70,8 @@ class BulkEditor:
                 if isinstance(row, MailboxRow):
                     names[fold(row.name)] = None
                     if isinstance(row.addresses, ListEdit):
-                        addresses |= dict.fromkeys(row.addresses.add)
+                        for address in row.addresses.add:
+                            addresses[address] = None
         self._editor.look_ahead(names, addresses)
 
     def apply(self, record: Record) -> tuple[Problem, ...]:
@@ -87,8 +88,8 @@ class BulkEditor:
             self._leaning.put(record)
             return ()
 
-        # A single row is checked before anything of it is written, so it needs no savepoint; a domain may come first.
-        if len(record.rows) != 1 or self._adds_domains:
+        # A single row is checked before anything of it is written, so it needs no savepoint.
+        if len(record.rows) != 1 or self._brings_domains(record.rows[0]):
             return self._begin_whole(record, is_last=False)
         try:
             left = self.applier.begin(record.rows[0], is_last=False)
@@ -97,6 +98,15 @@ class BulkEditor:
             return self._wait_or_fail(record, error, is_last=False)
         self._keep(record, [left] if left is not None else [])
         return ()
+
+    def _brings_domains(self, row: Row) -> bool:
+        """Whether domains may come in with *row*, before it is known whether all of it can be applied."""
+        if not self._adds_domains:
+            return False
+        if not isinstance(row, MailboxRow):
+            return True
+        added = row.addresses.add if isinstance(row.addresses, ListEdit) else ()
+        return not all(self._editor.is_managed(address.rpartition("@")[2]) for address in added)
 
     def finish(self) -> Iterator[tuple[Record, tuple[Problem, ...]]]:
         """Apply the records that wait, and what is left of others; yields each with what is wrong with it."""

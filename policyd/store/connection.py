@@ -139,13 +139,13 @@ class Connection:
         self._run_late_before(statement)
         self._execute(statement.text(self._dialect), values)
 
-    def run_late(self, statement: Statement, *values: Any) -> None:
-        """Run *statement*, which only adds a row, some hundred at a time; but before another one asks for its table."""
+    def run_late(self, statement: Statement, row: tuple[Any, ...]) -> None:
+        """Run *statement*, which only adds *row*, some hundred at a time; but before another one asks for its table."""
         rows = self._late.get(statement)
         if rows is None:
             rows = self._late[statement] = []
             self._late_tables |= statement.tables
-        rows.append(values)
+        rows.append(row)
         if len(rows) == _LATE_AT_ONCE:
             self._run_all_late()
 

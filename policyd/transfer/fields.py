@@ -68,8 +68,9 @@ def _one_address(value: Any, domain: str) -> _Held:
 
 
 def _read_addresses(value: Any, domain: str) -> Addresses:
-    texts = (value,) if isinstance(value, str) else values.strings(value)
-    return addresses_of((each for text in texts for each in split_proxies(text)), domain)
+    if isinstance(value, str):
+        return addresses_of(split_proxies(value), domain)
+    return addresses_of([each for text in values.strings(value) for each in split_proxies(text)], domain)
 
 
 def _blocked(value: Any, _domain: str) -> tuple[Party, ...]:
@@ -246,13 +247,7 @@ def _make(kind: Kind, found: dict[str, Any]) -> tuple[Row, ...]:
     """The rows of *kind* with the attributes *found*. Raises CellError where one is missing that it needs."""
     if kind in _EXPORTED and found.keys() >= _EXPORTED[kind]:
         found = {**found, "as_it_stood": True}
-    match kind:
-        case Kind.DOMAIN:
-            _need(found, name="a domain needs a name")
-            return (DomainRow(**found),)
-        case Kind.GROUP:
-            _need(found, name="a group needs a name")
-            return (GroupRow(**found),)
+    match kind:  # what files have most comes first
         case Kind.MAILBOX:
             if "name" in found:
                 return (MailboxRow(**found),)
@@ -260,6 +255,12 @@ def _make(kind: Kind, found: dict[str, Any]) -> tuple[Row, ...]:
             if not isinstance(edit, ListEdit) or not edit.add:
                 raise CellError("a mailbox needs a name, or an address to be named after")
             return (mailbox_of(edit.add[0], **found),)
+        case Kind.DOMAIN:
+            _need(found, name="a domain needs a name")
+            return (DomainRow(**found),)
+        case Kind.GROUP:
+            _need(found, name="a group needs a name")
+            return (GroupRow(**found),)
         case Kind.BLOCKED:
             _need(found, sender="a blocked sender needs a sender")
             return tuple(BlockRow(**{**found, "sender": sender}) for sender in found["sender"])

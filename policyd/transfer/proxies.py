@@ -94,11 +94,11 @@ def read_proxies(values: Iterable[tuple[str, str]], domain: str = "", *, is_dire
             skipped.append(EMPTY)
         else:
             try:
-                address = str(parse_address(completed(text, domain)))
+                parsed = parse_address(completed(text, domain))
             except AddressError as error:
                 problems.append(Problem(str(error), column))
                 continue
-            (primary if kind == "SMTP" else others).append(address)
+            (primary if kind == "SMTP" else others).append(f"{parsed.local}@{parsed.domain}")
     return Addresses(tuple(primary), tuple(others), tuple(skipped), tuple(problems))
 
 
@@ -112,7 +112,7 @@ def address_of(text: str, domain: str = "") -> str:
 
 def addresses_of(values: Iterable[str], domain: str = "") -> Addresses:
     """The addresses in *values*. Raises CellError for the first that is wrong."""
-    found = read_proxies((("", value) for value in values), domain)
+    found = read_proxies([("", value) for value in values], domain)
     if found.problems:
         raise CellError(found.problems[0].message)
     return found
@@ -120,8 +120,7 @@ def addresses_of(values: Iterable[str], domain: str = "") -> Addresses:
 
 def _take_apart(value: str, *, is_directory: bool) -> tuple[str, str]:
     """The type of a value and what is behind it: SMTP for the primary address, smtp for another, "" for a bare one."""
-    typed = _TYPED.fullmatch(value)
-    if typed is not None:
+    if typed := _TYPED.fullmatch(value) if ":" in value else None:
         kind = typed[1]
         if kind.upper() == "SMTP":
             return ("SMTP" if kind == "SMTP" else "smtp"), typed[2]

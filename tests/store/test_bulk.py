@@ -339,6 +339,14 @@ def test_rejected_row_adds_no_domain_either(policyd):
     assert [each["unlisted"] for each in policyd.json("domain list")] == ["reject"] * 3
 
 
+def test_rejected_row_whose_domains_are_managed_leaves_nothing_of_it(policyd):
+    """With domains to be added and none missing: no savepoint is set, and yet it is applied whole or not at all."""
+    row = MailboxRow("carol", comment="new", addresses=add(add=("c@example.com", "bob@example.com")))
+    assert refused(policyd, row, add_domains=True) == "bob@example.com is an address of Bob already"
+    row = MailboxRow("alice", comment="new", addresses=add(clear=True, add=("c@example.com", "bob@example.com")))
+    assert refused(policyd, row, add_domains=True) == "bob@example.com is an address of Bob already"
+
+
 def test_journal_has_no_gap_after_rejected_records(policyd):
     """What was rolled back leaves no number and no digest behind."""
     imported(

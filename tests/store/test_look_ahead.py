@@ -34,7 +34,7 @@ def connection():
 
 def add_late(connection, name):
     """Add a domain, not at once."""
-    connection.run_late(ADD, name, "reject", None, "anyone", "", None, "")
+    connection.run_late(ADD, (name, "reject", None, "anyone", "", None, ""))
 
 
 def held(connection):
