@@ -60,7 +60,7 @@ setup(
     package_data={
         "policyd": ["py.typed"],
         "policyd.contrib": ["*/*", "*/*/*"],
-        "policyd.web": ["static/*", "templates/*"],
+        "policyd.web": ["style.css", "static/*", "templates/*"],
     },
     include_package_data=False,
     install_requires=[

@@ -25,6 +25,7 @@ from policyd.audit import AuditLog
 from policyd.endpoint import is_loopback
 from policyd.web.access import LOGIN_PATH, Access, Arrival, Refused, Way
 from policyd.web.rate_limit import RateLimit
+from policyd.web.style import STYLE, STYLE_SOURCE
 
 BODY_BYTES = 16_384  # of a form; the head may have as many, by Twisted's own limit
 CONNECTIONS = 64
@@ -46,8 +47,8 @@ _LOGOUT_PATH = "/logout"
 # What every answer says, unless its resource has said otherwise.
 HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": f"default-src 'none'; style-src {STYLE_SOURCE}; script-src 'self'; "
+    "img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -61,7 +62,7 @@ _PAGE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title} – policyd</title>
 <link rel="icon" href="{top}static/icon.svg" type="image/svg+xml">
-<link rel="stylesheet" href="{top}static/style.css">
+<style>{style}</style>
 </head>
 <body>
 <main>
@@ -230,7 +231,7 @@ class Request(server.Request):
         else:
             top = "../" * (self.path.count(b"/") - 1) or "./"  # a proxy may have the pages below a path of its own
             form = _LOGIN_FORM.format(top=top) if is_login else ""
-            body = _PAGE.format(title=escape(title), text=escape(text), form=form, top=top)
+            body = _PAGE.format(title=escape(title), text=escape(text), form=form, top=top, style=STYLE)
         raw = body.encode()
         self.setResponseCode(status, title.encode("ascii"))
         self.setHeader(b"Content-Type", b"text/plain; charset=utf-8" if is_plain else b"text/html; charset=utf-8")

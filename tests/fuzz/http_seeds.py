@@ -7,7 +7,7 @@ HOST = b"Host: localhost\r\n"
 POST = b"POST / HTTP/1.1\r\n" + HOST
 FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
-PAGES = [b"/", b"/refusals", b"/refusals.csv", b"/mailbox", b"/journal", b"/health", b"/static/style.css", b"/login"]
+PAGES = [b"/", b"/refusals", b"/refusals.csv", b"/mailbox", b"/journal", b"/health", b"/static/page.js", b"/login"]
 PIECES = [b"\x00", b"\x03\x01\x05\x28"]  # in one piece, and in many
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from itertools import pairwise
 
+from policyd.web.style import STYLE
+
 _VOID = frozenset({"input", "meta", "link", "br", "path"})
 _TYPED_INTO = frozenset({"input", "select", "textarea"})
 
@@ -69,6 +71,7 @@ class Markup(HTMLParser):
         yield from self._structure()
         yield from self._labels()
         yield from self._policy()
+        yield from self._waiting()
 
     def _structure(self) -> Iterator[str]:
         if self.all("html")[0].attributes.get("lang") != "en":
@@ -114,5 +117,12 @@ class Markup(HTMLParser):
         for script in self.all("script"):
             if script.text.strip():
                 yield "a script within the page"
-        if self.all("style"):
-            yield "a style within the page"
+        if [each.text for each in self.all("style")] != [STYLE]:
+            yield "another style than the one that the policy allows"
+
+    def _waiting(self) -> Iterator[str]:
+        for script in self.all("script"):
+            if "defer" not in script.attributes:
+                yield "nothing is seen before a script is there"
+        if any(each.attributes.get("rel") == "stylesheet" for each in self.all("link")):
+            yield "nothing is seen before another file is there"

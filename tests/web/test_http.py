@@ -1,5 +1,8 @@
 """What the site makes of requests, good and bad, and what every answer says; in memory, with a clock turned by hand."""
 
+from base64 import b64encode
+from hashlib import sha256
+
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.web.resource import Resource
@@ -7,6 +10,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from policyd.web.access import SESSION_SECONDS, Access
 from policyd.web.http import ANSWER_SECONDS, BODY_BYTES, CONNECTIONS, HEADERS, REQUEST_SECONDS, REQUESTS, Folder
+from tests.support.markup import Markup
 from tests.web.http_peer import UNIX, World
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -79,7 +83,7 @@ def test_every_answer_is_a_safe_one(world, path, method, headers, status):
 
 
 def test_resource_may_let_a_browser_keep_what_is_the_same_everywhere(root, world):
-    """A style sheet is asked for once."""
+    """A script is asked for once."""
     root.render_GET = lambda request: request.setHeader(b"Cache-Control", b"max-age=3600") or b""
     assert world.connect().ask().headers["cache-control"] == "max-age=3600"
 
@@ -92,6 +96,14 @@ def test_refusal_is_a_page_for_people_and_a_line_for_programs(world):
     line = world.connect().ask("/metrics", host="evil.example")
     assert line.headers["content-type"] == "text/plain; charset=utf-8"
     assert line.text.startswith("Without a token, this is only for localhost")
+
+
+def test_page_has_its_own_style_in_it_and_may_have_no_other(world):
+    """It is seen with what comes at once; a style that somebody got into a page is none."""
+    page = world.connect().ask("/", host="evil.example")
+    (style,) = Markup(page.text).all("style")
+    digest = b64encode(sha256(style.text.encode()).digest()).decode()
+    assert f"; style-src 'sha256-{digest}'; " in page.headers["content-security-policy"]
 
 
 def test_nothing_of_the_request_is_shown_or_logged(world):
@@ -352,11 +364,11 @@ def test_what_is_no_request_ends_the_connection(root, world, raw, size):
 def test_path_leads_nowhere_else(path):
     """What is open to everybody has no way to the rest."""
     root, static = Folder(), Folder()
-    static.putChild(b"style.css", Root())
+    static.putChild(b"page.js", Root())
     root.putChild(b"static", static)
     root.putChild(b"metrics", Root())
     peer = World(root, Access(TOKEN)).connect()
-    assert peer.ask("/static/style.css").status == 200
+    assert peer.ask("/static/page.js").status == 200
     answer = peer.ask(path)
     assert answer.status == 404 if path.startswith("/static/") else 401
 

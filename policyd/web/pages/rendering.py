@@ -15,8 +15,9 @@ from policyd.timestamps import show_local
 from policyd.web.pages.fitting import VALUE_LIMIT, some
 from policyd.web.pages.leading import lead_to, lead_to_changed
 from policyd.web.pages.page import field_of_request
+from policyd.web.style import STYLE
 
-MEDIA_TYPES = {"style.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+MEDIA_TYPES = {"page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _OFFSET = re.compile(r"[+-]\d\d:\d\d(:\d\d)?\Z")
 _SPANS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))  # of which two or more are said in them
 
@@ -82,7 +83,7 @@ def _environment() -> Environment:
         "who_moved": who_moved,
         "whom_it_is_to": whom_it_is_to,
     }
-    environment.globals["value_limit"] = VALUE_LIMIT
+    environment.globals |= {"style": Markup(STYLE), "value_limit": VALUE_LIMIT}
     for name in texts:
         environment.get_template(name)
     return environment
