@@ -13,7 +13,7 @@ from typing import NamedTuple
 import idna
 
 from policyd.errors import AddressError
-from policyd.model import GROUP_PREFIX, RESERVED_WORDS, Party, PartyKind
+from policyd.model import GROUP_PREFIX, RESERVED_WORDS, Party, PartyKind, new_tuple
 
 NULL_SENDER = "<>"
 
@@ -200,7 +200,7 @@ def address_forms(text: str, origin: str = "", delimiters: str = "") -> tuple[Em
     # character of the delimiter and what follows.
     base, extension = split_extension(local, delimiters)
     base = "" if extension is None else _normal_local(base)
-    address = EmailAddress(_normal_local(local), normal, base)
+    address = new_tuple(EmailAddress, (_normal_local(local), normal, base))
     return (address, address._replace(domain=other)) if other else (address,)
 
 

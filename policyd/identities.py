@@ -21,7 +21,7 @@ from policyd.address import (
     split_address,
     without_batv,
 )
-from policyd.model import BlockedSender, Domain, Group, Holder, Party
+from policyd.model import BlockedSender, Domain, Group, Holder, Party, new_tuple
 from policyd.route import inner_addresses
 from policyd.rules import NO_ENTRIES, Entries, Identity, Restriction, patterns_of
 from policyd.settings import Settings
@@ -293,7 +293,7 @@ class Identities:
         if mailbox is None:
             mailbox, ways = self._find_otherwise(address, domain)
         addresses = _with_target(address, domain)
-        return Identity._make((text, addresses, (), domain, mailbox, ways, (), (), False, NO_ENTRIES))
+        return new_tuple(Identity, (text, addresses, (), domain, mailbox, ways, (), (), False, NO_ENTRIES))
 
     def _inner(self, text: str, written: Identity) -> Identity:
         """Where the address leads to which Postfix would send *written* on, or *written*.

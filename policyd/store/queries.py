@@ -30,6 +30,7 @@ from policyd.model import (
     PartyKind,
     Receive,
     Unlisted,
+    new_tuple,
 )
 from policyd.store import schema
 from policyd.store.connection import Statement
@@ -1203,7 +1204,7 @@ def _to_holder(row: Sequence[Any], primary: str | None) -> Holder:
     name, receive, reason, until, number, _, *in_groups = row
     if receive not in _RECEIVE or type(name) is not str or type(reason) is not str or type(until) not in _UNTIL_TYPES:
         raise _odd_row("mailbox", number)
-    return Holder._make((name, _RECEIVE[receive], reason, until, number, primary, 1 in in_groups))
+    return new_tuple(Holder, (name, _RECEIVE[receive], reason, until, number, primary, 1 in in_groups))
 
 
 def _to_membership(row: Sequence[Any]) -> Membership:
