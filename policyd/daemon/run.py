@@ -62,12 +62,13 @@ def serve(load: Load) -> None:
     raise_descriptor_limit(settings.max_connections + 2 * WORKERS_LIMIT)
 
     # Before anything listens, make sure that the user we become can read the tables. A new host copies them first.
+    prepared = None
     with identity.acting() if identity else nullcontext():
         if settings.replica is not None and Database.of(settings).is_on_server:
             from policyd.replica.follower import prepare
 
             check_place(settings.replica)
-            prepare(Database.of(settings), settings.replica, supervisor.notify_copying)
+            prepared = prepare(Database.of(settings), settings.replica, supervisor.notify_copying)
         need_database(settings)
         _need_token(settings)
     listeners = listen_on(settings.listen or default_listen(), identity, allow_remote=settings.allow_remote)
@@ -88,7 +89,7 @@ def serve(load: Load) -> None:
                 partial(_load_with_token, load_settings),
                 partial(_work, load_settings, supervisor.beat_seconds, watched),
                 supervisor,
-                follow=_follow if settings.replica is not None else None,
+                follow=partial(_follow, prepared) if settings.replica is not None else None,
                 serve_web=partial(_serve_web, supervisor.beat_seconds, watched, web_listeners) if watched else None,
                 watched=watched,
             ).run(listeners, web_listeners)
@@ -183,7 +184,7 @@ def _work(
     _run(service, reactor, stops_at_signals=False)
 
 
-def _follow(settings: Settings, channel: socket.socket) -> None:
+def _follow(prepared: tuple[int, int] | None, settings: Settings, channel: socket.socket) -> None:
     """Keep this host's replica up to date, in a process of its own, until *channel* is closed."""
     from policyd.replica.follower import Follower
 
@@ -208,7 +209,8 @@ def _follow(settings: Settings, channel: socket.socket) -> None:
         os.nice(10)
     channel.setblocking(False)
     assert settings.replica is not None
-    Follower(Database.of(settings), settings.replica, open_audit(settings.audit), beat, is_doubted).run()
+    audit = open_audit(settings.audit)
+    Follower(Database.of(settings), settings.replica, audit, beat, prepared, is_doubted).run()
 
 
 def _serve_web(

@@ -67,19 +67,19 @@ class _NewerError(StoreError):
     """The database's tables are of a newer version."""
 
 
-def prepare(database: Database, path: Path, on_page: Callable[[], None] = lambda: None) -> None:
+def prepare(database: Database, path: Path, on_page: Callable[[], None] = lambda: None) -> tuple[int, int]:
     """Make the replica at *path* if there is none yet, or one that can't be read; upgrade one of an older policyd.
 
-    *on_page* is called all the time. Raises StoreError, and SettingsError where what the settings say of *database*
-    can't be used.
+    Returns which file it is: device and inode. *on_page* is called all the time. Raises StoreError, and SettingsError
+    where what the settings say of *database* can't be used.
     """
     check_permissions(path)
     postgresql().need_usable(database)
     try:
         _look_at(path)
-        return
+        return identity(path)[0]
     except StoreWriteError:
-        return  # it may be good to answer from
+        return identity(path)[0]  # it may be good to answer from
     except StoreMissingError:
         make, problem = create, "there is no replica yet, and it can't be made"
     except ReplicaSpoiledError as error:
@@ -89,6 +89,7 @@ def prepare(database: Database, path: Path, on_page: Callable[[], None] = lambda
             make(path, position, rows, on_page)
     except StoreError as error:
         raise type(error)(f"{path}: {problem}: {str(error).removeprefix(f'{path}: ')}") from error
+    return identity(path)[0]
 
 
 def _look_at(path: Path) -> None:
@@ -105,8 +106,9 @@ def _look_at(path: Path) -> None:
 class Follower:
     """Keeps the replica at *path* equal to *database*. *audit* gets what happens; *beat* is called all the time.
 
-    *is_doubted* tells whether somebody could not read the replica since it was asked last: it may be damaged. Where
-    many hosts must copy the whole database again, each begins at some moment of so many *spread_seconds*.
+    *prepared* is the file that was a replica before this began: where it is none any more, it is damaged, and not
+    somebody else's. *is_doubted* tells whether somebody could not read it since it was asked last. Where many hosts
+    must copy the whole database again, each begins at some moment of so many *spread_seconds*.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class Follower:
         path: Path,
         audit: AuditLog,
         beat: Beat,
+        prepared: tuple[int, int] | None = None,
         is_doubted: Callable[[], bool] = lambda: False,
         spread_seconds: float = SPREAD_SECONDS,
     ) -> None:
@@ -129,7 +132,7 @@ class Follower:
         self._written_at = 0.0  # the status, as time.monotonic() counts
         self._tidied_at = 0.0
         self._looked_at = -_LOOK_SECONDS
-        self._file: tuple[int, int] | None = None  # which one was a replica while this process has run
+        self._file = prepared  # which one was a replica
         self._copied_at = -_COPIES_SECONDS
         self._copy_due: float | None = None  # where the whole database must be copied
 

@@ -194,9 +194,9 @@ class Replica:
 class _FollowingConnection(Connection):
     """A connection for many transactions that adds each row at once: it is known which can't be added."""
 
-    def run_late(self, statement: Statement, *values: Any) -> None:
-        """Run *statement*."""
-        self.run(statement, *values)
+    def run_late(self, statement: Statement, row: tuple[Any, ...]) -> None:
+        """Run *statement*, which adds *row*."""
+        self.run(statement, *row)
 
 
 class _Numbers:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from policyd.audit import open_audit
 from policyd.errors import ReplicaSpoiledError, SettingsError, StoreError, StoreWriteError
-from policyd.replica.follower import prepare
+from policyd.replica.follower import Follower, prepare
+from policyd.settings import AuditSettings
 from policyd.store.connection import Database
 from policyd.store.database import postgresql
 from policyd.store.replica import Replica
@@ -74,6 +76,33 @@ def test_damage_is_noticed_by_who_cant_answer_and_healed(
     host.wait_to_be_equal()
     assert len(host.syslog.matching("the replica is not followed")) == 1
     assert len(host.syslog.matching("event=replica-copied")) == 1
+
+
+def test_damage_before_it_is_followed_is_healed(server: Cluster, tmp_path: Path) -> None:
+    """What began as a replica when the daemon started is nobody else's file a moment later."""
+    url = with_tables(server)
+    path = tmp_path / "replica.db"
+    prepared = prepare(Database(url), path)
+    damage(path, 0)
+
+    def beat(_told: str) -> bool:
+        return path.read_bytes().startswith(b"\xa5")  # until it is copied again
+
+    Follower(Database(url), path, open_audit(AuditSettings(syslog="none")), beat, prepared).run()
+    assert rows_of_replica(path) == rows_of_truth(url)
+
+
+def test_file_that_was_never_a_replica_is_left_alone(server: Cluster, tmp_path: Path) -> None:
+    """Somebody may have moved something there since."""
+    url = with_tables(server)
+    path = tmp_path / "replica.db"
+    prepared = prepare(Database(url), path)
+    letter = tmp_path / "letter"
+    letter.write_bytes(b"Dear Bob,")
+    letter.rename(path)
+    beats = iter([True, True, False])
+    Follower(Database(url), path, open_audit(AuditSettings(syslog="none")), lambda _: next(beats), prepared).run()
+    assert path.read_bytes() == b"Dear Bob,"
 
 
 def test_damage_is_noticed_by_who_applies_changes(server: Cluster, tmp_path: Path) -> None:
