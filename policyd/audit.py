@@ -81,7 +81,8 @@ class AuditLog:
     *alarm* gets a warning where lines are missing. *echo* gets a second copy of the lines about the daemon itself, for
     somebody at the terminal, in words where stderr *is_terminal*. With Twisted's *reactor*, waiting lines are sent as
     soon as the sink takes them.
-    Refusals, whether they are logged or not, and lines that are dropped are *watched*, too.
+    Refusals, whether they are logged or not, and lines that are dropped are *watched*, too. `logs_permitted` says
+    whether each decision is logged, or refusals at most.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class AuditLog:
     ) -> None:
         self._settings = settings
         self._is_text = settings.format is LineFormat.TEXT
-        self._logs_refusals, self._logs_permitted = _logged(settings.decisions)
+        self._logs_refusals, self.logs_permitted = _logged(settings.decisions)
         self._counters, self._refusals = watched
         self._is_terminal = is_terminal
         self._line_limit = line_limit(settings)
@@ -111,7 +112,7 @@ class AuditLog:
     def decided(self, request: Request, decision: Decision, milliseconds: float) -> None:
         """A request was answered."""
         is_refused = decision.is_refused
-        is_logged = self._logs_refusals if is_refused else self._logs_permitted
+        is_logged = self._logs_refusals if is_refused else self.logs_permitted
         is_kept = is_refused and self._refusals is not None and not request.is_trial
         if not (is_logged or is_kept):
             return

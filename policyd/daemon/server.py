@@ -63,6 +63,7 @@ class PolicyFactory(Factory):
         self.when_unanswered: Callable[[], None] = lambda: None  # called when the tables could not answer
         self._clock = clock
         self._counters = counters
+        self._is_counting = counters is not NO_COUNTERS
         self._layouts = Layouts()
         self._events = Events(self._made, self._received, self._lost)
         self._is_stopping = False
@@ -166,9 +167,10 @@ class PolicyFactory(Factory):
                 decision = decide(request, now)
                 if self._unanswered and request.protocol_state not in UNJUDGED:
                     self._note_recovery()
-                self._decided.append((request, decision, perf_counter() - started))
-                if len(self._decided) >= _LOGGED_TOGETHER:
-                    self._log_decided()
+                if decision.is_refused or self._is_counting or self.audit.logs_permitted:
+                    self._decided.append((request, decision, perf_counter() - started))
+                    if len(self._decided) >= _LOGGED_TOGETHER:
+                        self._log_decided()
                 replies.append(render_action(decision.action, decision.text))
         except (ProtocolError, StoreError) as error:
             return b"".join(replies), error
