@@ -38,8 +38,8 @@ ATOM = r"[!#-+\--;=?-\[\]-~]*"  # ASCII but blanks, quotes, commas, backslashes 
 PLAIN = re.compile(f"{ATOM}|<{ATOM}>")
 _PLAIN_BYTES = bytes(number for number in range(0x80) if re.fullmatch(ATOM, chr(number)))
 
-# The fields of a decision, in their order; `_decision_values` has their values. With `would=` behind the action where
-# a refusal was not spoken.
+# The fields of a decision, in their order; behind the action stands `would=` where a refusal was not spoken. Their
+# values are in `_decision_values`, and for a line in one piece in `_asked` and `_own_pieces`.
 OWN_NAMES = ("mailbox", "by")  # names from our own tables, the last fields
 DECISION_FIELDS = (
     *("action", "rule", "entry", "state", "queue_id", "instance", "client", "sender", "recipient", "login", "context"),

@@ -1,4 +1,4 @@
-"""Says what a change of the tables was, in words and as an object: what `sender block` and the history print of it."""
+"""Says what a change of the tables was, in words and as an object: what commands and the history print of it."""
 
 import json
 from collections.abc import Mapping

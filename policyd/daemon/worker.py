@@ -24,9 +24,10 @@ HEARTBEAT_SECONDS = 5.0  # between two signs of life of a worker, at most
 class DispatchedConnections:
     """Takes the connections that the parent of several workers sends through *channel*, and gives them to *factory*.
 
-    It reports to the parent how many were taken and how many of them have ended: after each, and every *beat_seconds*
-    (0 is seldom) as a sign of life; and when the tables could not answer. When the parent asks, it reports which one
-    would be closed for a new one. When the parent closes the channel, the reactor stops.
+    It reports to the parent how many were taken and how many of them have ended: after each, and every *beat_seconds*,
+    `HEARTBEAT_SECONDS` at most (and where that is 0), as a sign of life; and when the tables could not answer. When the
+    parent asks, it reports which one would be closed for a new one. When the parent closes the channel, the reactor
+    stops.
     Source: unix(7), SCM_RIGHTS; `policyd.daemon.prefork`.
     """
 

@@ -78,7 +78,7 @@ def need_whole(text: str) -> None:
 
 
 def read_proxies(values: Iterable[tuple[str, str]], domain: str = "", *, is_directory: bool = False) -> Addresses:
-    """The addresses in *values*, each with the column it is from. The primary one is marked, else the first.
+    """The addresses in *values*, each with the column it is from, in their order; a primary one is marked.
 
     What has no domain is in *domain*, if that is given. Of a directory, also what no person would write is skipped.
     """

@@ -308,7 +308,7 @@ def test_one_worker_is_one_process(daemon):
     assert daemon.ask(ALICE) == "DUNNO"
     assert daemon.stop() == (0, "")
     daemon.start(daemon.arguments("serve", "--workers", "3"))
-    assert len(workers_of(daemon)) == 3
+    until(lambda: len(workers_of(daemon)) == 3, "all workers")
     assert daemon.stop() == (0, "")
 
 

@@ -21,9 +21,9 @@ _NESTING_LIMIT = 16  # groups in groups; each level reads the file once more
 
 
 def read_addresses(mail: Iterable[str], proxies: Iterable[str], options: ReadOptions) -> Addresses:
-    """The addresses in the values of `mail` and `proxyAddresses`.
+    """The addresses in the values of `mail`, and in *proxies*, those of an attribute written as `proxyAddresses` is.
 
-    `SMTP:` marks the primary one, else it is the first `mail`.
+    `SMTP:` marks the primary one. Where none is marked, they stand in their order, those of `mail` first.
     """
     values = [("mail", text) for text in mail] + [("proxyAddresses", text) for text in proxies]
     return read_proxies(values, options.domain, is_directory=True)
