@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, assert_never
 
 from policyd.changes import difference
 from policyd.counters import NO_COUNTERS, Cell, Counters
-from policyd.model import Action, Change, Decision, Request
+from policyd.model import Action, Change, Decision, Request, Rule
 from policyd.printable import code, printable
 from policyd.settings import AuditSettings, Decisions, LineFormat
 from policyd.syslog import (
@@ -217,9 +217,10 @@ class AuditLog:
         if self._is_text:
             asked = _asked(request)
             if asked.encode("utf-8", "backslashreplace").translate(None, _PLAIN_BYTES) == _AROUND_PLAIN:
-                before, between, behind = _own_pieces(decision)
+                action, rule, text, reason, entry, mailbox, _, is_refused, by = decision
+                before, between = _own_pieces(action, rule, entry, reason, text, is_refused)
                 rounded = f"{milliseconds:.2f}".removesuffix("0")  # as round(milliseconds, 2), in a third of the time
-                line = f"{before}{asked}{between}{rounded}{behind}"
+                line = f"{before}{asked}{between}{rounded}, mailbox={_shown(mailbox)}, by={_shown(by)}"
                 if len(line) <= _VALUE_LIMITS[0] and _is_short(line, self._line_limit):
                     return line
         return self._line(_decision_fields(request, decision, milliseconds))
@@ -261,15 +262,15 @@ def _logged(decisions: Decisions) -> tuple[bool, bool]:
             assert_never(decisions)
 
 
-def _is_unspoken(decision: Decision) -> bool:
+def _is_unspoken(action: Action, is_refused: bool) -> bool:
     """Whether it would be a refusal, were the mode another."""
-    return decision.is_refused and not decision.action.is_refusal
+    return is_refused and not action.is_refusal
 
 
 def _decision_fields(request: Request, decision: Decision, milliseconds: float) -> dict[str, Field]:
     values = _decision_values(request, decision, milliseconds)
     fields: dict[str, Field] = dict(zip(DECISION_FIELDS, values, strict=True))
-    if _is_unspoken(decision):
+    if _is_unspoken(decision.action, decision.is_refused):
         fields = {"action": fields.pop("action"), "would": Action.REJECT, **fields}
     return fields
 
@@ -327,18 +328,23 @@ _AROUND_PLAIN = _asked(Request()).encode().translate(None, _PLAIN_BYTES)
 
 
 @lru_cache(maxsize=4096)
-def _own_pieces(decision: Decision) -> tuple[str, str, str]:
-    """What is ours in a line of text: before what is the peer's, between that and the duration, and behind it."""
-    action = f"{decision.action}, would={Action.REJECT}" if _is_unspoken(decision) else decision.action
-    reason, text, mailbox, by = (
-        shown_as_text(value, _VALUE_LIMITS[0])
-        for value in (decision.reason, decision.text, decision.mailbox, decision.by)
-    )
+def _own_pieces(
+    action: Action, rule: Rule, entry: int | None, reason: str, text: str, is_refused: bool
+) -> tuple[str, str]:
+    """What is ours in a line of text before what is the peer's, and between that and the duration.
+
+    It is the same for many requests, where each mailbox is another one.
+    """
+    spoken = f"{action}, would={Action.REJECT}" if _is_unspoken(action, is_refused) else action
     return (
-        f"action={action}, rule={decision.rule}, entry={decision.entry or ''}, ",
-        f", reason={reason}, text={text}, ms=",
-        f", mailbox={mailbox}, by={by}",
+        f"action={spoken}, rule={rule}, entry={entry or ''}, ",
+        f", reason={_shown(reason)}, text={_shown(text)}, ms=",
     )
+
+
+def _shown(value: str) -> str:
+    """A name, a reason or a text of ours as it stands in a line of text."""
+    return value and shown_as_text(value, _VALUE_LIMITS[0])
 
 
 def escape(value: str) -> str:
