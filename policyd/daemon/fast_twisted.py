@@ -64,9 +64,9 @@ class _FastReactor(_PublicReactor):
         self._calls_at_end.append(call)
 
     def doIteration(self, timeout: float | None) -> None:
-        """The same, again and again, until something else is due, or to be found out: a timer, or what a thread asks.
+        """Wait and dispatch again and again, until a timer is new or due, a thread wants something, or all is to stop.
 
-        Twisted looks for that after each turn.
+        Twisted looks for these after each turn, whether there is one or not.
         """
         self.doPoll(timeout)
         while self.running and not (self._newTimedCalls or self.threadCallQueue or self._justStopped):

@@ -153,9 +153,9 @@ class PolicyFactory(Factory):
                 connection.finish()
 
     def _answers_to(self, connection: PolicyConnection, now: int) -> tuple[bytes, Exception | None]:
-        """The replies to the whole requests of *connection* at *now*, in Unix seconds; what is wrong with the next one.
+        """The replies to the whole requests of *connection*, and what is wrong with the one after them, or None.
 
-        That is None where there is no next one.
+        They are decided at *now*, in Unix seconds.
         """
         if not connection.can_be_answered:
             return b"", None
