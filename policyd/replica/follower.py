@@ -160,7 +160,7 @@ class Follower:
     @contextmanager
     def _opened(self) -> Iterator[Replica]:
         if not self._path.exists():
-            prepare(self._database, self._path, self._beat)
+            self._file = prepare(self._database, self._path, self._beat)
         try:
             replica = Replica(self._path)
         except NoReplicaError as error:
@@ -292,6 +292,7 @@ class Follower:
                 return  # that is told when it is followed again
             if is_spoiled:
                 make_again(self._path, position, rows, self._beat)
+                self._file = identity(self._path)[0]
             else:
                 with self._opened() as replica:
                     replica.rebuild(position, rows, self._beat)

@@ -5,16 +5,19 @@ import shutil
 import subprocess
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from policyd.audit import open_audit
+from policyd.audit import AuditLog, open_audit
 from policyd.errors import ReplicaSpoiledError, SettingsError, StoreError, StoreWriteError
+from policyd.replica import follower
 from policyd.replica.follower import Follower, prepare
 from policyd.settings import AuditSettings
 from policyd.store.connection import Database
 from policyd.store.database import postgresql
 from policyd.store.replica import Replica
+from policyd.syslog import NoSink
 from tests.replica.commands import add_many, forge_history, run, with_tables
 from tests.replica.hosts import Follow, Host, MakeHost, rows_of_replica, rows_of_truth, started
 from tests.support.disks import fill_up, small_disk
@@ -89,6 +92,33 @@ def test_damage_before_it_is_followed_is_healed(server: Cluster, tmp_path: Path)
         return path.read_bytes().startswith(b"\xa5")  # until it is copied again
 
     Follower(Database(url), path, open_audit(AuditSettings(syslog="none")), beat, prepared).run()
+    assert rows_of_replica(path) == rows_of_truth(url)
+
+
+def test_copy_that_is_damaged_before_it_is_followed_is_healed(
+    server: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever made a file knows what it was."""
+    monkeypatch.setattr(follower, "_COPIES_SECONDS", 0.0)
+    url = with_tables(server)
+    path = tmp_path / "replica.db"
+    copied: list[str] = []
+
+    class Log(AuditLog):
+        def noticed(self, event: str, details: Any = None, /, **fields: Any) -> None:
+            copied.append(event)
+            if copied == ["replica-copied"]:
+                damage(path, 0)
+
+    prepared = prepare(Database(url), path)
+    damage(path, 0)
+    beats = iter([True] * 100)  # or it has been refused for long
+
+    def beat(_told: str) -> bool:
+        return len(copied) < 2 and next(beats, False)
+
+    Follower(Database(url), path, Log(AuditSettings(), NoSink()), beat, prepared).run()
+    assert copied[:2] == ["replica-copied", "replica-copied"]
     assert rows_of_replica(path) == rows_of_truth(url)
 
 
